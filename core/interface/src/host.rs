@@ -1,0 +1,51 @@
+//! What the runtime lends a backend.
+
+use crate::ids::{TaskId, WorkerId};
+use crate::processor::operation_error;
+
+/// How much a message matters.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum LogLevel {
+    /// Something is wrong and the user should know.
+    Warning = 1,
+    /// Worth knowing.
+    Info = 2,
+    /// For whoever debugs the backend.
+    Debug = 3,
+}
+
+/// How a queued processor's task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// Which task.
+    pub task: TaskId,
+    /// `Err` says why the processor could not execute it; a task that ran and failed by itself is `Ok` here.
+    pub outcome: Result<(), String>,
+}
+
+/// The services of the runtime that opened the backend. Cheap to call; callable from any thread; never unwinds.
+pub trait HostServices: Send + Sync {
+    /// Lends the calling thread to the runtime as `worker`; returns when the runtime wants it no more. For inline processors.
+    fn worker_main(&self, worker: WorkerId);
+
+    /// Runs the host body of `task`, which was submitted to a queued processor, on the calling thread. Its result is published by
+    /// [`complete`](Self::complete).
+    ///
+    /// # Errors
+    /// [`RunError`] when no such task is in flight or it was run before.
+    fn run(&self, task: TaskId) -> Result<(), RunError>;
+
+    /// Reports tasks of a queued processor as done. Unknown ids are ignored and logged.
+    fn complete(&self, completions: &[Completion]);
+
+    /// Says something to whoever watches the runtime. A backend never prints.
+    fn log(&self, level: LogLevel, message: &str);
+}
+
+operation_error!(
+    /// A task's host body could not be run.
+    RunError,
+    "failed to run a task: {reason}"
+);

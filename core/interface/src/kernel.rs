@@ -1,0 +1,120 @@
+//! Named code with one body for each processor kind.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::erased::Erased;
+use crate::ids::ProcessorKind;
+use crate::type_key::TypeKey;
+
+/// How a task uses an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// `&T`: the argument is read.
+    Read,
+    /// `&mut T`: the argument is read and written in place.
+    Write,
+    /// `&mut T` whose old contents need not be there.
+    Overwrite,
+}
+
+/// One parameter of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name, for messages and for graph files.
+    pub name: &'static str,
+    /// The type it takes.
+    pub key: TypeKey,
+    /// The type's name, for messages.
+    pub type_name: &'static str,
+    /// How it is used.
+    pub access: Access,
+}
+
+/// A body for the host: arguments in, result out. It runs in the image that made it, on any thread.
+pub type HostBody = Arc<dyn Fn(&[&Erased]) -> Result<Erased, KernelError> + Send + Sync>;
+
+/// The code of one body.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Code {
+    /// A function of the host.
+    Host(HostBody),
+    /// Source in WGSL, compiled by the backend.
+    Wgsl(Arc<str>),
+    /// SPIR-V words.
+    SpirV(Arc<[u32]>),
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(_) => f.write_str("Host(..)"),
+            Self::Wgsl(source) => write!(f, "Wgsl({} bytes)", source.len()),
+            Self::SpirV(words) => write!(f, "SpirV({} words)", words.len()),
+        }
+    }
+}
+
+/// Named code: a signature, and one body for each kind of processor that can run it.
+///
+/// Operations know no backend and backends know no operation; this is where they meet.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    name: String,
+    parameters: Vec<Parameter>,
+    bodies: Vec<(ProcessorKind, Code)>,
+}
+
+impl Kernel {
+    /// A kernel without bodies.
+    pub fn new(name: impl Into<String>, parameters: Vec<Parameter>) -> Self {
+        Self { name: name.into(), parameters, bodies: Vec::new() }
+    }
+
+    /// Adds or replaces the body for processors of `kind`.
+    #[must_use]
+    pub fn with_body(mut self, kind: ProcessorKind, code: Code) -> Self {
+        self.bodies.retain(|(known, _)| *known != kind);
+        self.bodies.push((kind, code));
+        self
+    }
+
+    /// Adds or replaces the body for processors of kind `cpu`.
+    #[must_use]
+    pub fn with_host_body(self, body: impl Fn(&[&Erased]) -> Result<Erased, KernelError> + Send + Sync + 'static) -> Self {
+        self.with_body(ProcessorKind::cpu(), Code::Host(Arc::new(body)))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its signature.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The body for processors of `kind`.
+    pub fn code(&self, kind: &ProcessorKind) -> Option<&Code> {
+        self.bodies.iter().find(|(known, _)| known == kind).map(|(_, code)| code)
+    }
+
+    /// The kinds of processors that can run it.
+    pub fn kinds(&self) -> impl Iterator<Item = &ProcessorKind> {
+        self.bodies.iter().map(|(kind, _)| kind)
+    }
+}
+
+/// A kernel's body failed; the text says why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct KernelError(pub String);
+
+impl KernelError {
+    /// A failure in words: lower case, no full stop.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}

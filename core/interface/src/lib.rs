@@ -1,0 +1,50 @@
+//! The contract between Poniard and a backend.
+//!
+//! A *backend* is a crate that knows one way to execute tasks: threads, worker processes, a GPU. It implements
+//! [`Backend`], which opens [`Processor`]s, and names its entry point with [`export_backend!`](crate::export_backend).
+//! Built as a `cdylib` it is a plugin file that the loader finds at run time; built as an `rlib` it is linked into
+//! a program. The same source does both.
+//!
+//! What a backend sees, in the order in which it meets it:
+//!
+//! * [`Backend`], [`BackendInfo`], [`Settings`], [`OpenError`]: the plugin itself and what the user asked of it;
+//! * [`Processor`], [`ProcessorInfo`], [`Execution`]: something that executes tasks. An *inline* processor owns a
+//!   thread and lends it to the runtime once ([`HostServices::worker_main`]); a *queued* processor takes batches of
+//!   [`TaskDescriptor`]s and reports [`Completion`]s;
+//! * [`HostServices`]: what the runtime lends the backend;
+//! * [`MemorySpace`], [`Chunk`], [`Buffer`], [`Element`]: where bytes live and what holds them;
+//! * [`Kernel`], [`Code`]: named code with one body for each processor kind;
+//! * [`Erased`], [`TypeKey`]: a value whose type only its maker knows.
+//!
+//! Three rules hold everywhere. No unwinding crosses the boundary: the export macro catches panics in every entry and turns
+//! them into errors. Memory is freed by its maker, through the table of functions that came with it. A plugin keeps no reference
+//! to the runtime's own types: it holds ids and [`HostServices`].
+//!
+//! No type of a dependency appears in this contract; the mirror of it that crosses the boundary between two separately compiled files
+//! lives in [`stable`] and nowhere else.
+
+pub mod backend;
+pub mod buffer;
+pub mod chunk;
+pub mod erased;
+mod export;
+pub mod header;
+pub mod host;
+pub mod ids;
+pub mod kernel;
+pub mod processor;
+pub mod space;
+pub mod stable;
+pub mod type_key;
+
+pub use backend::{Backend, BackendInfo, OpenError, Opened, Settings};
+pub use buffer::{Arena, Buffer, Element, ElementKind, RawBuffer};
+pub use chunk::{Chunk, ChunkInfo, TransferError};
+pub use erased::{Erased, ErasedVTable};
+pub use header::{ABI_MAJOR, ABI_MINOR, PluginHeader, header_symbol};
+pub use host::{Completion, HostServices, LogLevel, RunError};
+pub use ids::{ProcessorKind, SpaceId, TaskId, WorkerId};
+pub use kernel::{Access, Code, HostBody, Kernel, KernelError, Parameter};
+pub use processor::{Execution, Processor, ProcessorInfo, StartError, StopError, SubmitError, TaskDescriptor};
+pub use space::{AllocateError, MemorySpace, SpaceInfo};
+pub use type_key::TypeKey;

@@ -1,0 +1,119 @@
+//! Something that executes tasks.
+
+use crate::ids::{ProcessorKind, SpaceId, TaskId, WorkerId};
+
+/// How a processor is fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Execution {
+    /// The processor owns a thread and lends it to the runtime once; the loop over tasks stays in the runtime, at no cost a task.
+    Inline,
+    /// The processor takes batches and reports completions: a child process, a device queue.
+    Queued {
+        /// How many tasks it wants at once; more wait in the runtime.
+        depth: u32,
+    },
+}
+
+/// What a processor is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessorInfo {
+    /// Its name, unique within the backend: `threads-0`.
+    pub name: String,
+    /// What code it runs.
+    pub kind: ProcessorKind,
+    /// How it is fed.
+    pub execution: Execution,
+    /// The memory it works in.
+    pub space: SpaceId,
+    /// The NUMA node that it is near to, where the machine has several.
+    pub numa_node: Option<u32>,
+}
+
+/// A task as a queued processor sees it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct TaskDescriptor<'a> {
+    /// What to report in [`crate::Completion`].
+    pub id: TaskId,
+    /// The task's name, for messages and traces.
+    pub name: &'a str,
+}
+
+impl<'a> TaskDescriptor<'a> {
+    /// The task `id` called `name`.
+    pub fn new(id: TaskId, name: &'a str) -> Self {
+        Self { id, name }
+    }
+}
+
+/// Executes tasks. Inline processors implement `start`, queued ones `submit`; all implement `stop`.
+///
+/// The runtime calls `start` and `submit` from any thread, and `stop` once, last.
+pub trait Processor: Send + Sync {
+    /// What it is. Must not change.
+    fn info(&self) -> ProcessorInfo;
+
+    /// Inline: starts a thread and calls [`crate::HostServices::worker_main`] with `worker` on it; returns at once.
+    ///
+    /// The runtime may ask again for the same worker: then the first thread waits inside a task and another one shall work in its place.
+    ///
+    /// # Errors
+    /// [`StartError`] when the thread cannot be had, or the processor is a queued one.
+    fn start(&self, worker: WorkerId) -> Result<(), StartError> {
+        let _ = worker;
+        Err(StartError::new("a queued processor has no worker to start"))
+    }
+
+    /// Queued: takes the tasks and returns at once; each is answered once, by [`crate::HostServices::complete`].
+    ///
+    /// # Errors
+    /// [`SubmitError`] when none of the batch was taken.
+    fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
+        let _ = batch;
+        Err(SubmitError::new("an inline processor takes no batches"))
+    }
+
+    /// Ends the processor: joins its threads, which by then have returned from `worker_main`.
+    ///
+    /// # Errors
+    /// [`StopError`] when something could not be ended; the runtime reports it and goes on.
+    fn stop(&self) -> Result<(), StopError>;
+}
+
+macro_rules! operation_error {
+    ($(#[$doc:meta])* $name:ident, $message:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+        #[error($message)]
+        #[non_exhaustive]
+        pub struct $name {
+            /// What went wrong: lower case, no full stop.
+            pub reason: String,
+        }
+
+        impl $name {
+            /// The operation failed for `reason`.
+            pub fn new(reason: impl Into<String>) -> Self {
+                Self { reason: reason.into() }
+            }
+        }
+    };
+}
+pub(crate) use operation_error;
+
+operation_error!(
+    /// A worker's thread could not be started.
+    StartError,
+    "failed to start a worker: {reason}"
+);
+operation_error!(
+    /// A batch was not taken.
+    SubmitError,
+    "failed to submit a batch: {reason}"
+);
+operation_error!(
+    /// A processor did not end cleanly.
+    StopError,
+    "failed to stop a processor: {reason}"
+);

@@ -1,0 +1,167 @@
+//! The plugin's half: the contract's traits as stable objects. Every entry catches panics.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use abi_stable::StableAbi;
+use abi_stable::sabi_trait::TD_Opaque;
+use abi_stable::std_types::{ROption, RResult, RSlice, RSliceMut, RStr, RString, RVec, Tuple2};
+use abi_stable::type_layout::TypeLayout;
+
+use super::objects::*;
+use crate::{
+    Backend, Chunk, Completion, HostServices, LogLevel, MemorySpace, Processor, RunError, Settings, TaskDescriptor, TaskId, WorkerId,
+};
+
+/// The layout of everything that crosses the boundary: [`BackendObject`] reaches all of it.
+pub extern "C" fn layout() -> &'static TypeLayout {
+    <BackendObject as StableAbi>::LAYOUT
+}
+
+/// Makes a stable backend of what `make` returns; a panic in it is an error. Used by [`export_backend!`](crate::export_backend).
+pub fn create<B: Backend + 'static>(make: fn() -> B) -> Created {
+    guard(|| Ok(BackendObject::from_value(ExportedBackend(Box::new(make())), TD_Opaque)))
+}
+
+/// What a panic said.
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "no message"
+    }
+}
+
+/// Runs an entry; its panic becomes an error.
+fn guard<T>(entry: impl FnOnce() -> Result<T, String>) -> Outcome<T> {
+    match catch_unwind(AssertUnwindSafe(entry)) {
+        Ok(Ok(value)) => RResult::ROk(value),
+        Ok(Err(message)) => RResult::RErr(StableError { message: message.into(), panicked: false }),
+        Err(payload) => {
+            let message = RString::from(panic_text(&*payload));
+            // A payload whose destructor panics would unwind across the boundary.
+            std::mem::forget(payload);
+            RResult::RErr(StableError { message, panicked: true })
+        }
+    }
+}
+
+struct ExportedBackend(Box<dyn Backend>);
+
+impl StableBackend for ExportedBackend {
+    fn info(&self) -> Outcome<StableInfo> {
+        guard(|| {
+            let info = self.0.info();
+            Ok(Tuple2(info.name.into(), info.version.into()))
+        })
+    }
+
+    fn open(&self, settings: RVec<Tuple2<RString, RString>>, host: HostObject) -> Outcome<StableOpened> {
+        guard(|| {
+            let mut parsed = Settings::new();
+            for Tuple2(name, value) in settings {
+                parsed.set(name, value);
+            }
+            let opened = self.0.open(&parsed, Arc::new(ImportedHost(host))).map_err(|error| error.reason)?;
+            Ok(StableOpened {
+                processors: opened
+                    .processors
+                    .into_iter()
+                    .map(|processor| ProcessorObject::from_value(ExportedProcessor(processor), TD_Opaque))
+                    .collect(),
+                spaces: opened.spaces.into_iter().map(|space| SpaceObject::from_value(ExportedSpace(space), TD_Opaque)).collect(),
+            })
+        })
+    }
+}
+
+struct ExportedProcessor(Box<dyn Processor>);
+
+impl StableProcessor for ExportedProcessor {
+    fn info(&self) -> Outcome<StableProcessorInfo> {
+        guard(|| Ok(self.0.info().into()))
+    }
+
+    fn start(&self, worker: u32) -> Outcome<()> {
+        guard(|| self.0.start(WorkerId(worker)).map_err(|error| error.reason))
+    }
+
+    fn submit(&self, batch: RSlice<'_, StableTask<'_>>) -> Outcome<()> {
+        guard(|| {
+            let batch: Vec<_> = batch.iter().map(|task| TaskDescriptor::new(TaskId(task.id), task.name.as_str())).collect();
+            self.0.submit(&batch).map_err(|error| error.reason)
+        })
+    }
+
+    fn stop(&self) -> Outcome<()> {
+        guard(|| self.0.stop().map_err(|error| error.reason))
+    }
+}
+
+struct ExportedSpace(Box<dyn MemorySpace>);
+
+impl StableSpace for ExportedSpace {
+    fn info(&self) -> Outcome<StableSpaceInfo> {
+        guard(|| {
+            let info = self.0.info();
+            Ok(StableSpaceInfo { id: info.id.0, name: info.name.into(), capacity_bytes: info.capacity_bytes.into() })
+        })
+    }
+
+    fn allocate(&self, len_bytes: u64) -> Outcome<ChunkObject> {
+        guard(|| {
+            let chunk = self.0.allocate(len_bytes).map_err(|error| error.reason)?;
+            Ok(ChunkObject::from_value(ExportedChunk(chunk), TD_Opaque))
+        })
+    }
+}
+
+struct ExportedChunk(Box<dyn Chunk>);
+
+impl StableChunk for ExportedChunk {
+    fn info(&self) -> Outcome<StableChunkInfo> {
+        guard(|| Ok(self.0.info().into()))
+    }
+
+    fn host_bytes(&self) -> Outcome<ROption<RSlice<'_, u8>>> {
+        guard(|| Ok(self.0.host_bytes().map(RSlice::from_slice).into()))
+    }
+
+    fn read(&self, offset_bytes: u64, mut into: RSliceMut<'_, u8>) -> Outcome<()> {
+        guard(|| self.0.read(offset_bytes, into.as_mut_slice()).map_err(|error| error.reason))
+    }
+
+    fn write(&mut self, offset_bytes: u64, from: RSlice<'_, u8>) -> Outcome<()> {
+        guard(|| self.0.write(offset_bytes, from.as_slice()).map_err(|error| error.reason))
+    }
+}
+
+/// The host as the plugin calls it.
+struct ImportedHost(HostObject);
+
+impl HostServices for ImportedHost {
+    fn worker_main(&self, worker: WorkerId) {
+        self.0.worker_main(worker.0);
+    }
+
+    fn run(&self, task: TaskId) -> Result<(), RunError> {
+        self.0.run(task.0).into_result().map_err(|error| RunError::new(error.message))
+    }
+
+    fn complete(&self, completions: &[Completion]) {
+        let completions: Vec<_> = completions
+            .iter()
+            .map(|completion| StableCompletion {
+                task: completion.task.0,
+                error: completion.outcome.clone().err().map(RString::from).into(),
+            })
+            .collect();
+        self.0.complete(RSlice::from_slice(&completions));
+    }
+
+    fn log(&self, level: LogLevel, message: &str) {
+        self.0.log(level as u32, RStr::from_str(message));
+    }
+}

@@ -1,0 +1,189 @@
+//! The host's half: stable objects as the contract's traits.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use abi_stable::sabi_trait::TD_Opaque;
+use abi_stable::std_types::{ROption, RResult, RSlice, RSliceMut, RStr, RString, RVec, Tuple2};
+
+use super::objects::*;
+use crate::{
+    AllocateError, Backend, BackendInfo, Chunk, ChunkInfo, Completion, ElementKind, HostServices, LogLevel, MemorySpace, OpenError, Opened,
+    Processor, ProcessorInfo, Settings, SpaceId, SpaceInfo, StartError, StopError, SubmitError, TaskDescriptor, TaskId, TransferError,
+    WorkerId,
+};
+
+/// The backend behind a plugin's `create`.
+///
+/// # Errors
+/// [`OpenError`] when making it, or asking for its name, failed or panicked.
+pub fn import(created: Created) -> Result<Box<dyn Backend>, OpenError> {
+    let object = value(created).map_err(OpenError::new)?;
+    let Tuple2(name, version) = value(object.info()).map_err(OpenError::new)?;
+    Ok(Box::new(ImportedBackend { object, info: BackendInfo { name: name.into(), version: version.into() } }))
+}
+
+/// The value of an entry, or what it said, with a word about a panic.
+fn value<T>(outcome: Outcome<T>) -> Result<T, String> {
+    outcome.into_result().map_err(
+        |error| {
+            if error.panicked { format!("the plugin panicked: {}", error.message) } else { error.message.into() }
+        },
+    )
+}
+
+struct ImportedBackend {
+    object: BackendObject,
+    info: BackendInfo,
+}
+
+impl Backend for ImportedBackend {
+    fn info(&self) -> BackendInfo {
+        self.info.clone()
+    }
+
+    fn open(&self, settings: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
+        let settings: RVec<_> = settings.iter().map(|(name, value)| Tuple2(RString::from(name), RString::from(value))).collect();
+        let host = HostObject::from_value(ExportedHost(host), TD_Opaque);
+        let opened = value(self.object.open(settings, host)).map_err(OpenError::new)?;
+        let mut processors: Vec<Box<dyn Processor>> = Vec::new();
+        for object in opened.processors {
+            // The description is asked for once: it must not change, and a plugin that panics here is refused as a whole.
+            let info = value(object.info()).map_err(OpenError::new)?;
+            processors.push(Box::new(ImportedProcessor { object, info: info.into() }));
+        }
+        let mut spaces: Vec<Box<dyn MemorySpace>> = Vec::new();
+        for object in opened.spaces {
+            let info = value(object.info()).map_err(OpenError::new)?;
+            let info = SpaceInfo { id: SpaceId(info.id), name: info.name.into(), capacity_bytes: info.capacity_bytes.into() };
+            spaces.push(Box::new(ImportedSpace { object, info }));
+        }
+        Ok(Opened { processors, spaces })
+    }
+}
+
+struct ImportedProcessor {
+    object: ProcessorObject,
+    info: ProcessorInfo,
+}
+
+impl Processor for ImportedProcessor {
+    fn info(&self) -> ProcessorInfo {
+        self.info.clone()
+    }
+
+    fn start(&self, worker: WorkerId) -> Result<(), StartError> {
+        value(self.object.start(worker.0)).map_err(StartError::new)
+    }
+
+    fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
+        let batch: Vec<_> = batch.iter().map(|task| StableTask { id: task.id.0, name: RStr::from_str(task.name) }).collect();
+        value(self.object.submit(RSlice::from_slice(&batch))).map_err(SubmitError::new)
+    }
+
+    fn stop(&self) -> Result<(), StopError> {
+        value(self.object.stop()).map_err(StopError::new)
+    }
+}
+
+struct ImportedSpace {
+    object: SpaceObject,
+    info: SpaceInfo,
+}
+
+impl MemorySpace for ImportedSpace {
+    fn info(&self) -> SpaceInfo {
+        self.info.clone()
+    }
+
+    fn allocate(&self, len_bytes: u64) -> Result<Box<dyn Chunk>, AllocateError> {
+        let failed = |reason| AllocateError::new(len_bytes, reason);
+        let object = value(self.object.allocate(len_bytes)).map_err(failed)?;
+        let info = value(object.info()).map_err(failed)?;
+        let info = ChunkInfo { space: SpaceId(info.space), element: element(info.element), len_bytes: info.len_bytes };
+        Ok(Box::new(ImportedChunk { object, info }))
+    }
+}
+
+/// A kind that this side does not know is opaque to it.
+fn element(number: u32) -> ElementKind {
+    use ElementKind::*;
+    [Opaque, U8, U16, U32, U64, I8, I16, I32, I64, F32, F64].into_iter().find(|kind| *kind as u32 == number).unwrap_or(Opaque)
+}
+
+struct ImportedChunk {
+    object: ChunkObject,
+    info: ChunkInfo,
+}
+
+impl Chunk for ImportedChunk {
+    fn info(&self) -> ChunkInfo {
+        self.info
+    }
+
+    fn host_bytes(&self) -> Option<&[u8]> {
+        match self.object.host_bytes() {
+            RResult::ROk(ROption::RSome(bytes)) => Some(bytes.as_slice()),
+            _ => None,
+        }
+    }
+
+    fn read(&self, offset_bytes: u64, into: &mut [u8]) -> Result<(), TransferError> {
+        let len = into.len() as u64;
+        value(self.object.read(offset_bytes, RSliceMut::from_mut_slice(into)))
+            .map_err(|reason| TransferError::new(self.info, offset_bytes, len, reason))
+    }
+
+    fn write(&mut self, offset_bytes: u64, from: &[u8]) -> Result<(), TransferError> {
+        value(self.object.write(offset_bytes, RSlice::from_slice(from)))
+            .map_err(|reason| TransferError::new(self.info, offset_bytes, from.len() as u64, reason))
+    }
+}
+
+/// The host as the plugin sees it. Its calls catch panics too: the plugin's image could not.
+struct ExportedHost(Arc<dyn HostServices>);
+
+impl StableHost for ExportedHost {
+    fn worker_main(&self, worker: u32) {
+        quietly(|| self.0.worker_main(WorkerId(worker)));
+    }
+
+    fn run(&self, task: u64) -> Outcome<()> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.run(TaskId(task)))) {
+            Ok(Ok(())) => RResult::ROk(()),
+            Ok(Err(error)) => RResult::RErr(StableError { message: error.reason.into(), panicked: false }),
+            Err(_) => RResult::RErr(StableError { message: "the runtime panicked".into(), panicked: true }),
+        }
+    }
+
+    fn complete(&self, completions: RSlice<'_, StableCompletion>) {
+        let completions: Vec<_> = completions
+            .iter()
+            .map(|completion| Completion {
+                task: TaskId(completion.task),
+                outcome: match &completion.error {
+                    ROption::RNone => Ok(()),
+                    ROption::RSome(text) => Err(text.to_string()),
+                },
+            })
+            .collect();
+        quietly(|| self.0.complete(&completions));
+    }
+
+    fn log(&self, level: u32, message: RStr<'_>) {
+        let level = match level {
+            1 => LogLevel::Warning,
+            2 => LogLevel::Info,
+            _ => LogLevel::Debug,
+        };
+        quietly(|| self.0.log(level, message.as_str()));
+    }
+}
+
+/// Runs a host service that has nothing to return. A panic in it is a bug of the runtime, already printed by the panic hook; unwinding
+/// into the plugin would end the program without a word.
+fn quietly(service: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(service)) {
+        std::mem::forget(payload);
+    }
+}
