@@ -19,8 +19,10 @@
 
 mod exported;
 mod imported;
+mod layout;
 mod objects;
 
 pub use exported::{create, layout};
 pub use imported::import;
+pub use layout::check_layout;
 pub use objects::{BackendObject, CreateBackend, Created, StableError};
