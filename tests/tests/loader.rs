@@ -1,5 +1,6 @@
 //! The loader meets plugin files of every sort: good, broken, foreign, old and hostile. Each bad one is an error that says what to do, and the
 //! good one beside it is loaded all the same.
+#![expect(clippy::unwrap_used, reason = "the helpers of the tests are tests too")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -88,7 +89,7 @@ fn check_bytes(bytes: &[u8], parts: &[&str]) {
 struct Notes(Mutex<mpsc::Sender<String>>);
 
 impl Notes {
-    fn new() -> (Arc<dyn HostServices>, mpsc::Receiver<String>) {
+    fn host() -> (Arc<dyn HostServices>, mpsc::Receiver<String>) {
         let (sender, receiver) = mpsc::channel();
         (Arc::new(Self(Mutex::new(sender))), receiver)
     }
@@ -147,7 +148,7 @@ fn good_plugins_are_loaded_with_their_facts() {
 fn a_queued_processor_of_a_plugin_runs_tasks_and_reports_them() {
     let folder = tempfile::tempdir().unwrap();
     let found = load(&PluginSearch::none().with_path(write(&folder, "any-name", &EXAMPLE)));
-    let (host, notes) = Notes::new();
+    let (host, notes) = Notes::host();
     let opened = found.loaded[0].backend.open(&Settings::new(), host).unwrap();
     let processor = &opened.processors[0];
     assert_eq!(processor.info().name, "example-queue");
@@ -162,7 +163,7 @@ fn a_queued_processor_of_a_plugin_runs_tasks_and_reports_them() {
 fn an_inline_processor_of_a_plugin_lends_its_thread() {
     let folder = tempfile::tempdir().unwrap();
     let found = load(&PluginSearch::none().with_path(write(&folder, "any-name", &THREADS)));
-    let (host, notes) = Notes::new();
+    let (host, notes) = Notes::host();
     let mut settings = Settings::new();
     settings.set("threads", "2");
     let opened = found.loaded[0].backend.open(&settings, Arc::clone(&host)).unwrap();
@@ -182,7 +183,7 @@ fn an_inline_processor_of_a_plugin_lends_its_thread() {
 #[test]
 fn files_that_are_no_shared_object_are_refused() {
     check_bytes(b"", &["an empty file", "expected an ELF shared object"]);
-    check_bytes(b"#!/bin/sh\n", &["expected an ELF shared object", "begins with the bytes #!/b"]);
+    check_bytes(b"#!/bin/sh\n", &["expected an ELF shared object", "begins with the bytes `#!/b`"]);
     check_bytes(&[0; 4096], &["expected an ELF shared object", "\\x00\\x00\\x00\\x00"]);
     check_bytes(b"\x7fELF", &["truncated", "it has 4"]);
     check_bytes(&[b"\x7fELF".as_slice(), &[0xff; 4096]].concat(), &["built for ELF machine 65535"]);
@@ -208,7 +209,7 @@ fn a_file_that_may_not_be_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = write(&folder, "libponiard_backend_example.so", &EXAMPLE);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     let found = load(&PluginSearch::none().with_path(folder.path()));
     // The superuser reads everything.
     if fs::File::open(&path).is_ok() {
@@ -375,7 +376,12 @@ fn a_plugin_of_another_layout_is_refused_before_it_is_called() {
     }
     check_bytes(
         &plugin,
-        &["a different layout of the contract", "StableTusk", "StableTask", RUSTC, "rebuild the plugin with poniard-interface"],
+        &[
+            "a different layout of the contract",
+            "`StableTask` in `submit`: it is `StableTusk",
+            RUSTC,
+            "rebuild the plugin with poniard-interface",
+        ],
     );
 }
 
@@ -468,6 +474,7 @@ fn run_child(search: &str, environment: &[(&str, &str)]) -> String {
 
 /// What happens in the process of [`run_child`]: every entry of every plugin found is called once, and what it answers is printed.
 #[test]
+#[expect(clippy::print_stdout, reason = "what it prints is what its parent asserts on")]
 fn child() {
     let Some(search) = std::env::var_os("PONIARD_TEST_CHILD") else { return };
     let search = if search == "standard" { PluginSearch::standard() } else { PluginSearch::none().with_path(search) };
@@ -477,7 +484,7 @@ fn child() {
     }
     for loaded in &found.loaded {
         println!("loaded: {} from {}", loaded.info.name, loaded.file.display());
-        let opened = match loaded.backend.open(&Settings::new(), Notes::new().0) {
+        let opened = match loaded.backend.open(&Settings::new(), Notes::host().0) {
             Ok(opened) => opened,
             Err(error) => {
                 println!("open: {error}");

@@ -130,3 +130,84 @@ fn pin(cpu: usize, host: &dyn HostServices) {
         host.log(LogLevel::Warning, &format!("cannot pin the thread `{name}` to processor {cpu}: {error}; it runs unpinned"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use poniard_interface::{Completion, RunError, TaskId};
+
+    use super::*;
+
+    /// A host whose worker loop is what the test wants.
+    struct Host<F>(F, Mutex<Sender<String>>);
+
+    impl<F: Fn() + Send + Sync> HostServices for Host<F> {
+        fn worker_main(&self, _: WorkerId) {
+            (self.0)();
+        }
+        fn run(&self, _: TaskId) -> Result<(), RunError> {
+            Err(RunError::new("no tasks here"))
+        }
+        fn complete(&self, _: &[Completion]) {}
+        fn log(&self, _: LogLevel, message: &str) {
+            self.1.lock().unwrap().send(message.to_owned()).unwrap();
+        }
+    }
+
+    fn processor(cpu: Option<usize>, worker: impl Fn() + Send + Sync + 'static) -> (Arc<ThreadProcessor>, Receiver<String>) {
+        let (sender, messages) = channel();
+        let options = ThreadOptions { index: 0, name: "test-0".into(), stack_bytes: 256 << 10, cpu, numa_node: None };
+        (Arc::new(ThreadProcessor::new(options, Arc::new(Host(worker, Mutex::new(sender))))), messages)
+    }
+
+    #[test]
+    fn threads_that_ended_are_joined_when_another_one_starts() {
+        let (processor, _messages) = processor(None, || ());
+        for _ in 0..20 {
+            processor.start(WorkerId(0)).unwrap();
+            while processor.threads().running.iter().any(|thread| !thread.is_finished()) {
+                thread::yield_now();
+            }
+        }
+        assert_eq!(processor.threads().running.len(), 1);
+        processor.stop().unwrap();
+        assert_eq!(processor.threads().running.len(), 0);
+    }
+
+    #[test]
+    fn a_thread_of_the_processor_may_stop_it() {
+        let (to_worker, from_test) = channel::<Arc<ThreadProcessor>>();
+        let (to_test, from_worker) = channel();
+        let from_test = Mutex::new(from_test);
+        let (processor, _messages) = processor(None, move || {
+            let processor = from_test.lock().unwrap().recv().unwrap();
+            to_test.send(processor.stop()).unwrap();
+        });
+        processor.start(WorkerId(0)).unwrap();
+        to_worker.send(Arc::clone(&processor)).unwrap();
+        let stopped = from_worker.recv_timeout(std::time::Duration::from_secs(20)).expect("a thread that joins itself waits for ever");
+        assert_eq!(stopped, Ok(()));
+    }
+
+    #[test]
+    fn a_panic_on_a_thread_is_an_error_of_stop() {
+        let (processor, _messages) = processor(None, || panic!("a worker that breaks its word"));
+        processor.start(WorkerId(0)).unwrap();
+        let error = processor.stop().unwrap_err();
+        assert!(error.reason.contains("1 of the threads of `test-0` panicked"), "{error}");
+    }
+
+    #[test]
+    fn a_thread_that_cannot_be_pinned_works_and_says_so() {
+        // The last processor that the set can name: no machine that the tests run on has it.
+        let cpu = CpuSet::MAX_CPU - 1;
+        let (to_test, from_worker) = channel();
+        let (processor, messages) = processor(Some(cpu), move || to_test.send("worked").unwrap());
+        processor.start(WorkerId(0)).unwrap();
+        processor.stop().unwrap();
+        assert_eq!(from_worker.try_recv(), Ok("worked"));
+        let message = messages.try_recv().unwrap();
+        assert!(message.contains("cannot pin the thread `test-0`") && message.contains(&cpu.to_string()), "{message}");
+    }
+}

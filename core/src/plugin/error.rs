@@ -42,7 +42,7 @@ pub enum LoadErrorKind {
     #[error("expected an ELF shared object, found an empty file; build or copy the plugin again")]
     Empty,
     /// It does not begin as an ELF file.
-    #[error("expected an ELF shared object, found a file that begins with the bytes {}; it is no plugin, take it away or rename it", .first_bytes.escape_ascii())]
+    #[error("expected an ELF shared object, found a file that begins with the bytes `{}`; it is no plugin, take it away or rename it", .first_bytes.escape_ascii())]
     NotElf {
         /// Its first bytes, at most four.
         first_bytes: Vec<u8>,
@@ -205,9 +205,9 @@ pub enum LoadErrorKind {
         first: PathBuf,
     },
     /// Plugin files are not supported here.
-    #[error("plugin files are supported on Linux, this program runs on {host}; use the backends that are linked into it")]
+    #[error("plugin files are supported on 64-bit Linux, this program runs on {host}; use the backends that are linked into it")]
     UnsupportedHost {
-        /// The operating system.
+        /// The operating system and the machine.
         host: String,
     },
 }

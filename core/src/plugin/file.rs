@@ -20,11 +20,8 @@ use poniard_interface::{PluginHeader, header_symbol};
 use super::error::{HOST_ABI, LoadErrorKind};
 use super::io_kind;
 
-/// ELF as this program's own file has it; a file of another class or byte order is refused before it is read as one of these.
-#[cfg(target_pointer_width = "64")]
+/// ELF as this program's own file has it: 64-bit, in the machine's byte order. Others are refused before they are read as one of these.
 type Header = elf::FileHeader64<NativeEndian>;
-#[cfg(target_pointer_width = "32")]
-type Header = elf::FileHeader32<NativeEndian>;
 type Segment = <Header as FileHeader>::ProgramHeader;
 type Section = <Header as FileHeader>::SectionHeader;
 type Symbol = <Header as FileHeader>::Sym;
@@ -129,8 +126,8 @@ impl<'data> Elf<'data> {
         }
         // Everything is asked how far it reaches before the file is called truncated, so that the message names the length that it needs.
         let mut extent = Extent { len_bytes, needed_bytes: 0 };
-        extent.include(header.e_phoff(ENDIAN).into(), u64::from(header.e_phnum(ENDIAN)) * u64::from(header.e_phentsize(ENDIAN)));
-        extent.include(header.e_shoff(ENDIAN).into(), u64::from(header.e_shnum(ENDIAN)) * u64::from(header.e_shentsize(ENDIAN)));
+        extent.include(header.e_phoff(ENDIAN), u64::from(header.e_phnum(ENDIAN)) * u64::from(header.e_phentsize(ENDIAN)));
+        extent.include(header.e_shoff(ENDIAN), u64::from(header.e_shnum(ENDIAN)) * u64::from(header.e_shentsize(ENDIAN)));
         let segments = match header.program_headers(ENDIAN, data) {
             Ok(segments) => segments,
             Err(error) => {
@@ -141,7 +138,7 @@ impl<'data> Elf<'data> {
         for segment in segments {
             let (offset, size) = segment.file_range(ENDIAN);
             extent.include(offset, size);
-            if segment.p_type(ENDIAN) == elf::PT_LOAD && size > segment.p_memsz(ENDIAN).into() {
+            if segment.p_type(ENDIAN) == elf::PT_LOAD && size > segment.p_memsz(ENDIAN) {
                 return Err(LoadErrorKind::Malformed { reason: "a segment is longer in the file than in memory".into() });
             }
         }
@@ -205,12 +202,12 @@ impl<'data> Elf<'data> {
 
     /// The first bytes of `symbol`, out of the segment that will hold it in memory.
     fn bytes_at(&self, symbol: &Symbol) -> Result<[u8; IDENTITY_BYTES], LoadErrorKind> {
-        let address: u64 = symbol.st_value(ENDIAN).into();
+        let address: u64 = symbol.st_value(ENDIAN);
         self.segments
             .iter()
             .filter(|segment| segment.p_type(ENDIAN) == elf::PT_LOAD)
             .find_map(|segment| {
-                let start: u64 = address.checked_sub(segment.p_vaddr(ENDIAN).into())?;
+                let start: u64 = address.checked_sub(segment.p_vaddr(ENDIAN))?;
                 let end = start.checked_add(IDENTITY_BYTES as u64)?;
                 let (offset, size) = segment.file_range(ENDIAN);
                 (end <= size).then(|| self.data.read_bytes_at(offset + start, IDENTITY_BYTES as u64).ok())?
@@ -282,13 +279,10 @@ impl Machine {
             "x86_64" => elf::EM_X86_64,
             "aarch64" => elf::EM_AARCH64,
             "riscv64" => elf::EM_RISCV,
-            "x86" => elf::EM_386,
-            "arm" => elf::EM_ARM,
             other => return Err(LoadErrorKind::UnsupportedHost { host: other.into() }),
         };
-        let class = if cfg!(target_pointer_width = "64") { elf::ELFCLASS64 } else { elf::ELFCLASS32 };
         let order = if cfg!(target_endian = "big") { elf::ELFDATA2MSB } else { elf::ELFDATA2LSB };
-        Ok(Self { machine, class, order })
+        Ok(Self { machine, class: elf::ELFCLASS64, order })
     }
 }
 
@@ -333,4 +327,44 @@ fn text_at(strings: &[u8], offset: u32) -> Result<&[u8], LoadErrorKind> {
 
 fn malformed(error: object::read::Error) -> LoadErrorKind {
     LoadErrorKind::Malformed { reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use proptest::prelude::*;
+    use proptest::test_runner::TestRunner;
+
+    use super::*;
+
+    /// Whatever the tables of an ELF file say, reading it is an answer and no panic. The file is this program, which is no plugin.
+    #[test]
+    fn any_damage_to_the_tables_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("damaged.so");
+        let program = fs::read(std::env::current_exe().unwrap()).unwrap();
+        fs::write(&path, &program).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        assert!(matches!(describe(&path, None), Err(LoadErrorKind::NoHeader { .. })));
+
+        let word = |at: usize| u64::from_le_bytes(program[at..at + 8].try_into().unwrap());
+        let sections = word(40);
+        // The file header, the program headers, and the section headers, which are the last part.
+        let places = prop_oneof![0..64_u64, 64..1000_u64, sections..program.len() as u64 - 8];
+        let values = prop_oneof![any::<u64>(), Just(0), Just(u64::MAX), Just(1 << 63), 0..program.len() as u64];
+        let damage = prop::collection::vec((places, values, 1..=8_usize), 1..4);
+        let outcome = TestRunner::new(ProptestConfig::with_cases(2000)).run(&damage, |damage| {
+            for (place, value, len) in &damage {
+                file.write_all_at(&value.to_ne_bytes()[..*len], *place).unwrap();
+            }
+            let described = describe(&path, None);
+            for (place, _, _) in &damage {
+                file.write_all_at(&program[*place as usize..][..8], *place).unwrap();
+            }
+            prop_assert!(described.is_err());
+            Ok(())
+        });
+        outcome.unwrap();
+    }
 }

@@ -10,9 +10,9 @@
 //! A library is never unloaded: threads of it may still run, and no sound way exists to unload one that has thread-local destructors.
 
 mod error;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod file;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod library;
 mod search;
 
@@ -112,7 +112,7 @@ fn refusal(file: PathBuf, kind: LoadErrorKind) -> RefusedPlugin {
 
 /// Takes one file through the gates. `path` is absolute, or the dynamic linker would look for it in places of its own. `name` is what the file must
 /// be called within, where its file name says so.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn load_file(
     path: &Path,
     name: Option<&str>,
@@ -132,9 +132,9 @@ fn load_file(
     Ok((backend, described.identity.rustc()))
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 fn load_file(_: &Path, _: Option<&str>, _: &BTreeMap<String, PathBuf>) -> Result<(Box<dyn Backend>, String), LoadErrorKind> {
-    Err(LoadErrorKind::UnsupportedHost { host: std::env::consts::OS.into() })
+    Err(LoadErrorKind::UnsupportedHost { host: format!("{} on {}", std::env::consts::OS, std::env::consts::ARCH) })
 }
 
 /// The kind of an operating system's error: the one that everybody meets gets words of its own.

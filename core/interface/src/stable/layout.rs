@@ -24,24 +24,21 @@ fn difference(errors: &AbiInstabilityErrors) -> String {
     }
 }
 
-/// The type that differs, and what leads to it.
+/// The type that differs, and the function of the contract that it belongs to.
 fn place(error: &AbiInstabilityError, errors: &AbiInstabilityErrors) -> String {
-    let Some(last) = error.stack_trace.last() else { return format!("`{}`", errors.interface.name()) };
-    let inside = error.stack_trace.iter().rev().skip(1).map(|step| name(&step.expected)).find(|name| !name.is_empty());
-    let subject = match &last.expected {
-        TLFieldOrFunction::Field(field) => format!("`{}` as `{}`", field.layout().name(), field.name()),
-        TLFieldOrFunction::Function(function) => format!("function `{}`", function.name.as_str()),
+    let innermost_function = error.stack_trace.iter().rev().find_map(|step| match &step.expected {
+        TLFieldOrFunction::Function(function) => Some(function.name.as_str()),
+        TLFieldOrFunction::Field(_) => None,
+    });
+    let subject = match error.stack_trace.last().map(|step| &step.expected) {
+        Some(TLFieldOrFunction::Field(field)) => field.layout().name(),
+        Some(TLFieldOrFunction::Function(function)) => return format!("function `{}`", function.name.as_str()),
+        None => errors.interface.name(),
     };
-    match inside {
-        Some(inside) => format!("{subject} in `{inside}`"),
-        None => subject,
-    }
-}
-
-fn name(step: &TLFieldOrFunction) -> &'static str {
-    match step {
-        TLFieldOrFunction::Field(field) => field.name(),
-        TLFieldOrFunction::Function(function) => function.name.as_str(),
+    // The fields in between are mostly those of abi_stable's containers.
+    match innermost_function {
+        Some(function) => format!("`{subject}` in `{function}`"),
+        None => format!("`{subject}`"),
     }
 }
 
@@ -61,8 +58,7 @@ fn phrase(error: &AbiInstability) -> String {
         // The rest needs whole layouts to be understood; the name of the difference is what helps to look for it.
         other => {
             let text = format!("{other:?}");
-            let end = text.find(|letter: char| !letter.is_alphanumeric()).unwrap_or(text.len());
-            format!("it differs ({})", &text[..end])
+            format!("it differs ({})", text.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default())
         }
     }
 }
@@ -118,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_difference_is_one_phrase_about_the_innermost_type() {
-        check(<longer::Batch as StableAbi>::LAYOUT, &["`Task`", "`first`", "48 bytes in the plugin", "40 bytes here"]);
+        check(<longer::Batch as StableAbi>::LAYOUT, &["`Task`: ", "48 bytes in the plugin", "40 bytes here"]);
         check(<narrower::Batch as StableAbi>::LAYOUT, &["in the plugin", "here", "u32", "u64"]);
         check(<renamed::Batch as StableAbi>::LAYOUT, &["`Task`", "number"]);
     }
