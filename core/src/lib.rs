@@ -1,3 +1,36 @@
-//! stub
+#![doc = include_str!("tour.md")]
 
+mod arena;
+pub mod buffer;
+mod clock;
+pub mod data;
+pub mod erased;
+pub mod error;
+pub mod function;
+pub mod options;
+pub mod parameter;
 pub mod plugin;
+mod queued;
+pub mod runtime;
+pub mod task;
+mod worker;
+
+pub use buffer::Buffer;
+pub use data::Data;
+pub use erased::ErasedExt;
+pub use error::{BoxError, FailureKind, TaskError};
+pub use function::{Args, TaskFn, TaskOutput};
+pub use options::{Priority, Scope, TaskBuilder};
+pub use parameter::{Gather, IntoArg, Param};
+pub use poniard_interface::*;
+pub use poniard_macros::{Data, task};
+pub use runtime::{
+    BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current, spawn,
+};
+pub use task::{Task, Value};
+
+/// What the macros of this crate write paths to. Not part of the interface.
+#[doc(hidden)]
+pub mod private {
+    pub use crate::parameter::{Slot, Stored, take};
+}

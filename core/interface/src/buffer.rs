@@ -69,10 +69,25 @@ pub struct RawBuffer {
     len_bytes: u64,
     arena: u64,
     offset: u64,
-    release: unsafe extern "C" fn(data: *mut u8, len_bytes: u64, arena: u64, offset: u64),
+    functions: &'static ArenaFunctions,
 }
 
-// SAFETY: a `RawBuffer` owns its memory alone; `from_raw_parts` requires `release` to work on any thread.
+/// What an arena does with memory that it lent. The functions belong to the image that made the arena, work on any thread and do not unwind.
+#[repr(C)]
+pub struct ArenaFunctions {
+    /// Takes the memory back. Called once.
+    pub release: unsafe extern "C" fn(data: *mut u8, len_bytes: u64, arena: u64, offset: u64),
+    /// Lends `len_bytes` zeroed bytes more, written to `place`; false when there is no room.
+    pub allocate: unsafe extern "C" fn(len_bytes: u64, place: *mut RawBuffer) -> bool,
+}
+
+impl fmt::Debug for ArenaFunctions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ArenaFunctions")
+    }
+}
+
+// SAFETY: a `RawBuffer` owns its memory alone; an arena's functions work on any thread.
 unsafe impl Send for RawBuffer {}
 // SAFETY: shared access reads plain bytes.
 unsafe impl Sync for RawBuffer {}
@@ -81,17 +96,11 @@ impl RawBuffer {
     /// Takes ownership of memory that an arena lent.
     ///
     /// # Safety
-    /// * `data` is aligned to 64 bytes and valid for reads and writes of `len_bytes` initialised bytes until `release` is called;
+    /// * `data` is aligned to 64 bytes and valid for reads and writes of `len_bytes` initialised bytes until `functions.release` is called;
     /// * nothing else reads or writes those bytes before then;
-    /// * `release` may be called once, on any thread, and does not unwind.
-    pub unsafe fn from_raw_parts(
-        data: *mut u8,
-        len_bytes: u64,
-        arena: u64,
-        offset: u64,
-        release: unsafe extern "C" fn(*mut u8, u64, u64, u64),
-    ) -> Self {
-        Self { data, len_bytes, arena, offset, release }
+    /// * `functions.release` may be called once with these values, and `functions.allocate` any number of times.
+    pub unsafe fn from_raw_parts(data: *mut u8, len_bytes: u64, arena: u64, offset: u64, functions: &'static ArenaFunctions) -> Self {
+        Self { data, len_bytes, arena, offset, functions }
     }
 
     /// Length in bytes.
@@ -109,6 +118,21 @@ impl RawBuffer {
         self.offset
     }
 
+    /// `len_bytes` zeroed bytes of the same allocator.
+    ///
+    /// # Errors
+    /// [`crate::AllocateError`] when there is no room.
+    pub fn allocate_alike(&self, len_bytes: u64) -> Result<Self, crate::AllocateError> {
+        let mut place = std::mem::MaybeUninit::uninit();
+        // SAFETY: `allocate` writes a `RawBuffer` to a place that is one's size, or returns false.
+        if unsafe { (self.functions.allocate)(len_bytes, place.as_mut_ptr()) } {
+            // SAFETY: `allocate` returned true, so it wrote the value.
+            Ok(unsafe { place.assume_init() })
+        } else {
+            Err(crate::AllocateError::new(len_bytes, "the arena has no room"))
+        }
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         // SAFETY: `from_raw_parts` requires `len_bytes` readable, initialised bytes at `data` that only this value reaches.
@@ -124,8 +148,8 @@ impl RawBuffer {
 
 impl Drop for RawBuffer {
     fn drop(&mut self) {
-        // SAFETY: `from_raw_parts` requires that `release` may be called once; `self` is gone afterwards.
-        unsafe { (self.release)(self.data, self.len_bytes, self.arena, self.offset) }
+        // SAFETY: `from_raw_parts` requires that `release` may be called once with these values; `self` is gone afterwards.
+        unsafe { (self.functions.release)(self.data, self.len_bytes, self.arena, self.offset) }
     }
 }
 
@@ -150,7 +174,7 @@ pub trait Arena {
 
 /// An owned `[T]` in an arena: what users put large data in, and the storage of a chunk in host memory.
 ///
-/// Derefs to `[T]`, so slices, iterators and `ndarray` views over it cost nothing. Cloning it copies the elements.
+/// Derefs to `[T]`, so slices, iterators and `ndarray` views over it cost nothing.
 pub struct Buffer<T> {
     raw: RawBuffer,
     len: usize,
@@ -184,6 +208,22 @@ impl<T: Element> Buffer<T> {
     /// The memory, without its type.
     pub fn as_raw(&self) -> &RawBuffer {
         &self.raw
+    }
+}
+
+impl<T: Element> Clone for Buffer<T> {
+    /// Copies the elements.
+    ///
+    /// # Panics
+    /// When there is no memory for them.
+    fn clone(&self) -> Self {
+        match self.raw.allocate_alike(self.raw.len_bytes) {
+            Ok(mut raw) => {
+                raw.as_bytes_mut().copy_from_slice(self.raw.as_bytes());
+                Self { raw, len: self.len, element: PhantomData }
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 

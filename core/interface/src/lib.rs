@@ -38,7 +38,7 @@ pub mod stable;
 pub mod type_key;
 
 pub use backend::{Backend, BackendInfo, OpenError, Opened, Settings};
-pub use buffer::{Arena, Buffer, Element, ElementKind, RawBuffer};
+pub use buffer::{Arena, ArenaFunctions, Buffer, Element, ElementKind, RawBuffer};
 pub use chunk::{Chunk, ChunkInfo, TransferError};
 pub use erased::{Erased, ErasedVTable};
 pub use header::{ABI_MAJOR, ABI_MINOR, PluginHeader, header_symbol};

@@ -1,1 +1,24 @@
-//! stub
+//! `#[task]` and `#[derive(Data)]` for Poniard. Use them through the `poniard` crate, which re-exports them.
+
+use proc_macro::TokenStream;
+
+mod data;
+mod task;
+
+/// Makes a type a task's argument or result.
+///
+/// Every type can then be passed by reference; one that is also `Clone` can be taken by value. Generic parameters have to be `Data` themselves.
+/// The type's identity is its path and the version of its crate.
+#[proc_macro_derive(Data)]
+pub fn derive_data(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    data::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Keeps a function as it is and adds a module of the same name with a typed `spawn`:
+/// `axpy::spawn(&runtime, &x, y, 2.0)` is `runtime.spawn(axpy, (&x, y, 2.0))` with the function's own parameter names.
+#[proc_macro_attribute]
+pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let function = syn::parse_macro_input!(item as syn::ItemFn);
+    task::expand(arguments.into(), &function).unwrap_or_else(syn::Error::into_compile_error).into()
+}

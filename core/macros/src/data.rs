@@ -1,0 +1,57 @@
+//! `#[derive(Data)]`.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{DeriveInput, GenericParam, Result};
+
+pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
+    let name = &input.ident;
+    let text = name.to_string();
+    let mut generics = input.generics.clone();
+    let mut folded = TokenStream::new();
+    for parameter in &mut generics.params {
+        match parameter {
+            GenericParam::Type(parameter) => {
+                parameter.bounds.push(syn::parse_quote!(::poniard::Data));
+                let ident = &parameter.ident;
+                folded.extend(quote!(.with_parameter(<#ident as ::poniard::Data>::KEY)));
+            }
+            GenericParam::Const(parameter) => {
+                let ident = &parameter.ident;
+                // Constants have no key of their own: their value, as a number, takes the place of a build.
+                folded.extend(quote!(.with_parameter(::poniard::TypeKey::of::<()>("const", #ident as u64))));
+            }
+            GenericParam::Lifetime(parameter) => {
+                return Err(syn::Error::new_spanned(parameter, "a task's data owns what it holds: `Data` has no lifetimes"));
+            }
+        }
+    }
+    let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
+    let predicates = where_clause.map(|clause| &clause.predicates);
+    Ok(quote! {
+        // SAFETY: the key is made of the type's own path, the version of its crate and the keys of its parameters.
+        #[automatically_derived]
+        unsafe impl #impl_generics ::poniard::Data for #name #type_generics #where_clause {
+            const KEY: ::poniard::TypeKey = ::poniard::TypeKey::of::<Self>(
+                ::core::concat!(::core::module_path!(), "::", #text, "@", ::core::env!("CARGO_PKG_VERSION")),
+                ::poniard::TypeKey::build_of(::core::env!("CARGO_PKG_VERSION")),
+            ) #folded;
+            const NAME: &'static str = #text;
+        }
+
+        #[automatically_derived]
+        impl #impl_generics ::poniard::Param for #name #type_generics
+        where
+            for<'always> #name #type_generics: ::core::clone::Clone,
+            #predicates
+        {
+            type Of = Self;
+            type Item<'a> = Self;
+
+            #[inline]
+            fn get(slot: &mut ::poniard::private::Slot<Self>) -> Self {
+                ::poniard::private::take(slot)
+            }
+        }
+    })
+}

@@ -1,0 +1,165 @@
+//! Memory for large data: shared-memory files, lent in blocks and recycled by size class.
+//!
+//! The first write to a fresh page of a shared-memory file costs a page fault and the clearing of the page; a recycled block costs the clearing alone.
+//! So a block goes back to the list of its size class, never to the kernel. A block is named by (arena, offset), which means the same in every process
+//! that maps the arena. On systems without `memfd_create` the memory is anonymous and private.
+#![expect(unsafe_code, reason = "maps shared memory and lends parts of it")]
+
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
+
+use poniard_interface::{AllocateError, Arena, ArenaFunctions, RawBuffer};
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// Smallest block, and the alignment of all.
+const BLOCK_MIN_BYTES: u64 = 64;
+/// Size of an arena; what is larger gets an arena of its own.
+const ARENA_BYTES: u64 = 64 << 20;
+
+/// The arenas of this process, as an allocator of [`Buffer`](crate::Buffer)s.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostArena;
+
+/// The process's arenas. One mutex: a block is at least thousands of times more work to fill than to find.
+static ARENAS: Mutex<Arenas> = Mutex::new(Arenas { mapped: Vec::new(), free: BTreeMap::new(), current: None });
+
+struct Arenas {
+    mapped: Vec<Mapped>,
+    /// Free blocks, by size: (arena, offset).
+    free: BTreeMap<u64, Vec<(usize, u64)>>,
+    /// The arena that new blocks are cut from, and how much of it is used.
+    current: Option<(usize, u64)>,
+}
+
+struct Mapped {
+    start: NonNull<u8>,
+}
+
+// SAFETY: the mapping is never unmapped, and its parts are lent to one owner each.
+unsafe impl Send for Mapped {}
+
+impl Arena for HostArena {
+    fn allocate(&self, len_bytes: u64) -> Result<RawBuffer, AllocateError> {
+        let class = size_class(len_bytes).ok_or_else(|| AllocateError::new(len_bytes, "the size overflows"))?;
+        let mut arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
+        let recycled = arenas.free.get_mut(&class).and_then(Vec::pop);
+        let (arena, offset) = match recycled {
+            Some(block) => block,
+            None => arenas.cut(class).map_err(|error| AllocateError::new(len_bytes, error.to_string()))?,
+        };
+        let start = arenas.mapped[arena].start;
+        drop(arenas);
+        // SAFETY: `offset + class` lies within the arena (`cut`), so the place is inside one mapping.
+        let data = unsafe { start.add(offset as usize) }.as_ptr();
+        if recycled.is_some() {
+            // SAFETY: the block is `class >= len_bytes` bytes, mapped writable, and on nobody else's hands since it left the free list.
+            unsafe { data.write_bytes(0, len_bytes as usize) };
+        }
+        // SAFETY: blocks begin at multiples of 64 in a page-aligned mapping; the bytes are initialised (fresh pages are zero) and ours alone
+        // until `release` puts the block back into its list.
+        Ok(unsafe { RawBuffer::from_raw_parts(data, len_bytes, arena as u64, offset, &FUNCTIONS) })
+    }
+}
+
+impl Arenas {
+    /// A new block of `class` bytes.
+    fn cut(&mut self, class: u64) -> std::io::Result<(usize, u64)> {
+        if let Some((arena, used)) = self.current
+            && class <= ARENA_BYTES - used
+        {
+            self.current = Some((arena, used + class));
+            return Ok((arena, used));
+        }
+        let bytes = class.max(ARENA_BYTES);
+        let arena = self.mapped.len();
+        self.mapped.push(map(arena, bytes)?);
+        if class < ARENA_BYTES {
+            // What is left of the arena before is given up: less than one block of this class, and it has no pages yet.
+            self.current = Some((arena, class));
+        }
+        Ok((arena, 0))
+    }
+}
+
+static FUNCTIONS: ArenaFunctions = ArenaFunctions { release, allocate };
+
+/// `HostArena::allocate` for whoever holds a block and not the arena.
+unsafe extern "C" fn allocate(len_bytes: u64, place: *mut RawBuffer) -> bool {
+    match HostArena.allocate(len_bytes) {
+        Ok(buffer) => {
+            // SAFETY: the caller gives a place for a `RawBuffer`.
+            unsafe { place.write(buffer) };
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// Puts a block back into the list of its class.
+unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset: u64) {
+    let Some(class) = size_class(len_bytes) else { return };
+    let mut arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
+    arenas.free.entry(class).or_default().push((arena as usize, offset));
+}
+
+/// `len_bytes` rounded up to a power of two or a quarter on the way to the next: at most a fifth is wasted.
+fn size_class(len_bytes: u64) -> Option<u64> {
+    let len_bytes = len_bytes.max(BLOCK_MIN_BYTES);
+    let step = (len_bytes.checked_next_power_of_two()? / 8).max(BLOCK_MIN_BYTES);
+    len_bytes.checked_next_multiple_of(step).filter(|class| *class <= isize::MAX as u64 / 2)
+}
+
+/// Maps a new arena. Its pages come into being when they are first written.
+fn map(arena: usize, bytes: u64) -> std::io::Result<Mapped> {
+    let flags = ProtFlags::READ | ProtFlags::WRITE;
+    #[cfg(target_os = "linux")]
+    let start = {
+        use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+        let file = memfd_create(format!("poniard-arena-{arena}"), MemfdFlags::CLOEXEC)?;
+        ftruncate(&file, bytes)?;
+        // SAFETY: a new mapping at an address of the kernel's choice; the file is as long as the mapping and is never shortened.
+        unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes as usize, flags, MapFlags::SHARED, &file, 0) }?
+    };
+    #[cfg(not(target_os = "linux"))]
+    let start = {
+        let _ = arena;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes as usize, flags, MapFlags::PRIVATE) }?
+    };
+    NonNull::new(start.cast::<u8>()).map(|start| Mapped { start }).ok_or_else(|| std::io::Error::other("the kernel mapped it at address 0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_waste_at_most_a_fifth_and_keep_the_alignment() {
+        for len in (0..4096).chain([65_535, 65_536, 65_537, 1 << 30, (1 << 30) + 1]) {
+            let class = size_class(len).expect("no overflow");
+            assert!(class >= len && class % BLOCK_MIN_BYTES == 0, "{len} -> {class}");
+            assert!(class <= (len + len / 4).max(len + BLOCK_MIN_BYTES), "{len} -> {class}");
+        }
+        assert_eq!(size_class(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_recycled_block_is_zero_again() {
+        // A size that no other test uses, so that the list of its class is this test's own.
+        const LEN: u64 = 777_777;
+        let mut first = HostArena.allocate(LEN).expect("room");
+        first.as_bytes_mut().fill(0xff);
+        let place = (first.arena(), first.offset_bytes());
+        drop(first);
+        let second = HostArena.allocate(LEN).expect("room");
+        assert_eq!((second.arena(), second.offset_bytes()), place);
+        assert!(second.as_bytes().iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_an_error() {
+        let error = HostArena.allocate(1 << 60).expect_err("no machine has that much");
+        assert!(error.to_string().contains("1152921504606846976 bytes"), "{error}");
+    }
+}

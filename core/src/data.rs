@@ -1,0 +1,113 @@
+//! What tasks take and return.
+#![expect(clippy::disallowed_types, reason = "users may pass unordered collections; nothing here iterates them")]
+#![expect(unsafe_code, reason = "a type key is a promise about a type's identity")]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ndarray::{Array, Dimension};
+use poniard_interface::{Buffer, Element, Erased, TypeKey};
+
+/// A type that can be a task's argument or result.
+///
+/// Derive it: `#[derive(poniard::Data)]`. A type that is also `Clone` can then be taken by value; every type can be taken by reference.
+///
+/// # Safety
+/// No two types have the same [`KEY`](Self::KEY), in this program or in another image that it loads; the derive macro sees to that.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a task's argument or result",
+    note = "derive it: `#[derive(poniard::Data)]`; it has to be `Send + Sync + 'static`"
+)]
+pub unsafe trait Data: Send + Sync + Sized + 'static {
+    /// The type's identity across separately compiled files.
+    const KEY: TypeKey;
+    /// The type's name, for messages.
+    const NAME: &'static str;
+}
+
+/// Implements `Data` and passing by value for types of the standard library and of ndarray.
+macro_rules! data {
+    ($([$($generics:tt)*] $type:ty, $name:literal, [$($parameter:ty),*];)*) => { $(
+        // SAFETY: the name is the type's own path, and the keys of its parameters are folded in.
+        unsafe impl<$($generics)*> Data for $type {
+            const KEY: TypeKey = TypeKey::of::<$type>($name, BUILD)$(.with_parameter(<$parameter as Data>::KEY))*;
+            const NAME: &'static str = $name;
+        }
+        crate::parameter::by_value!([$($generics)*] $type);
+    )* };
+}
+
+/// Layouts of the standard library's types belong to a compiler, those of ndarray's to this crate's lock file as well.
+const BUILD: u64 = TypeKey::build_of(env!("CARGO_PKG_VERSION"));
+
+macro_rules! primitives {
+    ($($type:ty),*) => { $(
+        // SAFETY: the name is the primitive's own.
+        unsafe impl Data for $type {
+            const KEY: TypeKey = TypeKey::of::<$type>(stringify!($type), 0);
+            const NAME: &'static str = stringify!($type);
+        }
+        crate::parameter::by_value!([] $type);
+    )* };
+}
+primitives!((), bool, char, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64);
+
+data! {
+    [] String, "String", [];
+    [] PathBuf, "PathBuf", [];
+    [] Duration, "Duration", [];
+    [] &'static str, "&'static str", [];
+    [T: Data] Vec<T>, "Vec", [T];
+    [T: Data] Option<T>, "Option", [T];
+    [T: Data] Box<T>, "Box", [T];
+    [T: Data] Arc<T>, "Arc", [T];
+    [T: Data] VecDeque<T>, "VecDeque", [T];
+    [T: Data] BTreeSet<T>, "BTreeSet", [T];
+    [T: Data] HashSet<T>, "HashSet", [T];
+    [K: Data, V: Data] BTreeMap<K, V>, "BTreeMap", [K, V];
+    [K: Data, V: Data] HashMap<K, V>, "HashMap", [K, V];
+    [A: Data] (A,), "tuple of 1", [A];
+    [A: Data, B: Data] (A, B), "tuple of 2", [A, B];
+    [A: Data, B: Data, C: Data] (A, B, C), "tuple of 3", [A, B, C];
+    [A: Data, B: Data, C: Data, D: Data] (A, B, C, D), "tuple of 4", [A, B, C, D];
+    [A: Data, B: Data, C: Data, D: Data, E: Data] (A, B, C, D, E), "tuple of 5", [A, B, C, D, E];
+    [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data] (A, B, C, D, E, F), "tuple of 6", [A, B, C, D, E, F];
+    [T: Data] crate::Task<T>, "poniard::Task", [T];
+}
+
+// SAFETY: the length is part of the size, which is part of the key; `[(); N]` differs by the name of its element alone, and all its values are equal.
+unsafe impl<T: Data, const N: usize> Data for [T; N] {
+    const KEY: TypeKey = TypeKey::of::<[T; N]>("array", BUILD ^ N as u64).with_parameter(T::KEY);
+    const NAME: &'static str = "array";
+}
+crate::parameter::by_value!([T: Data, const N: usize] [T; N]);
+
+// SAFETY: `Dimension` is sealed, and its implementors differ in `NDIM`, which is part of the key (`None` for a dynamic number).
+unsafe impl<T: Data, D: Dimension + 'static> Data for Array<T, D> {
+    const KEY: TypeKey = TypeKey::of::<Self>(
+        "ndarray::Array",
+        BUILD
+            ^ match D::NDIM {
+                Some(count) => count as u64,
+                None => u64::MAX,
+            },
+    )
+    .with_parameter(T::KEY);
+    const NAME: &'static str = "ndarray::Array";
+}
+crate::parameter::by_value!([T: Data, D: Dimension + 'static] Array<T, D>);
+
+// SAFETY: the element's own name and kind are folded in; an element type defined elsewhere names itself.
+unsafe impl<T: Element> Data for Buffer<T> {
+    const KEY: TypeKey = TypeKey::of::<Self>("poniard::Buffer", BUILD).with_parameter(TypeKey::of::<T>(T::NAME, 0));
+    const NAME: &'static str = "poniard::Buffer";
+}
+crate::parameter::by_value!([T: Element] Buffer<T>);
+
+// SAFETY: one type, one name.
+unsafe impl Data for Erased {
+    const KEY: TypeKey = TypeKey::of::<Self>("poniard::Erased", BUILD);
+    const NAME: &'static str = "poniard::Erased";
+}

@@ -1,0 +1,173 @@
+//! Why a task has no result.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use crate::options::Scope;
+
+/// Any error that a task function returns.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A task has no result: it failed, or something that it depends on did. Cheap to clone.
+///
+/// Names two tasks: the one that has no result ([`task`](Self::task)) and the one that is to blame ([`root_task`](Self::root_task)); they are the same
+/// when the task failed by itself.
+#[derive(Clone)]
+pub struct TaskError(Arc<Failure>);
+
+struct Failure {
+    task: TaskName,
+    kind: FailureKind,
+}
+
+/// A task's name and the place where it was spawned.
+#[derive(Clone)]
+pub(crate) struct TaskName {
+    pub(crate) name: String,
+    pub(crate) location: &'static Location<'static>,
+}
+
+impl fmt::Display for TaskName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ({}:{}:{})", self.name, self.location.file(), self.location.line(), self.location.column())
+    }
+}
+
+/// What happened to a task that has no result.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// Its function returned an error.
+    Returned(BoxError),
+    /// Its function panicked, with this message.
+    Panicked(String),
+    /// A task that it depends on has no result; this is the error of the task to blame.
+    Dependency(TaskError),
+    /// Waiting for it would never end: it waits, directly or through others, for the task that wants to wait.
+    WaitsForItself,
+    /// Tasks are nested so deeply that there is no stack left to run it on: this many bytes were used.
+    TooDeep {
+        /// Stack used by the waiting thread.
+        stack_bytes: usize,
+    },
+    /// The runtime has been shut down.
+    Shutdown,
+    /// No processor of the runtime satisfies its scope.
+    NoProcessor {
+        /// What was asked for.
+        scope: Scope,
+        /// What there is, in words.
+        available: String,
+    },
+    /// The processor could not execute it.
+    Processor {
+        /// The processor's name.
+        processor: String,
+        /// What it said.
+        reason: String,
+    },
+    /// Its arguments do not fit its kernel's parameters.
+    Arguments(String),
+}
+
+impl TaskError {
+    pub(crate) fn new(task: TaskName, kind: FailureKind) -> Self {
+        Self(Arc::new(Failure { task, kind }))
+    }
+
+    /// The error of `task`, which depends on a task that has this error. Always one step from the root, so that a chain of a million
+    /// tasks neither recurses nor grows.
+    pub(crate) fn dependent(&self, task: TaskName) -> Self {
+        Self::new(task, FailureKind::Dependency(self.root().clone()))
+    }
+
+    /// The name of the task that has no result.
+    pub fn task(&self) -> &str {
+        &self.0.task.name
+    }
+
+    /// Where that task was spawned.
+    pub fn location(&self) -> &'static Location<'static> {
+        self.0.task.location
+    }
+
+    /// What happened to that task.
+    pub fn kind(&self) -> &FailureKind {
+        &self.0.kind
+    }
+
+    /// The error of the task that is to blame: this one, unless a dependency failed.
+    pub fn root(&self) -> &Self {
+        match &self.0.kind {
+            FailureKind::Dependency(root) => root,
+            _ => self,
+        }
+    }
+
+    /// The name of the task that is to blame.
+    pub fn root_task(&self) -> &str {
+        self.root().task()
+    }
+
+    /// What the task to blame said: the text of its error or panic.
+    pub fn reason(&self) -> String {
+        match &self.root().0.kind {
+            FailureKind::Returned(error) => {
+                let mut text = error.to_string();
+                let mut source = error.source();
+                while let Some(cause) = source {
+                    text.push_str(": ");
+                    text.push_str(&cause.to_string());
+                    source = cause.source();
+                }
+                text
+            }
+            FailureKind::Panicked(message) => message.clone(),
+            FailureKind::Dependency(root) => root.reason(),
+            FailureKind::WaitsForItself => "it would wait for itself".into(),
+            FailureKind::TooDeep { stack_bytes } => {
+                format!("tasks are nested too deeply: the waiting thread has used {stack_bytes} bytes of stack")
+            }
+            FailureKind::Shutdown => "the runtime has been shut down".into(),
+            FailureKind::NoProcessor { scope, available } => {
+                format!("no processor satisfies its scope ({scope}); there are {available}")
+            }
+            FailureKind::Processor { processor, reason } => format!("processor {processor}: {reason}"),
+            FailureKind::Arguments(reason) => reason.clone(),
+        }
+    }
+
+    /// The error that the task to blame returned, if it returned one of type `E`.
+    pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        match &self.root().0.kind {
+            FailureKind::Returned(error) => error.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let task = &self.0.task;
+        match &self.0.kind {
+            FailureKind::Returned(_) => write!(f, "task {task} failed: {}", self.reason()),
+            FailureKind::Panicked(message) => write!(f, "task {task} panicked: {message}"),
+            FailureKind::Dependency(root) => write!(f, "task {task} was not run, because it depends on another: {root}"),
+            _ => write!(f, "task {task} was not run: {}", self.reason()),
+        }
+    }
+}
+
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskError({self})")
+    }
+}
+
+impl std::error::Error for TaskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // The text of a returned error is part of this error's own; its causes are, too (`reason`).
+        None
+    }
+}

@@ -1,0 +1,174 @@
+//! Which functions are tasks.
+
+use std::panic::Location;
+
+use crate::data::Data;
+use crate::error::{BoxError, TaskError};
+use crate::parameter::{IntoArg, Param, Slots, Stored};
+use crate::task::record::{Edge, Header};
+
+/// What a task function returns: a value, or a `Result` whose error makes the task fail.
+///
+/// `fn -> T` gives a `Task<T>`; so does `fn -> Result<T, E>`, for every error that converts into a boxed one: types that implement
+/// `Error`, `String`, `&str`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the result of a task",
+    note = "return a `T: Data` (`#[derive(poniard::Data)]`) or a `Result<T, E>` with `E: Into<Box<dyn Error + Send + Sync>>`"
+)]
+pub trait TaskOutput {
+    /// What the task's handle will give.
+    type Value: Data;
+
+    /// The value, or the error.
+    ///
+    /// # Errors
+    /// What the function returned.
+    fn into_result(self) -> Result<Self::Value, BoxError>;
+}
+
+impl<T: Data> TaskOutput for T {
+    type Value = T;
+
+    fn into_result(self) -> Result<T, BoxError> {
+        Ok(self)
+    }
+}
+
+impl<T: Data, E: Into<BoxError>> TaskOutput for Result<T, E> {
+    type Value = T;
+
+    fn into_result(self) -> Result<T, BoxError> {
+        self.map_err(Into::into)
+    }
+}
+
+/// A function or closure that can be a task: up to eight parameters, each a `&T`, a `T` or a [`Gather`](crate::Gather), with `T:` [`Data`].
+///
+/// `M` is only there to tell the signatures apart; the compiler finds it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a task function",
+    note = "its parameters are `T`, `&T` or `Gather<'_, T>` with `T: Data`; its result is `Data` or a `Result` of it; a closure's parameters need types; \
+            what a closure captures is moved into it and `Send`"
+)]
+pub trait TaskFn<M>: Send + 'static {
+    /// The stored arguments.
+    #[doc(hidden)]
+    type Params: Send + 'static + Predecessors;
+    /// What the task's handle will give.
+    type Value: Data;
+
+    /// Runs the function once.
+    #[doc(hidden)]
+    fn call(self, params: &mut Self::Params) -> Result<Self::Value, BoxError>;
+}
+
+/// The arguments of one spawn: a tuple, each element a value, a `Task<T>`, a `&Task<T>` or an `Arc<T>`.
+#[diagnostic::on_unimplemented(
+    message = "these arguments do not fit the task function's parameters",
+    note = "give one tuple with one element for each parameter, as in `spawn(f, (a,))` or `spawn(f, (a, &b))`"
+)]
+pub trait Args<P> {
+    /// Stores them.
+    #[doc(hidden)]
+    fn into_params(self) -> P;
+}
+
+/// What the stored arguments of a task depend on.
+#[doc(hidden)]
+pub trait Predecessors {
+    /// Calls `visit` with each task that an argument is the result of, and the edge that the argument keeps for it.
+    #[doc(hidden)]
+    fn visit(&self, visit: &mut impl FnMut(&Header, &Edge));
+    /// The error of a task among them that failed. Only once all have finished.
+    #[doc(hidden)]
+    fn failed(&self) -> Option<TaskError>;
+}
+
+/// A stored argument.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Argument<S: Stored>(pub(crate) S::Slots);
+
+macro_rules! arity {
+    ($($param:ident $arg:ident $stored:ident $index:tt),*) => {
+        impl<Function, R: TaskOutput, $($param: Param),*> TaskFn<fn($($param),*) -> R> for Function
+        where
+            Function: FnOnce($($param),*) -> R + for<'a> FnOnce($($param::Item<'a>),*) -> R + Send + 'static,
+        {
+            type Params = ($(Argument<$param::Of>,)*);
+            type Value = R::Value;
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            #[inline]
+            fn call(self, params: &mut Self::Params) -> Result<R::Value, BoxError> {
+                self($($param::get(&mut params.$index.0)),*).into_result()
+            }
+        }
+
+        impl<$($stored: Stored,)* $($arg: IntoArg<$stored>),*> Args<($(Argument<$stored>,)*)> for ($($arg,)*) {
+            #[allow(clippy::unused_unit, clippy::allow_attributes, reason = "no parameters")]
+            #[inline]
+            fn into_params(self) -> ($(Argument<$stored>,)*) {
+                ($(Argument(self.$index.into_slots()),)*)
+            }
+        }
+
+        impl<$($stored: Stored),*> Predecessors for ($(Argument<$stored>,)*) {
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            #[inline]
+            fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
+                $(self.$index.0.visit(visit);)*
+            }
+
+            #[inline]
+            fn failed(&self) -> Option<TaskError> {
+                $(if let Some(error) = self.$index.0.failed() { return Some(error); })*
+                None
+            }
+        }
+    };
+}
+arity!();
+arity!(P0 A0 S0 0);
+arity!(P0 A0 S0 0, P1 A1 S1 1);
+arity!(P0 A0 S0 0, P1 A1 S1 1, P2 A2 S2 2);
+arity!(P0 A0 S0 0, P1 A1 S1 1, P2 A2 S2 2, P3 A3 S3 3);
+arity!(P0 A0 S0 0, P1 A1 S1 1, P2 A2 S2 2, P3 A3 S3 3, P4 A4 S4 4);
+arity!(P0 A0 S0 0, P1 A1 S1 1, P2 A2 S2 2, P3 A3 S3 3, P4 A4 S4 4, P5 A5 S5 5);
+arity!(P0 A0 S0 0, P1 A1 S1 1, P2 A2 S2 2, P3 A3 S3 3, P4 A4 S4 4, P5 A5 S5 5, P6 A6 S6 6);
+arity!(P0 A0 S0 0, P1 A1 S1 1, P2 A2 S2 2, P3 A3 S3 3, P4 A4 S4 4, P5 A5 S5 5, P6 A6 S6 6, P7 A7 S7 7);
+
+/// A readable name for the function `F`: the last part of its path, or where the closure stands.
+pub(crate) fn function_name(type_name: &str) -> String {
+    // Generic arguments would only repeat types: `sum<alloc::vec::Vec<f64>>` is `sum`.
+    let path = type_name.split('<').next().unwrap_or(type_name);
+    let mut parts = path.rsplit("::");
+    match parts.next() {
+        Some("{{closure}}") => match parts.find(|part| *part != "{{closure}}") {
+            Some(outer) => format!("closure in {outer}"),
+            None => "closure".into(),
+        },
+        Some(name) if !name.is_empty() => name.into(),
+        _ => type_name.into(),
+    }
+}
+
+/// Where the caller of a `#[track_caller]` function stands.
+#[track_caller]
+pub(crate) fn caller() -> &'static Location<'static> {
+    Location::caller()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::function_name;
+
+    #[test]
+    fn names_are_the_last_part_of_the_path() {
+        assert_eq!(function_name("app::linear::scale"), "scale");
+        assert_eq!(function_name("app::main::{{closure}}"), "closure in main");
+        assert_eq!(function_name("app::main::{{closure}}::{{closure}}"), "closure in main");
+        assert_eq!(function_name("app::sum<alloc::vec::Vec<f64>>"), "sum");
+        assert_eq!(function_name("fn(u64) -> u64"), "fn(u64) -> u64");
+    }
+}

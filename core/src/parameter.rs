@@ -1,0 +1,271 @@
+//! What the parameters of a task function may be, and what may be given for them.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::data::Data;
+use crate::error::TaskError;
+use crate::task::record::{Dependency, Edge, Header};
+use crate::task::{Task, Value};
+
+/// A type that a task function may have as a parameter: `&T`, `T` and [`Gather<'_, T>`](Gather), where `T:` [`Data`].
+///
+/// * `&T` reads the argument where it is; many tasks may read one result at once.
+/// * `T` takes it: it is moved when this task is its last user, and cloned otherwise, so `T` has to be `Clone`.
+/// * [`Gather`] reads any number of results.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a parameter of a task function",
+    note = "parameters are `T` (with `T: Data + Clone`), `&T` (with `T: Data`) or `Gather<'_, T>`"
+)]
+pub trait Param {
+    /// What is stored for it.
+    type Of: Stored;
+    /// The parameter, for one lifetime.
+    type Item<'a>;
+
+    /// The stored argument as the function wants it.
+    #[doc(hidden)]
+    fn get(slots: &mut <Self::Of as Stored>::Slots) -> Self::Item<'_>;
+}
+
+/// How an argument is stored until its task runs.
+#[doc(hidden)]
+pub trait Stored: 'static {
+    /// The storage.
+    type Slots: Slots + Send;
+}
+
+/// What storage of arguments can be asked.
+#[doc(hidden)]
+pub trait Slots: 'static {
+    /// Calls `visit` for each task that it is the result of.
+    fn visit(&self, visit: &mut impl FnMut(&Header, &Edge));
+    /// The error of one that failed.
+    fn failed(&self) -> Option<TaskError>;
+}
+
+/// One stored argument.
+#[doc(hidden)]
+pub enum Slot<T> {
+    /// A value, given directly.
+    Own(T),
+    /// A value that others may share.
+    Shared(Arc<T>),
+    /// Another task's result.
+    Task(Dependency<T>),
+    /// Moved out.
+    Taken,
+}
+
+impl<T> std::fmt::Debug for Slot<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Own(_) => "Own",
+            Self::Shared(_) => "Shared",
+            Self::Task(_) => "Task",
+            Self::Taken => "Taken",
+        })
+    }
+}
+
+impl<T: Data> Stored for T {
+    type Slots = Slot<T>;
+}
+
+impl<T: Data> Slots for Slot<T> {
+    #[inline]
+    fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
+        if let Self::Task(dependency) = self {
+            visit(dependency.header(), dependency.edge());
+        }
+    }
+
+    #[inline]
+    fn failed(&self) -> Option<TaskError> {
+        match self {
+            Self::Task(dependency) => dependency.header().failure().cloned(),
+            _ => None,
+        }
+    }
+}
+
+impl<T: Data> Slot<T> {
+    fn get(&self) -> &T {
+        match self {
+            Self::Own(value) => value,
+            Self::Shared(value) => value,
+            // A task runs only after all that it depends on have finished with a value.
+            Self::Task(dependency) => dependency.value().unwrap_or_else(|| unreachable!("a dependency that has not finished")),
+            Self::Taken => unreachable!("an argument is taken once"),
+        }
+    }
+}
+
+impl<T: Data> Param for &T {
+    type Of = T;
+    type Item<'a> = &'a T;
+
+    #[inline]
+    fn get(slots: &mut Slot<T>) -> &T {
+        Slot::get(slots)
+    }
+}
+
+/// Takes a value out of its slot: moved when nobody else uses it, else cloned.
+#[doc(hidden)]
+#[inline]
+pub fn take<T: Data + Clone>(slot: &mut Slot<T>) -> T {
+    match std::mem::replace(slot, Slot::Taken) {
+        Slot::Own(value) => value,
+        Slot::Shared(value) => Arc::try_unwrap(value).unwrap_or_else(|shared| (*shared).clone()),
+        Slot::Task(dependency) => match dependency.into_value() {
+            Some(value) => Value::take(value),
+            None => unreachable!("a dependency that has not finished"),
+        },
+        Slot::Taken => unreachable!("an argument is taken once"),
+    }
+}
+
+/// Passing by value, for one type: a blanket implementation would overlap the one for references.
+macro_rules! by_value {
+    ([$($generics:tt)*] $type:ty) => {
+        impl<$($generics)*> $crate::parameter::Param for $type
+        where
+            // The `for` keeps the bound from being checked here, where it may be false: then taking by value is a compile error where it is tried.
+            for<'always> $type: Clone,
+        {
+            type Of = $type;
+            type Item<'a> = $type;
+
+            #[inline]
+            fn get(slot: &mut $crate::parameter::Slot<$type>) -> $type {
+                $crate::parameter::take(slot)
+            }
+        }
+    };
+}
+pub(crate) use by_value;
+
+/// A parameter that reads any number of results: what is given for it is a `Vec<Task<T>>` or a `&[Task<T>]`.
+///
+/// ```
+/// # use poniard::{Gather, Runtime};
+/// fn total(parts: Gather<'_, f64>) -> f64 {
+///     parts.iter().sum()
+/// }
+/// let runtime = Runtime::new()?;
+/// let parts: Vec<_> = (0..4).map(|i| runtime.spawn(|x: f64| x * x, (i as f64,))).collect();
+/// assert_eq!(*runtime.spawn(total, (parts,)).fetch()?, 14.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Gather<'a, T>(&'a [Dependency<T>]);
+
+impl<'a, T: Data> Gather<'a, T> {
+    /// Number of results.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The result at `index`, in the order in which the tasks were given.
+    pub fn get(&self, index: usize) -> Option<&'a T> {
+        self.0.get(index).and_then(Dependency::value)
+    }
+
+    /// The results, in the order in which the tasks were given.
+    pub fn iter(&self) -> impl Iterator<Item = &'a T> + use<'a, T> {
+        self.0.iter().filter_map(Dependency::value)
+    }
+}
+
+/// Stands for "any number of `T`" where a parameter's argument type is named.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Many<T>(PhantomData<T>);
+
+impl<T: Data> Stored for Many<T> {
+    type Slots = Box<[Dependency<T>]>;
+}
+
+impl<T: Data> Slots for Box<[Dependency<T>]> {
+    fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
+        for dependency in self {
+            visit(dependency.header(), dependency.edge());
+        }
+    }
+
+    fn failed(&self) -> Option<TaskError> {
+        self.iter().find_map(|dependency| dependency.header().failure().cloned())
+    }
+}
+
+impl<T: Data> Param for Gather<'_, T> {
+    type Of = Many<T>;
+    type Item<'a> = Gather<'a, T>;
+
+    fn get(slots: &mut Box<[Dependency<T>]>) -> Gather<'_, T> {
+        Gather(slots)
+    }
+}
+
+/// What may be given for a parameter of type `T` or `&T`: a `T`, a `Task<T>`, a `&Task<T>` or an `Arc<T>`.
+#[diagnostic::on_unimplemented(
+    message = "expected a `{T}` or a `Task<{T}>` here, found `{Self}`",
+    note = "an argument is a value, a `Task` or `&Task` of it, or an `Arc` of it"
+)]
+pub trait IntoArg<T: Stored> {
+    /// Stores it.
+    #[doc(hidden)]
+    fn into_slots(self) -> T::Slots;
+}
+
+impl<T: Data> IntoArg<T> for T {
+    #[inline]
+    fn into_slots(self) -> Slot<T> {
+        Slot::Own(self)
+    }
+}
+
+impl<T: Data> IntoArg<T> for Task<T> {
+    #[inline]
+    fn into_slots(self) -> Slot<T> {
+        Slot::Task(Dependency::new(self))
+    }
+}
+
+impl<T: Data> IntoArg<T> for &Task<T> {
+    #[inline]
+    fn into_slots(self) -> Slot<T> {
+        Slot::Task(Dependency::new(self.clone()))
+    }
+}
+
+impl<T: Data> IntoArg<T> for Arc<T> {
+    #[inline]
+    fn into_slots(self) -> Slot<T> {
+        Slot::Shared(self)
+    }
+}
+
+impl<T: Data> IntoArg<Many<T>> for Vec<Task<T>> {
+    fn into_slots(self) -> Box<[Dependency<T>]> {
+        self.into_iter().map(Dependency::new).collect()
+    }
+}
+
+impl<T: Data> IntoArg<Many<T>> for &[Task<T>] {
+    fn into_slots(self) -> Box<[Dependency<T>]> {
+        self.iter().cloned().map(Dependency::new).collect()
+    }
+}
+
+impl<T: Data> IntoArg<Many<T>> for &Vec<Task<T>> {
+    fn into_slots(self) -> Box<[Dependency<T>]> {
+        self.as_slice().into_slots()
+    }
+}

@@ -1,0 +1,82 @@
+//! What the runtime lends its backends.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use poniard_interface::{Completion, HostServices, LogLevel, RunError, TaskId, WorkerId};
+
+use crate::worker::main_loop::worker_main;
+use crate::worker::shared::Shared;
+
+/// Messages kept; more are counted and dropped.
+const MESSAGES_MAX: usize = 256;
+
+/// What backends have said.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    kept: Mutex<Vec<(LogLevel, String)>>,
+}
+
+impl Log {
+    pub(crate) fn push(&self, level: LogLevel, message: String) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < MESSAGES_MAX {
+            kept.push((level, message));
+        }
+    }
+
+    pub(crate) fn messages(&self) -> Vec<String> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter()
+            .map(|(level, message)| match level {
+                LogLevel::Warning => format!("warning: {message}"),
+                _ => message.clone(),
+            })
+            .collect()
+    }
+}
+
+/// The services for one backend. They exist before the runtime does, since a backend is opened to learn what processors the runtime will have.
+#[derive(Debug)]
+pub(crate) struct HostLink {
+    backend: String,
+    log: Arc<Log>,
+    shared: Arc<OnceLock<Weak<Shared>>>,
+}
+
+impl HostLink {
+    pub(crate) fn new(backend: String, log: Arc<Log>, shared: Arc<OnceLock<Weak<Shared>>>) -> Self {
+        Self { backend, log, shared }
+    }
+
+    fn shared(&self) -> Option<Arc<Shared>> {
+        self.shared.get().and_then(Weak::upgrade)
+    }
+}
+
+impl HostServices for HostLink {
+    fn worker_main(&self, worker: WorkerId) {
+        match self.shared() {
+            Some(shared) => worker_main(&shared, worker),
+            None => self.log(LogLevel::Warning, "worker_main was called outside the life of the runtime"),
+        }
+    }
+
+    fn run(&self, task: TaskId) -> Result<(), RunError> {
+        let shared = self.shared().ok_or_else(|| RunError::new("the runtime has ended"))?;
+        shared.queued.run(&shared, task)
+    }
+
+    fn complete(&self, completions: &[Completion]) {
+        let Some(shared) = self.shared() else {
+            self.log(LogLevel::Warning, "complete was called outside the life of the runtime");
+            return;
+        };
+        for task in shared.queued.complete(&shared, completions) {
+            self.log(LogLevel::Warning, &format!("task {task} was reported as done, and is not in flight"));
+        }
+    }
+
+    fn log(&self, level: LogLevel, message: &str) {
+        self.log.push(level, format!("backend {}: {message}", self.backend));
+    }
+}

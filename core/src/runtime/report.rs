@@ -1,0 +1,118 @@
+//! What a runtime found and did.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+
+use poniard_interface::{Execution, ProcessorKind, SpaceInfo};
+
+use crate::worker::shared::Shared;
+
+/// What there is and what ran where since the runtime began.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// The backends in use.
+    pub backends: Vec<BackendReport>,
+    /// Plugin files that were found and not used.
+    pub refused: Vec<Refused>,
+    /// Where plugin files were looked for, in order, with the reason for each place.
+    pub searched: Vec<(PathBuf, &'static str)>,
+    /// What backends had to say: warnings first came first.
+    pub messages: Vec<String>,
+}
+
+/// A plugin file, or a backend in one, that is not used.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The file.
+    pub file: PathBuf,
+    /// Why, in one paragraph.
+    pub reason: String,
+}
+
+/// One backend.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BackendReport {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The plugin file that it came from; `None` for one that is linked into the program.
+    pub file: Option<PathBuf>,
+    /// The compiler that built it.
+    pub rustc: String,
+    /// Its processors.
+    pub processors: Vec<ProcessorReport>,
+    /// Its memory, besides the host's.
+    pub spaces: Vec<SpaceInfo>,
+}
+
+/// One processor.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProcessorReport {
+    /// Its name.
+    pub name: String,
+    /// What code it runs.
+    pub kind: ProcessorKind,
+    /// Whether it takes batches.
+    pub queued: bool,
+    /// The memory that it works in.
+    pub space: String,
+    /// The NUMA node that it is near to.
+    pub numa_node: Option<u32>,
+    /// Tasks that it has run.
+    pub tasks: u64,
+    /// Time that it spent on them, in ns. For a thread: from finding a task until finding none.
+    pub busy_ns: u64,
+}
+
+impl Report {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let backends = shared
+            .backends
+            .iter()
+            .enumerate()
+            .map(|(index, backend)| BackendReport {
+                name: backend.info.name.clone(),
+                version: backend.info.version.clone(),
+                file: backend.file.clone(),
+                rustc: backend.rustc.clone(),
+                processors: shared
+                    .processors
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, record)| record.backend == index)
+                    .map(|(place, _)| processor(shared, place))
+                    .collect(),
+                spaces: backend.spaces.iter().map(|space| space.info()).collect(),
+            })
+            .collect();
+        let found = &shared.backends.found;
+        Self { backends, refused: found.refused.clone(), searched: found.searched.clone(), messages: found.log.messages() }
+    }
+}
+
+fn processor(shared: &Shared, place: usize) -> ProcessorReport {
+    let record = &shared.processors[place];
+    let (tasks, busy_ns) = match shared.slots.get(place) {
+        Some(slot) => (slot.counters.tasks.load(Relaxed), slot.counters.busy_ns.load(Relaxed)),
+        None => {
+            let counts = shared.queued.counts(place);
+            (counts.tasks.load(Relaxed), counts.busy_ns.load(Relaxed))
+        }
+    };
+    let spaces = &shared.backends[record.backend].spaces;
+    let space = spaces.iter().map(|space| space.info()).find(|info| info.id == record.info.space);
+    ProcessorReport {
+        name: record.info.name.clone(),
+        kind: record.info.kind.clone(),
+        queued: matches!(record.info.execution, Execution::Queued { .. }),
+        space: space.map_or_else(|| "host".into(), |info| info.name),
+        numa_node: record.info.numa_node,
+        tasks,
+        busy_ns,
+    }
+}

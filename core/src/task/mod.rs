@@ -1,0 +1,143 @@
+//! What users hold of a task.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::error::TaskError;
+
+pub(crate) mod record;
+
+use record::UserRef;
+
+/// A task's result: typed, cheap to clone, maybe not computed yet.
+///
+/// [`fetch`](Self::fetch) waits and shares the result, [`take`](Self::take) waits and moves it out. Given as an argument to another task it is
+/// a dependency, and nobody waits. Dropping it does not stop the task.
+#[must_use = "a task's result or error is in its handle; `wait` for it or give it to another task"]
+pub struct Task<T> {
+    reference: UserRef,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Task<T> {
+    fn clone(&self) -> Self {
+        Self { reference: self.reference.clone(), value: PhantomData }
+    }
+}
+
+impl<T> Task<T> {
+    /// Waits for the result and shares it. The value stays where it is: a [`Value<T>`] derefs to `T`.
+    ///
+    /// Inside a task, the worker meanwhile runs what this task needs and nothing else; when that runs elsewhere, another thread takes the worker's
+    /// place. Works on a runtime with one thread, and to any depth of nesting that memory allows.
+    ///
+    /// # Errors
+    /// [`TaskError`] when the task, or one that it depends on, failed; when waiting could never end, because the task waits for the one that fetches it.
+    pub fn fetch(&self) -> Result<Value<T>, TaskError> {
+        self.wait()?;
+        Ok(Value { task: self.clone() })
+    }
+
+    /// Waits for the result and moves it out when this is its last user; clones it otherwise.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub fn take(self) -> Result<T, TaskError>
+    where
+        T: Clone,
+    {
+        self.wait()?;
+        Ok(Value::take(Value { task: self }))
+    }
+
+    /// Waits until the task has finished.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub fn wait(&self) -> Result<(), TaskError> {
+        if !self.reference.is_finished() {
+            crate::worker::fetch::wait(&self.reference.to_ref())?;
+        }
+        match self.reference.failure() {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the task has a result or an error. Does not wait.
+    pub fn is_finished(&self) -> bool {
+        self.reference.is_finished()
+    }
+
+    /// The name that errors use: the one given, or the function's.
+    pub fn name(&self) -> String {
+        self.reference.name().name
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (self.is_finished(), self.reference.failure()) {
+            (false, _) => "not finished",
+            (true, None) => "finished",
+            (true, Some(_)) => "failed",
+        };
+        write!(f, "Task({}, {state})", self.reference.name())
+    }
+}
+
+/// The value of a finished task, shared: derefs to `T`, and keeps it alive.
+pub struct Value<T> {
+    task: Task<T>,
+}
+
+impl<T> Value<T> {
+    /// The value itself: moved when this is its last user, cloned otherwise.
+    pub fn take(self) -> T
+    where
+        T: Clone,
+    {
+        self.try_unwrap().unwrap_or_else(|shared| (*shared).clone())
+    }
+}
+
+impl<T> Clone for Value<T> {
+    fn clone(&self) -> Self {
+        Self { task: self.task.clone() }
+    }
+}
+
+impl<T> std::ops::Deref for Value<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self.task.value_ref() {
+            Some(value) => value,
+            None => unreachable!("a `Value` is made of a task that has one"),
+        }
+    }
+}
+
+impl<T> AsRef<T> for Value<T> {
+    fn as_ref(&self) -> &T {
+        self
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: PartialEq> PartialEq for Value<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}

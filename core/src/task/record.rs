@@ -1,0 +1,743 @@
+//! The record of one task: one allocation that holds its state, its arguments, and later its result.
+//!
+//! The protocol (states, who may touch which field when, and why it is sound) is in `README.md` beside this file.
+#![expect(unsafe_code, reason = "one allocation of erased type that several threads share by protocol")]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, fence};
+
+use crate::error::{FailureKind, TaskError, TaskName};
+use crate::function::{Predecessors, TaskFn, function_name};
+use crate::options::{Priority, TaskOptions};
+use crate::task::{Task, Value};
+use crate::worker::shared::Shared;
+use crate::worker::waiter::Waiter;
+
+/// Bits of `Header::gate`: how many predecessors have not finished, and who has laid hands on the task.
+const COUNT: u32 = (1 << 30) - 1;
+/// Set once, by whoever will run or fail the task: from then on the arguments are his.
+const CLAIMED: u32 = 1 << 30;
+/// Set for a moment by whoever looks at the arguments of a task that has not been claimed.
+const INSPECTED: u32 = 1 << 31;
+
+/// A reference of the runtime, in `Header::refs`: it keeps the record, and never looks at the value.
+const REFERENCE: u64 = 1;
+/// A reference of a user, in `Header::refs`: a handle or an argument.
+const USER: u64 = (1 << 32) + REFERENCE;
+
+/// Values of `Header::outcome`.
+const NOTHING: u8 = 0;
+const VALUE: u8 = 1;
+const TAKEN: u8 = 2;
+const FAILED: u8 = 3;
+
+/// The part of a record that does not depend on the types of the task.
+pub struct Header {
+    gate: AtomicU32,
+    /// All references in the lower half, users' (handles and arguments) in the upper half as well.
+    refs: AtomicU64,
+    /// Head of the list of edges to successors and waiters; `finished()` once the outcome is there.
+    successors: AtomicPtr<Edge>,
+    outcome: AtomicU8,
+    priority: Priority,
+    vtable: &'static VTable,
+    failure: UnsafeCell<Option<TaskError>>,
+    /// The runtime that it was spawned on, which outlives every task that has not finished.
+    runtime: *const Shared,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+}
+
+/// An entry in a list of successors. It lives in the successor's arguments, or in a box when a thread waits.
+#[repr(C)]
+pub struct Edge {
+    next: AtomicPtr<Edge>,
+    /// The successor's header; null: the edge is the first field of a [`WaitEdge`].
+    successor: AtomicPtr<Header>,
+}
+
+/// The edge of a waiting thread.
+#[repr(C)]
+struct WaitEdge {
+    edge: Edge,
+    waiter: Arc<Waiter>,
+}
+
+impl Edge {
+    fn new() -> Self {
+        Self { next: AtomicPtr::default(), successor: AtomicPtr::default() }
+    }
+}
+
+/// What ends a list of a task that has finished: an address that no edge has.
+fn finished() -> *mut Edge {
+    static FINISHED: u64 = 0;
+    (&raw const FINISHED).cast_mut().cast()
+}
+
+/// Functions that know the types of the task.
+struct VTable {
+    /// Runs the body with the arguments; the task has been claimed by the caller.
+    run: unsafe fn(NonNull<Header>),
+    /// Drops the body and the arguments; the task has been claimed by the caller.
+    discard: unsafe fn(NonNull<Header>),
+    /// The first predecessor that has not finished, if the task has not been claimed, which the caller prevents.
+    unfinished: unsafe fn(NonNull<Header>) -> Option<TaskRef>,
+    /// Drops what is left and frees the memory.
+    free: unsafe fn(NonNull<Header>),
+    type_name: fn() -> &'static str,
+}
+
+/// The whole record. `value` comes second, so that its place depends on `T` alone ([`Prefix`]).
+#[repr(C)]
+struct Record<F, P, T> {
+    header: Header,
+    value: UnsafeCell<MaybeUninit<T>>,
+    body: UnsafeCell<MaybeUninit<(F, P)>>,
+}
+
+/// The beginning of a `Record<F, P, T>` for any `F` and `P`.
+#[repr(C)]
+struct Prefix<T> {
+    header: Header,
+    value: UnsafeCell<MaybeUninit<T>>,
+}
+
+/// A reference to a record of unknown type: of a queue, or of a thread that waits. Not counted as a user of the value.
+#[derive(Debug)]
+pub(crate) struct TaskRef(NonNull<Header>);
+
+/// A user's reference to a record: in a handle or an argument. The last user may move the value out.
+#[derive(Debug)]
+pub(crate) struct UserRef(ManuallyDrop<TaskRef>);
+
+// SAFETY: a record's parts are `Send` and `Sync` (`spawn` requires it of body, arguments and value), and its counters are atomic.
+unsafe impl Send for TaskRef {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for TaskRef {}
+
+impl TaskRef {
+    #[inline]
+    fn add(&self, count: u64) -> Self {
+        // Relaxed: the new reference is made from one that exists.
+        let before = self.refs.fetch_add(count, Relaxed);
+        assert!((before as u32) < u32::MAX / 2, "a task has more than two thousand million references");
+        Self(self.0)
+    }
+
+    /// Takes `count` away from the references; frees the record when they were all.
+    #[inline]
+    fn release(&self, count: u64) {
+        // Acquire: pairs with the Release below of whoever dropped his reference before. Nobody can add one: ours is the only one.
+        if self.refs.load(Acquire) != count {
+            // Release: what this thread did with the record happens before it is freed, or before the last user takes the value.
+            if self.refs.fetch_sub(count, Release) != count {
+                return;
+            }
+            fence(Acquire);
+        }
+        // SAFETY: the last reference is gone, so nobody else can reach the record; `free` belongs to its type.
+        unsafe { (self.vtable.free)(self.0) }
+    }
+}
+
+impl Clone for TaskRef {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.add(REFERENCE)
+    }
+}
+
+impl Drop for TaskRef {
+    #[inline]
+    fn drop(&mut self) {
+        self.release(REFERENCE);
+    }
+}
+
+impl UserRef {
+    /// A reference that does not count as a user.
+    pub(crate) fn to_ref(&self) -> TaskRef {
+        TaskRef::clone(&self.0)
+    }
+
+    /// Whether no other user is left. Then nobody can become one, but through this reference.
+    fn is_last_user(&self) -> bool {
+        // Acquire: pairs with the Release in `release`; whoever used the value before has finished with it.
+        self.refs.load(Acquire) >> 32 == 1
+    }
+}
+
+impl Clone for UserRef {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self(ManuallyDrop::new(self.0.add(USER)))
+    }
+}
+
+impl Drop for UserRef {
+    #[inline]
+    fn drop(&mut self) {
+        // The field does not drop itself, so the two halves go in one step.
+        self.0.release(USER);
+    }
+}
+
+impl std::ops::Deref for UserRef {
+    type Target = Header;
+
+    #[inline]
+    fn deref(&self) -> &Header {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for TaskRef {
+    type Target = Header;
+
+    fn deref(&self) -> &Header {
+        // SAFETY: the reference keeps the record alive, and a header is only changed through atomics and by protocol (README).
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// What came of trying to claim a task.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It is the caller's: run it or fail it.
+    Won,
+    /// It waits for predecessors.
+    Waiting,
+    /// Somebody else has it, or it has finished.
+    Lost,
+}
+
+/// What finishing a task set free.
+pub(crate) enum Released {
+    /// A successor whose last predecessor this was, with the reference that the runtime holds of it.
+    Ready(TaskRef),
+    /// A thread that waits.
+    Waiter(Arc<Waiter>),
+}
+
+impl Header {
+    /// Whether the task has a value or an error.
+    pub(crate) fn is_finished(&self) -> bool {
+        // Acquire: pairs with the exchange in `publish`, so that the outcome is seen.
+        self.successors.load(Acquire) == finished()
+    }
+
+    /// Its error, if it has finished with one.
+    pub(crate) fn failure(&self) -> Option<&TaskError> {
+        if self.outcome.load(Relaxed) != FAILED || !self.is_finished() {
+            return None;
+        }
+        // SAFETY: a finished task's failure is never written again (README, rule 4).
+        unsafe { &*self.failure.get() }.as_ref()
+    }
+
+    /// Keeps an error as the outcome; for the claimer only.
+    fn set_failure(&self, error: TaskError) {
+        // SAFETY: only the claimer writes it, once, before `publish` (README, rule 4).
+        unsafe { *self.failure.get() = Some(error) };
+        self.outcome.store(FAILED, Relaxed);
+    }
+
+    pub(crate) fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    pub(crate) fn options(&self) -> Option<&TaskOptions> {
+        self.options.as_deref()
+    }
+
+    pub(crate) fn runtime(&self) -> *const Shared {
+        self.runtime
+    }
+
+    /// The name given by the user, or the function's.
+    pub(crate) fn name(&self) -> TaskName {
+        let name = match self.options().and_then(|options| options.name.as_ref()) {
+            Some(name) => name.clone(),
+            None => function_name((self.vtable.type_name)()),
+        };
+        TaskName { name, location: self.location }
+    }
+
+    /// Whether all predecessors have finished. True for ever once true.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.gate.load(Acquire) & COUNT == 0
+    }
+
+    /// One predecessor less; true for the last one.
+    fn count_down(&self, by: u32) -> bool {
+        // AcqRel: Release hands on what the predecessor wrote, Acquire (for the last one) takes what all of them wrote.
+        self.gate.fetch_sub(by, AcqRel) & COUNT == by
+    }
+
+    /// Adds `edge` to the list; false when the task has finished.
+    ///
+    /// # Safety
+    /// The edge is not in a list, and stays where it is until `publish` of this task has taken it out.
+    unsafe fn add_edge(&self, edge: &Edge) -> bool {
+        let mut head = self.successors.load(Acquire);
+        loop {
+            if head == finished() {
+                return false;
+            }
+            edge.next.store(head, Relaxed);
+            // Release: the edge's fields are written before it can be found. Acquire on failure: the outcome is seen when the task has finished.
+            match self.successors.compare_exchange_weak(head, (&raw const *edge).cast_mut(), Release, Acquire) {
+                Ok(_) => return true,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Has `waiter` told when the task finishes; false when it has finished already.
+    pub(crate) fn add_waiter(&self, waiter: &Arc<Waiter>) -> bool {
+        let boxed = Box::into_raw(Box::new(WaitEdge { edge: Edge::new(), waiter: Arc::clone(waiter) }));
+        // SAFETY: `boxed` is live: it was made above and is freed by `publish`, or below.
+        let edge = unsafe { &(*boxed).edge };
+        // SAFETY: the edge is new, and its box stays until `publish` frees it.
+        let added = unsafe { self.add_edge(edge) };
+        if !added {
+            // SAFETY: the box was made above and was not put into the list.
+            drop(unsafe { Box::from_raw(boxed) });
+        }
+        added
+    }
+}
+
+impl TaskRef {
+    pub(crate) fn as_ptr(&self) -> *const Header {
+        self.0.as_ptr()
+    }
+
+    /// Another reference to the record of `header`.
+    pub(crate) fn of(header: &Header) -> Self {
+        header.refs.fetch_add(REFERENCE, Relaxed);
+        Self(NonNull::from(header))
+    }
+
+    /// Tries to get the right to run or fail the task.
+    pub(crate) fn try_claim(&self) -> Claim {
+        loop {
+            // Acquire: pairs with the last `count_down`, so that the predecessors' outcomes are seen.
+            let gate = self.gate.load(Acquire);
+            if gate & CLAIMED != 0 {
+                return Claim::Lost;
+            }
+            if gate & COUNT != 0 {
+                return Claim::Waiting;
+            }
+            if gate & INSPECTED != 0 {
+                std::hint::spin_loop();
+                continue;
+            }
+            // With the only reference nobody can compete, and a store is cheaper than an exchange.
+            if self.refs.load(Acquire) == REFERENCE {
+                self.gate.store(CLAIMED, Relaxed);
+                return Claim::Won;
+            }
+            if self.gate.compare_exchange_weak(0, CLAIMED, Acquire, Relaxed).is_ok() {
+                return Claim::Won;
+            }
+        }
+    }
+
+    /// Claims a task that may still wait for predecessors, to fail it. True when it was not claimed before.
+    pub(crate) fn claim_unfinished(&self) -> bool {
+        loop {
+            let gate = self.gate.load(Acquire);
+            if gate & CLAIMED != 0 {
+                return false;
+            }
+            if gate & INSPECTED != 0 {
+                std::hint::spin_loop();
+                continue;
+            }
+            if self.gate.compare_exchange_weak(gate, gate | CLAIMED, AcqRel, Relaxed).is_ok() {
+                return true;
+            }
+        }
+    }
+
+    /// A predecessor that has not finished, of a task that nobody has claimed yet.
+    pub(crate) fn unfinished_predecessor(&self) -> Option<Self> {
+        loop {
+            let gate = self.gate.load(Acquire);
+            if gate & CLAIMED != 0 {
+                return None;
+            }
+            if gate & INSPECTED != 0 {
+                std::hint::spin_loop();
+                continue;
+            }
+            if self.gate.compare_exchange_weak(gate, gate | INSPECTED, Acquire, Relaxed).is_ok() {
+                break;
+            }
+        }
+        // SAFETY: the `INSPECTED` bit keeps everybody from claiming the task, so its arguments stay (README, rule 3).
+        let found = unsafe { (self.vtable.unfinished)(self.0) };
+        self.gate.fetch_and(!INSPECTED, Release);
+        found
+    }
+
+    /// Runs the body and keeps its outcome, which `publish` then makes known. Never unwinds.
+    ///
+    /// The caller has won the claim, and calls `publish` next.
+    pub(crate) fn run_claimed(&self) {
+        debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
+        // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
+        unsafe { (self.vtable.run)(self.0) }
+    }
+
+    /// Drops the body and keeps an error as the outcome, which `publish` then makes known.
+    ///
+    /// The caller has won the claim, and calls `publish` next.
+    pub(crate) fn fail_claimed(&self, kind: FailureKind) {
+        debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is failed by whoever claimed it");
+        // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
+        unsafe { (self.vtable.discard)(self.0) };
+        self.set_failure(TaskError::new(self.name(), kind));
+    }
+
+    /// Makes the outcome known: calls `release` for each waiter and for each successor that this makes ready, in the order in which they were added.
+    pub(crate) fn publish(&self, mut release: impl FnMut(Released)) {
+        debug_assert!(self.outcome.load(Relaxed) != NOTHING, "a task is published with an outcome");
+        // AcqRel: Release makes the outcome visible to whoever sees `finished()`; Acquire takes the edges' fields.
+        let list = self.successors.swap(finished(), AcqRel);
+        let mut edge = reversed(list);
+        while let Some(current) = edge {
+            // SAFETY: an edge in the list lives until it is taken out, here (`add_edge`); nobody else walks a list that has been taken.
+            let fields = unsafe { current.as_ref() };
+            // Read before the count-down, after which the successor may run and free the edge.
+            edge = NonNull::new(fields.next.load(Relaxed));
+            match NonNull::new(fields.successor.load(Relaxed)) {
+                Some(successor) => {
+                    // SAFETY: a task that waits for predecessors is kept alive by the runtime's reference, which nobody has taken yet.
+                    if unsafe { successor.as_ref() }.count_down(1) {
+                        // The runtime's reference: `register` left it to whoever makes the task ready.
+                        release(Released::Ready(Self(successor)));
+                    }
+                }
+                None => {
+                    // SAFETY: an edge without a successor is the first field of a `WaitEdge` from `Box::into_raw` (`add_waiter`).
+                    let boxed = unsafe { Box::from_raw(current.as_ptr().cast::<WaitEdge>()) };
+                    release(Released::Waiter(boxed.waiter));
+                }
+            }
+        }
+    }
+}
+
+/// Turns a list of edges around, so that it is in the order of adding.
+fn reversed(list: *mut Edge) -> Option<NonNull<Edge>> {
+    let mut done: *mut Edge = std::ptr::null_mut();
+    let mut rest = NonNull::new(list);
+    while let Some(edge) = rest {
+        // SAFETY: edges live until they are taken out of the list, which the caller does later.
+        let fields = unsafe { edge.as_ref() };
+        rest = NonNull::new(fields.next.load(Relaxed));
+        fields.next.store(done, Relaxed);
+        done = edge.as_ptr();
+    }
+    NonNull::new(done)
+}
+
+/// Makes a task of a body and its arguments, and adds it to the lists of those that it depends on.
+///
+/// Returns the user's handle and, when nothing is left to wait for, the runtime's reference, to be put into a queue. Otherwise the last
+/// predecessor to finish gives that reference to its `publish`.
+#[inline]
+pub(crate) fn create<M, F: TaskFn<M>>(
+    function: F,
+    params: F::Params,
+    runtime: *const Shared,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    priority: Priority,
+) -> (Task<F::Value>, Option<TaskRef>) {
+    let layout = const { Layout::new::<Record<F, F::Params, F::Value>>() };
+    // SAFETY: a record holds at least a header, so the layout is not empty.
+    let memory = unsafe { alloc(layout) };
+    let Some(record) = NonNull::new(memory.cast::<Record<F, F::Params, F::Value>>()) else { handle_alloc_error(layout) };
+    let mut predecessor_count = 0;
+    params.visit(&mut |_, _| predecessor_count += 1);
+    assert!(predecessor_count < COUNT, "a task has more than a thousand million dependencies");
+    let header = Header {
+        gate: AtomicU32::new(predecessor_count),
+        // The user's handle and the runtime's reference.
+        refs: AtomicU64::new(USER + REFERENCE),
+        successors: AtomicPtr::default(),
+        outcome: AtomicU8::new(NOTHING),
+        priority,
+        vtable: const { &vtable::<M, F>() },
+        failure: UnsafeCell::new(None),
+        runtime,
+        location,
+        options,
+    };
+    let value = UnsafeCell::new(MaybeUninit::uninit());
+    let body = UnsafeCell::new(MaybeUninit::new((function, params)));
+    // SAFETY: the memory is new and fits the record.
+    unsafe { record.write(Record { header, value, body }) };
+    let header = record.cast::<Header>();
+    let task = Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData };
+    let ready = TaskRef(header);
+    if predecessor_count == 0 || register(&ready, record) {
+        return (task, Some(ready));
+    }
+    // Whoever makes the task ready makes a `TaskRef` of its address again.
+    std::mem::forget(ready);
+    (task, None)
+}
+
+/// Adds the task to the lists of its predecessors; true when all of them have finished.
+fn register<F, P: Predecessors, T>(task: &TaskRef, record: NonNull<Record<F, P, T>>) -> bool {
+    // One more than there are predecessors: the task cannot become ready while this function still looks at its arguments.
+    task.gate.fetch_add(1, Relaxed);
+    let mut counted = 1;
+    // SAFETY: the record is live (`task`).
+    let body = unsafe { &record.as_ref().body };
+    // SAFETY: `create` wrote the body, and nobody can claim the task before the count-down below, so shared access is sound.
+    let (_, params) = unsafe { &*body.get().cast::<(F, P)>() };
+    params.visit(&mut |predecessor, edge| {
+        edge.successor.store(task.0.as_ptr(), Relaxed);
+        // SAFETY: the edge is new, and the arguments stay in the record until the task is claimed, which needs all predecessors to be published.
+        if !unsafe { predecessor.add_edge(edge) } {
+            counted += 1;
+        }
+    });
+    task.count_down(counted)
+}
+
+const fn vtable<M, F: TaskFn<M>>() -> VTable {
+    VTable {
+        run: run::<M, F>,
+        discard: discard::<F, F::Params, F::Value>,
+        unfinished: unfinished::<F, F::Params, F::Value>,
+        free: free::<F, F::Params, F::Value>,
+        type_name: std::any::type_name::<F>,
+    }
+}
+
+/// # Safety
+/// `header` belongs to a live `Record<F, F::Params, F::Value>` whose task the caller has claimed and not run before.
+unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) {
+    let record = header.cast::<Record<F, F::Params, F::Value>>();
+    // SAFETY: live (precondition).
+    let record = unsafe { record.as_ref() };
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (function, mut params) = unsafe { record.body.get().cast::<(F, F::Params)>().read() };
+    let task = &record.header;
+    if let Some(error) = params.failed() {
+        dropped_quietly((function, params));
+        task.set_failure(error.dependent(task.name()));
+        return;
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| function.call(&mut params)));
+    // Before the outcome is known: whoever is woken by it may count on being the arguments' last user.
+    dropped_quietly(params);
+    match outcome {
+        Ok(Ok(value)) => {
+            // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
+            unsafe { (*record.value.get()).write(value) };
+            record.header.outcome.store(VALUE, Relaxed);
+        }
+        Ok(Err(error)) => task.set_failure(TaskError::new(task.name(), FailureKind::Returned(error))),
+        Err(payload) => {
+            let message = panic_message(&*payload);
+            dropped_quietly(payload);
+            task.set_failure(TaskError::new(task.name(), FailureKind::Panicked(message)));
+        }
+    }
+}
+
+/// # Safety
+/// `header` belongs to a live `Record<F, P, T>` whose task the caller has claimed and not run.
+unsafe fn discard<F, P, T>(header: NonNull<Header>) {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    dropped_quietly(unsafe { record.body.get().cast::<(F, P)>().read() });
+}
+
+/// # Safety
+/// `header` belongs to a live `Record<F, P, T>` whose task nobody claims during the call.
+unsafe fn unfinished<F, P: Predecessors, T>(header: NonNull<Header>) -> Option<TaskRef> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    // SAFETY: nobody has claimed the task (precondition), so the body is there and only read.
+    let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
+    let mut found = None;
+    params.visit(&mut |predecessor, _| {
+        // The last one: it was spawned last, and running it first is depth first.
+        if !predecessor.is_finished() {
+            found = Some(TaskRef::of(predecessor));
+        }
+    });
+    found
+}
+
+/// # Safety
+/// `header` belongs to a `Record<F, P, T>` that nobody else can reach; it is gone afterwards.
+unsafe fn free<F, P, T>(header: NonNull<Header>) {
+    let mut pointer = header.cast::<Record<F, P, T>>();
+    // SAFETY: live and exclusive (precondition).
+    let record = unsafe { pointer.as_mut() };
+    if std::mem::needs_drop::<(F, P)>() && record.header.gate.load(Relaxed) & CLAIMED == 0 {
+        // SAFETY: nobody has claimed the task, so the body is there.
+        dropped_quietly(unsafe { record.body.get_mut().assume_init_read() });
+    }
+    if std::mem::needs_drop::<T>() && record.header.outcome.load(Relaxed) == VALUE {
+        // SAFETY: the outcome says that the value was written and not taken.
+        dropped_quietly(unsafe { record.value.get_mut().assume_init_read() });
+    }
+    // SAFETY: the header is dropped once, here.
+    unsafe { std::ptr::drop_in_place(&raw mut record.header) };
+    // SAFETY: `create` allocated it with this layout, and what it held has been moved out.
+    unsafe { dealloc(pointer.as_ptr().cast(), Layout::new::<Record<F, P, T>>()) }
+}
+
+/// Drops a user's value; a panic in its destructor ends here, after the panic hook has spoken. Unwinding further would take a worker with it.
+fn dropped_quietly<T>(value: T) {
+    if std::mem::needs_drop::<T>()
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
+    {
+        std::mem::forget(payload);
+    }
+}
+
+fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).into()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a message".into()
+    }
+}
+
+impl<T> Task<T> {
+    /// The value, once the task has finished with one.
+    pub(crate) fn value_ref(&self) -> Option<&T> {
+        if !self.reference.is_finished() || self.reference.outcome.load(Relaxed) != VALUE {
+            return None;
+        }
+        let prefix = self.reference.0.0.cast::<Prefix<T>>();
+        // SAFETY: a `Task<T>` refers to a `Record<_, _, T>`, which begins like `Prefix<T>`, and keeps it alive.
+        let value = unsafe { &prefix.as_ref().value };
+        // SAFETY: `finished` and `VALUE` say that it was written; it is taken only by the last reference, and `self` is one.
+        Some(unsafe { &*value.get().cast::<T>() })
+    }
+}
+
+impl<T> Value<T> {
+    /// Moves the value out if this is its last user.
+    ///
+    /// # Errors
+    /// The handle, unchanged, when somebody else uses the value too.
+    pub fn try_unwrap(self) -> Result<T, Self> {
+        let reference = &self.task.reference;
+        if !reference.is_last_user() {
+            return Err(self);
+        }
+        let prefix = reference.0.0.cast::<Prefix<T>>();
+        // SAFETY: as in `value_ref`.
+        let value = unsafe { &prefix.as_ref().value };
+        // SAFETY: a `Value` exists only for a task with a value, and the only user is this one; `TAKEN` keeps `free` from dropping it again.
+        let value = unsafe { value.get().cast::<T>().read() };
+        reference.outcome.store(TAKEN, Relaxed);
+        Ok(value)
+    }
+}
+
+/// A task that has finished from the start.
+pub(crate) fn create_finished<T: crate::Data>(value: T, runtime: *const Shared, location: &'static Location<'static>) -> Task<T> {
+    fn constant<T>() -> T {
+        unreachable!("a value that is given is not computed")
+    }
+    let (task, reference) = create::<fn() -> T, fn() -> T>(constant::<T>, (), runtime, location, None, Priority::Normal);
+    let Some(reference) = reference else { unreachable!("no predecessors") };
+    reference.gate.store(CLAIMED, Relaxed);
+    let prefix = reference.0.cast::<Prefix<T>>();
+    // SAFETY: a record of `fn() -> T` begins like `Prefix<T>`, and is alive.
+    let slot = unsafe { &prefix.as_ref().value };
+    // SAFETY: nobody else has seen the record yet.
+    unsafe { (*slot.get()).write(value) };
+    reference.outcome.store(VALUE, Relaxed);
+    reference.successors.store(finished(), Release);
+    task
+}
+
+/// A task that has failed from the start. Its function and arguments are dropped by the caller; `type_name` names the function.
+#[cold]
+pub(crate) fn create_failed<T: crate::Data>(
+    runtime: *const Shared,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    type_name: fn() -> &'static str,
+    kind: FailureKind,
+) -> Task<T> {
+    fn failed<T>() -> T {
+        unreachable!("a task that has failed is not run")
+    }
+    let mut options = options.unwrap_or_default();
+    options.name.get_or_insert_with(|| function_name(type_name()));
+    let (task, reference) = create::<fn() -> T, fn() -> T>(failed::<T>, (), runtime, location, Some(options), Priority::Normal);
+    let Some(reference) = reference else { unreachable!("no predecessors") };
+    reference.gate.store(CLAIMED, Relaxed);
+    reference.set_failure(TaskError::new(reference.name(), kind));
+    reference.successors.store(finished(), Release);
+    task
+}
+
+/// An argument that is another task's result: a reference to that task, and the edge that its list needs.
+#[derive(Debug)]
+pub struct Dependency<T> {
+    task: Task<T>,
+    edge: Edge,
+}
+
+impl<T> Dependency<T> {
+    pub(crate) fn new(task: Task<T>) -> Self {
+        Self { task, edge: Edge::new() }
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.task.reference
+    }
+
+    pub(crate) fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    pub(crate) fn value(&self) -> Option<&T> {
+        self.task.value_ref()
+    }
+
+    pub(crate) fn into_value(self) -> Option<Value<T>> {
+        self.task.value_ref().is_some().then(|| Value { task: self.task })
+    }
+}
+
+impl std::fmt::Debug for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Task({})", self.name())
+    }
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Edge")
+    }
+}

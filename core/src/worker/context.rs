@@ -1,0 +1,104 @@
+//! What the current thread is to a runtime.
+#![expect(unsafe_code, reason = "a thread-local pointer to a value on the same thread's stack")]
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use super::shared::Shared;
+use super::slot::{Local, Slot, Token};
+use crate::task::record::{Header, TaskRef};
+
+thread_local! {
+    static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
+}
+
+/// A thread that runs tasks of a runtime: a worker, or a thread of a queued processor.
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    /// The slot that the thread holds; none for a thread of a queued processor.
+    token: RefCell<Option<Token>>,
+    /// The tasks that this thread is in the middle of, innermost last.
+    running: RefCell<Vec<*const Header>>,
+    /// Stack segments that nested tasks have added.
+    pub(crate) segments: Cell<usize>,
+}
+
+impl Context {
+    pub(crate) fn new(shared: Arc<Shared>, token: Option<Token>) -> Self {
+        Self { shared, token: RefCell::new(token), running: RefCell::new(Vec::new()), segments: Cell::new(0) }
+    }
+
+    /// Makes this the thread's context while `body` runs.
+    pub(crate) fn enter<R>(&self, body: impl FnOnce() -> R) -> R {
+        /// Restores the context that was there before, however `body` ends.
+        struct Restore(*const Context);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                CURRENT.set(self.0);
+            }
+        }
+        let _restore = Restore(CURRENT.replace(self));
+        body()
+    }
+
+    /// The context of this thread, if it has one.
+    #[inline]
+    pub(crate) fn with<R>(body: impl FnOnce(Option<&Self>) -> R) -> R {
+        let current = CURRENT.get();
+        // SAFETY: the pointer is null, or `enter` of this thread set it from a reference that outlives its frame, and takes it back before that ends.
+        body(unsafe { current.as_ref() })
+    }
+
+    /// The context of this thread if it belongs to `shared`.
+    #[inline]
+    pub(crate) fn with_of<R>(shared: &Shared, body: impl FnOnce(Option<&Self>) -> R) -> R {
+        Self::with(|context| body(context.filter(|context| std::ptr::eq(&*context.shared, shared))))
+    }
+
+    /// The slot that this thread holds.
+    pub(crate) fn slot_index(&self) -> Option<usize> {
+        self.token.borrow().as_ref().map(Token::slot)
+    }
+
+    /// Lets `body` work with the queues of the slot that this thread holds.
+    #[inline]
+    pub(crate) fn with_local<R>(&self, body: impl FnOnce(Option<(&Slot, &Local)>) -> R) -> R {
+        let token = self.token.borrow();
+        match &*token {
+            Some(token) => {
+                let index = token.slot();
+                let slot = &self.shared.slots[index];
+                body(Some((slot, slot.local(index, token))))
+            }
+            None => body(None),
+        }
+    }
+
+    pub(crate) fn take_token(&self) -> Option<Token> {
+        self.token.borrow_mut().take()
+    }
+
+    pub(crate) fn put_token(&self, token: Token) {
+        *self.token.borrow_mut() = Some(token);
+    }
+
+    /// Runs `body` as part of `task`.
+    pub(crate) fn within<R>(&self, task: &TaskRef, body: impl FnOnce() -> R) -> R {
+        self.running.borrow_mut().push(task.as_ptr());
+        let result = body();
+        self.running.borrow_mut().pop();
+        result
+    }
+
+    /// Whether this thread is in the middle of `task`.
+    pub(crate) fn is_within(&self, task: &TaskRef) -> bool {
+        self.running.borrow().contains(&task.as_ptr())
+    }
+}
+
+/// Calls `body` with the runtime of a task that has not finished.
+pub(crate) fn of_task(task: &TaskRef, body: impl FnOnce(&Shared)) {
+    debug_assert!(!task.is_finished(), "only a task that has not finished keeps its runtime");
+    // SAFETY: `Runtime`'s drop waits for every task that it has admitted, so the runtime of a task that has not finished is alive.
+    body(unsafe { &*task.runtime() })
+}

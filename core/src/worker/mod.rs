@@ -1,0 +1,17 @@
+//! Host threads that run tasks: queues, stealing, sleeping, waiting inside tasks.
+//!
+//! `README.md` beside this file describes the protocols; each module names the part that it implements.
+
+pub(crate) mod context;
+mod fence;
+pub(crate) mod fetch;
+pub(crate) mod main_loop;
+pub(crate) mod shared;
+pub(crate) mod sleep;
+pub(crate) mod slot;
+pub(crate) mod waiter;
+
+/// To be called before the first worker starts.
+pub(crate) fn prepare() {
+    fence::prepare();
+}

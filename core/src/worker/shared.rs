@@ -1,0 +1,282 @@
+//! What all threads of one runtime share: queues, workers, processors, and the count of tasks that have not finished.
+
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use crossbeam_deque::Injector;
+use crossbeam_utils::CachePadded;
+use poniard_interface::{Processor, ProcessorInfo};
+
+use super::context::Context;
+use super::sleep::Sleep;
+use super::slot::{Slot, add};
+use crate::error::FailureKind;
+use crate::options::{Priority, Scope};
+use crate::queued::Queued;
+use crate::runtime::Backends;
+use crate::task::record::{Released, TaskRef};
+
+/// Values of `Shared::phase`.
+const OPEN: u8 = 0;
+const DRAINING: u8 = 1;
+const STOPPED: u8 = 2;
+
+/// A processor with the backend that it came from.
+pub(crate) struct ProcessorRecord {
+    pub(crate) processor: Box<dyn Processor>,
+    pub(crate) info: ProcessorInfo,
+    /// Place in `Shared::backends`.
+    pub(crate) backend: usize,
+}
+
+/// One runtime.
+pub(crate) struct Shared {
+    pub(crate) slots: Vec<Slot>,
+    /// Tasks spawned by threads that are no workers, one queue for each priority.
+    pub(crate) injectors: [Injector<TaskRef>; Priority::COUNT],
+    pub(crate) sleep: Sleep,
+    /// Whether any task has had a priority, or a scope of its own: until then nobody looks at the queues for them.
+    pub(crate) special: AtomicBool,
+    /// Inline processors: the first `slots.len()`, in the order of the slots; then queued ones.
+    pub(crate) processors: Vec<ProcessorRecord>,
+    pub(crate) backends: Backends,
+    pub(crate) queued: Queued,
+    phase: AtomicU8,
+    /// Tasks spawned and finished by threads that hold no slot.
+    foreign_spawned: CachePadded<AtomicU64>,
+    foreign_finished: CachePadded<AtomicU64>,
+    /// Signalled when the runtime may have become idle while it drains.
+    idle: (Mutex<()>, Condvar),
+}
+
+impl Shared {
+    pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>) -> Self {
+        let queued = Queued::new(&processors[slots.len()..], slots.len());
+        Self {
+            slots,
+            injectors: [Injector::new(), Injector::new(), Injector::new()],
+            sleep: Sleep::default(),
+            special: AtomicBool::new(false),
+            processors,
+            backends,
+            queued,
+            phase: AtomicU8::new(OPEN),
+            foreign_spawned: CachePadded::default(),
+            foreign_finished: CachePadded::default(),
+            idle: (Mutex::new(()), Condvar::new()),
+        }
+    }
+
+    /// Counts a task about to be spawned; false when the runtime takes no more.
+    #[inline]
+    pub(crate) fn admit(&self, context: Option<&Context>) -> bool {
+        let counted = context.is_some_and(|context| {
+            context.with_local(|held| {
+                held.is_some_and(|(slot, _)| {
+                    add(&slot.counters.spawned, 1);
+                    true
+                })
+            })
+        });
+        // A task that runs may spawn until the end: the runtime waits for it.
+        if counted {
+            return true;
+        }
+        // Counted before the phase is looked at: whoever closes the runtime sees the count, or this thread sees the phase.
+        self.foreign_spawned.fetch_add(1, SeqCst);
+        let open = self.phase.load(SeqCst) == OPEN || context.is_some();
+        if !open {
+            self.foreign_finished.fetch_add(1, SeqCst);
+            self.signal_idle();
+        }
+        open
+    }
+
+    /// Puts a ready task where somebody who may run it will find it.
+    #[inline]
+    pub(crate) fn enqueue(&self, context: Option<&Context>, task: TaskRef) {
+        if task.options().is_some_and(|options| options.scope != Scope::Any) {
+            self.enqueue_scoped(task);
+            return;
+        }
+        let level = task.priority().level();
+        if task.priority() != Priority::Normal {
+            self.special.store(true, Relaxed);
+        }
+        let mut task = Some(task);
+        if let Some(context) = context {
+            context.with_local(|held| {
+                if let Some((_, local)) = held
+                    && let Some(task) = task.take()
+                {
+                    local.deques[level].push(task);
+                }
+            });
+        }
+        if let Some(task) = task {
+            self.injectors[level].push(task);
+        }
+        self.sleep.notify();
+    }
+
+    #[cold]
+    fn enqueue_scoped(&self, task: TaskRef) {
+        let scope = task.options().map_or(Scope::Any, |options| options.scope.clone());
+        let level = task.priority().level();
+        let inline: Vec<usize> = (0..self.slots.len()).filter(|slot| self.satisfies(*slot, &scope)).collect();
+        if inline.len() == self.slots.len() && !inline.is_empty() {
+            self.special.store(true, Relaxed);
+            self.injectors[level].push(task);
+            self.sleep.notify();
+            return;
+        }
+        if let Some(slot) = inline.into_iter().min_by_key(|slot| self.slots[*slot].private.len()) {
+            self.special.store(true, Relaxed);
+            self.slots[slot].private.push(task);
+            self.sleep.wake(slot);
+            return;
+        }
+        let queued: Vec<usize> = (self.slots.len()..self.processors.len()).filter(|processor| self.satisfies(*processor, &scope)).collect();
+        self.queued.push(self, &queued, task);
+    }
+
+    /// Whether a processor lies in a scope.
+    pub(crate) fn satisfies(&self, processor: usize, scope: &Scope) -> bool {
+        let record = &self.processors[processor];
+        match scope {
+            Scope::Any => true,
+            Scope::Kind(kind) => record.info.kind == *kind,
+            Scope::Backend(name) => self.backends[record.backend].info.name == *name,
+            Scope::Processor(name) => record.info.name == *name,
+        }
+    }
+
+    /// Whether a worker may run a task in the place of whoever would.
+    pub(crate) fn may_run(&self, slot: usize, task: &TaskRef) -> bool {
+        task.options().is_none_or(|options| self.satisfies(slot, &options.scope))
+    }
+
+    /// Why no processor satisfies a scope, if none does.
+    pub(crate) fn unsatisfied(&self, scope: &Scope) -> Option<FailureKind> {
+        if (0..self.processors.len()).any(|processor| self.satisfies(processor, scope)) {
+            return None;
+        }
+        let names: Vec<_> = self
+            .processors
+            .iter()
+            .map(|record| format!("{} (kind {}, backend {})", record.info.name, record.info.kind, self.backends[record.backend].info.name))
+            .collect();
+        Some(FailureKind::NoProcessor { scope: scope.clone(), available: names.join(", ") })
+    }
+
+    /// Whether the holder of `slot` could find a task now.
+    pub(crate) fn has_work(&self, slot: usize) -> bool {
+        self.injectors.iter().any(|injector| !injector.is_empty())
+            || !self.slots[slot].private.is_empty()
+            || self.slots.iter().any(Slot::has_work)
+    }
+
+    /// Makes a task's outcome known and passes on what that sets free. With `bypass` the first ready successor becomes the worker's next task.
+    pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, bypass: bool) {
+        let mut bypass = bypass && !self.special.load(Relaxed);
+        task.publish(|released| match released {
+            Released::Waiter(waiter) => waiter.fire(),
+            Released::Ready(successor) => {
+                if !std::ptr::eq(successor.runtime(), self) {
+                    self.enqueue_elsewhere(successor);
+                } else if let Some(context) = context.filter(|_| bypass && successor.options().is_none()) {
+                    bypass = false;
+                    let rest = context.with_local(|held| match held {
+                        Some((_, local)) => {
+                            local.next.set(Some(successor));
+                            None
+                        }
+                        None => Some(successor),
+                    });
+                    if let Some(successor) = rest {
+                        self.enqueue(Some(context), successor);
+                    }
+                } else {
+                    self.enqueue(context, successor);
+                }
+            }
+        });
+        self.retract(context);
+    }
+
+    /// Counts a task as finished that `admit` has counted.
+    pub(crate) fn retract(&self, context: Option<&Context>) {
+        let counted = context.is_some_and(|context| {
+            context.with_local(|held| {
+                held.is_some_and(|(slot, _)| {
+                    add(&slot.counters.finished, 1);
+                    true
+                })
+            })
+        });
+        if !counted {
+            self.foreign_finished.fetch_add(1, SeqCst);
+            self.signal_idle();
+        }
+    }
+
+    /// A task of another runtime depended on one of this runtime.
+    #[cold]
+    fn enqueue_elsewhere(&self, successor: TaskRef) {
+        super::context::of_task(&successor, |other| other.enqueue(None, successor.clone()));
+    }
+
+    /// Whether every task that was spawned has finished.
+    pub(crate) fn is_quiet(&self) -> bool {
+        // Finished first: both only grow, and a task is counted as spawned before it is counted as finished. Equal sums then mean that
+        // between the two readings there was a moment with nothing to do.
+        let finished: u64 = self.foreign_finished.load(SeqCst) + self.slots.iter().map(Slot::finished).sum::<u64>();
+        std::sync::atomic::fence(SeqCst);
+        let spawned: u64 = self.foreign_spawned.load(SeqCst) + self.slots.iter().map(Slot::spawned).sum::<u64>();
+        finished == spawned
+    }
+
+    /// Tells the thread that waits for the runtime to drain, if one does, to look again.
+    pub(crate) fn signal_idle(&self) {
+        if self.phase.load(SeqCst) != OPEN {
+            drop(self.idle.0.lock().unwrap_or_else(PoisonError::into_inner));
+            self.idle.1.notify_all();
+        }
+    }
+
+    /// Whether workers have to end.
+    #[inline]
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.phase.load(Relaxed) == STOPPED
+    }
+
+    /// Waits for all tasks, then ends all threads. On a thread that is in the middle of a task it would wait for itself: call it elsewhere.
+    pub(crate) fn shut_down(&self) -> Vec<String> {
+        if self.phase.compare_exchange(OPEN, DRAINING, SeqCst, SeqCst).is_err() {
+            return Vec::new();
+        }
+        let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Workers signal when they find nothing; those that sleep already have nothing to tell.
+        self.sleep.wake_all();
+        while !self.is_quiet() {
+            guard = self.idle.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(guard);
+        self.phase.store(STOPPED, SeqCst);
+        for slot in &self.slots {
+            slot.close();
+        }
+        self.sleep.wake_all();
+        self.processors
+            .iter()
+            .filter_map(|record| record.processor.stop().err().map(|error| format!("{}: {error}", record.info.name)))
+            .collect()
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("slots", &self.slots.len()).field("processors", &self.processors.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,158 @@
+//! Who sleeps, who looks for work, and who is woken (README, "Sleeping").
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Mutex, PoisonError};
+
+use crossbeam_utils::CachePadded;
+use crossbeam_utils::sync::Unparker;
+
+use super::{fence, waiter};
+
+/// One worker that searches, in `Sleep::counts`.
+const SEARCHING: u64 = 1 << 32;
+/// One worker that sleeps, in `Sleep::counts`.
+const SLEEPING: u64 = 1;
+
+/// The event count of a runtime's workers. A push with nobody asleep costs one load.
+#[derive(Debug, Default)]
+pub(crate) struct Sleep {
+    /// Number of searching workers in the upper half, of sleeping ones in the lower half.
+    counts: CachePadded<AtomicU64>,
+    /// The sleeping workers: their slots, and what wakes the threads that hold them. Its length is the lower half of `counts`.
+    sleepers: Mutex<Vec<(usize, Unparker)>>,
+}
+
+impl Sleep {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(usize, Unparker)>> {
+        // The list is changed by single operations that do not panic in between.
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker begins to look for work elsewhere. Ends with `found` or `sleep`.
+    pub(crate) fn search(&self) {
+        self.counts.fetch_add(SEARCHING, SeqCst);
+    }
+
+    /// A searching worker has found something. If it was the last one that searched, another one is woken to search on: pushes relied on this one.
+    pub(crate) fn found(&self, more: impl Fn() -> bool) {
+        let before = self.counts.fetch_sub(SEARCHING, SeqCst);
+        if before >> 32 == 1 && before as u32 > 0 {
+            fence::heavy();
+            if more() {
+                self.wake_one();
+            }
+        }
+    }
+
+    /// After a push: wakes a worker when some sleep and none searches.
+    #[inline]
+    pub(crate) fn notify(&self) {
+        // Pairs with `heavy` in `sleep` and `found`: either this load sees the sleeper, or its last look sees the push.
+        fence::light();
+        let counts = self.counts.load(Relaxed);
+        if counts as u32 > 0 && counts >> 32 == 0 {
+            self.wake_one();
+        }
+    }
+
+    #[cold]
+    fn wake_one(&self) {
+        let woken = {
+            let mut sleepers = self.lock();
+            let Some((_, unparker)) = sleepers.pop() else { return };
+            // It searches from now on, so that the pushes that follow do not wake more.
+            self.counts.fetch_add(SEARCHING - SLEEPING, SeqCst);
+            unparker
+        };
+        woken.unpark();
+    }
+
+    /// Wakes the worker of one slot, if it sleeps: there is something that only it may run.
+    pub(crate) fn wake(&self, slot: usize) {
+        fence::heavy();
+        let unparker = self.remove(slot);
+        if let Some(unparker) = unparker {
+            unparker.unpark();
+        }
+    }
+
+    /// Wakes all.
+    pub(crate) fn wake_all(&self) {
+        fence::heavy();
+        let woken = {
+            let mut sleepers = self.lock();
+            let count = sleepers.len() as u64;
+            self.counts.fetch_add(count * (SEARCHING - SLEEPING), SeqCst);
+            std::mem::take(&mut *sleepers)
+        };
+        for (_, unparker) in woken {
+            unparker.unpark();
+        }
+    }
+
+    /// Takes a worker off the list; from then on it searches.
+    fn remove(&self, slot: usize) -> Option<Unparker> {
+        let mut sleepers = self.lock();
+        let position = sleepers.iter().position(|(sleeper, _)| *sleeper == slot)?;
+        self.counts.fetch_add(SEARCHING - SLEEPING, SeqCst);
+        Some(sleepers.swap_remove(position).1)
+    }
+
+    /// A searching worker sleeps until it is woken or `reason` holds; it then searches again. `reason` is looked at before sleeping and after each wake-up.
+    pub(crate) fn sleep(&self, slot: usize, reason: impl Fn() -> bool) {
+        {
+            let mut sleepers = self.lock();
+            sleepers.push((slot, waiter::unparker()));
+            self.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
+        }
+        fence::heavy();
+        loop {
+            if reason() {
+                // Whoever took this worker off the list has counted it as searching already.
+                self.remove(slot);
+                return;
+            }
+            waiter::park();
+            let listed = self.lock().iter().any(|(sleeper, _)| *sleeper == slot);
+            if !listed {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_wakes_one_sleeper_and_none_while_one_searches() {
+        let sleep = Sleep::default();
+        let parker = crossbeam_utils::sync::Parker::new();
+        for slot in 0..2 {
+            sleep.search();
+            sleep.lock().push((slot, parker.unparker().clone()));
+            sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
+        }
+        sleep.notify();
+        assert_eq!(sleep.lock().len(), 1);
+        // The one that was woken searches now.
+        sleep.notify();
+        assert_eq!(sleep.lock().len(), 1);
+        // It finds work and there is more: it wakes the other.
+        sleep.found(|| true);
+        assert_eq!(sleep.lock().len(), 0);
+        sleep.found(|| true);
+        assert_eq!(sleep.counts.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn a_reason_that_holds_keeps_a_worker_awake() {
+        let sleep = Sleep::default();
+        sleep.search();
+        sleep.sleep(0, || true);
+        assert_eq!(sleep.counts.load(SeqCst), SEARCHING);
+        assert!(sleep.lock().is_empty());
+    }
+}

@@ -1,0 +1,316 @@
+//! A worker's place: its queues, and the right to use them, which passes from thread to thread (README, "Slots").
+#![expect(unsafe_code, reason = "queues with one owner at a time, who proves it with a token")]
+
+use std::cell::{Cell, UnsafeCell};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_deque::{Injector, Stealer, Worker as Deque};
+use crossbeam_utils::CachePadded;
+use crossbeam_utils::sync::Unparker;
+
+use super::waiter;
+use crate::options::Priority;
+use crate::task::record::TaskRef;
+
+/// How many threads of one slot may wait for the slot to be lent to them again. More end instead.
+const SPARES_MAX: usize = 4;
+
+/// What the thread that holds a slot works with.
+pub(crate) struct Local {
+    /// One deque for each priority, most urgent first.
+    pub(crate) deques: [Deque<TaskRef>; Priority::COUNT],
+    /// The next task, which bypasses the queue.
+    pub(crate) next: Cell<Option<TaskRef>>,
+    /// State of the random numbers that choose victims.
+    pub(crate) random: Cell<u64>,
+    /// Tasks taken so far, to look at the shared queues now and then.
+    pub(crate) tick: Cell<u32>,
+}
+
+/// The right to use the `Local` of one slot. There is one for each slot.
+#[derive(Debug)]
+pub(crate) struct Token(usize);
+
+impl Token {
+    pub(crate) fn slot(&self) -> usize {
+        self.0
+    }
+}
+
+/// Numbers that the slot's holder writes and others read.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) spawned: AtomicU64,
+    pub(crate) finished: AtomicU64,
+    /// Tasks run.
+    pub(crate) tasks: AtomicU64,
+    /// Time between finding work and finding none, in ns.
+    pub(crate) busy_ns: AtomicU64,
+}
+
+/// Adds to a number that only the calling thread writes.
+pub(crate) fn add(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Relaxed) + by, Release);
+}
+
+/// One worker's place.
+pub(crate) struct Slot {
+    local: CachePadded<UnsafeCell<Local>>,
+    pub(crate) counters: CachePadded<Counters>,
+    /// Number of threads that want the slot back; looked at between tasks.
+    wanted: CachePadded<AtomicU32>,
+    /// The queues of `Local`, to be stolen from.
+    pub(crate) stealers: [Stealer<TaskRef>; Priority::COUNT],
+    /// Tasks that only this worker may run.
+    pub(crate) private: Injector<TaskRef>,
+    /// Whom to steal from: groups of slots, nearest first.
+    pub(crate) victims: Vec<Vec<usize>>,
+    succession: Mutex<Succession>,
+}
+
+// SAFETY: everything but `local` is `Sync`; `local` is reached through the slot's only token (`local()`), and what it holds is `Send`.
+unsafe impl Sync for Slot {}
+
+/// Who holds the slot and who comes next.
+struct Succession {
+    /// The token, when nobody holds it.
+    vacant: Option<Token>,
+    /// What wakes the thread that holds the token.
+    holder: Option<Unparker>,
+    /// Threads that come back from waiting inside a task; they go first.
+    returning: VecDeque<Arc<Seat>>,
+    /// Threads that have nothing to do.
+    spares: Vec<Arc<Seat>>,
+    threads: usize,
+    closed: bool,
+}
+
+/// Where a thread sits until it gets the slot.
+pub(crate) struct Seat {
+    offer: Mutex<Option<Offer>>,
+    unparker: Unparker,
+}
+
+/// What a waiting thread is told.
+pub(crate) enum Offer {
+    /// The slot is yours.
+    Slot(Token),
+    /// Go home.
+    Leave,
+}
+
+impl Seat {
+    fn for_this_thread() -> Arc<Self> {
+        Arc::new(Self { offer: Mutex::new(None), unparker: waiter::unparker() })
+    }
+
+    fn give(&self, offer: Offer) {
+        *self.offer.lock().unwrap_or_else(PoisonError::into_inner) = Some(offer);
+        self.unparker.unpark();
+    }
+
+    fn wait(&self) -> Offer {
+        loop {
+            if let Some(offer) = self.offer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return offer;
+            }
+            waiter::park();
+        }
+    }
+}
+
+/// What became of a token that was passed on.
+pub(crate) enum Passed {
+    /// Another thread has it.
+    ToThread,
+    /// No thread is there: it lies in the slot, and somebody should start one.
+    Vacant,
+}
+
+impl Slot {
+    pub(crate) fn new(index: usize, victims: Vec<Vec<usize>>) -> Self {
+        let deques = [Deque::new_lifo(), Deque::new_lifo(), Deque::new_lifo()];
+        let stealers = deques.each_ref().map(Deque::stealer);
+        Self {
+            local: CachePadded::new(UnsafeCell::new(Local {
+                deques,
+                next: Cell::new(None),
+                // Any odd number: xorshift must not start at 0.
+                random: Cell::new((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+                tick: Cell::new(0),
+            })),
+            counters: CachePadded::default(),
+            wanted: CachePadded::default(),
+            stealers,
+            private: Injector::new(),
+            victims,
+            succession: Mutex::new(Succession {
+                vacant: Some(Token(index)),
+                holder: None,
+                returning: VecDeque::new(),
+                spares: Vec::new(),
+                threads: 0,
+                closed: false,
+            }),
+        }
+    }
+
+    /// The queues, for whoever holds the slot.
+    ///
+    /// # Panics
+    /// When the token is another slot's.
+    #[inline]
+    pub(crate) fn local<'a>(&'a self, index: usize, token: &'a Token) -> &'a Local {
+        assert_eq!(index, token.0, "a token opens its own slot");
+        // SAFETY: the token of this slot exists once and the caller borrows it, so no other thread is here; all access through `&Local` is by `Cell`
+        // and by the deque's own methods, so several shared borrows on this thread are sound.
+        unsafe { &*self.local.get() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Succession> {
+        self.succession.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a thread wants the slot back.
+    #[inline]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed) > 0
+    }
+
+    /// Number of threads that serve the slot, waiting ones included.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.lock().threads
+    }
+
+    /// Passes the slot on: to a thread that returns, else to a spare one.
+    pub(crate) fn pass(&self, token: Token) -> Passed {
+        let mut succession = self.lock();
+        let seat = match succession.returning.pop_front() {
+            Some(seat) => {
+                self.wanted.fetch_sub(1, Relaxed);
+                Some(seat)
+            }
+            None => succession.spares.pop(),
+        };
+        match seat {
+            Some(seat) => {
+                succession.holder = Some(seat.unparker.clone());
+                drop(succession);
+                seat.give(Offer::Slot(token));
+                Passed::ToThread
+            }
+            None => {
+                succession.holder = None;
+                succession.vacant = Some(token);
+                Passed::Vacant
+            }
+        }
+    }
+
+    /// Takes the token that `pass` left in the slot, if it is still there.
+    pub(crate) fn take_vacant(&self) -> Option<Token> {
+        let mut succession = self.lock();
+        let token = succession.vacant.take()?;
+        succession.holder = Some(waiter::unparker());
+        Some(token)
+    }
+
+    /// Waits for the slot: a thread that passed it on and has to go on with its task.
+    pub(crate) fn regain(&self) -> Token {
+        if let Some(token) = self.take_vacant() {
+            return token;
+        }
+        let seat = Seat::for_this_thread();
+        let holder = {
+            let mut succession = self.lock();
+            if let Some(token) = succession.vacant.take() {
+                succession.holder = Some(waiter::unparker());
+                return token;
+            }
+            succession.returning.push_back(Arc::clone(&seat));
+            self.wanted.fetch_add(1, Relaxed);
+            succession.holder.clone()
+        };
+        // It may be asleep; between tasks it would look by itself.
+        if let Some(holder) = holder {
+            holder.unpark();
+        }
+        match seat.wait() {
+            Offer::Slot(token) => token,
+            Offer::Leave => unreachable!("a runtime ends only when no task runs"),
+        }
+    }
+
+    /// A thread of this slot arrives: gives it the slot, or nothing when it has to leave.
+    pub(crate) fn arrive(&self) -> Option<Token> {
+        self.lock().threads += 1;
+        self.next_turn()
+    }
+
+    /// Waits until the slot is this thread's; nothing when it has to leave.
+    pub(crate) fn next_turn(&self) -> Option<Token> {
+        let seat = {
+            let mut succession = self.lock();
+            if succession.closed {
+                return None;
+            }
+            if let Some(token) = succession.vacant.take() {
+                succession.holder = Some(waiter::unparker());
+                return Some(token);
+            }
+            if succession.spares.len() >= SPARES_MAX {
+                return None;
+            }
+            let seat = Seat::for_this_thread();
+            succession.spares.push(Arc::clone(&seat));
+            seat
+        };
+        match seat.wait() {
+            Offer::Slot(token) => Some(token),
+            Offer::Leave => None,
+        }
+    }
+
+    /// A thread of this slot leaves, with the token if it has it.
+    pub(crate) fn leave(&self, token: Option<Token>) {
+        let mut succession = self.lock();
+        succession.threads -= 1;
+        if token.is_some() {
+            succession.holder = None;
+            succession.vacant = token;
+        }
+    }
+
+    /// Sends all spare threads home and keeps others from staying.
+    pub(crate) fn close(&self) {
+        let (spares, holder) = {
+            let mut succession = self.lock();
+            succession.closed = true;
+            (std::mem::take(&mut succession.spares), succession.holder.clone())
+        };
+        for seat in spares {
+            seat.give(Offer::Leave);
+        }
+        if let Some(holder) = holder {
+            holder.unpark();
+        }
+    }
+
+    /// Whether anything lies in the queues that others may take from.
+    pub(crate) fn has_work(&self) -> bool {
+        self.stealers.iter().any(|stealer| !stealer.is_empty())
+    }
+
+    /// Sums for the end of a runtime; `Acquire` pairs with the Release in `add`.
+    pub(crate) fn finished(&self) -> u64 {
+        self.counters.finished.load(Acquire)
+    }
+
+    /// As [`finished`](Self::finished).
+    pub(crate) fn spawned(&self) -> u64 {
+        self.counters.spawned.load(Acquire)
+    }
+}

@@ -1,0 +1,53 @@
+//! A thread that waits for a task, and the place where it sleeps.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+use crossbeam_utils::sync::{Parker, Unparker};
+
+thread_local! {
+    static PARKER: Parker = Parker::new();
+}
+
+/// Sleeps until this thread's unparker is used; may return without cause.
+pub(crate) fn park() {
+    PARKER.with(Parker::park);
+}
+
+/// What wakes this thread.
+pub(crate) fn unparker() -> Unparker {
+    PARKER.with(|parker| parker.unparker().clone())
+}
+
+/// Told once when a task has finished.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    fired: AtomicBool,
+    unparker: Unparker,
+}
+
+impl Waiter {
+    /// A waiter for this thread.
+    pub(crate) fn for_this_thread() -> Arc<Self> {
+        Arc::new(Self { fired: AtomicBool::new(false), unparker: unparker() })
+    }
+
+    /// Called by whoever finished the task.
+    pub(crate) fn fire(&self) {
+        // Release: pairs with the Acquire in `has_fired`.
+        self.fired.store(true, Release);
+        self.unparker.unpark();
+    }
+
+    pub(crate) fn has_fired(&self) -> bool {
+        self.fired.load(Acquire)
+    }
+
+    /// Sleeps until the task has finished. Only on the thread that made it.
+    pub(crate) fn wait(&self) {
+        while !self.has_fired() {
+            park();
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! The runtime as a user meets it: spawning, waiting, errors, nesting, ending.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+
+use poniard::{Buffer, Data, FailureKind, Gather, Handle, Priority, Runtime, Scope, Task, TaskError, buffer};
+use poniard_tests::threads;
+
+/// Numbers of threads that every law is tried with.
+const COUNTS: [usize; 3] = [1, 2, 5];
+
+fn add(a: u64, b: u64) -> u64 {
+    a + b
+}
+
+fn length(values: &Vec<u64>) -> u64 {
+    values.len() as u64
+}
+
+fn fib(n: u64) -> u64 {
+    if n < 2 {
+        return n;
+    }
+    let a = poniard::spawn(fib, (n - 1,));
+    let b = poniard::spawn(fib, (n - 2,));
+    *a.fetch().expect("no failure") + *b.fetch().expect("no failure")
+}
+
+#[test]
+fn arguments_are_values_tasks_references_to_tasks_and_arcs() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let a = runtime.spawn(add, (1, 2));
+        let b = runtime.spawn(add, (&a, 10));
+        let c = runtime.spawn(add, (a, Arc::new(5)));
+        let k = 7;
+        let d = runtime.spawn(move |x: u64, y: &u64| x * k + y, (b, &c));
+        assert_eq!(*d.fetch().expect("no failure"), 13 * 7 + 8);
+        assert_eq!(d.take().expect("no failure"), 99);
+    }
+}
+
+#[test]
+fn a_diamond_gives_its_value() {
+    //     a
+    //    / \
+    //   b   c
+    //    \ /
+    //     d
+    for count in COUNTS {
+        let runtime = threads(count);
+        for i in 0..1000 {
+            let a = runtime.spawn(add, (i, 1));
+            let b = runtime.spawn(|x: u64| x * 2, (&a,));
+            let c = runtime.spawn(|x: u64| x * 3, (&a,));
+            let d = runtime.spawn(add, (b, c));
+            assert_eq!(*d.fetch().expect("no failure"), (i + 1) * 5);
+        }
+    }
+}
+
+#[test]
+fn a_result_taken_by_its_last_user_is_moved_and_otherwise_cloned() {
+    #[derive(Data)]
+    struct Counted(Arc<AtomicUsize>);
+    impl Clone for Counted {
+        fn clone(&self) -> Self {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Self(Arc::clone(&self.0))
+        }
+    }
+    let runtime = threads(2);
+    let clones = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&clones);
+    let made = runtime.spawn(move || Counted(counter), ());
+    let kept = made.clone();
+    runtime.spawn(|value: Counted| drop(value), (made,)).wait().expect("no failure");
+    assert_eq!(clones.load(Ordering::Relaxed), 1, "another handle is alive, so the value is cloned");
+    runtime.spawn(|value: Counted| drop(value), (kept,)).wait().expect("no failure");
+    assert_eq!(clones.load(Ordering::Relaxed), 1, "the last user gets the value itself");
+}
+
+#[test]
+fn a_type_that_is_not_clone_is_passed_by_reference() {
+    #[derive(Data)]
+    struct Unique(u64);
+    let runtime = threads(2);
+    let made = runtime.spawn(|x: u64| Unique(x), (4,));
+    assert_eq!(*runtime.spawn(|unique: &Unique| unique.0 + 1, (&made,)).fetch().expect("no failure"), 5);
+    assert_eq!(made.fetch().expect("no failure").try_unwrap().map(|unique| unique.0).ok(), None, "the handle is another user");
+}
+
+#[test]
+fn gather_takes_any_number_of_results_in_their_order() {
+    let runtime = threads(2);
+    for count in [0u64, 1, 2, 1000] {
+        let parts: Vec<Task<u64>> = (0..count).map(|i| runtime.spawn(add, (i, 0))).collect();
+        let all = runtime.spawn(|parts: Gather<'_, u64>| parts.iter().copied().collect::<Vec<_>>(), (parts,));
+        assert_eq!(*all.fetch().expect("no failure"), (0..count).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn the_same_task_may_be_given_twice() {
+    let runtime = threads(2);
+    let a = runtime.spawn(add, (2, 3));
+    assert_eq!(*runtime.spawn(add, (&a, a.clone())).fetch().expect("no failure"), 10);
+}
+
+#[test]
+fn tasks_spawn_and_fetch_inside_tasks_even_on_one_thread() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        assert_eq!(*runtime.spawn(fib, (16,)).fetch().expect("no failure"), 987);
+    }
+}
+
+#[test]
+fn a_task_that_fetches_runs_what_the_awaited_one_depends_on() {
+    // One thread: nobody else could run the chain that the outer task waits for.
+    let runtime = threads(1);
+    let total = runtime.spawn(
+        || {
+            let mut last = poniard::spawn(add, (0, 0));
+            for _ in 0..10_000 {
+                last = poniard::spawn(add, (last, 1));
+            }
+            *last.fetch().expect("no failure")
+        },
+        (),
+    );
+    assert_eq!(*total.fetch().expect("no failure"), 10_000);
+}
+
+#[test]
+fn a_task_that_fetches_does_not_run_strangers() {
+    // On one thread the outer task holds a lock that the stranger wants; running the stranger on top of it would never end.
+    let runtime = threads(1);
+    let lock = Arc::new(Mutex::new(0));
+    let outer = {
+        let lock = Arc::clone(&lock);
+        runtime.spawn(
+            move || {
+                let stranger = {
+                    let lock = Arc::clone(&lock);
+                    move || *lock.lock().expect("not poisoned") += 1
+                };
+                let guard = lock.lock().expect("not poisoned");
+                let stranger = poniard::spawn(stranger, ());
+                let awaited = *poniard::spawn(add, (1, 1)).fetch().expect("no failure");
+                drop(guard);
+                stranger.wait().expect("no failure");
+                awaited
+            },
+            (),
+        )
+    };
+    assert_eq!(*outer.fetch().expect("no failure"), 2);
+    assert_eq!(*lock.lock().expect("not poisoned"), 1);
+}
+
+#[test]
+fn a_spare_thread_takes_the_place_of_one_that_waits_for_a_running_task() {
+    // Two threads, three tasks that have to run at the same time: the one that waits must not take a place.
+    let runtime = threads(2);
+    let barrier = Arc::new(Barrier::new(2));
+    let meeting = Arc::clone(&barrier);
+    let slow = runtime.spawn(move || drop(meeting.wait()), ());
+    let (started, has_started) = mpsc::channel();
+    let waiting = {
+        let slow = slow.clone();
+        runtime.spawn(
+            move || {
+                started.send(()).expect("the test listens");
+                slow.wait().is_ok()
+            },
+            (),
+        )
+    };
+    has_started.recv().expect("the waiting task runs");
+    let other = runtime.spawn(move || drop(barrier.wait()), ());
+    other.wait().expect("it found a thread");
+    assert!(*waiting.fetch().expect("no failure"));
+}
+
+#[test]
+fn nesting_a_hundred_thousand_deep_works() {
+    fn down(n: u64) -> u64 {
+        if n == 0 { 0 } else { 1 + *poniard::spawn(down, (n - 1,)).fetch().expect("no failure") }
+    }
+    for count in [1, 2] {
+        let runtime = threads(count);
+        assert_eq!(*runtime.spawn(down, (100_000,)).fetch().expect("no failure"), 100_000);
+    }
+}
+
+#[test]
+fn a_chain_of_a_million_tasks_is_built_run_and_dropped() {
+    let runtime = threads(2);
+    let mut last = runtime.spawn(add, (0, 0));
+    for _ in 0..1_000_000 {
+        last = runtime.spawn(add, (last, 1));
+    }
+    assert_eq!(*last.fetch().expect("no failure"), 1_000_000);
+}
+
+fn broken(_: u64) -> Result<u64, String> {
+    Err("the matrix is singular".into())
+}
+
+#[test]
+fn an_error_reaches_all_transitive_dependents_and_nobody_else() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let root = runtime.spawn(broken, (1,));
+        let middle = runtime.task(add, (&root, 1)).name("middle").spawn();
+        let last = runtime.task(add, (2, &middle)).name("last").spawn();
+        let other = runtime.spawn(add, (2, 3));
+        let error = last.fetch().expect_err("its input failed");
+        assert_eq!((error.task(), error.root_task()), ("last", "broken"));
+        assert_eq!(error.reason(), "the matrix is singular");
+        let text = error.to_string();
+        for part in ["`last`", "`broken`", "the matrix is singular", "tests/runtime.rs"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(middle.fetch().expect_err("its input failed").root_task(), "broken");
+        assert!(matches!(root.fetch().expect_err("it failed").kind(), FailureKind::Returned(_)));
+        assert_eq!(*other.fetch().expect("it depends on nothing that failed"), 5);
+    }
+}
+
+#[test]
+fn a_typed_error_is_kept() {
+    #[derive(Debug)]
+    struct Singular(usize);
+    impl std::fmt::Display for Singular {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "pivot {} is zero", self.0)
+        }
+    }
+    impl std::error::Error for Singular {}
+    let runtime = threads(1);
+    let root: Task<u64> = runtime.spawn(|| -> Result<u64, Singular> { Err(Singular(3)) }, ());
+    let last = runtime.spawn(add, (root, 1));
+    let error = last.fetch().expect_err("its input failed");
+    assert_eq!(error.downcast_ref::<Singular>().map(|singular| singular.0), Some(3));
+}
+
+#[test]
+fn a_panic_is_an_error_of_its_dependents_and_the_worker_goes_on() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let root = runtime.spawn(|| -> u64 { panic!("index {} out of range", 7) }, ());
+        let last = runtime.spawn(add, (&root, 1));
+        assert_eq!(last.fetch().expect_err("its input panicked").reason(), "index 7 out of range");
+        assert!(matches!(root.wait().expect_err("it panicked").kind(), FailureKind::Panicked(_)));
+        assert_eq!(*runtime.spawn(add, (1, 1)).fetch().expect("no failure"), 2);
+    }
+}
+
+#[test]
+fn an_error_in_a_nested_task_can_be_passed_on_with_a_question_mark() {
+    fn outer() -> Result<u64, TaskError> {
+        Ok(*poniard::spawn(broken, (1,)).fetch()?)
+    }
+    let runtime = threads(1);
+    let error = runtime.spawn(outer, ()).fetch().expect_err("the inner one fails");
+    assert_eq!(error.root_task(), "outer");
+    assert!(error.reason().contains("the matrix is singular"), "{error}");
+}
+
+#[test]
+fn fetching_oneself_is_an_error() {
+    let runtime = threads(2);
+    let (give, take) = mpsc::channel::<Task<bool>>();
+    let take = Mutex::new(take);
+    let task = runtime.spawn(
+        move || {
+            let myself = take.lock().expect("not poisoned").recv().expect("sent below");
+            matches!(myself.fetch().expect_err("it would wait for itself").kind(), FailureKind::WaitsForItself)
+        },
+        (),
+    );
+    give.send(task.clone()).expect("it listens");
+    assert!(*task.fetch().expect("no failure"));
+}
+
+#[test]
+fn fetching_a_task_that_waits_for_oneself_is_an_error() {
+    let runtime = threads(1);
+    let (give, take) = mpsc::channel::<Task<u64>>();
+    let take = Mutex::new(take);
+    let task = runtime.spawn(
+        move || {
+            let after = take.lock().expect("not poisoned").recv().expect("sent below");
+            match after.fetch() {
+                Err(error) => u64::from(matches!(error.kind(), FailureKind::WaitsForItself)),
+                Ok(_) => 2,
+            }
+        },
+        (),
+    );
+    give.send(runtime.spawn(add, (&task, 0))).expect("it listens");
+    assert_eq!(*task.fetch().expect("no failure"), 1);
+}
+
+#[test]
+fn a_destructor_that_panics_takes_nothing_with_it() {
+    #[derive(Data)]
+    struct Grumpy;
+    impl Drop for Grumpy {
+        fn drop(&mut self) {
+            panic!("not like this");
+        }
+    }
+    let runtime = threads(1);
+    let made = runtime.spawn(|| Grumpy, ());
+    let last = runtime.spawn(|_: &Grumpy| 5u64, (made,));
+    assert_eq!(*last.fetch().expect("no failure"), 5);
+    drop(last);
+    assert_eq!(*runtime.spawn(add, (1, 1)).fetch().expect("no failure"), 2);
+}
+
+#[test]
+fn dropping_the_runtime_waits_for_everything_that_was_spawned() {
+    for count in COUNTS {
+        let done = Arc::new(AtomicUsize::new(0));
+        let runtime = threads(count);
+        for _ in 0..1000 {
+            let done = Arc::clone(&done);
+            let _ = runtime.spawn(
+                move || {
+                    let _ = poniard::spawn(move || done.fetch_add(1, Ordering::Relaxed), ());
+                },
+                (),
+            );
+        }
+        drop(runtime);
+        assert_eq!(done.load(Ordering::Relaxed), 1000);
+    }
+}
+
+#[test]
+fn spawning_after_the_end_gives_a_task_that_failed() {
+    let runtime = threads(1);
+    let handle: Handle = runtime.handle();
+    drop(runtime);
+    let error = handle.spawn(add, (1, 2)).fetch().expect_err("the runtime is gone");
+    assert!(matches!(error.kind(), FailureKind::Shutdown), "{error}");
+    assert_eq!(error.task(), "add");
+}
+
+#[test]
+fn a_runtime_may_be_dropped_inside_its_own_task() {
+    let runtime = threads(1);
+    let handle = runtime.handle();
+    let (give, take) = mpsc::channel::<Runtime>();
+    let take = Mutex::new(take);
+    let task = handle.spawn(
+        move || {
+            drop(take.lock().expect("not poisoned").recv().expect("sent below"));
+            *poniard::spawn(add, (20, 1)).fetch().expect("the runtime waits for this task and what it spawns")
+        },
+        (),
+    );
+    give.send(runtime).expect("it listens");
+    assert_eq!(*task.fetch().expect("no failure"), 21);
+}
+
+#[test]
+fn tasks_of_one_runtime_may_depend_on_those_of_another() {
+    let (one, two) = (threads(1), threads(1));
+    let a = one.spawn(add, (1, 2));
+    let b = two.spawn(add, (&a, 3));
+    let c = one.spawn(add, (&b, 4));
+    assert_eq!(*c.fetch().expect("no failure"), 10);
+    let handle = two.handle();
+    let inside = one.spawn(move || *handle.spawn(add, (5, 6)).fetch().expect("no failure"), ());
+    assert_eq!(*inside.fetch().expect("no failure"), 11);
+}
+
+#[test]
+fn a_scope_keeps_a_task_where_it_belongs_and_an_empty_one_is_an_error() {
+    let runtime = threads(3);
+    let name = || std::thread::current().name().unwrap_or_default().to_owned();
+    for _ in 0..50 {
+        let there = runtime.task(name, ()).scope(Scope::Processor("threads-1".into())).spawn();
+        assert_eq!(*there.fetch().expect("no failure"), "poniard-1");
+        let cpu = runtime.task(add, (1, 1)).scope(Scope::Kind(poniard::ProcessorKind::cpu())).spawn();
+        assert_eq!(*cpu.fetch().expect("no failure"), 2);
+    }
+    let nowhere = runtime.task(add, (1, 1)).scope(Scope::Kind(poniard::ProcessorKind::new("vulkan"))).spawn();
+    let error = nowhere.fetch().expect_err("there is no such processor");
+    let text = error.to_string();
+    assert!(text.contains("kind `vulkan`") && text.contains("threads-0"), "{text}");
+}
+
+#[test]
+fn the_most_urgent_ready_task_runs_first() {
+    let runtime = threads(1);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let gate = runtime.spawn(
+        {
+            let order = Arc::clone(&order);
+            let handle = runtime.handle();
+            move || {
+                // While this runs, the only thread is taken: all three wait in queues.
+                for (priority, name) in [(Priority::Low, "low"), (Priority::Normal, "normal"), (Priority::High, "high")] {
+                    let order = Arc::clone(&order);
+                    let _ = handle.task(move || order.lock().expect("not poisoned").push(name), ()).priority(priority).spawn();
+                }
+            }
+        },
+        (),
+    );
+    gate.wait().expect("no failure");
+    drop(runtime);
+    assert_eq!(*order.lock().expect("not poisoned"), ["high", "normal", "low"]);
+}
+
+#[test]
+fn buffers_travel_without_being_copied() {
+    let runtime = threads(2);
+    let made = runtime.spawn(|n: usize| buffer::from_fn(n, |i| i as f64), (1000,));
+    let place = made.fetch().expect("no failure").as_ptr() as usize;
+    let same = runtime.spawn(|buffer: &Buffer<f64>| buffer.as_ptr() as usize, (&made,));
+    assert_eq!(*same.fetch().expect("no failure"), place);
+    let moved = runtime.spawn(
+        |mut buffer: Buffer<f64>| {
+            buffer[0] = 5.0;
+            buffer
+        },
+        (made,),
+    );
+    let moved = moved.take().expect("no failure");
+    assert_eq!((moved.as_ptr() as usize, moved[0], moved[999]), (place, 5.0, 999.0));
+}
+
+#[test]
+fn a_value_is_a_finished_task() {
+    let runtime = threads(1);
+    let value = runtime.value(vec![1u64, 2, 3]);
+    assert!(value.is_finished());
+    assert_eq!(*runtime.spawn(length, (&value,)).fetch().expect("no failure"), 3);
+}
+
+#[test]
+fn the_report_counts_every_task_once() {
+    let runtime = threads(3);
+    let tasks: Vec<_> = (0..500).map(|i| runtime.spawn(add, (i, i))).collect();
+    for task in &tasks {
+        task.wait().expect("no failure");
+    }
+    let inner = runtime.spawn(fib, (10,));
+    inner.wait().expect("no failure");
+    let report = runtime.report();
+    let counted: u64 = report.backends.iter().flat_map(|backend| &backend.processors).map(|processor| processor.tasks).sum();
+    // fib(10) is made of 177 calls.
+    assert_eq!(counted, 500 + 177);
+    assert_eq!(report.backends[0].name, "threads");
+    assert_eq!(report.backends[0].file, None);
+}
+
+#[test]
+fn zero_threads_are_refused() {
+    let error = Runtime::builder().threads(0).build().expect_err("nothing could run");
+    assert_eq!(error.kind(), poniard::BuildErrorKind::Setting);
+    assert!(error.to_string().contains("threads"), "{error}");
+}
+
+#[test]
+fn many_threads_fetch_the_same_task() {
+    let runtime = threads(2);
+    let slow = runtime.spawn(fib, (18,));
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(*slow.fetch().expect("no failure"), 2584);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn more_threads_than_cores_lose_nothing() {
+    let runtime = threads(16);
+    for round in 0..200u64 {
+        let leaves: Vec<_> = (0..64).map(|i| runtime.spawn(add, (i, round))).collect();
+        let mut level = leaves;
+        while level.len() > 1 {
+            level = level.chunks(2).map(|pair| runtime.spawn(add, (&pair[0], &pair[1]))).collect();
+        }
+        assert_eq!(*level[0].fetch().expect("no failure"), 64 * 63 / 2 + 64 * round);
+    }
+}
