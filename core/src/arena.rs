@@ -138,7 +138,7 @@ mod tests {
     fn classes_waste_at_most_a_fifth_and_keep_the_alignment() {
         for len in (0..4096).chain([65_535, 65_536, 65_537, 1 << 30, (1 << 30) + 1]) {
             let class = size_class(len).expect("no overflow");
-            assert!(class >= len && class % BLOCK_MIN_BYTES == 0, "{len} -> {class}");
+            assert!(class >= len && class.is_multiple_of(BLOCK_MIN_BYTES), "{len} -> {class}");
             assert!(class <= (len + len / 4).max(len + BLOCK_MIN_BYTES), "{len} -> {class}");
         }
         assert_eq!(size_class(u64::MAX), None);

@@ -139,7 +139,7 @@ impl Queued {
         }
         let began_ns = now_ns();
         let context = Context::new(Arc::clone(shared), None);
-        context.enter(|| context.within(&task, || task.run_claimed()));
+        context.enter(|| context.run(&task));
         self.counts[queue].busy_ns.fetch_add(now_ns() - began_ns, Relaxed);
         self.counts[queue].tasks.fetch_add(1, Relaxed);
         Ok(())

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
 
 use crate::error::{FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
@@ -51,6 +51,8 @@ pub struct Header {
     failure: UnsafeCell<Option<TaskError>>,
     /// The runtime that it was spawned on, which outlives every task that has not finished.
     runtime: *const Shared,
+    /// Names the thread that runs it: the address of its context. Read only to compare.
+    runner: AtomicUsize,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
 }
@@ -262,6 +264,17 @@ impl Header {
         self.runtime
     }
 
+    /// Notes which thread is about to run it.
+    pub(crate) fn set_runner(&self, runner: usize) {
+        self.runner.store(runner, Relaxed);
+    }
+
+    /// Whether the thread with this context is in the middle of it. Relaxed is enough: what a thread noted itself it sees, and no
+    /// other thread notes its context.
+    pub(crate) fn is_run_by(&self, runner: usize) -> bool {
+        self.runner.load(Relaxed) == runner && !self.is_finished()
+    }
+
     /// The name given by the user, or the function's.
     pub(crate) fn name(&self) -> TaskName {
         let name = match self.options().and_then(|options| options.name.as_ref()) {
@@ -317,10 +330,6 @@ impl Header {
 }
 
 impl TaskRef {
-    pub(crate) fn as_ptr(&self) -> *const Header {
-        self.0.as_ptr()
-    }
-
     /// Another reference to the record of `header`.
     pub(crate) fn of(header: &Header) -> Self {
         header.refs.fetch_add(REFERENCE, Relaxed);
@@ -483,6 +492,7 @@ pub(crate) fn create<M, F: TaskFn<M>>(
         vtable: const { &vtable::<M, F>() },
         failure: UnsafeCell::new(None),
         runtime,
+        runner: AtomicUsize::new(0),
         location,
         options,
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::shared::Shared;
 use super::slot::{Local, Slot, Token};
-use crate::task::record::{Header, TaskRef};
+use crate::task::record::TaskRef;
 
 thread_local! {
     static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
@@ -17,15 +17,13 @@ pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     /// The slot that the thread holds; none for a thread of a queued processor.
     token: RefCell<Option<Token>>,
-    /// The tasks that this thread is in the middle of, innermost last.
-    running: RefCell<Vec<*const Header>>,
     /// Stack segments that nested tasks have added.
     pub(crate) segments: Cell<usize>,
 }
 
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, token: Option<Token>) -> Self {
-        Self { shared, token: RefCell::new(token), running: RefCell::new(Vec::new()), segments: Cell::new(0) }
+        Self { shared, token: RefCell::new(token), segments: Cell::new(0) }
     }
 
     /// Makes this the thread's context while `body` runs.
@@ -82,17 +80,20 @@ impl Context {
         *self.token.borrow_mut() = Some(token);
     }
 
-    /// Runs `body` as part of `task`.
-    pub(crate) fn within<R>(&self, task: &TaskRef, body: impl FnOnce() -> R) -> R {
-        self.running.borrow_mut().push(task.as_ptr());
-        let result = body();
-        self.running.borrow_mut().pop();
-        result
+    /// What tells this context from all others that are alive.
+    fn identity(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Runs a task that this thread has claimed.
+    pub(crate) fn run(&self, task: &TaskRef) {
+        task.set_runner(self.identity());
+        task.run_claimed();
     }
 
     /// Whether this thread is in the middle of `task`.
     pub(crate) fn is_within(&self, task: &TaskRef) -> bool {
-        self.running.borrow().contains(&task.as_ptr())
+        task.is_run_by(self.identity())
     }
 }
 

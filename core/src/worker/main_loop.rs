@@ -95,7 +95,7 @@ fn run(context: &Context, task: TaskRef) {
 
 /// Runs a task that this thread has claimed; its outcome is not published yet.
 pub(crate) fn execute(context: &Context, task: &TaskRef) {
-    context.within(task, || task.run_claimed());
+    context.run(task);
     context.with_local(|held| {
         if let Some((slot, _)) = held {
             add(&slot.counters.tasks, 1);
