@@ -9,7 +9,6 @@ use crate::worker::shared::Shared;
 
 /// What there is and what ran where since the runtime began.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Report {
     /// The backends in use.
     pub backends: Vec<BackendReport>,
@@ -23,7 +22,6 @@ pub struct Report {
 
 /// A plugin file, or a backend in one, that is not used.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Refused {
     /// The file.
     pub file: PathBuf,
@@ -33,7 +31,6 @@ pub struct Refused {
 
 /// One backend.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct BackendReport {
     /// Its name.
     pub name: String,
@@ -51,7 +48,6 @@ pub struct BackendReport {
 
 /// One processor.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct ProcessorReport {
     /// Its name.
     pub name: String,

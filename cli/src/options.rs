@@ -1,0 +1,277 @@
+//! What the user typed.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+use crate::exit_code;
+
+/// Heading of the options that say what to compute.
+const WHAT: &str = "What to compute (each sample heeds some of these, see `poniard samples`)";
+/// Heading of the options that say where to compute.
+const WHERE: &str = "Where to compute";
+
+/// Run computations made of many tasks on everything this machine has.
+#[derive(Debug, Parser)]
+#[command(name = "poniard", version, propagate_version = true, max_term_width = 100)]
+#[command(long_about = "Run computations made of many tasks on everything this machine has.
+
+A computation is a sample, which comes with the command, or a graph file, which you write. Tasks run on processors: threads, worker processes, devices. \
+Processors come from backends, and a backend is a plugin file called libponiard_backend_<name>.so, which is looked for, in this order, at the paths given \
+with --plugin, at those in the environment variable PONIARD_BACKEND_PATH (separated by colons), beside this command, and in ../lib/poniard from there.")]
+#[command(after_help = "Start with `poniard samples`; `poniard help run` says more than `poniard run -h`.")]
+#[command(after_long_help = long_after_help())]
+pub struct Options {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Examples and exit codes.
+fn long_after_help() -> String {
+    format!(
+        "\
+Examples:
+  poniard samples                          what can be run
+  poniard run life --threads 2             run a sample on two threads
+  poniard run ./graph.toml                 run your own graph file
+  poniard processors                       what it would run on
+  poniard install --prefix ~/.local        put the command and its plugins there
+
+{}",
+        exit_code::HELP
+    )
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a sample or a graph file
+    #[command(
+        long_about = "Run a sample or a graph file.
+
+A sample prints its result, then what ran where and how long, then whether the result agrees with an independent computation, then the file that it wrote. \
+An output file appears when it is complete, or not at all.",
+        after_long_help = run_after_long_help()
+    )]
+    Run(Box<RunOptions>),
+    /// List the samples and the options that each of them heeds
+    #[command(after_long_help = "Examples:\n  poniard samples\n  poniard samples --json | jq -r '.[].name'")]
+    Samples(ListOptions),
+    /// List the kernels that graph files can name, with their signatures
+    #[command(after_long_help = "Examples:\n  poniard kernels\n  poniard kernels --json | jq -r '.[].signature'")]
+    Kernels(ListOptions),
+    /// Show the processors found, the plugin files they come from, and what was refused
+    #[command(
+        long_about = "Show what tasks would run on: each backend with its plugin file, version, compiler, memory spaces and processors; then the plugin \
+files that were refused and why; then the places that were searched, in order.",
+        after_long_help = "Examples:\n  poniard processors\n  poniard processors --backend threads --threads 2\n  poniard processors --plugin target/debug --json"
+    )]
+    Processors(ProcessorsOptions),
+    /// Print a completion script for a shell
+    #[command(after_long_help = "Examples:
+  poniard completions bash > ~/.local/share/bash-completion/completions/poniard
+  poniard completions zsh > ~/.zfunc/_poniard
+  poniard completions fish > ~/.config/fish/completions/poniard.fish")]
+    Completions(CompletionsOptions),
+    /// Copy this command and the plugin files that it found to a folder
+    #[command(
+        long_about = "Copy this command to DIR/bin/poniard and every plugin file that it found and could load to DIR/lib/poniard, where the installed \
+command looks for them. Each file is complete under its name or not there; older ones are replaced.",
+        after_long_help = "Examples:\n  poniard install --prefix ~/.local\n  poniard install --prefix /opt/poniard --plugin ./my-plugins"
+    )]
+    Install(InstallOptions),
+}
+
+/// Examples and exit codes of `run`.
+fn run_after_long_help() -> String {
+    format!(
+        "\
+Examples:
+  poniard run hello
+  poniard run convolve --input photo.png --output edges.png
+  poniard run life --size 512 --generations 100 --threads 2
+  poniard run ./graph.toml --seed 7
+  poniard run hello --json | jq .elapsed_ns
+
+With --json, standard output holds exactly one JSON object when there is a result, and nothing when there is none; what went wrong is on standard error.
+
+{}",
+        exit_code::HELP
+    )
+}
+
+/// `poniard run`.
+#[derive(Args, Debug)]
+pub struct RunOptions {
+    /// A sample's name, or the path of a graph file (.toml or .json)
+    ///
+    /// A sample's name is always the sample; write ./life for a file of that name.
+    #[arg(value_name = "SAMPLE|FILE", value_parser = NonEmptyStringValueParser::new(), value_hint = ValueHint::FilePath)]
+    pub target: String,
+
+    /// How large the problem is, in the sample's own unit
+    #[arg(long, value_name = "N", value_parser = number, help_heading = WHAT)]
+    pub size: Option<u64>,
+
+    /// The edge of a tile, which is the work of one task
+    #[arg(long, value_name = "N", value_parser = number, help_heading = WHAT)]
+    pub tile: Option<u64>,
+
+    /// A file to read; give it again for more files
+    #[arg(long = "input", value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = WHAT)]
+    pub inputs: Vec<PathBuf>,
+
+    /// The file to write the result to
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = WHAT)]
+    pub output: Option<PathBuf>,
+
+    /// The seed of random numbers; the same seed gives the same result [default: 0]
+    #[arg(long, value_name = "N", value_parser = number, help_heading = WHAT)]
+    pub seed: Option<u64>,
+
+    /// A kernel, by name or as numbers
+    #[arg(long, value_name = "KERNEL", help_heading = WHAT, allow_hyphen_values = true)]
+    pub kernel: Option<String>,
+
+    /// How many generations to compute
+    #[arg(long, value_name = "N", value_parser = number, help_heading = WHAT)]
+    pub generations: Option<u64>,
+
+    /// Where to compute.
+    #[command(flatten)]
+    pub runtime: RuntimeOptions,
+
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl RunOptions {
+    /// The names of the options given that say what to compute, as [`crate::sample::SampleOption`] spells them.
+    pub fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("size", self.size.is_some()),
+            ("tile", self.tile.is_some()),
+            ("input", !self.inputs.is_empty()),
+            ("output", self.output.is_some()),
+            ("seed", self.seed.is_some()),
+            ("kernel", self.kernel.is_some()),
+            ("generations", self.generations.is_some()),
+        ];
+        all.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
+    }
+}
+
+/// Where to compute.
+#[derive(Args, Debug, Default)]
+pub struct RuntimeOptions {
+    /// Use only this backend; give it again to use more [default: all that are found]
+    #[arg(long = "backend", value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = WHERE)]
+    pub backends: Vec<String>,
+
+    /// How many threads the threads backend has [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = thread_count, help_heading = WHERE)]
+    pub threads: Option<NonZeroUsize>,
+
+    /// A plugin file, or a folder of plugin files, to search first; give it again for more
+    #[arg(long = "plugin", value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = WHERE)]
+    pub plugins: Vec<PathBuf>,
+
+    /// A setting for a backend; give it again for more
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting, help_heading = WHERE)]
+    pub settings: Vec<(String, String)>,
+}
+
+/// `poniard samples` and `poniard kernels`.
+#[derive(Args, Debug)]
+pub struct ListOptions {
+    /// Print a JSON array instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `poniard processors`.
+#[derive(Args, Debug)]
+pub struct ProcessorsOptions {
+    /// Where to compute.
+    #[command(flatten)]
+    pub runtime: RuntimeOptions,
+
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `poniard completions`.
+#[derive(Args, Debug)]
+pub struct CompletionsOptions {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// `poniard install`.
+#[derive(Args, Debug)]
+pub struct InstallOptions {
+    /// The folder to install to; it is made if it is not there
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub prefix: PathBuf,
+
+    /// A plugin file, or a folder of plugin files, to search first; give it again for more
+    #[arg(long = "plugin", value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub plugins: Vec<PathBuf>,
+}
+
+/// A whole number.
+fn number(text: &str) -> Result<u64, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("it is not a whole number".into());
+    }
+    text.parse().map_err(|_| format!("it is too large, the largest is {}", u64::MAX))
+}
+
+/// A number of threads.
+fn thread_count(text: &str) -> Result<NonZeroUsize, String> {
+    let threads = usize::try_from(number(text)?).map_err(|_| format!("it is too large, the largest is {}", usize::MAX))?;
+    NonZeroUsize::new(threads).ok_or_else(|| "at least one thread is needed to run anything".into())
+}
+
+/// A setting as `NAME=VALUE`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("a setting is written NAME=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::{Options, number, setting, thread_count};
+
+    #[test]
+    fn clap_finds_no_mistake() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_are_checked() {
+        assert_eq!(number("18446744073709551615"), Ok(u64::MAX));
+        assert!(number("18446744073709551616").unwrap_err().contains("too large"));
+        for text in ["", "-1", "+1", "1.5", "x", " 1"] {
+            assert!(number(text).unwrap_err().contains("whole number"), "{text:?}");
+        }
+        assert!(thread_count("0").unwrap_err().contains("at least one"));
+    }
+
+    #[test]
+    fn settings_are_split_at_the_first_sign() {
+        assert_eq!(setting("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(setting("a="), Ok(("a".into(), String::new())));
+        assert!(setting("=b").is_err() && setting("ab").is_err());
+    }
+}

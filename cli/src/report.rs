@@ -1,0 +1,198 @@
+//! What ran where and how long, in words and as JSON.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use poniard::{BackendReport, ProcessorKind, Report};
+use serde_json::{Value, json};
+
+/// How many tasks all processors ran.
+pub fn task_count(report: &Report) -> u64 {
+    report.backends.iter().flat_map(|backend| &backend.processors).map(|processor| processor.tasks).sum()
+}
+
+/// The line that says what ran where: `ran 128 tasks in 41.2 ms on 2 threads: threads-0 66, threads-1 62 (libponiard_backend_threads.so 0.1.0)`.
+pub fn summary(report: &Report, elapsed: Duration) -> String {
+    let processors = || report.backends.iter().flat_map(|backend| &backend.processors);
+    let threads = processors().all(|processor| !processor.queued && processor.kind == ProcessorKind::cpu());
+    let place = if threads { "thread" } else { "processor" };
+    let mut line = format!(
+        "ran {} in {} on {}: ",
+        counted(task_count(report), "task"),
+        duration(elapsed),
+        counted(processors().count() as u64, place)
+    );
+    for (index, backend) in report.backends.iter().enumerate() {
+        let shares: Vec<String> =
+            backend.processors.iter().map(|processor| format!("{} {}", processor.name, digits(processor.tasks))).collect();
+        let separator = if index == 0 { "" } else { "; " };
+        // Writing to a string does not fail.
+        let _ = write!(line, "{separator}{} ({} {})", shares.join(", "), file_name(backend), backend.version);
+    }
+    line
+}
+
+/// The processors with what each did, for `--json`.
+pub fn processors_json(report: &Report) -> Value {
+    let processors = report.backends.iter().flat_map(|backend| {
+        backend.processors.iter().map(move |processor| {
+            json!({
+                "name": processor.name,
+                "backend": backend.name,
+                "kind": processor.kind.as_str(),
+                "file": backend.file.as_deref().map(path_text),
+                "tasks": processor.tasks,
+                "busy_ns": processor.busy_ns,
+            })
+        })
+    });
+    processors.collect()
+}
+
+/// The plugin files that were refused, for `--json`.
+pub fn refused_json(report: &Report) -> Value {
+    report.refused.iter().map(|refused| json!({ "file": path_text(&refused.file), "reason": refused.reason })).collect()
+}
+
+/// A path as text; bytes that are no text show as replacement characters.
+pub fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The name of the plugin file that a backend came from.
+fn file_name(backend: &BackendReport) -> String {
+    match backend.file.as_deref().and_then(Path::file_name) {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => format!("built-in {}", backend.name),
+    }
+}
+
+/// A number with its digits in groups of three: `12 345`.
+pub fn digits(number: u64) -> String {
+    let plain = number.to_string();
+    let mut grouped = String::with_capacity(plain.len() + plain.len() / 3);
+    for (index, digit) in plain.chars().enumerate() {
+        if index > 0 && (plain.len() - index).is_multiple_of(3) {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A number of things: `1 task`, `2 tasks`.
+pub fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", digits(number), if number == 1 { "" } else { "s" })
+}
+
+/// A time as people say it, to three digits: `41.2 ms`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    let three = |value: f64, unit: &str| {
+        let decimals = if value < 9.995 {
+            2
+        } else if value < 99.95 {
+            1
+        } else {
+            0
+        };
+        format!("{value:.decimals$} {unit}")
+    };
+    if time.as_nanos() < 1_000 {
+        format!("{} ns", time.as_nanos())
+    } else if seconds < 999.5e-6 {
+        three(seconds * 1e6, "µs")
+    } else if seconds < 0.9995 {
+        three(seconds * 1e3, "ms")
+    } else if seconds < 99.95 {
+        three(seconds, "s")
+    } else {
+        let whole = (time + Duration::from_millis(500)).as_secs();
+        format!("{} min {} s", digits(whole / 60), whole % 60)
+    }
+}
+
+/// A size in bytes as people say it: `7.8 GiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return counted(bytes, "byte");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    // From 1023.95 on it would be shown as 1024.0.
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use poniard::{BackendReport, ProcessorKind, ProcessorReport, Report};
+
+    use super::{counted, digits, duration, size, summary};
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([0, 999, 1000, 12_345, 1_234_567].map(digits), ["0", "999", "1 000", "12 345", "1 234 567"]);
+        assert_eq!([counted(0, "task"), counted(1, "task"), counted(1_000, "task")], ["0 tasks", "1 task", "1 000 tasks"]);
+        assert_eq!([0, 1023, 1024, 8_375_000_000, u64::MAX].map(size), ["0 bytes", "1 023 bytes", "1.0 KiB", "7.8 GiB", "16.0 EiB"]);
+    }
+
+    #[test]
+    fn durations_have_three_digits() {
+        for (nanoseconds, said) in [
+            (999, "999 ns"),
+            (1_500, "1.50 µs"),
+            (41_234_567, "41.2 ms"),
+            (999_499_999, "999 ms"),
+            (999_999_999, "1.00 s"),
+            (12_345_678_900, "12.3 s"),
+            (119_600_000_000, "2 min 0 s"),
+        ] {
+            assert_eq!(duration(Duration::from_nanos(nanoseconds)), said);
+        }
+    }
+
+    /// A backend of which every processor ran so many tasks.
+    fn backend(name: &str, file: Option<&str>, tasks: &[u64]) -> BackendReport {
+        let processors = tasks.iter().enumerate().map(|(index, &tasks)| ProcessorReport {
+            name: format!("{name}-{index}"),
+            kind: ProcessorKind::cpu(),
+            queued: name != "threads",
+            space: "host".into(),
+            numa_node: None,
+            tasks,
+            busy_ns: 0,
+        });
+        BackendReport {
+            name: name.into(),
+            version: "0.1.0".into(),
+            file: file.map(Into::into),
+            rustc: String::new(),
+            processors: processors.collect(),
+            spaces: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_summary_names_files_and_shares() {
+        let threads = backend("threads", Some("/lib/libponiard_backend_threads.so"), &[66, 62]);
+        let mut report = Report { backends: vec![threads], refused: Vec::new(), searched: Vec::new(), messages: Vec::new() };
+        assert_eq!(
+            summary(&report, Duration::from_micros(41_200)),
+            "ran 128 tasks in 41.2 ms on 2 threads: threads-0 66, threads-1 62 (libponiard_backend_threads.so 0.1.0)"
+        );
+        report.backends.push(backend("example", None, &[1_000]));
+        assert_eq!(
+            summary(&report, Duration::from_micros(41_200)),
+            "ran 1 128 tasks in 41.2 ms on 3 processors: threads-0 66, threads-1 62 (libponiard_backend_threads.so 0.1.0); \
+             example-0 1 000 (built-in example 0.1.0)"
+        );
+    }
+}

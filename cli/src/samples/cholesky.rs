@@ -1,0 +1,338 @@
+//! `cholesky`: A = L Lᵀ in tiles, the classic of task runtimes. The graph is irregular: whatever is ready runs, no step waits for all of
+//! the step before.
+//!
+//! Right-looking, for each diagonal tile k: `potrf` factors the tile, `trsm` solves the tiles below it, and `syrk` and `gemm` subtract their
+//! products from what is left to the right. Source: Buttari, Langou, Kurzak & Dongarra, "A class of parallel tiled linear algebra
+//! algorithms for multicore architectures", Parallel Computing 35(1), 2009.
+
+use ndarray::{ArrayView2, s};
+use poniard::{AllocateError, Buffer, Priority, buffer};
+
+use super::product::{Second, add_product};
+use super::random::Random;
+use super::tiling::{TileTasks, Tiling, cut, paste};
+use super::{files, limits, npy};
+use crate::sample::{Check, Context, Outcome, Sample, SampleError, SampleOption};
+
+pub(crate) static SAMPLE: Sample = Sample {
+    name: "cholesky",
+    summary: "the Cholesky factor of a matrix in tiles: an irregular graph, with priorities",
+    options: &[
+        SampleOption { name: "size", meaning: "rows and columns of a random matrix, default 1024" },
+        SampleOption { name: "tile", meaning: "rows and columns of a tile, default 256" },
+        SampleOption { name: "seed", meaning: "what the random matrix is drawn from, default 0" },
+        SampleOption { name: "input", meaning: "a .npy file with a symmetric positive definite matrix, instead of a random one" },
+        SampleOption { name: "output", meaning: "a .npy file for L, with zeros above the diagonal" },
+    ],
+    run,
+};
+
+/// The matrix has no Cholesky factor: a task reports it as its error.
+#[derive(Debug, thiserror::Error)]
+#[error("the matrix is not positive definite: pivot {pivot} (counting from 0) is {value}")]
+struct NotPositiveDefinite {
+    pivot: usize,
+    value: f64,
+}
+
+/// Factors a diagonal tile in place, row by row. `first` is the place of its first row in the matrix.
+fn potrf(mut tile: Buffer<f64>, size: usize, first: usize) -> Result<Buffer<f64>, NotPositiveDefinite> {
+    for row in 0..size {
+        let (above, current) = tile.split_at_mut(row * size);
+        for column in 0..row {
+            let other = &above[column * size..][..=column];
+            current[column] = (current[column] - dot(&current[..column], &other[..column])) / other[column];
+        }
+        let value = current[row] - dot(&current[..row], &current[..row]);
+        // Written so that NaN is refused too.
+        if value > 0.0 && value.is_finite() {
+            current[row] = value.sqrt();
+        } else {
+            return Err(NotPositiveDefinite { pivot: first + row, value });
+        }
+        current[row + 1..size].fill(0.0);
+    }
+    Ok(tile)
+}
+
+/// Solves X Lᵀ = `tile` in place: each row of X by forward substitution.
+fn trsm(mut tile: Buffer<f64>, diagonal: &Buffer<f64>, width: usize) -> Buffer<f64> {
+    for row in tile.chunks_exact_mut(width) {
+        for column in 0..width {
+            let factor = &diagonal[column * width..][..=column];
+            row[column] = (row[column] - dot(&row[..column], &factor[..column])) / factor[column];
+        }
+    }
+    tile
+}
+
+/// The scalar product of two slices of the same length. Eight sums side by side, because one alone would have to wait for itself.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let (a_eights, b_eights) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f64 = a_eights.remainder().iter().zip(b_eights.remainder()).map(|(a, b)| a * b).sum();
+    let mut sums = [0.0; 8];
+    for (a, b) in a_eights.zip(b_eights) {
+        for index in 0..8 {
+            sums[index] += a[index] * b[index];
+        }
+    }
+    rest + sums.iter().sum::<f64>()
+}
+
+fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
+    let runtime = context.runtime;
+    let tile = limits::count("tile", context.tile, 256, u64::MAX)?;
+    files::check_output(context, &["npy"])?;
+    let (size, matrix) = matrix(context)?;
+    let tiling = Tiling::new(size, tile);
+    let tiles = tiling.count();
+    let lower = (tiles as u64 * (tiles as u64 + 1)) / 2;
+    limits::tasks("tile", lower.checked_mul(tiles as u64 + 5).map(|tripled| tripled / 3))?;
+
+    let matrix = runtime.value(matrix);
+    let mut factor = TileTasks::new(tiles, tiles);
+    for row in 0..tiles {
+        for column in 0..=row {
+            let (rows, columns) = (tiling.span(row), tiling.span(column));
+            let cut_one = move |matrix: &Buffer<f64>| -> Result<Buffer<f64>, AllocateError> {
+                let mut tile = buffer::try_zeroed(rows.len() * columns.len())?;
+                cut(matrix, size, rows, columns, &mut tile);
+                Ok(tile)
+            };
+            factor.put(row, column, runtime.task(cut_one, (&matrix,)).name(format!("cut({row},{column})")).spawn());
+        }
+    }
+    for step in 0..tiles {
+        let (first, depth) = (tiling.span(step).start, tiling.len_of(step));
+        // `potrf` and `trsm` are what everything to the right waits for, so they go first where there is a choice.
+        let diagonal = runtime
+            .task(move |tile: Buffer<f64>| potrf(tile, depth, first), (factor.take(step, step),))
+            .name(format!("potrf({step})"))
+            .priority(Priority::High)
+            .spawn();
+        for row in step + 1..tiles {
+            let solved = runtime
+                .task(move |tile: Buffer<f64>, diagonal: &Buffer<f64>| trsm(tile, diagonal, depth), (factor.take(row, step), &diagonal))
+                .name(format!("trsm({row},{step})"))
+                .priority(Priority::High)
+                .spawn();
+            factor.put(row, step, solved);
+        }
+        factor.put(step, step, diagonal);
+        for row in step + 1..tiles {
+            for column in step + 1..=row {
+                let width = tiling.len_of(column);
+                let old = factor.take(row, column);
+                let updated = if row == column {
+                    let syrk = move |mut tile: Buffer<f64>, a: &Buffer<f64>| -> Buffer<f64> {
+                        add_product(&mut tile, -1.0, a, a, Second::Transposed, width, depth);
+                        tile
+                    };
+                    runtime.task(syrk, (old, factor.get(row, step))).name(format!("syrk({row},{step})")).spawn()
+                } else {
+                    let gemm = move |mut tile: Buffer<f64>, a: &Buffer<f64>, b: &Buffer<f64>| -> Buffer<f64> {
+                        add_product(&mut tile, -1.0, a, b, Second::Transposed, width, depth);
+                        tile
+                    };
+                    runtime
+                        .task(gemm, (old, factor.get(row, step), factor.get(column, step)))
+                        .name(format!("gemm({row},{column},{step})"))
+                        .spawn()
+                };
+                factor.put(row, column, updated);
+            }
+        }
+    }
+
+    let mut l: Buffer<f64> = limits::zeroed("size", size * size)?;
+    let mut done = 0;
+    for row in 0..tiles {
+        for column in 0..=row {
+            let tile = factor.take(row, column).fetch()?;
+            paste(&mut l, size, tiling.span(row), tiling.span(column), &tile);
+            done += 1;
+            context.progress.advance(done, lower);
+        }
+    }
+
+    let square = |values| ArrayView2::from_shape((size, size), values).expect("the buffer has size x size elements");
+    let matrix = matrix.fetch()?;
+    let l = square(&l[..]);
+    let residual = relative_residual(square(&matrix[..]), l);
+    Ok(Outcome {
+        lines: vec![format!("A = L Lᵀ, {size} x {size} in {lower} tiles"), format!("relative residual {residual:.1e}")],
+        values: vec![("size", size.into()), ("tiles", lower.into()), ("residual", residual.into())],
+        check: check(residual, size),
+        output: context.output.map(|_| npy::write(l)),
+    })
+}
+
+/// The matrix to factor, row-major, and its size.
+fn matrix(context: &Context<'_>) -> Result<(usize, Buffer<f64>), SampleError> {
+    let Some(file) = files::optional_input(context)? else {
+        let size = limits::count("size", context.size, 1024, 1 << 20)?;
+        // A, its lower tiles, L, the check's products.
+        limits::memory("size", (size as u64).checked_pow(2).and_then(|elements| elements.checked_mul(4 * 8)))?;
+        return Ok((size, random_matrix(size, context.seed)?));
+    };
+    if context.size.is_some() {
+        return Err(SampleError::Usage { option: "size", reason: "the matrix in --input has a size of its own".into() });
+    }
+    let matrix = npy::read_square(file)?;
+    let size = matrix.size;
+    check_symmetric(&matrix).map_err(|reason| files::refuse(file, reason))?;
+    Ok((size, matrix.values))
+}
+
+/// Symmetric, numbers from -1 to 1, with `size` on the diagonal: more than the other numbers of a row add up to, hence positive definite.
+fn random_matrix(size: usize, seed: u64) -> Result<Buffer<f64>, SampleError> {
+    let mut random = Random::new(seed, 0);
+    let mut matrix: Buffer<f64> = limits::zeroed("size", size * size)?;
+    for row in 0..size {
+        for column in 0..row {
+            let value = 2.0 * random.unit() - 1.0;
+            matrix[row * size + column] = value;
+            matrix[column * size + row] = value;
+        }
+        matrix[row * size + row] = size as f64;
+    }
+    Ok(matrix)
+}
+
+/// Finite and, but for rounding in the file's element type, symmetric.
+fn check_symmetric(matrix: &npy::SquareMatrix) -> Result<(), String> {
+    let (size, values) = (matrix.size, &matrix.values);
+    if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+        return Err(format!("not finite: element ({}, {}) is {}", index / size, index % size, values[index]));
+    }
+    let allowed = 16.0 * matrix.precision * values.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+    for row in 0..size {
+        for column in 0..row {
+            let (below, above) = (values[row * size + column], values[column * size + row]);
+            if (below - above).abs() > allowed {
+                return Err(format!("not symmetric: element ({row}, {column}) is {below} but ({column}, {row}) is {above}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// ‖A - L Lᵀ‖ / ‖A‖ in the Frobenius norm, by `ndarray`'s own product, which shares no code with the tasks' one.
+fn relative_residual(a: ArrayView2<'_, f64>, l: ArrayView2<'_, f64>) -> f64 {
+    const BAND: usize = 256;
+    // Squares of very large or small numbers leave the range of f64, those of ratios do not.
+    let scale = a.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+    let size = a.nrows();
+    let (mut error, mut norm) = (0.0, 0.0);
+    for start in (0..size).step_by(BAND) {
+        // Only the lower triangle of the product, and only what the zeros of L leave of it.
+        let end = (start + BAND).min(size);
+        let product = l.slice(s![start..end, ..end]).dot(&l.slice(s![..end, ..end]).t());
+        for (offset, line) in product.rows().into_iter().enumerate() {
+            let row = start + offset;
+            for (column, value) in line.iter().enumerate().take(row + 1) {
+                // What lies below the diagonal counts for the same above it.
+                let weight = if row == column { 1.0 } else { 2.0 };
+                error += weight * ((a[[row, column]] - value) / scale).powi(2);
+                norm += weight * (a[[row, column]] / scale).powi(2);
+            }
+        }
+    }
+    (error / norm).sqrt()
+}
+
+fn check(residual: f64, size: usize) -> Check {
+    // Rounding alone gives a small multiple of this; it grows with the length of the sums.
+    let allowed = f64::EPSILON * (16.0 + size as f64);
+    Check { passed: residual <= allowed, text: format!("|A - L Lᵀ| / |A| = {residual:.1e} by ndarray's product (allowed {allowed:.1e})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trial::Trial;
+    use super::*;
+    use ndarray::{Array2, array};
+    use ndarray_npy::WriteNpyExt;
+
+    #[test]
+    fn runs_at_awkward_sizes() {
+        for (size, tile) in [(1, 1), (1, 256), (5, 2), (6, 2), (7, 7), (7, 100), (64, 16), (65, 16), (50, 9), (3, u64::MAX)] {
+            Trial { size: Some(size), tile: Some(tile), seed: size, ..Trial::default() }.passes(&SAMPLE);
+        }
+    }
+
+    /// Factors a matrix from a file.
+    fn factor(content: &[u8], tile: u64) -> Result<Outcome, SampleError> {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("a.npy");
+        std::fs::write(&input, content).unwrap();
+        Trial { inputs: vec![input], tile: Some(tile), output: Some("l.npy".into()), ..Trial::default() }.run(&SAMPLE)
+    }
+
+    #[test]
+    fn factors_a_known_matrix() {
+        let outcome = factor(&npy::write(array![[4.0, 12.0, -16.0], [12.0, 37.0, -43.0], [-16.0, -43.0, 98.0]].view()), 2).unwrap();
+        assert!(outcome.check.passed);
+        let l = npy::write(array![[2.0, 0.0, 0.0], [6.0, 1.0, 0.0], [-8.0, 5.0, 3.0]].view());
+        assert_eq!(outcome.output.unwrap(), l);
+    }
+
+    #[test]
+    fn factors_single_precision_and_extreme_scales() {
+        let mut single = Vec::new();
+        array![[2.0f32, 0.1], [0.1, 3.0]].write_npy(&mut single).unwrap();
+        assert!(factor(&single, 1).unwrap().check.passed);
+        for scale in [1e-200, 1e200] {
+            assert!(factor(&npy::write((array![[2.0, 0.1], [0.1, 3.0]] * scale).view()), 1).unwrap().check.passed);
+        }
+    }
+
+    #[test]
+    fn a_matrix_that_is_not_positive_definite_is_the_error_of_its_task() {
+        let mut matrix = Array2::<f64>::eye(6);
+        matrix[[3, 3]] = -2.0;
+        let error = factor(&npy::write(matrix.view()), 2).unwrap_err();
+        assert!(matches!(&error, SampleError::Task(error) if error.root_task() == "potrf(1)"), "{error:?}");
+        assert!(error.to_string().contains("not positive definite: pivot 3 (counting from 0) is -2"), "{error}");
+        assert!(factor(&npy::write(Array2::zeros((3, 3)).view()), 2).unwrap_err().to_string().contains("pivot 0"));
+    }
+
+    #[test]
+    fn refuses_matrices_without_sense() {
+        for (matrix, expected) in [
+            (array![[1.0, 2.0]], "not square"),
+            (array![[1.0, f64::NAN], [0.0, 1.0]], "not finite: element (0, 1)"),
+            (array![[1.0, f64::INFINITY], [f64::INFINITY, 1.0]], "not finite"),
+            (array![[1.0, 0.5], [0.25, 1.0]], "not symmetric: element (1, 0) is 0.25 but (0, 1) is 0.5"),
+        ] {
+            let error = factor(&npy::write(matrix.view()), 2).unwrap_err();
+            assert!(matches!(&error, SampleError::Input { reason, .. } if reason.contains(expected)), "{error}");
+        }
+        assert!(matches!(factor(b"nonsense", 2), Err(SampleError::Input { .. })));
+    }
+
+    #[test]
+    fn refuses_options_without_sense() {
+        for size in [0, 1 << 20, u64::MAX] {
+            Trial { size: Some(size), ..Trial::default() }.refused(&SAMPLE, "size");
+        }
+        for tile in [0, 1] {
+            Trial { tile: Some(tile), ..Trial::default() }.refused(&SAMPLE, "tile");
+        }
+        Trial { output: Some("l.txt".into()), ..Trial::default() }.refused(&SAMPLE, "output");
+        Trial { size: Some(3), inputs: vec!["a.npy".into()], ..Trial::default() }.refused(&SAMPLE, "size");
+        Trial { inputs: vec!["a.npy".into(), "b.npy".into()], ..Trial::default() }.refused(&SAMPLE, "input");
+        Trial { inputs: vec!["/none.npy".into()], ..Trial::default() }.refused_file(&SAMPLE);
+    }
+
+    #[test]
+    fn check_notices_one_wrong_element() {
+        let a = array![[4.0, 2.0], [2.0, 5.0]];
+        let mut l = array![[2.0, 0.0], [1.0, 2.0]];
+        assert!(check(relative_residual(a.view(), l.view()), 2).passed);
+        for wrong in [1e-12, f64::NAN] {
+            l[[1, 0]] = 1.0 + wrong;
+            assert!(!check(relative_residual(a.view(), l.view()), 2).passed, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! `life`: a cellular automaton in tiles. A tile of the next generation needs nine tiles of this one, and nothing else: there is no barrier
+//! between generations, so one corner of the board may be several ahead of another.
+//!
+//! The board is a torus: what leaves it on one side comes back on the other.
+
+use poniard::{AllocateError, Buffer, Gather, buffer};
+
+use super::pattern::{Pattern, Rule};
+use super::picture::encode;
+use super::tiling::{TileTasks, Tiling, cut, paste};
+use super::{files, limits};
+use crate::sample::{Check, Context, Outcome, Sample, SampleError, SampleOption};
+
+pub(crate) static SAMPLE: Sample = Sample {
+    name: "life",
+    summary: "Conway's Life, or another rule: tiles over generations, without a barrier",
+    options: &[
+        SampleOption { name: "input", meaning: "a pattern file, .rle; default the Gosper glider gun" },
+        SampleOption { name: "generations", meaning: "how many to compute, default 120" },
+        SampleOption { name: "size", meaning: "cells an edge of the board; by default it has room for the pattern to grow" },
+        SampleOption {
+            name: "tile",
+            meaning: "cells an edge of a tile, default a sixteenth of the board, at least 64, more for long runs",
+        },
+        SampleOption {
+            name: "output",
+            meaning: "a .png file for the last generation, or an .apng file for all; a pixel a cell, living ones black",
+        },
+    ],
+    run,
+};
+
+const GLIDER_GUN: &str = "\
+#N Gosper glider gun
+#O Bill Gosper, 1970
+x = 36, y = 9, rule = B3/S23
+24bo11b$22bobo11b$12b2o6b2o12b2o$11bo3bo4b2o12b2o$2o8bo5bo3b2o14b$2o8b
+o3bob2o4bobo11b$10bo5bo7bo11b$11bo3bo20b$12b2o!";
+
+/// The longest edge of a board.
+const MOST_EDGE: u64 = 1 << 16;
+/// The longest edge that is chosen for the user.
+const MOST_DEFAULT_EDGE: usize = 1024;
+/// The longest pattern file.
+const MOST_FILE_BYTES: u64 = 64 << 20;
+/// The most frames of an animation: beyond it, generations are left out evenly.
+const MOST_FRAMES: usize = 500;
+
+/// The tiles that the next generation of one tile needs, row by row; it is the fifth. On a small board several are the same.
+fn around(index: usize, count: usize) -> [usize; 3] {
+    [(index + count - 1) % count, index, (index + 1) % count]
+}
+
+/// The next generation of the tile in the middle. `heights` and `widths` are those of the three rows and columns of tiles.
+fn next_tile(tiles: Gather<'_, Buffer<u8>>, heights: [usize; 3], widths: [usize; 3], rule: Rule) -> Result<Buffer<u8>, AllocateError> {
+    let (height, width) = (heights[1], widths[1]);
+    let line_len = width + 2;
+    // The tile and its halo, the rim that the neighbours lend: their nearest row, column or corner.
+    let mut cells = vec![0; (height + 2) * line_len];
+    for (index, tile) in tiles.iter().enumerate() {
+        let (tile_height, tile_width) = (heights[index / 3], widths[index % 3]);
+        let (rows, to_row) = [(tile_height - 1..tile_height, 0), (0..height, 1), (0..1, height + 1)][index / 3].clone();
+        let (columns, to_column) = [(tile_width - 1..tile_width, 0), (0..width, 1), (0..1, width + 1)][index % 3].clone();
+        for (offset, row) in rows.enumerate() {
+            let line = &mut cells[(to_row + offset) * line_len + to_column..][..columns.len()];
+            line.copy_from_slice(&tile[row * tile_width..][columns.clone()]);
+        }
+    }
+    let mut next: Buffer<u8> = buffer::try_zeroed(height * width)?;
+    for (row, line) in next.chunks_exact_mut(width).enumerate() {
+        let [above, here, below] = [0, 1, 2].map(|offset| &cells[(row + offset) * line_len..][..line_len]);
+        let three = |cells: &[u8]| cells[0] + cells[1] + cells[2];
+        for (((cell, above), here), below) in line.iter_mut().zip(above.windows(3)).zip(here.windows(3)).zip(below.windows(3)) {
+            let alive = here[1];
+            *cell = rule.next(alive == 1, (three(above) + three(here) + three(below) - alive).into()).into();
+        }
+    }
+    Ok(next)
+}
+
+fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
+    let runtime = context.runtime;
+    let pattern = pattern(context)?;
+    let generations = context.generations.unwrap_or(120);
+    let edge = edge(context, &pattern, generations)?;
+    // As many tiles as keep a machine busy, and fewer for a long run, whose graph would not fit.
+    let boards = generations.saturating_add(1);
+    let default_count = (limits::MOST_TASKS / boards).isqrt().clamp(1, 16);
+    let default_tile = (edge as u64).div_ceil(default_count).max(64);
+    let tiling = Tiling::new(edge, limits::count("tile", context.tile, default_tile, u64::MAX)?);
+    let tiles = tiling.count();
+    let too_long = if context.tile.is_some() { "tile" } else { "generations" };
+    limits::tasks(too_long, (tiles as u64).checked_pow(2).and_then(|per_board| boards.checked_mul(per_board)))?;
+    files::check_output(context, &["png", "apng"])?;
+    let generations = generations as usize;
+    let animated = context.output.is_some_and(|path| files::has_extension(path, "apng"));
+    let stride = generations.div_ceil(MOST_FRAMES - 1).max(1);
+    let is_kept = |generation: usize| generation == generations || (animated && generation.is_multiple_of(stride));
+    let kept_count = (0..=generations).filter(|generation| is_kept(*generation)).count();
+    // A kept board is there in tiles and whole; besides, there is the plain loop's and some of those between.
+    limits::memory("size", (edge as u64).pow(2).checked_mul(2 * kept_count as u64 + 8))?;
+
+    let first = first_board(&pattern, edge)?;
+    let mut tasks = TileTasks::new(tiles, tiles);
+    for row in 0..tiles {
+        for column in 0..tiles {
+            let mut tile = limits::zeroed("size", tiling.len_of(row) * tiling.len_of(column))?;
+            cut(&first, edge, tiling.span(row), tiling.span(column), &mut tile);
+            tasks.put(row, column, runtime.value(tile));
+        }
+    }
+    let rule = pattern.rule;
+    let mut kept = Vec::new();
+    for generation in 0..=generations {
+        if generation > 0 {
+            let mut next = TileTasks::new(tiles, tiles);
+            for row in 0..tiles {
+                for column in 0..tiles {
+                    let (rows, columns) = (around(row, tiles), around(column, tiles));
+                    let (heights, widths) = (rows.map(|row| tiling.len_of(row)), columns.map(|column| tiling.len_of(column)));
+                    let needed: Vec<_> = rows
+                        .iter()
+                        .flat_map(|&row| columns.iter().map(|&column| tasks.get(row, column).clone()).collect::<Vec<_>>())
+                        .collect();
+                    let step = move |around: Gather<'_, Buffer<u8>>| next_tile(around, heights, widths, rule);
+                    let name = format!("generation({generation},{row},{column})");
+                    next.put(row, column, runtime.task(step, (needed,)).name(name).spawn());
+                }
+            }
+            tasks = next;
+        }
+        if is_kept(generation) {
+            kept.push((generation, tasks.clone()));
+        }
+    }
+    drop(tasks);
+
+    let mut boards = Vec::new();
+    let total = (kept_count * tiles * tiles) as u64;
+    for (generation, mut tasks) in kept {
+        let mut board: Buffer<u8> = limits::zeroed("size", edge * edge)?;
+        for row in 0..tiles {
+            for column in 0..tiles {
+                let tile = tasks.take(row, column).fetch()?;
+                paste(&mut board, edge, tiling.span(row), tiling.span(column), &tile);
+                context.progress.advance((boards.len() * tiles * tiles + row * tiles + column + 1) as u64, total);
+            }
+        }
+        boards.push((generation, board));
+    }
+
+    let last = &boards.last().expect("the last generation is kept").1;
+    let alive = last.iter().filter(|cell| **cell == 1).count();
+    let mut lines = vec![
+        format!("generation {generations}: {alive} living cells"),
+        format!("rule {rule}, board {edge} x {edge}, {} tiles", tiles * tiles),
+    ];
+    if animated {
+        lines.push(format!("{kept_count} frames, one every {stride} generation(s)"));
+    }
+    let output = context.output.map(|_| if animated { animation(&boards, edge) } else { encode(&pixels(last), edge, edge, 1) });
+    Ok(Outcome {
+        lines,
+        values: vec![
+            ("generations", generations.into()),
+            ("alive", alive.into()),
+            ("size", edge.into()),
+            ("tiles", (tiles * tiles).into()),
+            ("rule", rule.to_string().into()),
+        ],
+        check: check(&boards, first, edge, rule),
+        output,
+    })
+}
+
+/// The pattern of the input file, or the glider gun.
+fn pattern(context: &Context<'_>) -> Result<Pattern, SampleError> {
+    let Some(file) = files::optional_input(context)? else {
+        return Ok(Pattern::parse(GLIDER_GUN).expect("the built-in pattern is one"));
+    };
+    // Comments may be in any encoding; the pattern itself is ASCII.
+    let content = files::read(file, MOST_FILE_BYTES)?;
+    Pattern::parse(&String::from_utf8_lossy(&content)).map_err(|error| files::refuse(file, error.to_string()))
+}
+
+/// The edge of the board. Nothing in Life grows faster than half a cell a generation, so unless that makes a very large board, nothing
+/// comes back around the torus to disturb what it left.
+fn edge(context: &Context<'_>, pattern: &Pattern, generations: u64) -> Result<usize, SampleError> {
+    let longest = pattern.width.max(pattern.height);
+    let Some(size) = context.size else {
+        let room = usize::try_from(generations).unwrap_or(usize::MAX);
+        return Ok(longest.saturating_add(room).clamp(64, longest.max(MOST_DEFAULT_EDGE)));
+    };
+    let size = limits::count("size", Some(size), 1, MOST_EDGE)?;
+    if size < longest {
+        let reason = format!("{size} is smaller than the pattern, which has {} x {} cells", pattern.width, pattern.height);
+        return Err(SampleError::Usage { option: "size", reason });
+    }
+    Ok(size)
+}
+
+/// The pattern in the middle of an empty board.
+fn first_board(pattern: &Pattern, edge: usize) -> Result<Buffer<u8>, SampleError> {
+    let mut board = limits::zeroed("size", edge * edge)?;
+    let (top, left) = ((edge - pattern.height) / 2, (edge - pattern.width) / 2);
+    for (row, column) in &pattern.alive {
+        board[(top + row) * edge + left + column] = 1;
+    }
+    Ok(board)
+}
+
+/// Grey values: living cells black, dead ones white.
+fn pixels(board: &[u8]) -> Vec<u8> {
+    board.iter().map(|cell| 255 * (1 - cell)).collect()
+}
+
+/// The content of an animated PNG file, repeated for ever: a picture for programs that show no animations.
+fn animation(boards: &[(usize, Buffer<u8>)], edge: usize) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut write = || -> Result<(), png::EncodingError> {
+        let mut encoder = png::Encoder::new(&mut file, edge as u32, edge as u32);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_animated(boards.len() as u32, 0)?;
+        encoder.set_frame_delay(1, 20)?;
+        let mut writer = encoder.write_header()?;
+        for (_, board) in boards {
+            writer.write_image_data(&pixels(board))?;
+        }
+        writer.finish()
+    };
+    write().expect("writing to memory does not fail, and there are as many frames as announced");
+    file
+}
+
+/// Computes on a whole board, cell by cell, and compares each board that was kept.
+fn check(boards: &[(usize, Buffer<u8>)], first: Buffer<u8>, edge: usize, rule: Rule) -> Check {
+    let mut board = first;
+    let (mut generation, mut different) = (0, 0);
+    for (kept, result) in boards {
+        while generation < *kept {
+            let mut next = buffer::zeroed(edge * edge);
+            for row in 0..edge {
+                let (above, below) = ((row + edge - 1) % edge, (row + 1) % edge);
+                for column in 0..edge {
+                    let left = if column == 0 { edge - 1 } else { column - 1 };
+                    let right = if column == edge - 1 { 0 } else { column + 1 };
+                    let at = |row: usize, column: usize| u32::from(board[row * edge + column]);
+                    let neighbours = at(above, left)
+                        + at(above, column)
+                        + at(above, right)
+                        + at(row, left)
+                        + at(row, right)
+                        + at(below, left)
+                        + at(below, column)
+                        + at(below, right);
+                    next[row * edge + column] = rule.next(at(row, column) == 1, neighbours).into();
+                }
+            }
+            board = next;
+            generation += 1;
+        }
+        different += (0..edge * edge).filter(|cell| result.get(*cell) != Some(&board[*cell])).count();
+    }
+    let cells = edge * edge * boards.len();
+    Check { passed: different == 0, text: format!("{different} of {cells} cells differ from a plain loop over a whole board") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trial::Trial;
+    use super::*;
+
+    /// Runs a pattern file.
+    fn life(content: &str, trial: Trial) -> Outcome {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pattern.rle");
+        std::fs::write(&file, content).unwrap();
+        Trial { inputs: vec![file], ..trial }.passes(&SAMPLE)
+    }
+
+    #[test]
+    fn the_gun_shoots() {
+        // The gun has 36 living cells and the period 30, in which it adds a glider of 5.
+        for (generations, alive) in [(0, 36), (30, 41), (120, 56)] {
+            let outcome = Trial { generations: Some(generations), ..Trial::default() }.passes(&SAMPLE);
+            assert_eq!(outcome.lines[0], format!("generation {generations}: {alive} living cells"));
+        }
+    }
+
+    #[test]
+    fn runs_on_awkward_boards_and_tiles() {
+        for (size, tile) in [(1, 1), (1, 64), (2, 1), (3, 2), (7, 3), (8, 8), (9, 64), (20, 6), (13, u64::MAX)] {
+            for rule in ["B3/S23", "B36/S23", "B2/S", "B0123/S45678"] {
+                let trial = Trial { size: Some(size), tile: Some(tile), generations: Some(9), ..Trial::default() };
+                life(&format!("x = 1, y = 1, rule = {rule}\no!"), trial);
+            }
+        }
+        let trial = Trial { size: Some(5), tile: Some(2), generations: Some(20), ..Trial::default() };
+        assert!(life("x = 3, y = 3\nbob$2bo$3o!", trial).lines[0].starts_with("generation 20: 5 "), "a glider is back after 20 steps");
+    }
+
+    #[test]
+    fn writes_the_last_board() {
+        let trial = Trial { size: Some(3), generations: Some(1), output: Some("o.png".into()), ..Trial::default() };
+        let image = image::load_from_memory(&life("x = 3, y = 1, rule = B/S012\no!", trial).output.unwrap()).unwrap();
+        assert_eq!(image.into_luma8().into_raw(), [255, 255, 255, 0, 255, 255, 255, 255, 255]);
+    }
+
+    #[test]
+    fn writes_all_boards_as_an_animation() {
+        for (generations, frames) in [(0, 1), (10, 11), (499, 500), (501, 252), (3000, 430)] {
+            let trial = Trial { size: Some(4), generations: Some(generations), output: Some("o.apng".into()), ..Trial::default() };
+            let file = life("x = 3, y = 3\nbob$2bo$3o!", trial).output.unwrap();
+            let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
+            assert_eq!(reader.info().animation_control().unwrap().num_frames, frames);
+            let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+            for _ in 0..frames {
+                reader.next_frame(&mut pixels).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_what_makes_no_sense() {
+        for size in [0, 35, MOST_EDGE + 1, u64::MAX] {
+            Trial { size: Some(size), ..Trial::default() }.refused(&SAMPLE, "size");
+        }
+        for tile in [0, 1] {
+            Trial { tile: Some(tile), size: Some(1000), ..Trial::default() }.refused(&SAMPLE, "tile");
+        }
+        for generations in [limits::MOST_TASKS, u64::MAX] {
+            Trial { generations: Some(generations), ..Trial::default() }.refused(&SAMPLE, "generations");
+        }
+        Trial { output: Some("o.gif".into()), ..Trial::default() }.refused(&SAMPLE, "output");
+        Trial { inputs: vec!["a".into(); 2], ..Trial::default() }.refused(&SAMPLE, "input");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bad.rle");
+        std::fs::write(&file, "x = 3, y = 3\nbob$2bo").unwrap();
+        assert!(Trial { inputs: vec![file], ..Trial::default() }.refused_file(&SAMPLE).starts_with("line 2"));
+    }
+
+    #[test]
+    fn check_notices_one_wrong_cell() {
+        let blinker = || buffer::from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let mut boards = vec![(2, blinker())];
+        assert!(check(&boards, blinker(), 5, Rule::LIFE).passed);
+        boards[0].1[24] = 1;
+        assert!(!check(&boards, blinker(), 5, Rule::LIFE).passed);
+        assert!(!check(&[(1, blinker())], blinker(), 5, Rule::LIFE).passed);
+        assert!(!check(&[(2, buffer::zeroed(3))], blinker(), 5, Rule::LIFE).passed);
+    }
+}

@@ -1,0 +1,69 @@
+//! The samples, each one readable file that shows one idea; and the few things that they share.
+
+use crate::sample::Sample;
+
+mod cholesky;
+mod convolve;
+mod diamond;
+mod error;
+mod fib;
+mod hello;
+mod histogram;
+mod life;
+mod matmul;
+mod nested;
+mod tree_reduce;
+mod wavefront;
+
+mod files;
+mod limits;
+mod npy;
+mod pattern;
+mod picture;
+mod product;
+mod random;
+mod tiling;
+#[cfg(test)]
+mod trial;
+
+/// All samples, in the order in which a newcomer would try them.
+pub(crate) const SAMPLES: &[&Sample] = &[
+    &hello::SAMPLE,
+    &diamond::SAMPLE,
+    &error::SAMPLE,
+    &fib::SAMPLE,
+    &nested::SAMPLE,
+    &tree_reduce::SAMPLE,
+    &matmul::SAMPLE,
+    &cholesky::SAMPLE,
+    &wavefront::SAMPLE,
+    &life::SAMPLE,
+    &histogram::SAMPLE,
+    &convolve::SAMPLE,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::trial::Trial;
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_described() {
+        let names: std::collections::BTreeSet<_> = SAMPLES.iter().map(|sample| sample.name).collect();
+        assert_eq!(names.len(), SAMPLES.len());
+        for sample in SAMPLES {
+            assert!(!sample.summary.is_empty() && !sample.summary.ends_with('.'), "{}", sample.name);
+            assert!(sample.options.iter().all(|option| !option.meaning.is_empty()), "{}", sample.name);
+        }
+    }
+
+    #[test]
+    fn every_sample_runs_without_options_unless_it_says_what_is_missing() {
+        for sample in SAMPLES {
+            match sample.name {
+                "convolve" | "histogram" => assert!(Trial::default().refused(sample, "input").contains("for example: poniard run")),
+                _ => assert!(!Trial::default().passes(sample).lines.is_empty()),
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Runs a sample in a test: the options of a command line, without one.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use poniard::Runtime;
+
+use crate::sample::{Context, Outcome, Progress, Sample, SampleError};
+
+/// The options of one run; what is left out is not given.
+#[derive(Debug, Default)]
+pub(crate) struct Trial {
+    pub(crate) size: Option<u64>,
+    pub(crate) tile: Option<u64>,
+    pub(crate) inputs: Vec<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
+    pub(crate) seed: u64,
+    pub(crate) kernel: Option<&'static str>,
+    pub(crate) generations: Option<u64>,
+}
+
+/// Keeps the last report.
+#[derive(Default)]
+struct Last(Mutex<Option<(u64, u64)>>);
+
+impl Progress for Last {
+    fn advance(&self, done: u64, total: u64) {
+        *self.0.lock().unwrap() = Some((done, total));
+    }
+}
+
+impl Trial {
+    /// Runs `sample`, which must end with all of its progress made.
+    pub(crate) fn run(&self, sample: &Sample) -> Result<Outcome, SampleError> {
+        let runtime = Runtime::builder().threads(2).build().unwrap();
+        let progress = Last::default();
+        let outcome = (sample.run)(&Context {
+            runtime: &runtime,
+            size: self.size,
+            tile: self.tile,
+            inputs: &self.inputs,
+            output: self.output.as_deref(),
+            seed: self.seed,
+            kernel: self.kernel,
+            generations: self.generations,
+            progress: &progress,
+        })?;
+        if let Some((done, total)) = *progress.0.lock().unwrap() {
+            assert_eq!(done, total, "{} ended before its progress did", sample.name);
+        }
+        Ok(outcome)
+    }
+
+    /// Runs `sample`, which must come to a result that passes its own check.
+    pub(crate) fn passes(&self, sample: &Sample) -> Outcome {
+        let outcome = self.run(sample).unwrap_or_else(|error| panic!("{} {self:?}: {error}", sample.name));
+        assert!(outcome.check.passed, "{} {self:?}: {}", sample.name, outcome.check.text);
+        outcome
+    }
+
+    /// Runs `sample`, which must refuse the value of `option`; gives the reason.
+    pub(crate) fn refused(&self, sample: &Sample, option: &str) -> String {
+        match self.run(sample) {
+            Err(SampleError::Usage { option: refused, reason }) if refused == option => reason,
+            other => panic!("{} {self:?}: not refused for --{option} but {other:?}", sample.name),
+        }
+    }
+
+    /// Runs `sample`, which must refuse an input file; gives the reason.
+    pub(crate) fn refused_file(&self, sample: &Sample) -> String {
+        match self.run(sample) {
+            Err(SampleError::Input { reason, .. }) => reason,
+            other => panic!("{} {self:?}: its input was not refused but {other:?}", sample.name),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The built command, driven as a user drives it: laid out like an installation in a folder of its own, with the plugin file that cargo built.
+
+#![expect(clippy::unwrap_used, reason = "all of this is a test, the helpers too")]
+
+mod install;
+mod installation;
+mod interrupts;
+mod lists;
+mod output;
+mod processors;
+mod run;
+mod usage;
