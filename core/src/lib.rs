@@ -12,6 +12,7 @@ pub mod parameter;
 pub mod plugin;
 mod queued;
 pub mod runtime;
+pub mod space;
 pub mod task;
 mod worker;
 

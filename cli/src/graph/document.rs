@@ -74,6 +74,7 @@ pub(super) fn read(path: &Path) -> Result<Node, Fault> {
         Some("toml") => toml::parse,
         Some("json") => json::parse,
         Some(other) => return Err(Fault::whole(format!("a graph file ends in .toml or .json, not .{}", other.escape_debug()))),
+        None if path.is_dir() => return Err(Fault::whole("this is a directory, not a file")),
         None => return Err(Fault::whole("a graph file ends in .toml or .json")),
     };
     let text = text(read_bytes(path, MAX_FILE_BYTES)?)?;

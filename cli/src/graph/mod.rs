@@ -87,7 +87,7 @@ pub(crate) fn run(file: &Path, context: &GraphContext<'_>) -> Result<GraphOutcom
         let Some(result) = &results[index] else { continue };
         if let Err(error) = result.wait() {
             let kernel = quoted(task.kernel.name());
-            let reason = error.reason().replace('\n', " ");
+            let reason = one_line(&error.reason());
             return Err(GraphError::in_task(file, task.line, format!("task {} (kernel {kernel}) failed: {reason}", quoted(&task.name))));
         }
         if !task.sink && task.output.is_none() {
@@ -96,6 +96,16 @@ pub(crate) fn run(file: &Path, context: &GraphContext<'_>) -> Result<GraphOutcom
     }
     context.progress.advance(total, total);
     outcome(file, &tasks, results)
+}
+
+/// A reason on one line of bounded length, without control characters: the message of `fail` may be any text.
+fn one_line(reason: &str) -> String {
+    const SHOWN: usize = 1000;
+    let mut line: String = reason.chars().take(SHOWN).map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    if line.len() < reason.len() {
+        line.push('…');
+    }
+    line
 }
 
 /// Starts a task whose dependencies have been started.

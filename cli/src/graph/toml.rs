@@ -1,4 +1,4 @@
-//! TOML 1.0 read into a tree with lines.
+//! TOML 1.1 read into a tree with lines.
 
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};

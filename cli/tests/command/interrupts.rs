@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM: exit code 130 and nothing left behind.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -46,8 +47,10 @@ fn is_ready(child: &Child) -> bool {
 #[test]
 fn a_signal_ends_the_command_with_a_word() {
     for signal in ["INT", "TERM"] {
-        let installation = Installation::without_plugins();
-        make_pipe(&installation.file("graph.toml"));
+        let installation = Installation::new();
+        // Far longer than anybody would wait for this test.
+        let graph = "[tasks.long]\nkernel = \"wait\"\ninputs = [3000000]\n";
+        fs::write(installation.file("graph.toml"), graph).unwrap();
         let mut child = start(&installation, "run graph.toml");
         wait_until(&mut child, is_ready);
         let answer = interrupt(child, signal);

@@ -269,6 +269,9 @@ fn places(found: &FoundBesides) -> String {
         let places: Vec<_> = found.searched.iter().map(|(path, reason)| format!("{} ({reason})", path.display())).collect();
         format!("Searched for {}<name>.so in: {}.", poniard_interface::header::FILE_PREFIX, places.join("; "))
     };
+    if !found.searched.is_empty() && std::env::var_os(plugin::BACKEND_PATH_VARIABLE).is_none() {
+        text.push_str(&format!(" The variable {}, which names more places, is not set.", plugin::BACKEND_PATH_VARIABLE));
+    }
     for refused in &found.refused {
         text.push_str("\nRefused: ");
         text.push_str(&refused.reason);

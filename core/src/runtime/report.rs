@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
-use poniard_interface::{Execution, ProcessorKind, SpaceInfo};
+use poniard_interface::{Execution, MemorySpace, ProcessorKind, SpaceId, SpaceInfo};
 
+use crate::space::HostSpace;
 use crate::worker::shared::Shared;
 
 /// What there is and what ran where since the runtime began.
@@ -42,7 +43,7 @@ pub struct BackendReport {
     pub rustc: String,
     /// Its processors.
     pub processors: Vec<ProcessorReport>,
-    /// Its memory, besides the host's.
+    /// The memory that its processors work in.
     pub spaces: Vec<SpaceInfo>,
 }
 
@@ -83,7 +84,7 @@ impl Report {
                     .filter(|(_, record)| record.backend == index)
                     .map(|(place, _)| processor(shared, place))
                     .collect(),
-                spaces: backend.spaces.iter().map(|space| space.info()).collect(),
+                spaces: spaces(shared, index),
             })
             .collect();
         let found = &shared.backends.found;
@@ -100,15 +101,21 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
             (counts.tasks.load(Relaxed), counts.busy_ns.load(Relaxed))
         }
     };
-    let spaces = &shared.backends[record.backend].spaces;
-    let space = spaces.iter().map(|space| space.info()).find(|info| info.id == record.info.space);
+    let space = spaces(shared, record.backend).into_iter().find(|info| info.id == record.info.space);
     ProcessorReport {
         name: record.info.name.clone(),
         kind: record.info.kind.clone(),
         queued: matches!(record.info.execution, Execution::Queued { .. }),
-        space: space.map_or_else(|| "host".into(), |info| info.name),
+        space: space.map_or_else(|| format!("space {}", record.info.space), |info| info.name),
         numa_node: record.info.numa_node,
         tasks,
         busy_ns,
     }
+}
+
+/// The memory of a backend: the host's, if a processor works there, and its own.
+fn spaces(shared: &Shared, backend: usize) -> Vec<SpaceInfo> {
+    let host = shared.processors.iter().any(|record| record.backend == backend && record.info.space == SpaceId::HOST);
+    let own = shared.backends[backend].spaces.iter().map(|space| space.info());
+    host.then(|| HostSpace.info()).into_iter().chain(own).collect()
 }
