@@ -13,14 +13,14 @@ pub fn task_count(report: &Report) -> u64 {
 }
 
 /// The line that says what ran where: `ran 128 tasks in 41.2 ms on 2 threads: threads-0 66, threads-1 62 (libponiard_backend_threads.so 0.1.0)`.
-pub fn summary(report: &Report, elapsed: Duration) -> String {
+pub fn summary(report: &Report) -> String {
     let processors = || report.backends.iter().flat_map(|backend| &backend.processors);
     let threads = processors().all(|processor| !processor.queued && processor.kind == ProcessorKind::cpu());
     let place = if threads { "thread" } else { "processor" };
     let mut line = format!(
         "ran {} in {} on {}: ",
         counted(task_count(report), "task"),
-        duration(elapsed),
+        duration(Duration::from_nanos(report.makespan_ns)),
         counted(processors().count() as u64, place)
     );
     for (index, backend) in report.backends.iter().enumerate() {
@@ -183,14 +183,15 @@ mod tests {
     #[test]
     fn the_summary_names_files_and_shares() {
         let threads = backend("threads", Some("/lib/libponiard_backend_threads.so"), &[66, 62]);
-        let mut report = Report { backends: vec![threads], refused: Vec::new(), searched: Vec::new(), messages: Vec::new() };
+        let mut report =
+            Report { backends: vec![threads], refused: Vec::new(), searched: Vec::new(), messages: Vec::new(), makespan_ns: 41_200_000 };
         assert_eq!(
-            summary(&report, Duration::from_micros(41_200)),
+            summary(&report),
             "ran 128 tasks in 41.2 ms on 2 threads: threads-0 66, threads-1 62 (libponiard_backend_threads.so 0.1.0)"
         );
         report.backends.push(backend("example", None, &[1_000]));
         assert_eq!(
-            summary(&report, Duration::from_micros(41_200)),
+            summary(&report),
             "ran 1 128 tasks in 41.2 ms on 3 processors: threads-0 66, threads-1 62 (libponiard_backend_threads.so 0.1.0); \
              example-0 1 000 (built-in example 0.1.0)"
         );

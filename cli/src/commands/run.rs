@@ -271,7 +271,7 @@ fn tell_lines(done: &Done, console: &mut Console) -> Result<(), Failure> {
     for line in &done.lines {
         console.line(line)?;
     }
-    console.line(summary(&done.report, done.elapsed))?;
+    console.line(summary(&done.report))?;
     match &done.check {
         Some(Check { passed: true, text }) => console.line(format_args!("check: {} ({text})", Styled(GOOD, "passed"))),
         Some(Check { passed: false, text }) => console.line(format_args!("check: {} ({text})", Styled(BAD, "FAILED"))),
@@ -287,6 +287,7 @@ fn as_json(done: &Done, written: &[Written]) -> Value {
         "graph": done.graph.as_deref().map(path_text),
         "values": done.values,
         "check": done.check.as_ref().map(|check| json!({ "passed": check.passed, "text": check.text })),
+        "makespan_ns": done.report.makespan_ns,
         "elapsed_ns": u64::try_from(done.elapsed.as_nanos()).unwrap_or(u64::MAX),
         "tasks": task_count(&done.report),
         "processors": processors_json(&done.report),

@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use poniard_interface::{Execution, MemorySpace, ProcessorKind, SpaceId, SpaceInfo};
 
+use crate::clock::now_ns;
 use crate::space::HostSpace;
 use crate::worker::shared::Shared;
+use crate::worker::slot::ActivityReading;
 
 /// What there is and what ran where since the runtime began.
 #[derive(Clone, Debug)]
@@ -17,8 +19,10 @@ pub struct Report {
     pub refused: Vec<Refused>,
     /// Where plugin files were looked for, in order, with the reason for each place.
     pub searched: Vec<(PathBuf, &'static str)>,
-    /// What backends had to say: warnings first came first.
+    /// What backends had to say, in order.
     pub messages: Vec<String>,
+    /// From the start of the first task to the end of the last one, in ns; to now, if one is running. 0 when there was none.
+    pub makespan_ns: u64,
 }
 
 /// A plugin file, or a backend in one, that is not used.
@@ -88,19 +92,34 @@ impl Report {
             })
             .collect();
         let found = &shared.backends.found;
-        Self { backends, refused: found.refused.clone(), searched: found.searched.clone(), messages: found.log.messages() }
+        let now_ns = now_ns();
+        let spans = (0..shared.processors.len()).filter_map(|place| activity(shared, place, now_ns).span_ns);
+        let makespan = spans.reduce(|(first, last), (begin, end)| (first.min(begin), last.max(end)));
+        Self {
+            backends,
+            refused: found.refused.clone(),
+            searched: found.searched.clone(),
+            messages: found.log.messages(),
+            makespan_ns: makespan.map_or(0, |(first, last)| last - first),
+        }
+    }
+}
+
+/// When the processor with the place `place` has been at work.
+fn activity(shared: &Shared, place: usize, now_ns: u64) -> ActivityReading {
+    match shared.slots.get(place) {
+        Some(slot) => slot.counters.activity.read(now_ns),
+        None => shared.queued.counts(place).activity.read(now_ns),
     }
 }
 
 fn processor(shared: &Shared, place: usize) -> ProcessorReport {
     let record = &shared.processors[place];
-    let (tasks, busy_ns) = match shared.slots.get(place) {
-        Some(slot) => (slot.counters.tasks.load(Relaxed), slot.counters.busy_ns.load(Relaxed)),
-        None => {
-            let counts = shared.queued.counts(place);
-            (counts.tasks.load(Relaxed), counts.busy_ns.load(Relaxed))
-        }
+    let tasks = match shared.slots.get(place) {
+        Some(slot) => slot.counters.tasks.load(Relaxed),
+        None => shared.queued.counts(place).tasks.load(Relaxed),
     };
+    let busy_ns = activity(shared, place, now_ns()).busy_ns;
     let space = spaces(shared, record.backend).into_iter().find(|info| info.id == record.info.space);
     ProcessorReport {
         name: record.info.name.clone(),

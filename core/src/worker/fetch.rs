@@ -6,6 +6,7 @@ use super::context::Context;
 use super::main_loop::execute;
 use super::slot::Passed;
 use super::waiter::Waiter;
+use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::task::record::{Claim, TaskRef};
 
@@ -139,6 +140,7 @@ fn block(context: &Context, slot_index: usize, task: &TaskRef) {
 fn block_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>) {
     let shared = &*context.shared;
     let slot = &shared.slots[slot_index];
+    slot.counters.activity.end(now_ns());
     let Some(token) = context.take_token() else { unreachable!("a worker that waits holds its slot") };
     match slot.pass(token) {
         Passed::ToThread => {}
@@ -150,10 +152,12 @@ fn block_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>
                 // can be stolen.
                 context.put_token(token);
                 waiter.wait();
+                slot.counters.activity.begin(now_ns());
                 return;
             }
         }
     }
     waiter.wait();
     context.put_token(slot.regain());
+    slot.counters.activity.begin(now_ns());
 }

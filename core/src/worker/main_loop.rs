@@ -54,24 +54,26 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId) {
 fn work(context: &Context, index: usize) -> Left {
     let shared = &*context.shared;
     let slot = &shared.slots[index];
-    let mut busy_since = None;
+    let mut busy = false;
     loop {
         if slot.is_wanted() {
+            slot.counters.activity.end(now_ns());
             return Left::Wanted;
         }
         if let Some(task) = context.with_local(|held| held.and_then(|(slot, local)| take_own(shared, slot, local))) {
-            if busy_since.is_none() {
-                busy_since = Some(now_ns());
+            if !busy {
+                busy = true;
+                slot.counters.activity.begin(now_ns());
             }
             run(context, task);
             continue;
         }
-        if let Some(since) = busy_since.take() {
-            add(&slot.counters.busy_ns, now_ns() - since);
-        }
+        busy = false;
+        slot.counters.activity.end(now_ns());
         match search(context, index) {
             Some(task) => {
-                busy_since = Some(now_ns());
+                busy = true;
+                slot.counters.activity.begin(now_ns());
                 run(context, task);
             }
             None if shared.is_stopped() => return Left::Stopped,

@@ -47,8 +47,56 @@ pub(crate) struct Counters {
     pub(crate) finished: AtomicU64,
     /// Tasks run.
     pub(crate) tasks: AtomicU64,
-    /// Time between finding work and finding none, in ns.
-    pub(crate) busy_ns: AtomicU64,
+    pub(crate) activity: Activity,
+}
+
+/// When a processor has been at work. Written by whoever is it at the time, read by others; changes only when it finds work or finds none.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    /// When it began for the first time; 0: never.
+    first_ns: AtomicU64,
+    /// When it ended for the last time; 0: never.
+    last_ns: AtomicU64,
+    /// When the work that it is in the middle of began; 0: it is idle.
+    since_ns: AtomicU64,
+    /// All its work before that.
+    busy_ns: AtomicU64,
+}
+
+/// `Activity` at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ActivityReading {
+    /// From when to when there was work, if ever.
+    pub(crate) span_ns: Option<(u64, u64)>,
+    pub(crate) busy_ns: u64,
+}
+
+impl Activity {
+    pub(crate) fn begin(&self, now_ns: u64) {
+        // 0 means never.
+        let now_ns = now_ns.max(1);
+        if self.first_ns.load(Relaxed) == 0 {
+            self.first_ns.store(now_ns, Relaxed);
+        }
+        self.since_ns.store(now_ns, Relaxed);
+    }
+
+    pub(crate) fn end(&self, now_ns: u64) {
+        let since_ns = self.since_ns.swap(0, Relaxed);
+        if since_ns != 0 {
+            self.last_ns.store(now_ns, Relaxed);
+            add(&self.busy_ns, now_ns.saturating_sub(since_ns));
+        }
+    }
+
+    pub(crate) fn read(&self, now_ns: u64) -> ActivityReading {
+        let (first_ns, since_ns, busy_ns) = (self.first_ns.load(Relaxed), self.since_ns.load(Relaxed), self.busy_ns.load(Relaxed));
+        let (last_ns, current_ns) = match since_ns {
+            0 => (self.last_ns.load(Relaxed), 0),
+            _ => (now_ns, now_ns.saturating_sub(since_ns)),
+        };
+        ActivityReading { span_ns: (first_ns != 0).then_some((first_ns, last_ns.max(first_ns))), busy_ns: busy_ns + current_ns }
+    }
 }
 
 /// Adds to a number that only the calling thread writes.
@@ -312,5 +360,23 @@ impl Slot {
     /// As [`finished`](Self::finished).
     pub(crate) fn spawned(&self) -> u64 {
         self.counters.spawned.load(Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activity_sums_what_is_over_and_what_goes_on() {
+        let activity = Activity::default();
+        assert_eq!(activity.read(5), ActivityReading::default());
+        activity.begin(10);
+        assert_eq!(activity.read(15), ActivityReading { span_ns: Some((10, 15)), busy_ns: 5 });
+        activity.end(20);
+        activity.end(25);
+        assert_eq!(activity.read(100), ActivityReading { span_ns: Some((10, 20)), busy_ns: 10 });
+        activity.begin(110);
+        assert_eq!(activity.read(112), ActivityReading { span_ns: Some((10, 112)), busy_ns: 12 });
     }
 }
