@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Completion, Execution, RunError, TaskDescriptor, TaskId};
@@ -11,6 +10,7 @@ use crate::clock::now_ns;
 use crate::error::FailureKind;
 use crate::task::record::{Claim, TaskRef};
 use crate::worker::context::Context;
+use crate::worker::main_loop::execute;
 use crate::worker::shared::{ProcessorRecord, Shared};
 use crate::worker::slot::Activity;
 
@@ -49,7 +49,9 @@ struct Queue {
 struct InFlight {
     task: TaskRef,
     queue: usize,
-    /// Whether its body has been run by `HostServices::run`.
+    /// Whether `HostServices::run` has been called for it.
+    asked: bool,
+    /// Whether that has run its body, so that its outcome is there to be published. Otherwise a thread that waited for it was faster.
     ran: bool,
 }
 
@@ -110,7 +112,7 @@ impl Queued {
                     let id = TaskId(state.next_id);
                     state.next_id += 1;
                     let name = task.name().name;
-                    state.in_flight.insert(id, InFlight { task, queue, ran: false });
+                    state.in_flight.insert(id, InFlight { task, queue, asked: false, ran: false });
                     (id, name)
                 })
                 .collect()
@@ -130,20 +132,20 @@ impl Queued {
         let (task, queue) = {
             let mut state = self.lock();
             let in_flight = state.in_flight.get_mut(&id).ok_or_else(|| RunError::new(format!("no task {id} is in flight")))?;
-            if std::mem::replace(&mut in_flight.ran, true) {
+            if std::mem::replace(&mut in_flight.asked, true) {
                 return Err(RunError::new(format!("task {id} has been run already")));
+            }
+            in_flight.ran = in_flight.task.try_claim() == Claim::Won;
+            if !in_flight.ran {
+                return Ok(());
             }
             (in_flight.task.clone(), in_flight.queue)
         };
-        if task.try_claim() != Claim::Won {
-            return Err(RunError::new(format!("task {id} has been claimed by somebody else")));
-        }
         // Two tasks at once on one processor would count as one piece of work, which is what the processor's time is.
         self.counts[queue].activity.begin(now_ns());
-        let context = Context::new(Arc::clone(shared), None);
-        context.enter(|| context.run(&task));
+        let context = Context::new(Arc::clone(shared), self.first + queue);
+        context.enter(|| execute(&context, &task));
         self.counts[queue].activity.end(now_ns());
-        self.counts[queue].tasks.fetch_add(1, Relaxed);
         Ok(())
     }
 
@@ -165,7 +167,11 @@ impl Queued {
                 continue;
             };
             queues.push(done.queue);
-            if !done.ran && done.task.claim_unfinished() {
+            if !done.ran {
+                if done.task.try_claim() != Claim::Won {
+                    // Run by a thread that waited for it, which publishes it.
+                    continue;
+                }
                 let reason = match &completion.outcome {
                     Err(reason) => reason.clone(),
                     Ok(()) => "it reported the task as done without having run it".into(),

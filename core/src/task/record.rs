@@ -362,23 +362,6 @@ impl TaskRef {
         }
     }
 
-    /// Claims a task that may still wait for predecessors, to fail it. True when it was not claimed before.
-    pub(crate) fn claim_unfinished(&self) -> bool {
-        loop {
-            let gate = self.gate.load(Acquire);
-            if gate & CLAIMED != 0 {
-                return false;
-            }
-            if gate & INSPECTED != 0 {
-                std::hint::spin_loop();
-                continue;
-            }
-            if self.gate.compare_exchange_weak(gate, gate | CLAIMED, AcqRel, Relaxed).is_ok() {
-                return true;
-            }
-        }
-    }
-
     /// A predecessor that has not finished, of a task that nobody has claimed yet.
     pub(crate) fn unfinished_predecessor(&self) -> Option<Self> {
         loop {

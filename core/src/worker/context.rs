@@ -15,6 +15,8 @@ thread_local! {
 /// A thread that runs tasks of a runtime: a worker, or a thread of a queued processor.
 pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
+    /// The processor that it runs them for: a place in `Shared::processors`.
+    pub(crate) processor: usize,
     /// The slot that the thread holds; none for a thread of a queued processor.
     token: RefCell<Option<Token>>,
     /// Stack segments that nested tasks have added.
@@ -22,8 +24,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(shared: Arc<Shared>, token: Option<Token>) -> Self {
-        Self { shared, token: RefCell::new(token), segments: Cell::new(0) }
+    pub(crate) fn new(shared: Arc<Shared>, processor: usize) -> Self {
+        Self { shared, processor, token: RefCell::new(None), segments: Cell::new(0) }
     }
 
     /// Makes this the thread's context while `body` runs.

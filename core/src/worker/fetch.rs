@@ -31,14 +31,7 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
             wait_asleep(task);
             Ok(())
         }
-        Some(context) if context.is_within(task) => Err(TaskError::new(task.name(), FailureKind::WaitsForItself)),
-        Some(context) => match context.slot_index() {
-            Some(slot) => wait_as_worker(context, slot, task),
-            None => {
-                wait_asleep(task);
-                Ok(())
-            }
-        },
+        Some(context) => wait_inside(context, task),
     })
 }
 
@@ -50,8 +43,8 @@ fn wait_asleep(task: &TaskRef) {
     }
 }
 
-/// Waits on a worker's thread: runs what the task needs, newest first, as long as nobody else does; then blocks.
-fn wait_as_worker(context: &Context, slot: usize, task: &TaskRef) -> Result<(), TaskError> {
+/// Waits on a thread that runs tasks: runs what the task needs, newest first, as long as nobody else does; then blocks.
+fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
     // The way from the task that is waited for down to one that can be run now.
     let mut path = vec![task.clone()];
     while let Some(top) = path.last() {
@@ -68,12 +61,12 @@ fn wait_as_worker(context: &Context, slot: usize, task: &TaskRef) -> Result<(), 
                 Some(predecessor) => path.push(predecessor),
                 // It has become ready or somebody has claimed it.
                 None if top.is_ready() => {}
-                None => block(context, slot, top),
+                None => block(context, top),
             }
-        } else if ours && context.shared.may_run(slot, top) && top.try_claim() == Claim::Won {
+        } else if ours && context.shared.may_run(context.processor, top) && top.try_claim() == Claim::Won {
             run_nested(context, task, top)?;
         } else {
-            block(context, slot, top);
+            block(context, top);
         }
     }
     Ok(())
@@ -104,7 +97,11 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
 }
 
 /// Waits for a task that somebody else runs, or will run.
-fn block(context: &Context, slot_index: usize, task: &TaskRef) {
+fn block(context: &Context, task: &TaskRef) {
+    let Some(slot_index) = context.slot_index() else {
+        // A thread of a queued processor has no slot to lend.
+        return wait_asleep(task);
+    };
     for round in 0..SPIN_ROUNDS {
         if task.is_finished() {
             return;

@@ -30,7 +30,7 @@ enum Left {
 pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId) {
     let index = worker.0 as usize;
     let Some(slot) = shared.slots.get(index) else { return };
-    let context = Context::new(Arc::clone(shared), None);
+    let context = Context::new(Arc::clone(shared), index);
     let mut turn = slot.arrive();
     while let Some(token) = turn {
         context.put_token(token);
@@ -98,11 +98,15 @@ fn run(context: &Context, task: TaskRef) {
 /// Runs a task that this thread has claimed; its outcome is not published yet.
 pub(crate) fn execute(context: &Context, task: &TaskRef) {
     context.run(task);
-    context.with_local(|held| {
-        if let Some((slot, _)) = held {
+    let counted = context.with_local(|held| {
+        held.is_some_and(|(slot, _)| {
             add(&slot.counters.tasks, 1);
-        }
+            true
+        })
     });
+    if !counted {
+        context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
+    }
 }
 
 /// A task from the queues of this worker: the one that bypassed them, then its own newest, now and then one spawned from outside.

@@ -96,7 +96,7 @@ impl Shared {
     /// Puts a ready task where somebody who may run it will find it.
     #[inline]
     pub(crate) fn enqueue(&self, context: Option<&Context>, task: TaskRef) {
-        if task.options().is_some_and(|options| options.scope != Scope::Any) {
+        if self.slots.is_empty() || task.options().is_some_and(|options| options.scope != Scope::Any) {
             self.enqueue_scoped(task);
             return;
         }
@@ -152,9 +152,9 @@ impl Shared {
         }
     }
 
-    /// Whether a worker may run a task in the place of whoever would.
-    pub(crate) fn may_run(&self, slot: usize, task: &TaskRef) -> bool {
-        task.options().is_none_or(|options| self.satisfies(slot, &options.scope))
+    /// Whether a processor may run a task in the place of whoever would.
+    pub(crate) fn may_run(&self, processor: usize, task: &TaskRef) -> bool {
+        task.options().is_none_or(|options| self.satisfies(processor, &options.scope))
     }
 
     /// Why no processor satisfies a scope, if none does.
