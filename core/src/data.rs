@@ -58,7 +58,6 @@ data! {
     [] String, "String", [];
     [] PathBuf, "PathBuf", [];
     [] Duration, "Duration", [];
-    [] &'static str, "&'static str", [];
     [T: Data] Vec<T>, "Vec", [T];
     [T: Data] Option<T>, "Option", [T];
     [T: Data] Box<T>, "Box", [T];

@@ -10,7 +10,7 @@ use crate::task::{Task, Value};
 
 /// A type that a task function may have as a parameter: `&T`, `T` and [`Gather<'_, T>`](Gather), where `T:` [`Data`].
 ///
-/// * `&T` reads the argument where it is; many tasks may read one result at once.
+/// * `&T` reads the argument where it is; many tasks may read one result at once. `&[T]` reads a `Vec<T>`, and `&str` a `String`.
 /// * `T` takes it: it is moved when this task is its last user, and cloned otherwise, so `T` has to be `Clone`.
 /// * [`Gather`] reads any number of results.
 #[diagnostic::on_unimplemented(
@@ -108,6 +108,26 @@ impl<T: Data> Param for &T {
     #[inline]
     fn get(slots: &mut Slot<T>) -> &T {
         Slot::get(slots)
+    }
+}
+
+impl<T: Data> Param for &[T] {
+    type Of = Vec<T>;
+    type Item<'a> = &'a [T];
+
+    #[inline]
+    fn get(slots: &mut Slot<Vec<T>>) -> &[T] {
+        Slot::<Vec<T>>::get(slots)
+    }
+}
+
+impl Param for &str {
+    type Of = String;
+    type Item<'a> = &'a str;
+
+    #[inline]
+    fn get(slots: &mut Slot<String>) -> &str {
+        Slot::<String>::get(slots)
     }
 }
 

@@ -13,7 +13,7 @@ fn add(a: u64, b: u64) -> u64 {
     a + b
 }
 
-fn length(values: &Vec<u64>) -> u64 {
+fn length(values: &[u64]) -> u64 {
     values.len() as u64
 }
 
@@ -165,7 +165,7 @@ fn a_spare_thread_takes_the_place_of_one_that_waits_for_a_running_task() {
     let runtime = threads(2);
     let barrier = Arc::new(Barrier::new(2));
     let meeting = Arc::clone(&barrier);
-    let slow = runtime.spawn(move || drop(meeting.wait()), ());
+    let slow = runtime.spawn(move || meeting.wait().is_leader(), ());
     let (started, has_started) = mpsc::channel();
     let waiting = {
         let slow = slow.clone();
@@ -178,7 +178,7 @@ fn a_spare_thread_takes_the_place_of_one_that_waits_for_a_running_task() {
         )
     };
     has_started.recv().expect("the waiting task runs");
-    let other = runtime.spawn(move || drop(barrier.wait()), ());
+    let other = runtime.spawn(move || barrier.wait().is_leader(), ());
     other.wait().expect("it found a thread");
     assert!(*waiting.fetch().expect("no failure"));
 }
@@ -434,6 +434,14 @@ fn buffers_travel_without_being_copied() {
     );
     let moved = moved.take().expect("no failure");
     assert_eq!((moved.as_ptr() as usize, moved[0], moved[999]), (place, 5.0, 999.0));
+}
+
+#[test]
+fn slices_and_text_are_read_from_vectors_and_strings() {
+    let runtime = threads(2);
+    let text = runtime.spawn(|words: &[String], glue: &str| words.join(glue), (vec!["a".to_owned(), "b".to_owned()], "-".to_owned()));
+    assert_eq!(*text.fetch().expect("no failure"), "a-b");
+    assert_eq!(*runtime.spawn(|text: &str| text.len(), (&text,)).fetch().expect("no failure"), 3);
 }
 
 #[test]
