@@ -444,6 +444,25 @@ fn slices_and_text_are_read_from_vectors_and_strings() {
     assert_eq!(*runtime.spawn(|text: &str| text.len(), (&text,)).fetch().expect("no failure"), 3);
 }
 
+#[poniard::task]
+fn describe(label: &str, values: &[f64], all: Gather<'_, u64>, factor: f64) -> Result<String, String> {
+    if all.is_empty() {
+        return Err("nothing to describe".into());
+    }
+    Ok(format!("{label} {} {}", values.iter().sum::<f64>() * factor, all.iter().sum::<u64>()))
+}
+
+#[test]
+fn the_task_macro_keeps_the_function_and_adds_a_typed_spawn() {
+    let runtime = threads(2);
+    let values = runtime.spawn(|| vec![1.5, 2.5], ());
+    let counts = vec![runtime.spawn(add, (1, 2)), runtime.spawn(add, (3, 4))];
+    let text = describe::spawn(&runtime, "sum".to_owned(), &values, counts, 2.0);
+    assert_eq!(*text.fetch().expect("no failure"), "sum 8 10");
+    let error = describe::spawn(&runtime, String::new(), values, Vec::new(), 1.0).fetch().expect_err("nothing is given");
+    assert_eq!((error.root_task(), error.reason().as_str()), ("describe", "nothing to describe"));
+}
+
 #[test]
 fn a_value_is_a_finished_task() {
     let runtime = threads(1);

@@ -1,6 +1,6 @@
 //! `#[task]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 use syn::{FnArg, ItemFn, Pat, Result, ReturnType, Type};
 
@@ -34,8 +34,19 @@ pub(crate) fn expand(arguments: TokenStream, function: &ItemFn) -> Result<TokenS
             Type::Reference(reference) if reference.mutability.is_some() => {
                 return Err(syn::Error::new_spanned(reference, "a task's parameters are `T` or `&T`"));
             }
-            Type::Reference(reference) => (*reference.elem).clone(),
-            other => other.clone(),
+            // What `Param` stores for it, written out, so that messages about a wrong argument name the user's own types.
+            Type::Reference(reference) => match &*reference.elem {
+                Type::Slice(slice) => {
+                    let element = &slice.elem;
+                    quote!(::std::vec::Vec<#element>)
+                }
+                Type::Path(path) if path.path.is_ident("str") => quote!(::std::string::String),
+                other => quote!(#other),
+            },
+            other => {
+                let other = with_static_lifetimes(quote!(#other));
+                quote!(<#other as ::poniard::Param>::Of)
+            }
         });
     }
     let output = match &signature.output {
@@ -61,4 +72,21 @@ pub(crate) fn expand(arguments: TokenStream, function: &ItemFn) -> Result<TokenS
             }
         }
     })
+}
+
+/// Replaces `'_`, which means nothing in the type of an argument's trait, by a lifetime that does; what is stored does not depend on it.
+fn with_static_lifetimes(tokens: TokenStream) -> TokenStream {
+    let mut after_quote = false;
+    tokens
+        .into_iter()
+        .map(|token| {
+            let is_quote = matches!(&token, TokenTree::Punct(mark) if mark.as_char() == '\'');
+            let was_quote = std::mem::replace(&mut after_quote, is_quote);
+            match token {
+                TokenTree::Ident(name) if was_quote && name == "_" => TokenTree::Ident(Ident::new("static", Span::call_site())),
+                TokenTree::Group(group) => TokenTree::Group(Group::new(group.delimiter(), with_static_lifetimes(group.stream()))),
+                other => other,
+            }
+        })
+        .collect()
 }
