@@ -1,5 +1,7 @@
 //! The record of one task: one allocation that holds its state, its arguments, and later its result.
 //!
+//! One file because every function relies on what the others promise about the same few fields.
+//!
 //! The protocol (states, who may touch which field when, and why it is sound) is in `README.md` beside this file.
 #![expect(unsafe_code, reason = "one allocation of erased type that several threads share by protocol")]
 
