@@ -19,7 +19,7 @@ const WHERE: &str = "Where to compute";
 #[command(name = "poniard", version, propagate_version = true, max_term_width = 100)]
 #[command(long_about = "Run computations made of many tasks on everything this machine has.
 
-A computation is a sample, which comes with the command, or a graph file, which you write. Tasks run on processors: threads, worker processes, devices. \
+A computation is a sample, which comes with the command, or a graph file, which you write. Tasks run on processors. \
 Processors come from backends, and a backend is a plugin file called libponiard_backend_<name>.so, which is looked for, in this order, at the paths given \
 with --plugin, at those in the environment variable PONIARD_BACKEND_PATH (separated by colons), beside this command, and in ../lib/poniard from there.")]
 #[command(after_help = "Start with `poniard samples`; `poniard help run` says more than `poniard run -h`.")]

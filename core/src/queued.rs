@@ -42,6 +42,8 @@ struct State {
 struct Queue {
     waiting: VecDeque<TaskRef>,
     in_flight_count: usize,
+    /// Threads of the processor that are in the middle of a body.
+    running_count: usize,
     depth: usize,
 }
 
@@ -49,10 +51,20 @@ struct Queue {
 struct InFlight {
     task: TaskRef,
     queue: usize,
-    /// Whether `HostServices::run` has been called for it.
-    asked: bool,
-    /// Whether that has run its body, so that its outcome is there to be published. Otherwise a thread that waited for it was faster.
-    ran: bool,
+    progress: Progress,
+}
+
+/// How far a processor is with a task.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    /// It has been submitted.
+    Submitted,
+    /// A thread of the processor runs the body; `completed` when the task was reported as done meanwhile.
+    Running { completed: bool },
+    /// The body has been run, and the outcome waits to be published.
+    Ran,
+    /// A thread that waited for the task runs it, and publishes it.
+    Elsewhere,
 }
 
 impl Queued {
@@ -63,6 +75,7 @@ impl Queued {
             .map(|record| Queue {
                 waiting: VecDeque::new(),
                 in_flight_count: 0,
+                running_count: 0,
                 depth: match record.info.execution {
                     Execution::Queued { depth } => depth.max(1) as usize,
                     _ => 1,
@@ -80,7 +93,7 @@ impl Queued {
 
     /// What the processor with the place `processor` in `Shared::processors` has done.
     pub(crate) fn counts(&self, processor: usize) -> &Counts {
-        &self.counts[processor - self.first]
+        &self.counts[self.queue_of(processor)]
     }
 
     /// Gives a task to the least loaded of `processors` (places in `Shared::processors`).
@@ -112,7 +125,7 @@ impl Queued {
                     let id = TaskId(state.next_id);
                     state.next_id += 1;
                     let name = task.name().name;
-                    state.in_flight.insert(id, InFlight { task, queue, asked: false, ran: false });
+                    state.in_flight.insert(id, InFlight { task, queue, progress: Progress::Submitted });
                     (id, name)
                 })
                 .collect()
@@ -131,22 +144,46 @@ impl Queued {
     pub(crate) fn run(&self, shared: &Arc<Shared>, id: TaskId) -> Result<(), RunError> {
         let (task, queue) = {
             let mut state = self.lock();
+            let state = &mut *state;
             let in_flight = state.in_flight.get_mut(&id).ok_or_else(|| RunError::new(format!("no task {id} is in flight")))?;
-            if std::mem::replace(&mut in_flight.asked, true) {
+            if in_flight.progress != Progress::Submitted {
                 return Err(RunError::new(format!("task {id} has been run already")));
             }
-            in_flight.ran = in_flight.task.try_claim() == Claim::Won;
-            if !in_flight.ran {
+            if in_flight.task.try_claim() != Claim::Won {
+                in_flight.progress = Progress::Elsewhere;
                 return Ok(());
+            }
+            in_flight.progress = Progress::Running { completed: false };
+            let queue = &mut state.queues[in_flight.queue];
+            queue.running_count += 1;
+            if queue.running_count == 1 {
+                self.counts[in_flight.queue].activity.begin(now_ns());
             }
             (in_flight.task.clone(), in_flight.queue)
         };
-        // Two tasks at once on one processor would count as one piece of work, which is what the processor's time is.
-        self.counts[queue].activity.begin(now_ns());
         let context = Context::new(Arc::clone(shared), self.first + queue);
         context.enter(|| execute(&context, &task));
-        self.counts[queue].activity.end(now_ns());
+        let completed = {
+            let mut state = self.lock();
+            let state = &mut *state;
+            let queue = &mut state.queues[queue];
+            queue.running_count -= 1;
+            if queue.running_count == 0 {
+                self.counts[self.queue_of(context.processor)].activity.end(now_ns());
+            }
+            let Some(in_flight) = state.in_flight.get_mut(&id) else { unreachable!("a task that runs stays in flight") };
+            let completed = in_flight.progress == Progress::Running { completed: true };
+            in_flight.progress = Progress::Ran;
+            completed
+        };
+        if completed {
+            self.complete(shared, &[Completion { task: id, outcome: Ok(()) }]);
+        }
         Ok(())
+    }
+
+    fn queue_of(&self, processor: usize) -> usize {
+        processor - self.first
     }
 
     /// Publishes tasks that a processor reports as done; returns the ids that it does not have.
@@ -156,20 +193,25 @@ impl Queued {
         for completion in completions {
             let done = {
                 let mut state = self.lock();
-                let done = state.in_flight.remove(&completion.task);
-                if let Some(done) = &done {
-                    state.queues[done.queue].in_flight_count -= 1;
+                match state.in_flight.get_mut(&completion.task) {
+                    None => {
+                        unknown.push(completion.task);
+                        continue;
+                    }
+                    Some(InFlight { progress: Progress::Running { completed }, .. }) => {
+                        // Its outcome is not there yet: the thread that runs it will come back to this.
+                        *completed = true;
+                        continue;
+                    }
+                    Some(_) => {}
                 }
+                let Some(done) = state.in_flight.remove(&completion.task) else { unreachable!("it was there just now") };
+                state.queues[done.queue].in_flight_count -= 1;
                 done
             };
-            let Some(done) = done else {
-                unknown.push(completion.task);
-                continue;
-            };
             queues.push(done.queue);
-            if !done.ran {
+            if done.progress == Progress::Submitted {
                 if done.task.try_claim() != Claim::Won {
-                    // Run by a thread that waited for it, which publishes it.
                     continue;
                 }
                 let reason = match &completion.outcome {
@@ -179,7 +221,9 @@ impl Queued {
                 let processor = shared.processors[self.first + done.queue].info.name.clone();
                 done.task.fail_claimed(FailureKind::Processor { processor, reason });
             }
-            shared.finish(None, &done.task, false);
+            if done.progress != Progress::Elsewhere {
+                shared.finish(None, &done.task, false);
+            }
         }
         queues.dedup();
         for queue in queues {

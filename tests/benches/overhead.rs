@@ -226,7 +226,9 @@ fn main() {
                     let time = per_task(FLOOD, || {
                         pool.in_place_scope(|scope| {
                             for _ in 0..FLOOD {
-                                scope.spawn(|_| drop(black_box(LEAVES.fetch_add(1, Relaxed))));
+                                scope.spawn(|_| {
+                                    black_box(LEAVES.fetch_add(1, Relaxed));
+                                });
                             }
                         });
                     });
@@ -264,7 +266,9 @@ fn main() {
                     per_task(FLOOD, || {
                         pool.scope(|scope| {
                             for _ in 0..FLOOD {
-                                scope.spawn(|_| drop(black_box(LEAVES.fetch_add(1, Relaxed))));
+                                scope.spawn(|_| {
+                                    black_box(LEAVES.fetch_add(1, Relaxed));
+                                });
                             }
                         });
                     })

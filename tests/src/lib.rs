@@ -12,3 +12,12 @@ pub fn threads(count: usize) -> Runtime {
         Err(error) => panic!("{error}"),
     }
 }
+
+/// The documents whose blocks of Rust are compiled and run.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/WRITING_A_BACKEND.md")]
+    mod writing_a_backend {}
+}

@@ -1,9 +1,13 @@
 //! Tasks on a processor that takes batches: the example backend, loaded from its file.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use poniard::plugin::PluginSearch;
-use poniard::{BuildErrorKind, FailureKind, ProcessorKind, Runtime, Scope, task};
+use poniard::{
+    Backend, BackendInfo, BuildErrorKind, Completion, Execution, FailureKind, HostServices, OpenError, Opened, Processor, ProcessorInfo,
+    ProcessorKind, Runtime, Scope, Settings, SpaceId, StopError, SubmitError, TaskDescriptor, TaskId, task,
+};
 
 /// A plugin file that was built beside this test.
 fn built(file: &str) -> PathBuf {
@@ -117,4 +121,107 @@ fn a_plugin_replaces_the_backend_of_its_name() {
     assert_eq!(report.backends.len(), 1);
     assert_eq!(report.backends[0].file.as_deref(), Some(file.as_path()));
     assert_eq!(*runtime.spawn(fib, (10,)).fetch().expect("no failure"), 55);
+}
+
+/// A backend that does with each task what the test says.
+struct Odd(fn(&Arc<dyn HostServices>, TaskId) -> Result<(), SubmitError>);
+
+struct OddQueue(fn(&Arc<dyn HostServices>, TaskId) -> Result<(), SubmitError>, Arc<dyn HostServices>);
+
+impl Backend for Odd {
+    fn info(&self) -> BackendInfo {
+        BackendInfo { name: "odd".into(), version: "1".into() }
+    }
+
+    fn open(&self, _: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
+        Ok(Opened { processors: vec![Box::new(OddQueue(self.0, host))], spaces: Vec::new() })
+    }
+}
+
+impl Processor for OddQueue {
+    fn info(&self) -> ProcessorInfo {
+        let execution = Execution::Queued { depth: 4 };
+        ProcessorInfo { name: "odd-queue".into(), kind: ProcessorKind::new("odd"), execution, space: SpaceId::HOST, numa_node: None }
+    }
+
+    fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
+        batch.iter().try_for_each(|task| (self.0)(&self.1, task.id))
+    }
+
+    fn stop(&self) -> Result<(), StopError> {
+        Err(StopError::new("it will not"))
+    }
+}
+
+fn odd(behaviour: fn(&Arc<dyn HostServices>, TaskId) -> Result<(), SubmitError>) -> Runtime {
+    Runtime::builder().threads(1).linked(Odd(behaviour)).build().expect("it opens")
+}
+
+fn done(task: TaskId) -> [Completion; 1] {
+    [Completion { task, outcome: Ok(()) }]
+}
+
+fn on_the_odd_one(runtime: &Runtime, body: impl FnOnce() -> u64 + Send + 'static) -> poniard::Task<u64> {
+    runtime.task(body, ()).scope(Scope::Kind(ProcessorKind::new("odd"))).spawn()
+}
+
+#[test]
+fn a_task_that_is_reported_twice_is_done_once() {
+    let runtime = odd(|host, task| {
+        host.run(task).expect("it is in flight");
+        assert!(host.run(task).expect_err("it was run").to_string().contains("already"));
+        host.complete(&done(task));
+        host.complete(&done(task));
+        Ok(())
+    });
+    for i in 0..10 {
+        assert_eq!(*on_the_odd_one(&runtime, move || i).fetch().expect("no failure"), i);
+    }
+    let report = runtime.report();
+    assert!(report.messages.iter().any(|message| message.contains("backend odd") && message.contains("not in flight")), "{report:?}");
+}
+
+#[test]
+fn a_task_that_is_reported_while_it_runs_is_published_when_it_has_run() {
+    static HOST: Mutex<Option<(Arc<dyn HostServices>, TaskId)>> = Mutex::new(None);
+    let runtime = odd(|host, task| {
+        *HOST.lock().expect("not poisoned") = Some((Arc::clone(host), task));
+        host.run(task).expect("it is in flight");
+        Ok(())
+    });
+    let task = on_the_odd_one(&runtime, || {
+        let (host, task) = HOST.lock().expect("not poisoned").take().expect("it was submitted");
+        // From inside the body: there is no outcome yet that could be published.
+        host.complete(&done(task));
+        7
+    });
+    assert_eq!(*task.fetch().expect("no failure"), 7);
+}
+
+#[test]
+fn a_processor_that_refuses_forgets_or_fails_is_named() {
+    let refuses = odd(|_, _| Err(SubmitError::new("the queue is full")));
+    let forgets = odd(|host, task| {
+        host.complete(&done(task));
+        Ok(())
+    });
+    let fails = odd(|host, task| {
+        host.complete(&[Completion { task, outcome: Err("the device was lost".into()) }]);
+        Ok(())
+    });
+    for (runtime, reason) in [(refuses, "the queue is full"), (forgets, "without having run it"), (fails, "the device was lost")] {
+        let error = on_the_odd_one(&runtime, || 1).fetch().expect_err("it did not run");
+        let text = error.to_string();
+        assert!(text.contains(reason) && text.contains("odd-queue"), "{text}");
+        assert!(matches!(error.kind(), FailureKind::Processor { .. }), "{text}");
+    }
+}
+
+#[test]
+fn a_processor_that_will_not_stop_is_reported() {
+    let runtime = odd(|_, _| Ok(()));
+    let handle = runtime.handle();
+    drop(runtime);
+    let messages = handle.report().messages;
+    assert!(messages.iter().any(|message| message.contains("odd-queue") && message.contains("it will not")), "{messages:?}");
 }

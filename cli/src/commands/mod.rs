@@ -56,7 +56,11 @@ fn build_runtime(options: &RuntimeOptions) -> Result<Runtime, Failure> {
         builder = builder.setting(name.as_str(), value.as_str());
     }
     let runtime = builder.build()?;
-    for refused in runtime.report().refused {
+    let report = runtime.report();
+    for warning in report.messages.iter().filter_map(|message| message.strip_prefix("warning: ")) {
+        console::warn(warning);
+    }
+    for refused in report.refused {
         console::warn(format_args!("plugin {} is not used: {}", refused.file.display(), refused.reason));
     }
     Ok(runtime)

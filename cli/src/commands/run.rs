@@ -294,6 +294,7 @@ fn as_json(done: &Done, written: &[Written]) -> Value {
         "output": outputs.first(),
         "outputs": outputs,
         "refused": refused_json(&done.report),
+        "messages": done.report.messages,
     })
 }
 

@@ -4,9 +4,7 @@
 //! refuses a foreign, older or broken plugin with a sentence about it before the dynamic linker runs a constructor of the file.
 #![expect(unsafe_code, reason = "reads the header's bytes out of a file")]
 
-use abi_stable::type_layout::TypeLayout;
-
-use crate::stable::CreateBackend;
+use crate::stable::{CreateBackend, TypeLayout};
 
 /// First bytes of every header.
 pub const MAGIC: [u8; 8] = *b"PONIARD\0";

@@ -18,13 +18,26 @@ use crate::worker::slot::Slot;
 /// Chooses backends, number of threads and settings of a [`Runtime`].
 ///
 /// Without a choice it uses the backends that are linked into the program, and no plugin file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[must_use = "nothing is started before `build` is called"]
 pub struct RuntimeBuilder {
     search: Option<PluginSearch>,
+    linked: Vec<Arc<dyn Backend>>,
     without_builtin: bool,
     only: Vec<String>,
     settings: Settings,
+}
+
+impl fmt::Debug for RuntimeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuntimeBuilder")
+            .field("search", &self.search)
+            .field("linked", &self.linked.iter().map(|backend| backend.info()).collect::<Vec<_>>())
+            .field("without_builtin", &self.without_builtin)
+            .field("only", &self.only)
+            .field("settings", &self.settings)
+            .finish()
+    }
 }
 
 /// A backend in use.
@@ -100,7 +113,7 @@ impl std::error::Error for BuildError {}
 
 /// A backend that was found, not opened yet.
 struct Candidate {
-    backend: Box<dyn Backend>,
+    backend: Arc<dyn Backend>,
     info: BackendInfo,
     file: Option<PathBuf>,
     rustc: String,
@@ -117,7 +130,13 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Whether backends that are linked into the program are used; they are unless this says no.
+    /// Uses a backend of another crate that is linked into the program. It replaces a built-in one of the same name.
+    pub fn linked(mut self, backend: impl Backend + 'static) -> Self {
+        self.linked.push(Arc::new(backend));
+        self
+    }
+
+    /// Whether the backends that come with this library are used; they are, unless this says no.
     pub fn builtin(mut self, used: bool) -> Self {
         self.without_builtin = !used;
         self
@@ -209,6 +228,11 @@ impl RuntimeBuilder {
         if !self.without_builtin {
             candidates.extend(builtin());
         }
+        for backend in &self.linked {
+            let info = backend.info();
+            candidates.retain(|known: &Candidate| known.info.name != info.name);
+            candidates.push(Candidate { backend: Arc::clone(backend), info, file: None, rustc: poniard_interface::header::RUSTC.into() });
+        }
         if let Some(search) = &self.search {
             let plugins = plugin::load(search);
             found.searched = plugins.searched.into_iter().map(|place| (place.path, place.reason)).collect();
@@ -216,7 +240,12 @@ impl RuntimeBuilder {
                 plugins.refused.into_iter().map(|refused| Refused { reason: refused.error.to_string(), file: refused.file }).collect();
             for loaded in plugins.loaded {
                 candidates.retain(|known: &Candidate| known.info.name != loaded.info.name);
-                candidates.push(Candidate { backend: loaded.backend, info: loaded.info, file: Some(loaded.file), rustc: loaded.rustc });
+                candidates.push(Candidate {
+                    backend: loaded.backend.into(),
+                    info: loaded.info,
+                    file: Some(loaded.file),
+                    rustc: loaded.rustc,
+                });
             }
         }
         candidates
@@ -245,7 +274,7 @@ fn builtin() -> Vec<Candidate> {
     {
         let backend = poniard_backend_threads::ThreadsBackend::new();
         let info = backend.info();
-        vec![Candidate { backend: Box::new(backend), info, file: None, rustc: poniard_interface::header::RUSTC.into() }]
+        vec![Candidate { backend: Arc::new(backend), info, file: None, rustc: poniard_interface::header::RUSTC.into() }]
     }
     #[cfg(not(feature = "threads"))]
     Vec::new()

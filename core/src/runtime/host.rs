@@ -7,7 +7,7 @@ use poniard_interface::{Completion, HostServices, LogLevel, RunError, TaskId, Wo
 use crate::worker::main_loop::worker_main;
 use crate::worker::shared::Shared;
 
-/// Messages kept; more are counted and dropped.
+/// Messages kept; more are dropped.
 const MESSAGES_MAX: usize = 256;
 
 /// What backends have said.

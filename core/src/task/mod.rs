@@ -32,7 +32,8 @@ impl<T> Task<T> {
     /// place. Works on a runtime with one thread, and to any depth of nesting that memory allows.
     ///
     /// # Errors
-    /// [`TaskError`] when the task, or one that it depends on, failed; when waiting could never end, because the task waits for the one that fetches it.
+    /// [`TaskError`] when the task, or one that it depends on, failed; when waiting could never end, because this thread
+    /// is in the middle of the task or of one that it depends on. Tasks that wait for each other on several threads wait for ever.
     pub fn fetch(&self) -> Result<Value<T>, TaskError> {
         self.wait()?;
         Ok(Value { task: self.clone() })

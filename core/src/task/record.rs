@@ -1,5 +1,7 @@
 //! The record of one task: one allocation that holds its state, its arguments, and later its result.
 //!
+//! One file because every function relies on what the others promise about the same few fields.
+//!
 //! The protocol (states, who may touch which field when, and why it is sound) is in `README.md` beside this file.
 #![expect(unsafe_code, reason = "one allocation of erased type that several threads share by protocol")]
 
@@ -87,7 +89,7 @@ fn finished() -> *mut Edge {
 /// Functions that know the types of the task.
 struct VTable {
     /// Runs the body with the arguments; the task has been claimed by the caller.
-    run: unsafe fn(NonNull<Header>),
+    run: unsafe fn(NonNull<Header>) -> bool,
     /// Drops the body and the arguments; the task has been claimed by the caller.
     discard: unsafe fn(NonNull<Header>),
     /// The first predecessor that has not finished, if the task has not been claimed, which the caller prevents.
@@ -383,10 +385,10 @@ impl TaskRef {
         found
     }
 
-    /// Runs the body and keeps its outcome, which `publish` then makes known. Never unwinds.
+    /// Runs the body and keeps its outcome, which `publish` then makes known. False when it was not run, since an argument failed. Never unwinds.
     ///
     /// The caller has won the claim, and calls `publish` next.
-    pub(crate) fn run_claimed(&self) {
+    pub(crate) fn run_claimed(&self) -> bool {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
         unsafe { (self.vtable.run)(self.0) }
@@ -525,7 +527,7 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
 
 /// # Safety
 /// `header` belongs to a live `Record<F, F::Params, F::Value>` whose task the caller has claimed and not run before.
-unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) {
+unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> bool {
     let record = header.cast::<Record<F, F::Params, F::Value>>();
     // SAFETY: live (precondition).
     let record = unsafe { record.as_ref() };
@@ -535,7 +537,7 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) {
     if let Some(error) = params.failed() {
         dropped_quietly((function, params));
         task.set_failure(error.dependent(task.name()));
-        return;
+        return false;
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| function.call(&mut params)));
     // Before the outcome is known: whoever is woken by it may count on being the arguments' last user.
@@ -553,6 +555,7 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) {
             task.set_failure(TaskError::new(task.name(), FailureKind::Panicked(message)));
         }
     }
+    true
 }
 
 /// # Safety

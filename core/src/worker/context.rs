@@ -87,10 +87,10 @@ impl Context {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Runs a task that this thread has claimed.
-    pub(crate) fn run(&self, task: &TaskRef) {
+    /// Runs a task that this thread has claimed; false when an argument had failed, so that there was nothing to run.
+    pub(crate) fn run(&self, task: &TaskRef) -> bool {
         task.set_runner(self.identity());
-        task.run_claimed();
+        task.run_claimed()
     }
 
     /// Whether this thread is in the middle of `task`.

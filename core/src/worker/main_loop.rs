@@ -97,7 +97,9 @@ fn run(context: &Context, task: TaskRef) {
 
 /// Runs a task that this thread has claimed; its outcome is not published yet.
 pub(crate) fn execute(context: &Context, task: &TaskRef) {
-    context.run(task);
+    if !context.run(task) {
+        return;
+    }
     let counted = context.with_local(|held| {
         held.is_some_and(|(slot, _)| {
             add(&slot.counters.tasks, 1);

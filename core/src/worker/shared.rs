@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
-use poniard_interface::{Processor, ProcessorInfo};
+use poniard_interface::{LogLevel, Processor, ProcessorInfo};
 
 use super::context::Context;
 use super::sleep::Sleep;
@@ -252,9 +252,9 @@ impl Shared {
     }
 
     /// Waits for all tasks, then ends all threads. On a thread that is in the middle of a task it would wait for itself: call it elsewhere.
-    pub(crate) fn shut_down(&self) -> Vec<String> {
+    pub(crate) fn shut_down(&self) {
         if self.phase.compare_exchange(OPEN, DRAINING, SeqCst, SeqCst).is_err() {
-            return Vec::new();
+            return;
         }
         let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Workers signal when they find nothing; those that sleep already have nothing to tell.
@@ -268,10 +268,11 @@ impl Shared {
             slot.close();
         }
         self.sleep.wake_all();
-        self.processors
-            .iter()
-            .filter_map(|record| record.processor.stop().err().map(|error| format!("{}: {error}", record.info.name)))
-            .collect()
+        for record in &self.processors {
+            if let Err(error) = record.processor.stop() {
+                self.backends.found.log.push(LogLevel::Warning, format!("processor {}: {error}", record.info.name));
+            }
+        }
     }
 }
 

@@ -22,6 +22,8 @@ mod imported;
 mod layout;
 mod objects;
 
+/// The description of a layout, as `abi_stable` makes it: a header names a function that returns one.
+pub use abi_stable::type_layout::TypeLayout;
 pub use exported::{create, layout};
 pub use imported::import;
 pub use layout::check_layout;

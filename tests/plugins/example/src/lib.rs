@@ -38,9 +38,9 @@ impl Processor for ExampleQueue {
     fn info(&self) -> ProcessorInfo {
         ProcessorInfo {
             name: "example-queue".into(),
-            // It runs the host's code in the host's memory, so to the scheduler it is one more cpu.
+            // It runs the host's code in the host's memory, so its kind is `cpu`.
             kind: ProcessorKind::cpu(),
-            // How many tasks it wants to hold at once; the others wait in the runtime, where they can go elsewhere.
+            // How many tasks it wants to hold at once; the others wait in the runtime.
             execution: Execution::Queued { depth: 16 },
             space: SpaceId::HOST,
             numa_node: None,
