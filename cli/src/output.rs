@@ -229,6 +229,8 @@ impl Drop for Temporary {
 fn folder_trouble(folder: &Path, error: &io::Error) -> String {
     let shown = folder.display();
     match error.kind() {
+        // Some folders, of kernel interfaces for instance, take no new files and say so in this way.
+        ErrorKind::NotFound if folder.is_dir() => format!("no file can be made in the folder {shown}"),
         ErrorKind::NotFound => format!("the folder {shown} does not exist"),
         ErrorKind::NotADirectory => format!("{shown} is not a folder"),
         ErrorKind::PermissionDenied => format!("no file can be made in the folder {shown}: permission denied"),

@@ -3,6 +3,8 @@
 //! Bodies do next to nothing and leave a trace that is checked. Systems measured side by side are interleaved, a sample of each in turn, so that a change of
 //! the machine's speed meets all of them. Two workers everywhere. Read the minima, and the ratios between systems; a single figure in ns belongs to one machine.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Instant;
@@ -122,10 +124,11 @@ impl Countdown {
             if row + 1 < self.edge && self.unmet[cell + self.edge].fetch_sub(1, SeqCst) == 1 {
                 next = Some(cell + self.edge);
             }
-            if column + 1 < self.edge && self.unmet[cell + 1].fetch_sub(1, SeqCst) == 1 {
-                if let Some(down) = next.replace(cell + 1) {
-                    scope.spawn(move |scope| self.run(scope, down));
-                }
+            if column + 1 < self.edge
+                && self.unmet[cell + 1].fetch_sub(1, SeqCst) == 1
+                && let Some(down) = next.replace(cell + 1)
+            {
+                scope.spawn(move |scope| self.run(scope, down));
             }
             match next {
                 Some(following) => cell = following,

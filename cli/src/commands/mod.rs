@@ -61,7 +61,7 @@ fn build_runtime(options: &RuntimeOptions) -> Result<Runtime, Failure> {
         console::warn(warning);
     }
     for refused in report.refused {
-        console::warn(format_args!("plugin {} is not used: {}", refused.file.display(), refused.reason));
+        console::warn(refused.reason);
     }
     Ok(runtime)
 }

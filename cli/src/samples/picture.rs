@@ -1,7 +1,7 @@
 //! PNG pictures as bytes: 8 bits a channel, whatever the file has.
 
 use std::fs::File;
-use std::io::{BufReader, Cursor};
+use std::io::{BufRead, BufReader, Cursor};
 use std::path::Path;
 
 use image::{DynamicImage, ExtendedColorType, ImageError, ImageFormat, ImageReader, Limits};
@@ -14,6 +14,8 @@ use crate::sample::SampleError;
 const MOST_DECODED_BYTES: u64 = 512 << 20;
 /// The most pixels in a row or a column.
 const MOST_EDGE: u32 = 65_535;
+/// How every PNG file begins.
+const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// A picture.
 #[derive(Debug)]
@@ -34,12 +36,17 @@ impl Picture {
     /// # Errors
     /// [`SampleError::Input`] when the file cannot be read, is no PNG, is damaged, or would take too much memory.
     pub(crate) fn read(file: &Path) -> Result<Self, SampleError> {
-        let opened = File::open(file).map_err(|error| refuse(file, error.to_string()))?;
+        let mut opened = BufReader::new(File::open(file).map_err(|error| refuse(file, error.to_string()))?);
+        // The decoder would say of a short text that it ends too soon.
+        let begins = opened.fill_buf().map_err(|error| refuse(file, error.to_string()))?;
+        if !begins.starts_with(&SIGNATURE[..SIGNATURE.len().min(begins.len()).max(1)]) {
+            return Err(refuse(file, "not a PNG picture: it does not begin like one"));
+        }
         let mut limits = Limits::default();
         limits.max_image_width = Some(MOST_EDGE);
         limits.max_image_height = Some(MOST_EDGE);
         limits.max_alloc = Some(MOST_DECODED_BYTES);
-        let mut reader = ImageReader::with_format(BufReader::new(opened), ImageFormat::Png);
+        let mut reader = ImageReader::with_format(opened, ImageFormat::Png);
         reader.limits(limits);
         let image = reader.decode().map_err(|error| match error {
             ImageError::Limits(_) => {

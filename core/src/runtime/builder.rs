@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
-use poniard_interface::{Backend, BackendInfo, Execution, MemorySpace, Settings, WorkerId};
+use poniard_interface::{Backend, BackendInfo, Execution, MemorySpace, Processor, Settings, WorkerId};
 
 use super::host::{HostLink, Log};
 use super::report::Refused;
@@ -63,7 +63,7 @@ impl Deref for Backends {
 }
 
 /// What building a runtime learned and did not use.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct FoundBesides {
     pub(crate) refused: Vec<Refused>,
     pub(crate) searched: Vec<(PathBuf, &'static str)>,
@@ -166,60 +166,68 @@ impl RuntimeBuilder {
     pub fn build(self) -> Result<Runtime, BuildError> {
         let mut found = FoundBesides::default();
         let candidates = self.candidates(&mut found);
-        let candidates = self.chosen(candidates, &found)?;
-        let link = Arc::new(OnceLock::new());
+        let mut candidates = self.chosen(candidates, &found)?;
+        crate::worker::prepare();
+        loop {
+            let link = Arc::new(OnceLock::new());
+            let (records, processors) = self.open(&mut candidates, &mut found, &link)?;
+            if processors.is_empty() {
+                return Err(no_processor(&found, &records));
+            }
+            match start(records, processors, found.clone(), &link) {
+                Ok(shared) => return Ok(Runtime { handle: Handle { shared } }),
+                Err((backend, reason)) => {
+                    // The others are opened anew, for a runtime without this one.
+                    let Some(place) = candidates.iter().position(|candidate| candidate.info.name == backend) else {
+                        unreachable!("a processor belongs to a backend that was opened")
+                    };
+                    let candidate = candidates.remove(place);
+                    self.set_aside(&candidate, &reason, BuildErrorKind::Start, &mut found)?;
+                }
+            }
+        }
+    }
+
+    /// Opens the backends; those that do not open are taken off the list.
+    fn open(
+        &self,
+        candidates: &mut Vec<Candidate>,
+        found: &mut FoundBesides,
+        link: &Arc<OnceLock<Weak<Shared>>>,
+    ) -> Result<(Vec<BackendRecord>, Vec<ProcessorRecord>), BuildError> {
         let mut records = Vec::new();
         let mut processors = Vec::new();
-        for candidate in candidates {
-            let Candidate { backend, info, file, rustc } = candidate;
-            let host = Arc::new(HostLink::new(info.name.clone(), Arc::clone(&found.log), Arc::clone(&link)));
-            match backend.open(&self.settings, host) {
+        for candidate in std::mem::take(candidates) {
+            let host = Arc::new(HostLink::new(candidate.info.name.clone(), Arc::clone(&found.log), Arc::clone(link)));
+            match candidate.backend.open(&self.settings, host) {
                 Ok(opened) => {
-                    let place = records.len();
-                    processors.extend(opened.processors.into_iter().map(|processor| ProcessorRecord {
-                        info: processor.info(),
-                        processor,
-                        backend: place,
-                    }));
+                    let backend = records.len();
+                    let record = |processor: Box<dyn Processor>| ProcessorRecord { info: processor.info(), processor, backend };
+                    processors.extend(opened.processors.into_iter().map(record));
+                    let (info, file, rustc) = (candidate.info.clone(), candidate.file.clone(), candidate.rustc.clone());
                     records.push(BackendRecord { info, file, rustc, spaces: opened.spaces });
+                    candidates.push(candidate);
                 }
-                Err(error) => match file {
-                    // A plugin that does not open is no reason to do without the others, unless it was asked for or the user's setting is at fault.
-                    Some(file) if !self.only.contains(&info.name) && !error.reason.starts_with("setting ") => {
-                        found.refused.push(Refused {
-                            reason: format!("{}: the backend `{}` is not used: {error}", file.display(), info.name),
-                            file,
-                        });
-                    }
-                    _ => {
-                        return Err(BuildError::new(
-                            BuildErrorKind::Setting,
-                            format!("the backend `{}` was not opened: {}", info.name, error.reason),
-                        ));
-                    }
-                },
+                Err(error) => {
+                    self.set_aside(&candidate, &format!("it was not opened: {}", error.reason), BuildErrorKind::Setting, found)?;
+                }
             }
         }
-        if processors.is_empty() {
-            return Err(no_processor(&found, &records));
-        }
-        // Inline processors first: their places are those of their slots. The sort is stable, so the order of each backend stays.
-        processors.sort_by_key(|record| !matches!(record.info.execution, Execution::Inline));
-        let slot_count = processors.iter().take_while(|record| matches!(record.info.execution, Execution::Inline)).count();
-        let slots = (0..slot_count).map(|slot| Slot::new(slot, victims(&processors[..slot_count], slot))).collect();
-        crate::worker::prepare();
-        let shared = Arc::new(Shared::new(processors, Backends { records, found }, slots));
-        // Nobody else has the cell.
-        let _ = link.set(Arc::downgrade(&shared));
-        for worker in 0..slot_count {
-            let record = &shared.processors[worker];
-            if let Err(error) = record.processor.start(WorkerId(worker as u32)) {
-                let text = format!("worker {} could not be started: {}", record.info.name, error.reason);
-                shared.shut_down();
-                return Err(BuildError::new(BuildErrorKind::Start, text));
+        Ok((records, processors))
+    }
+
+    /// Goes on without a backend, which is then among the refused ones; an error where the user would not want that.
+    fn set_aside(&self, candidate: &Candidate, reason: &str, kind: BuildErrorKind, found: &mut FoundBesides) -> Result<(), BuildError> {
+        let name = &candidate.info.name;
+        match &candidate.file {
+            // A plugin that does not work is no reason to do without the others, unless it was asked for or a setting of the user is at fault.
+            Some(file) if !self.only.contains(name) && !reason.contains("setting `") => {
+                let reason = format!("the backend `{name}` of the plugin `{}` is not used: {reason}", file.display());
+                found.refused.push(Refused { file: file.clone(), reason });
+                Ok(())
             }
+            _ => Err(BuildError::new(kind, format!("the backend `{name}` cannot be used: {reason}"))),
         }
-        Ok(Runtime { handle: Handle { shared } })
     }
 
     /// All backends that there are: built-in ones, replaced and followed by plugins.
@@ -266,6 +274,31 @@ impl RuntimeBuilder {
         }
         Ok(candidates.into_iter().filter(|candidate| self.only.contains(&candidate.info.name)).collect())
     }
+}
+
+/// Makes the runtime and starts its workers; if one does not start, says which backend is to blame and why.
+fn start(
+    records: Vec<BackendRecord>,
+    mut processors: Vec<ProcessorRecord>,
+    found: FoundBesides,
+    link: &OnceLock<Weak<Shared>>,
+) -> Result<Arc<Shared>, (String, String)> {
+    // Inline processors first: their places are those of their slots. The sort is stable, so the order of each backend stays.
+    processors.sort_by_key(|record| !matches!(record.info.execution, Execution::Inline));
+    let slot_count = processors.iter().take_while(|record| matches!(record.info.execution, Execution::Inline)).count();
+    let slots = (0..slot_count).map(|slot| Slot::new(slot, victims(&processors[..slot_count], slot))).collect();
+    let shared = Arc::new(Shared::new(processors, Backends { records, found }, slots));
+    // The cell is new and nobody else sets it.
+    let _ = link.set(Arc::downgrade(&shared));
+    for worker in 0..slot_count {
+        let record = &shared.processors[worker];
+        if let Err(error) = record.processor.start(WorkerId(worker as u32)) {
+            shared.shut_down();
+            let reason = format!("its worker {} did not start: {}", record.info.name, error.reason);
+            return Err((shared.backends[record.backend].info.name.clone(), reason));
+        }
+    }
+    Ok(shared)
 }
 
 /// The backends linked into this program.

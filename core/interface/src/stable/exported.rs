@@ -1,7 +1,8 @@
 //! The plugin's half: the contract's traits as stable objects. Every entry catches panics.
 
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use abi_stable::StableAbi;
 use abi_stable::sabi_trait::TD_Opaque;
@@ -20,23 +21,54 @@ pub extern "C" fn layout() -> &'static TypeLayout {
 
 /// Makes a stable backend of what `make` returns; a panic in it is an error. Used by [`export_backend!`](crate::export_backend).
 pub fn create<B: Backend + 'static>(make: fn() -> B) -> Created {
+    hush();
     guard(|| Ok(BackendObject::from_value(ExportedBackend(Box::new(make())), TD_Opaque)))
 }
 
-/// What a panic said.
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
-    if let Some(text) = payload.downcast_ref::<&str>() {
+thread_local! {
+    /// Where the panic happened that the entry in progress on this thread ended with; `None` outside an entry.
+    static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Whether this thread is in an entry.
+    static IN_ENTRY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps panics in entries from being printed: the host gets them as errors, and a backend never prints. Every image has its own hook, so this one concerns
+/// the plugin alone; panics on threads of its own are printed as ever.
+fn hush() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let printing = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if IN_ENTRY.get() {
+                PANICKED_AT.set(panic.location().map(ToString::to_string));
+            } else {
+                printing(panic);
+            }
+        }));
+    });
+}
+
+/// What a panic said, and where.
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = if let Some(text) = payload.downcast_ref::<&str>() {
         text
     } else if let Some(text) = payload.downcast_ref::<String>() {
-        text
+        text.as_str()
     } else {
         "no message"
+    };
+    match PANICKED_AT.take() {
+        Some(place) => format!("{text} ({place})"),
+        None => text.into(),
     }
 }
 
 /// Runs an entry; its panic becomes an error.
 fn guard<T>(entry: impl FnOnce() -> Result<T, String>) -> Outcome<T> {
-    match catch_unwind(AssertUnwindSafe(entry)) {
+    let nested = IN_ENTRY.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(entry));
+    IN_ENTRY.set(nested);
+    match outcome {
         Ok(Ok(value)) => RResult::ROk(value),
         Ok(Err(message)) => RResult::RErr(StableError { message: message.into(), panicked: false }),
         Err(payload) => {
