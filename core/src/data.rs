@@ -76,24 +76,21 @@ data! {
     [T: Data] crate::Task<T>, "poniard::Task", [T];
 }
 
-// SAFETY: the length is part of the size, which is part of the key; `[(); N]` differs by the name of its element alone, and all its values are equal.
+// SAFETY: the length and the key of the element are folded into the name.
 unsafe impl<T: Data, const N: usize> Data for [T; N] {
-    const KEY: TypeKey = TypeKey::of::<[T; N]>("array", BUILD ^ N as u64).with_parameter(T::KEY);
+    const KEY: TypeKey = TypeKey::of::<[T; N]>("array", BUILD).with_constant(N as u128).with_parameter(T::KEY);
     const NAME: &'static str = "array";
 }
 crate::parameter::by_value!([T: Data, const N: usize] [T; N]);
 
 // SAFETY: `Dimension` is sealed, and its implementors differ in `NDIM`, which is part of the key (`None` for a dynamic number).
 unsafe impl<T: Data, D: Dimension + 'static> Data for Array<T, D> {
-    const KEY: TypeKey = TypeKey::of::<Self>(
-        "ndarray::Array",
-        BUILD
-            ^ match D::NDIM {
-                Some(count) => count as u64,
-                None => u64::MAX,
-            },
-    )
-    .with_parameter(T::KEY);
+    const KEY: TypeKey = TypeKey::of::<Self>("ndarray::Array", BUILD)
+        .with_constant(match D::NDIM {
+            Some(count) => count as u128,
+            None => u128::MAX,
+        })
+        .with_parameter(T::KEY);
     const NAME: &'static str = "ndarray::Array";
 }
 crate::parameter::by_value!([T: Data, D: Dimension + 'static] Array<T, D>);

@@ -1,5 +1,6 @@
 //! Tasks for processors that take batches.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,11 @@ use crate::worker::context::Context;
 use crate::worker::main_loop::execute;
 use crate::worker::shared::{ProcessorRecord, Shared};
 use crate::worker::slot::Activity;
+
+thread_local! {
+    /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.
+    static SUBMITTING: RefCell<Vec<((usize, usize), bool)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The queues of all queued processors of a runtime.
 #[derive(Debug)]
@@ -51,20 +57,8 @@ struct Queue {
 struct InFlight {
     task: TaskRef,
     queue: usize,
-    progress: Progress,
-}
-
-/// How far a processor is with a task.
-#[derive(Debug, PartialEq, Eq)]
-enum Progress {
-    /// It has been submitted.
-    Submitted,
-    /// A thread of the processor runs the body; `completed` when the task was reported as done meanwhile.
-    Running { completed: bool },
-    /// The body has been run, and the outcome waits to be published.
-    Ran,
-    /// A thread that waited for the task runs it, and publishes it.
-    Elsewhere,
+    /// Whether `HostServices::run` has been called for it.
+    asked: bool,
 }
 
 impl Queued {
@@ -93,7 +87,7 @@ impl Queued {
 
     /// What the processor with the place `processor` in `Shared::processors` has done.
     pub(crate) fn counts(&self, processor: usize) -> &Counts {
-        &self.counts[self.queue_of(processor)]
+        &self.counts[processor - self.first]
     }
 
     /// Gives a task to the least loaded of `processors` (places in `Shared::processors`).
@@ -110,13 +104,45 @@ impl Queued {
         self.submit(shared, queue);
     }
 
-    /// Submits as much as the processor wants.
+    /// Submits as much as the processor wants. A processor may complete tasks before it returns from taking them, and a chain of such tasks must not
+    /// become a tower of calls: a call inside another one for the same queue leaves the work to that.
     fn submit(&self, shared: &Shared, queue: usize) {
+        /// Takes the call off this thread's list, however it ends.
+        struct Done;
+        impl Drop for Done {
+            fn drop(&mut self) {
+                SUBMITTING.with_borrow_mut(Vec::pop);
+            }
+        }
+        let call = (std::ptr::from_ref(self).addr(), queue);
+        let nested = SUBMITTING.with_borrow_mut(|calls| match calls.iter_mut().find(|(known, _)| *known == call) {
+            Some((_, again)) => {
+                *again = true;
+                true
+            }
+            None => {
+                calls.push((call, true));
+                false
+            }
+        });
+        if nested {
+            return;
+        }
+        let _done = Done;
+        while SUBMITTING.with_borrow_mut(|calls| calls.last_mut().is_some_and(|(_, again)| std::mem::take(again))) {
+            self.submit_batch(shared, queue);
+        }
+    }
+
+    fn submit_batch(&self, shared: &Shared, queue: usize) {
         let batch: Vec<(TaskId, String)> = {
             let mut state = self.lock();
             let state = &mut *state;
             let waiting = &mut state.queues[queue];
             let count = waiting.depth.saturating_sub(waiting.in_flight_count).min(waiting.waiting.len());
+            if count == 0 {
+                return;
+            }
             waiting.in_flight_count += count;
             waiting
                 .waiting
@@ -125,14 +151,11 @@ impl Queued {
                     let id = TaskId(state.next_id);
                     state.next_id += 1;
                     let name = task.name().name;
-                    state.in_flight.insert(id, InFlight { task, queue, progress: Progress::Submitted });
+                    state.in_flight.insert(id, InFlight { task, queue, asked: false });
                     (id, name)
                 })
                 .collect()
         };
-        if batch.is_empty() {
-            return;
-        }
         let descriptors: Vec<_> = batch.iter().map(|(id, name)| TaskDescriptor::new(*id, name)).collect();
         if let Err(error) = shared.processors[self.first + queue].processor.submit(&descriptors) {
             let refused: Vec<_> = batch.iter().map(|(id, _)| Completion { task: *id, outcome: Err(error.reason.clone()) }).collect();
@@ -144,84 +167,72 @@ impl Queued {
     pub(crate) fn run(&self, shared: &Arc<Shared>, id: TaskId) -> Result<(), RunError> {
         let (task, queue) = {
             let mut state = self.lock();
-            let state = &mut *state;
             let in_flight = state.in_flight.get_mut(&id).ok_or_else(|| RunError::new(format!("no task {id} is in flight")))?;
-            if in_flight.progress != Progress::Submitted {
+            if std::mem::replace(&mut in_flight.asked, true) {
                 return Err(RunError::new(format!("task {id} has been run already")));
-            }
-            if in_flight.task.try_claim() != Claim::Won {
-                in_flight.progress = Progress::Elsewhere;
-                return Ok(());
-            }
-            in_flight.progress = Progress::Running { completed: false };
-            let queue = &mut state.queues[in_flight.queue];
-            queue.running_count += 1;
-            if queue.running_count == 1 {
-                self.counts[in_flight.queue].activity.begin(now_ns());
             }
             (in_flight.task.clone(), in_flight.queue)
         };
-        let context = Context::new(Arc::clone(shared), self.first + queue);
-        context.enter(|| execute(&context, &task));
-        let completed = {
-            let mut state = self.lock();
-            let state = &mut *state;
-            let queue = &mut state.queues[queue];
-            queue.running_count -= 1;
-            if queue.running_count == 0 {
-                self.counts[self.queue_of(context.processor)].activity.end(now_ns());
-            }
-            let Some(in_flight) = state.in_flight.get_mut(&id) else { unreachable!("a task that runs stays in flight") };
-            let completed = in_flight.progress == Progress::Running { completed: true };
-            in_flight.progress = Progress::Ran;
-            completed
-        };
-        if completed {
-            self.complete(shared, &[Completion { task: id, outcome: Ok(()) }]);
+        if task.try_claim() != Claim::Won {
+            // A thread that waited for it was faster, and publishes it.
+            return Ok(());
         }
+        self.count_running(queue, true);
+        let context = Context::new(Arc::clone(shared), self.first + queue);
+        // What the body spawns is no call inside this thread's calls of `submit`: it may wait for it.
+        let calls = SUBMITTING.take();
+        context.enter(|| execute(&context, &task));
+        SUBMITTING.set(calls);
+        self.count_running(queue, false);
+        // Not left to `complete`: the processor may call that too early, or only after its next task, which may wait for this one.
+        shared.finish(None, &task, false);
         Ok(())
     }
 
-    fn queue_of(&self, processor: usize) -> usize {
-        processor - self.first
+    /// Notes that a thread of a processor begins or ends a body. Several at once are one piece of the processor's time.
+    fn count_running(&self, queue: usize, begins: bool) {
+        let mut state = self.lock();
+        let count = &mut state.queues[queue].running_count;
+        let activity = &self.counts[queue].activity;
+        if begins {
+            *count += 1;
+            if *count == 1 {
+                activity.begin(now_ns());
+            }
+        } else {
+            *count -= 1;
+            if *count == 0 {
+                activity.end(now_ns());
+            }
+        }
     }
 
-    /// Publishes tasks that a processor reports as done; returns the ids that it does not have.
+    /// Frees the places of tasks that a processor reports as done, and fails those that it has not run; returns the ids that it does not have.
     pub(crate) fn complete(&self, shared: &Shared, completions: &[Completion]) -> Vec<TaskId> {
         let mut unknown = Vec::new();
         let mut queues = Vec::new();
         for completion in completions {
             let done = {
                 let mut state = self.lock();
-                match state.in_flight.get_mut(&completion.task) {
-                    None => {
-                        unknown.push(completion.task);
-                        continue;
-                    }
-                    Some(InFlight { progress: Progress::Running { completed }, .. }) => {
-                        // Its outcome is not there yet: the thread that runs it will come back to this.
-                        *completed = true;
-                        continue;
-                    }
-                    Some(_) => {}
+                let done = state.in_flight.remove(&completion.task);
+                if let Some(done) = &done {
+                    state.queues[done.queue].in_flight_count -= 1;
                 }
-                let Some(done) = state.in_flight.remove(&completion.task) else { unreachable!("it was there just now") };
-                state.queues[done.queue].in_flight_count -= 1;
                 done
             };
+            let Some(done) = done else {
+                unknown.push(completion.task);
+                continue;
+            };
             queues.push(done.queue);
-            if done.progress == Progress::Submitted {
-                if done.task.try_claim() != Claim::Won {
-                    continue;
-                }
+            // Otherwise it is published by whoever runs it or has run it.
+            if done.task.try_claim() == Claim::Won {
                 let reason = match &completion.outcome {
                     Err(reason) => reason.clone(),
                     Ok(()) => "it reported the task as done without having run it".into(),
                 };
                 let processor = shared.processors[self.first + done.queue].info.name.clone();
                 done.task.fail_claimed(FailureKind::Processor { processor, reason });
-            }
-            if done.progress != Progress::Elsewhere {
                 shared.finish(None, &done.task, false);
             }
         }
@@ -230,5 +241,162 @@ impl Queued {
             self.submit(shared, queue);
         }
         unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use poniard_interface::{Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError};
+
+    use super::*;
+    use crate::runtime::{Backends, Handle};
+    use crate::{Runtime, Task, TaskError};
+
+    type Submit = dyn Fn(&Arc<Shared>, &[TaskId]) -> Result<(), SubmitError> + Send + Sync;
+
+    /// A processor whose `submit` is what the test wants.
+    struct Fake {
+        depth: u32,
+        shared: Arc<OnceLock<std::sync::Weak<Shared>>>,
+        submit: Box<Submit>,
+    }
+
+    impl Processor for Fake {
+        fn info(&self) -> ProcessorInfo {
+            ProcessorInfo {
+                name: "fake".into(),
+                kind: ProcessorKind::cpu(),
+                execution: Execution::Queued { depth: self.depth },
+                space: SpaceId::HOST,
+                numa_node: None,
+            }
+        }
+
+        fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
+            let shared = self.shared.get().and_then(std::sync::Weak::upgrade).expect("the runtime is there");
+            (self.submit)(&shared, &batch.iter().map(|task| task.id).collect::<Vec<_>>())
+        }
+
+        fn stop(&self) -> Result<(), StopError> {
+            Ok(())
+        }
+    }
+
+    /// A runtime whose only processor is a fake one.
+    fn runtime(depth: u32, submit: impl Fn(&Arc<Shared>, &[TaskId]) -> Result<(), SubmitError> + Send + Sync + 'static) -> Runtime {
+        let link = Arc::new(OnceLock::new());
+        let processor = Box::new(Fake { depth, shared: Arc::clone(&link), submit: Box::new(submit) });
+        let records = vec![ProcessorRecord { info: processor.info(), processor, backend: 0 }];
+        let shared = Arc::new(Shared::new(records, Backends { records: Vec::new(), found: Default::default() }, Vec::new()));
+        link.set(Arc::downgrade(&shared)).expect("set once");
+        Runtime::of(Handle { shared })
+    }
+
+    fn done(shared: &Shared, ids: &[TaskId]) -> Vec<TaskId> {
+        shared.queued.complete(shared, &ids.iter().map(|id| Completion { task: *id, outcome: Ok(()) }).collect::<Vec<_>>())
+    }
+
+    fn sum(runtime: &Runtime, chain: u64) -> Result<u64, TaskError> {
+        // Nothing of the chain is ready before its first task is released.
+        let gate = runtime.spawn(|| 0u64, ());
+        let mut last: Task<u64> = gate;
+        for _ in 0..chain {
+            last = runtime.spawn(|x: u64| x + 1, (last,));
+        }
+        last.take()
+    }
+
+    #[test]
+    fn a_processor_may_complete_tasks_before_it_returns_from_taking_them() {
+        // The first task waits until the chain is there; then each completion submits the next: once a tower of calls.
+        let held = Arc::new(Mutex::new(Vec::new()));
+        let hold = Arc::new(AtomicBool::new(true));
+        let runtime = {
+            let (held, hold) = (Arc::clone(&held), Arc::clone(&hold));
+            runtime(1, move |shared, ids| {
+                if hold.swap(false, Relaxed) {
+                    held.lock().expect("not poisoned").extend_from_slice(ids);
+                    return Ok(());
+                }
+                for id in ids {
+                    shared.queued.run(shared, *id).expect("it is in flight");
+                }
+                assert!(done(shared, ids).is_empty());
+                Ok(())
+            })
+        };
+        let mut last: Task<u64> = runtime.spawn(|| 0u64, ());
+        for _ in 0..100_000 {
+            last = runtime.spawn(|x: u64| x + 1, (last,));
+        }
+        let ids = std::mem::take(&mut *held.lock().expect("not poisoned"));
+        runtime.shared.queued.run(&runtime.shared, ids[0]).expect("it is in flight");
+        assert!(done(&runtime.shared, &ids).is_empty());
+        assert_eq!(last.take().expect("no failure"), 100_000);
+    }
+
+    #[test]
+    fn refusing_every_batch_fails_every_task() {
+        let runtime = runtime(1, |_, _| Err(SubmitError::new("no power")));
+        let error = sum(&runtime, 100).expect_err("nothing runs");
+        assert!(error.reason().contains("no power"), "{error}");
+    }
+
+    #[test]
+    fn completing_twice_or_unasked_is_told_and_a_task_that_was_not_run_fails() {
+        let runtime = runtime(4, |shared, ids| {
+            assert!(done(shared, ids).is_empty());
+            assert_eq!(done(shared, ids), ids);
+            assert!(shared.queued.run(shared, ids[0]).is_err());
+            Ok(())
+        });
+        let error = runtime.spawn(|| 1u64, ()).fetch().expect_err("it was not run");
+        assert!(error.reason().contains("without having run it"), "{error}");
+    }
+
+    #[test]
+    fn completing_a_task_that_still_runs_does_not_publish_it() {
+        // Waiting threads saw a finished task without a value, while its body was about to write one.
+        let ids = Arc::new(Mutex::new(Vec::new()));
+        let runtime = {
+            let ids = Arc::clone(&ids);
+            runtime(4, move |_, batch| {
+                ids.lock().expect("not poisoned").extend_from_slice(batch);
+                Ok(())
+            })
+        };
+        let (handle, seen) = (runtime.handle(), Arc::clone(&ids));
+        let task = runtime.spawn(
+            move || {
+                done(&handle.shared, &seen.lock().expect("not poisoned"));
+                7u64
+            },
+            (),
+        );
+        let id = ids.lock().expect("not poisoned")[0];
+        let after = runtime.spawn(|x: u64| x, (&task,));
+        runtime.shared.queued.run(&runtime.shared, id).expect("it is in flight");
+        assert_eq!(*task.fetch().expect("no failure"), 7);
+        let id = ids.lock().expect("not poisoned")[1];
+        runtime.shared.queued.run(&runtime.shared, id).expect("it is in flight");
+        assert_eq!(*after.fetch().expect("no failure"), 7);
+    }
+
+    #[test]
+    fn a_task_may_fetch_one_that_ran_on_its_thread_in_the_same_batch() {
+        // It was taken for the task itself, because its context had lain at the same address.
+        let runtime = runtime(4, |shared, ids| {
+            for id in ids {
+                shared.queued.run(shared, *id).expect("it is in flight");
+            }
+            Ok(())
+        });
+        let first = runtime.spawn(|| 1u64, ());
+        let second = runtime.spawn(move || first.fetch().map(|value| *value + 1), ());
+        assert_eq!(*second.fetch().expect("no failure"), 2);
     }
 }

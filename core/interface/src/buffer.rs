@@ -185,14 +185,19 @@ impl<T: Element> Buffer<T> {
     /// `len` zeros, from `arena`.
     ///
     /// # Errors
-    /// [`crate::AllocateError`] when the size overflows or the arena has no room.
+    /// [`crate::AllocateError`] when the size overflows, or the arena has no room or lends memory of another size.
     pub fn zeroed_in(arena: &dyn Arena, len: usize) -> Result<Self, crate::AllocateError> {
         const { assert!(align_of::<T>() <= 64, "elements are aligned to at most 64 bytes") };
         let len_bytes = (len as u64)
             .checked_mul(size_of::<T>() as u64)
             .filter(|bytes| *bytes <= isize::MAX as u64)
             .ok_or_else(|| crate::AllocateError::overflow(len as u64, size_of::<T>() as u64))?;
-        Ok(Self { raw: arena.allocate(len_bytes)?, len, element: PhantomData })
+        let raw = arena.allocate(len_bytes)?;
+        // `Arena` is a safe trait: what an implementor gets wrong must not become access out of bounds.
+        if raw.len_bytes != len_bytes {
+            return Err(crate::AllocateError::new(len_bytes, format!("the arena lent {} bytes", raw.len_bytes)));
+        }
+        Ok(Self { raw, len, element: PhantomData })
     }
 
     /// Number of elements.

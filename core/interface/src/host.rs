@@ -30,8 +30,8 @@ pub trait HostServices: Send + Sync {
     /// Lends the calling thread to the runtime as `worker`; returns when the runtime wants it no more. For inline processors.
     fn worker_main(&self, worker: WorkerId);
 
-    /// Runs the host body of `task`, which was submitted to a queued processor, on the calling thread. Its result is published by
-    /// [`complete`](Self::complete).
+    /// Runs the host body of `task`, which was submitted to a queued processor, on the calling thread. When it returns, the task's
+    /// outcome is known to all who wait for it; [`complete`](Self::complete) then makes room for another task.
     ///
     /// # Errors
     /// [`RunError`] when no such task is in flight or it was run before.

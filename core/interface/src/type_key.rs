@@ -56,6 +56,14 @@ impl TypeKey {
         }
     }
 
+    /// The key of a type with a constant parameter: its value, as a number, is folded into the name.
+    pub const fn with_constant(self, value: u128) -> Self {
+        let state = ((self.name_hash[0] as u128) << 64) | self.name_hash[1] as u128;
+        // Not into the build, where several values could cancel each other.
+        let state = fnv(fnv(state, b"="), &value.to_le_bytes());
+        Self { name_hash: [(state >> 64) as u64, state as u64], ..self }
+    }
+
     /// A hash of what may change the layout of a `repr(Rust)` type: the compiler and the version of the crate that declares it.
     pub const fn build_of(crate_version: &str) -> u64 {
         let state = fnv(fnv(FNV_OFFSET, crate::header::RUSTC.as_bytes()), crate_version.as_bytes());

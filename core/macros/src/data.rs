@@ -7,6 +7,10 @@ use syn::{DeriveInput, GenericParam, Result};
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     let text = name.to_string();
+    // A module's path does not tell two functions apart, each of which may declare a type of this name; where it stands does. A macro's
+    // declaration stands where it is written and where the macro is called.
+    let start = name.span().unwrap().start();
+    let place = format!(":{}:{}", start.line(), start.column());
     let mut generics = input.generics.clone();
     let mut folded = TokenStream::new();
     for parameter in &mut generics.params {
@@ -18,8 +22,8 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             }
             GenericParam::Const(parameter) => {
                 let ident = &parameter.ident;
-                // Constants have no key of their own: their value, as a number, takes the place of a build.
-                folded.extend(quote!(.with_parameter(::poniard::TypeKey::of::<()>("const", #ident as u64))));
+                // Constants have no key of their own. What may be one converts without loss: numbers, `bool`, `char`.
+                folded.extend(quote!(.with_constant(#ident as u128)));
             }
             GenericParam::Lifetime(parameter) => {
                 return Err(syn::Error::new_spanned(parameter, "a task's data owns what it holds: `Data` has no lifetimes"));
@@ -29,11 +33,11 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let predicates = where_clause.map(|clause| &clause.predicates);
     Ok(quote! {
-        // SAFETY: the key is made of the type's own path, the version of its crate and the keys of its parameters.
+        // SAFETY: the key is made of the type's own path and place, the version of its crate and the keys of its parameters.
         #[automatically_derived]
         unsafe impl #impl_generics ::poniard::Data for #name #type_generics #where_clause {
             const KEY: ::poniard::TypeKey = ::poniard::TypeKey::of::<Self>(
-                ::core::concat!(::core::module_path!(), "::", #text, "@", ::core::env!("CARGO_PKG_VERSION")),
+                ::core::concat!(::core::module_path!(), "::", #text, #place, ":", ::core::line!(), ":", ::core::column!(), "@", ::core::env!("CARGO_PKG_VERSION")),
                 ::poniard::TypeKey::build_of(::core::env!("CARGO_PKG_VERSION")),
             ) #folded;
             const NAME: &'static str = #text;

@@ -21,11 +21,13 @@ use crate::parameter::Gather;
 use crate::task::Task;
 use crate::task::record::{create, create_failed, create_finished};
 use crate::worker::context::Context;
+use crate::worker::fetch::wait_until_fired;
 use crate::worker::shared::Shared;
+use crate::worker::waiter::Waiter;
 
 /// Owns the workers and processors. Derefs to [`Handle`], which has the methods that spawn.
 ///
-/// Dropping it waits for all tasks, then ends the threads. Dropped inside one of its own tasks it does both on a thread of its own, and the task goes on.
+/// Dropping it waits for all tasks, then ends the threads; inside a task of another runtime, that one's worker meanwhile does other work. Dropped inside one of its own tasks it does both on a thread of its own, and the task goes on.
 #[derive(Debug)]
 pub struct Runtime {
     handle: Handle,
@@ -38,6 +40,11 @@ impl Runtime {
     /// [`BuildError`] when there is no backend or no thread could be started.
     pub fn new() -> Result<Self, BuildError> {
         Self::builder().build()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(handle: Handle) -> Self {
+        Self { handle }
     }
 
     /// Chooses backends, number of threads and settings.
@@ -62,15 +69,29 @@ impl std::ops::Deref for Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         let shared = Arc::clone(&self.handle.shared);
-        let inside = Context::with_of(&shared, |context| context.is_some());
-        if inside {
-            // The task that drops the runtime is one of those that have to finish first.
-            let thread = std::thread::Builder::new().name("poniard-shutdown".into()).spawn(move || shared.shut_down());
-            // Without a thread the workers stay until the program ends, and every task still runs.
-            drop(thread);
-        } else {
-            shared.shut_down();
-        }
+        Context::with(|context| {
+            let Some(context) = context else {
+                shared.shut_down();
+                return;
+            };
+            let own = std::ptr::eq(&*context.shared, &*shared);
+            let ended = Waiter::for_this_thread();
+            let thread = std::thread::Builder::new().name("poniard-shutdown".into()).spawn({
+                let ended = Arc::clone(&ended);
+                move || {
+                    shared.shut_down();
+                    ended.fire();
+                }
+            });
+            match thread {
+                // The task that drops the runtime is one of those that have to finish first. Without a thread the workers stay until the
+                // program ends, and every task still runs.
+                _ if own => {}
+                // Tasks of this thread's own runtime may have to finish first: its slot is lent meanwhile.
+                Ok(_) => wait_until_fired(context, &ended),
+                Err(_) => drop(self.handle.shared.shut_down()),
+            }
+        });
     }
 }
 
@@ -160,6 +181,8 @@ where
     F: TaskFn<M>,
     A: Args<F::Params>,
 {
+    // Before the task is counted: the conversion of an argument is a user's code where he wrote it, and may panic.
+    let params = args.into_params();
     if !shared.admit(context) {
         return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, FailureKind::Shutdown);
     }
@@ -168,7 +191,7 @@ where
         shared.retract(context);
         return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind);
     }
-    let (task, ready) = create(function, args.into_params(), Arc::as_ptr(shared), location, options, priority);
+    let (task, ready) = create(function, params, Arc::as_ptr(shared), location, options, priority);
     if let Some(ready) = ready {
         shared.enqueue(context, ready);
     }

@@ -92,8 +92,8 @@ struct VTable {
     run: unsafe fn(NonNull<Header>) -> bool,
     /// Drops the body and the arguments; the task has been claimed by the caller.
     discard: unsafe fn(NonNull<Header>),
-    /// The first predecessor that has not finished, if the task has not been claimed, which the caller prevents.
-    unfinished: unsafe fn(NonNull<Header>) -> Option<TaskRef>,
+    /// Adds the predecessors that have not finished, if the task has not been claimed, which the caller prevents.
+    unfinished: unsafe fn(NonNull<Header>, &mut Vec<TaskRef>),
     /// Drops what is left and frees the memory.
     free: unsafe fn(NonNull<Header>),
     type_name: fn() -> &'static str,
@@ -132,7 +132,11 @@ impl TaskRef {
     fn add(&self, count: u64) -> Self {
         // Relaxed: the new reference is made from one that exists.
         let before = self.refs.fetch_add(count, Relaxed);
-        assert!((before as u32) < u32::MAX / 2, "a task has more than two thousand million references");
+        if before as u32 >= u32::MAX / 2 {
+            // Taken back: whoever catches the panic and tries again must not make the count overflow.
+            self.refs.fetch_sub(count, Relaxed);
+            panic!("a task has more than two thousand million references");
+        }
         Self(self.0)
     }
 
@@ -338,6 +342,11 @@ impl TaskRef {
         Self(NonNull::from(header))
     }
 
+    /// Whether somebody has the right to run or fail the task, or had it. True for ever once true.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.gate.load(Relaxed) & CLAIMED != 0
+    }
+
     /// Tries to get the right to run or fail the task.
     pub(crate) fn try_claim(&self) -> Claim {
         loop {
@@ -364,12 +373,12 @@ impl TaskRef {
         }
     }
 
-    /// A predecessor that has not finished, of a task that nobody has claimed yet.
-    pub(crate) fn unfinished_predecessor(&self) -> Option<Self> {
+    /// Adds the predecessors that have not finished, in the order of the arguments, if nobody has claimed the task yet. Whether there were any.
+    pub(crate) fn unfinished_predecessors(&self, into: &mut Vec<Self>) -> bool {
         loop {
             let gate = self.gate.load(Acquire);
             if gate & CLAIMED != 0 {
-                return None;
+                return false;
             }
             if gate & INSPECTED != 0 {
                 std::hint::spin_loop();
@@ -379,10 +388,11 @@ impl TaskRef {
                 break;
             }
         }
+        let before = into.len();
         // SAFETY: the `INSPECTED` bit keeps everybody from claiming the task, so its arguments stay (README, rule 3).
-        let found = unsafe { (self.vtable.unfinished)(self.0) };
+        unsafe { (self.vtable.unfinished)(self.0, into) };
         self.gate.fetch_and(!INSPECTED, Release);
-        found
+        into.len() > before
     }
 
     /// Runs the body and keeps its outcome, which `publish` then makes known. False when it was not run, since an argument failed. Never unwinds.
@@ -569,19 +579,16 @@ unsafe fn discard<F, P, T>(header: NonNull<Header>) {
 
 /// # Safety
 /// `header` belongs to a live `Record<F, P, T>` whose task nobody claims during the call.
-unsafe fn unfinished<F, P: Predecessors, T>(header: NonNull<Header>) -> Option<TaskRef> {
+unsafe fn unfinished<F, P: Predecessors, T>(header: NonNull<Header>, into: &mut Vec<TaskRef>) {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
     // SAFETY: nobody has claimed the task (precondition), so the body is there and only read.
     let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
-    let mut found = None;
     params.visit(&mut |predecessor, _| {
-        // The last one: it was spawned last, and running it first is depth first.
         if !predecessor.is_finished() {
-            found = Some(TaskRef::of(predecessor));
+            into.push(TaskRef::of(predecessor));
         }
     });
-    found
 }
 
 /// # Safety
@@ -598,6 +605,8 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
         // SAFETY: the outcome says that the value was written and not taken.
         dropped_quietly(unsafe { record.value.get_mut().assume_init_read() });
     }
+    // An error that the task returned is a user's value, too.
+    dropped_quietly(record.header.failure.get_mut().take());
     // SAFETY: the header is dropped once, here.
     unsafe { std::ptr::drop_in_place(&raw mut record.header) };
     // SAFETY: `create` allocated it with this layout, and what it held has been moved out.
@@ -608,7 +617,9 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
 fn dropped_quietly<T>(value: T) {
     if std::mem::needs_drop::<T>()
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
     {
+        // Whoever panics with a value that panics when dropped gets no third chance.
         std::mem::forget(payload);
     }
 }

@@ -99,9 +99,11 @@ impl Context {
     }
 }
 
-/// Calls `body` with the runtime of a task that has not finished.
-pub(crate) fn of_task(task: &TaskRef, body: impl FnOnce(&Shared)) {
+/// The runtime of a ready task that nobody has claimed, and that cannot be claimed before the caller puts it into a queue.
+pub(crate) fn runtime_of(task: &TaskRef) -> Arc<Shared> {
     debug_assert!(!task.is_finished(), "only a task that has not finished keeps its runtime");
-    // SAFETY: `Runtime`'s drop waits for every task that it has admitted, so the runtime of a task that has not finished is alive.
-    body(unsafe { &*task.runtime() })
+    // SAFETY: `runtime` is from `Arc::as_ptr`, and `Runtime`'s drop holds that `Arc` while it waits for every task that it has admitted.
+    unsafe { Arc::increment_strong_count(task.runtime()) };
+    // SAFETY: the count was incremented for this `Arc`.
+    unsafe { Arc::from_raw(task.runtime()) }
 }

@@ -1,19 +1,22 @@
 //! Waiting for a task (README, "Waiting inside a task").
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::context::Context;
-use super::main_loop::execute;
+use super::main_loop::{execute, show_next};
 use super::slot::Passed;
-use super::waiter::Waiter;
+use super::waiter::{self, Waiter};
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
+use crate::options::Priority;
 use crate::task::record::{Claim, TaskRef};
 
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
 const SPIN_ROUNDS: u32 = 256;
 /// Stack that a nested task finds at least.
-const STACK_RESERVE_BYTES: usize = 128 << 10;
+const STACK_RESERVE_BYTES: usize = 1 << 20;
 /// Stack that is added when there is less.
 const STACK_SEGMENT_BYTES: usize = 4 << 20;
 /// Segments that one thread may add: 4 GiB of addresses, of which only what is used takes memory.
@@ -45,7 +48,7 @@ fn wait_asleep(task: &TaskRef) {
 
 /// Waits on a thread that runs tasks: runs what the task needs, newest first, as long as nobody else does; then blocks.
 fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
-    // The way from the task that is waited for down to one that can be run now.
+    // What has to finish, those that depend on others below them; from the top down to the next one that is ready, the way to it.
     let mut path = vec![task.clone()];
     while let Some(top) = path.last() {
         if top.is_finished() {
@@ -57,13 +60,14 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
         }
         let ours = std::ptr::eq(top.runtime(), &*context.shared);
         if !top.is_ready() {
-            match top.unfinished_predecessor() {
-                Some(predecessor) => path.push(predecessor),
-                // It has become ready or somebody has claimed it.
-                None if top.is_ready() => {}
-                None => block(context, top),
+            let top = top.clone();
+            // All at once: looking for one after the other would take the square of their number.
+            if !top.unfinished_predecessors(&mut path) && !top.is_ready() {
+                // The last of them is about to make it ready, or somebody has claimed it.
+                block(context, &top);
             }
         } else if ours && context.shared.may_run(context.processor, top) && top.try_claim() == Claim::Won {
+            forget_claimed(context, top.priority());
             run_nested(context, task, top)?;
         } else {
             block(context, top);
@@ -72,9 +76,33 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
     Ok(())
 }
 
+/// Takes the newest entries out of this worker's queue whose tasks are claimed: the one just claimed is among the newest, and its entry would
+/// keep it and its result until the waiting task ends.
+fn forget_claimed(context: &Context, priority: Priority) {
+    loop {
+        let claimed = context.with_local(|held| {
+            let (_, local) = held?;
+            let newest = local.deques[priority.level()].pop()?;
+            if newest.is_claimed() {
+                return Some(newest);
+            }
+            local.deques[priority.level()].push(newest);
+            // A worker that looked meanwhile has not seen it.
+            context.shared.sleep.notify();
+            None
+        });
+        // Dropped out here: it may be the last reference, and the destructor of a result may wait, which takes the queue away.
+        if claimed.is_none() {
+            return;
+        }
+    }
+}
+
 /// Runs a claimed task on top of the one that waits for it, on more stack if there is little left.
 fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), TaskError> {
+    let began = Cell::new(false);
     let run = || {
+        began.set(true);
         execute(context, task);
         context.shared.finish(Some(context), task, false);
     };
@@ -83,25 +111,30 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
         return Ok(());
     }
     let segments = context.segments.get();
-    if segments >= STACK_SEGMENTS_MAX {
-        let kind = || FailureKind::TooDeep { stack_bytes: segments * STACK_SEGMENT_BYTES };
-        // It has been claimed, so nobody else will run it.
-        task.fail_claimed(kind());
-        context.shared.finish(Some(context), task, false);
-        return Err(TaskError::new(awaited.name(), kind()));
+    let grown = if segments < STACK_SEGMENTS_MAX {
+        context.segments.set(segments + 1);
+        // It panics when there is no memory for the segment. The task itself does not unwind.
+        let grown = catch_unwind(AssertUnwindSafe(|| stacker::grow(STACK_SEGMENT_BYTES, run)));
+        context.segments.set(segments);
+        grown.map_err(Some)
+    } else {
+        Err(None)
+    };
+    match grown {
+        Ok(()) => Ok(()),
+        Err(Some(payload)) if began.get() => resume_unwind(payload),
+        Err(_) => {
+            let kind = || FailureKind::TooDeep { stack_bytes: segments * STACK_SEGMENT_BYTES };
+            // It has been claimed, so nobody else will run it.
+            task.fail_claimed(kind());
+            context.shared.finish(Some(context), task, false);
+            Err(TaskError::new(awaited.name(), kind()))
+        }
     }
-    context.segments.set(segments + 1);
-    stacker::grow(STACK_SEGMENT_BYTES, run);
-    context.segments.set(segments);
-    Ok(())
 }
 
 /// Waits for a task that somebody else runs, or will run.
 fn block(context: &Context, task: &TaskRef) {
-    let Some(slot_index) = context.slot_index() else {
-        // A thread of a queued processor has no slot to lend.
-        return wait_asleep(task);
-    };
     for round in 0..SPIN_ROUNDS {
         if task.is_finished() {
             return;
@@ -113,11 +146,21 @@ fn block(context: &Context, task: &TaskRef) {
         }
     }
     let waiter = Waiter::for_this_thread();
-    if !task.add_waiter(&waiter) {
-        return;
+    if task.add_waiter(&waiter) {
+        wait_until_fired(context, &waiter);
     }
+}
+
+/// Waits on a thread that runs tasks until somebody fires `waiter`, and lends the slot if there is anything to do.
+pub(crate) fn wait_until_fired(context: &Context, waiter: &Arc<Waiter>) {
+    let Some(slot_index) = context.slot_index() else {
+        // A thread of a queued processor has no slot to lend.
+        return waiter.wait();
+    };
     let shared = &*context.shared;
     let slot = &shared.slots[slot_index];
+    // Only in the destructor of a result, between two tasks, there can be one.
+    show_next(context);
     shared.sleep.search();
     loop {
         if waiter.has_fired() {
@@ -126,33 +169,43 @@ fn block(context: &Context, task: &TaskRef) {
         }
         if shared.has_work(slot_index) || slot.is_wanted() {
             shared.sleep.found(|| false);
-            return block_without_slot(context, slot_index, &waiter);
+            return wait_without_slot(context, slot_index, waiter);
         }
         // Nothing to do for anybody: keep the slot and sleep on it, for the task or for work, whichever comes first.
         shared.sleep.sleep(slot_index, || waiter.has_fired() || shared.has_work(slot_index) || slot.is_wanted());
     }
 }
 
-/// Lends the slot to another thread until the task has finished.
-fn block_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>) {
+/// Lends the slot to another thread until `waiter` has been fired.
+fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>) {
     let shared = &*context.shared;
     let slot = &shared.slots[slot_index];
     slot.counters.activity.end(now_ns());
-    let Some(token) = context.take_token() else { unreachable!("a worker that waits holds its slot") };
-    match slot.pass(token) {
-        Passed::ToThread => {}
-        Passed::Vacant => {
-            let started = slot.thread_count() < SLOT_THREADS_MAX
-                && shared.processors[slot_index].processor.start(poniard_interface::WorkerId(slot_index as u32)).is_ok();
-            if !started && let Some(token) = slot.take_vacant() {
-                // No thread to be had: this one keeps the slot and sleeps. What it waits for is running, so it ends; what lies in this slot's queue
-                // can be stolen.
-                context.put_token(token);
-                waiter.wait();
-                slot.counters.activity.begin(now_ns());
-                return;
+    loop {
+        let Some(token) = context.take_token() else { unreachable!("a worker that waits holds its slot") };
+        match slot.pass(token) {
+            // This thread may have been the one that pushes relied on, and the one that returns does not look at the queues.
+            Passed::ToReturning => shared.sleep.stop_looking(|| shared.has_work(slot_index)),
+            Passed::ToSpare => {}
+            Passed::Vacant => {
+                let started = slot.thread_count() < SLOT_THREADS_MAX
+                    && shared.processors[slot_index].processor.start(poniard_interface::WorkerId(slot_index as u32)).is_ok();
+                if !started && let Some(token) = slot.take_vacant() {
+                    // No thread to be had: this one keeps the slot and sleeps; what lies in its queue can be stolen. What it waits for may itself
+                    // wait to come back to this slot, so it looks out for that.
+                    context.put_token(token);
+                    while !waiter.has_fired() && !slot.is_wanted() {
+                        waiter::park();
+                    }
+                    if !waiter.has_fired() {
+                        continue;
+                    }
+                    slot.counters.activity.begin(now_ns());
+                    return;
+                }
             }
         }
+        break;
     }
     waiter.wait();
     context.put_token(slot.regain());

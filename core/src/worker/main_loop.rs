@@ -57,6 +57,7 @@ fn work(context: &Context, index: usize) -> Left {
     let mut busy = false;
     loop {
         if slot.is_wanted() {
+            hand_over(context, index);
             slot.counters.activity.end(now_ns());
             return Left::Wanted;
         }
@@ -79,6 +80,20 @@ fn work(context: &Context, index: usize) -> Left {
             None if shared.is_stopped() => return Left::Stopped,
             None => {}
         }
+    }
+}
+
+/// Before the slot goes to a thread that goes on with a task of its own: nobody looks at the slot's queues for a while.
+fn hand_over(context: &Context, index: usize) {
+    // That task's end would put another one into the place of the next one.
+    show_next(context);
+    context.shared.sleep.stop_looking(|| context.shared.has_work(index));
+}
+
+/// Puts the task that bypassed the queue into it, where others find it.
+pub(crate) fn show_next(context: &Context) {
+    if let Some(task) = context.with_local(|held| held.and_then(|(_, local)| local.next.take())) {
+        context.shared.enqueue(Some(context), task);
     }
 }
 
@@ -118,13 +133,13 @@ fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<TaskRef> {
     }
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
+    let normal = Priority::Normal.level();
+    if tick.is_multiple_of(FAIRNESS)
+        && let Some(task) = from_injector(shared, local, normal)
+    {
+        return Some(task);
+    }
     if !shared.special.load(Relaxed) {
-        let normal = Priority::Normal.level();
-        if tick.is_multiple_of(FAIRNESS)
-            && let Some(task) = from_injector(shared, local, normal)
-        {
-            return Some(task);
-        }
         return local.deques[normal].pop();
     }
     if let Some(task) = stolen(|| slot.private.steal()) {

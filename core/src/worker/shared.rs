@@ -224,7 +224,9 @@ impl Shared {
     /// A task of another runtime depended on one of this runtime.
     #[cold]
     fn enqueue_elsewhere(&self, successor: TaskRef) {
-        super::context::of_task(&successor, |other| other.enqueue(None, successor.clone()));
+        // Kept for the whole call: once the task is in a queue it may run, and its runtime may end before `enqueue` has looked at its sleepers.
+        let other = super::context::runtime_of(&successor);
+        other.enqueue(None, successor);
     }
 
     /// Whether every task that was spawned has finished.

@@ -45,6 +45,14 @@ impl Sleep {
         }
     }
 
+    /// A worker will not look at the queues for a while, although pushes may have relied on it: it searched, or was about to. Somebody else looks instead.
+    pub(crate) fn stop_looking(&self, work: impl Fn() -> bool) {
+        fence::heavy();
+        if work() {
+            self.notify();
+        }
+    }
+
     /// After a push: wakes a worker when some sleep and none searches.
     #[inline]
     pub(crate) fn notify(&self) {

@@ -172,8 +172,10 @@ impl Seat {
 
 /// What became of a token that was passed on.
 pub(crate) enum Passed {
-    /// Another thread has it.
-    ToThread,
+    /// A thread that comes back from waiting has it, and goes on with its task.
+    ToReturning,
+    /// A spare thread has it, and looks for work.
+    ToSpare,
     /// No thread is there: it lies in the slot, and somebody should start one.
     Vacant,
 }
@@ -239,16 +241,16 @@ impl Slot {
         let seat = match succession.returning.pop_front() {
             Some(seat) => {
                 self.wanted.fetch_sub(1, Relaxed);
-                Some(seat)
+                Some((seat, Passed::ToReturning))
             }
-            None => succession.spares.pop(),
+            None => succession.spares.pop().map(|seat| (seat, Passed::ToSpare)),
         };
         match seat {
-            Some(seat) => {
+            Some((seat, passed)) => {
                 succession.holder = Some(seat.unparker.clone());
                 drop(succession);
                 seat.give(Offer::Slot(token));
-                Passed::ToThread
+                passed
             }
             None => {
                 succession.holder = None;
@@ -288,7 +290,7 @@ impl Slot {
         }
         match seat.wait() {
             Offer::Slot(token) => token,
-            Offer::Leave => unreachable!("a runtime ends only when no task runs"),
+            Offer::Leave => unreachable!("only spare threads are sent home"),
         }
     }
 
@@ -322,14 +324,13 @@ impl Slot {
         }
     }
 
-    /// A thread of this slot leaves, with the token if it has it.
+    /// A thread of this slot leaves. The token, if it has it, goes to whoever waits for it: at the end of a runtime that can be a thread in a
+    /// destructor of a result, which is no part of a task that the end would wait for.
     pub(crate) fn leave(&self, token: Option<Token>) {
-        let mut succession = self.lock();
-        succession.threads -= 1;
-        if token.is_some() {
-            succession.holder = None;
-            succession.vacant = token;
+        if let Some(token) = token {
+            self.pass(token);
         }
+        self.lock().threads -= 1;
     }
 
     /// Sends all spare threads home and keeps others from staying.

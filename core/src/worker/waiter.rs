@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
 
 use crossbeam_utils::sync::{Parker, Unparker};
 
@@ -10,14 +11,20 @@ thread_local! {
     static PARKER: Parker = Parker::new();
 }
 
+/// How long a thread sleeps that cannot be woken.
+const NAP: Duration = Duration::from_millis(1);
+
 /// Sleeps until this thread's unparker is used; may return without cause.
 pub(crate) fn park() {
-    PARKER.with(Parker::park);
+    // Where the destructor of another thread-local waits, this one may be gone.
+    if PARKER.try_with(Parker::park).is_err() {
+        std::thread::sleep(NAP);
+    }
 }
 
 /// What wakes this thread.
 pub(crate) fn unparker() -> Unparker {
-    PARKER.with(|parker| parker.unparker().clone())
+    PARKER.try_with(|parker| parker.unparker().clone()).unwrap_or_else(|_| Parker::new().unparker().clone())
 }
 
 /// Told once when a task has finished.
