@@ -421,3 +421,19 @@ fn runtimes_are_built_and_dropped_under_load() {
         assert_eq!(*inner.fetch().expect("no failure"), 3);
     }
 }
+
+#[test]
+fn an_argument_that_cannot_be_converted_is_not_waited_for() {
+    // It was counted as a task before its conversion panicked.
+    struct Bad;
+    impl poniard::IntoArg<u64> for Bad {
+        fn into_slots(self) -> <u64 as poniard::parameter::Stored>::Slots {
+            panic!("no number")
+        }
+    }
+    in_time(|| {
+        let runtime = threads(1);
+        let spawned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.spawn(add, (1, Bad))));
+        assert!(spawned.is_err());
+    });
+}

@@ -156,6 +156,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_stops_looking_wakes_another_if_pushes_relied_on_it() {
+        let sleep = Sleep::default();
+        let parker = crossbeam_utils::sync::Parker::new();
+        sleep.search();
+        sleep.lock().push((0, parker.unparker().clone()));
+        sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
+        sleep.search();
+        // This push relies on the one that searches.
+        sleep.notify();
+        assert_eq!(sleep.lock().len(), 1);
+        sleep.found(|| false);
+        sleep.stop_looking(|| false);
+        assert_eq!(sleep.lock().len(), 1);
+        sleep.stop_looking(|| true);
+        assert_eq!(sleep.lock().len(), 0);
+    }
+
+    #[test]
     fn a_reason_that_holds_keeps_a_worker_awake() {
         let sleep = Sleep::default();
         sleep.search();
