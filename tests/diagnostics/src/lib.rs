@@ -1,0 +1,1 @@
+//! Nothing: the programs beside this file are what the package is for.
