@@ -437,3 +437,26 @@ fn an_argument_that_cannot_be_converted_is_not_waited_for() {
         assert!(spawned.is_err());
     });
 }
+
+#[test]
+fn of_two_tasks_spawned_at_once_none_waits_behind_the_other() {
+    // A worker that had been woken stopped counting as one that searches before it took a batch from the shared queue: the rest lay in its own
+    // queue while it ran the first task, and the other worker slept on. Always once a task had a priority, else every 61st time.
+    in_time(|| {
+        let runtime = threads(2);
+        for round in 0..150 {
+            if round == 75 {
+                runtime.task(add, (1, 1)).priority(poniard::Priority::High).spawn().wait().expect("no failure");
+            }
+            if round % 75 > 60 {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            let (open, gate) = mpsc::channel::<()>();
+            let gate = Mutex::new(gate);
+            let first = runtime.spawn(move || gate.lock().expect("not poisoned").recv().is_ok(), ());
+            runtime.spawn(add, (1, 1)).wait().expect("it finds the other worker");
+            open.send(()).expect("it listens");
+            assert!(*first.fetch().expect("no failure"));
+        }
+    });
+}

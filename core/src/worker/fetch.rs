@@ -184,9 +184,7 @@ fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>)
     loop {
         let Some(token) = context.take_token() else { unreachable!("a worker that waits holds its slot") };
         match slot.pass(token) {
-            // This thread may have been the one that pushes relied on, and the one that returns does not look at the queues.
-            Passed::ToReturning => shared.sleep.stop_looking(|| shared.has_work(slot_index)),
-            Passed::ToSpare => {}
+            Passed::ToThread => {}
             Passed::Vacant => {
                 let started = slot.thread_count() < SLOT_THREADS_MAX
                     && shared.processors[slot_index].processor.start(poniard_interface::WorkerId(slot_index as u32)).is_ok();
@@ -194,14 +192,14 @@ fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>)
                     // No thread to be had: this one keeps the slot and sleeps; what lies in its queue can be stolen. What it waits for may itself
                     // wait to come back to this slot, so it looks out for that.
                     context.put_token(token);
+                    shared.sleep.stop_looking(|| shared.has_work(slot_index));
                     while !waiter.has_fired() && !slot.is_wanted() {
                         waiter::park();
                     }
                     if !waiter.has_fired() {
                         continue;
                     }
-                    slot.counters.activity.begin(now_ns());
-                    return;
+                    return go_on(context, slot_index);
                 }
             }
         }
@@ -209,5 +207,13 @@ fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>)
     }
     waiter.wait();
     context.put_token(slot.regain());
-    slot.counters.activity.begin(now_ns());
+    go_on(context, slot_index);
+}
+
+/// A thread that waited has its slot again, and goes on with its task. Whoever would have looked at the queues with this slot does not: the one that
+/// passed it back, or one that was started and came too late. Pushes may have relied on that.
+fn go_on(context: &Context, slot_index: usize) {
+    let shared = &*context.shared;
+    shared.slots[slot_index].counters.activity.begin(now_ns());
+    shared.sleep.stop_looking(|| shared.has_work(slot_index));
 }

@@ -57,7 +57,8 @@ fn work(context: &Context, index: usize) -> Left {
     let mut busy = false;
     loop {
         if slot.is_wanted() {
-            hand_over(context, index);
+            // The end of the task that goes on would put another one into the place of the next one.
+            show_next(context);
             slot.counters.activity.end(now_ns());
             return Left::Wanted;
         }
@@ -81,13 +82,6 @@ fn work(context: &Context, index: usize) -> Left {
             None => {}
         }
     }
-}
-
-/// Before the slot goes to a thread that goes on with a task of its own: nobody looks at the slot's queues for a while.
-fn hand_over(context: &Context, index: usize) {
-    // That task's end would put another one into the place of the next one.
-    show_next(context);
-    context.shared.sleep.stop_looking(|| context.shared.has_work(index));
 }
 
 /// Puts the task that bypassed the queue into it, where others find it.
@@ -162,7 +156,15 @@ fn from_injector(shared: &Shared, local: &Local, level: usize) -> Option<TaskRef
     if shared.injectors[level].is_empty() {
         return None;
     }
-    stolen(|| shared.injectors[level].steal_batch_and_pop(&local.deques[level]))
+    moved(shared, stolen(|| shared.injectors[level].steal_batch_and_pop(&local.deques[level])))
+}
+
+/// After a batch was moved into a worker's own queue: on the way it could not be seen by one that looked for the last time and went to sleep.
+fn moved(shared: &Shared, task: Option<TaskRef>) -> Option<TaskRef> {
+    if task.is_some() {
+        shared.sleep.notify();
+    }
+    task
 }
 
 /// Repeats an attempt as long as another thread interferes.
@@ -182,8 +184,9 @@ fn steal(shared: &Shared, slot: &Slot, local: &Local, level: usize) -> Option<Ta
         let start = random(local) as usize % group.len().max(1);
         for offset in 0..group.len() {
             let victim = &shared.slots[group[(start + offset) % group.len()]];
-            if let Some(task) = stolen(|| victim.stealers[level].steal_batch_and_pop(&local.deques[level])) {
-                return Some(task);
+            let task = moved(shared, stolen(|| victim.stealers[level].steal_batch_and_pop(&local.deques[level])));
+            if task.is_some() {
+                return task;
             }
         }
     }
@@ -200,36 +203,36 @@ fn random(local: &Local) -> u64 {
     state
 }
 
-/// Looks everywhere for a task, for a while; then sleeps. Nothing when it was woken, or the slot is wanted, or the runtime ends.
+/// Looks everywhere for a task and sleeps in between, until there is one. Nothing when the slot is wanted, or the runtime ends.
 fn search(context: &Context, index: usize) -> Option<TaskRef> {
     let shared = &*context.shared;
     let slot = &shared.slots[index];
     shared.sleep.search();
-    for round in 0..SEARCH_ROUNDS {
-        let found = context.with_local(|held| {
-            let (slot, local) = held?;
-            if let Some(task) = take_own(shared, slot, local) {
-                return Some(task);
+    loop {
+        for round in 0..SEARCH_ROUNDS {
+            let found = context.with_local(|held| {
+                let (slot, local) = held?;
+                if let Some(task) = take_own(shared, slot, local) {
+                    return Some(task);
+                }
+                (0..Priority::COUNT).find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
+            });
+            if found.is_some() {
+                shared.sleep.found(|| shared.has_work(index));
+                return found;
             }
-            (0..Priority::COUNT).find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
-        });
-        if found.is_some() {
-            shared.sleep.found(|| shared.has_work(index));
-            return found;
+            if slot.is_wanted() || shared.is_stopped() {
+                shared.sleep.found(|| false);
+                return None;
+            }
+            if round % 8 == 7 {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
         }
-        if slot.is_wanted() || shared.is_stopped() {
-            shared.sleep.found(|| false);
-            return None;
-        }
-        if round % 8 == 7 {
-            std::thread::yield_now();
-        } else {
-            std::hint::spin_loop();
-        }
+        shared.signal_idle();
+        // Awake, it is counted as searching, and goes on so: pushes rely on whoever was woken, until he has found something and looked for more.
+        shared.sleep.sleep(index, || shared.has_work(index) || slot.is_wanted() || shared.is_stopped());
     }
-    shared.signal_idle();
-    shared.sleep.sleep(index, || shared.has_work(index) || slot.is_wanted() || shared.is_stopped());
-    // Awake, and counted as searching: the caller's next round begins a search of its own.
-    shared.sleep.found(|| false);
-    None
 }

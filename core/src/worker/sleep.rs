@@ -45,7 +45,7 @@ impl Sleep {
         }
     }
 
-    /// A worker will not look at the queues for a while, although pushes may have relied on it: it searched, or was about to. Somebody else looks instead.
+    /// A slot's queues will not be looked at for a while, although pushes may have relied on its holder, who searched. Somebody else looks instead.
     pub(crate) fn stop_looking(&self, work: impl Fn() -> bool) {
         fence::heavy();
         if work() {

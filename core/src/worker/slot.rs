@@ -172,10 +172,8 @@ impl Seat {
 
 /// What became of a token that was passed on.
 pub(crate) enum Passed {
-    /// A thread that comes back from waiting has it, and goes on with its task.
-    ToReturning,
-    /// A spare thread has it, and looks for work.
-    ToSpare,
+    /// Another thread has it.
+    ToThread,
     /// No thread is there: it lies in the slot, and somebody should start one.
     Vacant,
 }
@@ -241,16 +239,16 @@ impl Slot {
         let seat = match succession.returning.pop_front() {
             Some(seat) => {
                 self.wanted.fetch_sub(1, Relaxed);
-                Some((seat, Passed::ToReturning))
+                Some(seat)
             }
-            None => succession.spares.pop().map(|seat| (seat, Passed::ToSpare)),
+            None => succession.spares.pop(),
         };
         match seat {
-            Some((seat, passed)) => {
+            Some(seat) => {
                 succession.holder = Some(seat.unparker.clone());
                 drop(succession);
                 seat.give(Offer::Slot(token));
-                passed
+                Passed::ToThread
             }
             None => {
                 succession.holder = None;
