@@ -1,4 +1,4 @@
-//! Laws that a review of the runtime's core found broken once: each test says what used to happen.
+//! Rare meetings of threads, values that misbehave, and numbers that grow: each test says what once went wrong.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
