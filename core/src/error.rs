@@ -45,7 +45,7 @@ pub enum FailureKind {
     /// A task that it depends on has no result; this is the error of the task to blame.
     Dependency(TaskError),
     /// Waiting for it would never end: the thread that wants to wait is in the middle of it, or of a task that it depends on.
-    /// Tasks that wait for each other on several threads are not noticed.
+    /// Of tasks that wait for each other in a circle, the last one to wait gets this error.
     WaitsForItself,
     /// Tasks are nested so deeply that there is no stack left to run it on: this many bytes were used.
     TooDeep {

@@ -305,6 +305,38 @@ fn fetching_a_task_that_waits_for_oneself_is_an_error() {
 }
 
 #[test]
+fn of_tasks_that_wait_for_each_other_in_a_circle_one_gets_an_error() {
+    for length in [2, 3, 5] {
+        // One thread each, so that all of the circle run at the same time.
+        let runtime = threads(length);
+        let all_run = Arc::new(Barrier::new(length));
+        let (senders, tasks): (Vec<_>, Vec<Task<bool>>) = (0..length)
+            .map(|_| {
+                let (give, take) = mpsc::channel::<Task<bool>>();
+                let (take, all_run) = (Mutex::new(take), Arc::clone(&all_run));
+                let task = runtime.spawn(
+                    move || {
+                        all_run.wait();
+                        let next = take.lock().expect("not poisoned").recv().expect("sent below");
+                        match next.fetch() {
+                            Ok(_) => false,
+                            Err(error) => matches!(error.kind(), FailureKind::WaitsForItself),
+                        }
+                    },
+                    (),
+                );
+                (give, task)
+            })
+            .unzip();
+        for (index, sender) in senders.iter().enumerate() {
+            sender.send(tasks[(index + 1) % length].clone()).expect("it listens");
+        }
+        let errors = tasks.iter().filter(|task| *task.fetch().expect("no failure")).count();
+        assert_eq!(errors, 1, "the last one to wait closes the circle; the others are then set free");
+    }
+}
+
+#[test]
 fn a_destructor_that_panics_takes_nothing_with_it() {
     #[derive(Data)]
     struct Grumpy;

@@ -33,7 +33,8 @@ impl<T> Task<T> {
     ///
     /// # Errors
     /// [`TaskError`] when the task, or one that it depends on, failed; when waiting could never end, because this thread
-    /// is in the middle of the task or of one that it depends on. Tasks that wait for each other on several threads wait for ever.
+    /// is in the middle of the task or of one that it depends on. Of tasks that wait for
+    /// each other in a circle, one gets that error.
     pub fn fetch(&self) -> Result<Value<T>, TaskError> {
         self.wait()?;
         Ok(Value { task: self.clone() })

@@ -275,6 +275,12 @@ impl Header {
         self.runner.store(runner, Relaxed);
     }
 
+    /// Which thread is in the middle of it, as far as this thread knows.
+    pub(crate) fn runner(&self) -> Option<usize> {
+        let runner = self.runner.load(Relaxed);
+        (runner != 0 && !self.is_finished()).then_some(runner)
+    }
+
     /// Whether the thread with this context is in the middle of it. Relaxed is enough: what a thread noted itself it sees, and no
     /// other thread notes its context.
     pub(crate) fn is_run_by(&self, runner: usize) -> bool {

@@ -83,7 +83,7 @@ impl Context {
     }
 
     /// What tells this context from all others that are alive.
-    fn identity(&self) -> usize {
+    pub(crate) fn identity(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::main_loop::{execute, show_next};
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
+use super::waits::Wait;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::options::Priority;
@@ -64,13 +65,13 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
             // All at once: looking for one after the other would take the square of their number.
             if !top.unfinished_predecessors(&mut path) && !top.is_ready() {
                 // The last of them is about to make it ready, or somebody has claimed it.
-                block(context, &top);
+                block(context, task, &top)?;
             }
         } else if ours && context.shared.may_run(context.processor, top) && top.try_claim() == Claim::Won {
             forget_claimed(context, top.priority());
             run_nested(context, task, top)?;
         } else {
-            block(context, top);
+            block(context, task, top)?;
         }
     }
     Ok(())
@@ -134,10 +135,10 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
 }
 
 /// Waits for a task that somebody else runs, or will run.
-fn block(context: &Context, task: &TaskRef) {
+fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), TaskError> {
     for round in 0..SPIN_ROUNDS {
         if task.is_finished() {
-            return;
+            return Ok(());
         }
         if round % 16 == 15 {
             std::thread::yield_now();
@@ -145,10 +146,14 @@ fn block(context: &Context, task: &TaskRef) {
             std::hint::spin_loop();
         }
     }
+    let Some(_wait) = Wait::begin(context, task) else {
+        return Err(TaskError::new(awaited.name(), FailureKind::WaitsForItself));
+    };
     let waiter = Waiter::for_this_thread();
     if task.add_waiter(&waiter) {
         wait_until_fired(context, &waiter);
     }
+    Ok(())
 }
 
 /// Waits on a thread that runs tasks until somebody fires `waiter`, and lends the slot if there is anything to do.

@@ -10,6 +10,7 @@ pub(crate) mod shared;
 pub(crate) mod sleep;
 pub(crate) mod slot;
 pub(crate) mod waiter;
+mod waits;
 
 /// To be called before the first worker starts.
 pub(crate) fn prepare() {
