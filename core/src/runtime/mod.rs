@@ -89,7 +89,7 @@ impl Drop for Runtime {
                 _ if own => {}
                 // Tasks of this thread's own runtime may have to finish first: its slot is lent meanwhile.
                 Ok(_) => wait_until_fired(context, &ended),
-                Err(_) => drop(self.handle.shared.shut_down()),
+                Err(_) => self.handle.shared.shut_down(),
             }
         });
     }
