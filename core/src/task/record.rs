@@ -423,6 +423,11 @@ impl TaskRef {
     /// Makes the outcome known: calls `release` for each waiter and for each successor that this makes ready, in the order in which they were added.
     pub(crate) fn publish(&self, mut release: impl FnMut(Released)) {
         debug_assert!(self.outcome.load(Relaxed) != NOTHING, "a task is published with an outcome");
+        // With the only reference nobody can see the outcome, wait for it or depend on it: each of them would hold another one.
+        if self.refs.load(Acquire) == REFERENCE {
+            self.successors.store(finished(), Relaxed);
+            return;
+        }
         // AcqRel: Release makes the outcome visible to whoever sees `finished()`; Acquire takes the edges' fields.
         let list = self.successors.swap(finished(), AcqRel);
         let mut edge = reversed(list);
