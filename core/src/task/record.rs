@@ -5,7 +5,6 @@
 //! The protocol (states, who may touch which field when, and why it is sound) is in `README.md` beside this file.
 #![expect(unsafe_code, reason = "one allocation of erased type that several threads share by protocol")]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -18,7 +17,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, 
 use crate::error::{FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
-use crate::task::{Task, Value};
+use crate::task::{Task, Value, memory};
 use crate::worker::shared::Shared;
 use crate::worker::waiter::Waiter;
 
@@ -481,10 +480,7 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     options: Option<Box<TaskOptions>>,
     priority: Priority,
 ) -> (Task<F::Value>, Option<TaskRef>) {
-    let layout = const { Layout::new::<Record<F, F::Params, F::Value>>() };
-    // SAFETY: a record holds at least a header, so the layout is not empty.
-    let memory = unsafe { alloc(layout) };
-    let Some(record) = NonNull::new(memory.cast::<Record<F, F::Params, F::Value>>()) else { handle_alloc_error(layout) };
+    let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     params.visit(&mut |_, _| predecessor_count += 1);
     assert!(predecessor_count < COUNT, "a task has more than a thousand million dependencies");
@@ -620,8 +616,8 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
     dropped_quietly(record.header.failure.get_mut().take());
     // SAFETY: the header is dropped once, here.
     unsafe { std::ptr::drop_in_place(&raw mut record.header) };
-    // SAFETY: `create` allocated it with this layout, and what it held has been moved out.
-    unsafe { dealloc(pointer.as_ptr().cast(), Layout::new::<Record<F, P, T>>()) }
+    // SAFETY: `create` allocated it, and what it held has been dropped.
+    unsafe { memory::free(pointer) }
 }
 
 /// Drops a user's value; a panic in its destructor ends here, after the panic hook has spoken. Unwinding further would take a worker with it.
