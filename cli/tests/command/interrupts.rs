@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::installation::{Answer, Installation};
 
 /// How long to wait for something that happens at once on an idle machine.
@@ -32,8 +34,8 @@ fn wait_until(child: &mut Child, condition: impl Fn(&Child) -> bool) {
 }
 
 /// Sends `signal` and gives the answer.
-fn interrupt(child: Child, signal: &str) -> Answer {
-    assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+fn interrupt(child: Child, signal: Signal) -> Answer {
+    kill_process(Pid::from_child(&child), signal).unwrap();
     Answer::from(child.wait_with_output().unwrap())
 }
 
@@ -46,7 +48,7 @@ fn is_ready(child: &Child) -> bool {
 
 #[test]
 fn a_signal_ends_the_command_with_a_word() {
-    for signal in ["INT", "TERM"] {
+    for signal in [Signal::INT, Signal::TERM] {
         let installation = Installation::new();
         // Far longer than anybody would wait for this test.
         let graph = "[tasks.long]\nkernel = \"wait\"\ninputs = [3000000]\n";
@@ -60,7 +62,7 @@ fn a_signal_ends_the_command_with_a_word() {
 
 #[test]
 fn an_interrupted_run_leaves_nothing_behind() {
-    for signal in ["INT", "TERM"] {
+    for signal in [Signal::INT, Signal::TERM] {
         let installation = Installation::new();
         make_pipe(&installation.file("in.png"));
         let mut child = start(&installation, "run convolve --input in.png --output out.png");

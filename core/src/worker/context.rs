@@ -74,6 +74,20 @@ impl Context {
         }
     }
 
+    /// As [`with_local`](Self::with_local), for a thread that holds a slot; gives `input` back when it holds none.
+    #[inline]
+    pub(crate) fn try_local<T, R>(&self, input: T, body: impl FnOnce(&Slot, &Local, T) -> R) -> Result<R, T> {
+        let token = self.token.borrow();
+        match &*token {
+            Some(token) => {
+                let index = token.slot();
+                let slot = &self.shared.slots[index];
+                Ok(body(slot, slot.local(index, token), input))
+            }
+            None => Err(input),
+        }
+    }
+
     pub(crate) fn take_token(&self) -> Option<Token> {
         self.token.borrow_mut().take()
     }
