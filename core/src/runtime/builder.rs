@@ -82,13 +82,13 @@ pub struct BuildError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildErrorKind {
-    /// A backend refuses a setting, for instance zero threads, or the machine refuses the backend.
+    /// A backend refuses a setting, for instance zero threads.
     Setting,
     /// There is no processor: no backend was found, or all were refused.
     NoProcessor,
     /// A backend that was asked for by name was not found.
     UnknownBackend,
-    /// No thread of a worker could be started.
+    /// A backend that is needed could not be opened, or a thread of it not started.
     Start,
 }
 
@@ -209,7 +209,8 @@ impl RuntimeBuilder {
                     candidates.push(candidate);
                 }
                 Err(error) => {
-                    self.set_aside(&candidate, &format!("it was not opened: {}", error.reason), BuildErrorKind::Setting, found)?;
+                    let kind = if error.reason.starts_with("setting `") { BuildErrorKind::Setting } else { BuildErrorKind::Start };
+                    self.set_aside(&candidate, &format!("it was not opened: {}", error.reason), kind, found)?;
                 }
             }
         }
