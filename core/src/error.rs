@@ -68,8 +68,6 @@ pub enum FailureKind {
         /// What it said.
         reason: String,
     },
-    /// Its arguments do not fit its kernel's parameters.
-    Arguments(String),
 }
 
 impl TaskError {
@@ -135,7 +133,6 @@ impl TaskError {
                 format!("no processor satisfies its scope ({scope}); there are {available}")
             }
             FailureKind::Processor { processor, reason } => format!("processor {processor}: {reason}"),
-            FailureKind::Arguments(reason) => reason.clone(),
         }
     }
 

@@ -2,6 +2,26 @@
 
 use poniard::Runtime;
 
+/// The sum: the smallest task with two arguments.
+pub fn add(a: u64, b: u64) -> u64 {
+    a + b
+}
+
+/// A Fibonacci number by a tree of tasks, each of which waits for two others; `fib(n)` takes `2 F(n + 1) - 1` tasks.
+///
+/// # Panics
+/// When a task fails.
+pub fn fib(n: u64) -> u64 {
+    if n < 2 {
+        return n;
+    }
+    let (a, b) = (poniard::spawn(fib, (n - 1,)), poniard::spawn(fib, (n - 2,)));
+    match (a.take(), b.take()) {
+        (Ok(a), Ok(b)) => a + b,
+        (Err(error), _) | (_, Err(error)) => panic!("{error}"),
+    }
+}
+
 /// A runtime with `count` threads, built in.
 ///
 /// # Panics

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use poniard::{AllocateError, Buffer, Data, Erased, ErasedExt, Gather, Runtime, Task, buffer};
-use poniard_tests::threads;
+use poniard_tests::{add, threads};
 
 /// Longer than anything here takes; a test that waits so long has found a hang.
 const FOREVER: Duration = Duration::from_secs(20);
@@ -20,10 +20,6 @@ fn in_time<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
 /// Time for another thread to go to sleep or to come back; only a missed error depends on it, never a false one.
 fn a_moment() {
     std::thread::sleep(Duration::from_millis(50));
-}
-
-fn add(a: u64, b: u64) -> u64 {
-    a + b
 }
 
 #[test]

@@ -8,6 +8,7 @@ use poniard::{
     Backend, BackendInfo, BuildErrorKind, Completion, Execution, FailureKind, HostServices, OpenError, Opened, Processor, ProcessorInfo,
     ProcessorKind, Runtime, Scope, Settings, SpaceId, StopError, SubmitError, TaskDescriptor, TaskId, task,
 };
+use poniard_tests::fib;
 
 /// A plugin file that was built beside this test.
 fn built(file: &str) -> PathBuf {
@@ -37,15 +38,6 @@ fn name() -> String {
 #[task]
 fn add(a: u64, b: u64) -> u64 {
     a + b
-}
-
-fn fib(n: u64) -> u64 {
-    if n < 2 {
-        return n;
-    }
-    let a = poniard::spawn(fib, (n - 1,));
-    let b = poniard::spawn(fib, (n - 2,));
-    *a.fetch().expect("no failure") + *b.fetch().expect("no failure")
 }
 
 #[test]

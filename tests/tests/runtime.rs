@@ -4,26 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use poniard::{Buffer, Data, FailureKind, Gather, Handle, Priority, Runtime, Scope, Task, TaskError, buffer};
-use poniard_tests::threads;
+use poniard_tests::{add, fib, threads};
 
 /// Numbers of threads that every law is tried with.
 const COUNTS: [usize; 3] = [1, 2, 5];
 
-fn add(a: u64, b: u64) -> u64 {
-    a + b
-}
-
 fn length(values: &[u64]) -> u64 {
     values.len() as u64
-}
-
-fn fib(n: u64) -> u64 {
-    if n < 2 {
-        return n;
-    }
-    let a = poniard::spawn(fib, (n - 1,));
-    let b = poniard::spawn(fib, (n - 2,));
-    *a.fetch().expect("no failure") + *b.fetch().expect("no failure")
 }
 
 #[test]

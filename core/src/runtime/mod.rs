@@ -183,14 +183,13 @@ where
     A: Args<F::Params>,
 {
     // Before the task is counted: the conversion of an argument is a user's code where he wrote it, and may panic.
-    let params = args.into_params();
-    let (mut function, mut params) = (function, params);
+    let mut body = (function, args.into_params());
     // The common case, on a worker and without options, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
     if options.is_none()
         && priority == Priority::Normal
         && let Some(context) = context
     {
-        let spawned = context.try_local((function, params), |slot, local, (function, params)| {
+        let spawned = context.try_local(body, |slot, local, (function, params)| {
             add(&slot.counters.spawned, 1);
             let (task, ready) = create(function, params, Arc::as_ptr(shared), location, None, priority);
             if let Some(ready) = ready {
@@ -206,7 +205,7 @@ where
                 }
                 return task;
             }
-            Err(unspawned) => (function, params) = unspawned,
+            Err(unspawned) => body = unspawned,
         }
     }
     if !shared.admit(context) {
@@ -217,6 +216,7 @@ where
         shared.retract(context);
         return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind);
     }
+    let (function, params) = body;
     let (task, ready) = create(function, params, Arc::as_ptr(shared), location, options, priority);
     if let Some(ready) = ready {
         shared.enqueue(context, ready);

@@ -3,9 +3,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::shared::Shared;
-use super::slot::{Local, Slot, Token};
+use super::slot::{Counters, Local, Slot, Token, add};
 use crate::task::record::TaskRef;
 
 thread_local! {
@@ -60,21 +61,19 @@ impl Context {
         self.token.borrow().as_ref().map(Token::slot)
     }
 
-    /// Lets `body` work with the queues of the slot that this thread holds.
+    /// Lets `body` work with the queues of the slot that this thread holds; nothing when it holds none.
     #[inline]
-    pub(crate) fn with_local<R>(&self, body: impl FnOnce(Option<(&Slot, &Local)>) -> R) -> R {
-        let token = self.token.borrow();
-        match &*token {
-            Some(token) => {
-                let index = token.slot();
-                let slot = &self.shared.slots[index];
-                body(Some((slot, slot.local(index, token))))
-            }
-            None => body(None),
-        }
+    pub(crate) fn with_local<R>(&self, body: impl FnOnce(&Slot, &Local) -> R) -> Option<R> {
+        self.try_local((), |slot, local, ()| body(slot, local)).ok()
     }
 
-    /// As [`with_local`](Self::with_local), for a thread that holds a slot; gives `input` back when it holds none.
+    /// Adds one to a number of the slot that this thread holds; false when it holds none.
+    #[inline]
+    pub(crate) fn count(&self, counter: impl FnOnce(&Counters) -> &AtomicU64) -> bool {
+        self.with_local(|slot, _| add(counter(&slot.counters), 1)).is_some()
+    }
+
+    /// Lets `body` work with `input` and the queues of the slot that this thread holds; gives `input` back when it holds none.
     #[inline]
     pub(crate) fn try_local<T, R>(&self, input: T, body: impl FnOnce(&Slot, &Local, T) -> R) -> Result<R, T> {
         let token = self.token.borrow();

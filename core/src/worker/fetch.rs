@@ -81,8 +81,7 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
 /// keep it and its result until the waiting task ends.
 fn forget_claimed(context: &Context, priority: Priority) {
     loop {
-        let claimed = context.with_local(|held| {
-            let (_, local) = held?;
+        let claimed = context.with_local(|_, local| {
             let newest = local.deques[priority.level()].pop()?;
             if newest.is_claimed() {
                 return Some(newest);
@@ -93,7 +92,7 @@ fn forget_claimed(context: &Context, priority: Priority) {
             None
         });
         // Dropped out here: it may be the last reference, and the destructor of a result may wait, which takes the queue away.
-        if claimed.is_none() {
+        if claimed.flatten().is_none() {
             return;
         }
     }

@@ -8,7 +8,7 @@ use poniard_interface::WorkerId;
 
 use super::context::Context;
 use super::shared::Shared;
-use super::slot::{Local, Slot, add};
+use super::slot::{Local, Slot};
 use crate::clock::now_ns;
 use crate::options::Priority;
 use crate::task::record::{Claim, TaskRef};
@@ -62,7 +62,7 @@ fn work(context: &Context, index: usize) -> Left {
             slot.counters.activity.end(now_ns());
             return Left::Wanted;
         }
-        if let Some(task) = context.with_local(|held| held.and_then(|(slot, local)| take_own(shared, slot, local))) {
+        if let Some(task) = context.with_local(|slot, local| take_own(shared, slot, local)).flatten() {
             if !busy {
                 busy = true;
                 slot.counters.activity.begin(now_ns());
@@ -86,7 +86,7 @@ fn work(context: &Context, index: usize) -> Left {
 
 /// Puts the task that bypassed the queue into it, where others find it.
 pub(crate) fn show_next(context: &Context) {
-    if let Some(task) = context.with_local(|held| held.and_then(|(_, local)| local.next.take())) {
+    if let Some(task) = context.with_local(|_, local| local.next.take()).flatten() {
         context.shared.enqueue(Some(context), task);
     }
 }
@@ -109,13 +109,7 @@ pub(crate) fn execute(context: &Context, task: &TaskRef) {
     if !context.run(task) {
         return;
     }
-    let counted = context.with_local(|held| {
-        held.is_some_and(|(slot, _)| {
-            add(&slot.counters.tasks, 1);
-            true
-        })
-    });
-    if !counted {
+    if !context.count(|counters| &counters.tasks) {
         context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
     }
 }
@@ -210,16 +204,15 @@ fn search(context: &Context, index: usize) -> Option<TaskRef> {
     shared.sleep.search();
     loop {
         for round in 0..SEARCH_ROUNDS {
-            let found = context.with_local(|held| {
-                let (slot, local) = held?;
+            let found = context.with_local(|slot, local| {
                 if let Some(task) = take_own(shared, slot, local) {
                     return Some(task);
                 }
                 (0..Priority::COUNT).find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
             });
-            if found.is_some() {
+            if let Some(task) = found.flatten() {
                 shared.sleep.found(|| shared.has_work(index));
-                return found;
+                return Some(task);
             }
             if slot.is_wanted() || shared.is_stopped() {
                 shared.sleep.found(|| false);

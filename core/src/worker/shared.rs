@@ -10,7 +10,7 @@ use poniard_interface::{LogLevel, Processor, ProcessorInfo};
 
 use super::context::Context;
 use super::sleep::Sleep;
-use super::slot::{Slot, add};
+use super::slot::Slot;
 use crate::error::FailureKind;
 use crate::options::{Priority, Scope};
 use crate::queued::Queued;
@@ -71,16 +71,8 @@ impl Shared {
     /// Counts a task about to be spawned; false when the runtime takes no more.
     #[inline]
     pub(crate) fn admit(&self, context: Option<&Context>) -> bool {
-        let counted = context.is_some_and(|context| {
-            context.with_local(|held| {
-                held.is_some_and(|(slot, _)| {
-                    add(&slot.counters.spawned, 1);
-                    true
-                })
-            })
-        });
         // A task that runs may spawn until the end: the runtime waits for it.
-        if counted {
+        if context.is_some_and(|context| context.count(|counters| &counters.spawned)) {
             return true;
         }
         // Counted before the phase is looked at: whoever closes the runtime sees the count, or this thread sees the phase.
@@ -104,17 +96,11 @@ impl Shared {
         if task.priority() != Priority::Normal {
             self.special.store(true, Relaxed);
         }
-        let mut task = Some(task);
-        if let Some(context) = context {
-            context.with_local(|held| {
-                if let Some((_, local)) = held
-                    && let Some(task) = task.take()
-                {
-                    local.deques[level].push(task);
-                }
-            });
-        }
-        if let Some(task) = task {
+        let foreign = match context {
+            Some(context) => context.try_local(task, |_, local, task| local.deques[level].push(task)),
+            None => Err(task),
+        };
+        if let Err(task) = foreign {
             self.injectors[level].push(task);
         }
         self.sleep.notify();
@@ -187,14 +173,7 @@ impl Shared {
                     self.enqueue_elsewhere(successor);
                 } else if let Some(context) = context.filter(|_| bypass && successor.options().is_none()) {
                     bypass = false;
-                    let rest = context.with_local(|held| match held {
-                        Some((_, local)) => {
-                            local.next.set(Some(successor));
-                            None
-                        }
-                        None => Some(successor),
-                    });
-                    if let Some(successor) = rest {
+                    if let Err(successor) = context.try_local(successor, |_, local, successor| local.next.set(Some(successor))) {
                         self.enqueue(Some(context), successor);
                     }
                 } else {
@@ -207,15 +186,7 @@ impl Shared {
 
     /// Counts a task as finished that `admit` has counted.
     pub(crate) fn retract(&self, context: Option<&Context>) {
-        let counted = context.is_some_and(|context| {
-            context.with_local(|held| {
-                held.is_some_and(|(slot, _)| {
-                    add(&slot.counters.finished, 1);
-                    true
-                })
-            })
-        });
-        if !counted {
+        if !context.is_some_and(|context| context.count(|counters| &counters.finished)) {
             self.foreign_finished.fetch_add(1, SeqCst);
             self.signal_idle();
         }
