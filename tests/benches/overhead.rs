@@ -6,7 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Instant;
 
 use poniard::{Runtime, Task};
@@ -62,23 +62,42 @@ fn per_task(count: u64, body: impl FnOnce()) -> f64 {
     start.elapsed().as_nanos() as f64 / count as f64
 }
 
-fn tree(depth: u32, leaves: &'static AtomicU64) {
-    if depth == 0 {
-        leaves.fetch_add(1, Relaxed);
-        return;
-    }
-    for _ in 0..2 {
-        let _ = poniard::spawn(move || tree(depth - 1, leaves), ());
+static CALLER: std::sync::Mutex<Option<std::thread::Thread>> = std::sync::Mutex::new(None);
+
+/// Counts one; the last one wakes the caller.
+fn count(counter: &AtomicU64, last: u64) {
+    if counter.fetch_add(1, Relaxed) + 1 == last
+        && let Some(caller) = &*CALLER.lock().unwrap()
+    {
+        caller.unpark();
     }
 }
 
-fn rayon_tree<'s>(scope: &rayon::Scope<'s>, depth: u32, leaves: &'s AtomicU64) {
+fn sleep_until(counter: &AtomicU64, last: u64) {
+    while counter.load(SeqCst) < last {
+        std::thread::park();
+    }
+}
+
+static MARKS: [AtomicU8; 1 << 20] = [const { AtomicU8::new(0) }; 1 << 20];
+
+fn tree(depth: u32, path: usize) {
     if depth == 0 {
-        leaves.fetch_add(1, Relaxed);
+        MARKS[path].store(1, Relaxed);
         return;
     }
-    for _ in 0..2 {
-        scope.spawn(move |scope| rayon_tree(scope, depth - 1, leaves));
+    for side in 0..2 {
+        poniard::spawn(move || tree(depth - 1, path * 2 + side), ()).detach();
+    }
+}
+
+fn rayon_tree<'s>(scope: &rayon::Scope<'s>, depth: u32, path: usize) {
+    if depth == 0 {
+        MARKS[path].store(1, Relaxed);
+        return;
+    }
+    for side in 0..2 {
+        scope.spawn(move |scope| rayon_tree(scope, depth - 1, path * 2 + side));
     }
 }
 
@@ -164,6 +183,7 @@ fn main() {
         }
     };
     static LEAVES: AtomicU64 = AtomicU64::new(0);
+    *CALLER.lock().unwrap() = Some(std::thread::current());
     let inside = |body: fn()| wait(&runtime.spawn(body, ()));
 
     const DEPTH: u32 = 20;
@@ -176,8 +196,8 @@ fn main() {
                 "rayon-scope",
                 Box::new(|| {
                     LEAVES.store(0, SeqCst);
-                    let time = per_task(TREE, || pool.scope(|scope| rayon_tree(scope, DEPTH, &LEAVES)));
-                    assert_eq!(LEAVES.load(SeqCst), 1 << DEPTH);
+                    let time = per_task(TREE, || pool.scope(|scope| rayon_tree(scope, DEPTH, 0)));
+                    assert!(MARKS.iter().all(|mark| mark.swap(0, Relaxed) == 1));
                     time
                 }),
             ),
@@ -186,12 +206,10 @@ fn main() {
                 Box::new(|| {
                     LEAVES.store(0, SeqCst);
                     let time = per_task(TREE, || {
-                        let _ = runtime.spawn(|| tree(DEPTH, &LEAVES), ());
-                        while LEAVES.load(Relaxed) < 1 << DEPTH {
-                            std::hint::spin_loop();
-                        }
+                        runtime.spawn(|| tree(DEPTH, 0), ()).detach();
+                        runtime.wait_idle();
                     });
-                    assert_eq!(LEAVES.load(SeqCst), 1 << DEPTH);
+                    assert!(MARKS.iter().all(|mark| mark.swap(0, Relaxed) == 1));
                     time
                 }),
             ),
@@ -245,11 +263,9 @@ fn main() {
                     LEAVES.store(0, SeqCst);
                     let time = per_task(FLOOD, || {
                         for _ in 0..FLOOD {
-                            let _ = runtime.spawn(|| black_box(LEAVES.fetch_add(1, Relaxed)), ());
+                            runtime.spawn(|| { LEAVES.fetch_add(1, Relaxed); }, ()).detach();
                         }
-                        while LEAVES.load(Relaxed) < FLOOD {
-                            std::hint::spin_loop();
-                        }
+                        runtime.wait_idle();
                     });
                     assert_eq!(LEAVES.load(SeqCst), FLOOD);
                     time
@@ -284,12 +300,10 @@ fn main() {
                     per_task(FLOOD, || {
                         inside(|| {
                             for _ in 0..FLOOD {
-                                let _ = poniard::spawn(|| black_box(LEAVES.fetch_add(1, Relaxed)), ());
+                                poniard::spawn(|| { LEAVES.fetch_add(1, Relaxed); }, ()).detach();
                             }
                         });
-                        while LEAVES.load(Relaxed) < FLOOD {
-                            std::hint::spin_loop();
-                        }
+                        runtime.wait_idle();
                     })
                 }),
             ),

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::context::Context;
-use super::main_loop::{execute, show_next};
+use super::main_loop::execute;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
@@ -42,7 +42,7 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
 /// Waits on a thread that is no worker.
 fn wait_asleep(task: &TaskRef) {
     let waiter = Waiter::for_this_thread();
-    if task.add_waiter(&waiter) {
+    if task.add_waiter(&waiter.waker()) {
         waiter.wait();
     }
 }
@@ -81,14 +81,14 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
 /// keep it and its result until the waiting task ends.
 fn forget_claimed(context: &Context, priority: Priority) {
     loop {
-        let claimed = context.with_local(|_, local| {
-            let newest = local.deques[priority.level()].pop()?;
-            if newest.is_claimed() {
+        let claimed = context.with_local(|slot, local| {
+            let in_ring = (priority == Priority::Normal).then(|| slot.ring.pop()).flatten();
+            let newest = in_ring.or_else(|| local.deques[priority.level()].pop())?;
+            if newest.is_stale() {
                 return Some(newest);
             }
-            local.deques[priority.level()].push(newest);
             // A worker that looked meanwhile has not seen it.
-            context.shared.sleep.notify();
+            context.shared.push_own(slot, local, priority, newest);
             None
         });
         // Dropped out here: it may be the last reference, and the destructor of a result may wait, which takes the queue away.
@@ -103,8 +103,8 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
     let began = Cell::new(false);
     let run = || {
         began.set(true);
-        execute(context, task);
-        context.shared.finish(Some(context), task, false);
+        let failure = execute(context, task);
+        context.shared.finish(Some(context), task, failure, false);
     };
     if stacker::remaining_stack().is_none_or(|bytes| bytes >= STACK_RESERVE_BYTES) {
         run();
@@ -126,8 +126,8 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
         Err(_) => {
             let kind = || FailureKind::TooDeep { stack_bytes: segments * STACK_SEGMENT_BYTES };
             // It has been claimed, so nobody else will run it.
-            task.fail_claimed(kind());
-            context.shared.finish(Some(context), task, false);
+            let failure = task.fail_claimed(kind());
+            context.shared.finish(Some(context), task, Some(failure), false);
             Err(TaskError::new(awaited.name(), kind()))
         }
     }
@@ -149,7 +149,7 @@ fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), Tas
         return Err(TaskError::new(awaited.name(), FailureKind::WaitsForItself));
     };
     let waiter = Waiter::for_this_thread();
-    if task.add_waiter(&waiter) {
+    if task.add_waiter(&waiter.waker()) {
         wait_until_fired(context, &waiter);
     }
     Ok(())
@@ -163,8 +163,6 @@ pub(crate) fn wait_until_fired(context: &Context, waiter: &Arc<Waiter>) {
     };
     let shared = &*context.shared;
     let slot = &shared.slots[slot_index];
-    // Only in the destructor of a result, between two tasks, there can be one.
-    show_next(context);
     shared.sleep.search();
     loop {
         if waiter.has_fired() {
@@ -178,6 +176,27 @@ pub(crate) fn wait_until_fired(context: &Context, waiter: &Arc<Waiter>) {
         // Nothing to do for anybody: keep the slot and sleep on it, for the task or for work, whichever comes first.
         shared.sleep.sleep(slot_index, || waiter.has_fired() || shared.has_work(slot_index) || slot.is_wanted());
     }
+}
+
+/// Waits, on a worker's thread that has spawned more than is good, until some of it has run, by lending the slot to another thread.
+#[cold]
+pub(crate) fn wait_for_room(context: &Context) {
+    let Some(slot_index) = context.slot_index() else { return };
+    let shared = &*context.shared;
+    let slot = &shared.slots[slot_index];
+    let Some(token) = context.take_token() else { return };
+    let seat = slot.crowd();
+    slot.counters.activity.end(now_ns());
+    if let Passed::Vacant = slot.pass(token) {
+        let started = slot.thread_count() < SLOT_THREADS_MAX
+            && shared.processors[slot_index].processor.start(poniard_interface::WorkerId(slot_index as u32)).is_ok();
+        if !started {
+            // No thread to be had, so it spawns on: the slot is vacant.
+            slot.uncrowd();
+        }
+    }
+    context.put_token(slot.wait_crowded(&seat));
+    go_on(context, slot_index);
 }
 
 /// Lends the slot to another thread until `waiter` has been fired.
