@@ -50,8 +50,13 @@ impl<T> Task<T> {
     where
         T: Clone,
     {
-        self.wait()?;
-        Ok(Value::take(Value { task: self }))
+        if !self.reference.is_finished() {
+            crate::worker::fetch::wait_alone(self.reference.as_ref())?;
+        }
+        match self.reference.failure() {
+            Some(error) => Err(error),
+            None => Ok(Value::take(Value { task: self })),
+        }
     }
 
     /// Waits until the task has finished.
@@ -60,7 +65,7 @@ impl<T> Task<T> {
     /// As [`fetch`](Self::fetch).
     pub fn wait(&self) -> Result<(), TaskError> {
         if !self.reference.is_finished() {
-            crate::worker::fetch::wait(&self.reference.to_ref())?;
+            crate::worker::fetch::wait(self.reference.as_ref())?;
         }
         match self.reference.failure() {
             Some(error) => Err(error),
@@ -83,7 +88,7 @@ impl<T> Task<T> {
     ///
     /// False when it had finished, or been cancelled, before.
     pub fn cancel(&self) -> bool {
-        self.reference.to_ref().cancel(crate::error::FailureKind::Cancelled)
+        self.reference.as_ref().cancel(crate::error::FailureKind::Cancelled)
     }
 
     /// The name that errors use: the one given, or the function's.

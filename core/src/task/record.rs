@@ -203,9 +203,9 @@ impl Drop for TaskRef {
 }
 
 impl UserRef {
-    /// A reference that does not count as a user.
-    pub(crate) fn to_ref(&self) -> TaskRef {
-        TaskRef::clone(&self.0)
+    /// The same, as a reference that does not count as a user.
+    pub(crate) fn as_ref(&self) -> &TaskRef {
+        &self.0
     }
 
     /// Whether no other user is left. Then nobody can become one, but through this reference.
@@ -465,6 +465,26 @@ impl TaskRef {
                 return Claim::Won;
             }
         }
+    }
+
+    /// Claims a ready task whose only handle the caller has, and nobody can borrow, and whose entry he has taken out of a queue: then nobody else can
+    /// reach the record, and no exchange is needed, here and at its end.
+    pub(crate) fn try_claim_alone(&self) -> bool {
+        // Acquire: pairs with the Release in `release` of whoever had a reference before.
+        let alone = self.refs.load(Acquire) == USER + REFERENCE && self.successors.load(Relaxed).is_null();
+        let gate = self.gate.load(Acquire);
+        let claimable = alone && gate & (CLAIMED | INSPECTED | COUNT) == 0;
+        if claimable {
+            self.gate.store(gate | CLAIMED, Relaxed);
+        }
+        claimable
+    }
+
+    /// Ends a task that `try_claim_alone` claimed, and gives up the reference of the entry.
+    pub(crate) fn end_alone(self, failure: Option<TaskError>) {
+        self.successors.store(Word::of_outcome(failure), Relaxed);
+        self.refs.store(USER, Relaxed);
+        std::mem::forget(self);
     }
 
     /// Makes the task end without a value: at once for whoever waits for it. One that has not begun never will; the body of one that runs can

@@ -114,6 +114,10 @@ pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
         return Some(task.fail_claimed(FailureKind::Cancelled));
     }
     let failure = context.run(task);
+    // Those of a slot are counted when they are finished.
+    if context.processor >= context.shared.slots.len() {
+        context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
+    }
     if failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_))) {
         context.count_not_run();
     }

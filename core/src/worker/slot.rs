@@ -301,13 +301,18 @@ impl Slot {
         self.crowded.load(Relaxed) > 0
     }
 
-    /// There is room: whoever waits for it gets the slot as soon as its holder is between two tasks.
+    /// There is room: whoever waits for it gets the slot as soon as its holder is between two tasks, at once if it is vacant.
     pub(crate) fn uncrowd(&self) {
         let mut succession = self.lock();
         let seats = std::mem::take(&mut succession.crowded);
         self.crowded.fetch_sub(seats.len() as u32, Relaxed);
         self.wanted.fetch_add(seats.len() as u32, Relaxed);
         succession.returning.extend(seats);
+        let token = succession.vacant.take();
+        drop(succession);
+        if let Some(token) = token {
+            self.pass(token);
+        }
     }
 
     /// Waits for the slot in a seat from `crowd`.
