@@ -1,5 +1,6 @@
 #![doc = include_str!("tour.md")]
 
+mod ambient;
 mod arena;
 pub mod buffer;
 mod clock;
@@ -7,6 +8,7 @@ pub mod data;
 pub mod erased;
 pub mod error;
 pub mod function;
+pub mod group;
 pub mod options;
 pub mod parameter;
 pub mod plugin;
@@ -16,12 +18,14 @@ pub mod space;
 pub mod task;
 mod worker;
 
+pub use ambient::with_options;
 pub use buffer::Buffer;
 pub use data::Data;
 pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
 pub use function::{Args, TaskFn, TaskOutput};
-pub use options::{Priority, Scope, TaskBuilder};
+pub use group::{CancelToken, GroupError, TaskGroup};
+pub use options::{Priority, Scope, TaskBuilder, TaskOptions};
 pub use parameter::{Gather, IntoArg, Param};
 pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Completion, Execution, RunError, TaskDescriptor, TaskId};
@@ -296,7 +295,8 @@ mod tests {
         let link = Arc::new(OnceLock::new());
         let processor = Box::new(Fake { depth, shared: Arc::clone(&link), submit: Box::new(submit) });
         let records = vec![ProcessorRecord { info: processor.info(), processor, backend: 0 }];
-        let shared = Arc::new(Shared::new(records, Backends { records: Vec::new(), found: Default::default() }, Vec::new()));
+        let shared =
+            Arc::new(Shared::new(records, Backends { records: Vec::new(), found: Default::default() }, Vec::new(), BTreeMap::new()));
         link.set(Arc::downgrade(&shared)).expect("set once");
         Runtime::of(Handle { shared })
     }

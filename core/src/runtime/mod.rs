@@ -1,5 +1,6 @@
 //! The runtime as its user sees it.
 
+use std::any::TypeId;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ pub(crate) use builder::Backends;
 pub use builder::{BuildError, BuildErrorKind, RuntimeBuilder};
 pub use report::{BackendReport, ProcessorReport, Refused, Report};
 
+use crate::ambient;
 use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
 use crate::function::{Args, TaskFn, caller};
@@ -20,7 +22,7 @@ use crate::options::{Priority, Scope, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::task::Task;
 use crate::task::record::{create, create_failed, create_finished};
-use crate::worker::context::Context;
+use crate::worker::context::{self, Context};
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::shared::Shared;
 use crate::worker::slot::add;
@@ -69,6 +71,7 @@ impl std::ops::Deref for Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        ambient::flush();
         let shared = Arc::clone(&self.handle.shared);
         Context::with(|context| {
             let Some(context) = context else {
@@ -115,12 +118,12 @@ impl Handle {
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
-        self.spawn_with(function, args, None, Priority::Normal)
+        self.spawn_with(function, args, None)
     }
 
     /// A task with options: `handle.task(f, (a, b)).name("x").priority(Priority::High).spawn()`.
     pub fn task<F, A>(&self, function: F, args: A) -> TaskBuilder<'_, F, A> {
-        TaskBuilder { handle: self, function, args, options: TaskOptions::default(), priority: Priority::default() }
+        TaskBuilder { handle: self, function, args, options: TaskOptions::default() }
     }
 
     /// A task that is finished from the start.
@@ -134,16 +137,16 @@ impl Handle {
     /// The task runs on a processor that the kernel has a body for.
     #[track_caller]
     pub fn spawn_kernel(&self, kernel: &Arc<Kernel>, args: Vec<Task<Erased>>) -> Task<Erased> {
-        let mut options = TaskOptions { name: Some(kernel.name().into()), scope: Scope::Any };
+        let mut options = TaskOptions::new().name(kernel.name());
         let cpu = ProcessorKind::cpu();
         if kernel.code(&cpu).is_none()
             && let Some(kind) = kernel.kinds().next()
         {
-            options.scope = Scope::Kind(kind.clone());
+            options = options.scope(Scope::Kind(kind.clone()));
         }
         let kernel = Arc::clone(kernel);
         let body = move |args: Gather<'_, Erased>| -> Result<Erased, BoxError> { Ok(run_host_body(&kernel, &args)?) };
-        self.spawn_with(body, (args,), Some(Box::new(options)), Priority::Normal)
+        self.spawn_with(body, (args,), Some(Box::new(options)))
     }
 
     /// Number of processors, of all kinds.
@@ -153,6 +156,7 @@ impl Handle {
 
     /// Waits until every task that was spawned on the runtime, by anybody, has finished. For a thread that is in the middle of no task: its own would never have.
     pub fn wait_idle(&self) {
+        ambient::flush();
         self.shared.wait_until_quiet();
     }
 
@@ -163,13 +167,27 @@ impl Handle {
 
     #[inline]
     #[track_caller]
-    pub(crate) fn spawn_with<M, F, A>(&self, function: F, args: A, options: Option<Box<TaskOptions>>, priority: Priority) -> Task<F::Value>
+    pub(crate) fn spawn_with<M, F, A>(&self, function: F, args: A, options: Option<Box<TaskOptions>>) -> Task<F::Value>
     where
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
-        let location = caller();
-        Context::with_of(&self.shared, |context| spawn_in(&self.shared, context, function, args, location, options, priority))
+        self.spawn_at(caller(), function, args, options)
+    }
+
+    #[inline]
+    pub(crate) fn spawn_at<M, F, A>(
+        &self,
+        location: &'static Location<'static>,
+        function: F,
+        args: A,
+        options: Option<Box<TaskOptions>>,
+    ) -> Task<F::Value>
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
+        Context::with_of(&self.shared, |context| spawn_in(&self.shared, context, function, args, location, options))
     }
 }
 
@@ -181,7 +199,6 @@ fn spawn_in<M, F, A>(
     args: A,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
-    priority: Priority,
 ) -> Task<F::Value>
 where
     F: TaskFn<M>,
@@ -191,13 +208,13 @@ where
     let mut body = (function, args.into_params());
     // The common case, on a worker and without options, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
     if options.is_none()
-        && priority == Priority::Normal
+        && !context::has_ambient()
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
             add(&slot.counters.spawned, 1);
-            let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, priority);
-            let backlogged = ready.is_some_and(|entry| shared.push_own(slot, local, priority, entry));
+            let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, Priority::Normal);
+            let backlogged = ready.is_some_and(|entry| shared.push_own(slot, local, Priority::Normal, entry));
             (task, backlogged)
         });
         match spawned {
@@ -211,10 +228,10 @@ where
         }
     }
     let (function, params) = body;
-    spawn_slowly(shared, context, function, params, location, options, priority)
+    spawn_slowly(shared, context, function, params, location, options)
 }
 
-/// Spawns a task that has options, or from a thread that is no worker.
+/// Spawns a task that has options or gets some from where it is spawned, or from a thread that is no worker.
 fn spawn_slowly<M, F>(
     shared: &Arc<Shared>,
     context: Option<&Context>,
@@ -222,22 +239,48 @@ fn spawn_slowly<M, F>(
     params: F::Params,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
-    priority: Priority,
 ) -> Task<F::Value>
 where
     F: TaskFn<M>,
 {
+    let mut options = ambient::furnish(shared, TypeId::of::<F>(), options);
     if !shared.admit(context) {
-        return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, FailureKind::Shutdown);
+        return fail(shared, location, options, std::any::type_name::<F>, FailureKind::Shutdown);
     }
-    let refusal = options.as_ref().filter(|options| options.scope != Scope::Any).and_then(|options| shared.unsatisfied(&options.scope));
-    if let Some(kind) = refusal {
+    let scope = options.as_ref().and_then(|options| options.scope.as_ref()).filter(|scope| **scope != Scope::Any);
+    if let Some(kind) = scope.and_then(|scope| shared.unsatisfied(scope)) {
         shared.retract(context);
-        return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind);
+        return fail(shared, location, options, std::any::type_name::<F>, kind);
     }
-    let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority);
-    if let Some(entry) = ready {
-        shared.enqueue(context, entry);
+    let priority = options.as_ref().and_then(|options| options.priority).unwrap_or_default();
+    let block = ambient::block();
+    let place = ambient::prepare(&mut options, block.as_deref());
+    let options = options.filter(|options| options.is_worth_keeping());
+    let (task, mut ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority);
+    if let Some(place) = place {
+        ready = ambient::bind(task.reference(), block.as_deref(), place);
+    }
+    if ready.is_some_and(|entry| shared.enqueue_spawned(context, entry))
+        && let Some(context) = context
+    {
+        wait_for_room(context);
+    }
+    task
+}
+
+/// A task that cannot be spawned. Its groups learn of it.
+#[cold]
+fn fail<T: Data>(
+    shared: &Arc<Shared>,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    type_name: fn() -> &'static str,
+    kind: FailureKind,
+) -> Task<T> {
+    let task = create_failed(Arc::as_ptr(shared), location, options, type_name, kind);
+    let reference = task.reference();
+    if let Some(error) = reference.failure() {
+        reference.bonds().iter().for_each(|bond| bond.note_failure(&error));
     }
     task
 }
@@ -287,7 +330,7 @@ where
 {
     let location = caller();
     Context::with(|context| match context {
-        Some(context) => spawn_in(&context.shared, Some(context), function, args, location, None, Priority::Normal),
+        Some(context) => spawn_in(&context.shared, Some(context), function, args, location, None),
         None => panic!("`poniard::spawn` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
     })
 }

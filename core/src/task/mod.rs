@@ -5,10 +5,11 @@ use std::marker::PhantomData;
 
 use crate::error::TaskError;
 
+pub(crate) mod bond;
 mod memory;
 pub(crate) mod record;
 
-use record::UserRef;
+use record::{TaskRef, UserRef};
 
 /// A task's result: typed, cheap to clone, maybe not computed yet.
 ///
@@ -89,6 +90,10 @@ impl<T> Task<T> {
     /// False when it had finished, or been cancelled, before.
     pub fn cancel(&self) -> bool {
         self.reference.as_ref().cancel(crate::error::FailureKind::Cancelled)
+    }
+
+    pub(crate) fn reference(&self) -> &TaskRef {
+        self.reference.as_ref()
     }
 
     /// The name that errors use: the one given, or the function's.

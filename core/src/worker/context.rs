@@ -8,11 +8,45 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
+use crate::ambient::{Ambient, Inheritance};
 use crate::error::TaskError;
 use crate::task::record::{Header, TaskRef};
 
 thread_local! {
     static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
+    /// What spawns on this thread pick up just now; null for nothing.
+    static AMBIENT: Cell<*const Ambient> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Whether spawns on this thread pick anything up.
+#[inline]
+pub(crate) fn has_ambient() -> bool {
+    !AMBIENT.get().is_null()
+}
+
+/// Lets `look` see what spawns on this thread pick up.
+pub(crate) fn ambient<R>(look: impl FnOnce(Option<&Ambient>) -> R) -> R {
+    let ambient = AMBIENT.get();
+    // SAFETY: the pointer is null, or `enter_pointer` of this thread set it from a reference that outlives its frame, and takes it back before that ends.
+    look(unsafe { ambient.as_ref() })
+}
+
+/// Lets spawns on this thread pick `ambient` up while `body` runs.
+pub(crate) fn enter_ambient<R>(ambient: &Ambient, body: impl FnOnce() -> R) -> R {
+    enter_pointer(ambient, body)
+}
+
+/// As `enter_ambient`; `ambient` is null, or outlives the call.
+fn enter_pointer<R>(ambient: *const Ambient, body: impl FnOnce() -> R) -> R {
+    /// Restores what was there before, however `body` ends.
+    struct Restore(*const Ambient);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            AMBIENT.set(self.0);
+        }
+    }
+    let _restore = Restore(AMBIENT.replace(ambient));
+    body()
 }
 
 /// A thread that runs tasks of a runtime: a worker, or a thread of a queued processor.
@@ -26,11 +60,15 @@ pub(crate) struct Context {
     pub(crate) segments: Cell<usize>,
     /// The task that the thread is in the middle of.
     task: Cell<*const Header>,
+    /// The ambient of tasks that have no inheritance: there is one, and it is empty, when the runtime has defaults for functions, so that spawns need look for
+    /// nothing else.
+    base: Option<Box<Ambient>>,
 }
 
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, processor: usize) -> Self {
-        Self { shared, processor, token: RefCell::new(None), segments: Cell::new(0), task: Cell::new(std::ptr::null()) }
+        let base = (!shared.defaults.is_empty()).then(Box::default);
+        Self { shared, processor, token: RefCell::new(None), segments: Cell::new(0), task: Cell::new(std::ptr::null()), base }
     }
 
     /// Makes this the thread's context while `body` runs.
@@ -43,7 +81,11 @@ impl Context {
             }
         }
         let _restore = Restore(CURRENT.replace(self));
-        body()
+        enter_pointer(self.base(), body)
+    }
+
+    fn base(&self) -> *const Ambient {
+        self.base.as_deref().map_or(std::ptr::null(), std::ptr::from_ref)
     }
 
     /// The context of this thread, if it has one.
@@ -109,9 +151,21 @@ impl Context {
     pub(crate) fn run(&self, task: &TaskRef) -> Option<TaskError> {
         task.set_runner(self.identity());
         let outer = self.task.replace(&raw const **task);
-        let failure = task.run_claimed();
+        let failure = match task.options().and_then(|options| options.ties.inheritance.as_ref()) {
+            None if AMBIENT.get() == self.base() => task.run_claimed(),
+            inheritance => self.run_apart(inheritance, task),
+        };
         self.task.set(outer);
         failure
+    }
+
+    /// Runs a task in the ambient that is its own, and not that of the code which it runs on top of.
+    #[cold]
+    fn run_apart(&self, inheritance: Option<&Arc<Inheritance>>, task: &TaskRef) -> Option<TaskError> {
+        match inheritance {
+            None => enter_pointer(self.base(), || task.run_claimed()),
+            Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || task.run_claimed()),
+        }
     }
 
     /// Counts a task whose body was not run.

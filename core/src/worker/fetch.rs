@@ -10,6 +10,7 @@ use super::main_loop::execute;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
+use crate::ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::task::record::{Claim, TaskRef};
@@ -30,6 +31,7 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
     if task.is_finished() {
         return Ok(());
     }
+    ambient::flush();
     Context::with(|context| match context {
         None => {
             wait_asleep(task);
@@ -46,6 +48,7 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
 /// As `wait`, for a task whose handle nobody else can borrow meanwhile.
 #[inline]
 pub(crate) fn wait_alone(task: &TaskRef) -> Result<(), TaskError> {
+    ambient::flush();
     if Context::with(|context| context.map_or(Ok(false), |context| run_newest(context, task, true)))? { Ok(()) } else { wait(task) }
 }
 

@@ -109,7 +109,7 @@ fn run_task(context: &Context, task: TaskRef) {
 /// Runs a task that this thread has claimed; its outcome is not published yet.
 #[inline]
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
-    if task.epoch() != context.shared.epoch() {
+    if task.epoch() != context.shared.epoch() || task.is_withdrawn() {
         context.count_not_run();
         return Some(task.fail_claimed(FailureKind::Cancelled));
     }

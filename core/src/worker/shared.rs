@@ -1,5 +1,7 @@
 //! What all threads of one runtime share: queues, workers, processors, and the count of tasks that have not finished.
 
+use std::any::TypeId;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -14,7 +16,7 @@ use super::ring;
 use super::sleep::Sleep;
 use super::slot::{Local, Slot};
 use crate::error::{FailureKind, TaskError};
-use crate::options::{Priority, Scope};
+use crate::options::{Priority, Scope, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
 use crate::task::record::{Released, TaskRef};
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) processors: Vec<ProcessorRecord>,
     pub(crate) backends: Backends,
     pub(crate) queued: Queued,
+    /// What is said about all tasks of a function, by the function's type.
+    pub(crate) defaults: BTreeMap<TypeId, TaskOptions>,
     phase: AtomicU8,
     /// How often everything has been cancelled; a task of an earlier count is not run.
     epoch: AtomicU16,
@@ -60,7 +64,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>) -> Self {
+    pub(crate) fn new(
+        processors: Vec<ProcessorRecord>,
+        backends: Backends,
+        slots: Vec<Slot>,
+        defaults: BTreeMap<TypeId, TaskOptions>,
+    ) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
         Self {
             slots,
@@ -70,6 +79,7 @@ impl Shared {
             processors,
             backends,
             queued,
+            defaults,
             phase: AtomicU8::new(OPEN),
             epoch: AtomicU16::new(0),
             foreign_spawned: CachePadded::default(),
@@ -111,28 +121,75 @@ impl Shared {
     /// Puts a ready task where somebody who may run it will find it.
     #[inline]
     pub(crate) fn enqueue(&self, context: Option<&Context>, entry: Entry) {
-        let (priority, scoped) = entry.peek(|task| (task.priority(), task.options().is_some_and(|options| options.scope != Scope::Any)));
-        if self.slots.is_empty() || scoped {
+        self.enqueue_spawned(context, entry);
+    }
+
+    /// As `enqueue`. True when the worker's own queue has become longer than it should.
+    #[inline]
+    pub(crate) fn enqueue_spawned(&self, context: Option<&Context>, entry: Entry) -> bool {
+        let (priority, confined) = entry.peek(|task| (task.priority(), self.is_confined(task)));
+        if confined {
             self.enqueue_scoped(entry);
+            false
         } else {
-            self.push(context, priority, entry);
+            self.push(context, priority, entry)
         }
     }
 
-    /// Puts an entry that every worker may run into the queue of this thread's worker, or into the one for all.
+    /// Whether a task is not for the queues that every worker looks at.
     #[inline]
-    pub(crate) fn push(&self, context: Option<&Context>, priority: Priority, entry: Entry) {
+    fn is_confined(&self, task: &TaskRef) -> bool {
+        self.slots.is_empty() || task.options().is_some_and(|options| options.scope.as_ref().is_some_and(|scope| *scope != Scope::Any))
+    }
+
+    /// Puts ready tasks where somebody who may run them will find them, as far as they have nothing special to them with one look at who sleeps.
+    pub(crate) fn enqueue_all(&self, context: Option<&Context>, entries: Vec<Entry>) {
+        let plain = |entry: &Entry| entry.peek(|task| task.priority() == Priority::Normal && !self.is_confined(task));
+        let (plain, special): (Vec<_>, Vec<_>) = entries.into_iter().partition(plain);
+        for entry in special {
+            self.enqueue(context, entry);
+        }
+        if plain.is_empty() {
+            return;
+        }
+        let push_own = |slot: &Slot, local: &Local, entries| {
+            for entry in entries {
+                if let Err(entry) = slot.ring.push(entry) {
+                    self.make_room(slot, local, entry);
+                }
+            }
+            if self.sleep.is_anybody_idle() {
+                self.show(slot, local);
+            }
+        };
         let unpushed = match context {
-            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)).map(drop),
+            Some(context) => context.try_local(plain, push_own),
+            None => Err(plain),
+        };
+        if let Err(entries) = unpushed {
+            for entry in entries {
+                self.injectors[Priority::Normal.level()].push(entry);
+            }
+            self.sleep.notify();
+        }
+    }
+
+    /// Puts an entry that every worker may run into the queue of this thread's worker, or into the one for all. True when the former has become longer than
+    /// it should.
+    #[inline]
+    pub(crate) fn push(&self, context: Option<&Context>, priority: Priority, entry: Entry) -> bool {
+        let pushed = match context {
+            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)),
             None => Err(entry),
         };
-        if let Err(entry) = unpushed {
+        pushed.unwrap_or_else(|entry| {
             if priority != Priority::Normal {
                 self.special.store(true, Relaxed);
             }
             self.injectors[priority.level()].push(entry);
             self.sleep.notify();
-        }
+            false
+        })
     }
 
     /// Puts an entry into the worker's own queue. True when that has become longer than it should.
@@ -176,7 +233,7 @@ impl Shared {
     #[cold]
     fn enqueue_scoped(&self, entry: Entry) {
         let (scope, level) =
-            entry.peek(|task| (task.options().map_or(Scope::Any, |options| options.scope.clone()), task.priority().level()));
+            entry.peek(|task| (task.options().and_then(|options| options.scope.clone()).unwrap_or_default(), task.priority().level()));
         let inline: Vec<usize> = (0..self.slots.len()).filter(|slot| self.satisfies(*slot, &scope)).collect();
         if inline.len() == self.slots.len() && !inline.is_empty() {
             self.special.store(true, Relaxed);
@@ -207,7 +264,7 @@ impl Shared {
 
     /// Whether a processor may run a task in the place of whoever would.
     pub(crate) fn may_run(&self, processor: usize, task: &TaskRef) -> bool {
-        task.options().is_none_or(|options| self.satisfies(processor, &options.scope))
+        task.options().and_then(|options| options.scope.as_ref()).is_none_or(|scope| self.satisfies(processor, scope))
     }
 
     /// Why no processor satisfies a scope, if none does.
@@ -235,7 +292,7 @@ impl Shared {
     #[inline]
     pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
         let mut first = None;
-        task.publish(failure, |released| match released {
+        let mut release = |released| match released {
             Released::Waiter(waker) => waker.wake(),
             Released::Ready(entry) => {
                 if !entry.peek(|successor| std::ptr::eq(successor.runtime(), self)) {
@@ -246,7 +303,9 @@ impl Shared {
                     self.enqueue(context, entry);
                 }
             }
-        });
+        };
+        let published = task.publish(failure, &mut release);
+        task.tell_bonds(published, true, release);
         if let Some(entry) = first {
             // On top of the others, and not shown to anybody: this thread looks there next.
             let unpushed = match context {
