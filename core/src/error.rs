@@ -58,6 +58,13 @@ pub enum FailureKind {
         /// Which of its accesses, counted from 1 over those arguments that are some.
         accesses: (usize, usize),
     },
+    /// It takes more than there is, or a number of processors that cannot be.
+    Occupancy {
+        /// What it takes, in processors.
+        asked: f64,
+        /// Processors in its scope that take tasks one by one.
+        available: usize,
+    },
     /// The runtime has been shut down.
     Shutdown,
     /// Somebody cancelled it, or a group that it is in, or everything.
@@ -152,6 +159,12 @@ impl TaskError {
             }
             FailureKind::SamePlace { accesses: (one, two) } => {
                 format!("its accesses {one} and {two} are to the same `Mutable`, and not both only read it")
+            }
+            FailureKind::Occupancy { asked, available } if *asked > *available as f64 => {
+                format!("it takes {asked} processors, and its scope has {available}")
+            }
+            FailureKind::Occupancy { asked, .. } => {
+                format!("it takes {asked} processors: a task takes none, part of one, or a whole number of them")
             }
             FailureKind::Shutdown => "the runtime has been shut down".into(),
             FailureKind::Cancelled => "it was cancelled".into(),

@@ -23,7 +23,7 @@ pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
 pub use function::{Args, TaskFn, TaskOutput};
 pub use mutable::{Mutable, Reading, overwrite, read, write};
-pub use options::{Priority, Scope, TaskBuilder};
+pub use options::{Occupancy, Priority, Scope, TaskBuilder};
 pub use parameter::{Gather, IntoArg, Param};
 pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};

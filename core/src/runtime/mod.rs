@@ -135,7 +135,7 @@ impl Handle {
     /// The task runs on a processor that the kernel has a body for.
     #[track_caller]
     pub fn spawn_kernel(&self, kernel: &Arc<Kernel>, args: Vec<Task<Erased>>) -> Task<Erased> {
-        let mut options = TaskOptions { name: Some(kernel.name().into()), scope: Scope::Any };
+        let mut options = TaskOptions { name: Some(kernel.name().into()), scope: Scope::Any, ..TaskOptions::default() };
         let cpu = ProcessorKind::cpu();
         if kernel.code(&cpu).is_none()
             && let Some(kind) = kernel.kinds().next()
@@ -232,7 +232,7 @@ where
     if !shared.admit(context) {
         return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, FailureKind::Shutdown);
     }
-    let refusal = options.as_ref().filter(|options| options.scope != Scope::Any).and_then(|options| shared.unsatisfied(&options.scope));
+    let refusal = options.as_ref().and_then(|options| shared.refusal(options));
     if let Some(kind) = refusal {
         shared.retract(context);
         return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind);

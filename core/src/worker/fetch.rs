@@ -100,7 +100,7 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
                 // The last of them is about to make it ready, or somebody has claimed it.
                 block(context, task, &top)?;
             }
-        } else if ours && context.shared.may_run(context.processor, top) && top.try_claim() == Claim::Won {
+        } else if ours && context.may_nest(top) && top.try_claim() == Claim::Won {
             forget_claimed(context, top);
             run_nested(context, task, top)?;
         } else {
@@ -202,8 +202,12 @@ fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), Tas
 
 /// Waits on a thread that runs tasks until somebody fires `waiter`, and lends the slot if there is anything to do.
 pub(crate) fn wait_until_fired(context: &Context, waiter: &Arc<Waiter>) {
+    context.without_holding(|| wait_lending(context, waiter));
+}
+
+fn wait_lending(context: &Context, waiter: &Arc<Waiter>) {
     let Some(slot_index) = context.slot_index() else {
-        // A thread of a queued processor has no slot to lend.
+        // A thread of a queued processor has no slot to lend, nor has one on an errand.
         return waiter.wait();
     };
     let shared = &*context.shared;
