@@ -46,7 +46,7 @@ fn completions_exist_for_every_shell() {
     ] {
         let script = installation.ask(&format!("completions {shell}")).good();
         assert!(script.starts_with(begins), "{shell}: {}", &script[..40]);
-        for word in ["processors", "install", "generations", "plugin"] {
+        for word in ["processors", "install", "generations", "plugin", "two-deps"] {
             assert!(script.contains(word), "{shell} does not know {word}");
         }
     }
