@@ -16,7 +16,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Clone)]
 pub struct TaskError(Arc<Failure>);
 
-struct Failure {
+/// What a [`TaskError`] shares.
+pub(crate) struct Failure {
     task: TaskName,
     kind: FailureKind,
 }
@@ -54,6 +55,12 @@ pub enum FailureKind {
     },
     /// The runtime has been shut down.
     Shutdown,
+    /// Somebody cancelled it, or a group that it is in, or everything.
+    Cancelled,
+    /// It had not finished at its deadline.
+    DeadlineExceeded,
+    /// Its last handle was dropped before it began, so nobody could have seen a result.
+    Unneeded,
     /// No processor of the runtime satisfies its scope.
     NoProcessor {
         /// What was asked for.
@@ -73,6 +80,16 @@ pub enum FailureKind {
 impl TaskError {
     pub(crate) fn new(task: TaskName, kind: FailureKind) -> Self {
         Self(Arc::new(Failure { task, kind }))
+    }
+
+    /// The error that shares `failure`.
+    pub(crate) fn of(failure: Arc<Failure>) -> Self {
+        Self(failure)
+    }
+
+    /// What it shares.
+    pub(crate) fn into_shared(self) -> Arc<Failure> {
+        self.0
     }
 
     /// The error of `task`, which depends on a task that has this error. Always one step from the root, so that a chain of a million
@@ -129,6 +146,9 @@ impl TaskError {
                 format!("tasks are nested too deeply: the waiting thread has used {stack_bytes} bytes of stack")
             }
             FailureKind::Shutdown => "the runtime has been shut down".into(),
+            FailureKind::Cancelled => "it was cancelled".into(),
+            FailureKind::DeadlineExceeded => "its deadline has passed".into(),
+            FailureKind::Unneeded => "its last handle was dropped before it began".into(),
             FailureKind::NoProcessor { scope, available } => {
                 format!("no processor satisfies its scope ({scope}); there are {available}")
             }

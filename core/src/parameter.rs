@@ -83,7 +83,7 @@ impl<T: Data> Slots for Slot<T> {
     #[inline]
     fn failed(&self) -> Option<TaskError> {
         match self {
-            Self::Task(dependency) => dependency.header().failure().cloned(),
+            Self::Task(dependency) => dependency.header().failure(),
             _ => None,
         }
     }
@@ -220,7 +220,7 @@ impl<T: Data> Slots for Box<[Dependency<T>]> {
     }
 
     fn failed(&self) -> Option<TaskError> {
-        self.iter().find_map(|dependency| dependency.header().failure().cloned())
+        self.iter().find_map(|dependency| dependency.header().failure())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Completion, Execution, RunError, TaskDescriptor, TaskId};
@@ -11,6 +12,7 @@ use crate::clock::now_ns;
 use crate::error::FailureKind;
 use crate::task::record::{Claim, TaskRef};
 use crate::worker::context::Context;
+use crate::worker::entry::{Entry, Work};
 use crate::worker::main_loop::execute;
 use crate::worker::shared::{ProcessorRecord, Shared};
 use crate::worker::slot::Activity;
@@ -33,6 +35,8 @@ pub(crate) struct Queued {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) tasks: AtomicU64,
+    /// Those among them whose bodies were not run.
+    pub(crate) not_run: AtomicU64,
     pub(crate) activity: Activity,
 }
 
@@ -46,7 +50,7 @@ struct State {
 
 #[derive(Debug)]
 struct Queue {
-    waiting: VecDeque<TaskRef>,
+    waiting: VecDeque<Entry>,
     in_flight_count: usize,
     /// Threads of the processor that are in the middle of a body.
     running_count: usize,
@@ -55,7 +59,7 @@ struct Queue {
 
 #[derive(Debug)]
 struct InFlight {
-    task: TaskRef,
+    task: Entry,
     queue: usize,
     /// Whether `HostServices::run` has been called for it.
     asked: bool,
@@ -91,7 +95,7 @@ impl Queued {
     }
 
     /// Gives a task to the least loaded of `processors` (places in `Shared::processors`).
-    pub(crate) fn push(&self, shared: &Shared, processors: &[usize], task: TaskRef) {
+    pub(crate) fn push(&self, shared: &Shared, processors: &[usize], task: Entry) {
         let queue = {
             let mut state = self.lock();
             let load = |queue: &usize| state.queues[*queue].waiting.len() + state.queues[*queue].in_flight_count;
@@ -150,7 +154,7 @@ impl Queued {
                 .map(|task| {
                     let id = TaskId(state.next_id);
                     state.next_id += 1;
-                    let name = task.name().name;
+                    let name = task.peek(|task| task.name().name);
                     state.in_flight.insert(id, InFlight { task, queue, asked: false });
                     (id, name)
                 })
@@ -171,7 +175,7 @@ impl Queued {
             if std::mem::replace(&mut in_flight.asked, true) {
                 return Err(RunError::new(format!("task {id} has been run already")));
             }
-            (in_flight.task.clone(), in_flight.queue)
+            (in_flight.task.peek(TaskRef::clone), in_flight.queue)
         };
         if task.try_claim() != Claim::Won {
             // A thread that waited for it was faster, and publishes it.
@@ -181,11 +185,11 @@ impl Queued {
         let context = Context::new(Arc::clone(shared), self.first + queue);
         // What the body spawns is no call inside this thread's calls of `submit`: it may wait for it.
         let calls = SUBMITTING.take();
-        context.enter(|| execute(&context, &task));
+        let failure = context.enter(|| execute(&context, &task));
         SUBMITTING.set(calls);
         self.count_running(queue, false);
         // Not left to `complete`: the processor may call that too early, or only after its next task, which may wait for this one.
-        shared.finish(None, &task, false);
+        shared.finish(None, &task, failure, false);
         Ok(())
     }
 
@@ -226,14 +230,15 @@ impl Queued {
             };
             queues.push(done.queue);
             // Otherwise it is published by whoever runs it or has run it.
-            if done.task.try_claim() == Claim::Won {
+            if done.task.peek(TaskRef::try_claim) == Claim::Won {
+                let Work::Task(task) = done.task.into_work();
                 let reason = match &completion.outcome {
                     Err(reason) => reason.clone(),
                     Ok(()) => "it reported the task as done without having run it".into(),
                 };
                 let processor = shared.processors[self.first + done.queue].info.name.clone();
-                done.task.fail_claimed(FailureKind::Processor { processor, reason });
-                shared.finish(None, &done.task, false);
+                let failure = task.fail_claimed(FailureKind::Processor { processor, reason });
+                shared.finish(None, &task, Some(failure), false);
             }
         }
         queues.dedup();

@@ -21,7 +21,7 @@ use crate::parameter::Gather;
 use crate::task::Task;
 use crate::task::record::{create, create_failed, create_finished};
 use crate::worker::context::Context;
-use crate::worker::fetch::wait_until_fired;
+use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::shared::Shared;
 use crate::worker::slot::add;
 use crate::worker::waiter::Waiter;
@@ -151,6 +151,11 @@ impl Handle {
         self.shared.processors.len()
     }
 
+    /// Waits until every task that was spawned on the runtime, by anybody, has finished. For a thread that is in the middle of no task: its own would never have.
+    pub fn wait_idle(&self) {
+        self.shared.wait_until_quiet();
+    }
+
     /// What there is and what ran where since the runtime began.
     pub fn report(&self) -> Report {
         Report::of(&self.shared)
@@ -191,23 +196,37 @@ where
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
             add(&slot.counters.spawned, 1);
-            let (task, ready) = create(function, params, Arc::as_ptr(shared), location, None, priority);
-            if let Some(ready) = ready {
-                local.deques[Priority::Normal.level()].push(ready);
-                return (task, true);
-            }
-            (task, false)
+            let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, priority);
+            let backlogged = ready.is_some_and(|entry| shared.push_own(slot, local, priority, entry));
+            (task, backlogged)
         });
         match spawned {
-            Ok((task, pushed)) => {
-                if pushed {
-                    shared.sleep.notify();
+            Ok((task, backlogged)) => {
+                if backlogged {
+                    wait_for_room(context);
                 }
                 return task;
             }
             Err(unspawned) => body = unspawned,
         }
     }
+    let (function, params) = body;
+    spawn_slowly(shared, context, function, params, location, options, priority)
+}
+
+/// Spawns a task that has options, or from a thread that is no worker.
+fn spawn_slowly<M, F>(
+    shared: &Arc<Shared>,
+    context: Option<&Context>,
+    function: F,
+    params: F::Params,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    priority: Priority,
+) -> Task<F::Value>
+where
+    F: TaskFn<M>,
+{
     if !shared.admit(context) {
         return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, FailureKind::Shutdown);
     }
@@ -216,10 +235,9 @@ where
         shared.retract(context);
         return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind);
     }
-    let (function, params) = body;
-    let (task, ready) = create(function, params, Arc::as_ptr(shared), location, options, priority);
-    if let Some(ready) = ready {
-        shared.enqueue(context, ready);
+    let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority);
+    if let Some(entry) = ready {
+        shared.enqueue(context, entry);
     }
     task
 }

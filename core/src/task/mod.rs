@@ -13,7 +13,8 @@ use record::UserRef;
 /// A task's result: typed, cheap to clone, maybe not computed yet.
 ///
 /// [`fetch`](Self::fetch) waits and shares the result, [`take`](Self::take) waits and moves it out. Given as an argument to another task it is
-/// a dependency, and nobody waits. Dropping it does not stop the task.
+/// a dependency, and nobody waits. When the last handle of a task that has not begun is dropped, and no other task depends on it, it never will:
+/// nobody could see its result. [`detach`](Self::detach) lets it run.
 #[must_use = "a task's result or error is in its handle; `wait` for it or give it to another task"]
 pub struct Task<T> {
     reference: UserRef,
@@ -49,8 +50,13 @@ impl<T> Task<T> {
     where
         T: Clone,
     {
-        self.wait()?;
-        Ok(Value::take(Value { task: self }))
+        if !self.reference.is_finished() {
+            crate::worker::fetch::wait_alone(self.reference.as_ref())?;
+        }
+        match self.reference.failure() {
+            Some(error) => Err(error),
+            None => Ok(Value::take(Value { task: self })),
+        }
     }
 
     /// Waits until the task has finished.
@@ -59,10 +65,10 @@ impl<T> Task<T> {
     /// As [`fetch`](Self::fetch).
     pub fn wait(&self) -> Result<(), TaskError> {
         if !self.reference.is_finished() {
-            crate::worker::fetch::wait(&self.reference.to_ref())?;
+            crate::worker::fetch::wait(self.reference.as_ref())?;
         }
         match self.reference.failure() {
-            Some(error) => Err(error.clone()),
+            Some(error) => Err(error),
             None => Ok(()),
         }
     }
@@ -70,6 +76,19 @@ impl<T> Task<T> {
     /// Whether the task has a result or an error. Does not wait.
     pub fn is_finished(&self) -> bool {
         self.reference.is_finished()
+    }
+
+    /// Gives the handle up and lets the task run all the same. Dropped instead, the last handle takes a task that has not begun with it.
+    pub fn detach(self) {
+        self.reference.detach();
+    }
+
+    /// Cancels the task: whoever waits for it gets an error at once, and so do the tasks that depend on it. One that has not begun never will. One
+    /// that runs can ask [`is_cancelled`](crate::is_cancelled) and stop early; its processor is free when it has, and its result is dropped.
+    ///
+    /// False when it had finished, or been cancelled, before.
+    pub fn cancel(&self) -> bool {
+        self.reference.as_ref().cancel(crate::error::FailureKind::Cancelled)
     }
 
     /// The name that errors use: the one given, or the function's.

@@ -13,49 +13,88 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
+use std::task::Waker;
 
-use crate::error::{FailureKind, TaskError, TaskName};
+use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
 use crate::task::{Task, Value, memory};
+use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
-use crate::worker::waiter::Waiter;
 
-/// Bits of `Header::gate`: how many predecessors have not finished, and who has laid hands on the task.
-const COUNT: u32 = (1 << 30) - 1;
+/// Bits of `Header::gate`: how many predecessors have not finished, and what has happened to the task.
+const COUNT: u32 = (1 << 26) - 1;
 /// Set once, by whoever will run or fail the task: from then on the arguments are his.
-const CLAIMED: u32 = 1 << 30;
+const CLAIMED: u32 = 1 << 31;
 /// Set for a moment by whoever looks at the arguments of a task that has not been claimed.
-const INSPECTED: u32 = 1 << 31;
+const INSPECTED: u32 = 1 << 30;
+/// The task is to stop, or not to begin. Its body can ask for it.
+const CANCELLED: u32 = 1 << 29;
+/// It was claimed by a canceller: whoever gets the runtime's reference counts it as finished.
+const OWED: u32 = 1 << 28;
+/// It was cancelled while it waited: whoever gets the runtime's reference drops the body, too, since its edges are in lists until then.
+const KEPT: u32 = 1 << 27;
+/// It runs although no handle is left.
+const DETACHED: u32 = 1 << 26;
 
 /// A reference of the runtime, in `Header::refs`: it keeps the record, and never looks at the value.
 const REFERENCE: u64 = 1;
 /// A reference of a user, in `Header::refs`: a handle or an argument.
 const USER: u64 = (1 << 32) + REFERENCE;
 
-/// Values of `Header::outcome`.
-const NOTHING: u8 = 0;
-const VALUE: u8 = 1;
-const TAKEN: u8 = 2;
-const FAILED: u8 = 3;
+/// Bits of `Header::parts`: what is in the record. The body, unless this says otherwise.
+const BODY_TAKEN: u8 = 1;
+const VALUE_WRITTEN: u8 = 2;
+const VALUE_TAKEN: u8 = 4;
 
 /// The part of a record that does not depend on the types of the task.
+#[repr(C)]
 pub struct Header {
+    vtable: &'static VTable,
     gate: AtomicU32,
+    priority: Priority,
+    parts: AtomicU8,
+    /// The runtime's count of "cancel everything" when the task was spawned.
+    epoch: u16,
     /// All references in the lower half, users' (handles and arguments) in the upper half as well.
     refs: AtomicU64,
-    /// Head of the list of edges to successors and waiters; `finished()` once the outcome is there.
+    /// Head of the list of edges to successors and waiters; once the outcome is there, that: see `Word`.
     successors: AtomicPtr<Edge>,
-    outcome: AtomicU8,
-    priority: Priority,
-    vtable: &'static VTable,
-    failure: UnsafeCell<Option<TaskError>>,
     /// The runtime that it was spawned on, which outlives every task that has not finished.
     runtime: *const Shared,
     /// Names the thread that runs it: the address of its context. Read only to compare.
     runner: AtomicUsize,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
+}
+
+/// The word in `Header::successors`. Edges and errors lie at even addresses, so the lowest bit tells what it is.
+enum Word {
+    /// The newest edge of the list, or null.
+    Edges(*mut Edge),
+    Value,
+    /// The address of an error that the record owns.
+    Failed(*const Failure),
+}
+
+/// The lowest bit of the word: the task has finished.
+const FINISHED: usize = 1;
+
+impl Word {
+    fn of(word: *mut Edge) -> Self {
+        match word.addr() {
+            FINISHED => Self::Value,
+            address if address & FINISHED == 0 => Self::Edges(word),
+            _ => Self::Failed(word.map_addr(|address| address & !FINISHED).cast_const().cast()),
+        }
+    }
+
+    fn of_outcome(failure: Option<TaskError>) -> *mut Edge {
+        match failure {
+            None => std::ptr::without_provenance_mut(FINISHED),
+            Some(error) => Arc::into_raw(error.into_shared()).map_addr(|address| address | FINISHED).cast_mut().cast(),
+        }
+    }
 }
 
 /// An entry in a list of successors. It lives in the successor's arguments, or in a box when a thread waits.
@@ -70,7 +109,7 @@ pub struct Edge {
 #[repr(C)]
 struct WaitEdge {
     edge: Edge,
-    waiter: Arc<Waiter>,
+    waker: Waker,
 }
 
 impl Edge {
@@ -79,16 +118,10 @@ impl Edge {
     }
 }
 
-/// What ends a list of a task that has finished: an address that no edge has.
-fn finished() -> *mut Edge {
-    static FINISHED: u64 = 0;
-    (&raw const FINISHED).cast_mut().cast()
-}
-
 /// Functions that know the types of the task.
 struct VTable {
     /// Runs the body with the arguments; the task has been claimed by the caller.
-    run: unsafe fn(NonNull<Header>) -> bool,
+    run: unsafe fn(NonNull<Header>) -> Option<TaskError>,
     /// Drops the body and the arguments; the task has been claimed by the caller.
     discard: unsafe fn(NonNull<Header>),
     /// Adds the predecessors that have not finished, if the task has not been claimed, which the caller prevents.
@@ -170,9 +203,9 @@ impl Drop for TaskRef {
 }
 
 impl UserRef {
-    /// A reference that does not count as a user.
-    pub(crate) fn to_ref(&self) -> TaskRef {
-        TaskRef::clone(&self.0)
+    /// The same, as a reference that does not count as a user.
+    pub(crate) fn as_ref(&self) -> &TaskRef {
+        &self.0
     }
 
     /// Whether no other user is left. Then nobody can become one, but through this reference.
@@ -189,11 +222,42 @@ impl Clone for UserRef {
     }
 }
 
+impl UserRef {
+    /// Gives the reference up; the task runs all the same.
+    pub(crate) fn detach(self) {
+        // The only user: nobody can drop the last handle later, so nobody has to be told.
+        if !self.is_last_user() {
+            self.gate.fetch_or(DETACHED, Relaxed);
+        }
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the reference is given up once, in the next line.
+        let reference = unsafe { ManuallyDrop::take(&mut this.0) };
+        ManuallyDrop::new(reference).release(USER);
+    }
+}
+
 impl Drop for UserRef {
     #[inline]
     fn drop(&mut self) {
-        // The field does not drop itself, so the two halves go in one step.
-        self.0.release(USER);
+        // Relaxed: once claimed, always claimed; and a task that is claimed meanwhile is looked at again.
+        if self.gate.load(Relaxed) & (CLAIMED | DETACHED) != 0 {
+            // The field does not drop itself, so the two halves go in one step.
+            self.0.release(USER);
+        } else {
+            self.drop_unclaimed();
+        }
+    }
+}
+
+impl UserRef {
+    /// Drops a reference to a task that has not begun; the last one takes the task with it.
+    #[cold]
+    fn drop_unclaimed(&self) {
+        // One step less than it looks: a reference that is no user's is left for the rest of this function. AcqRel: as in `release`.
+        if self.refs.fetch_sub(USER - REFERENCE, AcqRel) >> 32 == 1 {
+            self.0.cancel(FailureKind::Unneeded);
+        }
+        self.0.release(REFERENCE);
     }
 }
 
@@ -229,32 +293,52 @@ pub(crate) enum Claim {
 /// What finishing a task set free.
 pub(crate) enum Released {
     /// A successor whose last predecessor this was, with the reference that the runtime holds of it.
-    Ready(TaskRef),
-    /// A thread that waits.
-    Waiter(Arc<Waiter>),
+    Ready(Entry),
+    /// Somebody who waits.
+    Waiter(Waker),
 }
 
 impl Header {
     /// Whether the task has a value or an error.
     pub(crate) fn is_finished(&self) -> bool {
         // Acquire: pairs with the exchange in `publish`, so that the outcome is seen.
-        self.successors.load(Acquire) == finished()
+        self.successors.load(Acquire).addr() & FINISHED != 0
+    }
+
+    /// Whether the task has a value.
+    fn has_value(&self) -> bool {
+        // Acquire: pairs with the exchange in `publish`, so that the value is seen.
+        self.successors.load(Acquire).addr() == FINISHED
     }
 
     /// Its error, if it has finished with one.
-    pub(crate) fn failure(&self) -> Option<&TaskError> {
-        if self.outcome.load(Relaxed) != FAILED || !self.is_finished() {
-            return None;
+    pub(crate) fn failure(&self) -> Option<TaskError> {
+        // Acquire: pairs with the exchange in `publish`, so that the error is seen.
+        match Word::of(self.successors.load(Acquire)) {
+            Word::Failed(error) => {
+                // SAFETY: the address came from `Arc::into_raw`, and the record owns one count until it is freed.
+                unsafe { Arc::increment_strong_count(error) };
+                // SAFETY: the count was incremented for this `Arc`.
+                Some(TaskError::of(unsafe { Arc::from_raw(error) }))
+            }
+            _ => None,
         }
-        // SAFETY: a finished task's failure is never written again (README, rule 4).
-        unsafe { &*self.failure.get() }.as_ref()
     }
 
-    /// Keeps an error as the outcome; for the claimer only.
-    fn set_failure(&self, error: TaskError) {
-        // SAFETY: only the claimer writes it, once, before `publish` (README, rule 4).
-        unsafe { *self.failure.get() = Some(error) };
-        self.outcome.store(FAILED, Relaxed);
+    /// Notes that a part has been put in or taken out; for the one who may do that (README, rules 2 and 4).
+    fn note(&self, part: u8) {
+        self.parts.store(self.parts.load(Relaxed) | part, Relaxed);
+    }
+
+    /// Whether somebody wants the task to stop, or not to begin.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // Relaxed: nothing else is learned from it.
+        self.gate.load(Relaxed) & CANCELLED != 0
+    }
+
+    /// The runtime's count of "cancel everything" when the task was spawned.
+    pub(crate) fn epoch(&self) -> u16 {
+        self.epoch
     }
 
     pub(crate) fn priority(&self) -> Priority {
@@ -295,12 +379,17 @@ impl Header {
         TaskName { name, location: self.location }
     }
 
+    /// Makes an error of this task.
+    pub(crate) fn error(&self, kind: FailureKind) -> TaskError {
+        TaskError::new(self.name(), kind)
+    }
+
     /// Whether all predecessors have finished. True for ever once true.
     pub(crate) fn is_ready(&self) -> bool {
         self.gate.load(Acquire) & COUNT == 0
     }
 
-    /// One predecessor less; true for the last one.
+    /// So many predecessors less; true for the last one.
     fn count_down(&self, by: u32) -> bool {
         // AcqRel: Release hands on what the predecessor wrote, Acquire (for the last one) takes what all of them wrote.
         self.gate.fetch_sub(by, AcqRel) & COUNT == by
@@ -313,7 +402,7 @@ impl Header {
     unsafe fn add_edge(&self, edge: &Edge) -> bool {
         let mut head = self.successors.load(Acquire);
         loop {
-            if head == finished() {
+            if head.addr() & FINISHED != 0 {
                 return false;
             }
             edge.next.store(head, Relaxed);
@@ -325,9 +414,9 @@ impl Header {
         }
     }
 
-    /// Has `waiter` told when the task finishes; false when it has finished already.
-    pub(crate) fn add_waiter(&self, waiter: &Arc<Waiter>) -> bool {
-        let boxed = Box::into_raw(Box::new(WaitEdge { edge: Edge::new(), waiter: Arc::clone(waiter) }));
+    /// Has `waker` told when the task finishes; false when it has finished already.
+    pub(crate) fn add_waiter(&self, waker: &Waker) -> bool {
+        let boxed = Box::into_raw(Box::new(WaitEdge { edge: Edge::new(), waker: waker.clone() }));
         // SAFETY: `boxed` is live: it was made above and is freed by `publish`, or below.
         let edge = unsafe { &(*boxed).edge };
         // SAFETY: the edge is new, and its box stays until `publish` frees it.
@@ -369,13 +458,79 @@ impl TaskRef {
             }
             // With the only reference nobody can compete, and a store is cheaper than an exchange.
             if self.refs.load(Acquire) == REFERENCE {
-                self.gate.store(CLAIMED, Relaxed);
+                self.gate.store(gate | CLAIMED, Relaxed);
                 return Claim::Won;
             }
-            if self.gate.compare_exchange_weak(0, CLAIMED, Acquire, Relaxed).is_ok() {
+            if self.gate.compare_exchange_weak(gate, gate | CLAIMED, Acquire, Relaxed).is_ok() {
                 return Claim::Won;
             }
         }
+    }
+
+    /// Claims a ready task whose only handle the caller has, and nobody can borrow, and whose entry he has taken out of a queue: then nobody else can
+    /// reach the record, and no exchange is needed, here and at its end.
+    pub(crate) fn try_claim_alone(&self) -> bool {
+        // Acquire: pairs with the Release in `release` of whoever had a reference before.
+        let alone = self.refs.load(Acquire) == USER + REFERENCE && self.successors.load(Relaxed).is_null();
+        let gate = self.gate.load(Acquire);
+        let claimable = alone && gate & (CLAIMED | INSPECTED | COUNT) == 0;
+        if claimable {
+            self.gate.store(gate | CLAIMED, Relaxed);
+        }
+        claimable
+    }
+
+    /// Ends a task that `try_claim_alone` claimed, and gives up the reference of the entry.
+    pub(crate) fn end_alone(self, failure: Option<TaskError>) {
+        self.successors.store(Word::of_outcome(failure), Relaxed);
+        self.refs.store(USER, Relaxed);
+        std::mem::forget(self);
+    }
+
+    /// Makes the task end without a value: at once for whoever waits for it. One that has not begun never will; the body of one that runs can
+    /// see that it is to stop, and its value is dropped. False when it has finished already.
+    pub(crate) fn cancel(&self, kind: FailureKind) -> bool {
+        loop {
+            if self.is_finished() {
+                return false;
+            }
+            let gate = self.gate.load(Acquire);
+            if gate & CLAIMED != 0 {
+                self.gate.fetch_or(CANCELLED, Relaxed);
+                break;
+            }
+            if gate & INSPECTED != 0 {
+                std::hint::spin_loop();
+                continue;
+            }
+            let waits = gate & COUNT != 0;
+            let claimed = gate | CLAIMED | CANCELLED | OWED | if waits { KEPT } else { 0 };
+            if self.gate.compare_exchange_weak(gate, claimed, Acquire, Relaxed).is_ok() {
+                if !waits {
+                    // SAFETY: the claim gives this thread the body, and as nothing is waited for, no edge of it is in a list.
+                    unsafe { (self.vtable.discard)(self.0) };
+                }
+                break;
+            }
+        }
+        let error = self.error(kind);
+        self.publish(Some(error), |released| match released {
+            Released::Waiter(waker) => waker.wake(),
+            Released::Ready(entry) => Shared::enqueue_elsewhere(entry),
+        })
+    }
+
+    /// For whoever has taken the task's entry out of a queue and cannot run it: if it was cancelled, drops what the canceller left.
+    /// Whether the task has to be counted as finished.
+    pub(crate) fn bury(&self) -> bool {
+        // Acquire: pairs with the exchange in `cancel`.
+        let gate = self.gate.load(Acquire);
+        if gate & KEPT != 0 {
+            // SAFETY: the canceller left the body to whoever gets the runtime's reference, which is the caller; all predecessors
+            // have published, so no edge of it is in a list.
+            unsafe { (self.vtable.discard)(self.0) };
+        }
+        gate & OWED != 0
     }
 
     /// Adds the predecessors that have not finished, in the order of the arguments, if nobody has claimed the task yet. Whether there were any.
@@ -400,35 +555,59 @@ impl TaskRef {
         into.len() > before
     }
 
-    /// Runs the body and keeps its outcome, which `publish` then makes known. False when it was not run, since an argument failed. Never unwinds.
+    /// Runs the body. Gives its error, which `publish` then makes known; the value is in the record. Never unwinds.
     ///
     /// The caller has won the claim, and calls `publish` next.
-    pub(crate) fn run_claimed(&self) -> bool {
+    pub(crate) fn run_claimed(&self) -> Option<TaskError> {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
         unsafe { (self.vtable.run)(self.0) }
     }
 
-    /// Drops the body and keeps an error as the outcome, which `publish` then makes known.
+    /// Drops the body, and makes the error that `publish` then makes known.
     ///
     /// The caller has won the claim, and calls `publish` next.
-    pub(crate) fn fail_claimed(&self, kind: FailureKind) {
+    pub(crate) fn fail_claimed(&self, kind: FailureKind) -> TaskError {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is failed by whoever claimed it");
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
         unsafe { (self.vtable.discard)(self.0) };
-        self.set_failure(TaskError::new(self.name(), kind));
+        self.error(kind)
     }
 
     /// Makes the outcome known: calls `release` for each waiter and for each successor that this makes ready, in the order in which they were added.
-    pub(crate) fn publish(&self, mut release: impl FnMut(Released)) {
-        debug_assert!(self.outcome.load(Relaxed) != NOTHING, "a task is published with an outcome");
+    /// False when the task had an outcome already, as somebody cancelled it.
+    #[inline]
+    pub(crate) fn publish(&self, failure: Option<TaskError>, release: impl FnMut(Released)) -> bool {
         // With the only reference nobody can see the outcome, wait for it or depend on it: each of them would hold another one.
         if self.refs.load(Acquire) == REFERENCE {
-            self.successors.store(finished(), Relaxed);
-            return;
+            let unpublished = !self.is_finished();
+            if unpublished {
+                // A value of zero references: nobody will ask for the error.
+                dropped_quietly(failure);
+                self.successors.store(Word::of_outcome(None), Relaxed);
+            }
+            return unpublished;
         }
-        // AcqRel: Release makes the outcome visible to whoever sees `finished()`; Acquire takes the edges' fields.
-        let list = self.successors.swap(finished(), AcqRel);
+        self.publish_shared(failure, release)
+    }
+
+    fn publish_shared(&self, failure: Option<TaskError>, mut release: impl FnMut(Released)) -> bool {
+        let mut head = self.successors.load(Acquire);
+        let outcome = Word::of_outcome(failure);
+        let list = loop {
+            let Word::Edges(list) = Word::of(head) else {
+                if let Word::Failed(error) = Word::of(outcome) {
+                    // SAFETY: made above by `Arc::into_raw`, and published nowhere.
+                    dropped_quietly(unsafe { Arc::from_raw(error) });
+                }
+                return false;
+            };
+            // AcqRel: Release makes the outcome visible to whoever sees it; Acquire takes the edges' fields.
+            match self.successors.compare_exchange_weak(head, outcome, AcqRel, Acquire) {
+                Ok(_) => break list,
+                Err(now) => head = now,
+            }
+        };
         let mut edge = reversed(list);
         while let Some(current) = edge {
             // SAFETY: an edge in the list lives until it is taken out, here (`add_edge`); nobody else walks a list that has been taken.
@@ -440,16 +619,30 @@ impl TaskRef {
                     // SAFETY: a task that waits for predecessors is kept alive by the runtime's reference, which nobody has taken yet.
                     if unsafe { successor.as_ref() }.count_down(1) {
                         // The runtime's reference: `register` left it to whoever makes the task ready.
-                        release(Released::Ready(Self(successor)));
+                        release(Released::Ready(Entry::task(Self(successor))));
                     }
                 }
                 None => {
                     // SAFETY: an edge without a successor is the first field of a `WaitEdge` from `Box::into_raw` (`add_waiter`).
                     let boxed = unsafe { Box::from_raw(current.as_ptr().cast::<WaitEdge>()) };
-                    release(Released::Waiter(boxed.waiter));
+                    release(Released::Waiter(boxed.waker));
                 }
             }
         }
+        true
+    }
+
+    /// The address of the record, for an entry in a queue.
+    pub(crate) fn into_address(self) -> NonNull<Header> {
+        ManuallyDrop::new(self).0
+    }
+
+    /// The reference that was made an address.
+    ///
+    /// # Safety
+    /// `address` came from `into_address`, and is turned back once.
+    pub(crate) unsafe fn from_address(address: NonNull<Header>) -> Self {
+        Self(address)
     }
 }
 
@@ -476,23 +669,24 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     function: F,
     params: F::Params,
     runtime: *const Shared,
+    epoch: u16,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
     priority: Priority,
-) -> (Task<F::Value>, Option<TaskRef>) {
+) -> (Task<F::Value>, Option<Entry>) {
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     params.visit(&mut |_, _| predecessor_count += 1);
-    assert!(predecessor_count < COUNT, "a task has more than a thousand million dependencies");
+    assert!(predecessor_count < COUNT, "a task has more than sixty million dependencies");
     let header = Header {
+        vtable: const { &vtable::<M, F>() },
         gate: AtomicU32::new(predecessor_count),
+        priority,
+        parts: AtomicU8::new(0),
+        epoch,
         // The user's handle and the runtime's reference.
         refs: AtomicU64::new(USER + REFERENCE),
         successors: AtomicPtr::default(),
-        outcome: AtomicU8::new(NOTHING),
-        priority,
-        vtable: const { &vtable::<M, F>() },
-        failure: UnsafeCell::new(None),
         runtime,
         runner: AtomicUsize::new(0),
         location,
@@ -506,7 +700,7 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     let task = Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData };
     let ready = TaskRef(header);
     if predecessor_count == 0 || register(&ready, record) {
-        return (task, Some(ready));
+        return (task, Some(Entry::task(ready)));
     }
     // Whoever makes the task ready makes a `TaskRef` of its address again.
     std::mem::forget(ready);
@@ -544,17 +738,17 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
 
 /// # Safety
 /// `header` belongs to a live `Record<F, F::Params, F::Value>` whose task the caller has claimed and not run before.
-unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> bool {
+unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
     let record = header.cast::<Record<F, F::Params, F::Value>>();
     // SAFETY: live (precondition).
     let record = unsafe { record.as_ref() };
+    let task = &record.header;
+    task.note(BODY_TAKEN);
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     let (function, mut params) = unsafe { record.body.get().cast::<(F, F::Params)>().read() };
-    let task = &record.header;
     if let Some(error) = params.failed() {
         dropped_quietly((function, params));
-        task.set_failure(error.dependent(task.name()));
-        return false;
+        return Some(error.dependent(task.name()));
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| function.call(&mut params)));
     // Before the outcome is known: whoever is woken by it may count on being the arguments' last user.
@@ -563,16 +757,16 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> bool {
         Ok(Ok(value)) => {
             // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
             unsafe { (*record.value.get()).write(value) };
-            record.header.outcome.store(VALUE, Relaxed);
+            task.note(VALUE_WRITTEN);
+            None
         }
-        Ok(Err(error)) => task.set_failure(TaskError::new(task.name(), FailureKind::Returned(error))),
+        Ok(Err(error)) => Some(task.error(FailureKind::Returned(error))),
         Err(payload) => {
             let message = panic_message(&*payload);
             dropped_quietly(payload);
-            task.set_failure(TaskError::new(task.name(), FailureKind::Panicked(message)));
+            Some(task.error(FailureKind::Panicked(message)))
         }
     }
-    true
 }
 
 /// # Safety
@@ -580,6 +774,7 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> bool {
 unsafe fn discard<F, P, T>(header: NonNull<Header>) {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.note(BODY_TAKEN);
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     dropped_quietly(unsafe { record.body.get().cast::<(F, P)>().read() });
 }
@@ -604,16 +799,20 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
     let mut pointer = header.cast::<Record<F, P, T>>();
     // SAFETY: live and exclusive (precondition).
     let record = unsafe { pointer.as_mut() };
-    if std::mem::needs_drop::<(F, P)>() && record.header.gate.load(Relaxed) & CLAIMED == 0 {
-        // SAFETY: nobody has claimed the task, so the body is there.
+    let parts = record.header.parts.load(Relaxed);
+    if std::mem::needs_drop::<(F, P)>() && parts & BODY_TAKEN == 0 {
+        // SAFETY: nobody has taken the body out, so it is there.
         dropped_quietly(unsafe { record.body.get_mut().assume_init_read() });
     }
-    if std::mem::needs_drop::<T>() && record.header.outcome.load(Relaxed) == VALUE {
-        // SAFETY: the outcome says that the value was written and not taken.
+    if std::mem::needs_drop::<T>() && parts & (VALUE_WRITTEN | VALUE_TAKEN) == VALUE_WRITTEN {
+        // SAFETY: the value was written and not taken.
         dropped_quietly(unsafe { record.value.get_mut().assume_init_read() });
     }
-    // An error that the task returned is a user's value, too.
-    dropped_quietly(record.header.failure.get_mut().take());
+    if let Word::Failed(error) = Word::of(*record.header.successors.get_mut()) {
+        // An error that the task returned is a user's value, too.
+        // SAFETY: the address came from `Arc::into_raw`, and the record's count is given up once, here.
+        dropped_quietly(unsafe { Arc::from_raw(error) });
+    }
     // SAFETY: the header is dropped once, here.
     unsafe { std::ptr::drop_in_place(&raw mut record.header) };
     // SAFETY: `create` allocated it, and what it held has been dropped.
@@ -644,13 +843,13 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 impl<T> Task<T> {
     /// The value, once the task has finished with one.
     pub(crate) fn value_ref(&self) -> Option<&T> {
-        if !self.reference.is_finished() || self.reference.outcome.load(Relaxed) != VALUE {
+        if !self.reference.has_value() {
             return None;
         }
         let prefix = self.reference.0.0.cast::<Prefix<T>>();
         // SAFETY: a `Task<T>` refers to a `Record<_, _, T>`, which begins like `Prefix<T>`, and keeps it alive.
         let value = unsafe { &prefix.as_ref().value };
-        // SAFETY: `finished` and `VALUE` say that it was written; it is taken only by the last reference, and `self` is one.
+        // SAFETY: `has_value` says that it was written; it is taken only by the last user, and `self` is one.
         Some(unsafe { &*value.get().cast::<T>() })
     }
 }
@@ -668,28 +867,22 @@ impl<T> Value<T> {
         let prefix = reference.0.0.cast::<Prefix<T>>();
         // SAFETY: as in `value_ref`.
         let value = unsafe { &prefix.as_ref().value };
-        // SAFETY: a `Value` exists only for a task with a value, and the only user is this one; `TAKEN` keeps `free` from dropping it again.
+        // SAFETY: a `Value` exists only for a task with a value, and the only user is this one; `VALUE_TAKEN` keeps `free` from dropping it again.
         let value = unsafe { value.get().cast::<T>().read() };
-        reference.outcome.store(TAKEN, Relaxed);
+        reference.note(VALUE_TAKEN);
         Ok(value)
     }
 }
 
 /// A task that has finished from the start.
 pub(crate) fn create_finished<T: crate::Data>(value: T, runtime: *const Shared, location: &'static Location<'static>) -> Task<T> {
-    fn constant<T>() -> T {
-        unreachable!("a value that is given is not computed")
-    }
-    let (task, reference) = create::<fn() -> T, fn() -> T>(constant::<T>, (), runtime, location, None, Priority::Normal);
-    let Some(reference) = reference else { unreachable!("no predecessors") };
-    reference.gate.store(CLAIMED, Relaxed);
-    let prefix = reference.0.cast::<Prefix<T>>();
+    let task = create_ended(runtime, location, None, |_| None);
+    let prefix = task.reference.0.0.cast::<Prefix<T>>();
     // SAFETY: a record of `fn() -> T` begins like `Prefix<T>`, and is alive.
     let slot = unsafe { &prefix.as_ref().value };
     // SAFETY: nobody else has seen the record yet.
     unsafe { (*slot.get()).write(value) };
-    reference.outcome.store(VALUE, Relaxed);
-    reference.successors.store(finished(), Release);
+    task.reference.note(VALUE_WRITTEN);
     task
 }
 
@@ -702,16 +895,25 @@ pub(crate) fn create_failed<T: crate::Data>(
     type_name: fn() -> &'static str,
     kind: FailureKind,
 ) -> Task<T> {
-    fn failed<T>() -> T {
-        unreachable!("a task that has failed is not run")
-    }
     let mut options = options.unwrap_or_default();
     options.name.get_or_insert_with(|| function_name(type_name()));
-    let (task, reference) = create::<fn() -> T, fn() -> T>(failed::<T>, (), runtime, location, Some(options), Priority::Normal);
-    let Some(reference) = reference else { unreachable!("no predecessors") };
-    reference.gate.store(CLAIMED, Relaxed);
-    reference.set_failure(TaskError::new(reference.name(), kind));
-    reference.successors.store(finished(), Release);
+    create_ended(runtime, location, Some(options), |task| Some(task.error(kind)))
+}
+
+/// A task that nobody runs, with an outcome. For a value, the caller puts it in.
+fn create_ended<T: crate::Data>(
+    runtime: *const Shared,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    failure: impl FnOnce(&Header) -> Option<TaskError>,
+) -> Task<T> {
+    fn never_run<T>() -> T {
+        unreachable!("a task that has ended is not run")
+    }
+    let (task, entry) = create::<fn() -> T, fn() -> T>(never_run::<T>, (), runtime, 0, location, options, Priority::Normal);
+    task.reference.gate.store(CLAIMED, Relaxed);
+    task.reference.successors.store(Word::of_outcome(failure(&task.reference)), Release);
+    drop(entry);
     task
 }
 

@@ -4,10 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
-use crate::task::record::TaskRef;
+use crate::error::TaskError;
+use crate::task::record::{Header, TaskRef};
 
 thread_local! {
     static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
@@ -22,11 +24,13 @@ pub(crate) struct Context {
     token: RefCell<Option<Token>>,
     /// Stack segments that nested tasks have added.
     pub(crate) segments: Cell<usize>,
+    /// The task that the thread is in the middle of.
+    task: Cell<*const Header>,
 }
 
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, processor: usize) -> Self {
-        Self { shared, processor, token: RefCell::new(None), segments: Cell::new(0) }
+        Self { shared, processor, token: RefCell::new(None), segments: Cell::new(0), task: Cell::new(std::ptr::null()) }
     }
 
     /// Makes this the thread's context while `body` runs.
@@ -100,10 +104,28 @@ impl Context {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Runs a task that this thread has claimed; false when an argument had failed, so that there was nothing to run.
-    pub(crate) fn run(&self, task: &TaskRef) -> bool {
+    /// Runs a task that this thread has claimed.
+    #[inline]
+    pub(crate) fn run(&self, task: &TaskRef) -> Option<TaskError> {
         task.set_runner(self.identity());
-        task.run_claimed()
+        let outer = self.task.replace(&raw const **task);
+        let failure = task.run_claimed();
+        self.task.set(outer);
+        failure
+    }
+
+    /// Counts a task whose body was not run.
+    #[cold]
+    pub(crate) fn count_not_run(&self) {
+        if !self.count(|counters| &counters.not_run) {
+            self.shared.queued.counts(self.processor).not_run.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Lets `look` see the task that this thread is in the middle of.
+    pub(crate) fn with_task<R>(&self, look: impl FnOnce(&Header) -> R) -> Option<R> {
+        // SAFETY: null, or `run` further down this thread's stack set it from a reference that it keeps until it takes the pointer back.
+        unsafe { self.task.get().as_ref() }.map(look)
     }
 
     /// Whether this thread is in the middle of `task`.
@@ -112,9 +134,8 @@ impl Context {
     }
 }
 
-/// The runtime of a ready task that nobody has claimed, and that cannot be claimed before the caller puts it into a queue.
+/// The runtime of a task that has not been counted as finished, and that cannot be before the caller puts it into a queue, or counts it.
 pub(crate) fn runtime_of(task: &TaskRef) -> Arc<Shared> {
-    debug_assert!(!task.is_finished(), "only a task that has not finished keeps its runtime");
     // SAFETY: `runtime` is from `Arc::as_ptr`, and `Runtime`'s drop holds that `Arc` while it waits for every task that it has admitted.
     unsafe { Arc::increment_strong_count(task.runtime()) };
     // SAFETY: the count was incremented for this `Arc`.

@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::context::Context;
-use super::main_loop::{execute, show_next};
+use super::entry::Work;
+use super::main_loop::execute;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
-use crate::options::Priority;
 use crate::task::record::{Claim, TaskRef};
 
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
@@ -35,15 +35,48 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
             wait_asleep(task);
             Ok(())
         }
-        Some(context) => wait_inside(context, task),
+        Some(context) => match run_newest(context, task, false) {
+            Ok(true) => Ok(()),
+            Ok(false) => wait_inside(context, task),
+            Err(error) => Err(error),
+        },
     })
+}
+
+/// As `wait`, for a task whose handle nobody else can borrow meanwhile.
+#[inline]
+pub(crate) fn wait_alone(task: &TaskRef) -> Result<(), TaskError> {
+    if Context::with(|context| context.map_or(Ok(false), |context| run_newest(context, task, true)))? { Ok(()) } else { wait(task) }
 }
 
 /// Waits on a thread that is no worker.
 fn wait_asleep(task: &TaskRef) {
     let waiter = Waiter::for_this_thread();
-    if task.add_waiter(&waiter) {
+    if task.add_waiter(&waiter.waker()) {
         waiter.wait();
+    }
+}
+
+/// The usual case of a task that waits for what it has just spawned: its entry is the newest of this worker. False when it is not, or cannot be run.
+#[inline]
+fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, TaskError> {
+    let newest = context.with_local(|slot, _| slot.ring.pop_if(|entry| entry.is_of(task)));
+    let Some(entry) = newest.flatten() else { return Ok(false) };
+    if alone && has_stack() && task.try_claim_alone() {
+        let Work::Task(own) = entry.into_work();
+        let failure = execute(context, &own);
+        own.end_alone(failure);
+        context.shared.retract(Some(context));
+        return Ok(true);
+    }
+    match task.try_claim() {
+        Claim::Won => {
+            // The reference goes with the record's end, and not with a look at what a canceller may have left.
+            let Work::Task(own) = entry.into_work();
+            run_nested(context, task, &own)?;
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 
@@ -68,7 +101,7 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
                 block(context, task, &top)?;
             }
         } else if ours && context.shared.may_run(context.processor, top) && top.try_claim() == Claim::Won {
-            forget_claimed(context, top.priority());
+            forget_claimed(context, top);
             run_nested(context, task, top)?;
         } else {
             block(context, task, top)?;
@@ -77,16 +110,22 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Takes the newest entries out of this worker's queue whose tasks are claimed: the one just claimed is among the newest, and its entry would
-/// keep it and its result until the waiting task ends.
-fn forget_claimed(context: &Context, priority: Priority) {
+/// Takes the entry of a task that was just claimed out of this worker's queues, if it is easily found: it would keep the task and its result until the
+/// waiting task ends.
+fn forget_claimed(context: &Context, task: &TaskRef) {
+    let entry = context.with_local(|slot, _| slot.ring.remove(|entry| entry.is_of(task))).flatten();
+    if entry.is_some() {
+        // Dropped out here, like those below.
+        return;
+    }
     loop {
         let claimed = context.with_local(|_, local| {
-            let newest = local.deques[priority.level()].pop()?;
-            if newest.is_claimed() {
+            let deque = &local.deques[task.priority().level()];
+            let newest = deque.pop()?;
+            if newest.is_stale() {
                 return Some(newest);
             }
-            local.deques[priority.level()].push(newest);
+            deque.push(newest);
             // A worker that looked meanwhile has not seen it.
             context.shared.sleep.notify();
             None
@@ -103,10 +142,10 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
     let began = Cell::new(false);
     let run = || {
         began.set(true);
-        execute(context, task);
-        context.shared.finish(Some(context), task, false);
+        let failure = execute(context, task);
+        context.shared.finish(Some(context), task, failure, false);
     };
-    if stacker::remaining_stack().is_none_or(|bytes| bytes >= STACK_RESERVE_BYTES) {
+    if has_stack() {
         run();
         return Ok(());
     }
@@ -126,11 +165,17 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
         Err(_) => {
             let kind = || FailureKind::TooDeep { stack_bytes: segments * STACK_SEGMENT_BYTES };
             // It has been claimed, so nobody else will run it.
-            task.fail_claimed(kind());
-            context.shared.finish(Some(context), task, false);
+            let failure = task.fail_claimed(kind());
+            context.shared.finish(Some(context), task, Some(failure), false);
             Err(TaskError::new(awaited.name(), kind()))
         }
     }
+}
+
+/// Whether a nested task has stack enough without more ado.
+#[inline]
+fn has_stack() -> bool {
+    stacker::remaining_stack().is_none_or(|bytes| bytes >= STACK_RESERVE_BYTES)
 }
 
 /// Waits for a task that somebody else runs, or will run.
@@ -149,7 +194,7 @@ fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), Tas
         return Err(TaskError::new(awaited.name(), FailureKind::WaitsForItself));
     };
     let waiter = Waiter::for_this_thread();
-    if task.add_waiter(&waiter) {
+    if task.add_waiter(&waiter.waker()) {
         wait_until_fired(context, &waiter);
     }
     Ok(())
@@ -163,8 +208,6 @@ pub(crate) fn wait_until_fired(context: &Context, waiter: &Arc<Waiter>) {
     };
     let shared = &*context.shared;
     let slot = &shared.slots[slot_index];
-    // Only in the destructor of a result, between two tasks, there can be one.
-    show_next(context);
     shared.sleep.search();
     loop {
         if waiter.has_fired() {
@@ -178,6 +221,27 @@ pub(crate) fn wait_until_fired(context: &Context, waiter: &Arc<Waiter>) {
         // Nothing to do for anybody: keep the slot and sleep on it, for the task or for work, whichever comes first.
         shared.sleep.sleep(slot_index, || waiter.has_fired() || shared.has_work(slot_index) || slot.is_wanted());
     }
+}
+
+/// Waits, on a worker's thread that has spawned more than is good, until some of it has run, by lending the slot to another thread.
+#[cold]
+pub(crate) fn wait_for_room(context: &Context) {
+    let Some(slot_index) = context.slot_index() else { return };
+    let shared = &*context.shared;
+    let slot = &shared.slots[slot_index];
+    let Some(token) = context.take_token() else { return };
+    let seat = slot.crowd();
+    slot.counters.activity.end(now_ns());
+    if let Passed::Vacant = slot.pass(token) {
+        let started = slot.thread_count() < SLOT_THREADS_MAX
+            && shared.processors[slot_index].processor.start(poniard_interface::WorkerId(slot_index as u32)).is_ok();
+        if !started {
+            // No thread to be had: it goes on, unless another one has come by.
+            slot.uncrowd();
+        }
+    }
+    context.put_token(slot.wait_crowded(&seat));
+    go_on(context, slot_index);
 }
 
 /// Lends the slot to another thread until `waiter` has been fired.

@@ -7,14 +7,18 @@ use crossbeam_deque::Steal;
 use poniard_interface::WorkerId;
 
 use super::context::Context;
-use super::shared::Shared;
+use super::entry::{Entry, Work};
+use super::shared::{BACKLOG_MAX, Shared};
 use super::slot::{Local, Slot};
 use crate::clock::now_ns;
+use crate::error::{FailureKind, TaskError};
 use crate::options::Priority;
 use crate::task::record::{Claim, TaskRef};
 
 /// Rounds of looking everywhere before a worker goes to sleep.
 const SEARCH_ROUNDS: u32 = 64;
+/// Rounds after which a worker takes tasks that others keep to themselves.
+const SEIZE_ROUNDS: u32 = 16;
 /// How often a worker looks at the queue for foreign spawns although it has tasks of its own.
 const FAIRNESS: u32 = 61;
 
@@ -57,8 +61,6 @@ fn work(context: &Context, index: usize) -> Left {
     let mut busy = false;
     loop {
         if slot.is_wanted() {
-            // The end of the task that goes on would put another one into the place of the next one.
-            show_next(context);
             slot.counters.activity.end(now_ns());
             return Left::Wanted;
         }
@@ -84,59 +86,87 @@ fn work(context: &Context, index: usize) -> Left {
     }
 }
 
-/// Puts the task that bypassed the queue into it, where others find it.
-pub(crate) fn show_next(context: &Context) {
-    if let Some(task) = context.with_local(|_, local| local.next.take()).flatten() {
-        context.shared.enqueue(Some(context), task);
+/// Runs what was taken from a queue, unless somebody else has claimed it since it was put there.
+fn run(context: &Context, entry: Entry) {
+    match entry.into_work() {
+        Work::Task(task) => run_task(context, task),
     }
 }
 
-/// Runs a task taken from a queue, unless somebody else has claimed it since it was put there.
-fn run(context: &Context, task: TaskRef) {
+#[inline]
+fn run_task(context: &Context, task: TaskRef) {
     match task.try_claim() {
         Claim::Won => {
-            execute(context, &task);
-            context.shared.finish(Some(context), &task, true);
+            let failure = execute(context, &task);
+            context.shared.finish(Some(context), &task, failure, true);
         }
-        // A thread that waited for it ran it, and its entry in the queue stayed.
-        Claim::Lost => {}
+        // A thread that waited for it ran it, or it was cancelled, and its entry in the queue stayed.
+        Claim::Lost => drop(Entry::task(task)),
         Claim::Waiting => unreachable!("only ready tasks are queued"),
     }
 }
 
 /// Runs a task that this thread has claimed; its outcome is not published yet.
-pub(crate) fn execute(context: &Context, task: &TaskRef) {
-    if !context.run(task) {
-        return;
+#[inline]
+pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
+    if task.epoch() != context.shared.epoch() {
+        context.count_not_run();
+        return Some(task.fail_claimed(FailureKind::Cancelled));
     }
-    if !context.count(|counters| &counters.tasks) {
+    let failure = context.run(task);
+    // Those of a slot are counted when they are finished.
+    if context.processor >= context.shared.slots.len() {
         context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
     }
+    if failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_))) {
+        context.count_not_run();
+    }
+    failure
 }
 
-/// A task from the queues of this worker: the one that bypassed them, then its own newest, now and then one spawned from outside.
-fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<TaskRef> {
-    if let Some(task) = local.next.take() {
-        return Some(task);
-    }
+/// A task from the queues of this worker: its own newest, now and then one spawned from outside.
+fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
     let normal = Priority::Normal.level();
-    if tick.is_multiple_of(FAIRNESS)
-        && let Some(task) = from_injector(shared, local, normal)
-    {
-        return Some(task);
+    if tick.is_multiple_of(FAIRNESS) {
+        if slot.is_crowded() && local.deques[normal].len() <= BACKLOG_MAX / 2 {
+            slot.uncrowd();
+        }
+        if let Some(task) = from_injector(shared, local, normal) {
+            return Some(task);
+        }
     }
-    if !shared.special.load(Relaxed) {
-        return local.deques[normal].pop();
+    if shared.special.load(Relaxed) {
+        return take_own_special(shared, slot, local);
     }
+    take_own_normal(shared, slot, local)
+}
+
+#[inline]
+fn take_own_normal(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
+    let Some(newest) = slot.ring.pop() else {
+        return local.deques[Priority::Normal.level()].pop();
+    };
+    // This one may take long, and nobody else would see the others until then.
+    if slot.ring.len() > 0 && shared.sleep.is_anybody_idle() {
+        shared.show(slot, local);
+    }
+    Some(newest)
+}
+
+/// The same when tasks have priorities, or scopes.
+fn take_own_special(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
     if let Some(task) = stolen(|| slot.private.steal()) {
         return Some(task);
     }
     for level in 0..Priority::COUNT {
+        let own = || match level == Priority::Normal.level() {
+            true => take_own_normal(shared, slot, local),
+            false => local.deques[level].pop(),
+        };
         // A more urgent task of somebody else comes before a less urgent one of our own.
-        if let Some(task) = local.deques[level]
-            .pop()
+        if let Some(task) = own()
             .or_else(|| from_injector(shared, local, level))
             .or_else(|| (level == 0).then(|| steal(shared, slot, local, level)).flatten())
         {
@@ -146,7 +176,7 @@ fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<TaskRef> {
     None
 }
 
-fn from_injector(shared: &Shared, local: &Local, level: usize) -> Option<TaskRef> {
+fn from_injector(shared: &Shared, local: &Local, level: usize) -> Option<Entry> {
     if shared.injectors[level].is_empty() {
         return None;
     }
@@ -154,7 +184,7 @@ fn from_injector(shared: &Shared, local: &Local, level: usize) -> Option<TaskRef
 }
 
 /// After a batch was moved into a worker's own queue: on the way it could not be seen by one that looked for the last time and went to sleep.
-fn moved(shared: &Shared, task: Option<TaskRef>) -> Option<TaskRef> {
+fn moved(shared: &Shared, task: Option<Entry>) -> Option<Entry> {
     if task.is_some() {
         shared.sleep.notify();
     }
@@ -173,7 +203,7 @@ fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
 }
 
 /// A task of another worker: the nearest group first, in each from a random one onwards.
-fn steal(shared: &Shared, slot: &Slot, local: &Local, level: usize) -> Option<TaskRef> {
+fn steal(shared: &Shared, slot: &Slot, local: &Local, level: usize) -> Option<Entry> {
     for group in &slot.victims {
         let start = random(local) as usize % group.len().max(1);
         for offset in 0..group.len() {
@@ -187,6 +217,23 @@ fn steal(shared: &Shared, slot: &Slot, local: &Local, level: usize) -> Option<Ta
     None
 }
 
+/// Half of the newest tasks of another worker, which has not shown them by itself.
+fn seize(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
+    let mut oldest = None;
+    let deque = &local.deques[Priority::Normal.level()];
+    let victims = slot.victims.iter().flatten().map(|victim| &shared.slots[*victim]);
+    for victim in victims.filter(|victim| victim.ring.len() > 0) {
+        let keep = |entry| match &oldest {
+            None => oldest = Some(entry),
+            Some(_) => deque.push(entry),
+        };
+        if victim.ring.seize(keep) {
+            break;
+        }
+    }
+    moved(shared, oldest)
+}
+
 /// Xorshift. Source: Marsaglia, J. Stat. Software 8(14), 2003.
 fn random(local: &Local) -> u64 {
     let mut state = local.random.get();
@@ -198,9 +245,12 @@ fn random(local: &Local) -> u64 {
 }
 
 /// Looks everywhere for a task and sleeps in between, until there is one. Nothing when the slot is wanted, or the runtime ends.
-fn search(context: &Context, index: usize) -> Option<TaskRef> {
+fn search(context: &Context, index: usize) -> Option<Entry> {
     let shared = &*context.shared;
     let slot = &shared.slots[index];
+    if slot.is_crowded() {
+        slot.uncrowd();
+    }
     shared.sleep.search();
     loop {
         for round in 0..SEARCH_ROUNDS {
@@ -208,7 +258,9 @@ fn search(context: &Context, index: usize) -> Option<TaskRef> {
                 if let Some(task) = take_own(shared, slot, local) {
                     return Some(task);
                 }
-                (0..Priority::COUNT).find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
+                (0..Priority::COUNT)
+                    .find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
+                    .or_else(|| (round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1).then(|| seize(shared, slot, local)).flatten())
             });
             if let Some(task) = found.flatten() {
                 shared.sleep.found(|| shared.has_work(index));

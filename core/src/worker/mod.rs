@@ -3,9 +3,11 @@
 //! `README.md` beside this file describes the protocols; each module names the part that it implements.
 
 pub(crate) mod context;
+pub(crate) mod entry;
 mod fence;
 pub(crate) mod fetch;
 pub(crate) mod main_loop;
+mod ring;
 pub(crate) mod shared;
 pub(crate) mod sleep;
 pub(crate) mod slot;

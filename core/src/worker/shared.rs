@@ -1,21 +1,26 @@
 //! What all threads of one runtime share: queues, workers, processors, and the count of tasks that have not finished.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
 use poniard_interface::{LogLevel, Processor, ProcessorInfo};
 
-use super::context::Context;
+use super::context::{Context, runtime_of};
+use super::entry::Entry;
+use super::ring;
 use super::sleep::Sleep;
-use super::slot::Slot;
-use crate::error::FailureKind;
+use super::slot::{Local, Slot};
+use crate::error::{FailureKind, TaskError};
 use crate::options::{Priority, Scope};
 use crate::queued::Queued;
 use crate::runtime::Backends;
 use crate::task::record::{Released, TaskRef};
+
+/// Ready tasks in one queue from which on whoever spawns more waits for room.
+pub(crate) const BACKLOG_MAX: usize = 4096;
 
 /// Values of `Shared::phase`.
 const OPEN: u8 = 0;
@@ -34,7 +39,7 @@ pub(crate) struct ProcessorRecord {
 pub(crate) struct Shared {
     pub(crate) slots: Vec<Slot>,
     /// Tasks spawned by threads that are no workers, one queue for each priority.
-    pub(crate) injectors: [Injector<TaskRef>; Priority::COUNT],
+    pub(crate) injectors: [Injector<Entry>; Priority::COUNT],
     pub(crate) sleep: Sleep,
     /// Whether any task has had a priority, or a scope of its own: until then nobody looks at the queues for them.
     pub(crate) special: AtomicBool,
@@ -43,10 +48,14 @@ pub(crate) struct Shared {
     pub(crate) backends: Backends,
     pub(crate) queued: Queued,
     phase: AtomicU8,
+    /// How often everything has been cancelled; a task of an earlier count is not run.
+    epoch: AtomicU16,
     /// Tasks spawned and finished by threads that hold no slot.
     foreign_spawned: CachePadded<AtomicU64>,
     foreign_finished: CachePadded<AtomicU64>,
-    /// Signalled when the runtime may have become idle while it drains.
+    /// Threads that wait until the runtime is idle, besides the one that drains it.
+    idle_waiters: AtomicUsize,
+    /// Signalled when the runtime may have become idle while somebody waits for that.
     idle: (Mutex<()>, Condvar),
 }
 
@@ -62,10 +71,24 @@ impl Shared {
             backends,
             queued,
             phase: AtomicU8::new(OPEN),
+            epoch: AtomicU16::new(0),
             foreign_spawned: CachePadded::default(),
             foreign_finished: CachePadded::default(),
+            idle_waiters: AtomicUsize::new(0),
             idle: (Mutex::new(()), Condvar::new()),
         }
+    }
+
+    /// How often everything has been cancelled.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u16 {
+        // Relaxed: whoever cancels everything says nothing about tasks that are spawned at the same time.
+        self.epoch.load(Relaxed)
+    }
+
+    /// Cancels everything that has been spawned.
+    pub(crate) fn cancel_all(&self) {
+        self.epoch.fetch_add(1, Relaxed);
     }
 
     /// Counts a task about to be spawned; false when the runtime takes no more.
@@ -87,44 +110,88 @@ impl Shared {
 
     /// Puts a ready task where somebody who may run it will find it.
     #[inline]
-    pub(crate) fn enqueue(&self, context: Option<&Context>, task: TaskRef) {
-        if self.slots.is_empty() || task.options().is_some_and(|options| options.scope != Scope::Any) {
-            self.enqueue_scoped(task);
-            return;
+    pub(crate) fn enqueue(&self, context: Option<&Context>, entry: Entry) {
+        let (priority, scoped) = entry.peek(|task| (task.priority(), task.options().is_some_and(|options| options.scope != Scope::Any)));
+        if self.slots.is_empty() || scoped {
+            self.enqueue_scoped(entry);
+        } else {
+            self.push(context, priority, entry);
         }
-        let level = task.priority().level();
-        if task.priority() != Priority::Normal {
-            self.special.store(true, Relaxed);
-        }
-        let foreign = match context {
-            Some(context) => context.try_local(task, |_, local, task| local.deques[level].push(task)),
-            None => Err(task),
+    }
+
+    /// Puts an entry that every worker may run into the queue of this thread's worker, or into the one for all.
+    #[inline]
+    pub(crate) fn push(&self, context: Option<&Context>, priority: Priority, entry: Entry) {
+        let unpushed = match context {
+            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)).map(drop),
+            None => Err(entry),
         };
-        if let Err(task) = foreign {
-            self.injectors[level].push(task);
+        if let Err(entry) = unpushed {
+            if priority != Priority::Normal {
+                self.special.store(true, Relaxed);
+            }
+            self.injectors[priority.level()].push(entry);
+            self.sleep.notify();
         }
+    }
+
+    /// Puts an entry into the worker's own queue. True when that has become longer than it should.
+    #[inline]
+    pub(crate) fn push_own(&self, slot: &Slot, local: &Local, priority: Priority, entry: Entry) -> bool {
+        if priority != Priority::Normal {
+            self.special.store(true, Relaxed);
+            local.deques[priority.level()].push(entry);
+            self.sleep.notify();
+            return false;
+        }
+        let mut backlogged = false;
+        if let Err(entry) = slot.ring.push(entry) {
+            backlogged = self.make_room(slot, local, entry);
+        }
+        if self.sleep.is_anybody_idle() {
+            self.show(slot, local);
+        }
+        backlogged
+    }
+
+    /// The ring is full: moves half of it into the queue.
+    #[cold]
+    fn make_room(&self, slot: &Slot, local: &Local, entry: Entry) -> bool {
+        let deque = &local.deques[Priority::Normal.level()];
+        slot.ring.show(ring::CAPACITY / 2, |entry| deque.push(entry));
+        if let Err(entry) = slot.ring.push(entry) {
+            deque.push(entry);
+        }
+        deque.len() > BACKLOG_MAX
+    }
+
+    /// Moves the worker's newest tasks to where thieves find them, and wakes one.
+    #[cold]
+    pub(crate) fn show(&self, slot: &Slot, local: &Local) {
+        let deque = &local.deques[Priority::Normal.level()];
+        slot.ring.show(0, |entry| deque.push(entry));
         self.sleep.notify();
     }
 
     #[cold]
-    fn enqueue_scoped(&self, task: TaskRef) {
-        let scope = task.options().map_or(Scope::Any, |options| options.scope.clone());
-        let level = task.priority().level();
+    fn enqueue_scoped(&self, entry: Entry) {
+        let (scope, level) =
+            entry.peek(|task| (task.options().map_or(Scope::Any, |options| options.scope.clone()), task.priority().level()));
         let inline: Vec<usize> = (0..self.slots.len()).filter(|slot| self.satisfies(*slot, &scope)).collect();
         if inline.len() == self.slots.len() && !inline.is_empty() {
             self.special.store(true, Relaxed);
-            self.injectors[level].push(task);
+            self.injectors[level].push(entry);
             self.sleep.notify();
             return;
         }
         if let Some(slot) = inline.into_iter().min_by_key(|slot| self.slots[*slot].private.len()) {
             self.special.store(true, Relaxed);
-            self.slots[slot].private.push(task);
+            self.slots[slot].private.push(entry);
             self.sleep.wake(slot);
             return;
         }
         let queued: Vec<usize> = (self.slots.len()..self.processors.len()).filter(|processor| self.satisfies(*processor, &scope)).collect();
-        self.queued.push(self, &queued, task);
+        self.queued.push(self, &queued, entry);
     }
 
     /// Whether a processor lies in a scope.
@@ -163,24 +230,34 @@ impl Shared {
             || self.slots.iter().any(Slot::has_work)
     }
 
-    /// Makes a task's outcome known and passes on what that sets free. With `bypass` the first ready successor becomes the worker's next task.
-    pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, bypass: bool) {
-        let mut bypass = bypass && !self.special.load(Relaxed);
-        task.publish(|released| match released {
-            Released::Waiter(waiter) => waiter.fire(),
-            Released::Ready(successor) => {
-                if !std::ptr::eq(successor.runtime(), self) {
-                    self.enqueue_elsewhere(successor);
-                } else if let Some(context) = context.filter(|_| bypass && successor.options().is_none()) {
-                    bypass = false;
-                    if let Err(successor) = context.try_local(successor, |_, local, successor| local.next.set(Some(successor))) {
-                        self.enqueue(Some(context), successor);
-                    }
+    /// Makes the outcome of a task that this thread has claimed known, and passes on what that sets free. With `next`, the thread is a worker's between
+    /// two tasks, and the first ready successor will be the next one.
+    #[inline]
+    pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
+        let mut first = None;
+        task.publish(failure, |released| match released {
+            Released::Waiter(waker) => waker.wake(),
+            Released::Ready(entry) => {
+                if !entry.peek(|successor| std::ptr::eq(successor.runtime(), self)) {
+                    Self::enqueue_elsewhere(entry);
+                } else if next && first.is_none() && entry.peek(|task| task.options().is_none() && task.priority() == Priority::Normal) {
+                    first = Some(entry);
                 } else {
-                    self.enqueue(context, successor);
+                    self.enqueue(context, entry);
                 }
             }
         });
+        if let Some(entry) = first {
+            // On top of the others, and not shown to anybody: this thread looks there next.
+            let unpushed = match context {
+                Some(context) => context.try_local(entry, |slot, _, entry| slot.ring.push(entry)),
+                None => Err(entry),
+            };
+            match unpushed {
+                Ok(Ok(())) => {}
+                Ok(Err(entry)) | Err(entry) => self.enqueue(context, entry),
+            }
+        }
         self.retract(context);
     }
 
@@ -192,12 +269,19 @@ impl Shared {
         }
     }
 
-    /// A task of another runtime depended on one of this runtime.
+    /// Puts a ready task into a queue of its own runtime, for a thread that is none of its workers.
     #[cold]
-    fn enqueue_elsewhere(&self, successor: TaskRef) {
+    pub(crate) fn enqueue_elsewhere(entry: Entry) {
         // Kept for the whole call: once the task is in a queue it may run, and its runtime may end before `enqueue` has looked at its sleepers.
-        let other = super::context::runtime_of(&successor);
-        other.enqueue(None, successor);
+        let other = entry.peek(runtime_of);
+        other.enqueue(None, entry);
+    }
+
+    /// Counts a cancelled task as finished, whose entry has been taken out of a queue.
+    #[cold]
+    pub(crate) fn retract_buried(task: &TaskRef) {
+        let shared = runtime_of(task);
+        Context::with_of(&shared, |context| shared.retract(context));
     }
 
     /// Whether every task that was spawned has finished.
@@ -212,10 +296,23 @@ impl Shared {
 
     /// Tells the thread that waits for the runtime to drain, if one does, to look again.
     pub(crate) fn signal_idle(&self) {
-        if self.phase.load(SeqCst) != OPEN {
+        if self.phase.load(SeqCst) != OPEN || self.idle_waiters.load(SeqCst) > 0 {
             drop(self.idle.0.lock().unwrap_or_else(PoisonError::into_inner));
             self.idle.1.notify_all();
         }
+    }
+
+    /// Waits until every task that was spawned has finished.
+    pub(crate) fn wait_until_quiet(&self) {
+        self.idle_waiters.fetch_add(1, SeqCst);
+        // Workers signal when they find nothing; those that sleep already have nothing to tell.
+        self.sleep.wake_all();
+        let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.is_quiet() {
+            guard = self.idle.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(guard);
+        self.idle_waiters.fetch_sub(1, SeqCst);
     }
 
     /// Whether workers have to end.
@@ -229,13 +326,7 @@ impl Shared {
         if self.phase.compare_exchange(OPEN, DRAINING, SeqCst, SeqCst).is_err() {
             return;
         }
-        let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Workers signal when they find nothing; those that sleep already have nothing to tell.
-        self.sleep.wake_all();
-        while !self.is_quiet() {
-            guard = self.idle.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(guard);
+        self.wait_until_quiet();
         self.phase.store(STOPPED, SeqCst);
         for slot in &self.slots {
             slot.close();

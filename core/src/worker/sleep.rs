@@ -64,6 +64,14 @@ impl Sleep {
         }
     }
 
+    /// After a push to where only its worker looks: whether anybody could use what was pushed.
+    #[inline]
+    pub(crate) fn is_anybody_idle(&self) -> bool {
+        // Pairs with `heavy` in `sleep` and `found`, as in `notify`.
+        fence::light();
+        self.counts.load(Relaxed) != 0
+    }
+
     #[cold]
     fn wake_one(&self) {
         let woken = {

@@ -6,24 +6,27 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crossbeam_deque::{Injector, Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 use crossbeam_utils::sync::Unparker;
 
+use super::entry::Entry;
+use super::ring::Ring;
 use super::waiter;
 use crate::options::Priority;
-use crate::task::record::TaskRef;
 
 /// How many threads of one slot may wait for the slot to be lent to them again. More end instead.
 const SPARES_MAX: usize = 4;
 
+/// How long a thread that has spawned too much waits while nothing at all is finished.
+const CROWD_PATIENCE: Duration = Duration::from_millis(2);
+
 /// What the thread that holds a slot works with.
 pub(crate) struct Local {
     /// One deque for each priority, most urgent first.
-    pub(crate) deques: [Deque<TaskRef>; Priority::COUNT],
-    /// The next task, which bypasses the queue.
-    pub(crate) next: Cell<Option<TaskRef>>,
+    pub(crate) deques: [Deque<Entry>; Priority::COUNT],
     /// State of the random numbers that choose victims.
     pub(crate) random: Cell<u64>,
     /// Tasks taken so far, to look at the shared queues now and then.
@@ -45,8 +48,8 @@ impl Token {
 pub(crate) struct Counters {
     pub(crate) spawned: AtomicU64,
     pub(crate) finished: AtomicU64,
-    /// Tasks run.
-    pub(crate) tasks: AtomicU64,
+    /// Those among the finished ones whose bodies were not run.
+    pub(crate) not_run: AtomicU64,
     pub(crate) activity: Activity,
 }
 
@@ -110,10 +113,14 @@ pub(crate) struct Slot {
     pub(crate) counters: CachePadded<Counters>,
     /// Number of threads that want the slot back; looked at between tasks.
     wanted: CachePadded<AtomicU32>,
+    /// Number of threads in `Succession::crowded`.
+    crowded: AtomicU32,
+    /// The newest tasks of normal priority.
+    pub(crate) ring: CachePadded<Ring>,
     /// The queues of `Local`, to be stolen from.
-    pub(crate) stealers: [Stealer<TaskRef>; Priority::COUNT],
+    pub(crate) stealers: [Stealer<Entry>; Priority::COUNT],
     /// Tasks that only this worker may run.
-    pub(crate) private: Injector<TaskRef>,
+    pub(crate) private: Injector<Entry>,
     /// Whom to steal from: groups of slots, nearest first.
     pub(crate) victims: Vec<Vec<usize>>,
     succession: Mutex<Succession>,
@@ -130,6 +137,8 @@ struct Succession {
     holder: Option<Unparker>,
     /// Threads that come back from waiting inside a task; they go first.
     returning: VecDeque<Arc<Seat>>,
+    /// Threads in the middle of a task that has spawned more than is good; they go on when some of it has run.
+    crowded: Vec<Arc<Seat>>,
     /// Threads that have nothing to do.
     spares: Vec<Arc<Seat>>,
     threads: usize,
@@ -160,6 +169,15 @@ impl Seat {
         self.unparker.unpark();
     }
 
+    /// As `wait`, but nothing after about `patience` without an offer.
+    fn wait_for(&self, patience: Duration) -> Option<Offer> {
+        let take = || self.offer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        take().or_else(|| {
+            waiter::park_for(patience);
+            take()
+        })
+    }
+
     fn wait(&self) -> Offer {
         loop {
             if let Some(offer) = self.offer.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -185,13 +203,14 @@ impl Slot {
         Self {
             local: CachePadded::new(UnsafeCell::new(Local {
                 deques,
-                next: Cell::new(None),
                 // Any odd number: xorshift must not start at 0.
                 random: Cell::new((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
                 tick: Cell::new(0),
             })),
             counters: CachePadded::default(),
             wanted: CachePadded::default(),
+            crowded: AtomicU32::new(0),
+            ring: CachePadded::new(Ring::new()),
             stealers,
             private: Injector::new(),
             victims,
@@ -199,6 +218,7 @@ impl Slot {
                 vacant: Some(Token(index)),
                 holder: None,
                 returning: VecDeque::new(),
+                crowded: Vec::new(),
                 spares: Vec::new(),
                 threads: 0,
                 closed: false,
@@ -266,6 +286,75 @@ impl Slot {
         Some(token)
     }
 
+    /// A thread that spawns too much, and has not passed the slot on yet, is to get it back when there is room, or nothing has been finished for a while.
+    pub(crate) fn crowd(&self) -> Arc<Seat> {
+        let seat = Seat::for_this_thread();
+        let mut succession = self.lock();
+        succession.crowded.push(Arc::clone(&seat));
+        self.crowded.fetch_add(1, Relaxed);
+        seat
+    }
+
+    /// Whether threads wait for room.
+    #[inline]
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded.load(Relaxed) > 0
+    }
+
+    /// There is room: whoever waits for it gets the slot as soon as its holder is between two tasks, at once if it is vacant.
+    pub(crate) fn uncrowd(&self) {
+        let mut succession = self.lock();
+        let seats = std::mem::take(&mut succession.crowded);
+        self.crowded.fetch_sub(seats.len() as u32, Relaxed);
+        self.wanted.fetch_add(seats.len() as u32, Relaxed);
+        succession.returning.extend(seats);
+        let token = succession.vacant.take();
+        drop(succession);
+        if let Some(token) = token {
+            self.pass(token);
+        }
+    }
+
+    /// Waits for the slot in a seat from `crowd`.
+    pub(crate) fn wait_crowded(&self, seat: &Seat) -> Token {
+        let mut finished = self.finished();
+        loop {
+            if let Some(offer) = seat.wait_for(CROWD_PATIENCE) {
+                return self.token_of(offer);
+            }
+            let now = self.finished();
+            if now == finished {
+                // The task at work may need something that this thread holds.
+                break;
+            }
+            finished = now;
+        }
+        {
+            let mut succession = self.lock();
+            if let Some(place) = succession.crowded.iter().position(|other| std::ptr::eq(&**other, seat)) {
+                let seat = succession.crowded.swap_remove(place);
+                self.crowded.fetch_sub(1, Relaxed);
+                if let Some(token) = succession.vacant.take() {
+                    succession.holder = Some(waiter::unparker());
+                    return token;
+                }
+                succession.returning.push_back(seat);
+                self.wanted.fetch_add(1, Relaxed);
+                if let Some(holder) = &succession.holder {
+                    holder.unpark();
+                }
+            }
+        }
+        self.token_of(seat.wait())
+    }
+
+    fn token_of(&self, offer: Offer) -> Token {
+        match offer {
+            Offer::Slot(token) => token,
+            Offer::Leave => unreachable!("only spare threads are sent home"),
+        }
+    }
+
     /// Waits for the slot: a thread that passed it on and has to go on with its task.
     pub(crate) fn regain(&self) -> Token {
         if let Some(token) = self.take_vacant() {
@@ -286,10 +375,7 @@ impl Slot {
         if let Some(holder) = holder {
             holder.unpark();
         }
-        match seat.wait() {
-            Offer::Slot(token) => token,
-            Offer::Leave => unreachable!("only spare threads are sent home"),
-        }
+        self.token_of(seat.wait())
     }
 
     /// A thread of this slot arrives: gives it the slot, or nothing when it has to leave.
@@ -348,7 +434,7 @@ impl Slot {
 
     /// Whether anything lies in the queues that others may take from.
     pub(crate) fn has_work(&self) -> bool {
-        self.stealers.iter().any(|stealer| !stealer.is_empty())
+        self.ring.len() > 0 || self.stealers.iter().any(|stealer| !stealer.is_empty())
     }
 
     /// Sums for the end of a runtime; `Acquire` pairs with the Release in `add`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use crossbeam_utils::sync::{Parker, Unparker};
@@ -19,6 +20,13 @@ pub(crate) fn park() {
     // Where the destructor of another thread-local waits, this one may be gone.
     if PARKER.try_with(Parker::park).is_err() {
         std::thread::sleep(NAP);
+    }
+}
+
+/// Sleeps as `park` does, but not longer than `patience`.
+pub(crate) fn park_for(patience: Duration) {
+    if PARKER.try_with(|parker| parker.park_timeout(patience)).is_err() {
+        std::thread::sleep(NAP.min(patience));
     }
 }
 
@@ -40,6 +48,11 @@ impl Waiter {
         Arc::new(Self { fired: AtomicBool::new(false), unparker: unparker() })
     }
 
+    /// What tells it.
+    pub(crate) fn waker(self: &Arc<Self>) -> Waker {
+        Waker::from(Arc::clone(self))
+    }
+
     /// Called by whoever finished the task.
     pub(crate) fn fire(&self) {
         // Release: pairs with the Acquire in `has_fired`.
@@ -56,5 +69,15 @@ impl Waiter {
         while !self.has_fired() {
             park();
         }
+    }
+}
+
+impl Wake for Waiter {
+    fn wake(self: Arc<Self>) {
+        self.fire();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.fire();
     }
 }

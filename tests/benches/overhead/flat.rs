@@ -12,9 +12,8 @@ static DONE: Tally = Tally::new();
 pub(crate) fn scope(pool: &ThreadPool) -> System<'_> {
     let count = EFFORT.flood();
     System::new("rayon-scope", format!("{WORKERS} workers, {count} tasks"), move || {
-        DONE.reset();
         let time = per_task(count, || spawn_in_scope(pool, count));
-        assert_eq!(DONE.sum(), count);
+        assert_eq!(DONE.take(), count);
         time
     })
 }
@@ -31,9 +30,8 @@ fn spawn_in_scope(pool: &ThreadPool, count: u64) {
 pub(crate) fn countdown(pool: &ThreadPool) -> System<'_> {
     let count = EFFORT.flood();
     System::new("rayon-countdown", format!("{WORKERS} workers, a parallel iterator over {count} items"), move || {
-        DONE.reset();
         let time = per_task(count, || pool.install(|| (0..count).into_par_iter().for_each(|_| DONE.add_one())));
-        assert_eq!(DONE.sum(), count);
+        assert_eq!(DONE.take(), count);
         time
     })
 }
@@ -42,7 +40,6 @@ pub(crate) fn countdown(pool: &ThreadPool) -> System<'_> {
 pub(crate) fn flood(pool: &ThreadPool) -> System<'_> {
     let count = EFFORT.flood();
     System::new("rayon-scope", format!("{WORKERS} workers, {count} tasks"), move || {
-        DONE.reset();
         let time = per_task(count, || {
             pool.in_place_scope(|scope| {
                 for _ in 0..count {
@@ -50,7 +47,7 @@ pub(crate) fn flood(pool: &ThreadPool) -> System<'_> {
                 }
             });
         });
-        assert_eq!(DONE.sum(), count);
+        assert_eq!(DONE.take(), count);
         time
     })
 }
@@ -60,9 +57,8 @@ pub(crate) fn allocations(pool: &ThreadPool) -> System<'_> {
     const ROUND: u64 = 1_000;
     const ROUNDS: u64 = 100;
     System::new("rayon-scope", format!("{WORKERS} workers, rounds of {ROUND} tasks"), move || {
-        DONE.reset();
         let counted = count(|| (0..ROUNDS).for_each(|_| spawn_in_scope(pool, ROUND)));
-        assert_eq!(DONE.sum(), ROUNDS * ROUND);
+        assert_eq!(DONE.take(), ROUNDS * ROUND);
         counted.allocations as f64 / (ROUNDS * ROUND) as f64
     })
 }

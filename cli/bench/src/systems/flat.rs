@@ -1,6 +1,6 @@
 //! Tasks that depend on nothing: `independent`, `growth`, `flood`.
 
-use super::{Setup, certain, let_run};
+use super::{Setup, let_run};
 use crate::measure::{System, per_task};
 use crate::tally::Tally;
 
@@ -13,21 +13,21 @@ const AT_LEAST: u64 = 500_000;
 pub(super) fn spawn<'a>(setup: &'a Setup<'_>, count: u64) -> System<'a> {
     let rounds = setup.effort.scaled(AT_LEAST).div_ceil(count).max(1);
     System::new("poniard-spawn", setup.note(&format!("{count} tasks")), move || {
-        DONE.reset();
-        per_task(rounds * count, || {
-            for round in 1..=rounds {
-                let all = setup.runtime.spawn(
+        let time = per_task(rounds * count, || {
+            for _ in 0..rounds {
+                let_run(setup.runtime.spawn(
                     move || {
                         for _ in 0..count {
                             let_run(poniard::spawn(|| DONE.add_one(), ()));
                         }
                     },
                     (),
-                );
-                certain(all.wait());
-                DONE.wait_for(round * count);
+                ));
+                setup.runtime.wait_idle();
             }
-        })
+        });
+        assert_eq!(DONE.take(), rounds * count);
+        time
     })
 }
 
@@ -35,12 +35,13 @@ pub(super) fn spawn<'a>(setup: &'a Setup<'_>, count: u64) -> System<'a> {
 pub(super) fn flood<'a>(setup: &'a Setup<'_>) -> System<'a> {
     let count = setup.effort.flood();
     System::new("poniard-spawn", setup.note(&format!("{count} tasks")), move || {
-        DONE.reset();
-        per_task(count, || {
+        let time = per_task(count, || {
             for _ in 0..count {
                 let_run(setup.runtime.spawn(|| DONE.add_one(), ()));
             }
-            DONE.wait_for(count);
-        })
+            setup.runtime.wait_idle();
+        });
+        assert_eq!(DONE.take(), count);
+        time
     })
 }

@@ -22,11 +22,12 @@ fn tree(depth: u32) {
 pub(super) fn tree_spawn<'a>(setup: &'a Setup<'_>) -> System<'a> {
     let depth = setup.effort.tree_depth();
     System::new("poniard-spawn", setup.note(&format!("2^{depth} leaves")), move || {
-        LEAVES.reset();
-        per_task((1 << (depth + 1)) - 1, || {
+        let time = per_task((1 << (depth + 1)) - 1, || {
             let_run(setup.runtime.spawn(move || tree(depth), ()));
-            LEAVES.wait_for(1 << depth);
-        })
+            setup.runtime.wait_idle();
+        });
+        assert_eq!(LEAVES.take(), 1 << depth);
+        time
     })
 }
 

@@ -18,25 +18,24 @@ const WAITING: u64 = 100_000;
 
 /// Calls of the allocator for each of many independent tasks, round for round.
 pub(super) fn allocations<'a>(setup: &'a Setup<'_>) -> System<'a> {
-    let rounds = |from: u64, rounds: u64| {
-        for round in from + 1..=from + rounds {
-            let all = setup.runtime.spawn(
+    let run = |rounds: u64| {
+        for _ in 0..rounds {
+            let_run(setup.runtime.spawn(
                 || {
                     for _ in 0..ROUND {
                         let_run(poniard::spawn(|| DONE.add_one(), ()));
                     }
                 },
                 (),
-            );
-            certain(all.wait());
-            DONE.wait_for(round * ROUND);
+            ));
+            setup.runtime.wait_idle();
         }
+        assert_eq!(DONE.take(), rounds * ROUND);
     };
     System::new("poniard-spawn", setup.note(&format!("rounds of {ROUND} tasks")), move || {
-        DONE.reset();
         let [before, counted] = ROUNDS;
-        rounds(0, before);
-        count(|| rounds(before, counted)).allocations as f64 / (counted * ROUND) as f64
+        run(before);
+        count(|| run(counted)).allocations as f64 / (counted * ROUND) as f64
     })
 }
 
@@ -44,7 +43,6 @@ pub(super) fn allocations<'a>(setup: &'a Setup<'_>) -> System<'a> {
 pub(super) fn waiting<'a>(setup: &'a Setup<'_>) -> System<'a> {
     let note = format!("{WAITING} tasks that wait for the same one");
     System::new("poniard-spawn", setup.note(&note), move || {
-        DONE.reset();
         let (open, closed) = mpsc::channel::<()>();
         // Any error means that the sender is gone, which opens the gate as well.
         let gate = setup.runtime.spawn(move || closed.recv().is_ok(), ());
@@ -59,11 +57,12 @@ pub(super) fn waiting<'a>(setup: &'a Setup<'_>) -> System<'a> {
                 ));
             }
         });
-        assert_eq!(DONE.sum(), 0, "a task ran before the one that it waits for");
+        assert_eq!(DONE.take(), 0, "a task ran before the one that it waits for");
         // Nobody listens any more only if the gate has failed, which `certain` tells.
         let _ = open.send(());
         certain(gate.wait());
-        DONE.wait_for(WAITING);
+        setup.runtime.wait_idle();
+        assert_eq!(DONE.take(), WAITING);
         counted.bytes as f64 / WAITING as f64
     })
 }

@@ -58,7 +58,7 @@ impl Setup<'_> {
 /// Lets a task run of which nobody wants the result.
 #[inline]
 fn let_run<T>(task: Task<T>) {
-    drop(task);
+    task.detach();
 }
 
 /// The result of something that cannot fail.
