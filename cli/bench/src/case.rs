@@ -60,7 +60,7 @@ pub static CASES: [Case; 17] = [
     case("two-deps", "ns/task", Kind::TwoDeps, "tasks with two dependencies each, spawned inside one task"),
     case("wavefront", "ns/task", Kind::Wavefront, "1000 x 1000 cells that need the one above and the one to the left"),
     case("flood", "ns/task", Kind::Flood, "10^6 tasks from one thread that is no worker"),
-    case("metg-w2", "us", Kind::Metg(2), "the smallest task for which half of the time is work: a stencil of 2 columns"),
+    case("metg-w2", "us", Kind::Metg(2), "the smallest task for which half of the time is work, if below 20: a stencil of 2 columns"),
     case("metg-w8", "us", Kind::Metg(8), "the same, 8 columns"),
     case("growth-1e4", "ns/task", Kind::Growth(10_000), "10^4 tasks that depend on nothing"),
     case("growth-1e5", "ns/task", Kind::Growth(100_000), "10^5 of them"),
@@ -84,9 +84,9 @@ impl Case {
 pub enum Effort {
     /// A few seconds for all cases: an eighth of the tasks, few samples, and the larger sizes of `growth` only by name.
     Quick,
-    /// Some fifteen seconds.
+    /// Some ten seconds.
     Normal,
-    /// A minute or two.
+    /// Half a minute.
     Thorough,
 }
 
@@ -144,7 +144,11 @@ impl Effort {
 
     /// How often a stencil runs for one efficiency in the cases `metg`: the shortest time counts.
     pub fn metg_tries(self) -> usize {
-        if self == Self::Thorough { 3 } else { 2 }
+        match self {
+            Self::Quick => 1,
+            Self::Normal => 2,
+            Self::Thorough => 3,
+        }
     }
 }
 

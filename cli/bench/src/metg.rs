@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::spin::iteration_ns;
 
 /// Longer tasks are not tried, and this is the figure: where even they have no efficiency of one half, something else is running.
-const WORK_MAX_NS: f64 = 50_000.0;
+const WORK_MAX_NS: f64 = 20_000.0;
 /// Halvings of the interval, on a logarithmic scale: to within 4 %.
 const HALVINGS: usize = 4;
 

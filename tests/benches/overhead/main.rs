@@ -2,7 +2,7 @@
 //!
 //! Poniard's systems, the cases, the harness and the table are those of `poniard bench` (crate `poniard-bench`); here are rayon's, a file for each group of
 //! cases. Systems measured side by side are interleaved, a sample of each in turn. Two workers everywhere. Read the minima, and the ratios between systems;
-//! a single figure in ns belongs to one machine. All cases take about two minutes.
+//! a single figure in ns belongs to one machine. All cases take about half a minute.
 //!
 //! | System | Is |
 //! |---|---|

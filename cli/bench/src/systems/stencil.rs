@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Barrier, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use poniard::Task;
 
@@ -87,7 +87,7 @@ pub(super) fn limit<'a>(setup: &'a Setup<'_>, width: usize) -> System<'a> {
     let stencil = Stencil::of_width(width);
     let expected = stencil.expected();
     let threads = setup.workers.min(width);
-    System::new("limit", format!("{threads} bare threads that watch each other's counts"), move || {
+    System::new("limit", format!("{threads} bare thread(s) that watch each other's counts"), move || {
         metg(stencil, threads, setup.effort.metg_tries(), |iterations| {
             let columns: Vec<Column> = (0..width).map(|_| Column::default()).collect();
             let (begin, start) = (Barrier::new(threads), OnceLock::new());
@@ -122,11 +122,14 @@ fn do_step(stencil: Stencil, columns: &[Column], column: usize, step: u64, itera
             // Acquire: pairs with the Release below, and makes the value visible.
             while needed.steps.load(Acquire) < step {
                 looks += 1;
-                if looks.is_multiple_of(1_000) {
-                    // Where there are more threads than cores, the neighbour may need this one.
+                // Where there are more threads than cores, the neighbour may need this one.
+                if looks > 20_000 {
+                    std::thread::sleep(Duration::from_micros(20));
+                } else if looks.is_multiple_of(1_000) {
                     std::thread::yield_now();
+                } else {
+                    std::hint::spin_loop();
                 }
-                std::hint::spin_loop();
             }
             sum = sum.wrapping_add(needed.values[(step as usize + 1) % 2].load(Relaxed));
         }
