@@ -53,6 +53,11 @@ pub enum FailureKind {
         /// Stack used by the waiting thread.
         stack_bytes: usize,
     },
+    /// Two of its arguments are access to one [`Mutable`](crate::Mutable), and not both only read it.
+    SamePlace {
+        /// Which of its accesses, counted from 1 over those arguments that are some.
+        accesses: (usize, usize),
+    },
     /// The runtime has been shut down.
     Shutdown,
     /// Somebody cancelled it, or a group that it is in, or everything.
@@ -144,6 +149,9 @@ impl TaskError {
             FailureKind::WaitsForItself => "it would wait for itself".into(),
             FailureKind::TooDeep { stack_bytes } => {
                 format!("tasks are nested too deeply: the waiting thread has used {stack_bytes} bytes of stack")
+            }
+            FailureKind::SamePlace { accesses: (one, two) } => {
+                format!("its accesses {one} and {two} are to the same `Mutable`, and not both only read it")
             }
             FailureKind::Shutdown => "the runtime has been shut down".into(),
             FailureKind::Cancelled => "it was cancelled".into(),
