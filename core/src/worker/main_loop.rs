@@ -99,6 +99,7 @@ fn work(context: &Context, index: usize) -> Left {
 }
 
 /// Runs what was taken from a queue, unless somebody else has claimed it since it was put there.
+#[inline]
 pub(crate) fn run(context: &Context, entry: Entry) {
     match entry.into_work() {
         Work::Task(task) => run_task(context, task),
@@ -153,6 +154,7 @@ pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
 }
 
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
+#[inline]
 fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
@@ -220,6 +222,7 @@ fn moved(shared: &Shared, task: Option<Entry>) -> Option<Entry> {
 }
 
 /// Repeats an attempt as long as another thread interferes.
+#[inline]
 fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {
