@@ -24,7 +24,6 @@ use crate::task::record::{create, create_detached, create_failed, create_finishe
 use crate::worker::context::Context;
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::shared::Shared;
-use crate::worker::slot::add;
 use crate::worker::waiter::Waiter;
 
 /// Owns the workers and processors. Derefs to [`Handle`], which has the methods that spawn.
@@ -209,14 +208,16 @@ where
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
-            add(&slot.counters.spawned, 1);
+            let crowded = shared.count_spawn(slot);
             let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, priority);
-            let backlogged = ready.is_some_and(|entry| shared.push_own(slot, local, priority, entry));
-            (task, backlogged)
+            if let Some(entry) = ready {
+                shared.push_own(slot, local, priority, entry);
+            }
+            (task, crowded)
         });
         match spawned {
-            Ok((task, backlogged)) => {
-                if backlogged {
+            Ok((task, crowded)) => {
+                if crowded {
                     wait_for_room(context);
                 }
                 return task;
@@ -239,9 +240,11 @@ where
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
-            add(&slot.counters.spawned, 1);
-            let ready = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location);
-            ready.is_some_and(|entry| shared.push_own(slot, local, Priority::Normal, entry))
+            let crowded = shared.count_spawn(slot);
+            if let Some(entry) = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location) {
+                shared.push_own(slot, local, Priority::Normal, entry);
+            }
+            crowded
         });
         match spawned {
             Ok(true) => return wait_for_room(context),

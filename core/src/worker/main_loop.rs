@@ -9,7 +9,7 @@ use poniard_interface::WorkerId;
 use super::context::Context;
 use super::entry::{Entry, Work};
 use super::occupancy::Errand;
-use super::shared::{BACKLOG_MAX, Shared};
+use super::shared::Shared;
 use super::slot::{Local, Slot, Turn};
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
@@ -160,7 +160,7 @@ fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
     local.tick.set(tick);
     let normal = Priority::Normal.level();
     if tick.is_multiple_of(FAIRNESS) {
-        if slot.is_crowded() && local.deques[normal].len() <= BACKLOG_MAX / 2 {
+        if slot.is_crowded() && shared.has_room() {
             slot.uncrowd();
         }
         if let Some(task) = from_injector(shared, local, normal) {
