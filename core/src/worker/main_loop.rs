@@ -139,16 +139,13 @@ fn run_ready(context: &Context, task: TaskRef) {
 #[inline]
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
     if task.epoch() != context.shared.epoch() {
-        context.count_not_run();
         return Some(task.fail_claimed(FailureKind::Cancelled));
     }
     let failure = context.run(task);
-    // Those of a slot are counted when they are finished.
-    if context.processor >= context.shared.slots.len() {
+    let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
+    // Those of an errand have been counted.
+    if !not_run && !context.count(|counters| &counters.tasks) && context.processor >= context.shared.slots.len() {
         context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
-    }
-    if failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_))) {
-        context.count_not_run();
     }
     failure
 }

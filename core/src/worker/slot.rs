@@ -50,8 +50,8 @@ impl Token {
 pub(crate) struct Counters {
     pub(crate) spawned: AtomicU64,
     pub(crate) finished: AtomicU64,
-    /// Those among the finished ones whose bodies were not run.
-    pub(crate) not_run: AtomicU64,
+    /// Tasks run.
+    pub(crate) tasks: AtomicU64,
     /// Tasks run by threads of the slot that did not hold it; they count themselves.
     pub(crate) errands: AtomicU64,
     /// The number of unfinished tasks that waiting for room did not make smaller; until there are more, it is not tried again.
