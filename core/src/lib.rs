@@ -9,6 +9,7 @@ pub mod erased;
 pub mod error;
 pub mod function;
 pub mod group;
+pub mod mutable;
 pub mod options;
 pub mod parameter;
 pub mod plugin;
@@ -25,12 +26,14 @@ pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
 pub use function::{Args, TaskFn, TaskOutput};
 pub use group::{CancelToken, GroupError, TaskGroup};
-pub use options::{Priority, Scope, TaskBuilder, TaskOptions};
+pub use mutable::{Mutable, Reading, overwrite, read, write};
+pub use options::{Occupancy, Priority, Scope, TaskBuilder, TaskOptions};
 pub use parameter::{Gather, IntoArg, Param};
 pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
 pub use runtime::{
     BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current, spawn,
+    spawn_detached,
 };
 pub use task::{Task, Value};
 

@@ -39,6 +39,60 @@ impl Priority {
     }
 }
 
+/// How much of the machine a task takes while it runs, in processors.
+///
+/// A task that takes none may run at any time, beside all others: one that sleeps, or waits for a file or for another program. Tasks that
+/// take part of a processor share one, as far as they fit. One that takes several is run when as many workers have come to it, which then keep still until it
+/// is over, or waits for another task: its body may use their processors through threads of its own.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Occupancy(f64);
+
+impl Occupancy {
+    /// No processor at all.
+    pub const NONE: Self = Self(0.0);
+    /// The default: one.
+    pub const ONE: Self = Self(1.0);
+
+    /// In thousandths; a task that takes part of a processor takes at least one.
+    pub(crate) fn thousandths(self) -> u32 {
+        let thousandths = (self.0 * 1000.0).ceil() as u32;
+        if self.0 > 0.0 { thousandths.max(1) } else { thousandths }
+    }
+
+    /// More than nothing, and less than a processor.
+    pub(crate) fn is_part(self) -> bool {
+        self.0 > 0.0 && self.0 < 1.0
+    }
+
+    /// Whether it needs more than a thread that comes by.
+    pub(crate) fn is_unusual(self) -> bool {
+        self != Self::NONE && self != Self::ONE
+    }
+
+    /// Whether there is such a number of processors.
+    pub(crate) fn is_possible(self) -> bool {
+        (0.0..=1.0).contains(&self.0) || self.0 > 1.0 && self.0.fract() == 0.0 && self.0 <= 1e6
+    }
+
+    /// The number of processors.
+    pub fn processors(self) -> f64 {
+        self.0
+    }
+}
+
+impl Default for Occupancy {
+    fn default() -> Self {
+        Self::ONE
+    }
+}
+
+/// Between 0 and 1, or a whole number. Anything else makes the task fail when it is spawned.
+impl From<f64> for Occupancy {
+    fn from(processors: f64) -> Self {
+        Self(processors)
+    }
+}
+
 /// Where a task may run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -95,6 +149,7 @@ pub struct TaskOptions {
     // Where and when it runs.
     pub(crate) priority: Option<Priority>,
     pub(crate) scope: Option<Scope>,
+    pub(crate) occupancy: Option<Occupancy>,
 
     // When it ends early.
     pub(crate) tokens: Vec<CancelToken>,
@@ -130,6 +185,12 @@ impl TaskOptions {
         self
     }
 
+    /// How much of the machine a task takes: see [`TaskBuilder::occupancy`].
+    pub fn occupancy(mut self, processors: impl Into<Occupancy>) -> Self {
+        self.occupancy = Some(processors.into());
+        self
+    }
+
     /// Something that cancels it. Several add up.
     pub fn cancel_token(mut self, token: &CancelToken) -> Self {
         self.tokens.push(token.clone());
@@ -161,6 +222,7 @@ impl TaskOptions {
         fill(&mut self.name, &lower.name);
         fill(&mut self.priority, &lower.priority);
         fill(&mut self.scope, &lower.scope);
+        fill(&mut self.occupancy, &lower.occupancy);
         for token in &lower.tokens {
             if !self.tokens.contains(token) {
                 self.tokens.push(token.clone());
@@ -177,6 +239,16 @@ impl TaskOptions {
         both
     }
 
+    /// Where a task with them may run.
+    pub(crate) fn place(&self) -> &Scope {
+        self.scope.as_ref().unwrap_or(&Scope::Any)
+    }
+
+    /// What a task with them takes.
+    pub(crate) fn taken(&self) -> Occupancy {
+        self.occupancy.unwrap_or_default()
+    }
+
     /// Whether a task with them is as one without any.
     fn says_nothing(&self) -> bool {
         self.priority.is_none()
@@ -188,7 +260,7 @@ impl TaskOptions {
 
     /// Whether a task has to carry them. Its priority it has elsewhere, and tokens have become bonds.
     pub(crate) fn is_worth_keeping(&self) -> bool {
-        self.name.is_some() || self.scope.is_some() || !self.ties.is_empty()
+        self.name.is_some() || self.scope.is_some() || self.occupancy.is_some() || !self.ties.is_empty()
     }
 }
 
@@ -330,6 +402,12 @@ impl<F, A> TaskBuilder<'_, F, A> {
     #[doc(hidden)]
     pub fn defaults(mut self, defaults: &'static TaskOptions) -> Self {
         self.options.ties.defaults = Some(defaults);
+        self
+    }
+
+    /// How much of the machine it takes, in processors: none (`0.0`), a part of one (`0.25`), or several (`2.0`).
+    pub fn occupancy(mut self, processors: impl Into<Occupancy>) -> Self {
+        self.options.occupancy = Some(processors.into());
         self
     }
 

@@ -88,6 +88,11 @@ impl Block {
         })
     }
 
+    /// Whether what is spawned inside is held back.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.outermost_bulk().is_some()
+    }
+
     /// Submits what has been held back so far.
     pub(crate) fn flush(&self) {
         if let Some(bulk) = self.outermost_bulk() {

@@ -17,15 +17,15 @@ pub use report::{BackendReport, ProcessorReport, Refused, Report};
 use crate::ambient;
 use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
-use crate::function::{Args, TaskFn, caller};
+use crate::function::{Args, Predecessors, TaskFn, caller};
+use crate::mutable::create_ordered;
 use crate::options::{Priority, Scope, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::task::Task;
-use crate::task::record::{create, create_failed, create_finished};
+use crate::task::record::{create, create_detached, create_failed, create_finished};
 use crate::worker::context::{self, Context};
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::shared::Shared;
-use crate::worker::slot::add;
 use crate::worker::waiter::Waiter;
 
 /// Owns the workers and processors. Derefs to [`Handle`], which has the methods that spawn.
@@ -121,6 +121,18 @@ impl Handle {
         self.spawn_with(function, args, None)
     }
 
+    /// Spawns a task that nobody waits for: as [`spawn`](Self::spawn) and [`Task::detach`], and cheaper than both by what a handle costs. What it
+    /// returns is dropped, its error too.
+    #[track_caller]
+    pub fn spawn_detached<M, F, A>(&self, function: F, args: A)
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
+        let location = caller();
+        Context::with_of(&self.shared, |context| spawn_detached_in(&self.shared, context, function, args, location));
+    }
+
     /// A task with options: `handle.task(f, (a, b)).name("x").priority(Priority::High).spawn()`.
     pub fn task<F, A>(&self, function: F, args: A) -> TaskBuilder<'_, F, A> {
         TaskBuilder { handle: self, function, args, options: TaskOptions::default() }
@@ -209,17 +221,20 @@ where
     // The common case, on a worker and without options, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
     if options.is_none()
         && !context::has_ambient()
+        && !body.1.touches_places()
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
-            add(&slot.counters.spawned, 1);
+            let crowded = shared.count_spawn(slot);
             let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, Priority::Normal);
-            let backlogged = ready.is_some_and(|entry| shared.push_own(slot, local, Priority::Normal, entry));
-            (task, backlogged)
+            if let Some(entry) = ready {
+                shared.push_own(slot, local, Priority::Normal, entry);
+            }
+            (task, crowded)
         });
         match spawned {
-            Ok((task, backlogged)) => {
-                if backlogged {
+            Ok((task, crowded)) => {
+                if crowded {
                     wait_for_room(context);
                 }
                 return task;
@@ -229,6 +244,34 @@ where
     }
     let (function, params) = body;
     spawn_slowly(shared, context, function, params, location, options)
+}
+
+#[inline]
+fn spawn_detached_in<M, F, A>(shared: &Arc<Shared>, context: Option<&Context>, function: F, args: A, location: &'static Location<'static>)
+where
+    F: TaskFn<M>,
+    A: Args<F::Params>,
+{
+    let mut body = (function, args.into_params());
+    if !context::has_ambient()
+        && !body.1.touches_places()
+        && let Some(context) = context
+    {
+        let spawned = context.try_local(body, |slot, local, (function, params)| {
+            let crowded = shared.count_spawn(slot);
+            if let Some(entry) = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location) {
+                shared.push_own(slot, local, Priority::Normal, entry);
+            }
+            crowded
+        });
+        match spawned {
+            Ok(true) => return wait_for_room(context),
+            Ok(false) => return,
+            Err(unspawned) => body = unspawned,
+        }
+    }
+    let (function, params) = body;
+    spawn_slowly(shared, context, function, params, location, None).detach();
 }
 
 /// Spawns a task that has options or gets some from where it is spawned, or from a thread that is no worker.
@@ -244,11 +287,13 @@ where
     F: TaskFn<M>,
 {
     let mut options = ambient::furnish(shared, TypeId::of::<F>(), options);
-    if !shared.admit(context) {
+    let counted = context.and_then(|context| context.with_local(|slot, _| shared.count_spawn(slot)));
+    let crowded = counted.unwrap_or(false);
+    if counted.is_none() && !shared.admit(context) {
         return fail(shared, location, options, std::any::type_name::<F>, FailureKind::Shutdown);
     }
-    let scope = options.as_ref().and_then(|options| options.scope.as_ref()).filter(|scope| **scope != Scope::Any);
-    if let Some(kind) = scope.and_then(|scope| shared.unsatisfied(scope)) {
+    let refusal = options.as_ref().and_then(|options| shared.refusal(options));
+    if let Some(kind) = refusal {
         shared.retract(context);
         return fail(shared, location, options, std::any::type_name::<F>, kind);
     }
@@ -256,11 +301,26 @@ where
     let block = ambient::block();
     let place = ambient::prepare(&mut options, block.as_deref());
     let options = options.filter(|options| options.is_worth_keeping());
-    let (task, mut ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority);
+    let created = if params.touches_places() {
+        create_ordered(function, params, shared, location, options, priority)
+    } else {
+        Ok(create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority))
+    };
+    let (task, mut ready) = match created {
+        Ok(created) => created,
+        Err((options, kind)) => {
+            shared.retract(context);
+            return fail(shared, location, options, std::any::type_name::<F>, kind);
+        }
+    };
     if let Some(place) = place {
         ready = ambient::bind(task.reference(), block.as_deref(), place);
     }
-    if ready.is_some_and(|entry| shared.enqueue_spawned(context, entry))
+    if let Some(entry) = ready {
+        shared.enqueue(context, entry);
+    }
+    if crowded
+        && block.is_none_or(|block| !block.holds_back())
         && let Some(context) = context
     {
         wait_for_room(context);
@@ -333,4 +393,21 @@ where
         Some(context) => spawn_in(&context.shared, Some(context), function, args, location, None),
         None => panic!("`poniard::spawn` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
     })
+}
+
+/// Spawns a task from inside another one, on the same runtime, that nobody waits for. See [`Handle::spawn_detached`].
+///
+/// # Panics
+/// As [`spawn`].
+#[track_caller]
+pub fn spawn_detached<M, F, A>(function: F, args: A)
+where
+    F: TaskFn<M>,
+    A: Args<F::Params>,
+{
+    let location = caller();
+    Context::with(|context| match context {
+        Some(context) => spawn_detached_in(&context.shared, Some(context), function, args, location),
+        None => panic!("`poniard::spawn_detached` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
+    });
 }

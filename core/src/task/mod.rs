@@ -29,6 +29,11 @@ impl<T> Clone for Task<T> {
 }
 
 impl<T> Task<T> {
+    /// The record.
+    pub(crate) fn reference(&self) -> &TaskRef {
+        self.reference.as_ref()
+    }
+
     /// Waits for the result and shares it. The value stays where it is: a [`Value<T>`] derefs to `T`.
     ///
     /// Inside a task, the worker meanwhile runs what this task needs and nothing else; when that runs elsewhere, another thread takes the worker's
@@ -90,10 +95,6 @@ impl<T> Task<T> {
     /// False when it had finished, or been cancelled, before.
     pub fn cancel(&self) -> bool {
         self.reference.as_ref().cancel(crate::error::FailureKind::Cancelled)
-    }
-
-    pub(crate) fn reference(&self) -> &TaskRef {
-        self.reference.as_ref()
     }
 
     /// The name that errors use: the one given, or the function's.

@@ -4,12 +4,13 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
+use super::occupancy::Holding;
 use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
 use crate::ambient::{Ambient, Inheritance};
 use crate::error::TaskError;
+use crate::options::Occupancy;
 use crate::task::record::{Header, TaskRef};
 
 thread_local! {
@@ -63,12 +64,22 @@ pub(crate) struct Context {
     /// The ambient of tasks that have no inheritance: there is one, and it is empty, when the runtime has defaults for functions, so that spawns need look for
     /// nothing else.
     base: Option<Box<Ambient>>,
+    /// What that takes besides a processor.
+    holding: Cell<Holding>,
 }
 
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, processor: usize) -> Self {
         let base = (!shared.defaults.is_empty()).then(Box::default);
-        Self { shared, processor, token: RefCell::new(None), segments: Cell::new(0), task: Cell::new(std::ptr::null()), base }
+        Self {
+            shared,
+            processor,
+            token: RefCell::new(None),
+            segments: Cell::new(0),
+            task: Cell::new(std::ptr::null()),
+            holding: Cell::default(),
+            base,
+        }
     }
 
     /// Makes this the thread's context while `body` runs.
@@ -116,7 +127,7 @@ impl Context {
     /// Adds one to a number of the slot that this thread holds; false when it holds none.
     #[inline]
     pub(crate) fn count(&self, counter: impl FnOnce(&Counters) -> &AtomicU64) -> bool {
-        self.with_local(|slot, _| add(counter(&slot.counters), 1)).is_some()
+        self.with_local(|slot, _| drop(add(counter(&slot.counters), 1))).is_some()
     }
 
     /// Lets `body` work with `input` and the queues of the slot that this thread holds; gives `input` back when it holds none.
@@ -142,6 +153,7 @@ impl Context {
     }
 
     /// What tells this context from all others that are alive.
+    #[inline]
     pub(crate) fn identity(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -168,12 +180,28 @@ impl Context {
         }
     }
 
-    /// Counts a task whose body was not run.
-    #[cold]
-    pub(crate) fn count_not_run(&self) {
-        if !self.count(|counters| &counters.not_run) {
-            self.shared.queued.counts(self.processor).not_run.fetch_add(1, Relaxed);
-        }
+    /// Notes what a task holds while `body` runs it; gives what it held at the end.
+    #[inline]
+    pub(crate) fn hold(&self, holding: Holding, body: impl FnOnce()) -> Holding {
+        let outer = self.holding.replace(holding);
+        body();
+        self.holding.replace(outer)
+    }
+
+    /// While `wait` waits, what the task of this thread holds is free for others.
+    pub(crate) fn without_holding<R>(&self, wait: impl FnOnce() -> R) -> R {
+        let holding = self.holding.take();
+        self.shared.unusual.suspend(&self.shared, holding);
+        let result = wait();
+        self.holding.set(self.shared.unusual.resume(holding));
+        result
+    }
+
+    /// Whether this thread may run a task on top of the one that it is in the middle of.
+    pub(crate) fn may_nest(&self, task: &TaskRef) -> bool {
+        // A thread on an errand takes no processor, so it computes nothing for others; and what takes more or less than one needs more than this thread.
+        let errand = self.processor < self.shared.slots.len() && self.token.borrow().is_none();
+        !errand && task.options().is_none_or(|options| options.taken() == Occupancy::ONE) && self.shared.may_run(self.processor, task)
     }
 
     /// Lets `look` see the task that this thread is in the middle of.

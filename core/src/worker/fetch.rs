@@ -3,16 +3,19 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::context::Context;
 use super::entry::Work;
 use super::main_loop::execute;
+use super::shared::CROWD;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
 use crate::ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
+use crate::options::Priority;
 use crate::task::record::{Claim, TaskRef};
 
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
@@ -63,7 +66,20 @@ fn wait_asleep(task: &TaskRef) {
 /// The usual case of a task that waits for what it has just spawned: its entry is the newest of this worker. False when it is not, or cannot be run.
 #[inline]
 fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, TaskError> {
-    let newest = context.with_local(|slot, _| slot.ring.pop_if(|entry| entry.is_of(task)));
+    let newest = context.with_local(|slot, local| {
+        if slot.ring.len() > 0 {
+            return slot.ring.pop_if(|entry| entry.is_of(task));
+        }
+        let deque = &local.deques[Priority::Normal.level()];
+        let newest = deque.pop()?;
+        if newest.is_of(task) {
+            return Some(newest);
+        }
+        deque.push(newest);
+        // A worker that looked meanwhile has not seen it.
+        context.shared.sleep.notify();
+        None
+    });
     let Some(entry) = newest.flatten() else { return Ok(false) };
     if alone && has_stack() && task.try_claim_alone() {
         let Work::Task(own) = entry.into_work();
@@ -103,7 +119,7 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
                 // The last of them is about to make it ready, or somebody has claimed it.
                 block(context, task, &top)?;
             }
-        } else if ours && context.shared.may_run(context.processor, top) && top.try_claim() == Claim::Won {
+        } else if ours && context.may_nest(top) && top.try_claim() == Claim::Won {
             forget_claimed(context, top);
             run_nested(context, task, top)?;
         } else {
@@ -205,8 +221,12 @@ fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), Tas
 
 /// Waits on a thread that runs tasks until somebody fires `waiter`, and lends the slot if there is anything to do.
 pub(crate) fn wait_until_fired(context: &Context, waiter: &Arc<Waiter>) {
+    context.without_holding(|| wait_lending(context, waiter));
+}
+
+fn wait_lending(context: &Context, waiter: &Arc<Waiter>) {
     let Some(slot_index) = context.slot_index() else {
-        // A thread of a queued processor has no slot to lend.
+        // A thread of a queued processor has no slot to lend, nor has one on an errand.
         return waiter.wait();
     };
     let shared = &*context.shared;
@@ -243,7 +263,10 @@ pub(crate) fn wait_for_room(context: &Context) {
             slot.uncrowd();
         }
     }
-    context.put_token(slot.wait_crowded(&seat));
+    context.put_token(slot.wait_crowded(&seat, || shared.finished()));
+    // In vain: tasks that wait for what this one does next, or for each other on its stack. Not again before there are twice as many.
+    let unfinished = shared.unfinished();
+    slot.counters.crowd.store(if unfinished > CROWD { 2 * unfinished } else { 0 }, Relaxed);
     go_on(context, slot_index);
 }
 

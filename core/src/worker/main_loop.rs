@@ -8,11 +8,12 @@ use poniard_interface::WorkerId;
 
 use super::context::Context;
 use super::entry::{Entry, Work};
-use super::shared::{BACKLOG_MAX, Shared};
-use super::slot::{Local, Slot};
+use super::occupancy::Errand;
+use super::shared::Shared;
+use super::slot::{Local, Slot, Turn};
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
-use crate::options::Priority;
+use crate::options::{Occupancy, Priority};
 use crate::task::record::{Claim, TaskRef};
 
 /// Rounds of looking everywhere before a worker goes to sleep.
@@ -36,7 +37,15 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId) {
     let Some(slot) = shared.slots.get(index) else { return };
     let context = Context::new(Arc::clone(shared), index);
     let mut turn = slot.arrive();
-    while let Some(token) = turn {
+    while let Some(next) = turn {
+        let token = match next {
+            Turn::Slot(token) => token,
+            Turn::Errand(errand) => {
+                context.enter(|| errand.run(&context, index));
+                turn = slot.next_turn();
+                continue;
+            }
+        };
         context.put_token(token);
         let left = context.enter(|| work(&context, index));
         let token = context.take_token();
@@ -64,6 +73,9 @@ fn work(context: &Context, index: usize) -> Left {
             slot.counters.activity.end(now_ns());
             return Left::Wanted;
         }
+        if shared.special.load(Relaxed) && shared.unusual.attend(context, index) {
+            continue;
+        }
         if let Some(task) = context.with_local(|slot, local| take_own(shared, slot, local)).flatten() {
             if !busy {
                 busy = true;
@@ -87,7 +99,8 @@ fn work(context: &Context, index: usize) -> Left {
 }
 
 /// Runs what was taken from a queue, unless somebody else has claimed it since it was put there.
-fn run(context: &Context, entry: Entry) {
+#[inline]
+pub(crate) fn run(context: &Context, entry: Entry) {
     match entry.into_work() {
         Work::Task(task) => run_task(context, task),
     }
@@ -95,6 +108,22 @@ fn run(context: &Context, entry: Entry) {
 
 #[inline]
 fn run_task(context: &Context, task: TaskRef) {
+    if task.options().is_some_and(|options| options.taken() == Occupancy::NONE)
+        && let Some(slot) = context.slot_index()
+    {
+        return match context.shared.send_errand(slot, Errand::free(Entry::task(task))) {
+            Ok(()) => {}
+            // No thread to be had: it takes the processor.
+            Err(errand) => match errand.into_entry().into_work() {
+                Work::Task(task) => run_ready(context, task),
+            },
+        };
+    }
+    run_ready(context, task);
+}
+
+#[inline]
+fn run_ready(context: &Context, task: TaskRef) {
     match task.try_claim() {
         Claim::Won => {
             let failure = execute(context, &task);
@@ -110,27 +139,25 @@ fn run_task(context: &Context, task: TaskRef) {
 #[inline]
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
     if task.epoch() != context.shared.epoch() || task.is_withdrawn() {
-        context.count_not_run();
         return Some(task.fail_claimed(FailureKind::Cancelled));
     }
     let failure = context.run(task);
-    // Those of a slot are counted when they are finished.
-    if context.processor >= context.shared.slots.len() {
+    let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
+    // Those of an errand have been counted.
+    if !not_run && !context.count(|counters| &counters.tasks) && context.processor >= context.shared.slots.len() {
         context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
-    }
-    if failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_))) {
-        context.count_not_run();
     }
     failure
 }
 
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
+#[inline]
 fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
     let normal = Priority::Normal.level();
     if tick.is_multiple_of(FAIRNESS) {
-        if slot.is_crowded() && local.deques[normal].len() <= BACKLOG_MAX / 2 {
+        if slot.is_crowded() && shared.has_room() {
             slot.uncrowd();
         }
         if let Some(task) = from_injector(shared, local, normal) {
@@ -192,6 +219,7 @@ fn moved(shared: &Shared, task: Option<Entry>) -> Option<Entry> {
 }
 
 /// Repeats an attempt as long as another thread interferes.
+#[inline]
 fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {
@@ -266,8 +294,8 @@ fn search(context: &Context, index: usize) -> Option<Entry> {
                 shared.sleep.found(|| shared.has_work(index));
                 return Some(task);
             }
-            if slot.is_wanted() || shared.is_stopped() {
-                shared.sleep.found(|| false);
+            if slot.is_wanted() || shared.is_stopped() || shared.unusual.has_work(shared, index) {
+                shared.sleep.found(|| shared.has_work(index));
                 return None;
             }
             if round % 8 == 7 {

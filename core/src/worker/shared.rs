@@ -12,17 +12,23 @@ use poniard_interface::{LogLevel, Processor, ProcessorInfo};
 
 use super::context::{Context, runtime_of};
 use super::entry::Entry;
+use super::occupancy::{Errand, Unusual};
 use super::ring;
 use super::sleep::Sleep;
-use super::slot::{Local, Slot};
+use super::slot::{Local, Slot, add};
 use crate::error::{FailureKind, TaskError};
-use crate::options::{Priority, Scope, TaskOptions};
+use crate::options::{Occupancy, Priority, Scope, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
 use crate::task::record::{Released, TaskRef};
 
-/// Ready tasks in one queue from which on whoever spawns more waits for room.
-pub(crate) const BACKLOG_MAX: usize = 4096;
+/// Tasks spawned and not finished from which on a worker that spawns more waits for room. As many records as a core's cache holds.
+pub(crate) const CROWD: u64 = 8192;
+/// A worker looks at their number once in so many spawns, times the number of workers.
+const CROWD_INTERVAL: u64 = 64;
+
+/// Threads of one slot, those on errands included.
+const ERRAND_THREADS_MAX: usize = 512;
 
 /// Values of `Shared::phase`.
 const OPEN: u8 = 0;
@@ -51,9 +57,13 @@ pub(crate) struct Shared {
     pub(crate) queued: Queued,
     /// What is said about all tasks of a function, by the function's type.
     pub(crate) defaults: BTreeMap<TypeId, TaskOptions>,
+    /// Tasks that do not take exactly one processor.
+    pub(crate) unusual: Unusual,
     phase: AtomicU8,
     /// How often everything has been cancelled; a task of an earlier count is not run.
     epoch: AtomicU16,
+    /// A worker looks at the number of unfinished tasks when the number of its spawns has none of these bits.
+    crowd_mask: u64,
     /// Tasks spawned and finished by threads that hold no slot.
     foreign_spawned: CachePadded<AtomicU64>,
     foreign_finished: CachePadded<AtomicU64>,
@@ -71,6 +81,8 @@ impl Shared {
         defaults: BTreeMap<TypeId, TaskOptions>,
     ) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
+        // With more workers the look takes longer, and the crowd may be a little larger.
+        let crowd_mask = (CROWD_INTERVAL * slots.len().next_power_of_two() as u64).min(CROWD / 2) - 1;
         Self {
             slots,
             injectors: [Injector::new(), Injector::new(), Injector::new()],
@@ -80,8 +92,10 @@ impl Shared {
             backends,
             queued,
             defaults,
+            unusual: Unusual::default(),
             phase: AtomicU8::new(OPEN),
             epoch: AtomicU16::new(0),
+            crowd_mask,
             foreign_spawned: CachePadded::default(),
             foreign_finished: CachePadded::default(),
             idle_waiters: AtomicUsize::new(0),
@@ -121,30 +135,24 @@ impl Shared {
     /// Puts a ready task where somebody who may run it will find it.
     #[inline]
     pub(crate) fn enqueue(&self, context: Option<&Context>, entry: Entry) {
-        self.enqueue_spawned(context, entry);
-    }
-
-    /// As `enqueue`. True when the worker's own queue has become longer than it should.
-    #[inline]
-    pub(crate) fn enqueue_spawned(&self, context: Option<&Context>, entry: Entry) -> bool {
-        let (priority, confined) = entry.peek(|task| (task.priority(), self.is_confined(task)));
-        if confined {
-            self.enqueue_scoped(entry);
-            false
+        let (priority, plain) = entry.peek(|task| (task.priority(), self.is_plain(task)));
+        if plain {
+            self.push(context, priority, entry);
         } else {
-            self.push(context, priority, entry)
+            self.enqueue_special(entry);
         }
     }
 
-    /// Whether a task is not for the queues that every worker looks at.
+    /// Whether a task is for the queues that every worker looks at.
     #[inline]
-    fn is_confined(&self, task: &TaskRef) -> bool {
-        self.slots.is_empty() || task.options().is_some_and(|options| options.scope.as_ref().is_some_and(|scope| *scope != Scope::Any))
+    fn is_plain(&self, task: &TaskRef) -> bool {
+        let plain = |options: &TaskOptions| *options.place() == Scope::Any && !options.taken().is_unusual();
+        !self.slots.is_empty() && task.options().is_none_or(plain)
     }
 
-    /// Puts ready tasks where somebody who may run them will find them, as far as they have nothing special to them with one look at who sleeps.
+    /// Puts ready tasks where somebody who may run them will find them; those that have nothing special to them with one look at who sleeps.
     pub(crate) fn enqueue_all(&self, context: Option<&Context>, entries: Vec<Entry>) {
-        let plain = |entry: &Entry| entry.peek(|task| task.priority() == Priority::Normal && !self.is_confined(task));
+        let plain = |entry: &Entry| entry.peek(|task| task.priority() == Priority::Normal && self.is_plain(task));
         let (plain, special): (Vec<_>, Vec<_>) = entries.into_iter().partition(plain);
         for entry in special {
             self.enqueue(context, entry);
@@ -174,67 +182,94 @@ impl Shared {
         }
     }
 
-    /// Puts an entry that every worker may run into the queue of this thread's worker, or into the one for all. True when the former has become longer than
-    /// it should.
+    /// Puts an entry that every worker may run into the queue of this thread's worker, or into the one for all.
     #[inline]
-    pub(crate) fn push(&self, context: Option<&Context>, priority: Priority, entry: Entry) -> bool {
-        let pushed = match context {
+    pub(crate) fn push(&self, context: Option<&Context>, priority: Priority, entry: Entry) {
+        let unpushed = match context {
             Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)),
             None => Err(entry),
         };
-        pushed.unwrap_or_else(|entry| {
+        if let Err(entry) = unpushed {
             if priority != Priority::Normal {
                 self.special.store(true, Relaxed);
             }
             self.injectors[priority.level()].push(entry);
             self.sleep.notify();
-            false
-        })
+        }
     }
 
-    /// Puts an entry into the worker's own queue. True when that has become longer than it should.
+    /// Puts an entry into the worker's own queue.
     #[inline]
-    pub(crate) fn push_own(&self, slot: &Slot, local: &Local, priority: Priority, entry: Entry) -> bool {
+    pub(crate) fn push_own(&self, slot: &Slot, local: &Local, priority: Priority, entry: Entry) {
         if priority != Priority::Normal {
             self.special.store(true, Relaxed);
             local.deques[priority.level()].push(entry);
             self.sleep.notify();
-            return false;
+            return;
         }
-        let mut backlogged = false;
         if let Err(entry) = slot.ring.push(entry) {
-            backlogged = self.make_room(slot, local, entry);
+            self.make_room(slot, local, entry);
         }
         if self.sleep.is_anybody_idle() {
             self.show(slot, local);
         }
-        backlogged
     }
 
     /// The ring is full: moves half of it into the queue.
     #[cold]
-    fn make_room(&self, slot: &Slot, local: &Local, entry: Entry) -> bool {
+    fn make_room(&self, slot: &Slot, local: &Local, entry: Entry) {
         let deque = &local.deques[Priority::Normal.level()];
         slot.ring.show(ring::CAPACITY / 2, |entry| deque.push(entry));
         if let Err(entry) = slot.ring.push(entry) {
             deque.push(entry);
         }
-        deque.len() > BACKLOG_MAX
     }
 
-    /// Moves the worker's newest tasks to where thieves find them, and wakes one.
+    /// Counts a task that the worker of a slot is about to spawn. True when it should then wait for room.
+    #[inline]
+    pub(crate) fn count_spawn(&self, slot: &Slot) -> bool {
+        let count = add(&slot.counters.spawned, 1);
+        count & self.crowd_mask == 0 && self.unfinished() > slot.counters.crowd.load(Relaxed).max(CROWD)
+    }
+
+    /// About how many tasks have been spawned and not finished.
+    #[cold]
+    pub(crate) fn unfinished(&self) -> u64 {
+        let finished: u64 = self.finished();
+        let spawned: u64 = self.foreign_spawned.load(Relaxed) + self.slots.iter().map(Slot::spawned).sum::<u64>();
+        spawned.saturating_sub(finished)
+    }
+
+    /// About how many tasks have finished.
+    pub(crate) fn finished(&self) -> u64 {
+        self.foreign_finished.load(Relaxed) + self.slots.iter().map(Slot::finished).sum::<u64>()
+    }
+
+    /// For a worker between two tasks: whether those that wait for room may go on.
+    pub(crate) fn has_room(&self) -> bool {
+        self.unfinished() <= CROWD / 2
+    }
+
+    /// Moves the older half of the worker's newest tasks to where thieves find them, and wakes one.
     #[cold]
     pub(crate) fn show(&self, slot: &Slot, local: &Local) {
         let deque = &local.deques[Priority::Normal.level()];
-        slot.ring.show(0, |entry| deque.push(entry));
+        slot.ring.show(slot.ring.len() / 2, |entry| deque.push(entry));
         self.sleep.notify();
     }
 
     #[cold]
-    fn enqueue_scoped(&self, entry: Entry) {
-        let (scope, level) =
-            entry.peek(|task| (task.options().and_then(|options| options.scope.clone()).unwrap_or_default(), task.priority().level()));
+    fn enqueue_special(&self, entry: Entry) {
+        let (scope, occupancy, level) = entry.peek(|task| {
+            let (scope, occupancy) = task.options().map(|options| (options.place().clone(), options.taken())).unwrap_or_default();
+            (scope, occupancy, task.priority().level())
+        });
         let inline: Vec<usize> = (0..self.slots.len()).filter(|slot| self.satisfies(*slot, &scope)).collect();
+        if occupancy.is_unusual() && !inline.is_empty() {
+            self.special.store(true, Relaxed);
+            self.unusual.push(self, occupancy, entry);
+            return;
+        }
         if inline.len() == self.slots.len() && !inline.is_empty() {
             self.special.store(true, Relaxed);
             self.injectors[level].push(entry);
@@ -251,6 +286,15 @@ impl Shared {
         self.queued.push(self, &queued, entry);
     }
 
+    /// Has a thread of a slot that does not hold it run a task; gives the task back when there is none to be had.
+    pub(crate) fn send_errand(&self, slot: usize, errand: Errand) -> Result<(), Errand> {
+        let place = &self.slots[slot];
+        let Some(number) = place.leave_errand(errand)? else { return Ok(()) };
+        let started = place.thread_count() < ERRAND_THREADS_MAX
+            && self.processors[slot].processor.start(poniard_interface::WorkerId(slot as u32)).is_ok();
+        if started { Ok(()) } else { place.take_errand_back(number).map_or(Ok(()), Err) }
+    }
+
     /// Whether a processor lies in a scope.
     pub(crate) fn satisfies(&self, processor: usize, scope: &Scope) -> bool {
         let record = &self.processors[processor];
@@ -264,7 +308,24 @@ impl Shared {
 
     /// Whether a processor may run a task in the place of whoever would.
     pub(crate) fn may_run(&self, processor: usize, task: &TaskRef) -> bool {
-        task.options().and_then(|options| options.scope.as_ref()).is_none_or(|scope| self.satisfies(processor, scope))
+        task.options().is_none_or(|options| self.satisfies(processor, options.place()))
+    }
+
+    /// Why no processor can run a task with these options, if none can.
+    pub(crate) fn refusal(&self, options: &TaskOptions) -> Option<FailureKind> {
+        let scope = options.place();
+        if *scope != Scope::Any
+            && let Some(kind) = self.unsatisfied(scope)
+        {
+            return Some(kind);
+        }
+        let asked = options.taken();
+        if asked == Occupancy::ONE {
+            return None;
+        }
+        let available = (0..self.slots.len()).filter(|slot| self.satisfies(*slot, scope)).count();
+        let possible = asked.is_possible() && (asked.processors() <= 1.0 || asked.processors() <= available as f64);
+        (!possible).then_some(FailureKind::Occupancy { asked: asked.processors(), available })
     }
 
     /// Why no processor satisfies a scope, if none does.
@@ -284,6 +345,7 @@ impl Shared {
     pub(crate) fn has_work(&self, slot: usize) -> bool {
         self.injectors.iter().any(|injector| !injector.is_empty())
             || !self.slots[slot].private.is_empty()
+            || self.unusual.has_work(self, slot)
             || self.slots.iter().any(Slot::has_work)
     }
 
@@ -321,6 +383,7 @@ impl Shared {
     }
 
     /// Counts a task as finished that `admit` has counted.
+    #[inline]
     pub(crate) fn retract(&self, context: Option<&Context>) {
         if !context.is_some_and(|context| context.count(|counters| &counters.finished)) {
             self.foreign_finished.fetch_add(1, SeqCst);

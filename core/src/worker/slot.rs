@@ -13,6 +13,7 @@ use crossbeam_utils::CachePadded;
 use crossbeam_utils::sync::Unparker;
 
 use super::entry::Entry;
+use super::occupancy::Errand;
 use super::ring::Ring;
 use super::waiter;
 use crate::options::Priority;
@@ -38,6 +39,7 @@ pub(crate) struct Local {
 pub(crate) struct Token(usize);
 
 impl Token {
+    #[inline]
     pub(crate) fn slot(&self) -> usize {
         self.0
     }
@@ -48,8 +50,12 @@ impl Token {
 pub(crate) struct Counters {
     pub(crate) spawned: AtomicU64,
     pub(crate) finished: AtomicU64,
-    /// Those among the finished ones whose bodies were not run.
-    pub(crate) not_run: AtomicU64,
+    /// Tasks run.
+    pub(crate) tasks: AtomicU64,
+    /// Tasks run by threads of the slot that did not hold it; they count themselves.
+    pub(crate) errands: AtomicU64,
+    /// The number of unfinished tasks that waiting for room did not make smaller; until there are more, it is not tried again.
+    pub(crate) crowd: AtomicU64,
     pub(crate) activity: Activity,
 }
 
@@ -88,7 +94,7 @@ impl Activity {
         let since_ns = self.since_ns.swap(0, Relaxed);
         if since_ns != 0 {
             self.last_ns.store(now_ns, Relaxed);
-            add(&self.busy_ns, now_ns.saturating_sub(since_ns));
+            let _ = add(&self.busy_ns, now_ns.saturating_sub(since_ns));
         }
     }
 
@@ -102,9 +108,12 @@ impl Activity {
     }
 }
 
-/// Adds to a number that only the calling thread writes.
-pub(crate) fn add(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Relaxed) + by, Release);
+/// Adds to a number that only the calling thread writes; the sum.
+#[inline]
+pub(crate) fn add(counter: &AtomicU64, by: u64) -> u64 {
+    let sum = counter.load(Relaxed) + by;
+    counter.store(sum, Release);
+    sum
 }
 
 /// One worker's place.
@@ -139,6 +148,9 @@ struct Succession {
     returning: VecDeque<Arc<Seat>>,
     /// Threads in the middle of a task that has spawned more than is good; they go on when some of it has run.
     crowded: Vec<Arc<Seat>>,
+    /// Tasks for threads that do not hold the slot, with numbers.
+    errands: VecDeque<(u64, Errand)>,
+    next_errand: u64,
     /// Threads that have nothing to do.
     spares: Vec<Arc<Seat>>,
     threads: usize,
@@ -151,10 +163,20 @@ pub(crate) struct Seat {
     unparker: Unparker,
 }
 
+/// What a thread is to do next.
+pub(crate) enum Turn {
+    /// Work with the slot.
+    Slot(Token),
+    /// Run this, without the slot.
+    Errand(Errand),
+}
+
 /// What a waiting thread is told.
 pub(crate) enum Offer {
     /// The slot is yours.
     Slot(Token),
+    /// Run this, without the slot.
+    Errand(Errand),
     /// Go home.
     Leave,
 }
@@ -219,6 +241,8 @@ impl Slot {
                 holder: None,
                 returning: VecDeque::new(),
                 crowded: Vec::new(),
+                errands: VecDeque::new(),
+                next_errand: 0,
                 spares: Vec::new(),
                 threads: 0,
                 closed: false,
@@ -315,19 +339,19 @@ impl Slot {
         }
     }
 
-    /// Waits for the slot in a seat from `crowd`.
-    pub(crate) fn wait_crowded(&self, seat: &Seat) -> Token {
-        let mut finished = self.finished();
+    /// Waits for the slot in a seat from `crowd`, until there is room, or `progress` has not changed for a while.
+    pub(crate) fn wait_crowded(&self, seat: &Seat, progress: impl Fn() -> u64) -> Token {
+        let mut before = progress();
         loop {
             if let Some(offer) = seat.wait_for(CROWD_PATIENCE) {
                 return self.token_of(offer);
             }
-            let now = self.finished();
-            if now == finished {
-                // The task at work may need something that this thread holds.
+            let now = progress();
+            if now == before {
+                // Whatever is left may need something that this thread holds, or does next.
                 break;
             }
-            finished = now;
+            before = now;
         }
         {
             let mut succession = self.lock();
@@ -351,7 +375,7 @@ impl Slot {
     fn token_of(&self, offer: Offer) -> Token {
         match offer {
             Offer::Slot(token) => token,
-            Offer::Leave => unreachable!("only spare threads are sent home"),
+            Offer::Errand(_) | Offer::Leave => unreachable!("only spare threads are sent home, or on errands"),
         }
     }
 
@@ -378,14 +402,38 @@ impl Slot {
         self.token_of(seat.wait())
     }
 
-    /// A thread of this slot arrives: gives it the slot, or nothing when it has to leave.
-    pub(crate) fn arrive(&self) -> Option<Token> {
+    /// Gives an errand to a spare thread; or keeps it, with the number that is returned, for one that arrives.
+    pub(crate) fn leave_errand(&self, errand: Errand) -> Result<Option<u64>, Errand> {
+        let mut succession = self.lock();
+        if succession.closed {
+            return Err(errand);
+        }
+        if let Some(seat) = succession.spares.pop() {
+            drop(succession);
+            seat.give(Offer::Errand(errand));
+            return Ok(None);
+        }
+        let number = succession.next_errand;
+        succession.next_errand += 1;
+        succession.errands.push_back((number, errand));
+        Ok(Some(number))
+    }
+
+    /// Takes an errand back that nobody has gone on.
+    pub(crate) fn take_errand_back(&self, number: u64) -> Option<Errand> {
+        let mut succession = self.lock();
+        let place = succession.errands.iter().position(|(other, _)| *other == number)?;
+        succession.errands.remove(place).map(|(_, errand)| errand)
+    }
+
+    /// A thread of this slot arrives: what it is to do, or nothing when it has to leave.
+    pub(crate) fn arrive(&self) -> Option<Turn> {
         self.lock().threads += 1;
         self.next_turn()
     }
 
-    /// Waits until the slot is this thread's; nothing when it has to leave.
-    pub(crate) fn next_turn(&self) -> Option<Token> {
+    /// Waits until the slot is this thread's, or there is an errand; nothing when it has to leave.
+    pub(crate) fn next_turn(&self) -> Option<Turn> {
         let seat = {
             let mut succession = self.lock();
             if succession.closed {
@@ -393,7 +441,10 @@ impl Slot {
             }
             if let Some(token) = succession.vacant.take() {
                 succession.holder = Some(waiter::unparker());
-                return Some(token);
+                return Some(Turn::Slot(token));
+            }
+            if let Some((_, errand)) = succession.errands.pop_front() {
+                return Some(Turn::Errand(errand));
             }
             if succession.spares.len() >= SPARES_MAX {
                 return None;
@@ -403,7 +454,8 @@ impl Slot {
             seat
         };
         match seat.wait() {
-            Offer::Slot(token) => Some(token),
+            Offer::Slot(token) => Some(Turn::Slot(token)),
+            Offer::Errand(errand) => Some(Turn::Errand(errand)),
             Offer::Leave => None,
         }
     }
