@@ -275,6 +275,7 @@ where
 }
 
 /// Spawns a task that has options or gets some from where it is spawned, or from a thread that is no worker.
+#[inline(never)]
 fn spawn_slowly<M, F>(
     shared: &Arc<Shared>,
     context: Option<&Context>,
@@ -382,6 +383,7 @@ pub fn current() -> Option<Handle> {
 ///
 /// # Panics
 /// When the calling thread is not in the middle of a task; there, use a [`Handle`].
+#[inline]
 #[track_caller]
 pub fn spawn<M, F, A>(function: F, args: A) -> Task<F::Value>
 where
@@ -399,6 +401,7 @@ where
 ///
 /// # Panics
 /// As [`spawn`].
+#[inline]
 #[track_caller]
 pub fn spawn_detached<M, F, A>(function: F, args: A)
 where
