@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use crate::options::Scope;
+use crate::scope::ScopePart;
 
 /// Any error that a task function returns.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -61,12 +61,19 @@ pub enum FailureKind {
     DeadlineExceeded,
     /// Its last handle was dropped before it began, so nobody could have seen a result.
     Unneeded,
-    /// No processor of the runtime satisfies its scope.
+    /// No processor of the runtime is in its scope, or in that of an argument or of its result.
     NoProcessor {
-        /// What was asked for.
-        scope: Scope,
+        /// What was asked for, and by what.
+        part: ScopePart,
         /// What there is, in words.
         available: String,
+    },
+    /// It has to run in two scopes that have no processor in common.
+    ScopesDoNotMeet {
+        /// One of the two; several scopes together where any two of them meet.
+        one: ScopePart,
+        /// The other.
+        other: ScopePart,
     },
     /// The processor could not execute it.
     Processor {
@@ -149,9 +156,8 @@ impl TaskError {
             FailureKind::Cancelled => "it was cancelled".into(),
             FailureKind::DeadlineExceeded => "its deadline has passed".into(),
             FailureKind::Unneeded => "its last handle was dropped before it began".into(),
-            FailureKind::NoProcessor { scope, available } => {
-                format!("no processor satisfies its scope ({scope}); there are {available}")
-            }
+            FailureKind::NoProcessor { part, available } => format!("no processor satisfies {part}; there are {available}"),
+            FailureKind::ScopesDoNotMeet { one, other } => format!("{one} and {other} do not meet"),
             FailureKind::Processor { processor, reason } => format!("processor {processor}: {reason}"),
         }
     }

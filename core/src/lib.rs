@@ -12,6 +12,7 @@ pub mod parameter;
 pub mod plugin;
 mod queued;
 pub mod runtime;
+pub mod scope;
 pub mod space;
 pub mod task;
 mod worker;
@@ -21,13 +22,15 @@ pub use data::Data;
 pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
 pub use function::{Args, TaskFn, TaskOutput};
-pub use options::{Priority, Scope, TaskBuilder};
+pub use options::{Priority, TaskBuilder};
 pub use parameter::{Gather, IntoArg, Param};
 pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
 pub use runtime::{
-    BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current, spawn,
+    BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current,
+    current_processor, spawn,
 };
+pub use scope::{EmptyUnion, ParseScopeError, ProcessId, ProcessorIdentity, Scope, ScopePart, ScopeSource, ScopeTerm};
 pub use task::{Task, Value};
 
 /// What the macros of this crate write paths to. Not part of the interface.

@@ -1,12 +1,12 @@
 //! What may be said about a task besides its function and arguments.
 
-use std::fmt;
-
-use poniard_interface::ProcessorKind;
+use std::sync::Weak;
 
 use crate::function::{Args, TaskFn};
 use crate::runtime::Handle;
+use crate::scope::Scope;
 use crate::task::Task;
+use crate::worker::domain::Domain;
 
 /// How urgent a ready task is. Workers take the highest level first; a running task is never interrupted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,37 +34,15 @@ impl Priority {
     }
 }
 
-/// Where a task may run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Scope {
-    /// Anywhere that has a body for it.
-    #[default]
-    Any,
-    /// On processors of a kind: `cpu`.
-    Kind(ProcessorKind),
-    /// On the processors of a backend, by the backend's name.
-    Backend(String),
-    /// On one processor, by its name: `threads-0`.
-    Processor(String),
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("any processor"),
-            Self::Kind(kind) => write!(f, "processors of kind `{kind}`"),
-            Self::Backend(name) => write!(f, "processors of the backend `{name}`"),
-            Self::Processor(name) => write!(f, "processor `{name}`"),
-        }
-    }
-}
-
 /// The options of one task; tasks without any carry none of this.
 #[derive(Debug, Default)]
 pub(crate) struct TaskOptions {
     pub(crate) name: Option<String>,
     pub(crate) scope: Scope,
+    /// Where its result may be used.
+    pub(crate) result_scope: Scope,
+    /// Where it may run, once that is worked out; dangling when it may run everywhere.
+    pub(crate) domain: Weak<Domain>,
 }
 
 /// A task about to be spawned, with options. Made by [`Handle::task`].
@@ -91,9 +69,35 @@ impl<F, A> TaskBuilder<'_, F, A> {
         self
     }
 
-    /// Where it may run. A scope that no processor satisfies makes the task fail at once.
+    /// Where it may run. What the task takes and what it returns may have scopes, too: it runs where all of them meet.
+    /// Where they do not meet the task fails at once, with an error that names two that do not.
     pub fn scope(mut self, scope: Scope) -> Self {
         self.options.scope = scope;
+        self
+    }
+
+    /// Where its result may be used: the task itself, which makes it, runs inside this scope, and so does every task that takes the result.
+    /// Only fetching it is free.
+    ///
+    /// ```
+    /// use poniard::{Runtime, Scope, current_processor};
+    ///
+    /// let runtime = Runtime::builder().threads(2).build()?;
+    /// let here = || current_processor().map(|processor| processor.name).unwrap_or_default();
+    /// let made = runtime.task(here, ()).result_scope(Scope::processor("threads-1")).spawn();
+    /// let used = runtime.spawn(move |made: &str| (made.to_owned(), here()), (&made,));
+    /// assert_eq!(used.take()?, ("threads-1".into(), "threads-1".into()));
+    ///
+    /// let torn = runtime.task(|_: &str| (), (&made,)).name("torn").scope(Scope::processor("threads-0")).spawn();
+    /// let error = torn.wait().expect_err("the argument is not usable there");
+    /// assert_eq!(
+    ///     error.reason(),
+    ///     "its scope (processor `threads-0`) and the scope of argument 1 (processor `threads-1`) do not meet"
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn result_scope(mut self, scope: Scope) -> Self {
+        self.options.result_scope = scope;
         self
     }
 
@@ -104,7 +108,7 @@ impl<F, A> TaskBuilder<'_, F, A> {
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
-        let plain = self.options.name.is_none() && self.options.scope == Scope::Any;
+        let plain = self.options.name.is_none() && self.options.scope.is_any() && self.options.result_scope.is_any();
         let options = (!plain).then(|| Box::new(self.options));
         self.handle.spawn_with(self.function, self.args, options, self.priority)
     }

@@ -40,6 +40,10 @@ pub trait Stored: 'static {
 pub trait Slots: 'static {
     /// Calls `visit` for each task that it is the result of.
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge));
+    /// The same, with the number of each where they are a collection, counted from 1.
+    fn visit_numbered(&self, visit: &mut impl FnMut(Option<usize>, &Header)) {
+        self.visit(&mut |header, _| visit(None, header));
+    }
     /// The error of one that failed.
     fn failed(&self) -> Option<TaskError>;
 }
@@ -216,6 +220,12 @@ impl<T: Data> Slots for Box<[Dependency<T>]> {
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
         for dependency in self {
             visit(dependency.header(), dependency.edge());
+        }
+    }
+
+    fn visit_numbered(&self, visit: &mut impl FnMut(Option<usize>, &Header)) {
+        for (dependency, number) in self.iter().zip(1..) {
+            visit(Some(number), dependency.header());
         }
     }
 

@@ -9,6 +9,8 @@ mod builder;
 mod host;
 mod report;
 
+#[cfg(test)]
+pub(crate) use builder::BackendRecord;
 pub(crate) use builder::Backends;
 pub use builder::{BuildError, BuildErrorKind, RuntimeBuilder};
 pub use report::{BackendReport, ProcessorReport, Refused, Report};
@@ -16,8 +18,9 @@ pub use report::{BackendReport, ProcessorReport, Refused, Report};
 use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
 use crate::function::{Args, TaskFn, caller};
-use crate::options::{Priority, Scope, TaskBuilder, TaskOptions};
+use crate::options::{Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
+use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
 use crate::task::record::{create, create_failed, create_finished};
 use crate::worker::context::Context;
@@ -126,7 +129,31 @@ impl Handle {
     /// A task that is finished from the start.
     #[track_caller]
     pub fn value<T: Data>(&self, value: T) -> Task<T> {
-        create_finished(value, Arc::as_ptr(&self.shared), caller())
+        create_finished(value, Arc::as_ptr(&self.shared), caller(), None)
+    }
+
+    /// As [`value`](Self::value), for a value that may be used in a scope only: every task that takes it runs there.
+    ///
+    /// Where no processor of the runtime is in the scope, the task that comes back has failed.
+    ///
+    /// ```
+    /// use poniard::{Runtime, Scope};
+    ///
+    /// let runtime = Runtime::builder().threads(2).build()?;
+    /// let pinned = runtime.scoped_value(7u64, Scope::processor("threads-1"));
+    /// let there = runtime.spawn(|_: &u64| poniard::current_processor().map(|processor| processor.name), (&pinned,));
+    /// assert_eq!(there.take()?.as_deref(), Some("threads-1"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn scoped_value<T: Data>(&self, value: T, scope: Scope) -> Task<T> {
+        match run::of_value(&self.shared, scope) {
+            Ok(options) => create_finished(value, Arc::as_ptr(&self.shared), caller(), options),
+            Err(kind) => {
+                let name = TaskOptions { name: Some("value".into()), ..TaskOptions::default() };
+                create_failed(Arc::as_ptr(&self.shared), caller(), Some(Box::new(name)), std::any::type_name::<T>, kind)
+            }
+        }
     }
 
     /// Spawns a kernel with arguments whose types are known at run time only. They are checked against the kernel's parameters when it runs.
@@ -134,12 +161,12 @@ impl Handle {
     /// The task runs on a processor that the kernel has a body for.
     #[track_caller]
     pub fn spawn_kernel(&self, kernel: &Arc<Kernel>, args: Vec<Task<Erased>>) -> Task<Erased> {
-        let mut options = TaskOptions { name: Some(kernel.name().into()), scope: Scope::Any };
+        let mut options = TaskOptions { name: Some(kernel.name().into()), ..TaskOptions::default() };
         let cpu = ProcessorKind::cpu();
         if kernel.code(&cpu).is_none()
             && let Some(kind) = kernel.kinds().next()
         {
-            options.scope = Scope::Kind(kind.clone());
+            options.scope = Scope::kind(kind.clone());
         }
         let kernel = Arc::clone(kernel);
         let body = move |args: Gather<'_, Erased>| -> Result<Erased, BoxError> { Ok(run_host_body(&kernel, &args)?) };
@@ -149,6 +176,23 @@ impl Handle {
     /// Number of processors, of all kinds.
     pub fn processor_count(&self) -> usize {
         self.shared.processors.len()
+    }
+
+    /// The processors that are in a scope, in the runtime's order; none, where it selects nothing here. Their number is how many can run a task
+    /// of that scope.
+    pub fn processors_in(&self, scope: &Scope) -> Vec<ProcessorIdentity> {
+        scope.select(&self.shared.identities).iter().map(|place| self.shared.identities[place].clone()).collect()
+    }
+
+    /// Whether every processor in `inner` is in `outer`, among those of this runtime.
+    pub fn scope_is_subset(&self, inner: &Scope, outer: &Scope) -> bool {
+        let processors = &self.shared.identities;
+        inner.select(processors).is_subset_of(&outer.select(processors))
+    }
+
+    /// Whether two scopes come to the same processors of this runtime, however they are written.
+    pub fn scopes_are_same(&self, one: &Scope, other: &Scope) -> bool {
+        one.select(&self.shared.identities) == other.select(&self.shared.identities)
     }
 
     /// Waits until every task that was spawned on the runtime, by anybody, has finished. For a thread that is in the middle of no task: its own would never have.
@@ -189,6 +233,12 @@ where
 {
     // Before the task is counted: the conversion of an argument is a user's code where he wrote it, and may panic.
     let mut body = (function, args.into_params());
+    let options = match run::settle(shared, &body.1, options) {
+        Ok(options) => options,
+        Err(refusal) => {
+            return create_failed(Arc::as_ptr(shared), location, refusal.options, std::any::type_name::<F>, refusal.kind);
+        }
+    };
     // The common case, on a worker and without options, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
     if options.is_none()
         && priority == Priority::Normal
@@ -230,11 +280,6 @@ where
     if !shared.admit(context) {
         return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, FailureKind::Shutdown);
     }
-    let refusal = options.as_ref().filter(|options| options.scope != Scope::Any).and_then(|options| shared.unsatisfied(&options.scope));
-    if let Some(kind) = refusal {
-        shared.retract(context);
-        return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind);
-    }
     let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority);
     if let Some(entry) = ready {
         shared.enqueue(context, entry);
@@ -273,6 +318,11 @@ fn run_host_body(kernel: &Kernel, args: &Gather<'_, Erased>) -> Result<Erased, K
 /// The runtime whose task the calling thread is in the middle of.
 pub fn current() -> Option<Handle> {
     Context::with(|context| context.map(|context| Handle { shared: Arc::clone(&context.shared) }))
+}
+
+/// The processor that the calling thread runs a task on, if it is in the middle of one.
+pub fn current_processor() -> Option<ProcessorIdentity> {
+    Context::with(|context| context.map(|context| context.shared.identities[context.processor].clone()))
 }
 
 /// Spawns a task from inside another one, on the same runtime. See [`Handle::spawn`].

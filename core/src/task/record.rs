@@ -19,6 +19,7 @@ use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
 use crate::task::{Task, Value, memory};
+use crate::worker::domain::Domain;
 use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
 
@@ -347,6 +348,12 @@ impl Header {
 
     pub(crate) fn options(&self) -> Option<&TaskOptions> {
         self.options.as_deref()
+    }
+
+    /// The processors that may run it; nothing when all may.
+    #[inline]
+    pub(crate) fn domain(&self) -> Option<Arc<Domain>> {
+        self.options.as_ref().and_then(|options| options.domain.upgrade())
     }
 
     pub(crate) fn runtime(&self) -> *const Shared {
@@ -855,8 +862,13 @@ impl<T> Value<T> {
 }
 
 /// A task that has finished from the start.
-pub(crate) fn create_finished<T: crate::Data>(value: T, runtime: *const Shared, location: &'static Location<'static>) -> Task<T> {
-    let task = create_ended(runtime, location, None, |_| None);
+pub(crate) fn create_finished<T: crate::Data>(
+    value: T,
+    runtime: *const Shared,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+) -> Task<T> {
+    let task = create_ended(runtime, location, options, |_| None);
     let prefix = task.reference.0.0.cast::<Prefix<T>>();
     // SAFETY: a record of `fn() -> T` begins like `Prefix<T>`, and is alive.
     let slot = unsafe { &prefix.as_ref().value };

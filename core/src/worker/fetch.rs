@@ -166,7 +166,7 @@ pub(crate) fn wait_until_fired(context: &Context, waiter: &Arc<Waiter>) {
     shared.sleep.search();
     loop {
         if waiter.has_fired() {
-            shared.sleep.found(|| shared.has_work(slot_index));
+            shared.found(slot_index);
             return;
         }
         if shared.has_work(slot_index) || slot.is_wanted() {
@@ -215,7 +215,7 @@ fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>)
                     // No thread to be had: this one keeps the slot and sleeps; what lies in its queue can be stolen. What it waits for may itself
                     // wait to come back to this slot, so it looks out for that.
                     context.put_token(token);
-                    shared.sleep.stop_looking(|| shared.has_work(slot_index));
+                    shared.stop_looking(slot_index);
                     while !waiter.has_fired() && !slot.is_wanted() {
                         waiter::park();
                     }
@@ -238,5 +238,5 @@ fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>)
 fn go_on(context: &Context, slot_index: usize) {
     let shared = &*context.shared;
     shared.slots[slot_index].counters.activity.begin(now_ns());
-    shared.sleep.stop_looking(|| shared.has_work(slot_index));
+    shared.stop_looking(slot_index);
 }

@@ -58,13 +58,15 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId) {
 fn work(context: &Context, index: usize) -> Left {
     let shared = &*context.shared;
     let slot = &shared.slots[index];
+    // Whoever had the slot before may have been woken for a task of a domain, and this thread takes something else first.
+    shared.domains.pass_on(index, &shared.sleep);
     let mut busy = false;
     loop {
         if slot.is_wanted() {
             slot.counters.activity.end(now_ns());
             return Left::Wanted;
         }
-        if let Some(task) = context.with_local(|slot, local| take_own(shared, slot, local)).flatten() {
+        if let Some(task) = context.with_local(|slot, local| take_own(shared, index, slot, local)).flatten() {
             if !busy {
                 busy = true;
                 slot.counters.activity.begin(now_ns());
@@ -121,7 +123,7 @@ pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
 }
 
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
-fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
+fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
     let normal = Priority::Normal.level();
@@ -134,7 +136,7 @@ fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
         }
     }
     if shared.special.load(Relaxed) {
-        return take_own_special(shared, slot, local);
+        return take_own_special(shared, index, slot, local);
     }
     take_own_normal(shared, slot, local)
 }
@@ -152,17 +154,16 @@ fn take_own_normal(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry>
 }
 
 /// The same when tasks have priorities, or scopes.
-fn take_own_special(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
-    if let Some(task) = stolen(|| slot.private.steal()) {
-        return Some(task);
-    }
+fn take_own_special(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
     for level in 0..Priority::COUNT {
         let own = || match level == Priority::Normal.level() {
             true => take_own_normal(shared, slot, local),
             false => local.deques[level].pop(),
         };
-        // A more urgent task of somebody else comes before a less urgent one of our own.
-        if let Some(task) = own()
+        // What only some may run comes first: the others can be taken by anybody. A more urgent task of somebody else comes before a less urgent one
+        // of our own.
+        if let Some(task) = (shared.domains.take(index, level))
+            .or_else(own)
             .or_else(|| from_injector(shared, local, level))
             .or_else(|| (level == 0).then(|| steal(shared, slot, local, level)).flatten())
         {
@@ -188,7 +189,7 @@ fn moved(shared: &Shared, task: Option<Entry>) -> Option<Entry> {
 }
 
 /// Repeats an attempt as long as another thread interferes.
-fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
+pub(crate) fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {
             Steal::Success(task) => return Some(task),
@@ -251,7 +252,7 @@ fn search(context: &Context, index: usize) -> Option<Entry> {
     loop {
         for round in 0..SEARCH_ROUNDS {
             let found = context.with_local(|slot, local| {
-                if let Some(task) = take_own(shared, slot, local) {
+                if let Some(task) = take_own(shared, index, slot, local) {
                     return Some(task);
                 }
                 (0..Priority::COUNT)
@@ -259,7 +260,7 @@ fn search(context: &Context, index: usize) -> Option<Entry> {
                     .or_else(|| (round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1).then(|| seize(shared, slot, local)).flatten())
             });
             if let Some(task) = found.flatten() {
-                shared.sleep.found(|| shared.has_work(index));
+                shared.found(index);
                 return Some(task);
             }
             if slot.is_wanted() || shared.is_stopped() {

@@ -3,6 +3,7 @@
 //! `README.md` beside this file describes the protocols; each module names the part that it implements.
 
 pub(crate) mod context;
+pub(crate) mod domain;
 pub(crate) mod entry;
 mod fence;
 pub(crate) mod fetch;

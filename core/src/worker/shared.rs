@@ -6,17 +6,19 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
-use poniard_interface::{LogLevel, Processor, ProcessorInfo};
+use poniard_interface::{Execution, LogLevel, Processor, ProcessorInfo, WorkerId};
 
 use super::context::{Context, runtime_of};
+use super::domain::{Domain, Domains};
 use super::entry::Entry;
 use super::ring;
 use super::sleep::Sleep;
 use super::slot::{Local, Slot};
-use crate::error::{FailureKind, TaskError};
-use crate::options::{Priority, Scope};
+use crate::error::TaskError;
+use crate::options::Priority;
 use crate::queued::Queued;
 use crate::runtime::Backends;
+use crate::scope::{ProcessId, ProcessorIdentity};
 use crate::task::record::{Released, TaskRef};
 
 /// Ready tasks in one queue from which on whoever spawns more waits for room.
@@ -45,6 +47,9 @@ pub(crate) struct Shared {
     pub(crate) special: AtomicBool,
     /// Inline processors: the first `slots.len()`, in the order of the slots; then queued ones.
     pub(crate) processors: Vec<ProcessorRecord>,
+    /// The same processors as scopes see them.
+    pub(crate) identities: Vec<ProcessorIdentity>,
+    pub(crate) domains: Domains,
     pub(crate) backends: Backends,
     pub(crate) queued: Queued,
     phase: AtomicU8,
@@ -62,12 +67,16 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
+        let identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
+        let domains = Domains::new(processors.len(), slots.len());
         Self {
             slots,
             injectors: [Injector::new(), Injector::new(), Injector::new()],
             sleep: Sleep::default(),
             special: AtomicBool::new(false),
             processors,
+            identities,
+            domains,
             backends,
             queued,
             phase: AtomicU8::new(OPEN),
@@ -111,9 +120,9 @@ impl Shared {
     /// Puts a ready task where somebody who may run it will find it.
     #[inline]
     pub(crate) fn enqueue(&self, context: Option<&Context>, entry: Entry) {
-        let (priority, scoped) = entry.peek(|task| (task.priority(), task.options().is_some_and(|options| options.scope != Scope::Any)));
-        if self.slots.is_empty() || scoped {
-            self.enqueue_scoped(entry);
+        let (priority, domain) = entry.peek(|task| (task.priority(), task.domain()));
+        if self.slots.is_empty() || domain.as_ref().is_some_and(|domain| !domain.has_all_workers()) {
+            self.enqueue_confined(domain.as_deref(), priority, entry);
         } else {
             self.push(context, priority, entry);
         }
@@ -173,61 +182,39 @@ impl Shared {
         self.sleep.notify();
     }
 
+    /// Puts a task into a queue that only processors of its domain look at; without a domain, into that of any queued processor.
     #[cold]
-    fn enqueue_scoped(&self, entry: Entry) {
-        let (scope, level) =
-            entry.peek(|task| (task.options().map_or(Scope::Any, |options| options.scope.clone()), task.priority().level()));
-        let inline: Vec<usize> = (0..self.slots.len()).filter(|slot| self.satisfies(*slot, &scope)).collect();
-        if inline.len() == self.slots.len() && !inline.is_empty() {
+    fn enqueue_confined(&self, domain: Option<&Domain>, priority: Priority, entry: Entry) {
+        if let Some(domain) = domain.filter(|domain| domain.is_of_some_workers()) {
             self.special.store(true, Relaxed);
-            self.injectors[level].push(entry);
-            self.sleep.notify();
+            self.domains.push(domain, priority, entry, &self.sleep);
             return;
         }
-        if let Some(slot) = inline.into_iter().min_by_key(|slot| self.slots[*slot].private.len()) {
-            self.special.store(true, Relaxed);
-            self.slots[slot].private.push(entry);
-            self.sleep.wake(slot);
-            return;
-        }
-        let queued: Vec<usize> = (self.slots.len()..self.processors.len()).filter(|processor| self.satisfies(*processor, &scope)).collect();
+        let queued = self.slots.len()..self.processors.len();
+        let queued: Vec<usize> = queued.filter(|processor| domain.is_none_or(|domain| domain.contains(*processor))).collect();
         self.queued.push(self, &queued, entry);
-    }
-
-    /// Whether a processor lies in a scope.
-    pub(crate) fn satisfies(&self, processor: usize, scope: &Scope) -> bool {
-        let record = &self.processors[processor];
-        match scope {
-            Scope::Any => true,
-            Scope::Kind(kind) => record.info.kind == *kind,
-            Scope::Backend(name) => self.backends[record.backend].info.name == *name,
-            Scope::Processor(name) => record.info.name == *name,
-        }
     }
 
     /// Whether a processor may run a task in the place of whoever would.
     pub(crate) fn may_run(&self, processor: usize, task: &TaskRef) -> bool {
-        task.options().is_none_or(|options| self.satisfies(processor, &options.scope))
+        task.domain().is_none_or(|domain| domain.contains(processor))
     }
 
-    /// Why no processor satisfies a scope, if none does.
-    pub(crate) fn unsatisfied(&self, scope: &Scope) -> Option<FailureKind> {
-        if (0..self.processors.len()).any(|processor| self.satisfies(processor, scope)) {
-            return None;
-        }
-        let names: Vec<_> = self
-            .processors
-            .iter()
-            .map(|record| format!("{} (kind {}, backend {})", record.info.name, record.info.kind, self.backends[record.backend].info.name))
-            .collect();
-        Some(FailureKind::NoProcessor { scope: scope.clone(), available: names.join(", ") })
+    /// A worker that searched has found a task. Pushes that relied on its search, or woke it, are seen to by another one.
+    pub(crate) fn found(&self, slot: usize) {
+        self.sleep.found(|| self.has_work(slot));
+        self.domains.pass_on(slot, &self.sleep);
+    }
+
+    /// The queues of a slot will not be looked at for a while: whoever relied on that finds another worker.
+    pub(crate) fn stop_looking(&self, slot: usize) {
+        self.sleep.stop_looking(|| self.has_work(slot));
+        self.domains.pass_on(slot, &self.sleep);
     }
 
     /// Whether the holder of `slot` could find a task now.
     pub(crate) fn has_work(&self, slot: usize) -> bool {
-        self.injectors.iter().any(|injector| !injector.is_empty())
-            || !self.slots[slot].private.is_empty()
-            || self.slots.iter().any(Slot::has_work)
+        self.injectors.iter().any(|injector| !injector.is_empty()) || self.domains.has_work(slot) || self.slots.iter().any(Slot::has_work)
     }
 
     /// Makes the outcome of a task that this thread has claimed known, and passes on what that sets free. With `next`, the thread is a worker's between
@@ -337,6 +324,20 @@ impl Shared {
                 self.backends.found.log.push(LogLevel::Warning, format!("processor {}: {error}", record.info.name));
             }
         }
+    }
+}
+
+/// A processor as scopes see it.
+fn identity(place: usize, record: &ProcessorRecord, backends: &Backends) -> ProcessorIdentity {
+    let ProcessorInfo { name, kind, execution, space, .. } = record.info.clone();
+    ProcessorIdentity {
+        name,
+        kind,
+        backend: backends[record.backend].info.name.clone(),
+        // Backends have no way yet to say that a processor is a process of its own.
+        process: ProcessId::HOST,
+        space,
+        worker: matches!(execution, Execution::Inline).then_some(WorkerId(place as u32)),
     }
 }
 

@@ -84,11 +84,14 @@ impl Sleep {
         woken.unpark();
     }
 
-    /// Wakes the worker of one slot, if it sleeps: there is something that only it may run.
-    pub(crate) fn wake(&self, slot: usize) {
-        fence::heavy();
-        let unparker = self.remove(slot);
-        if let Some(unparker) = unparker {
+    /// After a push that only some workers may run: wakes one of them, if one sleeps, whoever else searches.
+    pub(crate) fn wake_one_of(&self, fits: impl Fn(usize) -> bool) {
+        // Pairs with `heavy` in `sleep`, as in `notify`.
+        fence::light();
+        if self.counts.load(Relaxed) as u32 == 0 {
+            return;
+        }
+        if let Some(unparker) = self.remove(fits) {
             unparker.unpark();
         }
     }
@@ -107,10 +110,10 @@ impl Sleep {
         }
     }
 
-    /// Takes a worker off the list; from then on it searches.
-    fn remove(&self, slot: usize) -> Option<Unparker> {
+    /// Takes the worker of a slot that `fits` off the list; from then on it searches.
+    fn remove(&self, fits: impl Fn(usize) -> bool) -> Option<Unparker> {
         let mut sleepers = self.lock();
-        let position = sleepers.iter().position(|(sleeper, _)| *sleeper == slot)?;
+        let position = sleepers.iter().rposition(|(slot, _)| fits(*slot))?;
         self.counts.fetch_add(SEARCHING - SLEEPING, SeqCst);
         Some(sleepers.swap_remove(position).1)
     }
@@ -126,7 +129,7 @@ impl Sleep {
         loop {
             if reason() {
                 // Whoever took this worker off the list has counted it as searching already.
-                self.remove(slot);
+                self.remove(|sleeper| sleeper == slot);
                 return;
             }
             waiter::park();

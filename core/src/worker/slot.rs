@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crossbeam_deque::{Injector, Stealer, Worker as Deque};
+use crossbeam_deque::{Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 use crossbeam_utils::sync::Unparker;
 
@@ -119,8 +119,6 @@ pub(crate) struct Slot {
     pub(crate) ring: CachePadded<Ring>,
     /// The queues of `Local`, to be stolen from.
     pub(crate) stealers: [Stealer<Entry>; Priority::COUNT],
-    /// Tasks that only this worker may run.
-    pub(crate) private: Injector<Entry>,
     /// Whom to steal from: groups of slots, nearest first.
     pub(crate) victims: Vec<Vec<usize>>,
     succession: Mutex<Succession>,
@@ -212,7 +210,6 @@ impl Slot {
             crowded: AtomicU32::new(0),
             ring: CachePadded::new(Ring::new()),
             stealers,
-            private: Injector::new(),
             victims,
             succession: Mutex::new(Succession {
                 vacant: Some(Token(index)),
