@@ -98,7 +98,6 @@ pub enum ScopeTerm {
 /// A union of no scopes, which would be no processor at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a union needs at least one scope")]
-#[non_exhaustive]
 pub struct EmptyUnion;
 
 impl Scope {

@@ -168,7 +168,13 @@ impl Domains {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::Location;
+
+    use super::super::shared::Shared;
     use super::*;
+    use crate::Runtime;
+    use crate::options::TaskOptions;
+    use crate::task::record::create;
 
     fn set(places: &[usize]) -> ProcessorSet {
         ProcessorSet::of(4, |place| places.contains(&place))
@@ -187,6 +193,76 @@ mod tests {
         assert!(!domain(&[3]).has_all_workers() && !domain(&[3]).is_of_some_workers());
         let lists = domains.of_slots.iter().map(|of_slot| of_slot.count.load(Relaxed)).collect::<Vec<_>>();
         assert_eq!(lists, [2, 0, 2]);
+    }
+
+    /// A runtime with three workers, all of them asleep.
+    fn asleep() -> Runtime {
+        let runtime = Runtime::builder().threads(3).build().expect("threads");
+        while runtime.shared.sleep.sleeper_count() < 3 {
+            std::thread::yield_now();
+        }
+        runtime
+    }
+
+    #[test]
+    fn a_task_left_by_the_worker_that_was_woken_for_it_is_passed_on() {
+        let finds_something_else = |shared: &Shared| {
+            shared.sleep.search();
+            shared.found(0);
+        };
+        let goes_on_with_its_task = |shared: &Shared| shared.stop_looking(0);
+        for pass_on in [finds_something_else as fn(&Shared), goes_on_with_its_task] {
+            let runtime = asleep();
+            let shared = &runtime.shared;
+            let domain = shared.domains.of(ProcessorSet::of(3, |place| place != 2)).expect("not everything");
+            shared.special.store(true, Relaxed);
+            assert!(shared.admit(None));
+            let options = TaskOptions { domain: Arc::downgrade(&domain), ..TaskOptions::default() };
+            let (task, entry) = create(
+                || crate::current_processor().map(|processor| processor.name),
+                (),
+                Arc::as_ptr(shared),
+                shared.epoch(),
+                Location::caller(),
+                Some(Box::new(options)),
+                Priority::Normal,
+            );
+            // Nobody is told.
+            domain.queues[Priority::Normal.level()].push(entry.expect("it waits for nothing"));
+            // This thread speaks for the worker.
+            pass_on(shared);
+            let ran = task.take().expect("no failure").expect("on a worker");
+            assert!(["threads-0", "threads-1"].contains(&ran.as_str()), "{ran}");
+        }
+    }
+
+    #[test]
+    fn a_domain_that_never_runs_dry_does_not_keep_others_waiting() {
+        let runtime = asleep();
+        let shared = &runtime.shared;
+        let domains = Domains::new(3, 3);
+        let two = [[0, 1], [0, 2]].map(|places| domains.of(ProcessorSet::of(3, |place| places.contains(&place))).expect("not everything"));
+        let ready = || {
+            assert!(shared.admit(None));
+            let (task, entry) = create(|| (), (), Arc::as_ptr(shared), shared.epoch(), Location::caller(), None, Priority::Normal);
+            (task, entry.expect("it waits for nothing"))
+        };
+        let mut tasks = Vec::new();
+        for domain in &two {
+            for _ in 0..4 {
+                let (task, entry) = ready();
+                tasks.push(task);
+                domains.push(domain, Priority::Normal, entry, &shared.sleep);
+            }
+        }
+        let taken: Vec<_> = (0..4).map(|_| domains.take(0, Priority::Normal.level()).expect("there are eight")).collect();
+        let left = two.each_ref().map(|domain| domain.queues[Priority::Normal.level()].len());
+        // In this order: entries count the tasks that have been cancelled, for want of handles, as finished.
+        drop(tasks);
+        drop(taken);
+        drop(domains);
+        drop(two);
+        assert_eq!(left, [2, 2]);
     }
 
     #[test]

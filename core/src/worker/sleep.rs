@@ -110,6 +110,12 @@ impl Sleep {
         }
     }
 
+    /// Number of workers that sleep.
+    #[cfg(test)]
+    pub(crate) fn sleeper_count(&self) -> usize {
+        self.counts.load(SeqCst) as u32 as usize
+    }
+
     /// Takes the worker of a slot that `fits` off the list; from then on it searches.
     fn remove(&self, fits: impl Fn(usize) -> bool) -> Option<Unparker> {
         let mut sleepers = self.lock();
@@ -164,6 +170,24 @@ mod tests {
         assert_eq!(sleep.lock().len(), 0);
         sleep.found(|| true);
         assert_eq!(sleep.counts.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn a_push_for_some_workers_wakes_one_of_them_whoever_searches() {
+        let sleep = Sleep::default();
+        let parker = crossbeam_utils::sync::Parker::new();
+        sleep.wake_one_of(|_| true);
+        for slot in 0..3 {
+            sleep.search();
+            sleep.lock().push((slot, parker.unparker().clone()));
+            sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
+        }
+        sleep.search();
+        sleep.wake_one_of(|slot| slot == 1);
+        assert_eq!(sleep.lock().iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(sleep.counts.load(SeqCst), 2 * SEARCHING + 2 * SLEEPING);
+        sleep.wake_one_of(|slot| slot == 1);
+        assert_eq!(sleep.sleeper_count(), 2);
     }
 
     #[test]
