@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Completion, Execution, RunError, TaskDescriptor, TaskId};
@@ -187,7 +186,6 @@ impl Queued {
         let calls = SUBMITTING.take();
         let failure = context.enter(|| execute(&context, &task));
         SUBMITTING.set(calls);
-        self.counts[queue].tasks.fetch_add(1, Relaxed);
         self.count_running(queue, false);
         // Not left to `complete`: the processor may call that too early, or only after its next task, which may wait for this one.
         shared.finish(None, &task, failure, false);

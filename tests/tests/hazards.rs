@@ -199,7 +199,7 @@ fn an_error_whose_destructor_panics_takes_nothing_with_it() {
     }
     in_time(|| {
         let runtime = threads(1);
-        drop(runtime.spawn(|| -> Result<u64, Grumpy> { Err(Grumpy) }, ()));
+        runtime.spawn(|| -> Result<u64, Grumpy> { Err(Grumpy) }, ()).detach();
         assert_eq!(*runtime.spawn(add, (1, 1)).fetch().expect("the worker goes on"), 2);
     });
 }
@@ -275,10 +275,10 @@ fn destructors_of_results_may_spawn_and_wait() {
             for _ in 0..300 {
                 let one = Arc::clone(&done);
                 // Dropped by the worker, since nobody keeps a handle.
-                drop(runtime.spawn(move || Busy(one), ()));
+                runtime.spawn(move || Busy(one), ()).detach();
                 let two = Arc::clone(&done);
                 let made = runtime.spawn(move || Busy(two), ());
-                drop(runtime.spawn(|_: &Busy| poniard::spawn(add, (1, 2)).wait().is_ok(), (made,)));
+                runtime.spawn(|_: &Busy| poniard::spawn(add, (1, 2)).wait().is_ok(), (made,)).detach();
             }
         }
         assert_eq!(done.load(Ordering::Relaxed), 3 * 600);
@@ -362,7 +362,7 @@ fn a_foreign_spawn_gets_its_turn_beside_a_task_that_respawns_itself() {
     // Once any task had a priority, a worker looked at others' spawns only when it had none of its own.
     fn again(stop: Arc<AtomicBool>) {
         if !stop.load(Ordering::Relaxed) {
-            let _ = poniard::spawn(move || again(stop), ());
+            poniard::spawn(move || again(stop), ()).detach();
         }
     }
     in_time(|| {
@@ -370,7 +370,7 @@ fn a_foreign_spawn_gets_its_turn_beside_a_task_that_respawns_itself() {
         runtime.task(add, (1, 1)).priority(poniard::Priority::High).spawn().wait().expect("no failure");
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
-        let _ = runtime.spawn(move || again(seen), ());
+        runtime.spawn(move || again(seen), ()).detach();
         assert_eq!(*runtime.spawn(add, (1, 2)).fetch().expect("no failure"), 3);
         stop.store(true, Ordering::Relaxed);
     });

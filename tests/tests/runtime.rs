@@ -347,12 +347,13 @@ fn dropping_the_runtime_waits_for_everything_that_was_spawned() {
         let runtime = threads(count);
         for _ in 0..1000 {
             let done = Arc::clone(&done);
-            let _ = runtime.spawn(
+            let task = runtime.spawn(
                 move || {
-                    let _ = poniard::spawn(move || done.fetch_add(1, Ordering::Relaxed), ());
+                    poniard::spawn(move || done.fetch_add(1, Ordering::Relaxed), ()).detach();
                 },
                 (),
             );
+            task.detach();
         }
         drop(runtime);
         assert_eq!(done.load(Ordering::Relaxed), 1000);
@@ -426,7 +427,7 @@ fn the_most_urgent_ready_task_runs_first() {
                 // While this runs, the only thread is taken: all three wait in queues.
                 for (priority, name) in [(Priority::Low, "low"), (Priority::Normal, "normal"), (Priority::High, "high")] {
                     let order = Arc::clone(&order);
-                    let _ = handle.task(move || order.lock().expect("not poisoned").push(name), ()).priority(priority).spawn();
+                    handle.task(move || order.lock().expect("not poisoned").push(name), ()).priority(priority).spawn().detach();
                 }
             }
         },

@@ -445,6 +445,32 @@ fn priorities_count_among_the_tasks_of_a_scope() {
 }
 
 #[test]
+fn an_occupancy_counts_the_workers_of_the_run_scope() {
+    let runtime = machine();
+    let big = runtime.scoped_value(1u64, Scope::kind("big"));
+    let task = runtime.task(|_: &u64| here(), (&big,)).occupancy(3.0).spawn();
+    assert_eq!(why(&task), "it takes 3 processors, and its scope has 2");
+    let task = runtime.task(|_: &u64| here(), (&big,)).occupancy(2.0).spawn();
+    assert!(["a-2", "a-3"].contains(&task.fetch().expect("no failure").as_str()));
+    for occupancy in [0.0, 0.4] {
+        let tasks: Vec<_> = (0..20).map(|_| runtime.task(|_: &u64| here(), (&big,)).occupancy(occupancy).spawn()).collect();
+        for task in tasks {
+            assert!(["a-2", "a-3"].contains(&task.fetch().expect("no failure").as_str()));
+        }
+    }
+}
+
+#[test]
+fn access_in_place_carries_no_scope_of_the_tasks_before() {
+    let runtime = machine();
+    let place = poniard::Mutable::new(1u64);
+    let write = |value: &mut u64| *value += 1;
+    runtime.task(write, (poniard::write(&place),)).result_scope(exact("a-1")).spawn().wait().expect("no failure");
+    let task = runtime.task(|_: &mut u64| here(), (poniard::write(&place),)).scope(exact("a-2")).spawn();
+    assert_eq!(task.take().expect("it takes no result of the task before"), "a-2");
+}
+
+#[test]
 fn a_task_that_waits_runs_on_top_only_what_may_run_there() {
     let runtime = machine();
     for (scope, expected) in [

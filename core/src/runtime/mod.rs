@@ -17,7 +17,8 @@ pub use report::{BackendReport, ProcessorReport, Refused, Report};
 
 use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
-use crate::function::{Args, TaskFn, caller};
+use crate::function::{Args, Predecessors, TaskFn, caller};
+use crate::mutable::create_ordered;
 use crate::options::{Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::scope::{ProcessorIdentity, Scope, run};
@@ -242,6 +243,7 @@ where
     // The common case, on a worker and without options, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
     if options.is_none()
         && priority == Priority::Normal
+        && !body.1.touches_places()
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
@@ -280,11 +282,28 @@ where
     if !shared.admit(context) {
         return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, FailureKind::Shutdown);
     }
-    let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority);
-    if let Some(entry) = ready {
-        shared.enqueue(context, entry);
+    let refusal = options.as_ref().and_then(|options| shared.refusal(options));
+    if let Some(kind) = refusal {
+        shared.retract(context);
+        return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind);
     }
-    task
+    let created = if params.touches_places() {
+        create_ordered(function, params, shared, location, options, priority)
+    } else {
+        Ok(create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority))
+    };
+    match created {
+        Ok((task, ready)) => {
+            if let Some(entry) = ready {
+                shared.enqueue(context, entry);
+            }
+            task
+        }
+        Err((options, kind)) => {
+            shared.retract(context);
+            create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind)
+        }
+    }
 }
 
 /// Checks the arguments and runs the kernel's body for the host.

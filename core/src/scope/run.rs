@@ -1,7 +1,6 @@
 //! The run scope of a task: what its own scope, those of its arguments and that of its result have in common.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -128,7 +127,7 @@ fn settle_with(
                 return Ok(None);
             }
             let mut options = options.unwrap_or_default();
-            options.domain = domain.as_ref().map(Arc::downgrade).unwrap_or_default();
+            options.domain = domain.unwrap_or_default();
             Ok(Some(options))
         }
         Err(kind) => Err(Refusal { options, kind }),

@@ -1,13 +1,17 @@
 //! Memory for records: each thread keeps some of what it frees for what it will need.
 //!
 //! Taking a block from a list of one's own costs a few loads and stores, a quarter of what the general allocator takes, and the newest block is the one most
-//! likely to be in the cache. Blocks come from the general allocator and may go back to it from any thread, so a block freed by another thread than
-//! the one that allocated it simply changes lists. In builds with debug assertions nothing is kept, so that tools which watch the allocator see each record.
+//! likely to be in the cache. Where one thread spawns what another one runs, blocks gather with the second: a thread that has too many hands a whole batch of
+//! them to a pool, and one that has none takes a batch from there, so that they travel back at the price of one lock for a batch.
+//!
+//! Blocks come from the general allocator and may go back to it from any thread. In builds with debug assertions nothing is kept, so that tools which watch
+//! the allocator see each record.
 #![expect(unsafe_code, reason = "lists of free blocks that hold their own links")]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Sizes of kept blocks in bytes; what is larger, or aligned to more than `ALIGN`, is not kept.
 ///
@@ -16,8 +20,12 @@ use std::ptr::NonNull;
 const CLASSES: [usize; 3] = [120, 184, 248];
 /// Alignment of kept blocks in bytes: what the general allocator gives anyway.
 const ALIGN: usize = 16;
-/// Blocks that a thread keeps of each size: 192 KiB in all at most.
-const KEPT_MAX: u32 = 340;
+/// Blocks that travel together.
+const BATCH: u32 = 128;
+/// Blocks that a thread keeps of each size: 138 KiB in all at most.
+const KEPT_MAX: u32 = 2 * BATCH;
+/// Batches that the pool keeps of each size: 4.5 MiB in all at most.
+const POOLED_MAX: usize = 64;
 
 /// A free block: the link to the next one lies in it.
 struct Free {
@@ -31,6 +39,20 @@ struct List {
 }
 
 struct Lists([List; CLASSES.len()]);
+
+/// The first of `BATCH` blocks of one size, linked, that nobody uses.
+struct Batch(NonNull<Free>);
+
+// SAFETY: whoever has the batch is the only one to reach its blocks.
+unsafe impl Send for Batch {}
+
+/// Batches that a thread had too many, for one that has none; one pool for each size.
+static POOLS: [Mutex<Vec<Batch>>; CLASSES.len()] = [const { Mutex::new(Vec::new()) }; CLASSES.len()];
+
+fn pool(class: usize) -> MutexGuard<'static, Vec<Batch>> {
+    // Single operations on the list; none of them panics half-way.
+    POOLS[class].lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 thread_local! {
     static LISTS: Lists = const { Lists([const { List { first: Cell::new(None), len: Cell::new(0) } }; CLASSES.len()]) };
@@ -46,20 +68,57 @@ impl List {
         Some(block.cast())
     }
 
-    /// Keeps a block, if there is room for one more.
+    /// A block of this list, or of the pool.
+    fn pop_or_refill(&self, class: usize) -> Option<NonNull<u8>> {
+        self.pop().or_else(|| {
+            let Batch(first) = pool(class).pop()?;
+            self.first.set(Some(first));
+            self.len.set(BATCH);
+            self.pop()
+        })
+    }
+
+    /// Gives the newest blocks away.
+    #[cold]
+    fn give_batch(&self, class: usize) {
+        let Some(first) = self.first.get() else { return };
+        let mut last = first;
+        for _ in 1..BATCH {
+            // SAFETY: blocks in the list are free, belong to this thread, and begin with a `Free` (`push`).
+            let Some(next) = (unsafe { last.as_ref() }).next else { unreachable!("a full list has more than a batch") };
+            last = next;
+        }
+        // SAFETY: as above.
+        self.first.set(unsafe { last.as_mut() }.next.take());
+        self.len.set(self.len.get() - BATCH);
+        let mut pool = pool(class);
+        if pool.len() < POOLED_MAX {
+            pool.push(Batch(first));
+            return;
+        }
+        drop(pool);
+        let mut block = Some(first);
+        while let Some(free) = block {
+            // SAFETY: as above; the link is read before the block is gone.
+            block = unsafe { free.as_ref() }.next;
+            // SAFETY: blocks of a list came from `allocate` with this layout.
+            unsafe { dealloc(free.as_ptr().cast(), class_layout(class)) };
+        }
+    }
+
+    /// Keeps a block.
     ///
     /// # Safety
     /// The block has the size of this list's class and is aligned to `ALIGN`; nobody else uses it.
-    unsafe fn push(&self, block: NonNull<u8>) -> bool {
+    unsafe fn push(&self, class: usize, block: NonNull<u8>) {
         if self.len.get() >= KEPT_MAX {
-            return false;
+            self.give_batch(class);
         }
         let block = block.cast::<Free>();
         // SAFETY: the block is large enough for a link, aligned for it, and nobody else's (precondition).
         unsafe { block.write(Free { next: self.first.get() }) };
         self.first.set(Some(block));
         self.len.set(self.len.get() + 1);
-        true
     }
 }
 
@@ -102,7 +161,7 @@ pub(crate) fn allocate<T>() -> NonNull<T> {
     const { assert!(size_of::<T>() > 0, "a record holds at least a header") };
     let class = const { class_of(Layout::new::<T>()) };
     if let Some(class) = class
-        && let Ok(Some(block)) = LISTS.try_with(|lists| lists.0[class].pop())
+        && let Ok(Some(block)) = LISTS.try_with(|lists| lists.0[class].pop_or_refill(class))
     {
         return block.cast();
     }
@@ -130,8 +189,8 @@ pub(crate) unsafe fn free<T>(memory: NonNull<T>) {
         return unsafe { dealloc(memory.as_ptr().cast(), Layout::new::<T>()) };
     };
     // SAFETY: `allocate` took it with the layout of its class, and nobody uses it (precondition).
-    let kept = LISTS.try_with(|lists| unsafe { lists.0[class].push(memory.cast()) });
-    if kept != Ok(true) {
+    let kept = LISTS.try_with(|lists| unsafe { lists.0[class].push(class, memory.cast()) });
+    if kept.is_err() {
         // SAFETY: `allocate` took it with this layout, and it was not kept.
         unsafe { dealloc(memory.as_ptr().cast(), class_layout(class)) };
     }
@@ -142,19 +201,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_gives_back_the_newest_block_and_keeps_no_more_than_it_may() {
+    fn a_list_gives_back_the_newest_block_and_hands_batches_on() {
+        let class = 2;
         let list = List { first: Cell::new(None), len: Cell::new(0) };
-        let mut blocks: Vec<[u128; 8]> = vec![[0; 8]; KEPT_MAX as usize + 1];
+        // Leaked, as the pool keeps what it is given.
+        let count = KEPT_MAX as usize + 1;
+        let blocks: &mut [[u128; 16]] = vec![[0; 16]; count].leak();
         let pointers: Vec<_> = blocks.iter_mut().map(|block| NonNull::from(block).cast::<u8>()).collect();
         for (index, block) in pointers.iter().enumerate() {
-            // SAFETY: the blocks are 128 bytes, aligned to 16, and only this list has them.
-            let kept = unsafe { list.push(*block) };
-            assert_eq!(kept, index < KEPT_MAX as usize);
+            assert_eq!(list.len.get() as usize, index);
+            // SAFETY: the blocks are 256 bytes, aligned to 16, and only this list has them.
+            unsafe { list.push(class, *block) };
         }
-        for block in pointers.iter().rev().skip(1) {
+        // One more than it may keep: the newest batch of those before has gone to the pool.
+        assert_eq!(list.len.get(), KEPT_MAX - BATCH + 1);
+        assert_eq!(list.pop(), pointers.last().copied());
+        for block in pointers[..(KEPT_MAX - BATCH) as usize].iter().rev() {
             assert_eq!(list.pop(), Some(*block));
         }
         assert_eq!(list.pop(), None);
+        assert_eq!(pool(class).len(), 1);
+        for block in pointers[(KEPT_MAX - BATCH) as usize..KEPT_MAX as usize].iter().rev() {
+            assert_eq!(list.pop_or_refill(class), Some(*block));
+        }
+        assert_eq!(list.pop_or_refill(class), None);
     }
 
     #[test]

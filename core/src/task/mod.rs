@@ -8,7 +8,7 @@ use crate::error::TaskError;
 mod memory;
 pub(crate) mod record;
 
-use record::UserRef;
+use record::{TaskRef, UserRef};
 
 /// A task's result: typed, cheap to clone, maybe not computed yet.
 ///
@@ -28,6 +28,11 @@ impl<T> Clone for Task<T> {
 }
 
 impl<T> Task<T> {
+    /// The record.
+    pub(crate) fn reference(&self) -> &TaskRef {
+        self.reference.as_ref()
+    }
+
     /// Waits for the result and shares it. The value stays where it is: a [`Value<T>`] derefs to `T`.
     ///
     /// Inside a task, the worker meanwhile runs what this task needs and nothing else; when that runs elsewhere, another thread takes the worker's
@@ -50,8 +55,13 @@ impl<T> Task<T> {
     where
         T: Clone,
     {
-        self.wait()?;
-        Ok(Value::take(Value { task: self }))
+        if !self.reference.is_finished() {
+            crate::worker::fetch::wait_alone(self.reference.as_ref())?;
+        }
+        match self.reference.failure() {
+            Some(error) => Err(error),
+            None => Ok(Value::take(Value { task: self })),
+        }
     }
 
     /// Waits until the task has finished.
@@ -60,7 +70,7 @@ impl<T> Task<T> {
     /// As [`fetch`](Self::fetch).
     pub fn wait(&self) -> Result<(), TaskError> {
         if !self.reference.is_finished() {
-            crate::worker::fetch::wait(&self.reference.to_ref())?;
+            crate::worker::fetch::wait(self.reference.as_ref())?;
         }
         match self.reference.failure() {
             Some(error) => Err(error),
@@ -83,7 +93,7 @@ impl<T> Task<T> {
     ///
     /// False when it had finished, or been cancelled, before.
     pub fn cancel(&self) -> bool {
-        self.reference.to_ref().cancel(crate::error::FailureKind::Cancelled)
+        self.reference.as_ref().cancel(crate::error::FailureKind::Cancelled)
     }
 
     /// The name that errors use: the one given, or the function's.

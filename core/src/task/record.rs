@@ -20,11 +20,11 @@ use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
 use crate::task::{Task, Value, memory};
 use crate::worker::domain::Domain;
-use crate::worker::entry::Entry;
+use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
 
 /// Bits of `Header::gate`: how many predecessors have not finished, and what has happened to the task.
-const COUNT: u32 = (1 << 26) - 1;
+const COUNT: u32 = (1 << 25) - 1;
 /// Set once, by whoever will run or fail the task: from then on the arguments are his.
 const CLAIMED: u32 = 1 << 31;
 /// Set for a moment by whoever looks at the arguments of a task that has not been claimed.
@@ -37,6 +37,8 @@ const OWED: u32 = 1 << 28;
 const KEPT: u32 = 1 << 27;
 /// It runs although no handle is left.
 const DETACHED: u32 = 1 << 26;
+/// Others rely on its body being over when it has finished, so nobody else can end it while that runs.
+const HOLDS: u32 = 1 << 25;
 
 /// A reference of the runtime, in `Header::refs`: it keeps the record, and never looks at the value.
 const REFERENCE: u64 = 1;
@@ -114,7 +116,7 @@ struct WaitEdge {
 }
 
 impl Edge {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { next: AtomicPtr::default(), successor: AtomicPtr::default() }
     }
 }
@@ -204,9 +206,9 @@ impl Drop for TaskRef {
 }
 
 impl UserRef {
-    /// A reference that does not count as a user.
-    pub(crate) fn to_ref(&self) -> TaskRef {
-        TaskRef::clone(&self.0)
+    /// The same, as a reference that does not count as a user.
+    pub(crate) fn as_ref(&self) -> &TaskRef {
+        &self.0
     }
 
     /// Whether no other user is left. Then nobody can become one, but through this reference.
@@ -474,6 +476,26 @@ impl TaskRef {
         }
     }
 
+    /// Claims a ready task whose only handle the caller has, and nobody can borrow, and whose entry he has taken out of a queue: then nobody else can
+    /// reach the record, and no exchange is needed, here and at its end.
+    pub(crate) fn try_claim_alone(&self) -> bool {
+        // Acquire: pairs with the Release in `release` of whoever had a reference before.
+        let alone = self.refs.load(Acquire) == USER + REFERENCE && self.successors.load(Relaxed).is_null();
+        let gate = self.gate.load(Acquire);
+        let claimable = alone && gate & (CLAIMED | INSPECTED | COUNT) == 0;
+        if claimable {
+            self.gate.store(gate | CLAIMED, Relaxed);
+        }
+        claimable
+    }
+
+    /// Ends a task that `try_claim_alone` claimed, and gives up the reference of the entry.
+    pub(crate) fn end_alone(self, failure: Option<TaskError>) {
+        self.successors.store(Word::of_outcome(failure), Relaxed);
+        self.refs.store(USER, Relaxed);
+        std::mem::forget(self);
+    }
+
     /// Makes the task end without a value: at once for whoever waits for it. One that has not begun never will; the body of one that runs can
     /// see that it is to stop, and its value is dropped. False when it has finished already.
     pub(crate) fn cancel(&self, kind: FailureKind) -> bool {
@@ -484,6 +506,10 @@ impl TaskRef {
             let gate = self.gate.load(Acquire);
             if gate & CLAIMED != 0 {
                 self.gate.fetch_or(CANCELLED, Relaxed);
+                if gate & HOLDS != 0 {
+                    // Who runs it will see the flag, and publish.
+                    return true;
+                }
                 break;
             }
             if gate & INSPECTED != 0 {
@@ -548,7 +574,17 @@ impl TaskRef {
     pub(crate) fn run_claimed(&self) -> Option<TaskError> {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
-        unsafe { (self.vtable.run)(self.0) }
+        let failure = unsafe { (self.vtable.run)(self.0) };
+        if self.gate.load(Relaxed) & (HOLDS | CANCELLED) == HOLDS | CANCELLED && failure.is_none() {
+            return Some(self.error(FailureKind::Cancelled));
+        }
+        failure
+    }
+
+    /// Others will rely on the body being over when the task has finished; with `needed`, it runs even if no handle is left. For who has just made it.
+    pub(crate) fn hold_until_the_end(&self, needed: bool) {
+        // Relaxed: whoever cancels has a reference that was made later.
+        self.gate.fetch_or(HOLDS | if needed { DETACHED } else { 0 }, Relaxed);
     }
 
     /// Drops the body, and makes the error that `publish` then makes known.
@@ -664,7 +700,7 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     params.visit(&mut |_, _| predecessor_count += 1);
-    assert!(predecessor_count < COUNT, "a task has more than sixty million dependencies");
+    assert!(predecessor_count < COUNT, "a task has more than thirty million dependencies");
     let header = Header {
         vtable: const { &vtable::<M, F>() },
         gate: AtomicU32::new(predecessor_count),
@@ -907,6 +943,40 @@ fn create_ended<T: crate::Data>(
     task.reference.successors.store(Word::of_outcome(failure(&task.reference)), Release);
     drop(entry);
     task
+}
+
+/// A task that stands for something that a thread does, and finishes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Hold(TaskRef);
+
+impl Hold {
+    pub(crate) fn new(location: &'static Location<'static>) -> Self {
+        fn held() {
+            unreachable!("a hold is not run")
+        }
+        let (task, entry) = create::<fn(), fn()>(held, (), std::ptr::null(), 0, location, None, Priority::Normal);
+        let Some(entry) = entry else { unreachable!("no predecessors") };
+        task.reference.gate.store(CLAIMED | HOLDS, Relaxed);
+        if let Some(runner) = crate::worker::context::Context::with(|context| context.map(crate::worker::context::Context::identity)) {
+            task.reference.set_runner(runner);
+        }
+        let Work::Task(reference) = entry.into_work();
+        Self(reference)
+    }
+
+    /// A reference to the task.
+    pub(crate) fn reference(&self) -> TaskRef {
+        self.0.clone()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.publish(None, |released| match released {
+            Released::Waiter(waker) => waker.wake(),
+            Released::Ready(entry) => Shared::enqueue_elsewhere(entry),
+        });
+    }
 }
 
 /// An argument that is another task's result: a reference to that task, and the edge that its list needs.

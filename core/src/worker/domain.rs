@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
@@ -31,6 +31,10 @@ pub(crate) struct Domain {
 impl Domain {
     pub(crate) fn contains(&self, processor: usize) -> bool {
         self.set.contains(processor)
+    }
+
+    pub(crate) fn worker_count(&self) -> usize {
+        self.worker_count
     }
 
     /// Whether all workers are in it, so that its tasks may lie in any queue.
@@ -94,14 +98,14 @@ impl Domains {
         Self { processor_count, table, of_slots: (0..slot_count).map(|_| CachePadded::default()).collect() }
     }
 
-    /// The domain of a set of processors; nothing when it is all of them.
-    pub(crate) fn of(&self, set: ProcessorSet) -> Option<Arc<Domain>> {
+    /// The domain of a set of processors, for a task to refer to; nothing when it is all of them.
+    pub(crate) fn of(&self, set: ProcessorSet) -> Option<Weak<Domain>> {
         if set == ProcessorSet::all(self.processor_count) {
             return None;
         }
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(domain) = table.domains.iter().find(|domain| domain.set == set) {
-            return Some(Arc::clone(domain));
+            return Some(Arc::downgrade(domain));
         }
         if table.domains.len() >= table.sweep_at {
             self.sweep(&mut table);
@@ -115,8 +119,10 @@ impl Domains {
                 self.of_slots[slot].change(|list| list.push(Arc::clone(&domain)));
             }
         }
-        table.domains.push(Arc::clone(&domain));
-        Some(domain)
+        // Made before the lock is given back: a domain that nothing refers to may be swept.
+        let reference = Arc::downgrade(&domain);
+        table.domains.push(domain);
+        Some(reference)
     }
 
     /// Forgets the domains that no task refers to. Their queues are empty, since an entry keeps its task, and new references are made under
@@ -134,7 +140,7 @@ impl Domains {
     pub(crate) fn push(&self, domain: &Domain, priority: Priority, entry: Entry, sleep: &Sleep) {
         debug_assert!(domain.is_of_some_workers(), "other domains have no queue that anybody looks at");
         domain.queues[priority.level()].push(entry);
-        sleep.wake_one_of(|slot| domain.contains(slot));
+        sleep.wake_where(|slot| domain.contains(slot));
     }
 
     /// A task of a domain that the worker of `slot` is in.
@@ -161,7 +167,7 @@ impl Domains {
     pub(crate) fn pass_on(&self, slot: usize, sleep: &Sleep) {
         let Some(list) = self.of_slots[slot].read() else { return };
         for domain in list.iter().filter(|domain| !domain.is_empty()) {
-            sleep.wake_one_of(|slot| domain.contains(slot));
+            sleep.wake_where(|slot| domain.contains(slot));
         }
     }
 }
@@ -176,6 +182,10 @@ mod tests {
     use crate::options::TaskOptions;
     use crate::task::record::create;
 
+    fn of(domains: &Domains, set: ProcessorSet) -> Arc<Domain> {
+        domains.of(set).and_then(|domain| domain.upgrade()).expect("not everything")
+    }
+
     fn set(places: &[usize]) -> ProcessorSet {
         ProcessorSet::of(4, |place| places.contains(&place))
     }
@@ -185,7 +195,7 @@ mod tests {
         // Three workers and a processor that takes batches.
         let domains = Domains::new(4, 3);
         assert!(domains.of(set(&[0, 1, 2, 3])).is_none());
-        let domain = |places: &[usize]| domains.of(set(places)).expect("not everything");
+        let domain = |places: &[usize]| of(&domains, set(places));
         assert!(Arc::ptr_eq(&domain(&[0, 2]), &domain(&[0, 2])));
         assert!(!Arc::ptr_eq(&domain(&[0, 2]), &domain(&[0, 2, 3])));
         assert!(domain(&[0, 2, 3]).is_of_some_workers() && !domain(&[0, 2, 3]).has_all_workers());
@@ -215,9 +225,10 @@ mod tests {
             let runtime = asleep();
             let shared = &runtime.shared;
             let domain = shared.domains.of(ProcessorSet::of(3, |place| place != 2)).expect("not everything");
+            let there = domain.upgrade().expect("it has just been made");
             shared.special.store(true, Relaxed);
             assert!(shared.admit(None));
-            let options = TaskOptions { domain: Arc::downgrade(&domain), ..TaskOptions::default() };
+            let options = TaskOptions { domain, ..TaskOptions::default() };
             let (task, entry) = create(
                 || crate::current_processor().map(|processor| processor.name),
                 (),
@@ -228,7 +239,7 @@ mod tests {
                 Priority::Normal,
             );
             // Nobody is told.
-            domain.queues[Priority::Normal.level()].push(entry.expect("it waits for nothing"));
+            there.queues[Priority::Normal.level()].push(entry.expect("it waits for nothing"));
             // This thread speaks for the worker.
             pass_on(shared);
             let ran = task.take().expect("no failure").expect("on a worker");
@@ -241,7 +252,7 @@ mod tests {
         let runtime = asleep();
         let shared = &runtime.shared;
         let domains = Domains::new(3, 3);
-        let two = [[0, 1], [0, 2]].map(|places| domains.of(ProcessorSet::of(3, |place| places.contains(&place))).expect("not everything"));
+        let two = [[0, 1], [0, 2]].map(|places| of(&domains, ProcessorSet::of(3, |place| places.contains(&place))));
         let ready = || {
             assert!(shared.admit(None));
             let (task, entry) = create(|| (), (), Arc::as_ptr(shared), shared.epoch(), Location::caller(), None, Priority::Normal);
@@ -269,16 +280,15 @@ mod tests {
     fn domains_that_no_task_has_are_forgotten_and_others_stay() {
         let places = |mask: usize| ProcessorSet::of(10, |place| mask & 1 << place != 0);
         let domains = Domains::new(10, 10);
-        let kept = domains.of(places(1)).map(|domain| (Arc::downgrade(&domain), domain)).expect("not everything");
+        let kept = domains.of(places(1)).expect("not everything");
         for mask in 2..1000 {
             domains.of(places(mask));
         }
         let table = domains.table.lock().expect("not poisoned");
         assert!(table.domains.len() <= SWEEP_MIN, "{}", table.domains.len());
-        assert!(table.domains.iter().any(|domain| Arc::ptr_eq(domain, &kept.1)));
         let in_lists = domains.of_slots.iter().map(|of_slot| of_slot.list.read().expect("not poisoned").len()).max();
         assert!(in_lists.is_some_and(|count| count <= SWEEP_MIN), "{in_lists:?}");
         drop(table);
-        assert!(Arc::ptr_eq(&domains.of(places(1)).expect("not everything"), &kept.1));
+        assert!(kept.upgrade().is_some_and(|kept| Arc::ptr_eq(&of(&domains, places(1)), &kept)));
     }
 }

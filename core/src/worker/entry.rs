@@ -54,6 +54,12 @@ impl Entry {
         look(&ManuallyDrop::new(Self::record(self.0.get())))
     }
 
+    /// Whether it is for this task.
+    #[inline]
+    pub(crate) fn is_of(&self, task: &TaskRef) -> bool {
+        self.peek(|own| std::ptr::eq::<Header>(&**own, &**task))
+    }
+
     /// Whether running it would do nothing: somebody else has claimed the task.
     pub(crate) fn is_stale(&self) -> bool {
         self.peek(TaskRef::is_claimed)

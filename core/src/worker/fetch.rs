@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::context::Context;
+use super::entry::Work;
 use super::main_loop::execute;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
-use crate::options::Priority;
 use crate::task::record::{Claim, TaskRef};
 
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
@@ -35,8 +35,18 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
             wait_asleep(task);
             Ok(())
         }
-        Some(context) => wait_inside(context, task),
+        Some(context) => match run_newest(context, task, false) {
+            Ok(true) => Ok(()),
+            Ok(false) => wait_inside(context, task),
+            Err(error) => Err(error),
+        },
     })
+}
+
+/// As `wait`, for a task whose handle nobody else can borrow meanwhile.
+#[inline]
+pub(crate) fn wait_alone(task: &TaskRef) -> Result<(), TaskError> {
+    if Context::with(|context| context.map_or(Ok(false), |context| run_newest(context, task, true)))? { Ok(()) } else { wait(task) }
 }
 
 /// Waits on a thread that is no worker.
@@ -44,6 +54,29 @@ fn wait_asleep(task: &TaskRef) {
     let waiter = Waiter::for_this_thread();
     if task.add_waiter(&waiter.waker()) {
         waiter.wait();
+    }
+}
+
+/// The usual case of a task that waits for what it has just spawned: its entry is the newest of this worker. False when it is not, or cannot be run.
+#[inline]
+fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, TaskError> {
+    let newest = context.with_local(|slot, _| slot.ring.pop_if(|entry| entry.is_of(task)));
+    let Some(entry) = newest.flatten() else { return Ok(false) };
+    if alone && has_stack() && task.try_claim_alone() {
+        let Work::Task(own) = entry.into_work();
+        let failure = execute(context, &own);
+        own.end_alone(failure);
+        context.shared.retract(Some(context));
+        return Ok(true);
+    }
+    match task.try_claim() {
+        Claim::Won => {
+            // The reference goes with the record's end, and not with a look at what a canceller may have left.
+            let Work::Task(own) = entry.into_work();
+            run_nested(context, task, &own)?;
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 
@@ -67,8 +100,8 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
                 // The last of them is about to make it ready, or somebody has claimed it.
                 block(context, task, &top)?;
             }
-        } else if ours && context.shared.may_run(context.processor, top) && top.try_claim() == Claim::Won {
-            forget_claimed(context, top.priority());
+        } else if ours && context.may_nest(top) && top.try_claim() == Claim::Won {
+            forget_claimed(context, top);
             run_nested(context, task, top)?;
         } else {
             block(context, task, top)?;
@@ -77,18 +110,24 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Takes the newest entries out of this worker's queue whose tasks are claimed: the one just claimed is among the newest, and its entry would
-/// keep it and its result until the waiting task ends.
-fn forget_claimed(context: &Context, priority: Priority) {
+/// Takes the entry of a task that was just claimed out of this worker's queues, if it is easily found: it would keep the task and its result until the
+/// waiting task ends.
+fn forget_claimed(context: &Context, task: &TaskRef) {
+    let entry = context.with_local(|slot, _| slot.ring.remove(|entry| entry.is_of(task))).flatten();
+    if entry.is_some() {
+        // Dropped out here, like those below.
+        return;
+    }
     loop {
-        let claimed = context.with_local(|slot, local| {
-            let in_ring = (priority == Priority::Normal).then(|| slot.ring.pop()).flatten();
-            let newest = in_ring.or_else(|| local.deques[priority.level()].pop())?;
+        let claimed = context.with_local(|_, local| {
+            let deque = &local.deques[task.priority().level()];
+            let newest = deque.pop()?;
             if newest.is_stale() {
                 return Some(newest);
             }
+            deque.push(newest);
             // A worker that looked meanwhile has not seen it.
-            context.shared.push_own(slot, local, priority, newest);
+            context.shared.sleep.notify();
             None
         });
         // Dropped out here: it may be the last reference, and the destructor of a result may wait, which takes the queue away.
@@ -106,7 +145,7 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
         let failure = execute(context, task);
         context.shared.finish(Some(context), task, failure, false);
     };
-    if stacker::remaining_stack().is_none_or(|bytes| bytes >= STACK_RESERVE_BYTES) {
+    if has_stack() {
         run();
         return Ok(());
     }
@@ -133,6 +172,12 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
     }
 }
 
+/// Whether a nested task has stack enough without more ado.
+#[inline]
+fn has_stack() -> bool {
+    stacker::remaining_stack().is_none_or(|bytes| bytes >= STACK_RESERVE_BYTES)
+}
+
 /// Waits for a task that somebody else runs, or will run.
 fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), TaskError> {
     for round in 0..SPIN_ROUNDS {
@@ -157,8 +202,12 @@ fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), Tas
 
 /// Waits on a thread that runs tasks until somebody fires `waiter`, and lends the slot if there is anything to do.
 pub(crate) fn wait_until_fired(context: &Context, waiter: &Arc<Waiter>) {
+    context.without_holding(|| wait_lending(context, waiter));
+}
+
+fn wait_lending(context: &Context, waiter: &Arc<Waiter>) {
     let Some(slot_index) = context.slot_index() else {
-        // A thread of a queued processor has no slot to lend.
+        // A thread of a queued processor has no slot to lend, nor has one on an errand.
         return waiter.wait();
     };
     let shared = &*context.shared;
@@ -191,7 +240,7 @@ pub(crate) fn wait_for_room(context: &Context) {
         let started = slot.thread_count() < SLOT_THREADS_MAX
             && shared.processors[slot_index].processor.start(poniard_interface::WorkerId(slot_index as u32)).is_ok();
         if !started {
-            // No thread to be had, so it spawns on: the slot is vacant.
+            // No thread to be had: it goes on, unless another one has come by.
             slot.uncrowd();
         }
     }

@@ -8,11 +8,12 @@ use poniard_interface::WorkerId;
 
 use super::context::Context;
 use super::entry::{Entry, Work};
+use super::occupancy::Errand;
 use super::shared::{BACKLOG_MAX, Shared};
-use super::slot::{Local, Slot};
+use super::slot::{Local, Slot, Turn};
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
-use crate::options::Priority;
+use crate::options::{Occupancy, Priority};
 use crate::task::record::{Claim, TaskRef};
 
 /// Rounds of looking everywhere before a worker goes to sleep.
@@ -36,7 +37,15 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId) {
     let Some(slot) = shared.slots.get(index) else { return };
     let context = Context::new(Arc::clone(shared), index);
     let mut turn = slot.arrive();
-    while let Some(token) = turn {
+    while let Some(next) = turn {
+        let token = match next {
+            Turn::Slot(token) => token,
+            Turn::Errand(errand) => {
+                context.enter(|| errand.run(&context, index));
+                turn = slot.next_turn();
+                continue;
+            }
+        };
         context.put_token(token);
         let left = context.enter(|| work(&context, index));
         let token = context.take_token();
@@ -66,6 +75,9 @@ fn work(context: &Context, index: usize) -> Left {
             slot.counters.activity.end(now_ns());
             return Left::Wanted;
         }
+        if shared.special.load(Relaxed) && shared.unusual.attend(context, index) {
+            continue;
+        }
         if let Some(task) = context.with_local(|slot, local| take_own(shared, index, slot, local)).flatten() {
             if !busy {
                 busy = true;
@@ -89,7 +101,7 @@ fn work(context: &Context, index: usize) -> Left {
 }
 
 /// Runs what was taken from a queue, unless somebody else has claimed it since it was put there.
-fn run(context: &Context, entry: Entry) {
+pub(crate) fn run(context: &Context, entry: Entry) {
     match entry.into_work() {
         Work::Task(task) => run_task(context, task),
     }
@@ -97,6 +109,22 @@ fn run(context: &Context, entry: Entry) {
 
 #[inline]
 fn run_task(context: &Context, task: TaskRef) {
+    if task.options().is_some_and(|options| options.occupancy == Occupancy::NONE)
+        && let Some(slot) = context.slot_index()
+    {
+        return match context.shared.send_errand(slot, Errand::free(Entry::task(task))) {
+            Ok(()) => {}
+            // No thread to be had: it takes the processor.
+            Err(errand) => match errand.into_entry().into_work() {
+                Work::Task(task) => run_ready(context, task),
+            },
+        };
+    }
+    run_ready(context, task);
+}
+
+#[inline]
+fn run_ready(context: &Context, task: TaskRef) {
     match task.try_claim() {
         Claim::Won => {
             let failure = execute(context, &task);
@@ -116,6 +144,10 @@ pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
         return Some(task.fail_claimed(FailureKind::Cancelled));
     }
     let failure = context.run(task);
+    // Those of a slot are counted when they are finished.
+    if context.processor >= context.shared.slots.len() {
+        context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
+    }
     if failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_))) {
         context.count_not_run();
     }
@@ -263,8 +295,8 @@ fn search(context: &Context, index: usize) -> Option<Entry> {
                 shared.found(index);
                 return Some(task);
             }
-            if slot.is_wanted() || shared.is_stopped() {
-                shared.sleep.found(|| false);
+            if slot.is_wanted() || shared.is_stopped() || shared.unusual.has_work(shared, index) {
+                shared.found(index);
                 return None;
             }
             if round % 8 == 7 {

@@ -8,6 +8,7 @@ pub(crate) mod entry;
 mod fence;
 pub(crate) mod fetch;
 pub(crate) mod main_loop;
+mod occupancy;
 mod ring;
 pub(crate) mod shared;
 pub(crate) mod sleep;

@@ -121,6 +121,52 @@ impl Ring {
         Some(unsafe { self.place(last).read().assume_init() })
     }
 
+    /// Takes the newest entry if it is the one that is `wanted`.
+    #[inline]
+    pub(crate) fn pop_if(&self, wanted: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+        if self.len() == 0 {
+            return None;
+        }
+        let _owned = self.own();
+        let end = self.end.load(Relaxed);
+        if end == self.oldest.load(Relaxed) {
+            return None;
+        }
+        let last = end.wrapping_sub(1);
+        let place = self.place(last).cast::<Entry>();
+        // SAFETY: under the lock, and the place is filled: it is between `oldest` and `end`.
+        if !wanted(unsafe { &*place }) {
+            return None;
+        }
+        self.end.store(last, Relaxed);
+        // SAFETY: as above, and it no longer is.
+        Some(unsafe { place.read() })
+    }
+
+    /// Takes out the newest entry that is `wanted`, wherever it lies; the newer ones move up.
+    pub(crate) fn remove(&self, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let _owned = self.own();
+        let (oldest, end) = (self.oldest.load(Relaxed), self.end.load(Relaxed));
+        let count = end.wrapping_sub(oldest);
+        for back in 1..=count {
+            let place = self.place(end.wrapping_sub(back)).cast::<Entry>();
+            // SAFETY: under the lock, and the place is filled: it is between `oldest` and `end`.
+            if !wanted(unsafe { &*place }) {
+                continue;
+            }
+            // SAFETY: as above; what is read is overwritten, or left outside, below.
+            let found = unsafe { place.read() };
+            for newer in (1..back).rev() {
+                let number = end.wrapping_sub(newer);
+                // SAFETY: both places lie between `oldest` and `end`; each entry is copied to the place whose own has been copied or taken before.
+                unsafe { self.place(number.wrapping_sub(1)).copy_from(self.place(number), 1) };
+            }
+            self.end.store(end.wrapping_sub(1), Relaxed);
+            return Some(found);
+        }
+        None
+    }
+
     /// The owner gives all but the `keep` newest entries to `take`, oldest first.
     pub(crate) fn show(&self, keep: usize, take: impl FnMut(Entry)) {
         let _owned = self.own();

@@ -11,11 +11,12 @@ use poniard_interface::{Execution, LogLevel, Processor, ProcessorInfo, WorkerId}
 use super::context::{Context, runtime_of};
 use super::domain::{Domain, Domains};
 use super::entry::Entry;
+use super::occupancy::{Errand, Unusual};
 use super::ring;
 use super::sleep::Sleep;
 use super::slot::{Local, Slot};
-use crate::error::TaskError;
-use crate::options::Priority;
+use crate::error::{FailureKind, TaskError};
+use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
 use crate::scope::{ProcessId, ProcessorIdentity};
@@ -23,6 +24,9 @@ use crate::task::record::{Released, TaskRef};
 
 /// Ready tasks in one queue from which on whoever spawns more waits for room.
 pub(crate) const BACKLOG_MAX: usize = 4096;
+
+/// Threads of one slot, those on errands included.
+const ERRAND_THREADS_MAX: usize = 512;
 
 /// Values of `Shared::phase`.
 const OPEN: u8 = 0;
@@ -52,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) domains: Domains,
     pub(crate) backends: Backends,
     pub(crate) queued: Queued,
+    /// Tasks that do not take exactly one processor.
+    pub(crate) unusual: Unusual,
     phase: AtomicU8,
     /// How often everything has been cancelled; a task of an earlier count is not run.
     epoch: AtomicU16,
@@ -79,6 +85,7 @@ impl Shared {
             domains,
             backends,
             queued,
+            unusual: Unusual::default(),
             phase: AtomicU8::new(OPEN),
             epoch: AtomicU16::new(0),
             foreign_spawned: CachePadded::default(),
@@ -120,9 +127,14 @@ impl Shared {
     /// Puts a ready task where somebody who may run it will find it.
     #[inline]
     pub(crate) fn enqueue(&self, context: Option<&Context>, entry: Entry) {
-        let (priority, domain) = entry.peek(|task| (task.priority(), task.domain()));
-        if self.slots.is_empty() || domain.as_ref().is_some_and(|domain| !domain.has_all_workers()) {
-            self.enqueue_confined(domain.as_deref(), priority, entry);
+        let (priority, domain, occupancy) = entry.peek(|task| match task.options() {
+            None => (task.priority(), None, Occupancy::ONE),
+            Some(options) => (task.priority(), options.domain.upgrade(), options.occupancy),
+        });
+        let domain = domain.as_deref();
+        let confined = domain.is_some_and(|domain| !domain.has_all_workers());
+        if self.slots.is_empty() || confined || occupancy.is_unusual() {
+            self.enqueue_special(domain, priority, occupancy, entry);
         } else {
             self.push(context, priority, entry);
         }
@@ -182,17 +194,39 @@ impl Shared {
         self.sleep.notify();
     }
 
-    /// Puts a task into a queue that only processors of its domain look at; without a domain, into that of any queued processor.
+    /// Puts a task that not every worker may take just so into a queue of its own sort: where it takes more or less than a processor, where its domain
+    /// has only some of the workers, or none.
     #[cold]
-    fn enqueue_confined(&self, domain: Option<&Domain>, priority: Priority, entry: Entry) {
-        if let Some(domain) = domain.filter(|domain| domain.is_of_some_workers()) {
+    fn enqueue_special(&self, domain: Option<&Domain>, priority: Priority, occupancy: Occupancy, entry: Entry) {
+        let worker_count = self.worker_count(domain);
+        if worker_count > 0 {
             self.special.store(true, Relaxed);
+        }
+        if occupancy.is_unusual() && worker_count > 0 {
+            self.unusual.push(self, occupancy, entry);
+            return;
+        }
+        if let Some(domain) = domain.filter(|_| worker_count > 0) {
             self.domains.push(domain, priority, entry, &self.sleep);
             return;
         }
         let queued = self.slots.len()..self.processors.len();
         let queued: Vec<usize> = queued.filter(|processor| domain.is_none_or(|domain| domain.contains(*processor))).collect();
         self.queued.push(self, &queued, entry);
+    }
+
+    /// Has a thread of a slot that does not hold it run a task; gives the task back when there is none to be had.
+    pub(crate) fn send_errand(&self, slot: usize, errand: Errand) -> Result<(), Errand> {
+        let place = &self.slots[slot];
+        let Some(number) = place.leave_errand(errand)? else { return Ok(()) };
+        let started = place.thread_count() < ERRAND_THREADS_MAX
+            && self.processors[slot].processor.start(poniard_interface::WorkerId(slot as u32)).is_ok();
+        if started { Ok(()) } else { place.take_errand_back(number).map_or(Ok(()), Err) }
+    }
+
+    /// The number of workers in a domain.
+    fn worker_count(&self, domain: Option<&Domain>) -> usize {
+        domain.map_or(self.slots.len(), Domain::worker_count)
     }
 
     /// Whether a processor may run a task in the place of whoever would.
@@ -212,9 +246,23 @@ impl Shared {
         self.domains.pass_on(slot, &self.sleep);
     }
 
+    /// Why no processor can run a task with these options, if none can. Its run scope has been settled.
+    pub(crate) fn refusal(&self, options: &TaskOptions) -> Option<FailureKind> {
+        let asked = options.occupancy;
+        if asked == Occupancy::ONE {
+            return None;
+        }
+        let available = self.worker_count(options.domain.upgrade().as_deref());
+        let possible = asked.is_possible() && (asked.processors() <= 1.0 || asked.processors() <= available as f64);
+        (!possible).then_some(FailureKind::Occupancy { asked: asked.processors(), available })
+    }
+
     /// Whether the holder of `slot` could find a task now.
     pub(crate) fn has_work(&self, slot: usize) -> bool {
-        self.injectors.iter().any(|injector| !injector.is_empty()) || self.domains.has_work(slot) || self.slots.iter().any(Slot::has_work)
+        self.injectors.iter().any(|injector| !injector.is_empty())
+            || self.domains.has_work(slot)
+            || self.unusual.has_work(self, slot)
+            || self.slots.iter().any(Slot::has_work)
     }
 
     /// Makes the outcome of a task that this thread has claimed known, and passes on what that sets free. With `next`, the thread is a worker's between

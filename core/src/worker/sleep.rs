@@ -84,16 +84,18 @@ impl Sleep {
         woken.unpark();
     }
 
-    /// After a push that only some workers may run: wakes one of them, if one sleeps, whoever else searches.
-    pub(crate) fn wake_one_of(&self, fits: impl Fn(usize) -> bool) {
+    /// After a push that only some workers may run: wakes the worker of a slot that will do, if one sleeps, whoever else searches. Whether one did.
+    pub(crate) fn wake_where(&self, will_do: impl Fn(usize) -> bool) -> bool {
         // Pairs with `heavy` in `sleep`, as in `notify`.
         fence::light();
         if self.counts.load(Relaxed) as u32 == 0 {
-            return;
+            return false;
         }
-        if let Some(unparker) = self.remove(fits) {
+        let unparker = self.remove(will_do);
+        if let Some(unparker) = &unparker {
             unparker.unpark();
         }
+        unparker.is_some()
     }
 
     /// Wakes all.
@@ -116,10 +118,10 @@ impl Sleep {
         self.counts.load(SeqCst) as u32 as usize
     }
 
-    /// Takes the worker of a slot that `fits` off the list; from then on it searches.
-    fn remove(&self, fits: impl Fn(usize) -> bool) -> Option<Unparker> {
+    /// Takes the worker of a slot that will do off the list; from then on it searches.
+    fn remove(&self, will_do: impl Fn(usize) -> bool) -> Option<Unparker> {
         let mut sleepers = self.lock();
-        let position = sleepers.iter().rposition(|(slot, _)| fits(*slot))?;
+        let position = sleepers.iter().rposition(|(slot, _)| will_do(*slot))?;
         self.counts.fetch_add(SEARCHING - SLEEPING, SeqCst);
         Some(sleepers.swap_remove(position).1)
     }
@@ -176,17 +178,17 @@ mod tests {
     fn a_push_for_some_workers_wakes_one_of_them_whoever_searches() {
         let sleep = Sleep::default();
         let parker = crossbeam_utils::sync::Parker::new();
-        sleep.wake_one_of(|_| true);
+        assert!(!sleep.wake_where(|_| true));
         for slot in 0..3 {
             sleep.search();
             sleep.lock().push((slot, parker.unparker().clone()));
             sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
         }
         sleep.search();
-        sleep.wake_one_of(|slot| slot == 1);
+        assert!(sleep.wake_where(|slot| slot == 1));
         assert_eq!(sleep.lock().iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [0, 2]);
         assert_eq!(sleep.counts.load(SeqCst), 2 * SEARCHING + 2 * SLEEPING);
-        sleep.wake_one_of(|slot| slot == 1);
+        assert!(!sleep.wake_where(|slot| slot == 1));
         assert_eq!(sleep.sleeper_count(), 2);
     }
 
