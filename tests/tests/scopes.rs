@@ -132,8 +132,8 @@ fn two_exact_processors_do_not_meet_and_both_are_named() {
     assert!(error.to_string().starts_with("task `sum` (") && error.to_string().contains("was not run: its scope"), "{error}");
     assert_eq!((error.task(), error.location().line()), ("sum", line));
     let FailureKind::ScopesDoNotMeet { one: first, other: second } = error.kind() else { panic!("{error}") };
-    assert_eq!((&first.source, &first.scope), (&ScopeSource::Task, &exact("a-0")));
-    assert_eq!((&second.source, &second.scope), (&ScopeSource::Argument { number: 2, element: None }, &exact("a-2")));
+    assert_eq!((&first.source, &first.scope), (&ScopeSource::TaskScope, &exact("a-0")));
+    assert_eq!((&second.source, &second.scope), (&ScopeSource::ArgumentScope { number: 2, element: None }, &exact("a-2")));
 
     // Neither the task nor its spawn says anything about scopes.
     let task = runtime.spawn(add, (&one, &other));
@@ -246,9 +246,9 @@ fn three_scopes_of_which_any_two_meet_are_named() {
     let task = runtime.task(|_: &u64| here(), (&value,)).scope(pair("a-0", "a-1")).result_scope(pair("a-0", "a-2")).spawn();
     let error = task.fetch().expect_err("all three have nothing in common");
     let FailureKind::ScopesDoNotMeet { one, other } = error.kind() else { panic!("{error}") };
-    assert_eq!(one.source, ScopeSource::Together(vec![ScopeSource::Task, ScopeSource::Argument { number: 1, element: None }]));
+    assert_eq!(one.source, ScopeSource::Together(vec![ScopeSource::TaskScope, ScopeSource::ArgumentScope { number: 1, element: None }]));
     assert_eq!(names(&runtime, &one.scope), ["a-1"]);
-    assert_eq!(other.source, ScopeSource::Result);
+    assert_eq!(other.source, ScopeSource::ResultScope);
 }
 
 #[test]

@@ -21,16 +21,16 @@ static CARRIED: AtomicBool = AtomicBool::new(false);
 #[non_exhaustive]
 pub enum ScopeSource {
     /// The task's own.
-    Task,
+    TaskScope,
     /// That of a value which the task takes.
-    Argument {
+    ArgumentScope {
         /// Which of its arguments, counted from 1.
         number: usize,
         /// Where the argument is a collection of results: which of them, counted from 1.
         element: Option<usize>,
     },
     /// That of the task's result.
-    Result,
+    ResultScope,
     /// What several have in common.
     Together(Vec<ScopeSource>),
 }
@@ -48,10 +48,10 @@ pub struct ScopePart {
 impl fmt::Display for ScopeSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Task => f.write_str("its scope"),
-            Self::Argument { number, element: None } => write!(f, "the scope of argument {number}"),
-            Self::Argument { number, element: Some(element) } => write!(f, "the scope of element {element} of argument {number}"),
-            Self::Result => f.write_str("the scope of its result"),
+            Self::TaskScope => f.write_str("its scope"),
+            Self::ArgumentScope { number, element: None } => write!(f, "the scope of argument {number}"),
+            Self::ArgumentScope { number, element: Some(element) } => write!(f, "the scope of element {element} of argument {number}"),
+            Self::ResultScope => f.write_str("the scope of its result"),
             Self::Together(sources) => {
                 for (index, source) in sources.iter().enumerate() {
                     f.write_str(if index == 0 { "" } else { " and " })?;
@@ -99,7 +99,7 @@ fn of_arguments(params: &impl Predecessors) -> Vec<ScopePart> {
             && !options.result_scope.is_any()
             && predecessor.failure().is_none()
         {
-            parts.push(ScopePart { source: ScopeSource::Argument { number, element }, scope: options.result_scope.clone() });
+            parts.push(ScopePart { source: ScopeSource::ArgumentScope { number, element }, scope: options.result_scope.clone() });
         }
     });
     parts
@@ -114,8 +114,8 @@ fn settle_with(
     if !of_result.is_any() {
         CARRIED.store(true, Relaxed);
     }
-    let own = ScopePart { source: ScopeSource::Task, scope: own };
-    let of_result = ScopePart { source: ScopeSource::Result, scope: of_result };
+    let own = ScopePart { source: ScopeSource::TaskScope, scope: own };
+    let of_result = ScopePart { source: ScopeSource::ResultScope, scope: of_result };
     let parts: Vec<_> = [own].into_iter().chain(of_arguments).chain([of_result]).filter(|part| !part.scope.is_any()).collect();
     if parts.is_empty() {
         return Ok(options);
@@ -203,8 +203,8 @@ mod tests {
     /// What the first, second, … of `scopes` come to: the task's own, then those of arguments 1, 2, …
     fn met(scopes: &[&str]) -> Result<Vec<usize>, String> {
         let source = |index| match index {
-            0 => ScopeSource::Task,
-            number => ScopeSource::Argument { number, element: None },
+            0 => ScopeSource::TaskScope,
+            number => ScopeSource::ArgumentScope { number, element: None },
         };
         let part = |(index, text): (usize, &&str)| ScopePart { source: source(index), scope: text.parse().expect("a scope") };
         match meet(&threads(3), scopes.iter().enumerate().map(part).collect()) {
