@@ -30,7 +30,7 @@ pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
 pub use runtime::{
     BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current,
-    current_processor, spawn,
+    current_processor, spawn, spawn_detached,
 };
 pub use scope::{EmptyUnion, ParseScopeError, ProcessId, ProcessorIdentity, Scope, ScopePart, ScopeSource, ScopeTerm};
 pub use task::{Task, Value};

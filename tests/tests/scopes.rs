@@ -1,5 +1,6 @@
 //! Where tasks run: scopes of tasks, of results and of values, on processors that the tests make up.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread::JoinHandle;
@@ -142,6 +143,13 @@ fn two_exact_processors_do_not_meet_and_both_are_named() {
     assert_eq!(why(&task), "the scope of argument 1 (processor `a-1`) and the scope of its result (processor `a-3`) do not meet");
     let task = runtime.task(here, ()).scope(exact("a-0")).result_scope(Scope::kind("big")).spawn();
     assert_eq!(why(&task), "its scope (processor `a-0`) and the scope of its result (processors of kind `big`) do not meet");
+
+    // One without a handle, whose error nobody sees.
+    let ran = Arc::new(AtomicBool::new(false));
+    let note = Arc::clone(&ran);
+    runtime.spawn_detached(move |_: &u64, _: &u64| note.store(true, Ordering::Relaxed), (&one, &other));
+    runtime.wait_idle();
+    assert!(!ran.load(Ordering::Relaxed));
 
     // Inside a task, where a spawn takes another way.
     let inside = runtime.spawn(move || poniard::spawn(add, (one, other)).fetch().expect_err("they do not meet").reason(), ());

@@ -23,7 +23,7 @@ use crate::options::{Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
-use crate::task::record::{create, create_failed, create_finished};
+use crate::task::record::{create, create_detached, create_failed, create_finished};
 use crate::worker::context::Context;
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::shared::Shared;
@@ -120,6 +120,18 @@ impl Handle {
         A: Args<F::Params>,
     {
         self.spawn_with(function, args, None, Priority::Normal)
+    }
+
+    /// Spawns a task that nobody waits for: as [`spawn`](Self::spawn) and [`Task::detach`], and cheaper than both by what a handle costs. What it
+    /// returns is dropped, its error too.
+    #[track_caller]
+    pub fn spawn_detached<M, F, A>(&self, function: F, args: A)
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
+        let location = caller();
+        Context::with_of(&self.shared, |context| spawn_detached_in(&self.shared, context, function, args, location));
     }
 
     /// A task with options: `handle.task(f, (a, b)).name("x").priority(Priority::High).spawn()`.
@@ -233,13 +245,45 @@ where
     A: Args<F::Params>,
 {
     // Before the task is counted: the conversion of an argument is a user's code where he wrote it, and may panic.
-    let mut body = (function, args.into_params());
-    let options = match run::settle(shared, &body.1, options) {
-        Ok(options) => options,
-        Err(refusal) => {
-            return create_failed(Arc::as_ptr(shared), location, refusal.options, std::any::type_name::<F>, refusal.kind);
-        }
-    };
+    let body = (function, args.into_params());
+    if options.is_some() || run::is_in_play() {
+        return spawn_scoped(shared, context, body, location, options, priority);
+    }
+    spawn_settled(shared, context, body, location, options, priority)
+}
+
+/// Spawns a task whose run scope has to be worked out first.
+#[cold]
+fn spawn_scoped<M, F>(
+    shared: &Arc<Shared>,
+    context: Option<&Context>,
+    body: (F, F::Params),
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    priority: Priority,
+) -> Task<F::Value>
+where
+    F: TaskFn<M>,
+{
+    match run::settle(shared, &body.1, options) {
+        Ok(options) => spawn_settled(shared, context, body, location, options, priority),
+        Err(refusal) => create_failed(Arc::as_ptr(shared), location, refusal.options, std::any::type_name::<F>, refusal.kind),
+    }
+}
+
+/// Spawns a task whose run scope is known, or is everything.
+#[inline]
+fn spawn_settled<M, F>(
+    shared: &Arc<Shared>,
+    context: Option<&Context>,
+    mut body: (F, F::Params),
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    priority: Priority,
+) -> Task<F::Value>
+where
+    F: TaskFn<M>,
+{
     // The common case, on a worker and without options, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
     if options.is_none()
         && priority == Priority::Normal
@@ -264,6 +308,34 @@ where
     }
     let (function, params) = body;
     spawn_slowly(shared, context, function, params, location, options, priority)
+}
+
+#[inline]
+fn spawn_detached_in<M, F, A>(shared: &Arc<Shared>, context: Option<&Context>, function: F, args: A, location: &'static Location<'static>)
+where
+    F: TaskFn<M>,
+    A: Args<F::Params>,
+{
+    let mut body = (function, args.into_params());
+    if run::is_in_play() {
+        return spawn_scoped(shared, context, body, location, None, Priority::Normal).detach();
+    }
+    if !body.1.touches_places()
+        && let Some(context) = context
+    {
+        let spawned = context.try_local(body, |slot, local, (function, params)| {
+            add(&slot.counters.spawned, 1);
+            let ready = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location);
+            ready.is_some_and(|entry| shared.push_own(slot, local, Priority::Normal, entry))
+        });
+        match spawned {
+            Ok(true) => return wait_for_room(context),
+            Ok(false) => return,
+            Err(unspawned) => body = unspawned,
+        }
+    }
+    let (function, params) = body;
+    spawn_slowly(shared, context, function, params, location, None, Priority::Normal).detach();
 }
 
 /// Spawns a task that has options, or from a thread that is no worker.
@@ -359,4 +431,21 @@ where
         Some(context) => spawn_in(&context.shared, Some(context), function, args, location, None, Priority::Normal),
         None => panic!("`poniard::spawn` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
     })
+}
+
+/// Spawns a task from inside another one, on the same runtime, that nobody waits for. See [`Handle::spawn_detached`].
+///
+/// # Panics
+/// As [`spawn`].
+#[track_caller]
+pub fn spawn_detached<M, F, A>(function: F, args: A)
+where
+    F: TaskFn<M>,
+    A: Args<F::Params>,
+{
+    let location = caller();
+    Context::with(|context| match context {
+        Some(context) => spawn_detached_in(&context.shared, Some(context), function, args, location),
+        None => panic!("`poniard::spawn_detached` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
+    });
 }

@@ -75,22 +75,22 @@ pub(crate) struct Refusal {
     pub(crate) kind: FailureKind,
 }
 
-/// Works out where a task about to be spawned may run, and notes it in its options. Costs a load where no scope is in play.
+/// Whether a value that a task takes may have a scope. Costs a load.
 #[inline]
+pub(crate) fn is_in_play() -> bool {
+    CARRIED.load(Relaxed)
+}
+
+/// Works out where a task about to be spawned may run, and notes it in its options.
 pub(crate) fn settle(
     shared: &Shared,
     params: &impl Predecessors,
     options: Option<Box<TaskOptions>>,
 ) -> Result<Option<Box<TaskOptions>>, Refusal> {
-    let carried = CARRIED.load(Relaxed);
-    if options.is_none() && !carried {
-        return Ok(None);
-    }
-    settle_with(shared, if carried { of_arguments(params) } else { Vec::new() }, options)
+    settle_with(shared, if is_in_play() { of_arguments(params) } else { Vec::new() }, options)
 }
 
 /// The scopes that the arguments carry.
-#[cold]
 fn of_arguments(params: &impl Predecessors) -> Vec<ScopePart> {
     let mut parts = Vec::new();
     params.visit_numbered(&mut |number, element, predecessor| {

@@ -111,6 +111,7 @@ impl Context {
     }
 
     /// What tells this context from all others that are alive.
+    #[inline]
     pub(crate) fn identity(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -126,6 +127,7 @@ impl Context {
     }
 
     /// Notes what a task holds while `body` runs it; gives what it held at the end.
+    #[inline]
     pub(crate) fn hold(&self, holding: Holding, body: impl FnOnce()) -> Holding {
         let outer = self.holding.replace(holding);
         body();

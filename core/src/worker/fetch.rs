@@ -12,6 +12,7 @@ use super::waiter::{self, Waiter};
 use super::waits::Wait;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
+use crate::options::Priority;
 use crate::task::record::{Claim, TaskRef};
 
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
@@ -60,7 +61,20 @@ fn wait_asleep(task: &TaskRef) {
 /// The usual case of a task that waits for what it has just spawned: its entry is the newest of this worker. False when it is not, or cannot be run.
 #[inline]
 fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, TaskError> {
-    let newest = context.with_local(|slot, _| slot.ring.pop_if(|entry| entry.is_of(task)));
+    let newest = context.with_local(|slot, local| {
+        if slot.ring.len() > 0 {
+            return slot.ring.pop_if(|entry| entry.is_of(task));
+        }
+        let deque = &local.deques[Priority::Normal.level()];
+        let newest = deque.pop()?;
+        if newest.is_of(task) {
+            return Some(newest);
+        }
+        deque.push(newest);
+        // A worker that looked meanwhile has not seen it.
+        context.shared.sleep.notify();
+        None
+    });
     let Some(entry) = newest.flatten() else { return Ok(false) };
     if alone && has_stack() && task.try_claim_alone() {
         let Work::Task(own) = entry.into_work();

@@ -101,6 +101,7 @@ fn work(context: &Context, index: usize) -> Left {
 }
 
 /// Runs what was taken from a queue, unless somebody else has claimed it since it was put there.
+#[inline]
 pub(crate) fn run(context: &Context, entry: Entry) {
     match entry.into_work() {
         Work::Task(task) => run_task(context, task),
@@ -155,6 +156,7 @@ pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
 }
 
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
+#[inline]
 fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
@@ -221,6 +223,7 @@ fn moved(shared: &Shared, task: Option<Entry>) -> Option<Entry> {
 }
 
 /// Repeats an attempt as long as another thread interferes.
+#[inline]
 pub(crate) fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {

@@ -186,11 +186,11 @@ impl Shared {
         deque.len() > BACKLOG_MAX
     }
 
-    /// Moves the worker's newest tasks to where thieves find them, and wakes one.
+    /// Moves the older half of the worker's newest tasks to where thieves find them, and wakes one.
     #[cold]
     pub(crate) fn show(&self, slot: &Slot, local: &Local) {
         let deque = &local.deques[Priority::Normal.level()];
-        slot.ring.show(0, |entry| deque.push(entry));
+        slot.ring.show(slot.ring.len() / 2, |entry| deque.push(entry));
         self.sleep.notify();
     }
 
@@ -297,6 +297,7 @@ impl Shared {
     }
 
     /// Counts a task as finished that `admit` has counted.
+    #[inline]
     pub(crate) fn retract(&self, context: Option<&Context>) {
         if !context.is_some_and(|context| context.count(|counters| &counters.finished)) {
             self.foreign_finished.fetch_add(1, SeqCst);

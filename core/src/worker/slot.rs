@@ -39,6 +39,7 @@ pub(crate) struct Local {
 pub(crate) struct Token(usize);
 
 impl Token {
+    #[inline]
     pub(crate) fn slot(&self) -> usize {
         self.0
     }
@@ -106,6 +107,7 @@ impl Activity {
 }
 
 /// Adds to a number that only the calling thread writes.
+#[inline]
 pub(crate) fn add(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Relaxed) + by, Release);
 }

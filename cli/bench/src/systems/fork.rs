@@ -14,7 +14,7 @@ fn tree(depth: u32) {
         return;
     }
     for _ in 0..2 {
-        let_run(poniard::spawn(move || tree(depth - 1), ()));
+        poniard::spawn_detached(move || tree(depth - 1), ());
     }
 }
 
