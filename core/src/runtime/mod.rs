@@ -27,7 +27,6 @@ use crate::task::record::{create, create_detached, create_failed, create_finishe
 use crate::worker::context::Context;
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::shared::Shared;
-use crate::worker::slot::add;
 use crate::worker::waiter::Waiter;
 
 /// Owns the workers and processors. Derefs to [`Handle`], which has the methods that spawn.
@@ -245,60 +244,25 @@ where
     A: Args<F::Params>,
 {
     // Before the task is counted: the conversion of an argument is a user's code where he wrote it, and may panic.
-    let body = (function, args.into_params());
-    if options.is_some() || run::is_in_play() {
-        return spawn_scoped(shared, context, body, location, options, priority);
-    }
-    spawn_settled(shared, context, body, location, options, priority)
-}
-
-/// Spawns a task whose run scope has to be worked out first.
-#[cold]
-fn spawn_scoped<M, F>(
-    shared: &Arc<Shared>,
-    context: Option<&Context>,
-    body: (F, F::Params),
-    location: &'static Location<'static>,
-    options: Option<Box<TaskOptions>>,
-    priority: Priority,
-) -> Task<F::Value>
-where
-    F: TaskFn<M>,
-{
-    match run::settle(shared, &body.1, options) {
-        Ok(options) => spawn_settled(shared, context, body, location, options, priority),
-        Err(refusal) => create_failed(Arc::as_ptr(shared), location, refusal.options, std::any::type_name::<F>, refusal.kind),
-    }
-}
-
-/// Spawns a task whose run scope is known, or is everything.
-#[inline]
-fn spawn_settled<M, F>(
-    shared: &Arc<Shared>,
-    context: Option<&Context>,
-    mut body: (F, F::Params),
-    location: &'static Location<'static>,
-    options: Option<Box<TaskOptions>>,
-    priority: Priority,
-) -> Task<F::Value>
-where
-    F: TaskFn<M>,
-{
-    // The common case, on a worker and without options, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
+    let mut body = (function, args.into_params());
+    // The common case, on a worker, without options and without scopes, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
     if options.is_none()
         && priority == Priority::Normal
+        && !run::is_in_play()
         && !body.1.touches_places()
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
-            add(&slot.counters.spawned, 1);
+            let crowded = shared.count_spawn(slot);
             let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, priority);
-            let backlogged = ready.is_some_and(|entry| shared.push_own(slot, local, priority, entry));
-            (task, backlogged)
+            if let Some(entry) = ready {
+                shared.push_own(slot, local, priority, entry);
+            }
+            (task, crowded)
         });
         match spawned {
-            Ok((task, backlogged)) => {
-                if backlogged {
+            Ok((task, crowded)) => {
+                if crowded {
                     wait_for_room(context);
                 }
                 return task;
@@ -317,16 +281,16 @@ where
     A: Args<F::Params>,
 {
     let mut body = (function, args.into_params());
-    if run::is_in_play() {
-        return spawn_scoped(shared, context, body, location, None, Priority::Normal).detach();
-    }
-    if !body.1.touches_places()
+    if !run::is_in_play()
+        && !body.1.touches_places()
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
-            add(&slot.counters.spawned, 1);
-            let ready = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location);
-            ready.is_some_and(|entry| shared.push_own(slot, local, Priority::Normal, entry))
+            let crowded = shared.count_spawn(slot);
+            if let Some(entry) = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location) {
+                shared.push_own(slot, local, Priority::Normal, entry);
+            }
+            crowded
         });
         match spawned {
             Ok(true) => return wait_for_room(context),
@@ -338,7 +302,7 @@ where
     spawn_slowly(shared, context, function, params, location, None, Priority::Normal).detach();
 }
 
-/// Spawns a task that has options, or from a thread that is no worker.
+/// Spawns a task that has options, or whose arguments may have scopes, or from a thread that is no worker.
 fn spawn_slowly<M, F>(
     shared: &Arc<Shared>,
     context: Option<&Context>,
@@ -351,9 +315,15 @@ fn spawn_slowly<M, F>(
 where
     F: TaskFn<M>,
 {
-    if !shared.admit(context) {
-        return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, FailureKind::Shutdown);
-    }
+    let options = match run::settle(shared, &params, options) {
+        Ok(options) => options,
+        Err(refusal) => return create_failed(Arc::as_ptr(shared), location, refusal.options, std::any::type_name::<F>, refusal.kind),
+    };
+    let crowded = match context.and_then(|context| context.with_local(|slot, _| shared.count_spawn(slot))) {
+        Some(crowded) => crowded,
+        None if shared.admit(context) => false,
+        None => return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, FailureKind::Shutdown),
+    };
     let refusal = options.as_ref().and_then(|options| shared.refusal(options));
     if let Some(kind) = refusal {
         shared.retract(context);
@@ -368,6 +338,9 @@ where
         Ok((task, ready)) => {
             if let Some(entry) = ready {
                 shared.enqueue(context, entry);
+            }
+            if let Some(context) = context.filter(|_| crowded) {
+                wait_for_room(context);
             }
             task
         }

@@ -87,7 +87,11 @@ pub(crate) fn settle(
     params: &impl Predecessors,
     options: Option<Box<TaskOptions>>,
 ) -> Result<Option<Box<TaskOptions>>, Refusal> {
-    settle_with(shared, if is_in_play() { of_arguments(params) } else { Vec::new() }, options)
+    let carried = is_in_play();
+    if options.is_none() && !carried {
+        return Ok(None);
+    }
+    settle_with(shared, if carried { of_arguments(params) } else { Vec::new() }, options)
 }
 
 /// The scopes that the arguments carry.

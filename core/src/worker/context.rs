@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::occupancy::Holding;
 use super::shared::Shared;
@@ -85,7 +84,7 @@ impl Context {
     /// Adds one to a number of the slot that this thread holds; false when it holds none.
     #[inline]
     pub(crate) fn count(&self, counter: impl FnOnce(&Counters) -> &AtomicU64) -> bool {
-        self.with_local(|slot, _| add(counter(&slot.counters), 1)).is_some()
+        self.with_local(|slot, _| drop(add(counter(&slot.counters), 1))).is_some()
     }
 
     /// Lets `body` work with `input` and the queues of the slot that this thread holds; gives `input` back when it holds none.
@@ -148,14 +147,6 @@ impl Context {
         // A thread on an errand takes no processor, so it computes nothing for others; and what takes more or less than one needs more than this thread.
         let errand = self.processor < self.shared.slots.len() && self.token.borrow().is_none();
         !errand && task.options().is_none_or(|options| options.occupancy == Occupancy::ONE) && self.shared.may_run(self.processor, task)
-    }
-
-    /// Counts a task whose body was not run.
-    #[cold]
-    pub(crate) fn count_not_run(&self) {
-        if !self.count(|counters| &counters.not_run) {
-            self.shared.queued.counts(self.processor).not_run.fetch_add(1, Relaxed);
-        }
     }
 
     /// Lets `look` see the task that this thread is in the middle of.

@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::context::Context;
 use super::entry::Work;
 use super::main_loop::execute;
+use super::shared::CROWD;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
@@ -258,7 +260,10 @@ pub(crate) fn wait_for_room(context: &Context) {
             slot.uncrowd();
         }
     }
-    context.put_token(slot.wait_crowded(&seat));
+    context.put_token(slot.wait_crowded(&seat, || shared.finished()));
+    // In vain: tasks that wait for what this one does next, or for each other on its stack. Not again before there are twice as many.
+    let unfinished = shared.unfinished();
+    slot.counters.crowd.store(if unfinished > CROWD { 2 * unfinished } else { 0 }, Relaxed);
     go_on(context, slot_index);
 }
 

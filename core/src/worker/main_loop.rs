@@ -9,7 +9,7 @@ use poniard_interface::WorkerId;
 use super::context::Context;
 use super::entry::{Entry, Work};
 use super::occupancy::Errand;
-use super::shared::{BACKLOG_MAX, Shared};
+use super::shared::Shared;
 use super::slot::{Local, Slot, Turn};
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
@@ -141,16 +141,13 @@ fn run_ready(context: &Context, task: TaskRef) {
 #[inline]
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
     if task.epoch() != context.shared.epoch() {
-        context.count_not_run();
         return Some(task.fail_claimed(FailureKind::Cancelled));
     }
     let failure = context.run(task);
-    // Those of a slot are counted when they are finished.
-    if context.processor >= context.shared.slots.len() {
+    let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
+    // Those of an errand have been counted.
+    if !not_run && !context.count(|counters| &counters.tasks) && context.processor >= context.shared.slots.len() {
         context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
-    }
-    if failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_))) {
-        context.count_not_run();
     }
     failure
 }
@@ -162,7 +159,7 @@ fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option
     local.tick.set(tick);
     let normal = Priority::Normal.level();
     if tick.is_multiple_of(FAIRNESS) {
-        if slot.is_crowded() && local.deques[normal].len() <= BACKLOG_MAX / 2 {
+        if slot.is_crowded() && shared.has_room() {
             slot.uncrowd();
         }
         if let Some(task) = from_injector(shared, local, normal) {
