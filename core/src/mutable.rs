@@ -412,6 +412,9 @@ struct Touched {
     number: usize,
 }
 
+/// The handle of a new task, and its entry if it is ready.
+type Created<T> = (Task<T>, Option<Entry>);
+
 /// Makes a task whose arguments touch places, and enters it into their histories. The error when it touches one twice, and not only to read.
 pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     function: F,
@@ -420,13 +423,13 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
     priority: Priority,
-) -> Result<(Task<F::Value>, Option<Entry>), (Option<Box<TaskOptions>>, FailureKind)> {
+) -> Result<Created<F::Value>, (Option<Box<TaskOptions>>, FailureKind)> {
     let mut touched = Vec::new();
     params.visit_places(&mut |touch| touched.push(Touched { history: touch.history(), access: touch.access(), number: touched.len() }));
     touched.sort_by_key(|touch| (Arc::as_ptr(&touch.history.0), touch.number));
-    let twice = touched.windows(2).find(|pair| {
-        Arc::ptr_eq(&pair[0].history.0, &pair[1].history.0) && pair.iter().any(|touch| touch.access != Access::Read)
-    });
+    let twice = touched
+        .windows(2)
+        .find(|pair| Arc::ptr_eq(&pair[0].history.0, &pair[1].history.0) && pair.iter().any(|touch| touch.access != Access::Read));
     if let Some([one, two]) = twice {
         return Err((options, FailureKind::SamePlace { accesses: (one.number + 1, two.number + 1) }));
     }

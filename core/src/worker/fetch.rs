@@ -1,9 +1,9 @@
 //! Waiting for a task (README, "Waiting inside a task").
 
 use std::cell::Cell;
-use std::sync::atomic::Ordering::Relaxed;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::context::Context;
 use super::entry::Work;
