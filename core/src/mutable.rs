@@ -412,6 +412,8 @@ struct Touched {
     number: usize,
 }
 
+/// The options of a task that cannot be, and why.
+type Refused = (Option<Box<TaskOptions>>, FailureKind);
 /// The handle of a new task, and its entry if it is ready.
 type Created<T> = (Task<T>, Option<Entry>);
 
@@ -423,7 +425,7 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
     priority: Priority,
-) -> Result<Created<F::Value>, (Option<Box<TaskOptions>>, FailureKind)> {
+) -> Result<Created<F::Value>, Refused> {
     let mut touched = Vec::new();
     params.visit_places(&mut |touch| touched.push(Touched { history: touch.history(), access: touch.access(), number: touched.len() }));
     touched.sort_by_key(|touch| (Arc::as_ptr(&touch.history.0), touch.number));
