@@ -302,7 +302,9 @@ where
     spawn_slowly(shared, context, function, params, location, None, Priority::Normal).detach();
 }
 
-/// Spawns a task that has options, or whose arguments may have scopes, or from a thread that is no worker.
+/// Spawns a task that has options, or whose arguments may have scopes, or from a thread that is no worker. Apart, so that the common case stays small
+/// enough to be inlined.
+#[inline(never)]
 fn spawn_slowly<M, F>(
     shared: &Arc<Shared>,
     context: Option<&Context>,
@@ -393,6 +395,7 @@ pub fn current_processor() -> Option<ProcessorIdentity> {
 ///
 /// # Panics
 /// When the calling thread is not in the middle of a task; there, use a [`Handle`].
+#[inline]
 #[track_caller]
 pub fn spawn<M, F, A>(function: F, args: A) -> Task<F::Value>
 where

@@ -84,7 +84,7 @@ impl Context {
     /// Adds one to a number of the slot that this thread holds; false when it holds none.
     #[inline]
     pub(crate) fn count(&self, counter: impl FnOnce(&Counters) -> &AtomicU64) -> bool {
-        self.with_local(|slot, _| drop(add(counter(&slot.counters), 1))).is_some()
+        self.with_local(|slot, _| add(counter(&slot.counters), 1)).is_some()
     }
 
     /// Lets `body` work with `input` and the queues of the slot that this thread holds; gives `input` back when it holds none.
