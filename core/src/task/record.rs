@@ -257,8 +257,16 @@ impl Drop for UserRef {
 
 impl UserRef {
     /// Drops a reference to a task that has not begun; the last one takes the task with it.
-    #[cold]
     fn drop_unclaimed(&self) {
+        // One of several is given up in one step that the others cannot overtake.
+        let mut refs = self.refs.load(Relaxed);
+        while refs >> 32 > 1 {
+            // Release: as in `release`. It is not the last reference, so nothing is freed.
+            match self.refs.compare_exchange_weak(refs, refs - USER, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => refs = now,
+            }
+        }
         // One step less than it looks: a reference that is no user's is left for the rest of this function. AcqRel: as in `release`.
         if self.refs.fetch_sub(USER - REFERENCE, AcqRel) >> 32 == 1 {
             self.0.cancel(FailureKind::Unneeded);
@@ -753,7 +761,7 @@ fn create_with<M, F: TaskFn<M>>(
     assert!(predecessor_count < COUNT, "a task has more than thirty million dependencies");
     let header = Header {
         vtable: const { &vtable::<M, F>() },
-        gate: AtomicU32::new(predecessor_count),
+        gate: AtomicU32::new(if predecessor_count == 0 { 0 } else { predecessor_count + 1 }),
         priority,
         parts: AtomicU8::new(0),
         epoch,
@@ -780,8 +788,7 @@ fn create_with<M, F: TaskFn<M>>(
 
 /// Adds the task to the lists of its predecessors; true when all of them have finished.
 fn register<F, P: Predecessors, T>(task: &TaskRef, record: NonNull<Record<F, P, T>>) -> bool {
-    // One more than there are predecessors: the task cannot become ready while this function still looks at its arguments.
-    task.gate.fetch_add(1, Relaxed);
+    // One more than there are predecessors (`create_with`): the task cannot become ready while this function still looks at its arguments.
     let mut counted = 1;
     // SAFETY: the record is live (`task`).
     let body = unsafe { &record.as_ref().body };
