@@ -170,7 +170,7 @@ fn elements_of_a_collection_are_counted() {
 #[test]
 fn arguments_of_a_kernel_carry_their_scopes() {
     let runtime = machine();
-    let parameter = Parameter { name: "x".into(), key: u64::KEY, type_name: "u64".into(), access: Access::Read };
+    let parameter = Parameter { name: "x", key: u64::KEY, type_name: "u64", access: Access::Read };
     let kernel = Arc::new(Kernel::new("where", vec![parameter]).with_host_body(|_| Ok(Erased::of(here()))));
     let value = runtime.scoped_value(Erased::of(1u64), exact("a-1"));
     let task = runtime.spawn_kernel(&kernel, vec![value]);
