@@ -121,6 +121,14 @@ fn fib_join(n: u64) -> u64 {
     a + b
 }
 
+fn fib_poniard(n: u64) -> u64 {
+    if n < 2 {
+        return n;
+    }
+    let (a, b) = poniard::join(|| fib_poniard(n - 1), || fib_poniard(n - 2));
+    a + b
+}
+
 /// A square grid whose cell depends on the one above and the one to the left, by counters that a careful user of rayon would write.
 struct Countdown {
     edge: usize,
@@ -227,6 +235,15 @@ fn main() {
                 "poniard-spawn",
                 Box::new(|| {
                     per_task(JOINS, || match runtime.spawn(fib_fetch, (black_box(FIB),)).take() {
+                        Ok(value) => assert_eq!(value, 75_025),
+                        Err(error) => panic!("{error}"),
+                    })
+                }),
+            ),
+            (
+                "poniard-join",
+                Box::new(|| {
+                    per_task(JOINS, || match runtime.spawn(fib_poniard, (black_box(FIB),)).take() {
                         Ok(value) => assert_eq!(value, 75_025),
                         Err(error) => panic!("{error}"),
                     })

@@ -10,6 +10,7 @@ use poniard_interface::{LogLevel, Processor, ProcessorInfo};
 
 use super::context::{Context, runtime_of};
 use super::entry::Entry;
+use super::job::JobRef;
 use super::ring;
 use super::sleep::Sleep;
 use super::slot::{Local, Slot};
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Vec<Slot>,
     /// Tasks spawned by threads that are no workers, one queue for each priority.
     pub(crate) injectors: [Injector<Entry>; Priority::COUNT],
+    /// Jobs of threads that are no workers, and those that lay in the way of somebody.
+    pub(crate) jobs: Injector<JobRef>,
     pub(crate) sleep: Sleep,
     /// Whether any task has had a priority, or a scope of its own: until then nobody looks at the queues for them.
     pub(crate) special: AtomicBool,
@@ -65,6 +68,7 @@ impl Shared {
         Self {
             slots,
             injectors: [Injector::new(), Injector::new(), Injector::new()],
+            jobs: Injector::new(),
             sleep: Sleep::default(),
             special: AtomicBool::new(false),
             processors,
@@ -226,6 +230,7 @@ impl Shared {
     /// Whether the holder of `slot` could find a task now.
     pub(crate) fn has_work(&self, slot: usize) -> bool {
         self.injectors.iter().any(|injector| !injector.is_empty())
+            || !self.jobs.is_empty()
             || !self.slots[slot].private.is_empty()
             || self.slots.iter().any(Slot::has_work)
     }
