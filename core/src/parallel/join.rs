@@ -125,7 +125,7 @@ pub(super) fn outside<R: Send>(shared: &Shared, body: impl FnOnce() -> R + Send)
         let job = unsafe { StackJob::new(body) };
         let origin = context.map(Context::origin).filter(|origin| origin.task().is_some()).unwrap_or_else(|| Origin::outside(&job));
         jobs::inject(shared, JobRef { job: job.address(), origin });
-        match context {
+        jobs::without_unwinding(|| match context {
             // A worker of another runtime lends its slot.
             Some(context) => jobs::sleep(context, job.latch()),
             None => {
@@ -134,7 +134,7 @@ pub(super) fn outside<R: Send>(shared: &Shared, body: impl FnOnce() -> R + Send)
                     waiter.wait();
                 }
             }
-        }
+        });
         // SAFETY: the latch is set, and this is the only place that reads the result.
         let outcome = unsafe { job.result() };
         shared.retract(own);

@@ -163,7 +163,7 @@ impl<'scope> JobScope<'scope> {
         // SAFETY: this thread lets the scope go, and not before the latch is set; the body is counted, once.
         unsafe { Self::end(self) };
         if let Some(context) = context {
-            jobs::wait(context, &self.latch, None);
+            jobs::wait(context, &self.latch);
         }
         assert!(self.latch.is_set(), "a scope ends after its jobs");
     }

@@ -14,6 +14,20 @@ use super::waiter::Waiter;
 /// Rounds of looking for jobs before a thread that waits for one goes to sleep: about as long as a wake-up takes.
 const SPIN_ROUNDS: u32 = 256;
 
+/// Runs `body` while jobs borrow from the frames below: unwinding would take those away, so it ends the program.
+pub(crate) fn without_unwinding<R>(body: impl FnOnce() -> R) -> R {
+    struct End;
+    impl Drop for End {
+        fn drop(&mut self) {
+            std::process::abort();
+        }
+    }
+    let end = End;
+    let value = body();
+    std::mem::forget(end);
+    value
+}
+
 /// What a worker's search has found.
 pub(crate) enum Found {
     Task(Entry),
@@ -67,12 +81,20 @@ pub(crate) fn execute(context: &Context, job: JobRef) {
 
 /// Gets a job back that this thread has put into its worker's queue, or waits until it has been run. `popped` is what lay on top when this thread looked.
 #[cold]
-pub(crate) fn settle(context: &Context, mut popped: Option<JobRef>, job: &Job, latch: &Latch) -> Waited {
+pub(crate) fn settle(context: &Context, popped: Option<JobRef>, job: &Job, latch: &Latch) -> Waited {
+    without_unwinding(|| match unpile(context, popped, job) {
+        true => Waited::TakenBack,
+        false => wait_or_take_back(context, latch, Some(job)),
+    })
+}
+
+/// Takes what lies on top of `job` out of this worker's queue; true when the job was there. What lies on top is newer: a job of a scope
+/// around this one; or, when the slot was lent meanwhile, one of a task that waits now.
+fn unpile(context: &Context, mut popped: Option<JobRef>, job: &Job) -> bool {
     let origin = context.origin();
-    // What lies on top is newer: a job of a scope around this one; or, when the slot was lent meanwhile, one of a task that waits now.
     while let Some(newest) = popped {
         if newest.is(job) {
-            return Waited::TakenBack;
+            return true;
         }
         if newest.origin == origin && context.has_stack() {
             execute(context, newest);
@@ -81,12 +103,16 @@ pub(crate) fn settle(context: &Context, mut popped: Option<JobRef>, job: &Job, l
         }
         popped = context.with_local(|_, local| local.jobs.pop()).flatten();
     }
-    wait(context, latch, Some(job))
+    false
 }
 
 /// Waits until `latch` is set, and meanwhile runs jobs of the task that this thread is in the middle of; lends the slot when there are none.
-/// With a `target` that is in no queue of this worker: it may turn up among the jobs for all.
-pub(crate) fn wait(context: &Context, latch: &Latch, target: Option<&Job>) -> Waited {
+pub(crate) fn wait(context: &Context, latch: &Latch) {
+    without_unwinding(|| wait_or_take_back(context, latch, None));
+}
+
+/// As `wait`. A `target`, which is in no queue of this worker, may turn up among the jobs for all.
+fn wait_or_take_back(context: &Context, latch: &Latch, target: Option<&Job>) -> Waited {
     let origin = context.origin();
     let mut round = 0;
     loop {
