@@ -53,6 +53,18 @@ pub enum FailureKind {
         /// Stack used by the waiting thread.
         stack_bytes: usize,
     },
+    /// Two of its arguments are access to one [`Mutable`](crate::Mutable), and not both only read it.
+    SamePlace {
+        /// Which of its accesses, counted from 1 over those arguments that are some.
+        accesses: (usize, usize),
+    },
+    /// It takes more than there is, or a number of processors that cannot be.
+    Occupancy {
+        /// What it takes, in processors.
+        asked: f64,
+        /// Processors in its scope that take tasks one by one.
+        available: usize,
+    },
     /// The runtime has been shut down.
     Shutdown,
     /// Somebody cancelled it, or a group that it is in, or everything.
@@ -144,6 +156,15 @@ impl TaskError {
             FailureKind::WaitsForItself => "it would wait for itself".into(),
             FailureKind::TooDeep { stack_bytes } => {
                 format!("tasks are nested too deeply: the waiting thread has used {stack_bytes} bytes of stack")
+            }
+            FailureKind::SamePlace { accesses: (one, two) } => {
+                format!("its accesses {one} and {two} are to the same `Mutable`, and not both only read it")
+            }
+            FailureKind::Occupancy { asked, available } if *asked > *available as f64 => {
+                format!("it takes {asked} processors, and its scope has {available}")
+            }
+            FailureKind::Occupancy { asked, .. } => {
+                format!("it takes {asked} processors: a task takes none, part of one, or a whole number of them")
             }
             FailureKind::Shutdown => "the runtime has been shut down".into(),
             FailureKind::Cancelled => "it was cancelled".into(),

@@ -4,6 +4,7 @@ use std::panic::Location;
 
 use crate::data::Data;
 use crate::error::{BoxError, TaskError};
+use crate::mutable::Touch;
 use crate::parameter::{IntoArg, Param, Slots, Stored};
 use crate::task::record::{Edge, Header};
 
@@ -42,12 +43,12 @@ impl<T: Data, E: Into<BoxError>> TaskOutput for Result<T, E> {
     }
 }
 
-/// A function or closure that can be a task: up to eight parameters, each a `&T`, a `T` or a [`Gather`](crate::Gather), with `T:` [`Data`].
+/// A function or closure that can be a task: up to eight parameters, each a `&T`, a `&mut T`, a `T` or a [`Gather`](crate::Gather), with `T:` [`Data`].
 ///
 /// `M` is only there to tell the signatures apart; the compiler finds it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a task function",
-    note = "its parameters are `T`, `&T` or `Gather<'_, T>` with `T: Data`; its result is `Data` or a `Result` of it; a closure's parameters need types; \
+    note = "its parameters are `T`, `&T`, `&mut T` or `Gather<'_, T>` with `T: Data`; its result is `Data` or a `Result` of it; a closure's parameters need types; \
             what a closure captures is moved into it and `Send`"
 )]
 pub trait TaskFn<M>: Send + 'static {
@@ -82,6 +83,12 @@ pub trait Predecessors {
     /// The error of a task among them that failed. Only once all have finished.
     #[doc(hidden)]
     fn failed(&self) -> Option<TaskError>;
+    /// Whether an argument is access to a [`Mutable`](crate::Mutable).
+    #[doc(hidden)]
+    fn touches_places(&self) -> bool;
+    /// Calls `visit` for each that is.
+    #[doc(hidden)]
+    fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch));
 }
 
 /// A stored argument.
@@ -124,6 +131,17 @@ macro_rules! arity {
             fn failed(&self) -> Option<TaskError> {
                 $(if let Some(error) = self.$index.0.failed() { return Some(error); })*
                 None
+            }
+
+            #[inline]
+            fn touches_places(&self) -> bool {
+                false $(|| self.$index.0.touches_places())*
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            #[inline]
+            fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
+                $(self.$index.0.visit_places(visit);)*
             }
         }
     };

@@ -7,6 +7,7 @@ pub mod data;
 pub mod erased;
 pub mod error;
 pub mod function;
+pub mod mutable;
 pub mod options;
 pub mod parallel;
 pub mod parameter;
@@ -22,13 +23,15 @@ pub use data::Data;
 pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
 pub use function::{Args, TaskFn, TaskOutput};
-pub use options::{Priority, Scope, TaskBuilder};
+pub use mutable::{Mutable, Reading, overwrite, read, write};
+pub use options::{Occupancy, Priority, Scope, TaskBuilder};
 pub use parallel::{JobScope, join, map_reduce, parallel_chunks, parallel_chunks_mut, parallel_for, parallel_for_each_mut, scope};
 pub use parameter::{Gather, IntoArg, Param};
 pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
 pub use runtime::{
     BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current, spawn,
+    spawn_detached,
 };
 pub use task::{Task, Value};
 

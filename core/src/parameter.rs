@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use crate::data::Data;
 use crate::error::TaskError;
+use crate::mutable::{PlaceSlot, Touch};
 use crate::task::record::{Dependency, Edge, Header};
 use crate::task::{Task, Value};
 
-/// A type that a task function may have as a parameter: `&T`, `T` and [`Gather<'_, T>`](Gather), where `T:` [`Data`].
+/// A type that a task function may have as a parameter: `&T`, `&mut T`, `T` and [`Gather<'_, T>`](Gather), where `T:` [`Data`].
 ///
 /// * `&T` reads the argument where it is; many tasks may read one result at once. `&[T]` reads a `Vec<T>`, and `&str` a `String`.
 /// * `T` takes it: it is moved when this task is its last user, and cloned otherwise, so `T` has to be `Clone`.
+/// * `&mut T` changes a [`Mutable`](crate::Mutable) in place. `&mut [T]` changes one of a `Vec<T>`.
 /// * [`Gather`] reads any number of results.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a parameter of a task function",
-    note = "parameters are `T` (with `T: Data + Clone`), `&T` (with `T: Data`) or `Gather<'_, T>`"
+    note = "parameters are `T` (with `T: Data + Clone`), `&T` or `&mut T` (with `T: Data`), or `Gather<'_, T>`"
 )]
 pub trait Param {
     /// What is stored for it.
@@ -42,6 +44,13 @@ pub trait Slots: 'static {
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge));
     /// The error of one that failed.
     fn failed(&self) -> Option<TaskError>;
+    /// Whether it is access to a [`Mutable`](crate::Mutable).
+    #[inline]
+    fn touches_places(&self) -> bool {
+        false
+    }
+    /// Calls `visit` if it is.
+    fn visit_places(&mut self, _visit: &mut dyn FnMut(&mut dyn Touch)) {}
 }
 
 /// One stored argument.
@@ -53,6 +62,8 @@ pub enum Slot<T> {
     Shared(Arc<T>),
     /// Another task's result.
     Task(Dependency<T>),
+    /// A look at a [`Mutable`](crate::Mutable).
+    Place(Box<PlaceSlot<T>>),
     /// Moved out.
     Taken,
 }
@@ -63,6 +74,7 @@ impl<T> std::fmt::Debug for Slot<T> {
             Self::Own(_) => "Own",
             Self::Shared(_) => "Shared",
             Self::Task(_) => "Task",
+            Self::Place(_) => "Place",
             Self::Taken => "Taken",
         })
     }
@@ -75,8 +87,10 @@ impl<T: Data> Stored for T {
 impl<T: Data> Slots for Slot<T> {
     #[inline]
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
-        if let Self::Task(dependency) = self {
-            visit(dependency.header(), dependency.edge());
+        match self {
+            Self::Task(dependency) => visit(dependency.header(), dependency.edge()),
+            Self::Place(place) => place.visit(visit),
+            _ => {}
         }
     }
 
@@ -84,7 +98,19 @@ impl<T: Data> Slots for Slot<T> {
     fn failed(&self) -> Option<TaskError> {
         match self {
             Self::Task(dependency) => dependency.header().failure(),
+            Self::Place(place) => place.failed(),
             _ => None,
+        }
+    }
+
+    #[inline]
+    fn touches_places(&self) -> bool {
+        matches!(self, Self::Place(_))
+    }
+
+    fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
+        if let Self::Place(place) = self {
+            place.visit_places(visit);
         }
     }
 }
@@ -96,6 +122,7 @@ impl<T: Data> Slot<T> {
             Self::Shared(value) => value,
             // A task runs only after all that it depends on have finished with a value.
             Self::Task(dependency) => dependency.value().unwrap_or_else(|| unreachable!("a dependency that has not finished")),
+            Self::Place(place) => place.get(),
             Self::Taken => unreachable!("an argument is taken once"),
         }
     }
@@ -142,6 +169,7 @@ pub fn take<T: Data + Clone>(slot: &mut Slot<T>) -> T {
             Some(value) => Value::take(value),
             None => unreachable!("a dependency that has not finished"),
         },
+        Slot::Place(place) => place.get().clone(),
         Slot::Taken => unreachable!("an argument is taken once"),
     }
 }
@@ -236,7 +264,7 @@ impl<T: Data> Param for Gather<'_, T> {
 /// What may be given for a parameter of type `T` or `&T`: a `T`, a `Task<T>`, a `&Task<T>` or an `Arc<T>`.
 #[diagnostic::on_unimplemented(
     message = "expected a `{T}` or a `Task<{T}>` here, found `{Self}`",
-    note = "an argument is a value, a `Task` or `&Task` of it, or an `Arc` of it"
+    note = "an argument is a value, a `Task` or `&Task` of it, an `Arc` of it, or `read(&mutable)`; for a parameter `&mut T` it is `write(&mutable)` or `overwrite(&mutable)`"
 )]
 pub trait IntoArg<T: Stored> {
     /// Stores it.

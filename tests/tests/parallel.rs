@@ -99,7 +99,10 @@ fn every_index_is_visited_once_and_every_element_changed_once() {
                 });
             });
             let visits: Vec<_> = visits.into_iter().map(AtomicUsize::into_inner).collect();
-            assert!(visits[..5].iter().all(|visit| *visit == 0) && visits[5..].iter().all(|visit| *visit == 2), "{count} {size} {visits:?}");
+            assert!(
+                visits[..5].iter().all(|visit| *visit == 0) && visits[5..].iter().all(|visit| *visit == 2),
+                "{count} {size} {visits:?}"
+            );
 
             let mut values = vec![1; size];
             runtime.parallel_for_each_mut(&mut values, |index, value| *value += index);
@@ -310,9 +313,24 @@ fn a_panic_in_either_half_reaches_the_caller_after_the_other_has_ended() {
             assert_eq!(panic_of(|| runtime.join(first, slow)), "a");
             assert_eq!(ended.load(Ordering::Relaxed), 1);
             taken.store(false, Ordering::Relaxed);
-            assert_eq!(panic_of(|| runtime.join(|| wait_for(&taken), || { slow(); panic!("b") })), "b");
+            assert_eq!(
+                panic_of(|| runtime.join(
+                    || wait_for(&taken),
+                    || {
+                        slow();
+                        panic!("b")
+                    }
+                )),
+                "b"
+            );
             taken.store(false, Ordering::Relaxed);
-            assert_eq!(panic_of(|| runtime.join(first, || { slow(); panic!("b") })), "a");
+            assert_eq!(
+                panic_of(|| runtime.join(first, || {
+                    slow();
+                    panic!("b")
+                })),
+                "a"
+            );
             assert_eq!(ended.load(Ordering::Relaxed), 3);
         }
         // The workers go on.
@@ -349,7 +367,8 @@ fn a_panic_in_a_scope_or_a_loop_reaches_the_caller_and_the_rest_of_the_scope_run
                 });
                 assert_eq!((text.as_str(), done.load(Ordering::Relaxed)), ("body", 20));
                 assert_eq!(panic_of(|| runtime.parallel_for(0..1000, |index| assert!(index != 777, "loop"))), "loop");
-                let reduced = || runtime.map_reduce(0..1000, || 0, |index| index, |a, b| if b == 500 { panic!("reduce") } else { a.max(b) });
+                let reduced =
+                    || runtime.map_reduce(0..1000, || 0, |index| index, |a, b| if b == 500 { panic!("reduce") } else { a.max(b) });
                 assert_eq!(panic_of(reduced), "reduce");
             }
             let error = runtime.spawn(|| poniard::join(|| (), || panic!("inside")).0, ()).wait().expect_err("it panicked");
@@ -406,7 +425,8 @@ fn nothing_is_dropped_twice_or_not_at_all() {
             let held = Arc::clone(&alive);
             let _ = catch_unwind(AssertUnwindSafe(|| runtime.join(|| panic!("a"), move || held)));
             let held = (Arc::clone(&alive), Arc::clone(&alive));
-            let _ = catch_unwind(AssertUnwindSafe(|| runtime.join(move || held.0, move || if round % 2 == 0 { panic!("b") } else { held.1 })));
+            let _ =
+                catch_unwind(AssertUnwindSafe(|| runtime.join(move || held.0, move || if round % 2 == 0 { panic!("b") } else { held.1 })));
         }
         drop(runtime);
         assert_eq!(Arc::strong_count(&alive), 1);
@@ -525,7 +545,14 @@ fn a_thread_that_waits_for_a_job_runs_none_of_another_task() {
             wait_for(&taken);
             let awaited = first.clone();
             let second = runtime.spawn(
-                move || poniard::map_reduce(0..8, || 0, |_| awaited.fetch().map_or_else(|error| panic!("{error}"), |value| *value), |a, b| a + b),
+                move || {
+                    poniard::map_reduce(
+                        0..8,
+                        || 0,
+                        |_| awaited.fetch().map_or_else(|error| panic!("{error}"), |value| *value),
+                        |a, b| a + b,
+                    )
+                },
                 (),
             );
             for _ in 0..100 {

@@ -32,7 +32,8 @@ pub(crate) fn expand(arguments: TokenStream, function: &ItemFn) -> Result<TokenS
         });
         taken.push(match &*input.ty {
             Type::Reference(reference) if reference.mutability.is_some() => {
-                return Err(syn::Error::new_spanned(reference, "a task's parameters are `T` or `&T`"));
+                let element = &reference.elem;
+                quote!(<&'static mut #element as ::poniard::Param>::Of)
             }
             // What `Param` stores for it, written out, so that messages about a wrong argument name the user's own types.
             Type::Reference(reference) => match &*reference.elem {

@@ -208,11 +208,13 @@ impl Handle {
     /// # Panics
     /// As [`parallel_for`](Self::parallel_for).
     pub fn parallel_for_each_mut<T: Send>(&self, values: &mut [T], body: impl Fn(usize, &mut T) + Sync) {
-        inside(&self.shared, || range::slices(&self.shared, values, 1, &|first, values: &mut [T]| {
-            for (offset, value) in values.iter_mut().enumerate() {
-                body(first + offset, value);
-            }
-        }));
+        inside(&self.shared, || {
+            range::slices(&self.shared, values, 1, &|first, values: &mut [T]| {
+                for (offset, value) in values.iter_mut().enumerate() {
+                    body(first + offset, value);
+                }
+            })
+        });
     }
 
     /// Calls `body` with each run of `chunk_len` neighbouring elements, the rows of a matrix for instance, and the number of the run. The last one is shorter when
@@ -230,11 +232,13 @@ impl Handle {
     /// When `chunk_len` is 0; else as [`parallel_for`](Self::parallel_for).
     pub fn parallel_chunks_mut<T: Send>(&self, values: &mut [T], chunk_len: usize, body: impl Fn(usize, &mut [T]) + Sync) {
         assert!(chunk_len > 0, "a chunk has at least one element");
-        inside(&self.shared, || range::slices(&self.shared, values, chunk_len, &|first, values: &mut [T]| {
-            for (offset, chunk) in values.chunks_mut(chunk_len).enumerate() {
-                body(first / chunk_len + offset, chunk);
-            }
-        }));
+        inside(&self.shared, || {
+            range::slices(&self.shared, values, chunk_len, &|first, values: &mut [T]| {
+                for (offset, chunk) in values.chunks_mut(chunk_len).enumerate() {
+                    body(first / chunk_len + offset, chunk);
+                }
+            })
+        });
     }
 
     /// Calls `map` for each index, maybe several at the same time, and combines the results with `reduce`: always neighbours, the left one first, so `reduce` need not

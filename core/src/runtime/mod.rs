@@ -15,11 +15,12 @@ pub use report::{BackendReport, ProcessorReport, Refused, Report};
 
 use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
-use crate::function::{Args, TaskFn, caller};
+use crate::function::{Args, Predecessors, TaskFn, caller};
+use crate::mutable::create_ordered;
 use crate::options::{Priority, Scope, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::task::Task;
-use crate::task::record::{create, create_failed, create_finished};
+use crate::task::record::{create, create_detached, create_failed, create_finished};
 use crate::worker::context::Context;
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::shared::Shared;
@@ -118,6 +119,18 @@ impl Handle {
         self.spawn_with(function, args, None, Priority::Normal)
     }
 
+    /// Spawns a task that nobody waits for: as [`spawn`](Self::spawn) and [`Task::detach`], and cheaper than both by what a handle costs. What it
+    /// returns is dropped, its error too.
+    #[track_caller]
+    pub fn spawn_detached<M, F, A>(&self, function: F, args: A)
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
+        let location = caller();
+        Context::with_of(&self.shared, |context| spawn_detached_in(&self.shared, context, function, args, location));
+    }
+
     /// A task with options: `handle.task(f, (a, b)).name("x").priority(Priority::High).spawn()`.
     pub fn task<F, A>(&self, function: F, args: A) -> TaskBuilder<'_, F, A> {
         TaskBuilder { handle: self, function, args, options: TaskOptions::default(), priority: Priority::default() }
@@ -134,7 +147,7 @@ impl Handle {
     /// The task runs on a processor that the kernel has a body for.
     #[track_caller]
     pub fn spawn_kernel(&self, kernel: &Arc<Kernel>, args: Vec<Task<Erased>>) -> Task<Erased> {
-        let mut options = TaskOptions { name: Some(kernel.name().into()), scope: Scope::Any };
+        let mut options = TaskOptions { name: Some(kernel.name().into()), scope: Scope::Any, ..TaskOptions::default() };
         let cpu = ProcessorKind::cpu();
         if kernel.code(&cpu).is_none()
             && let Some(kind) = kernel.kinds().next()
@@ -192,6 +205,7 @@ where
     // The common case, on a worker and without options, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
     if options.is_none()
         && priority == Priority::Normal
+        && !body.1.touches_places()
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
@@ -214,6 +228,31 @@ where
     spawn_slowly(shared, context, function, params, location, options, priority)
 }
 
+#[inline]
+fn spawn_detached_in<M, F, A>(shared: &Arc<Shared>, context: Option<&Context>, function: F, args: A, location: &'static Location<'static>)
+where
+    F: TaskFn<M>,
+    A: Args<F::Params>,
+{
+    let mut body = (function, args.into_params());
+    if !body.1.touches_places()
+        && let Some(context) = context
+    {
+        let spawned = context.try_local(body, |slot, local, (function, params)| {
+            add(&slot.counters.spawned, 1);
+            let ready = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location);
+            ready.is_some_and(|entry| shared.push_own(slot, local, Priority::Normal, entry))
+        });
+        match spawned {
+            Ok(true) => return wait_for_room(context),
+            Ok(false) => return,
+            Err(unspawned) => body = unspawned,
+        }
+    }
+    let (function, params) = body;
+    spawn_slowly(shared, context, function, params, location, None, Priority::Normal).detach();
+}
+
 /// Spawns a task that has options, or from a thread that is no worker.
 fn spawn_slowly<M, F>(
     shared: &Arc<Shared>,
@@ -230,16 +269,28 @@ where
     if !shared.admit(context) {
         return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, FailureKind::Shutdown);
     }
-    let refusal = options.as_ref().filter(|options| options.scope != Scope::Any).and_then(|options| shared.unsatisfied(&options.scope));
+    let refusal = options.as_ref().and_then(|options| shared.refusal(options));
     if let Some(kind) = refusal {
         shared.retract(context);
         return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind);
     }
-    let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority);
-    if let Some(entry) = ready {
-        shared.enqueue(context, entry);
+    let created = if params.touches_places() {
+        create_ordered(function, params, shared, location, options, priority)
+    } else {
+        Ok(create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority))
+    };
+    match created {
+        Ok((task, ready)) => {
+            if let Some(entry) = ready {
+                shared.enqueue(context, entry);
+            }
+            task
+        }
+        Err((options, kind)) => {
+            shared.retract(context);
+            create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind)
+        }
     }
-    task
 }
 
 /// Checks the arguments and runs the kernel's body for the host.
@@ -290,4 +341,21 @@ where
         Some(context) => spawn_in(&context.shared, Some(context), function, args, location, None, Priority::Normal),
         None => panic!("`poniard::spawn` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
     })
+}
+
+/// Spawns a task from inside another one, on the same runtime, that nobody waits for. See [`Handle::spawn_detached`].
+///
+/// # Panics
+/// As [`spawn`].
+#[track_caller]
+pub fn spawn_detached<M, F, A>(function: F, args: A)
+where
+    F: TaskFn<M>,
+    A: Args<F::Params>,
+{
+    let location = caller();
+    Context::with(|context| match context {
+        Some(context) => spawn_detached_in(&context.shared, Some(context), function, args, location),
+        None => panic!("`poniard::spawn_detached` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
+    });
 }

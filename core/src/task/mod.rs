@@ -8,7 +8,7 @@ use crate::error::TaskError;
 pub(crate) mod memory;
 pub(crate) mod record;
 
-use record::UserRef;
+use record::{TaskRef, UserRef};
 
 /// A task's result: typed, cheap to clone, maybe not computed yet.
 ///
@@ -28,6 +28,11 @@ impl<T> Clone for Task<T> {
 }
 
 impl<T> Task<T> {
+    /// The record.
+    pub(crate) fn reference(&self) -> &TaskRef {
+        self.reference.as_ref()
+    }
+
     /// Waits for the result and shares it. The value stays where it is: a [`Value<T>`] derefs to `T`.
     ///
     /// Inside a task, the worker meanwhile runs what this task needs and nothing else; when that runs elsewhere, another thread takes the worker's

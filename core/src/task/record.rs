@@ -19,11 +19,11 @@ use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
 use crate::task::{Task, Value, memory};
-use crate::worker::entry::Entry;
+use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
 
 /// Bits of `Header::gate`: how many predecessors have not finished, and what has happened to the task.
-const COUNT: u32 = (1 << 26) - 1;
+const COUNT: u32 = (1 << 25) - 1;
 /// Set once, by whoever will run or fail the task: from then on the arguments are his.
 const CLAIMED: u32 = 1 << 31;
 /// Set for a moment by whoever looks at the arguments of a task that has not been claimed.
@@ -36,6 +36,8 @@ const OWED: u32 = 1 << 28;
 const KEPT: u32 = 1 << 27;
 /// It runs although no handle is left.
 const DETACHED: u32 = 1 << 26;
+/// Others rely on its body being over when it has finished, so nobody else can end it while that runs.
+const HOLDS: u32 = 1 << 25;
 
 /// A reference of the runtime, in `Header::refs`: it keeps the record, and never looks at the value.
 const REFERENCE: u64 = 1;
@@ -81,6 +83,7 @@ enum Word {
 const FINISHED: usize = 1;
 
 impl Word {
+    #[inline]
     fn of(word: *mut Edge) -> Self {
         match word.addr() {
             FINISHED => Self::Value,
@@ -113,7 +116,7 @@ struct WaitEdge {
 }
 
 impl Edge {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { next: AtomicPtr::default(), successor: AtomicPtr::default() }
     }
 }
@@ -209,6 +212,7 @@ impl UserRef {
     }
 
     /// Whether no other user is left. Then nobody can become one, but through this reference.
+    #[inline]
     fn is_last_user(&self) -> bool {
         // Acquire: pairs with the Release in `release`; whoever used the value before has finished with it.
         self.refs.load(Acquire) >> 32 == 1
@@ -224,6 +228,7 @@ impl Clone for UserRef {
 
 impl UserRef {
     /// Gives the reference up; the task runs all the same.
+    #[inline]
     pub(crate) fn detach(self) {
         // The only user: nobody can drop the last handle later, so nobody has to be told.
         if !self.is_last_user() {
@@ -300,18 +305,21 @@ pub(crate) enum Released {
 
 impl Header {
     /// Whether the task has a value or an error.
+    #[inline]
     pub(crate) fn is_finished(&self) -> bool {
         // Acquire: pairs with the exchange in `publish`, so that the outcome is seen.
         self.successors.load(Acquire).addr() & FINISHED != 0
     }
 
     /// Whether the task has a value.
+    #[inline]
     fn has_value(&self) -> bool {
         // Acquire: pairs with the exchange in `publish`, so that the value is seen.
         self.successors.load(Acquire).addr() == FINISHED
     }
 
     /// Its error, if it has finished with one.
+    #[inline]
     pub(crate) fn failure(&self) -> Option<TaskError> {
         // Acquire: pairs with the exchange in `publish`, so that the error is seen.
         match Word::of(self.successors.load(Acquire)) {
@@ -326,6 +334,7 @@ impl Header {
     }
 
     /// Notes that a part has been put in or taken out; for the one who may do that (README, rules 2 and 4).
+    #[inline]
     fn note(&self, part: u8) {
         self.parts.store(self.parts.load(Relaxed) | part, Relaxed);
     }
@@ -337,23 +346,28 @@ impl Header {
     }
 
     /// The runtime's count of "cancel everything" when the task was spawned.
+    #[inline]
     pub(crate) fn epoch(&self) -> u16 {
         self.epoch
     }
 
+    #[inline]
     pub(crate) fn priority(&self) -> Priority {
         self.priority
     }
 
+    #[inline]
     pub(crate) fn options(&self) -> Option<&TaskOptions> {
         self.options.as_deref()
     }
 
+    #[inline]
     pub(crate) fn runtime(&self) -> *const Shared {
         self.runtime
     }
 
     /// Notes which thread is about to run it.
+    #[inline]
     pub(crate) fn set_runner(&self, runner: usize) {
         self.runner.store(runner, Relaxed);
     }
@@ -385,11 +399,13 @@ impl Header {
     }
 
     /// Whether all predecessors have finished. True for ever once true.
+    #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         self.gate.load(Acquire) & COUNT == 0
     }
 
     /// So many predecessors less; true for the last one.
+    #[inline]
     fn count_down(&self, by: u32) -> bool {
         // AcqRel: Release hands on what the predecessor wrote, Acquire (for the last one) takes what all of them wrote.
         self.gate.fetch_sub(by, AcqRel) & COUNT == by
@@ -399,6 +415,7 @@ impl Header {
     ///
     /// # Safety
     /// The edge is not in a list, and stays where it is until `publish` of this task has taken it out.
+    #[inline]
     unsafe fn add_edge(&self, edge: &Edge) -> bool {
         let mut head = self.successors.load(Acquire);
         loop {
@@ -437,11 +454,13 @@ impl TaskRef {
     }
 
     /// Whether somebody has the right to run or fail the task, or had it. True for ever once true.
+    #[inline]
     pub(crate) fn is_claimed(&self) -> bool {
         self.gate.load(Relaxed) & CLAIMED != 0
     }
 
     /// Tries to get the right to run or fail the task.
+    #[inline]
     pub(crate) fn try_claim(&self) -> Claim {
         loop {
             // Acquire: pairs with the last `count_down`, so that the predecessors' outcomes are seen.
@@ -469,6 +488,7 @@ impl TaskRef {
 
     /// Claims a ready task whose only handle the caller has, and nobody can borrow, and whose entry he has taken out of a queue: then nobody else can
     /// reach the record, and no exchange is needed, here and at its end.
+    #[inline]
     pub(crate) fn try_claim_alone(&self) -> bool {
         // Acquire: pairs with the Release in `release` of whoever had a reference before.
         let alone = self.refs.load(Acquire) == USER + REFERENCE && self.successors.load(Relaxed).is_null();
@@ -481,6 +501,7 @@ impl TaskRef {
     }
 
     /// Ends a task that `try_claim_alone` claimed, and gives up the reference of the entry.
+    #[inline]
     pub(crate) fn end_alone(self, failure: Option<TaskError>) {
         self.successors.store(Word::of_outcome(failure), Relaxed);
         self.refs.store(USER, Relaxed);
@@ -497,6 +518,10 @@ impl TaskRef {
             let gate = self.gate.load(Acquire);
             if gate & CLAIMED != 0 {
                 self.gate.fetch_or(CANCELLED, Relaxed);
+                if gate & HOLDS != 0 {
+                    // Who runs it will see the flag, and publish.
+                    return true;
+                }
                 break;
             }
             if gate & INSPECTED != 0 {
@@ -558,10 +583,21 @@ impl TaskRef {
     /// Runs the body. Gives its error, which `publish` then makes known; the value is in the record. Never unwinds.
     ///
     /// The caller has won the claim, and calls `publish` next.
+    #[inline]
     pub(crate) fn run_claimed(&self) -> Option<TaskError> {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
-        unsafe { (self.vtable.run)(self.0) }
+        let failure = unsafe { (self.vtable.run)(self.0) };
+        if self.gate.load(Relaxed) & (HOLDS | CANCELLED) == HOLDS | CANCELLED && failure.is_none() {
+            return Some(self.error(FailureKind::Cancelled));
+        }
+        failure
+    }
+
+    /// Others will rely on the body being over when the task has finished; with `needed`, it runs even if no handle is left. For who has just made it.
+    pub(crate) fn hold_until_the_end(&self, needed: bool) {
+        // Relaxed: whoever cancels has a reference that was made later.
+        self.gate.fetch_or(HOLDS | if needed { DETACHED } else { 0 }, Relaxed);
     }
 
     /// Drops the body, and makes the error that `publish` then makes known.
@@ -633,6 +669,7 @@ impl TaskRef {
     }
 
     /// The address of the record, for an entry in a queue.
+    #[inline]
     pub(crate) fn into_address(self) -> NonNull<Header> {
         ManuallyDrop::new(self).0
     }
@@ -641,6 +678,7 @@ impl TaskRef {
     ///
     /// # Safety
     /// `address` came from `into_address`, and is turned back once.
+    #[inline]
     pub(crate) unsafe fn from_address(address: NonNull<Header>) -> Self {
         Self(address)
     }
@@ -674,18 +712,45 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     options: Option<Box<TaskOptions>>,
     priority: Priority,
 ) -> (Task<F::Value>, Option<Entry>) {
+    let (header, ready) = create_with::<M, F>(USER + REFERENCE, function, params, runtime, epoch, location, options, priority);
+    (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, ready)
+}
+
+/// As `create`, without a handle: it runs in any case, and nobody sees its result.
+#[inline]
+pub(crate) fn create_detached<M, F: TaskFn<M>>(
+    function: F,
+    params: F::Params,
+    runtime: *const Shared,
+    epoch: u16,
+    location: &'static Location<'static>,
+) -> Option<Entry> {
+    create_with::<M, F>(REFERENCE, function, params, runtime, epoch, location, None, Priority::Normal).1
+}
+
+#[inline]
+#[expect(clippy::too_many_arguments, reason = "what a record is made of")]
+fn create_with<M, F: TaskFn<M>>(
+    refs: u64,
+    function: F,
+    params: F::Params,
+    runtime: *const Shared,
+    epoch: u16,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    priority: Priority,
+) -> (NonNull<Header>, Option<Entry>) {
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     params.visit(&mut |_, _| predecessor_count += 1);
-    assert!(predecessor_count < COUNT, "a task has more than sixty million dependencies");
+    assert!(predecessor_count < COUNT, "a task has more than thirty million dependencies");
     let header = Header {
         vtable: const { &vtable::<M, F>() },
         gate: AtomicU32::new(predecessor_count),
         priority,
         parts: AtomicU8::new(0),
         epoch,
-        // The user's handle and the runtime's reference.
-        refs: AtomicU64::new(USER + REFERENCE),
+        refs: AtomicU64::new(refs),
         successors: AtomicPtr::default(),
         runtime,
         runner: AtomicUsize::new(0),
@@ -697,14 +762,13 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     // SAFETY: the memory is new and fits the record.
     unsafe { record.write(Record { header, value, body }) };
     let header = record.cast::<Header>();
-    let task = Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData };
     let ready = TaskRef(header);
     if predecessor_count == 0 || register(&ready, record) {
-        return (task, Some(Entry::task(ready)));
+        return (header, Some(Entry::task(ready)));
     }
     // Whoever makes the task ready makes a `TaskRef` of its address again.
     std::mem::forget(ready);
-    (task, None)
+    (header, None)
 }
 
 /// Adds the task to the lists of its predecessors; true when all of them have finished.
@@ -820,6 +884,7 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
 }
 
 /// Drops a user's value; a panic in its destructor ends here, after the panic hook has spoken. Unwinding further would take a worker with it.
+#[inline]
 pub(crate) fn dropped_quietly<T>(value: T) {
     if std::mem::needs_drop::<T>()
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
@@ -842,6 +907,7 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 
 impl<T> Task<T> {
     /// The value, once the task has finished with one.
+    #[inline]
     pub(crate) fn value_ref(&self) -> Option<&T> {
         if !self.reference.has_value() {
             return None;
@@ -915,6 +981,40 @@ fn create_ended<T: crate::Data>(
     task.reference.successors.store(Word::of_outcome(failure(&task.reference)), Release);
     drop(entry);
     task
+}
+
+/// A task that stands for something that a thread does, and finishes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Hold(TaskRef);
+
+impl Hold {
+    pub(crate) fn new(location: &'static Location<'static>) -> Self {
+        fn held() {
+            unreachable!("a hold is not run")
+        }
+        let (task, entry) = create::<fn(), fn()>(held, (), std::ptr::null(), 0, location, None, Priority::Normal);
+        let Some(entry) = entry else { unreachable!("no predecessors") };
+        task.reference.gate.store(CLAIMED | HOLDS, Relaxed);
+        if let Some(runner) = crate::worker::context::Context::with(|context| context.map(crate::worker::context::Context::identity)) {
+            task.reference.set_runner(runner);
+        }
+        let Work::Task(reference) = entry.into_work();
+        Self(reference)
+    }
+
+    /// A reference to the task.
+    pub(crate) fn reference(&self) -> TaskRef {
+        self.0.clone()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.publish(None, |released| match released {
+            Released::Waiter(waker) => waker.wake(),
+            Released::Ready(entry) => Shared::enqueue_elsewhere(entry),
+        });
+    }
 }
 
 /// An argument that is another task's result: a reference to that task, and the edge that its list needs.

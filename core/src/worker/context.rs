@@ -10,9 +10,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::fetch::STACK_RESERVE_BYTES;
 use super::job::Origin;
 use super::job_deque::JobDeque;
+use super::occupancy::Holding;
 use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
 use crate::error::TaskError;
+use crate::options::Occupancy;
 use crate::task::record::{Header, TaskRef};
 
 thread_local! {
@@ -30,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) segments: Cell<usize>,
     /// The task that the thread is in the middle of, or on behalf of which it runs a job: an `Origin`.
     task: Cell<*const Header>,
+    /// What that takes besides a processor.
+    holding: Cell<Holding>,
     /// The jobs of the slot that the thread holds; null when it holds none.
     jobs: Cell<*const JobDeque>,
     /// The innermost job that the thread runs.
@@ -55,6 +59,7 @@ impl Context {
             token: RefCell::new(None),
             segments: Cell::new(0),
             task: Cell::new(ptr::null()),
+            holding: Cell::default(),
             jobs: Cell::new(ptr::null()),
             job: Cell::new(ptr::null()),
             stack: Cell::new((0, 0)),
@@ -133,6 +138,7 @@ impl Context {
     }
 
     /// What tells this context from all others that are alive.
+    #[inline]
     pub(crate) fn identity(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -145,6 +151,30 @@ impl Context {
         let failure = task.run_claimed();
         self.task.set(outer);
         failure
+    }
+
+    /// Notes what a task holds while `body` runs it; gives what it held at the end.
+    #[inline]
+    pub(crate) fn hold(&self, holding: Holding, body: impl FnOnce()) -> Holding {
+        let outer = self.holding.replace(holding);
+        body();
+        self.holding.replace(outer)
+    }
+
+    /// While `wait` waits, what the task of this thread holds is free for others.
+    pub(crate) fn without_holding<R>(&self, wait: impl FnOnce() -> R) -> R {
+        let holding = self.holding.take();
+        self.shared.unusual.suspend(&self.shared, holding);
+        let result = wait();
+        self.holding.set(self.shared.unusual.resume(holding));
+        result
+    }
+
+    /// Whether this thread may run a task on top of the one that it is in the middle of.
+    pub(crate) fn may_nest(&self, task: &TaskRef) -> bool {
+        // A thread on an errand takes no processor, so it computes nothing for others; and what takes more or less than one needs more than this thread.
+        let errand = self.processor < self.shared.slots.len() && self.token.borrow().is_none();
+        !errand && task.options().is_none_or(|options| options.occupancy == Occupancy::ONE) && self.shared.may_run(self.processor, task)
     }
 
     /// Counts a task whose body was not run.

@@ -12,6 +12,7 @@ use super::waiter::{self, Waiter};
 use super::waits::Wait;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
+use crate::options::Priority;
 use crate::task::record::{Claim, TaskRef};
 
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
@@ -60,7 +61,20 @@ fn wait_asleep(task: &TaskRef) {
 /// The usual case of a task that waits for what it has just spawned: its entry is the newest of this worker. False when it is not, or cannot be run.
 #[inline]
 fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, TaskError> {
-    let newest = context.with_local(|slot, _| slot.ring.pop_if(|entry| entry.is_of(task)));
+    let newest = context.with_local(|slot, local| {
+        if slot.ring.len() > 0 {
+            return slot.ring.pop_if(|entry| entry.is_of(task));
+        }
+        let deque = &local.deques[Priority::Normal.level()];
+        let newest = deque.pop()?;
+        if newest.is_of(task) {
+            return Some(newest);
+        }
+        deque.push(newest);
+        // A worker that looked meanwhile has not seen it.
+        context.shared.sleep.notify();
+        None
+    });
     let Some(entry) = newest.flatten() else { return Ok(false) };
     if alone && has_stack() && task.try_claim_alone() {
         let Work::Task(own) = entry.into_work();
@@ -100,7 +114,7 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
                 // The last of them is about to make it ready, or somebody has claimed it.
                 block(context, task, &top)?;
             }
-        } else if ours && context.shared.may_run(context.processor, top) && top.try_claim() == Claim::Won {
+        } else if ours && context.may_nest(top) && top.try_claim() == Claim::Won {
             forget_claimed(context, top);
             run_nested(context, task, top)?;
         } else {
@@ -203,8 +217,12 @@ fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), Tas
 
 /// Waits on a thread that runs tasks until somebody fires `waiter`, and lends the slot if there is anything to do.
 pub(crate) fn wait_until_fired(context: &Context, waiter: &Arc<Waiter>) {
+    context.without_holding(|| wait_lending(context, waiter));
+}
+
+fn wait_lending(context: &Context, waiter: &Arc<Waiter>) {
     let Some(slot_index) = context.slot_index() else {
-        // A thread of a queued processor has no slot to lend.
+        // A thread of a queued processor has no slot to lend, nor has one on an errand.
         return waiter.wait();
     };
     let shared = &*context.shared;

@@ -206,7 +206,11 @@ pub(crate) fn on_more_stack<R>(context: &Context, body: impl FnOnce() -> R) -> R
         }
     }
     let segments = context.segments.get();
-    assert!(segments < STACK_SEGMENTS_MAX, "joins are nested too deeply: the thread has used {} bytes of stack", segments * STACK_SEGMENT_BYTES);
+    assert!(
+        segments < STACK_SEGMENTS_MAX,
+        "joins are nested too deeply: the thread has used {} bytes of stack",
+        segments * STACK_SEGMENT_BYTES
+    );
     context.segments.set(segments + 1);
     let _leave = Leave(context);
     stacker::grow(STACK_SEGMENT_BYTES, body)

@@ -9,11 +9,12 @@ use poniard_interface::WorkerId;
 use super::context::Context;
 use super::entry::{Entry, Work};
 use super::jobs::{self, Found};
+use super::occupancy::Errand;
 use super::shared::{BACKLOG_MAX, Shared};
-use super::slot::{Local, Slot};
+use super::slot::{Local, Slot, Turn};
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
-use crate::options::Priority;
+use crate::options::{Occupancy, Priority};
 use crate::task::record::{Claim, TaskRef};
 
 /// Rounds of looking everywhere before a worker goes to sleep.
@@ -37,7 +38,15 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId) {
     let Some(slot) = shared.slots.get(index) else { return };
     let context = Context::new(Arc::clone(shared), index);
     let mut turn = slot.arrive();
-    while let Some(token) = turn {
+    while let Some(next) = turn {
+        let token = match next {
+            Turn::Slot(token) => token,
+            Turn::Errand(errand) => {
+                context.enter(|| errand.run(&context, index));
+                turn = slot.next_turn();
+                continue;
+            }
+        };
         context.put_token(token);
         let left = context.enter(|| work(&context, index));
         let token = context.take_token();
@@ -65,12 +74,15 @@ fn work(context: &Context, index: usize) -> Left {
             slot.counters.activity.end(now_ns());
             return Left::Wanted;
         }
+        if shared.special.load(Relaxed) && shared.unusual.attend(context, index) {
+            continue;
+        }
         if let Some(found) = context.with_local(|slot, local| take_next(shared, slot, local)).flatten() {
             if !busy {
                 busy = true;
                 slot.counters.activity.begin(now_ns());
             }
-            run(context, found);
+            perform(context, found);
             continue;
         }
         busy = false;
@@ -79,7 +91,7 @@ fn work(context: &Context, index: usize) -> Left {
             Some(found) => {
                 busy = true;
                 slot.counters.activity.begin(now_ns());
-                run(context, found);
+                perform(context, found);
             }
             None if shared.is_stopped() => return Left::Stopped,
             None => {}
@@ -87,18 +99,41 @@ fn work(context: &Context, index: usize) -> Left {
     }
 }
 
-/// Runs what was taken from a queue, unless somebody else has claimed it since it was put there.
-fn run(context: &Context, found: Found) {
+/// Does what was found.
+#[inline]
+fn perform(context: &Context, found: Found) {
     match found {
-        Found::Task(entry) => match entry.into_work() {
-            Work::Task(task) => run_task(context, task),
-        },
+        Found::Task(entry) => run(context, entry),
         Found::Job(job) => jobs::execute(context, job),
+    }
+}
+
+/// Runs a task from a queue, unless somebody else has claimed it since it was put there.
+#[inline]
+pub(crate) fn run(context: &Context, entry: Entry) {
+    match entry.into_work() {
+        Work::Task(task) => run_task(context, task),
     }
 }
 
 #[inline]
 fn run_task(context: &Context, task: TaskRef) {
+    if task.options().is_some_and(|options| options.occupancy == Occupancy::NONE)
+        && let Some(slot) = context.slot_index()
+    {
+        return match context.shared.send_errand(slot, Errand::free(Entry::task(task))) {
+            Ok(()) => {}
+            // No thread to be had: it takes the processor.
+            Err(errand) => match errand.into_entry().into_work() {
+                Work::Task(task) => run_ready(context, task),
+            },
+        };
+    }
+    run_ready(context, task);
+}
+
+#[inline]
+fn run_ready(context: &Context, task: TaskRef) {
     match task.try_claim() {
         Claim::Won => {
             let failure = execute(context, &task);
@@ -138,6 +173,7 @@ fn take_next(shared: &Shared, slot: &Slot, local: &Local) -> Option<Found> {
 }
 
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
+#[inline]
 fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
@@ -205,6 +241,7 @@ fn moved(shared: &Shared, task: Option<Entry>) -> Option<Entry> {
 }
 
 /// Repeats an attempt as long as another thread interferes.
+#[inline]
 fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {
@@ -283,8 +320,8 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 shared.sleep.found(|| shared.has_work(index));
                 return Some(found);
             }
-            if slot.is_wanted() || shared.is_stopped() {
-                shared.sleep.found(|| false);
+            if slot.is_wanted() || shared.is_stopped() || shared.unusual.has_work(shared, index) {
+                shared.sleep.found(|| shared.has_work(index));
                 return None;
             }
             if round % 8 == 7 {

@@ -11,6 +11,7 @@ pub(crate) mod job_deque;
 pub(crate) mod jobs;
 pub(crate) mod latch;
 pub(crate) mod main_loop;
+mod occupancy;
 mod ring;
 pub(crate) mod shared;
 pub(crate) mod sleep;

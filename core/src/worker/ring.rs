@@ -84,6 +84,7 @@ impl Ring {
     }
 
     /// The place of the entry with a number.
+    #[inline]
     fn place(&self, number: u32) -> *mut MaybeUninit<Entry> {
         // SAFETY: the index is less than the capacity, so the place is inside the array.
         unsafe { self.entries.get().cast::<MaybeUninit<Entry>>().add(number as usize % CAPACITY) }

@@ -11,17 +11,21 @@ use poniard_interface::{LogLevel, Processor, ProcessorInfo};
 use super::context::{Context, runtime_of};
 use super::entry::Entry;
 use super::job::JobRef;
+use super::occupancy::{Errand, Unusual};
 use super::ring;
 use super::sleep::Sleep;
 use super::slot::{Local, Slot};
 use crate::error::{FailureKind, TaskError};
-use crate::options::{Priority, Scope};
+use crate::options::{Occupancy, Priority, Scope, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
 use crate::task::record::{Released, TaskRef};
 
 /// Ready tasks in one queue from which on whoever spawns more waits for room.
 pub(crate) const BACKLOG_MAX: usize = 4096;
+
+/// Threads of one slot, those on errands included.
+const ERRAND_THREADS_MAX: usize = 512;
 
 /// Values of `Shared::phase`.
 const OPEN: u8 = 0;
@@ -50,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) processors: Vec<ProcessorRecord>,
     pub(crate) backends: Backends,
     pub(crate) queued: Queued,
+    /// Tasks that do not take exactly one processor.
+    pub(crate) unusual: Unusual,
     phase: AtomicU8,
     /// How often everything has been cancelled; a task of an earlier count is not run.
     epoch: AtomicU16,
@@ -74,6 +80,7 @@ impl Shared {
             processors,
             backends,
             queued,
+            unusual: Unusual::default(),
             phase: AtomicU8::new(OPEN),
             epoch: AtomicU16::new(0),
             foreign_spawned: CachePadded::default(),
@@ -115,9 +122,12 @@ impl Shared {
     /// Puts a ready task where somebody who may run it will find it.
     #[inline]
     pub(crate) fn enqueue(&self, context: Option<&Context>, entry: Entry) {
-        let (priority, scoped) = entry.peek(|task| (task.priority(), task.options().is_some_and(|options| options.scope != Scope::Any)));
-        if self.slots.is_empty() || scoped {
-            self.enqueue_scoped(entry);
+        let (priority, scoped, occupancy) = entry.peek(|task| match task.options() {
+            None => (task.priority(), false, Occupancy::ONE),
+            Some(options) => (task.priority(), options.scope != Scope::Any, options.occupancy),
+        });
+        if self.slots.is_empty() || scoped || occupancy.is_unusual() {
+            self.enqueue_special(entry, occupancy);
         } else {
             self.push(context, priority, entry);
         }
@@ -169,19 +179,24 @@ impl Shared {
         deque.len() > BACKLOG_MAX
     }
 
-    /// Moves the worker's newest tasks to where thieves find them, and wakes one.
+    /// Moves the older half of the worker's newest tasks to where thieves find them, and wakes one.
     #[cold]
     pub(crate) fn show(&self, slot: &Slot, local: &Local) {
         let deque = &local.deques[Priority::Normal.level()];
-        slot.ring.show(0, |entry| deque.push(entry));
+        slot.ring.show(slot.ring.len() / 2, |entry| deque.push(entry));
         self.sleep.notify();
     }
 
     #[cold]
-    fn enqueue_scoped(&self, entry: Entry) {
+    fn enqueue_special(&self, entry: Entry, occupancy: Occupancy) {
         let (scope, level) =
             entry.peek(|task| (task.options().map_or(Scope::Any, |options| options.scope.clone()), task.priority().level()));
         let inline: Vec<usize> = (0..self.slots.len()).filter(|slot| self.satisfies(*slot, &scope)).collect();
+        if occupancy.is_unusual() && !inline.is_empty() {
+            self.special.store(true, Relaxed);
+            self.unusual.push(self, occupancy, entry);
+            return;
+        }
         if inline.len() == self.slots.len() && !inline.is_empty() {
             self.special.store(true, Relaxed);
             self.injectors[level].push(entry);
@@ -198,6 +213,15 @@ impl Shared {
         self.queued.push(self, &queued, entry);
     }
 
+    /// Has a thread of a slot that does not hold it run a task; gives the task back when there is none to be had.
+    pub(crate) fn send_errand(&self, slot: usize, errand: Errand) -> Result<(), Errand> {
+        let place = &self.slots[slot];
+        let Some(number) = place.leave_errand(errand)? else { return Ok(()) };
+        let started = place.thread_count() < ERRAND_THREADS_MAX
+            && self.processors[slot].processor.start(poniard_interface::WorkerId(slot as u32)).is_ok();
+        if started { Ok(()) } else { place.take_errand_back(number).map_or(Ok(()), Err) }
+    }
+
     /// Whether a processor lies in a scope.
     pub(crate) fn satisfies(&self, processor: usize, scope: &Scope) -> bool {
         let record = &self.processors[processor];
@@ -212,6 +236,22 @@ impl Shared {
     /// Whether a processor may run a task in the place of whoever would.
     pub(crate) fn may_run(&self, processor: usize, task: &TaskRef) -> bool {
         task.options().is_none_or(|options| self.satisfies(processor, &options.scope))
+    }
+
+    /// Why no processor can run a task with these options, if none can.
+    pub(crate) fn refusal(&self, options: &TaskOptions) -> Option<FailureKind> {
+        if options.scope != Scope::Any
+            && let Some(kind) = self.unsatisfied(&options.scope)
+        {
+            return Some(kind);
+        }
+        let asked = options.occupancy;
+        if asked == Occupancy::ONE {
+            return None;
+        }
+        let available = (0..self.slots.len()).filter(|slot| self.satisfies(*slot, &options.scope)).count();
+        let possible = asked.is_possible() && (asked.processors() <= 1.0 || asked.processors() <= available as f64);
+        (!possible).then_some(FailureKind::Occupancy { asked: asked.processors(), available })
     }
 
     /// Why no processor satisfies a scope, if none does.
@@ -232,6 +272,7 @@ impl Shared {
         self.injectors.iter().any(|injector| !injector.is_empty())
             || !self.jobs.is_empty()
             || !self.slots[slot].private.is_empty()
+            || self.unusual.has_work(self, slot)
             || self.slots.iter().any(Slot::has_work)
     }
 
@@ -267,6 +308,7 @@ impl Shared {
     }
 
     /// Counts a task as finished that `admit` has counted.
+    #[inline]
     pub(crate) fn retract(&self, context: Option<&Context>) {
         if !context.is_some_and(|context| context.count(|counters| &counters.finished)) {
             self.foreign_finished.fetch_add(1, SeqCst);

@@ -14,6 +14,7 @@ use crossbeam_utils::sync::Unparker;
 
 use super::entry::Entry;
 use super::job_deque::{JobDeque, JobStealer};
+use super::occupancy::Errand;
 use super::ring::Ring;
 use super::waiter;
 use crate::options::Priority;
@@ -41,6 +42,7 @@ pub(crate) struct Local {
 pub(crate) struct Token(usize);
 
 impl Token {
+    #[inline]
     pub(crate) fn slot(&self) -> usize {
         self.0
     }
@@ -53,6 +55,8 @@ pub(crate) struct Counters {
     pub(crate) finished: AtomicU64,
     /// Those among the finished ones whose bodies were not run.
     pub(crate) not_run: AtomicU64,
+    /// Tasks run by threads of the slot that did not hold it; they count themselves.
+    pub(crate) errands: AtomicU64,
     pub(crate) activity: Activity,
 }
 
@@ -106,6 +110,7 @@ impl Activity {
 }
 
 /// Adds to a number that only the calling thread writes.
+#[inline]
 pub(crate) fn add(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Relaxed) + by, Release);
 }
@@ -144,6 +149,9 @@ struct Succession {
     returning: VecDeque<Arc<Seat>>,
     /// Threads in the middle of a task that has spawned more than is good; they go on when some of it has run.
     crowded: Vec<Arc<Seat>>,
+    /// Tasks for threads that do not hold the slot, with numbers.
+    errands: VecDeque<(u64, Errand)>,
+    next_errand: u64,
     /// Threads that have nothing to do.
     spares: Vec<Arc<Seat>>,
     threads: usize,
@@ -156,10 +164,20 @@ pub(crate) struct Seat {
     unparker: Unparker,
 }
 
+/// What a thread is to do next.
+pub(crate) enum Turn {
+    /// Work with the slot.
+    Slot(Token),
+    /// Run this, without the slot.
+    Errand(Errand),
+}
+
 /// What a waiting thread is told.
 pub(crate) enum Offer {
     /// The slot is yours.
     Slot(Token),
+    /// Run this, without the slot.
+    Errand(Errand),
     /// Go home.
     Leave,
 }
@@ -228,6 +246,8 @@ impl Slot {
                 holder: None,
                 returning: VecDeque::new(),
                 crowded: Vec::new(),
+                errands: VecDeque::new(),
+                next_errand: 0,
                 spares: Vec::new(),
                 threads: 0,
                 closed: false,
@@ -360,7 +380,7 @@ impl Slot {
     fn token_of(&self, offer: Offer) -> Token {
         match offer {
             Offer::Slot(token) => token,
-            Offer::Leave => unreachable!("only spare threads are sent home"),
+            Offer::Errand(_) | Offer::Leave => unreachable!("only spare threads are sent home, or on errands"),
         }
     }
 
@@ -387,14 +407,38 @@ impl Slot {
         self.token_of(seat.wait())
     }
 
-    /// A thread of this slot arrives: gives it the slot, or nothing when it has to leave.
-    pub(crate) fn arrive(&self) -> Option<Token> {
+    /// Gives an errand to a spare thread; or keeps it, with the number that is returned, for one that arrives.
+    pub(crate) fn leave_errand(&self, errand: Errand) -> Result<Option<u64>, Errand> {
+        let mut succession = self.lock();
+        if succession.closed {
+            return Err(errand);
+        }
+        if let Some(seat) = succession.spares.pop() {
+            drop(succession);
+            seat.give(Offer::Errand(errand));
+            return Ok(None);
+        }
+        let number = succession.next_errand;
+        succession.next_errand += 1;
+        succession.errands.push_back((number, errand));
+        Ok(Some(number))
+    }
+
+    /// Takes an errand back that nobody has gone on.
+    pub(crate) fn take_errand_back(&self, number: u64) -> Option<Errand> {
+        let mut succession = self.lock();
+        let place = succession.errands.iter().position(|(other, _)| *other == number)?;
+        succession.errands.remove(place).map(|(_, errand)| errand)
+    }
+
+    /// A thread of this slot arrives: what it is to do, or nothing when it has to leave.
+    pub(crate) fn arrive(&self) -> Option<Turn> {
         self.lock().threads += 1;
         self.next_turn()
     }
 
-    /// Waits until the slot is this thread's; nothing when it has to leave.
-    pub(crate) fn next_turn(&self) -> Option<Token> {
+    /// Waits until the slot is this thread's, or there is an errand; nothing when it has to leave.
+    pub(crate) fn next_turn(&self) -> Option<Turn> {
         let seat = {
             let mut succession = self.lock();
             if succession.closed {
@@ -402,7 +446,10 @@ impl Slot {
             }
             if let Some(token) = succession.vacant.take() {
                 succession.holder = Some(waiter::unparker());
-                return Some(token);
+                return Some(Turn::Slot(token));
+            }
+            if let Some((_, errand)) = succession.errands.pop_front() {
+                return Some(Turn::Errand(errand));
             }
             if succession.spares.len() >= SPARES_MAX {
                 return None;
@@ -412,7 +459,8 @@ impl Slot {
             seat
         };
         match seat.wait() {
-            Offer::Slot(token) => Some(token),
+            Offer::Slot(token) => Some(Turn::Slot(token)),
+            Offer::Errand(errand) => Some(Turn::Errand(errand)),
             Offer::Leave => None,
         }
     }

@@ -1,7 +1,7 @@
 //! Taking a value that cannot be cloned. The compiler has to say:
 //~ is not a task function
 //~ not_clone_by_value.rs:15:
-//~ its parameters are `T`, `&T` or `Gather<
+//~ its parameters are `T`, `&T`, `&mut T` or `Gather<
 
 #[derive(poniard::Data)]
 struct Unique(u64);

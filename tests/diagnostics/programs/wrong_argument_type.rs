@@ -1,7 +1,7 @@
 //! A result of another type than the parameter. The compiler has to say:
 //~ expected a `Vec<f64>` or a `Task<Vec<f64>>` here, found `Task<u64>`
 //~ wrong_argument_type.rs:13:
-//~ an argument is a value, a `Task` or `&Task` of it, or an `Arc` of it
+//~ an argument is a value, a `Task` or `&Task` of it, an `Arc` of it, or `read(&mutable)`
 
 fn dot(a: &Vec<f64>, b: &Vec<f64>) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
