@@ -194,7 +194,7 @@ impl Context {
 
     /// Whether this thread is in the middle of `task`.
     pub(crate) fn is_within(&self, task: &TaskRef) -> bool {
-        task.is_run_by(self.identity()) || self.origins().any(|origin| ptr::eq::<Header>(origin.as_ptr(), &**task))
+        task.is_run_by(self.identity())
     }
 
     /// On behalf of whom this thread runs what it runs now.
