@@ -522,6 +522,100 @@ fn a_thread_that_waits_inside_a_join_lets_others_have_its_slot() {
 }
 
 #[test]
+fn a_thread_that_waits_inside_a_join_leaves_the_second_half_to_others() {
+    // One slot: what the first half waits for is done by the second.
+    in_time(|| {
+        let (one, other) = (threads(1), threads(1));
+        let (far, open) = gate(&other);
+        let task = one.spawn(move || poniard::join(|| far.wait().is_ok(), || open.send(()).is_ok()), ());
+        assert_eq!(task.take().expect("no failure"), (true, true));
+    });
+}
+
+/// A task that ends when something is sent.
+fn gate(runtime: &Handle) -> (Task<()>, mpsc::Sender<()>) {
+    let (open, gate) = mpsc::channel();
+    let gate = Mutex::new(gate);
+    (runtime.spawn(move || gate.lock().expect("not poisoned").recv().expect("sent by the test"), ()), open)
+}
+
+/// On one slot, `upper` joins while `lower`, in the middle of a join, has lent it; then `lower` comes back and finds a job of `upper` on top of its own.
+/// With `others` waiting, no further thread is to be had for the slot.
+fn pile_up(others: usize, lower_waits_for_upper: bool) {
+    let (one, far) = (threads(1), threads(4));
+    let (others_wait, let_others_go) = gate(&far);
+    let (upper_begins, let_upper_begin) = gate(&far);
+    let (lower_goes_on, let_lower_go_on) = gate(&far);
+    let (upper_goes_on, let_upper_go_on) = gate(&far);
+    let (say, heard) = mpsc::channel::<&'static str>();
+    let (say_lower, say_upper) = (say.clone(), say);
+    let others: Vec<_> = (0..others)
+        .map(|_| {
+            let others_wait = others_wait.clone();
+            one.spawn(move || others_wait.wait().is_ok(), ())
+        })
+        .collect();
+    let (give_lower, take_lower) = mpsc::channel::<Task<bool>>();
+    let take_lower = Mutex::new(take_lower);
+    let upper = one.spawn(
+        move || {
+            upper_begins.wait().expect("no failure");
+            let lower = take_lower.lock().expect("not poisoned").recv().expect("sent below");
+            poniard::join(
+                || {
+                    say_upper.send("upper").expect("the test listens");
+                    upper_goes_on.wait().is_ok()
+                },
+                // Waiting for the other task is no circle, as long as this is not run on top of that.
+                || lower_waits_for_upper || lower.wait().map_or_else(|error| panic!("{error}"), |()| true),
+            )
+        },
+        (),
+    );
+    let awaited = upper.clone();
+    let lower = one.spawn(
+        move || {
+            let joined = poniard::join(
+                || {
+                    say_lower.send("lower").expect("the test listens");
+                    lower_goes_on.wait().is_ok()
+                },
+                || true,
+            );
+            say_lower.send("lower is through").expect("the test listens");
+            joined == (true, true) && (!lower_waits_for_upper || awaited.wait().is_ok())
+        },
+        (),
+    );
+    give_lower.send(lower.clone()).expect("it listens");
+    assert_eq!(heard.recv(), Ok("lower"));
+    let_upper_begin.send(()).expect("it listens");
+    assert_eq!(heard.recv(), Ok("upper"));
+    let_lower_go_on.send(()).expect("it listens");
+    assert_eq!(heard.recv(), Ok("lower is through"));
+    let_upper_go_on.send(()).expect("it listens");
+    assert_eq!(upper.take().expect("no false circle"), (true, true));
+    assert!(lower.take().expect("no failure"));
+    let_others_go.send(()).expect("it listens");
+    assert!(others.into_iter().all(|task| task.take().is_ok_and(|done| done)));
+}
+
+#[test]
+fn a_job_of_another_task_on_top_of_ones_own_is_left_to_others() {
+    in_time(|| {
+        for _ in 0..20 {
+            pile_up(0, false);
+        }
+    });
+}
+
+#[test]
+fn a_job_that_was_moved_out_of_the_way_is_found_by_whoever_waits_for_it() {
+    // 64 threads are the most that a slot has.
+    in_time(|| pile_up(62, true));
+}
+
+#[test]
 fn a_thread_that_waits_for_a_job_runs_none_of_another_task() {
     // The task `first` waits for its second half. Jobs of `second`, in other workers' queues, wait for `first`: run on top of it they would wait for ever.
     in_time(|| {

@@ -247,3 +247,104 @@ impl JobStealer {
         unsafe { &*self.inner.buffer.load(Acquire) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// An entry that says a number, and is not run.
+    fn entry(number: usize, origin: usize) -> JobRef {
+        let Some(job) = NonNull::new(std::ptr::without_provenance_mut(8 * (number + 1))) else { unreachable!("not 0") };
+        JobRef { job, origin: Origin::of(std::ptr::without_provenance(origin)) }
+    }
+
+    fn number(job: JobRef) -> usize {
+        job.job.addr().get() / 8 - 1
+    }
+
+    #[test]
+    fn the_holder_takes_the_newest_and_a_thief_the_oldest() {
+        let deque = JobDeque::new();
+        let stealer = deque.stealer();
+        assert!(deque.pop().is_none() && stealer.steal(|_| true).is_none() && stealer.is_empty());
+        // Longer than the first buffer, and round its end.
+        for round in 0..3 {
+            for index in 0..150 {
+                deque.push(entry(index, 8));
+            }
+            assert!(!stealer.is_empty());
+            for index in 0..50 {
+                assert_eq!(deque.pop().map(number), Some(149 - index), "{round}");
+                assert_eq!(stealer.steal(|_| true).map(number), Some(index), "{round}");
+            }
+            for index in (50..100).rev() {
+                assert_eq!(deque.pop().map(number), Some(index), "{round}");
+            }
+            assert!(deque.pop().is_none() && deque.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_does_not_suit_stays() {
+        let deque = JobDeque::new();
+        let stealer = deque.stealer();
+        let (one, two) = (entry(1, 8), entry(2, 16));
+        deque.push(one);
+        deque.push(two);
+        assert!(stealer.steal(|origin| origin == two.origin).is_none());
+        assert!(deque.pop_of(one.origin).is_none());
+        assert_eq!(deque.pop_of(two.origin).map(number), Some(2));
+        assert_eq!(stealer.steal(|origin| origin == one.origin).map(number), Some(1));
+        assert!(deque.pop_of(one.origin).is_none());
+    }
+
+    #[test]
+    fn each_entry_is_taken_once() {
+        const COUNT: usize = 100_000;
+        fence::prepare();
+        let deque = JobDeque::new();
+        let ended = AtomicBool::new(false);
+        let mut taken = vec![0u8; COUNT];
+        std::thread::scope(|scope| {
+            let thieves: Vec<_> = (0..3)
+                .map(|_| {
+                    let stealer = deque.stealer();
+                    let ended = &ended;
+                    scope.spawn(move || {
+                        let mut stolen = Vec::new();
+                        while !ended.load(Acquire) {
+                            stolen.extend(stealer.steal(|_| true).map(number));
+                        }
+                        stolen
+                    })
+                })
+                .collect();
+            let mut next = 0;
+            while next < COUNT {
+                // As a tree of joins does: some deep, then back up, often to the last one.
+                let depth = (1 + next % 7 * (next % 31)).min(COUNT - next);
+                for _ in 0..depth {
+                    deque.push(entry(next, 8));
+                    next += 1;
+                }
+                for _ in 0..depth {
+                    if let Some(job) = deque.pop() {
+                        taken[number(job)] += 1;
+                    }
+                }
+            }
+            while let Some(job) = deque.pop() {
+                taken[number(job)] += 1;
+            }
+            ended.store(true, Release);
+            for thief in thieves {
+                for index in thief.join().expect("it does not panic") {
+                    taken[index] += 1;
+                }
+            }
+        });
+        assert!(taken.iter().all(|times| *times == 1));
+    }
+}
