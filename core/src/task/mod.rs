@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use crate::error::TaskError;
 
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod record;
 
 use record::{TaskRef, UserRef};

@@ -899,7 +899,7 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
 
 /// Drops a user's value; a panic in its destructor ends here, after the panic hook has spoken. Unwinding further would take a worker with it.
 #[inline]
-fn dropped_quietly<T>(value: T) {
+pub(crate) fn dropped_quietly<T>(value: T) {
     if std::mem::needs_drop::<T>()
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload)))

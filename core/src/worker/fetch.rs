@@ -20,11 +20,11 @@ use crate::task::record::{Claim, TaskRef};
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
 const SPIN_ROUNDS: u32 = 256;
 /// Stack that a nested task finds at least.
-const STACK_RESERVE_BYTES: usize = 1 << 20;
+pub(super) const STACK_RESERVE_BYTES: usize = 1 << 20;
 /// Stack that is added when there is less.
-const STACK_SEGMENT_BYTES: usize = 4 << 20;
+pub(super) const STACK_SEGMENT_BYTES: usize = 4 << 20;
 /// Segments that one thread may add: 4 GiB of addresses, of which only what is used takes memory.
-const STACK_SEGMENTS_MAX: usize = 1024;
+pub(super) const STACK_SEGMENTS_MAX: usize = 1024;
 /// Threads for one slot; a waiting thread that would need one more keeps the slot instead, and others do the work.
 const SLOT_THREADS_MAX: usize = 64;
 
@@ -171,6 +171,7 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
         // It panics when there is no memory for the segment. The task itself does not unwind.
         let grown = catch_unwind(AssertUnwindSafe(|| stacker::grow(STACK_SEGMENT_BYTES, run)));
         context.segments.set(segments);
+        context.forget_stack();
         grown.map_err(Some)
     } else {
         Err(None)

@@ -8,6 +8,7 @@ use poniard_interface::WorkerId;
 
 use super::context::Context;
 use super::entry::{Entry, Work};
+use super::jobs::{self, Found};
 use super::occupancy::Errand;
 use super::shared::Shared;
 use super::slot::{Local, Slot, Turn};
@@ -78,21 +79,21 @@ fn work(context: &Context, index: usize) -> Left {
         if shared.special.load(Relaxed) && shared.unusual.attend(context, index) {
             continue;
         }
-        if let Some(task) = context.with_local(|slot, local| take_own(shared, index, slot, local)).flatten() {
+        if let Some(found) = context.with_local(|slot, local| take_next(shared, index, slot, local)).flatten() {
             if !busy {
                 busy = true;
                 slot.counters.activity.begin(now_ns());
             }
-            run(context, task);
+            perform(context, found);
             continue;
         }
         busy = false;
         slot.counters.activity.end(now_ns());
         match search(context, index) {
-            Some(task) => {
+            Some(found) => {
                 busy = true;
                 slot.counters.activity.begin(now_ns());
-                run(context, task);
+                perform(context, found);
             }
             None if shared.is_stopped() => return Left::Stopped,
             None => {}
@@ -100,7 +101,16 @@ fn work(context: &Context, index: usize) -> Left {
     }
 }
 
-/// Runs what was taken from a queue, unless somebody else has claimed it since it was put there.
+/// Does what was found.
+#[inline]
+fn perform(context: &Context, found: Found) {
+    match found {
+        Found::Task(entry) => run(context, entry),
+        Found::Job(job) => jobs::execute(context, job),
+    }
+}
+
+/// Runs a task from a queue, unless somebody else has claimed it since it was put there.
 #[inline]
 pub(crate) fn run(context: &Context, entry: Entry) {
     match entry.into_work() {
@@ -150,6 +160,15 @@ pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
         context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
     }
     failure
+}
+
+/// What this worker does next: jobs first, since whoever is in the middle of a task waits for them.
+#[inline]
+fn take_next(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Found> {
+    match jobs::take_job(shared, local) {
+        Some(job) => Some(Found::Job(job)),
+        None => take_own(shared, index, slot, local).map(Found::Task),
+    }
 }
 
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
@@ -274,7 +293,7 @@ fn random(local: &Local) -> u64 {
 }
 
 /// Looks everywhere for a task and sleeps in between, until there is one. Nothing when the slot is wanted, or the runtime ends.
-fn search(context: &Context, index: usize) -> Option<Entry> {
+fn search(context: &Context, index: usize) -> Option<Found> {
     let shared = &*context.shared;
     let slot = &shared.slots[index];
     if slot.is_crowded() {
@@ -284,16 +303,20 @@ fn search(context: &Context, index: usize) -> Option<Entry> {
     loop {
         for round in 0..SEARCH_ROUNDS {
             let found = context.with_local(|slot, local| {
-                if let Some(task) = take_own(shared, index, slot, local) {
-                    return Some(task);
+                if let Some(found) = take_next(shared, index, slot, local) {
+                    return Some(found);
+                }
+                if let Some(job) = jobs::steal_job(shared, slot, |_| true) {
+                    return Some(Found::Job(job));
                 }
                 (0..Priority::COUNT)
                     .find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
                     .or_else(|| (round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1).then(|| seize(shared, slot, local)).flatten())
+                    .map(Found::Task)
             });
-            if let Some(task) = found.flatten() {
+            if let Some(found) = found.flatten() {
                 shared.found(index);
-                return Some(task);
+                return Some(found);
             }
             if slot.is_wanted() || shared.is_stopped() || shared.unusual.has_work(shared, index) {
                 shared.found(index);

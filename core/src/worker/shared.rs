@@ -11,6 +11,7 @@ use poniard_interface::{Execution, LogLevel, Processor, ProcessorInfo, WorkerId}
 use super::context::{Context, runtime_of};
 use super::domain::{Domain, Domains};
 use super::entry::Entry;
+use super::job::JobRef;
 use super::occupancy::{Errand, Unusual};
 use super::ring;
 use super::sleep::Sleep;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Vec<Slot>,
     /// Tasks spawned by threads that are no workers, one queue for each priority.
     pub(crate) injectors: [Injector<Entry>; Priority::COUNT],
+    /// Jobs of threads that are no workers, and those that lay in the way of somebody.
+    pub(crate) jobs: Injector<JobRef>,
     pub(crate) sleep: Sleep,
     /// Whether any task has had a priority, or a scope of its own: until then nobody looks at the queues for them.
     pub(crate) special: AtomicBool,
@@ -84,6 +87,7 @@ impl Shared {
         Self {
             slots,
             injectors: [Injector::new(), Injector::new(), Injector::new()],
+            jobs: Injector::new(),
             sleep: Sleep::default(),
             special: AtomicBool::new(false),
             processors,
@@ -290,6 +294,7 @@ impl Shared {
     pub(crate) fn has_work(&self, slot: usize) -> bool {
         self.injectors.iter().any(|injector| !injector.is_empty())
             || self.domains.has_work(slot)
+            || !self.jobs.is_empty()
             || self.unusual.has_work(self, slot)
             || self.slots.iter().any(Slot::has_work)
     }
