@@ -2,6 +2,7 @@
 
 mod arena;
 pub mod buffer;
+mod cancel;
 mod clock;
 pub mod data;
 pub mod erased;
@@ -12,12 +13,15 @@ pub mod options;
 pub mod parameter;
 pub mod plugin;
 mod queued;
+mod retry;
 pub mod runtime;
 pub mod space;
 pub mod task;
+mod timer;
 mod worker;
 
 pub use buffer::Buffer;
+pub use cancel::{Cancelled, check_cancelled, is_cancelled};
 pub use data::Data;
 pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
@@ -27,13 +31,16 @@ pub use options::{Occupancy, Priority, Scope, TaskBuilder};
 pub use parameter::{Gather, IntoArg, Param};
 pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
+pub use retry::Retrying;
 pub use runtime::{
     BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current, spawn,
 };
+pub use task::future::TaskFuture;
+pub use task::many::{AsFinished, as_finished, fetch_all, wait_any};
 pub use task::{Task, Value};
 
 /// What the macros of this crate write paths to. Not part of the interface.
 #[doc(hidden)]
 pub mod private {
-    pub use crate::parameter::{Slot, Stored, take};
+    pub use crate::parameter::{Slot, Stored, copy, take};
 }

@@ -424,9 +424,9 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     let mut touched = Vec::new();
     params.visit_places(&mut |touch| touched.push(Touched { history: touch.history(), access: touch.access(), number: touched.len() }));
     touched.sort_by_key(|touch| (Arc::as_ptr(&touch.history.0), touch.number));
-    let twice = touched.windows(2).find(|pair| {
-        Arc::ptr_eq(&pair[0].history.0, &pair[1].history.0) && pair.iter().any(|touch| touch.access != Access::Read)
-    });
+    let twice = touched
+        .windows(2)
+        .find(|pair| Arc::ptr_eq(&pair[0].history.0, &pair[1].history.0) && pair.iter().any(|touch| touch.access != Access::Read));
     if let Some([one, two]) = twice {
         return Err((options, FailureKind::SamePlace { accesses: (one.number + 1, two.number + 1) }));
     }

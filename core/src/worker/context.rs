@@ -34,7 +34,14 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, processor: usize) -> Self {
-        Self { shared, processor, token: RefCell::new(None), segments: Cell::new(0), task: Cell::new(std::ptr::null()), holding: Cell::default() }
+        Self {
+            shared,
+            processor,
+            token: RefCell::new(None),
+            segments: Cell::new(0),
+            task: Cell::new(std::ptr::null()),
+            holding: Cell::default(),
+        }
     }
 
     /// Makes this the thread's context while `body` runs.
@@ -153,6 +160,11 @@ impl Context {
     pub(crate) fn with_task<R>(&self, look: impl FnOnce(&Header) -> R) -> Option<R> {
         // SAFETY: null, or `run` further down this thread's stack set it from a reference that it keeps until it takes the pointer back.
         unsafe { self.task.get().as_ref() }.map(look)
+    }
+
+    /// Whether the task that this thread is in the middle of is to stop. The one place that knows all the reasons.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.with_task(|task| task.is_cancelled() || self.shared.is_outdated(task)).unwrap_or(false)
     }
 
     /// Whether this thread is in the middle of `task`.

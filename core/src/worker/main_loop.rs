@@ -137,9 +137,9 @@ fn run_ready(context: &Context, task: TaskRef) {
 /// Runs a task that this thread has claimed; its outcome is not published yet.
 #[inline]
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
-    if task.epoch() != context.shared.epoch() {
+    if context.shared.is_outdated(task) {
         context.count_not_run();
-        return Some(task.fail_claimed(FailureKind::Cancelled));
+        return Some(task.fail_claimed(context.shared.outdated(task)));
     }
     let failure = context.run(task);
     // Those of a slot are counted when they are finished.
@@ -205,6 +205,9 @@ fn take_own_special(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry
 }
 
 fn from_injector(shared: &Shared, local: &Local, level: usize) -> Option<Entry> {
+    if shared.room.is_wanted() && shared.has_room(level) {
+        shared.room.announce();
+    }
     if shared.injectors[level].is_empty() {
         return None;
     }

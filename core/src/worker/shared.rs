@@ -1,7 +1,7 @@
 //! What all threads of one runtime share: queues, workers, processors, and the count of tasks that have not finished.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crossbeam_deque::Injector;
@@ -12,13 +12,14 @@ use super::context::{Context, runtime_of};
 use super::entry::Entry;
 use super::occupancy::{Errand, Unusual};
 use super::ring;
+use super::room::Room;
 use super::sleep::Sleep;
 use super::slot::{Local, Slot};
 use crate::error::{FailureKind, TaskError};
 use crate::options::{Occupancy, Priority, Scope, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
-use crate::task::record::{Released, TaskRef};
+use crate::task::record::{Header, Released, TaskRef};
 
 /// Ready tasks in one queue from which on whoever spawns more waits for room.
 pub(crate) const BACKLOG_MAX: usize = 4096;
@@ -30,6 +31,10 @@ const ERRAND_THREADS_MAX: usize = 512;
 const OPEN: u8 = 0;
 const DRAINING: u8 = 1;
 const STOPPED: u8 = 2;
+const ENDED: u8 = 3;
+
+/// In `Shared::epoch`: nothing is run any more.
+const FOR_GOOD: u32 = 1 << 16;
 
 /// A processor with the backend that it came from.
 pub(crate) struct ProcessorRecord {
@@ -53,9 +58,11 @@ pub(crate) struct Shared {
     pub(crate) queued: Queued,
     /// Tasks that do not take exactly one processor.
     pub(crate) unusual: Unusual,
+    /// Foreign threads that have spawned more than is good.
+    pub(crate) room: Room,
     phase: AtomicU8,
-    /// How often everything has been cancelled; a task of an earlier count is not run.
-    epoch: AtomicU16,
+    /// How often everything has been cancelled, modulo 2^16; a task of an earlier count is not run. With `FOR_GOOD` none is.
+    epoch: AtomicU32,
     /// Tasks spawned and finished by threads that hold no slot.
     foreign_spawned: CachePadded<AtomicU64>,
     foreign_finished: CachePadded<AtomicU64>,
@@ -77,8 +84,9 @@ impl Shared {
             backends,
             queued,
             unusual: Unusual::default(),
+            room: Room::default(),
             phase: AtomicU8::new(OPEN),
-            epoch: AtomicU16::new(0),
+            epoch: AtomicU32::new(0),
             foreign_spawned: CachePadded::default(),
             foreign_finished: CachePadded::default(),
             idle_waiters: AtomicUsize::new(0),
@@ -86,16 +94,37 @@ impl Shared {
         }
     }
 
-    /// How often everything has been cancelled.
+    /// How often everything has been cancelled, as a task notes it when it is spawned.
     #[inline]
     pub(crate) fn epoch(&self) -> u16 {
         // Relaxed: whoever cancels everything says nothing about tasks that are spawned at the same time.
-        self.epoch.load(Relaxed)
+        self.epoch.load(Relaxed) as u16
+    }
+
+    /// Whether everything was cancelled since a task was spawned.
+    #[inline]
+    pub(crate) fn is_outdated(&self, task: &Header) -> bool {
+        u32::from(task.epoch()) != self.epoch.load(Relaxed)
+    }
+
+    /// Why a task that is outdated was not run.
+    #[cold]
+    pub(crate) fn outdated(&self, task: &Header) -> FailureKind {
+        if task.epoch() == self.epoch() { FailureKind::Shutdown } else { FailureKind::Cancelled }
     }
 
     /// Cancels everything that has been spawned.
     pub(crate) fn cancel_all(&self) {
-        self.epoch.fetch_add(1, Relaxed);
+        self.raise_epoch(0);
+    }
+
+    /// Raises the count; `add` stays in it.
+    fn raise_epoch(&self, add: u32) {
+        let raised = |epoch: u32| Some(epoch & FOR_GOOD | add | (epoch + 1) & (FOR_GOOD - 1));
+        // The closure never refuses.
+        let _ = self.epoch.fetch_update(Relaxed, Relaxed, raised);
+        // Tasks that pause between two attempts look at the count again.
+        crate::timer::hurry();
     }
 
     /// Counts a task about to be spawned; false when the runtime takes no more.
@@ -276,7 +305,7 @@ impl Shared {
     #[inline]
     pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
         let mut first = None;
-        task.publish(failure, |released| match released {
+        let published = task.publish(failure, |released| match released {
             Released::Waiter(waker) => waker.wake(),
             Released::Ready(entry) => {
                 if !entry.peek(|successor| std::ptr::eq(successor.runtime(), self)) {
@@ -288,6 +317,9 @@ impl Shared {
                 }
             }
         });
+        if !published {
+            task.drop_value();
+        }
         if let Some(entry) = first {
             // On top of the others, and not shown to anybody: this thread looks there next.
             let unpushed = match context {
@@ -318,18 +350,36 @@ impl Shared {
         other.enqueue(None, entry);
     }
 
+    /// Passes on what finishing a task set free, for a thread that is no worker between two tasks.
+    pub(crate) fn release_elsewhere(released: Released) {
+        match released {
+            Released::Waiter(waker) => waker.wake(),
+            Released::Ready(entry) => Self::enqueue_elsewhere(entry),
+        }
+    }
+
     /// Counts a cancelled task as finished, whose entry has been taken out of a queue.
     #[cold]
     pub(crate) fn retract_buried(task: &TaskRef) {
         let shared = runtime_of(task);
-        Context::with_of(&shared, |context| shared.retract(context));
+        Context::with_of(&shared, |context| {
+            if let Some(context) = context {
+                context.count(|counters| &counters.not_run);
+            }
+            shared.retract(context);
+        });
+    }
+
+    /// Tasks that have finished.
+    pub(crate) fn finished(&self) -> u64 {
+        self.foreign_finished.load(SeqCst) + self.slots.iter().map(Slot::finished).sum::<u64>()
     }
 
     /// Whether every task that was spawned has finished.
     pub(crate) fn is_quiet(&self) -> bool {
         // Finished first: both only grow, and a task is counted as spawned before it is counted as finished. Equal sums then mean that
         // between the two readings there was a moment with nothing to do.
-        let finished: u64 = self.foreign_finished.load(SeqCst) + self.slots.iter().map(Slot::finished).sum::<u64>();
+        let finished = self.finished();
         std::sync::atomic::fence(SeqCst);
         let spawned: u64 = self.foreign_spawned.load(SeqCst) + self.slots.iter().map(Slot::spawned).sum::<u64>();
         finished == spawned
@@ -359,12 +409,22 @@ impl Shared {
     /// Whether workers have to end.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
-        self.phase.load(Relaxed) == STOPPED
+        self.phase.load(Relaxed) >= STOPPED
     }
 
-    /// Waits for all tasks, then ends all threads. On a thread that is in the middle of a task it would wait for itself: call it elsewhere.
+    /// Nothing is run any more, but for what runs already.
+    pub(crate) fn cancel_for_good(&self) {
+        self.raise_epoch(FOR_GOOD);
+    }
+
+    /// Waits for all tasks, then ends all threads; if another thread is at it, waits until it is done. On a thread that is in the middle of a task it
+    /// would wait for itself: call it elsewhere.
     pub(crate) fn shut_down(&self) {
         if self.phase.compare_exchange(OPEN, DRAINING, SeqCst, SeqCst).is_err() {
+            let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+            while !self.has_ended() {
+                guard = self.idle.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
             return;
         }
         self.wait_until_quiet();
@@ -378,6 +438,13 @@ impl Shared {
                 self.backends.found.log.push(LogLevel::Warning, format!("processor {}: {error}", record.info.name));
             }
         }
+        self.phase.store(ENDED, SeqCst);
+        self.signal_idle();
+    }
+
+    /// Whether `shut_down` has done everything.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.phase.load(SeqCst) == ENDED
     }
 }
 

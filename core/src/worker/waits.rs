@@ -3,39 +3,47 @@
 //! Only a thread that is about to sleep inside a task enters itself here, so nothing that runs pays for it. All entries change under one lock: of
 //! the threads of a circle, the last one to enter sees all the others, and it alone gets the error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::context::Context;
 use crate::task::record::TaskRef;
 
-/// The task that each sleeping thread waits for, by the identity of the thread's context. One list for all runtimes: a circle may lead through several.
-static WAITS: Mutex<BTreeMap<usize, TaskRef>> = Mutex::new(BTreeMap::new());
+/// The tasks that each sleeping thread waits for, one of which is enough, by the identity of the thread's context. One list for all runtimes: a circle may
+/// lead through several.
+static WAITS: Mutex<BTreeMap<usize, Vec<TaskRef>>> = Mutex::new(BTreeMap::new());
 
-fn lock() -> MutexGuard<'static, BTreeMap<usize, TaskRef>> {
+fn lock() -> MutexGuard<'static, BTreeMap<usize, Vec<TaskRef>>> {
     // Single operations on the map; none of them panics half-way.
     WAITS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// That a thread waits for a task; ends when it is dropped.
+/// That a thread waits for one of some tasks; ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Wait(usize);
 
 impl Wait {
-    /// Notes that this thread is about to wait for `task`; nothing when the task's own thread waits, directly or through others, for this one.
-    pub(crate) fn begin(context: &Context, task: &TaskRef) -> Option<Self> {
+    /// Notes that this thread is about to wait for one of `tasks`; nothing when that would never end: the thread of each of them waits, directly or through
+    /// others, for this one.
+    pub(crate) fn begin(context: &Context, tasks: Vec<TaskRef>) -> Option<Self> {
         let me = context.identity();
         let mut waits = lock();
-        let mut awaited = Some(task);
-        // Each step leads to another sleeping thread, so there are no more steps than those.
-        for _ in 0..=waits.len() {
-            let Some(runner) = awaited.and_then(|task| task.runner()) else { break };
-            if runner == me {
-                return None;
+        // The threads that wait for this one, as far as they have been found, and those left to look at. One thread that goes on is enough for all.
+        let mut found = BTreeSet::from([me]);
+        let mut awaited: Vec<&TaskRef> = tasks.iter().collect();
+        let goes_on = loop {
+            let Some(task) = awaited.pop() else { break false };
+            let Some(runner) = task.runner() else { break true };
+            if found.insert(runner) {
+                let Some(others) = waits.get(&runner) else { break true };
+                awaited.extend(others);
             }
-            awaited = waits.get(&runner);
+        };
+        if !goes_on {
+            drop(waits);
+            return None;
         }
-        waits.insert(me, task.clone());
+        waits.insert(me, tasks);
         Some(Self(me))
     }
 }
@@ -43,7 +51,7 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         // Dropped after the lock is free: a task's last reference runs its result's destructor.
-        let task = lock().remove(&self.0);
-        drop(task);
+        let tasks = lock().remove(&self.0);
+        drop(tasks);
     }
 }
