@@ -34,6 +34,7 @@ pub use poniard_macros::{Data, task};
 pub use retry::Retrying;
 pub use runtime::{
     BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current, spawn,
+    spawn_detached,
 };
 pub use task::future::TaskFuture;
 pub use task::many::{AsFinished, as_finished, fetch_all, wait_any};

@@ -20,12 +20,11 @@ use crate::mutable::create_ordered;
 use crate::options::{Priority, Scope, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::task::Task;
-use crate::task::record::{create, create_failed, create_finished};
+use crate::task::record::{create, create_detached, create_failed, create_finished};
 use crate::worker::context::Context;
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
-use crate::worker::room::{ForeignRoom, is_time_to_look};
+use crate::worker::room::ForeignRoom;
 use crate::worker::shared::Shared;
-use crate::worker::slot::add;
 use crate::worker::waiter::Waiter;
 
 /// Owns the workers and processors. Derefs to [`Handle`], which has the methods that spawn.
@@ -159,11 +158,26 @@ impl Handle {
             let (task, foreign) = Context::with_of(&shared, |context| {
                 (spawn_in(&shared, context, function, args, location, None, Priority::Normal), context.is_none())
             });
-            if foreign && is_time_to_look() && shared.is_crowded(Priority::Normal) {
-                ForeignRoom::new(shared, Priority::Normal).await;
+            if foreign && shared.is_crowded() {
+                ForeignRoom::new(shared).await;
             }
             task
         }
+    }
+
+    /// Spawns a task that nobody waits for: as [`spawn`](Self::spawn) and [`Task::detach`], and cheaper than both by what a handle costs. What it
+    /// returns is dropped, its error too.
+    #[track_caller]
+    pub fn spawn_detached<M, F, A>(&self, function: F, args: A)
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
+        let location = caller();
+        Context::with_of(&self.shared, |context| {
+            spawn_detached_in(&self.shared, context, function, args, location);
+            self.shared.make_foreign_room(context);
+        });
     }
 
     /// Cancels everything that has been spawned so far. Tasks that have not begun fail with [`FailureKind::Cancelled`] when it would have been their turn; those that run can
@@ -235,9 +249,7 @@ impl Handle {
         let location = caller();
         Context::with_of(&self.shared, |context| {
             let task = spawn_in(&self.shared, context, function, args, location, options, priority);
-            if context.is_none() && is_time_to_look() && self.shared.is_crowded(priority) {
-                self.shared.wait_for_foreign_room(priority);
-            }
+            self.shared.make_foreign_room(context);
             task
         })
     }
@@ -266,14 +278,16 @@ where
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
-            add(&slot.counters.spawned, 1);
+            let crowded = shared.count_spawn(slot);
             let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, priority);
-            let backlogged = ready.is_some_and(|entry| shared.push_own(slot, local, priority, entry));
-            (task, backlogged)
+            if let Some(entry) = ready {
+                shared.push_own(slot, local, priority, entry);
+            }
+            (task, crowded)
         });
         match spawned {
-            Ok((task, backlogged)) => {
-                if backlogged {
+            Ok((task, crowded)) => {
+                if crowded {
                     wait_for_room(context);
                 }
                 return task;
@@ -283,6 +297,33 @@ where
     }
     let (function, params) = body;
     spawn_slowly(shared, context, function, params, location, options, priority)
+}
+
+#[inline]
+fn spawn_detached_in<M, F, A>(shared: &Arc<Shared>, context: Option<&Context>, function: F, args: A, location: &'static Location<'static>)
+where
+    F: TaskFn<M>,
+    A: Args<F::Params>,
+{
+    let mut body = (function, args.into_params());
+    if !body.1.touches_places()
+        && let Some(context) = context
+    {
+        let spawned = context.try_local(body, |slot, local, (function, params)| {
+            let crowded = shared.count_spawn(slot);
+            if let Some(entry) = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location) {
+                shared.push_own(slot, local, Priority::Normal, entry);
+            }
+            crowded
+        });
+        match spawned {
+            Ok(true) => return wait_for_room(context),
+            Ok(false) => return,
+            Err(unspawned) => body = unspawned,
+        }
+    }
+    let (function, params) = body;
+    spawn_slowly(shared, context, function, params, location, None, Priority::Normal).detach();
 }
 
 /// Spawns a task that has options, or from a thread that is no worker.
@@ -373,4 +414,21 @@ where
         Some(context) => spawn_in(&context.shared, Some(context), function, args, location, None, Priority::Normal),
         None => panic!("`poniard::spawn` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
     })
+}
+
+/// Spawns a task from inside another one, on the same runtime, that nobody waits for. See [`Handle::spawn_detached`].
+///
+/// # Panics
+/// As [`spawn`].
+#[track_caller]
+pub fn spawn_detached<M, F, A>(function: F, args: A)
+where
+    F: TaskFn<M>,
+    A: Args<F::Params>,
+{
+    let location = caller();
+    Context::with(|context| match context {
+        Some(context) => spawn_detached_in(&context.shared, Some(context), function, args, location),
+        None => panic!("`poniard::spawn_detached` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
+    });
 }

@@ -89,6 +89,7 @@ enum Word {
 const FINISHED: usize = 1;
 
 impl Word {
+    #[inline]
     fn of(word: *mut Edge) -> Self {
         match word.addr() {
             FINISHED => Self::Value,
@@ -221,6 +222,7 @@ impl UserRef {
     }
 
     /// Whether no other user is left. Then nobody can become one, but through this reference.
+    #[inline]
     fn is_last_user(&self) -> bool {
         // Acquire: pairs with the Release in `release`; whoever used the value before has finished with it.
         self.refs.load(Acquire) >> 32 == 1
@@ -236,6 +238,7 @@ impl Clone for UserRef {
 
 impl UserRef {
     /// Gives the reference up; the task runs all the same.
+    #[inline]
     pub(crate) fn detach(self) {
         // The only user: nobody can drop the last handle later, so nobody has to be told.
         if !self.is_last_user() {
@@ -322,18 +325,21 @@ pub(crate) enum Released {
 
 impl Header {
     /// Whether the task has a value or an error.
+    #[inline]
     pub(crate) fn is_finished(&self) -> bool {
         // Acquire: pairs with the exchange in `publish`, so that the outcome is seen.
         self.successors.load(Acquire).addr() & FINISHED != 0
     }
 
     /// Whether the task has a value.
+    #[inline]
     fn has_value(&self) -> bool {
         // Acquire: pairs with the exchange in `publish`, so that the value is seen.
         self.successors.load(Acquire).addr() == FINISHED
     }
 
     /// Its error, if it has finished with one.
+    #[inline]
     pub(crate) fn failure(&self) -> Option<TaskError> {
         // Acquire: pairs with the exchange in `publish`, so that the error is seen.
         match Word::of(self.successors.load(Acquire)) {
@@ -354,6 +360,7 @@ impl Header {
     }
 
     /// Notes that a part has been put in or taken out; for the one who may do that (README, rules 2 and 4).
+    #[inline]
     fn note(&self, part: u8) {
         self.parts.store(self.parts.load(Relaxed) | part, Relaxed);
     }
@@ -365,23 +372,28 @@ impl Header {
     }
 
     /// The runtime's count of "cancel everything" when the task was spawned.
+    #[inline]
     pub(crate) fn epoch(&self) -> u16 {
         self.epoch
     }
 
+    #[inline]
     pub(crate) fn priority(&self) -> Priority {
         self.priority
     }
 
+    #[inline]
     pub(crate) fn options(&self) -> Option<&TaskOptions> {
         self.options.as_deref()
     }
 
+    #[inline]
     pub(crate) fn runtime(&self) -> *const Shared {
         self.runtime
     }
 
     /// Notes which thread is about to run it.
+    #[inline]
     pub(crate) fn set_runner(&self, runner: usize) {
         self.runner.store(runner, Relaxed);
     }
@@ -413,11 +425,13 @@ impl Header {
     }
 
     /// Whether all predecessors have finished. True for ever once true, but for tasks that no runtime runs: those may find another one.
+    #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         self.gate.load(Acquire) & COUNT == 0
     }
 
     /// So many predecessors less; true for the last one.
+    #[inline]
     fn count_down(&self, by: u32) -> bool {
         // AcqRel: Release hands on what the predecessor wrote, Acquire (for the last one) takes what all of them wrote.
         self.gate.fetch_sub(by, AcqRel) & COUNT == by
@@ -427,6 +441,7 @@ impl Header {
     ///
     /// # Safety
     /// The edge is not in a list, and stays where it is until `publish` of this task has taken it out.
+    #[inline]
     unsafe fn add_edge(&self, edge: &Edge) -> bool {
         let mut head = self.successors.load(Acquire);
         loop {
@@ -465,11 +480,13 @@ impl TaskRef {
     }
 
     /// Whether somebody has the right to run or fail the task, or had it. True for ever once true.
+    #[inline]
     pub(crate) fn is_claimed(&self) -> bool {
         self.gate.load(Relaxed) & CLAIMED != 0
     }
 
     /// Tries to get the right to run or fail the task.
+    #[inline]
     pub(crate) fn try_claim(&self) -> Claim {
         loop {
             // With the only reference nobody can compete, and a store is cheaper than an exchange. Looked at before the gate: somebody who claimed the
@@ -499,6 +516,7 @@ impl TaskRef {
 
     /// Claims a ready task whose only handle the caller has, and nobody can borrow, and whose entry he has taken out of a queue: then nobody else can
     /// reach the record, and no exchange is needed, here and at its end.
+    #[inline]
     pub(crate) fn try_claim_alone(&self) -> bool {
         // Acquire: pairs with the Release in `release` of whoever had a reference before.
         let alone = self.refs.load(Acquire) == USER + REFERENCE && self.successors.load(Relaxed).is_null();
@@ -512,6 +530,7 @@ impl TaskRef {
 
     /// Ends a task that `try_claim_alone` claimed, and gives up the reference of the entry. Gives both back when somebody has come to know the record
     /// meanwhile: the task itself, by way of what it waited for.
+    #[inline]
     pub(crate) fn end_alone(self, failure: Option<TaskError>) -> Result<(), (Self, Option<TaskError>)> {
         if self.refs.load(Acquire) != USER + REFERENCE || !self.successors.load(Relaxed).is_null() {
             return Err((self, failure));
@@ -638,6 +657,7 @@ impl TaskRef {
     /// Runs the body. Gives its error, which `publish` then makes known; the value is in the record. Never unwinds.
     ///
     /// The caller has won the claim, and calls `publish` next.
+    #[inline]
     pub(crate) fn run_claimed(&self) -> Option<TaskError> {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
         let holds = self.gate.load(Relaxed) & HOLDS != 0;
@@ -751,6 +771,7 @@ impl TaskRef {
     }
 
     /// The address of the record, for an entry in a queue.
+    #[inline]
     pub(crate) fn into_address(self) -> NonNull<Header> {
         ManuallyDrop::new(self).0
     }
@@ -759,6 +780,7 @@ impl TaskRef {
     ///
     /// # Safety
     /// `address` came from `into_address`, and is turned back once.
+    #[inline]
     pub(crate) unsafe fn from_address(address: NonNull<Header>) -> Self {
         Self(address)
     }
@@ -792,6 +814,34 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     options: Option<Box<TaskOptions>>,
     priority: Priority,
 ) -> (Task<F::Value>, Option<Entry>) {
+    let (header, ready) = create_with::<M, F>(USER + REFERENCE, function, params, runtime, epoch, location, options, priority);
+    (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, ready)
+}
+
+/// As `create`, without a handle: it runs in any case, and nobody sees its result.
+#[inline]
+pub(crate) fn create_detached<M, F: TaskFn<M>>(
+    function: F,
+    params: F::Params,
+    runtime: *const Shared,
+    epoch: u16,
+    location: &'static Location<'static>,
+) -> Option<Entry> {
+    create_with::<M, F>(REFERENCE, function, params, runtime, epoch, location, None, Priority::Normal).1
+}
+
+#[inline]
+#[expect(clippy::too_many_arguments, reason = "what a record is made of")]
+fn create_with<M, F: TaskFn<M>>(
+    refs: u64,
+    function: F,
+    params: F::Params,
+    runtime: *const Shared,
+    epoch: u16,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    priority: Priority,
+) -> (NonNull<Header>, Option<Entry>) {
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     params.visit(&mut |_, _| predecessor_count += 1);
@@ -802,8 +852,7 @@ pub(crate) fn create<M, F: TaskFn<M>>(
         priority,
         parts: AtomicU8::new(0),
         epoch,
-        // The user's handle and the runtime's reference.
-        refs: AtomicU64::new(USER + REFERENCE),
+        refs: AtomicU64::new(refs),
         successors: AtomicPtr::default(),
         runtime,
         runner: AtomicUsize::new(0),
@@ -815,14 +864,13 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     // SAFETY: the memory is new and fits the record.
     unsafe { record.write(Record { header, value, body }) };
     let header = record.cast::<Header>();
-    let task = Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData };
     let ready = TaskRef(header);
     if predecessor_count == 0 || register(&ready, record) {
-        return (task, Some(Entry::task(ready)));
+        return (header, Some(Entry::task(ready)));
     }
     // Whoever makes the task ready makes a `TaskRef` of its address again.
     std::mem::forget(ready);
-    (task, None)
+    (header, None)
 }
 
 /// Adds the task to the lists of its predecessors; true when all of them have finished.
@@ -952,6 +1000,7 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
 }
 
 /// Drops a user's value; a panic in its destructor ends here, after the panic hook has spoken. Unwinding further would take a worker with it.
+#[inline]
 fn dropped_quietly<T>(value: T) {
     if std::mem::needs_drop::<T>()
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
@@ -974,6 +1023,7 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 
 impl<T> Task<T> {
     /// The value, once the task has finished with one.
+    #[inline]
     pub(crate) fn value_ref(&self) -> Option<&T> {
         if !self.reference.has_value() {
             return None;

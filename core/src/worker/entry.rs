@@ -24,6 +24,7 @@ pub(crate) enum Work {
 }
 
 impl Entry {
+    #[inline]
     pub(crate) fn task(task: TaskRef) -> Self {
         // The provenance of the address is exposed, for `with_exposed_provenance` below.
         let address = task.into_address().as_ptr().expose_provenance() as u64;
@@ -35,12 +36,14 @@ impl Entry {
     }
 
     /// What it is. Whoever finds that he cannot run it makes an entry of it again, and drops that.
+    #[inline]
     pub(crate) fn into_work(self) -> Work {
         let word = ManuallyDrop::new(self).0.get();
         debug_assert!(word & TAG == TASK, "there are no other entries");
         Work::Task(Self::record(word))
     }
 
+    #[inline]
     fn record(word: u64) -> TaskRef {
         let address = std::ptr::with_exposed_provenance_mut::<Header>((word & !TAG) as usize);
         let Some(address) = NonNull::new(address) else { unreachable!("no record lies at address 0") };
@@ -61,6 +64,7 @@ impl Entry {
     }
 
     /// Whether running it would do nothing: somebody else has claimed the task.
+    #[inline]
     pub(crate) fn is_stale(&self) -> bool {
         self.peek(TaskRef::is_claimed)
     }

@@ -9,7 +9,7 @@ use poniard_interface::WorkerId;
 use super::context::Context;
 use super::entry::{Entry, Work};
 use super::occupancy::Errand;
-use super::shared::{BACKLOG_MAX, Shared};
+use super::shared::Shared;
 use super::slot::{Local, Slot, Turn};
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
@@ -99,6 +99,7 @@ fn work(context: &Context, index: usize) -> Left {
 }
 
 /// Runs what was taken from a queue, unless somebody else has claimed it since it was put there.
+#[inline]
 pub(crate) fn run(context: &Context, entry: Entry) {
     match entry.into_work() {
         Work::Task(task) => run_task(context, task),
@@ -138,28 +139,29 @@ fn run_ready(context: &Context, task: TaskRef) {
 #[inline]
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
     if context.shared.is_outdated(task) {
-        context.count_not_run();
         return Some(task.fail_claimed(context.shared.outdated(task)));
     }
     let failure = context.run(task);
-    // Those of a slot are counted when they are finished.
-    if context.processor >= context.shared.slots.len() {
+    let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
+    // Those of an errand have been counted.
+    if !not_run && !context.count(|counters| &counters.tasks) && context.processor >= context.shared.slots.len() {
         context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
-    }
-    if failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_))) {
-        context.count_not_run();
     }
     failure
 }
 
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
+#[inline]
 fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
     let normal = Priority::Normal.level();
     if tick.is_multiple_of(FAIRNESS) {
-        if slot.is_crowded() && local.deques[normal].len() <= BACKLOG_MAX / 2 {
+        if slot.is_crowded() && shared.has_room() {
             slot.uncrowd();
+        }
+        if shared.room.is_wanted() && shared.has_room() {
+            shared.room.announce();
         }
         if let Some(task) = from_injector(shared, local, normal) {
             return Some(task);
@@ -205,9 +207,6 @@ fn take_own_special(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry
 }
 
 fn from_injector(shared: &Shared, local: &Local, level: usize) -> Option<Entry> {
-    if shared.room.is_wanted() && shared.has_room(level) {
-        shared.room.announce();
-    }
     if shared.injectors[level].is_empty() {
         return None;
     }
@@ -223,6 +222,7 @@ fn moved(shared: &Shared, task: Option<Entry>) -> Option<Entry> {
 }
 
 /// Repeats an attempt as long as another thread interferes.
+#[inline]
 fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {
@@ -281,6 +281,9 @@ fn search(context: &Context, index: usize) -> Option<Entry> {
     let slot = &shared.slots[index];
     if slot.is_crowded() {
         slot.uncrowd();
+    }
+    if shared.room.is_wanted() {
+        shared.room.announce();
     }
     shared.sleep.search();
     loop {

@@ -1,21 +1,21 @@
-//! Threads that are no workers and have spawned more than is good wait for room in the queue for their tasks (README, "Room").
+//! Threads that are no workers, and have spawned more than is good, wait for room (README, "Room").
 
 use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::shared::{BACKLOG_MAX, Shared};
+use super::context::Context;
+use super::shared::{CROWD, Shared};
 use super::waiter::{Waiter, park_for};
 use crate::clock::now;
-use crate::options::Priority;
 use crate::task::future::Relay;
 use crate::timer::{self, Alarm};
 
-/// How often a thread looks at the length of the queue.
+/// How often a thread looks at the number of unfinished tasks: once in so many spawns.
 const LOOK_EVERY: u32 = 64;
 /// How long a thread waits while nothing at all is finished: what is to be done may need something that this thread holds.
 const ROOM_PATIENCE: Duration = Duration::from_millis(2);
@@ -30,6 +30,8 @@ thread_local! {
 pub(crate) struct Room {
     /// Number of `wakers`.
     wanted: AtomicUsize,
+    /// The number of unfinished tasks that waiting did not make smaller; until there are more, nobody waits again.
+    crowd: AtomicU64,
     wakers: Mutex<Vec<Waker>>,
 }
 
@@ -66,61 +68,64 @@ impl Room {
     }
 }
 
-/// Whether a thread that has spawned a task looks at the queue now.
-#[inline]
-pub(crate) fn is_time_to_look() -> bool {
-    let spawned = SPAWNED.get().wrapping_add(1);
-    SPAWNED.set(spawned);
-    spawned.is_multiple_of(LOOK_EVERY)
-}
-
 impl Shared {
-    /// Whether foreign threads have spawned more than is good.
-    pub(crate) fn is_crowded(&self, priority: Priority) -> bool {
-        self.injectors[priority.level()].len() > BACKLOG_MAX
-    }
-
-    /// Whether there is room again.
+    /// After a spawn: if this thread is none of the runtime's, and has spawned much more than has run, waits until there is room.
     #[inline]
-    pub(crate) fn has_room(&self, level: usize) -> bool {
-        self.injectors[level].len() <= BACKLOG_MAX / 2
+    pub(crate) fn make_foreign_room(&self, context: Option<&Context>) {
+        if context.is_none() && self.is_crowded() {
+            self.wait_for_foreign_room();
+        }
     }
 
-    /// Waits until workers have taken enough of the tasks that foreign threads have spawned, or until they have finished none for a while.
+    /// Whether a foreign thread that has spawned a task should wait for room. It looks at the number of tasks now and then.
+    #[inline]
+    pub(crate) fn is_crowded(&self) -> bool {
+        let spawned = SPAWNED.get().wrapping_add(1);
+        SPAWNED.set(spawned);
+        spawned.is_multiple_of(LOOK_EVERY) && self.unfinished() > self.room.crowd.load(Relaxed).max(CROWD)
+    }
+
+    /// Waits until there are fewer tasks, or until none has finished for a while.
     #[cold]
-    pub(crate) fn wait_for_foreign_room(&self, priority: Priority) {
+    fn wait_for_foreign_room(&self) {
         let mut finished = self.finished();
         let mut waiter = Waiter::for_this_thread();
         self.room.want(waiter.waker());
-        while !self.has_room(priority.level()) {
+        while !self.has_room() {
             park_for(ROOM_PATIENCE);
             if waiter.has_fired() {
-                // Other threads have filled it again.
+                // Other threads may have filled it again.
                 waiter = Waiter::for_this_thread();
                 self.room.want(waiter.waker());
                 continue;
             }
             let now = self.finished();
             if now == finished {
-                return;
+                break;
             }
             finished = now;
         }
+        self.note_room();
+    }
+
+    /// Somebody goes on. In vain, if there is no room: tasks wait for what he does next. Not again before there are twice as many.
+    fn note_room(&self) {
+        let unfinished = self.unfinished();
+        self.room.crowd.store(if unfinished > CROWD { 2 * unfinished } else { 0 }, Relaxed);
     }
 }
 
 /// The same for a thread that runs an executor.
 pub(crate) struct ForeignRoom {
     shared: Arc<Shared>,
-    priority: Priority,
     relay: Arc<Relay>,
     /// When it is looked whether anything has been finished, and what had been before.
     look: Option<(Instant, Alarm, u64)>,
 }
 
 impl ForeignRoom {
-    pub(crate) fn new(shared: Arc<Shared>, priority: Priority) -> Self {
-        Self { shared, priority, relay: Arc::default(), look: None }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, relay: Arc::default(), look: None }
     }
 }
 
@@ -132,13 +137,17 @@ impl Future for ForeignRoom {
         this.relay.set(context.waker());
         let waker = Waker::from(Arc::clone(&this.relay));
         this.shared.room.want(waker.clone());
-        if this.shared.has_room(this.priority.level()) {
+        if this.shared.has_room() {
+            this.shared.note_room();
             return Poll::Ready(());
         }
         let now = now();
         let finished = this.shared.finished();
         match &this.look {
-            Some((at, _, before)) if now >= *at && finished == *before => return Poll::Ready(()),
+            Some((at, _, before)) if now >= *at && finished == *before => {
+                this.shared.note_room();
+                return Poll::Ready(());
+            }
             Some((at, ..)) if now < *at => return Poll::Pending,
             _ => {}
         }
