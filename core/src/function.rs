@@ -61,6 +61,10 @@ pub trait TaskFn<M>: Send + 'static {
     /// Runs the function once.
     #[doc(hidden)]
     fn call(self, params: &mut Self::Params) -> Result<Self::Value, BoxError>;
+
+    /// Runs the function and leaves the arguments for another call: what it takes by value is a clone.
+    #[doc(hidden)]
+    fn call_keeping(self, params: &mut Self::Params) -> Result<Self::Value, BoxError>;
 }
 
 /// The arguments of one spawn: a tuple, each element a value, a `Task<T>`, a `&Task<T>` or an `Arc<T>`.
@@ -112,6 +116,11 @@ macro_rules! arity {
             #[inline]
             fn call(self, params: &mut Self::Params) -> Result<R::Value, BoxError> {
                 self($($param::get(&mut params.$index.0)),*).into_result()
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn call_keeping(self, params: &mut Self::Params) -> Result<R::Value, BoxError> {
+                self($($param::get_kept(&mut params.$index.0)),*).into_result()
             }
         }
 

@@ -1,11 +1,17 @@
 //! What may be said about a task besides its function and arguments.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
-use crate::function::{Args, TaskFn};
+use crate::clock::now;
+use crate::error::FailureKind;
+use crate::function::{Args, TaskFn, caller, function_name};
+use crate::retry::Retrying;
 use crate::runtime::Handle;
 use crate::scope::Scope;
 use crate::task::Task;
+use crate::task::record::create_failed;
+use crate::timer;
 use crate::worker::domain::Domain;
 
 /// How urgent a ready task is. Workers take the highest level first; a running task is never interrupted.
@@ -109,6 +115,8 @@ pub struct TaskBuilder<'r, F, A> {
     pub(crate) args: A,
     pub(crate) options: TaskOptions,
     pub(crate) priority: Priority,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl<F, A> TaskBuilder<'_, F, A> {
@@ -162,6 +170,45 @@ impl<F, A> TaskBuilder<'_, F, A> {
         self
     }
 
+    /// When it has to have finished. If it has not, it fails at that time with [`FailureKind::DeadlineExceeded`]: at once for whoever waits for it, and for tasks that
+    /// depend on it. One that has not begun never will; one that runs can ask [`is_cancelled`](crate::is_cancelled), and what it returns is dropped.
+    /// Only one that has access to a [`Mutable`](crate::Mutable) ends no sooner than those before it, and its own body, have.
+    ///
+    /// A deadline in the past makes it fail when it is spawned. The first deadline in a program starts a thread that watches them all. With a
+    /// [`timeout`](Self::timeout) as well, the earlier one counts.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// As [`deadline`](Self::deadline), so much later than the spawn.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use poniard::{FailureKind, Runtime};
+    /// let runtime = Runtime::new()?;
+    /// let body = || {
+    ///     while !poniard::is_cancelled() {
+    ///         std::thread::yield_now();
+    ///     }
+    /// };
+    /// let endless = runtime.task(body, ()).timeout(Duration::from_millis(5)).spawn();
+    /// let error = endless.fetch().expect_err("it has a deadline");
+    /// assert!(matches!(error.kind(), FailureKind::DeadlineExceeded));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// When it has to have finished, if it is spawned now.
+    fn due(&self) -> Option<Instant> {
+        // A time that the clock does not reach is no deadline.
+        let timeout = self.timeout.and_then(|timeout| now().checked_add(timeout));
+        self.deadline.into_iter().chain(timeout).min()
+    }
+
     /// Spawns it.
     #[track_caller]
     pub fn spawn<M>(self) -> Task<F::Value>
@@ -169,10 +216,55 @@ impl<F, A> TaskBuilder<'_, F, A> {
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
+        let due = self.due();
         let options = &self.options;
         let plain =
             options.name.is_none() && options.scope.is_any() && options.result_scope.is_any() && options.occupancy == Occupancy::ONE;
         let options = (!plain).then(|| Box::new(self.options));
-        self.handle.spawn_with(self.function, self.args, options, self.priority)
+        let Some(due) = due else { return self.handle.spawn_with(self.function, self.args, options, self.priority) };
+        if due <= now() {
+            let runtime = Arc::as_ptr(&self.handle.shared);
+            return create_failed(runtime, caller(), options, std::any::type_name::<F>, FailureKind::DeadlineExceeded);
+        }
+        let task = self.handle.spawn_with(self.function, self.args, options, self.priority);
+        if let Err(error) = timer::expire_at(due, task.reference()) {
+            task.reference().cancel(FailureKind::NoTimer { reason: error.to_string() });
+        }
+        task
+    }
+}
+
+impl<'r, F, A> TaskBuilder<'r, F, A> {
+    /// Calls the function again, up to `retries` times, when it returns an error; not when it panics, and not when the task is to stop.
+    ///
+    /// The function is cloned for each call, and what it takes by value is cloned for each call but the last. The arguments stay until the last call is over.
+    /// The task's error is the last one, and says how often the function was called ([`TaskError::attempts`](crate::TaskError::attempts)).
+    ///
+    /// ```
+    /// # use std::sync::atomic::{AtomicU64, Ordering};
+    /// # use poniard::Runtime;
+    /// static CALLS: AtomicU64 = AtomicU64::new(0);
+    /// fn moody(from: Vec<u64>) -> Result<u64, String> {
+    ///     if CALLS.fetch_add(1, Ordering::Relaxed) < 2 { Err("not yet".into()) } else { Ok(from.iter().sum()) }
+    /// }
+    /// let runtime = Runtime::new()?;
+    /// assert_eq!(*runtime.task(moody, (vec![1, 2],)).retries(5).spawn().fetch()?, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn retries(mut self, retries: u32) -> TaskBuilder<'r, Retrying<F>, A> {
+        self.options.name.get_or_insert_with(|| function_name(std::any::type_name::<F>()));
+        let Self { handle, function, args, options, priority, deadline, timeout } = self;
+        let function = Retrying { function, retries, backoff: Duration::ZERO };
+        TaskBuilder { handle, function, args, options, priority, deadline, timeout }
+    }
+}
+
+impl<F, A> TaskBuilder<'_, Retrying<F>, A> {
+    /// Pauses after each attempt that fails: after the first one so long, then twice as long each time, up to a minute, or to `first` if that is longer. Without this,
+    /// the next attempt follows at once. The task takes no processor during a pause, which ends early when the task is cancelled; the last
+    /// error is then what the task would have had.
+    pub fn backoff(mut self, first: Duration) -> Self {
+        self.function.backoff = first;
+        self
     }
 }

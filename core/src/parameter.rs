@@ -28,6 +28,12 @@ pub trait Param {
     /// The stored argument as the function wants it.
     #[doc(hidden)]
     fn get(slots: &mut <Self::Of as Stored>::Slots) -> Self::Item<'_>;
+
+    /// The same, and the argument stays for another call of the function: what the function takes is a clone.
+    #[doc(hidden)]
+    fn get_kept(slots: &mut <Self::Of as Stored>::Slots) -> Self::Item<'_> {
+        Self::get(slots)
+    }
 }
 
 /// How an argument is stored until its task runs.
@@ -182,6 +188,12 @@ pub fn take<T: Data + Clone>(slot: &mut Slot<T>) -> T {
     }
 }
 
+/// Clones a value and leaves it in its slot.
+#[doc(hidden)]
+pub fn copy<T: Data + Clone>(slot: &Slot<T>) -> T {
+    slot.get().clone()
+}
+
 /// Passing by value, for one type: a blanket implementation would overlap the one for references.
 macro_rules! by_value {
     ([$($generics:tt)*] $type:ty) => {
@@ -196,6 +208,11 @@ macro_rules! by_value {
             #[inline]
             fn get(slot: &mut $crate::parameter::Slot<$type>) -> $type {
                 $crate::parameter::take(slot)
+            }
+
+            #[inline]
+            fn get_kept(slot: &mut $crate::parameter::Slot<$type>) -> $type {
+                $crate::parameter::copy(slot)
             }
         }
     };

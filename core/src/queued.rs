@@ -9,6 +9,7 @@ use poniard_interface::{Completion, Execution, RunError, TaskDescriptor, TaskId}
 
 use crate::clock::now_ns;
 use crate::error::FailureKind;
+use crate::task::record::flat::aside;
 use crate::task::record::{Claim, TaskRef};
 use crate::worker::context::Context;
 use crate::worker::entry::{Entry, Work};
@@ -182,7 +183,7 @@ impl Queued {
         let context = Context::new(Arc::clone(shared), self.first + queue);
         // What the body spawns is no call inside this thread's calls of `submit`: it may wait for it.
         let calls = SUBMITTING.take();
-        let failure = context.enter(|| execute(&context, &task));
+        let failure = aside(|| context.enter(|| execute(&context, &task)));
         SUBMITTING.set(calls);
         self.count_running(queue, false);
         // Not left to `complete`: the processor may call that too early, or only after its next task, which may wait for this one.

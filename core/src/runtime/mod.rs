@@ -26,12 +26,13 @@ use crate::task::Task;
 use crate::task::record::{create, create_detached, create_failed, create_finished};
 use crate::worker::context::Context;
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
+use crate::worker::room::ForeignRoom;
 use crate::worker::shared::Shared;
 use crate::worker::waiter::Waiter;
 
 /// Owns the workers and processors. Derefs to [`Handle`], which has the methods that spawn.
 ///
-/// Dropping it waits for all tasks, then ends the threads; inside a task of another runtime, that one's worker meanwhile does other work. Dropped inside one of its own tasks it does both on a thread of its own, and the task goes on.
+/// Dropping it waits for all tasks, then ends the threads, as [`shutdown`](Self::shutdown) does; inside a task of another runtime, that one's worker meanwhile does other work. Dropped inside one of its own tasks it does both on a thread of its own, and the task goes on.
 #[derive(Debug)]
 pub struct Runtime {
     handle: Handle,
@@ -70,9 +71,27 @@ impl std::ops::Deref for Runtime {
     }
 }
 
-impl Drop for Runtime {
-    fn drop(&mut self) {
+impl Runtime {
+    /// Takes no more tasks from outside, waits for all that there are, and ends the threads. What dropping the runtime does, too. Tasks spawned
+    /// afterwards fail with [`FailureKind::Shutdown`]; until the last one has finished, running tasks may spawn.
+    ///
+    /// May be called by several threads, each of which waits for the end. Inside a task of the runtime it cannot wait, and returns at once.
+    pub fn shutdown(&self) {
+        self.end();
+    }
+
+    /// As [`shutdown`](Self::shutdown), and cancels everything: waits only for bodies that run, which can see that they are to stop. Nothing is run any more,
+    /// also of what those spawn. A task that depends on one of another runtime ends when that one has.
+    pub fn shutdown_now(&self) {
+        self.handle.shared.cancel_for_good();
+        self.end();
+    }
+
+    fn end(&self) {
         let shared = Arc::clone(&self.handle.shared);
+        if shared.has_ended() {
+            return;
+        }
         Context::with(|context| {
             let Some(context) = context else {
                 shared.shut_down();
@@ -88,7 +107,7 @@ impl Drop for Runtime {
                 }
             });
             match thread {
-                // The task that drops the runtime is one of those that have to finish first. Without a thread the workers stay until the
+                // The task that ends the runtime is one of those that have to finish first. Without a thread the workers stay until the
                 // program ends, and every task still runs.
                 _ if own => {}
                 // Tasks of this thread's own runtime may have to finish first: its slot is lent meanwhile.
@@ -96,6 +115,12 @@ impl Drop for Runtime {
                 Err(_) => self.handle.shared.shut_down(),
             }
         });
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -111,7 +136,8 @@ impl Handle {
     /// An argument is a value, a `Task<T>`, a `&Task<T>` or an `Arc<T>`; the function's parameters are `T`, `&T` or [`Gather`]. Which function returns
     /// what is checked by the compiler.
     ///
-    /// A task whose argument failed fails as well, and is not run. Cost: one allocation, and about ten nanoseconds for each argument that is a task.
+    /// A task whose argument failed fails as well, and is not run. Whoever has spawned some thousands of tasks more than have run waits until there are fewer, or until
+    /// none has ended for a while. Cost: one allocation, and about ten nanoseconds for each argument that is a task.
     #[track_caller]
     pub fn spawn<M, F, A>(&self, function: F, args: A) -> Task<F::Value>
     where
@@ -119,6 +145,27 @@ impl Handle {
         A: Args<F::Params>,
     {
         self.spawn_with(function, args, None, Priority::Normal)
+    }
+
+    /// As [`spawn`](Self::spawn), for a thread that runs an executor of asynchronous code: where `spawn` would make the thread wait, since it has spawned much more
+    /// than has run, this waits without a thread. Nothing is spawned before it is polled.
+    #[track_caller]
+    pub fn spawn_async<M, F, A>(&self, function: F, args: A) -> impl Future<Output = Task<F::Value>> + use<M, F, A>
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
+        let location = caller();
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let (task, foreign) = Context::with_of(&shared, |context| {
+                (spawn_in(&shared, context, function, args, location, None, Priority::Normal), context.is_none())
+            });
+            if foreign && shared.is_crowded() {
+                ForeignRoom::new(shared).await;
+            }
+            task
+        }
     }
 
     /// Spawns a task that nobody waits for: as [`spawn`](Self::spawn) and [`Task::detach`], and cheaper than both by what a handle costs. What it
@@ -130,12 +177,31 @@ impl Handle {
         A: Args<F::Params>,
     {
         let location = caller();
-        Context::with_of(&self.shared, |context| spawn_detached_in(&self.shared, context, function, args, location));
+        Context::with_of(&self.shared, |context| {
+            spawn_detached_in(&self.shared, context, function, args, location);
+            self.shared.make_foreign_room(context);
+        });
+    }
+
+    /// Cancels everything that has been spawned so far. Tasks that have not begun fail with [`FailureKind::Cancelled`] when it would have been their turn; those that run can
+    /// see that they are to stop ([`is_cancelled`](crate::is_cancelled)), and those that do not end as ever. New ones may be spawned.
+    ///
+    /// Cost: nothing for each task. A task that has been waiting while everything was cancelled 65,536 times may be taken for a new one.
+    pub fn cancel_all(&self) {
+        self.shared.cancel_all();
     }
 
     /// A task with options: `handle.task(f, (a, b)).name("x").priority(Priority::High).spawn()`.
     pub fn task<F, A>(&self, function: F, args: A) -> TaskBuilder<'_, F, A> {
-        TaskBuilder { handle: self, function, args, options: TaskOptions::default(), priority: Priority::default() }
+        TaskBuilder {
+            handle: self,
+            function,
+            args,
+            options: TaskOptions::default(),
+            priority: Priority::default(),
+            deadline: None,
+            timeout: None,
+        }
     }
 
     /// A task that is finished from the start.
@@ -225,7 +291,11 @@ impl Handle {
         A: Args<F::Params>,
     {
         let location = caller();
-        Context::with_of(&self.shared, |context| spawn_in(&self.shared, context, function, args, location, options, priority))
+        Context::with_of(&self.shared, |context| {
+            let task = spawn_in(&self.shared, context, function, args, location, options, priority);
+            self.shared.make_foreign_room(context);
+            task
+        })
     }
 }
 

@@ -183,6 +183,11 @@ impl Context {
         self.origin().task().map(|task| look(unsafe { task.as_ref() }))
     }
 
+    /// Whether the task that this thread is in the middle of is to stop. The one place that knows all the reasons.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.with_task(|task| task.is_cancelled() || self.shared.is_outdated(task)).unwrap_or(false)
+    }
+
     /// Whether this thread is in the middle of `task`.
     pub(crate) fn is_within(&self, task: &TaskRef) -> bool {
         task.is_run_by(self.identity())

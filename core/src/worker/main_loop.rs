@@ -150,8 +150,8 @@ fn run_ready(context: &Context, task: TaskRef) {
 /// Runs a task that this thread has claimed; its outcome is not published yet.
 #[inline]
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
-    if task.epoch() != context.shared.epoch() {
-        return Some(task.fail_claimed(FailureKind::Cancelled));
+    if context.shared.is_outdated(task) {
+        return Some(task.fail_claimed(context.shared.outdated(task)));
     }
     let failure = context.run(task);
     let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
@@ -180,6 +180,9 @@ fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option
     if tick.is_multiple_of(FAIRNESS) {
         if slot.is_crowded() && shared.has_room() {
             slot.uncrowd();
+        }
+        if shared.room.is_wanted() && shared.has_room() {
+            shared.room.announce();
         }
         if let Some(task) = from_injector(shared, local, normal) {
             return Some(task);
@@ -298,6 +301,9 @@ fn search(context: &Context, index: usize) -> Option<Found> {
     let slot = &shared.slots[index];
     if slot.is_crowded() {
         slot.uncrowd();
+    }
+    if shared.room.is_wanted() {
+        shared.room.announce();
     }
     shared.sleep.search();
     loop {

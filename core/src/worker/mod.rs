@@ -14,11 +14,12 @@ pub(crate) mod latch;
 pub(crate) mod main_loop;
 mod occupancy;
 mod ring;
+pub(crate) mod room;
 pub(crate) mod shared;
 pub(crate) mod sleep;
 pub(crate) mod slot;
 pub(crate) mod waiter;
-mod waits;
+pub(crate) mod waits;
 
 /// To be called before the first worker starts.
 pub(crate) fn prepare() {

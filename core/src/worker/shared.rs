@@ -1,7 +1,7 @@
 //! What all threads of one runtime share: queues, workers, processors, and the count of tasks that have not finished.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crossbeam_deque::Injector;
@@ -14,6 +14,7 @@ use super::entry::Entry;
 use super::job::JobRef;
 use super::occupancy::{Errand, Unusual};
 use super::ring;
+use super::room::Room;
 use super::sleep::Sleep;
 use super::slot::{Local, Slot, add};
 use crate::error::{FailureKind, TaskError};
@@ -21,7 +22,7 @@ use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
 use crate::scope::{ProcessId, ProcessorIdentity};
-use crate::task::record::{Released, TaskRef};
+use crate::task::record::{Header, Released, TaskRef};
 
 /// Tasks spawned and not finished from which on a worker that spawns more waits for room. As many records as a core's cache holds.
 pub(crate) const CROWD: u64 = 8192;
@@ -35,6 +36,10 @@ const ERRAND_THREADS_MAX: usize = 512;
 const OPEN: u8 = 0;
 const DRAINING: u8 = 1;
 const STOPPED: u8 = 2;
+const ENDED: u8 = 3;
+
+/// In `Shared::epoch`: nothing is run any more.
+const FOR_GOOD: u32 = 1 << 16;
 
 /// A processor with the backend that it came from.
 pub(crate) struct ProcessorRecord {
@@ -63,9 +68,11 @@ pub(crate) struct Shared {
     pub(crate) queued: Queued,
     /// Tasks that do not take exactly one processor.
     pub(crate) unusual: Unusual,
+    /// Foreign threads that have spawned more than is good.
+    pub(crate) room: Room,
     phase: AtomicU8,
-    /// How often everything has been cancelled; a task of an earlier count is not run.
-    epoch: AtomicU16,
+    /// How often everything has been cancelled, modulo 2^16; a task of an earlier count is not run. With `FOR_GOOD` none is.
+    epoch: AtomicU32,
     /// A worker looks at the number of unfinished tasks when the number of its spawns has none of these bits.
     crowd_mask: u64,
     /// Tasks spawned and finished by threads that hold no slot.
@@ -96,8 +103,9 @@ impl Shared {
             backends,
             queued,
             unusual: Unusual::default(),
+            room: Room::default(),
             phase: AtomicU8::new(OPEN),
-            epoch: AtomicU16::new(0),
+            epoch: AtomicU32::new(0),
             crowd_mask,
             foreign_spawned: CachePadded::default(),
             foreign_finished: CachePadded::default(),
@@ -106,16 +114,37 @@ impl Shared {
         }
     }
 
-    /// How often everything has been cancelled.
+    /// How often everything has been cancelled, as a task notes it when it is spawned.
     #[inline]
     pub(crate) fn epoch(&self) -> u16 {
         // Relaxed: whoever cancels everything says nothing about tasks that are spawned at the same time.
-        self.epoch.load(Relaxed)
+        self.epoch.load(Relaxed) as u16
+    }
+
+    /// Whether everything was cancelled since a task was spawned.
+    #[inline]
+    pub(crate) fn is_outdated(&self, task: &Header) -> bool {
+        u32::from(task.epoch()) != self.epoch.load(Relaxed)
+    }
+
+    /// Why a task that is outdated was not run.
+    #[cold]
+    pub(crate) fn outdated(&self, task: &Header) -> FailureKind {
+        if task.epoch() == self.epoch() { FailureKind::Shutdown } else { FailureKind::Cancelled }
     }
 
     /// Cancels everything that has been spawned.
     pub(crate) fn cancel_all(&self) {
-        self.epoch.fetch_add(1, Relaxed);
+        self.raise_epoch(0);
+    }
+
+    /// Raises the count; `add` stays in it.
+    fn raise_epoch(&self, add: u32) {
+        let raised = |epoch: u32| Some(epoch & FOR_GOOD | add | (epoch + 1) & (FOR_GOOD - 1));
+        // The closure never refuses.
+        let _ = self.epoch.fetch_update(Relaxed, Relaxed, raised);
+        // Tasks that pause between two attempts look at the count again.
+        crate::timer::hurry();
     }
 
     /// Counts a task about to be spawned; false when the runtime takes no more.
@@ -304,7 +333,7 @@ impl Shared {
     #[inline]
     pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
         let mut first = None;
-        task.publish(failure, |released| match released {
+        let published = task.publish(failure, |released| match released {
             Released::Waiter(waker) => waker.wake(),
             Released::Ready(entry) => {
                 if !entry.peek(|successor| std::ptr::eq(successor.runtime(), self)) {
@@ -316,6 +345,9 @@ impl Shared {
                 }
             }
         });
+        if !published {
+            task.drop_value();
+        }
         if let Some(entry) = first {
             // On top of the others, and not shown to anybody: this thread looks there next.
             let unpushed = match context {
@@ -345,6 +377,14 @@ impl Shared {
         // Kept for the whole call: once the task is in a queue it may run, and its runtime may end before `enqueue` has looked at its sleepers.
         let other = entry.peek(runtime_of);
         other.enqueue(None, entry);
+    }
+
+    /// Passes on what finishing a task set free, for a thread that is no worker between two tasks.
+    pub(crate) fn release_elsewhere(released: Released) {
+        match released {
+            Released::Waiter(waker) => waker.wake(),
+            Released::Ready(entry) => Self::enqueue_elsewhere(entry),
+        }
     }
 
     /// Counts a cancelled task as finished, whose entry has been taken out of a queue.
@@ -388,12 +428,22 @@ impl Shared {
     /// Whether workers have to end.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
-        self.phase.load(Relaxed) == STOPPED
+        self.phase.load(Relaxed) >= STOPPED
     }
 
-    /// Waits for all tasks, then ends all threads. On a thread that is in the middle of a task it would wait for itself: call it elsewhere.
+    /// Nothing is run any more, but for what runs already.
+    pub(crate) fn cancel_for_good(&self) {
+        self.raise_epoch(FOR_GOOD);
+    }
+
+    /// Waits for all tasks, then ends all threads; if another thread is at it, waits until it is done. On a thread that is in the middle of a task it
+    /// would wait for itself: call it elsewhere.
     pub(crate) fn shut_down(&self) {
         if self.phase.compare_exchange(OPEN, DRAINING, SeqCst, SeqCst).is_err() {
+            let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+            while !self.has_ended() {
+                guard = self.idle.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
             return;
         }
         self.wait_until_quiet();
@@ -407,6 +457,13 @@ impl Shared {
                 self.backends.found.log.push(LogLevel::Warning, format!("processor {}: {error}", record.info.name));
             }
         }
+        self.phase.store(ENDED, SeqCst);
+        self.signal_idle();
+    }
+
+    /// Whether `shut_down` has done everything.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.phase.load(SeqCst) == ENDED
     }
 }
 
