@@ -13,6 +13,7 @@ use super::shared::CROWD;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
+use crate::ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::options::Priority;
@@ -34,6 +35,7 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
     if task.is_finished() {
         return Ok(());
     }
+    ambient::flush();
     Context::with(|context| match context {
         None => {
             wait_asleep(task);
@@ -50,6 +52,7 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
 /// As `wait`, for a task whose handle nobody else can borrow meanwhile.
 #[inline]
 pub(crate) fn wait_alone(task: &TaskRef) -> Result<(), TaskError> {
+    ambient::flush();
     if Context::with(|context| context.map_or(Ok(false), |context| run_newest(context, task, true)))? { Ok(()) } else { wait(task) }
 }
 

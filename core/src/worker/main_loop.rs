@@ -120,7 +120,7 @@ pub(crate) fn run(context: &Context, entry: Entry) {
 
 #[inline]
 fn run_task(context: &Context, task: TaskRef) {
-    if task.options().is_some_and(|options| options.occupancy == Occupancy::NONE)
+    if task.options().is_some_and(|options| options.taken() == Occupancy::NONE)
         && let Some(slot) = context.slot_index()
     {
         return match context.shared.send_errand(slot, Errand::free(Entry::task(task))) {
@@ -152,6 +152,9 @@ fn run_ready(context: &Context, task: TaskRef) {
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
     if context.shared.is_outdated(task) {
         return Some(task.fail_claimed(context.shared.outdated(task)));
+    }
+    if task.is_withdrawn() {
+        return Some(task.fail_claimed(FailureKind::Cancelled));
     }
     let failure = context.run(task);
     let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
