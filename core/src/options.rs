@@ -1,17 +1,22 @@
 //! What may be said about a task besides its function and arguments.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use poniard_interface::ProcessorKind;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use crate::ambient::Inheritance;
-use crate::function::{Args, TaskFn};
+use crate::clock::now;
+use crate::error::FailureKind;
+use crate::function::{Args, TaskFn, caller, function_name};
 use crate::group::CancelToken;
+use crate::retry::Retrying;
 use crate::runtime::Handle;
+use crate::scope::Scope;
 use crate::task::Task;
 use crate::task::bond::Bond;
 use crate::task::record::{Order, TaskRef};
+use crate::timer;
+use crate::worker::domain::Domain;
 
 /// How urgent a ready task is. Workers take the highest level first; a running task is never interrupted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,32 +98,6 @@ impl From<f64> for Occupancy {
     }
 }
 
-/// Where a task may run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Scope {
-    /// Anywhere that has a body for it.
-    #[default]
-    Any,
-    /// On processors of a kind: `cpu`.
-    Kind(ProcessorKind),
-    /// On the processors of a backend, by the backend's name.
-    Backend(String),
-    /// On one processor, by its name: `threads-0`.
-    Processor(String),
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("any processor"),
-            Self::Kind(kind) => write!(f, "processors of kind `{kind}`"),
-            Self::Backend(name) => write!(f, "processors of the backend `{name}`"),
-            Self::Processor(name) => write!(f, "processor `{name}`"),
-        }
-    }
-}
-
 /// What may be said about a task, to be used for several: a builder whose settings are all optional.
 ///
 /// They reach a task in four ways. Where two of them say the same thing, the first one counts:
@@ -149,6 +128,7 @@ pub struct TaskOptions {
     // Where and when it runs.
     pub(crate) priority: Option<Priority>,
     pub(crate) scope: Option<Scope>,
+    pub(crate) result_scope: Option<Scope>,
     pub(crate) occupancy: Option<Occupancy>,
 
     // When it ends early.
@@ -182,6 +162,12 @@ impl TaskOptions {
     /// Where a task may run. A scope that no processor satisfies makes it fail at once.
     pub fn scope(mut self, scope: Scope) -> Self {
         self.scope = Some(scope);
+        self
+    }
+
+    /// Where a task's result may be used: see [`TaskBuilder::result_scope`].
+    pub fn result_scope(mut self, scope: Scope) -> Self {
+        self.result_scope = Some(scope);
         self
     }
 
@@ -222,6 +208,7 @@ impl TaskOptions {
         fill(&mut self.name, &lower.name);
         fill(&mut self.priority, &lower.priority);
         fill(&mut self.scope, &lower.scope);
+        fill(&mut self.result_scope, &lower.result_scope);
         fill(&mut self.occupancy, &lower.occupancy);
         for token in &lower.tokens {
             if !self.tokens.contains(token) {
@@ -237,11 +224,6 @@ impl TaskOptions {
             both.fill(lower);
         }
         both
-    }
-
-    /// Where a task with them may run.
-    pub(crate) fn place(&self) -> &Scope {
-        self.scope.as_ref().unwrap_or(&Scope::Any)
     }
 
     /// What a task with them takes.
@@ -260,7 +242,7 @@ impl TaskOptions {
 
     /// Whether a task has to carry them. Its priority it has elsewhere, and tokens have become bonds.
     pub(crate) fn is_worth_keeping(&self) -> bool {
-        self.name.is_some() || self.scope.is_some() || self.occupancy.is_some() || !self.ties.is_empty()
+        self.name.is_some() || self.scope.is_some() || self.result_scope.is_some() || self.occupancy.is_some() || !self.ties.is_empty()
     }
 }
 
@@ -273,6 +255,8 @@ pub(crate) struct Ties {
     pub(crate) bonds: Vec<Bond>,
     /// What the tasks that it spawns get from it.
     pub(crate) inheritance: Option<Arc<Inheritance>>,
+    /// Where it may run, once that is worked out; dangling when it may run everywhere.
+    pub(crate) domain: Weak<Domain>,
     /// It runs although no handle is left: its group needs it.
     pub(crate) needed: bool,
     /// It is made with one predecessor too many, for `TaskRef::release_hold`.
@@ -285,7 +269,12 @@ pub(crate) struct Ties {
 
 impl Ties {
     fn is_empty(&self) -> bool {
-        self.after.is_none() && self.bonds.is_empty() && self.inheritance.is_none() && !self.needed && !self.held
+        self.domain.strong_count() == 0
+            && self.after.is_none()
+            && self.bonds.is_empty()
+            && self.inheritance.is_none()
+            && !self.needed
+            && !self.held
     }
 
     /// Comes after one more task. Only before it is spawned.
@@ -332,6 +321,8 @@ pub struct TaskBuilder<'r, F, A> {
     pub(crate) function: F,
     pub(crate) args: A,
     pub(crate) options: TaskOptions,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl<F, A> TaskBuilder<'_, F, A> {
@@ -347,7 +338,8 @@ impl<F, A> TaskBuilder<'_, F, A> {
         self
     }
 
-    /// Where it may run. A scope that no processor satisfies makes the task fail at once.
+    /// Where it may run. What the task takes and what it returns may have scopes, too: it runs where all of them meet.
+    /// Where they do not meet the task fails at once, with an error that names two that do not.
     pub fn scope(mut self, scope: Scope) -> Self {
         self.options.scope = Some(scope);
         self
@@ -405,10 +397,74 @@ impl<F, A> TaskBuilder<'_, F, A> {
         self
     }
 
+    /// Where its result may be used: the task itself, which makes it, runs inside this scope, and so does every task that takes the result.
+    /// Only fetching it is free.
+    ///
+    /// ```
+    /// use poniard::{Runtime, Scope, current_processor};
+    ///
+    /// let runtime = Runtime::builder().threads(2).build()?;
+    /// let here = || current_processor().map(|processor| processor.name).unwrap_or_default();
+    /// let made = runtime.task(here, ()).result_scope(Scope::processor("threads-1")).spawn();
+    /// let used = runtime.spawn(move |made: &str| (made.to_owned(), here()), (&made,));
+    /// assert_eq!(used.take()?, ("threads-1".into(), "threads-1".into()));
+    ///
+    /// let torn = runtime.task(|_: &str| (), (&made,)).name("torn").scope(Scope::processor("threads-0")).spawn();
+    /// let error = torn.wait().expect_err("the argument is not usable there");
+    /// assert_eq!(
+    ///     error.reason(),
+    ///     "its scope (processor `threads-0`) and the scope of argument 1 (processor `threads-1`) do not meet"
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn result_scope(mut self, scope: Scope) -> Self {
+        self.options.result_scope = Some(scope);
+        self
+    }
+
     /// How much of the machine it takes, in processors: none (`0.0`), a part of one (`0.25`), or several (`2.0`).
     pub fn occupancy(mut self, processors: impl Into<Occupancy>) -> Self {
         self.options.occupancy = Some(processors.into());
         self
+    }
+
+    /// When it has to have finished. If it has not, it fails at that time with [`FailureKind::DeadlineExceeded`]: at once for whoever waits for it, and for tasks that
+    /// depend on it. One that has not begun never will; one that runs can ask [`is_cancelled`](crate::is_cancelled), and what it returns is dropped.
+    /// Only one that has access to a [`Mutable`](crate::Mutable) ends no sooner than those before it, and its own body, have.
+    ///
+    /// A deadline in the past makes it fail when it is spawned. The first deadline in a program starts a thread that watches them all. With a
+    /// [`timeout`](Self::timeout) as well, the earlier one counts.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// As [`deadline`](Self::deadline), so much later than the spawn.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use poniard::{FailureKind, Runtime};
+    /// let runtime = Runtime::new()?;
+    /// let body = || {
+    ///     while !poniard::is_cancelled() {
+    ///         std::thread::yield_now();
+    ///     }
+    /// };
+    /// let endless = runtime.task(body, ()).timeout(Duration::from_millis(5)).spawn();
+    /// let error = endless.fetch().expect_err("it has a deadline");
+    /// assert!(matches!(error.kind(), FailureKind::DeadlineExceeded));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// When it has to have finished, if it is spawned now.
+    fn due(&self) -> Option<Instant> {
+        // A time that the clock does not reach is no deadline.
+        let timeout = self.timeout.and_then(|timeout| now().checked_add(timeout));
+        self.deadline.into_iter().chain(timeout).min()
     }
 
     /// Spawns it.
@@ -418,7 +474,51 @@ impl<F, A> TaskBuilder<'_, F, A> {
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
+        let due = self.due();
         let options = (!self.options.says_nothing()).then(|| Box::new(self.options));
-        self.handle.spawn_with(self.function, self.args, options)
+        let Some(due) = due else { return self.handle.spawn_with(self.function, self.args, options) };
+        if due <= now() {
+            return self.handle.fail_spawn(caller(), options, std::any::type_name::<F>, FailureKind::DeadlineExceeded);
+        }
+        let task = self.handle.spawn_with(self.function, self.args, options);
+        if let Err(error) = timer::expire_at(due, task.reference()) {
+            task.reference().cancel(FailureKind::NoTimer { reason: error.to_string() });
+        }
+        task
+    }
+}
+
+impl<'r, F, A> TaskBuilder<'r, F, A> {
+    /// Calls the function again, up to `retries` times, when it returns an error; not when it panics, and not when the task is to stop.
+    ///
+    /// The function is cloned for each call, and what it takes by value is cloned for each call but the last. The arguments stay until the last call is over.
+    /// The task's error is the last one, and says how often the function was called ([`TaskError::attempts`](crate::TaskError::attempts)).
+    ///
+    /// ```
+    /// # use std::sync::atomic::{AtomicU64, Ordering};
+    /// # use poniard::Runtime;
+    /// static CALLS: AtomicU64 = AtomicU64::new(0);
+    /// fn moody(from: Vec<u64>) -> Result<u64, String> {
+    ///     if CALLS.fetch_add(1, Ordering::Relaxed) < 2 { Err("not yet".into()) } else { Ok(from.iter().sum()) }
+    /// }
+    /// let runtime = Runtime::new()?;
+    /// assert_eq!(*runtime.task(moody, (vec![1, 2],)).retries(5).spawn().fetch()?, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn retries(mut self, retries: u32) -> TaskBuilder<'r, Retrying<F>, A> {
+        self.options.name.get_or_insert_with(|| function_name(std::any::type_name::<F>()));
+        let Self { handle, function, args, options, deadline, timeout } = self;
+        let function = Retrying { function, retries, backoff: Duration::ZERO };
+        TaskBuilder { handle, function, args, options, deadline, timeout }
+    }
+}
+
+impl<F, A> TaskBuilder<'_, Retrying<F>, A> {
+    /// Pauses after each attempt that fails: after the first one so long, then twice as long each time, up to a minute, or to `first` if that is longer. Without this,
+    /// the next attempt follows at once. The task takes no processor during a pause, which ends early when the task is cancelled; the last
+    /// error is then what the task would have had.
+    pub fn backoff(mut self, first: Duration) -> Self {
+        self.function.backoff = first;
+        self
     }
 }

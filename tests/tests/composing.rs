@@ -383,7 +383,7 @@ fn groups_that_are_entered_left_and_cancelled_at_the_same_time_come_to_an_end() 
 #[test]
 fn a_task_that_cannot_be_spawned_is_a_failure_of_its_group() {
     let runtime = threads(1);
-    let nowhere = poniard::Scope::Kind(poniard::ProcessorKind::new("vulkan"));
+    let nowhere = poniard::Scope::kind("vulkan");
     let error = runtime.wait_all(|| drop(runtime.task(add, (1, 1)).scope(nowhere).spawn())).expect_err("no such processor");
     assert!(kind_is(error.first(), |kind| matches!(kind, FailureKind::NoProcessor { .. })), "{error}");
 }

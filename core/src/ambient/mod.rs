@@ -41,6 +41,29 @@ impl Ambient {
     }
 }
 
+/// What the pieces of a task that other threads run pick up as the task does. A block stays behind: it belongs to its thread.
+#[derive(Clone)]
+pub(crate) struct Carried {
+    inheritance: Option<Arc<Inheritance>>,
+    options: Option<Arc<TaskOptions>>,
+}
+
+impl Carried {
+    /// What this thread's spawns pick up.
+    #[cold]
+    pub(crate) fn from_here() -> Self {
+        look(|ambient| match ambient {
+            Some(ambient) => Self { inheritance: ambient.inheritance.clone(), options: ambient.options.clone() },
+            None => Self { inheritance: None, options: None },
+        })
+    }
+
+    /// Runs `body` so that its spawns pick it up.
+    pub(crate) fn around<R>(self, body: impl FnOnce() -> R) -> R {
+        enter_ambient(&Ambient { inheritance: self.inheritance, options: self.options, block: None }, body)
+    }
+}
+
 /// Runs `body` with an ambient that is made of a copy of this thread's.
 fn with_changed<R>(change: impl FnOnce(Ambient) -> Ambient, body: impl FnOnce() -> R) -> R {
     let changed = change(look(|ambient| ambient.cloned().unwrap_or_default()));

@@ -2,9 +2,13 @@
 #![expect(unsafe_code, reason = "a thread-local pointer to a value on the same thread's stack")]
 
 use std::cell::{Cell, RefCell};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::fetch::STACK_RESERVE_BYTES;
+use super::job::Origin;
+use super::job_deque::JobDeque;
 use super::occupancy::Holding;
 use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
@@ -14,9 +18,9 @@ use crate::options::Occupancy;
 use crate::task::record::{Header, TaskRef};
 
 thread_local! {
-    static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
+    static CURRENT: Cell<*const Context> = const { Cell::new(ptr::null()) };
     /// What spawns on this thread pick up just now; null for nothing.
-    static AMBIENT: Cell<*const Ambient> = const { Cell::new(std::ptr::null()) };
+    static AMBIENT: Cell<*const Ambient> = const { Cell::new(ptr::null()) };
 }
 
 /// Whether spawns on this thread pick anything up.
@@ -64,13 +68,28 @@ pub(crate) struct Context {
     token: RefCell<Option<Token>>,
     /// Stack segments that nested tasks have added.
     pub(crate) segments: Cell<usize>,
-    /// The task that the thread is in the middle of.
+    /// The task that the thread is in the middle of, or on behalf of which it runs a job: an `Origin`.
     task: Cell<*const Header>,
     /// The ambient of tasks that have no inheritance: there is one, and it is empty, when the runtime has defaults for functions, so that spawns need look for
     /// nothing else.
     base: Option<Box<Ambient>>,
     /// What that takes besides a processor.
     holding: Cell<Holding>,
+    /// The jobs of the slot that the thread holds; null when it holds none.
+    jobs: Cell<*const JobDeque>,
+    /// The innermost job that the thread runs.
+    job: Cell<*const Frame>,
+    /// Addresses on the stack from which there is enough left below: the lowest one, and how many are known.
+    stack: Cell<(usize, usize)>,
+    /// The context that this one hides.
+    outer: Cell<*const Context>,
+}
+
+/// That a thread runs a job; on its stack.
+struct Frame {
+    origin: Origin,
+    /// The job that it was in the middle of.
+    outer: *const Frame,
 }
 
 impl Context {
@@ -81,9 +100,13 @@ impl Context {
             processor,
             token: RefCell::new(None),
             segments: Cell::new(0),
-            task: Cell::new(std::ptr::null()),
-            holding: Cell::default(),
+            task: Cell::new(ptr::null()),
             base,
+            holding: Cell::default(),
+            jobs: Cell::new(ptr::null()),
+            job: Cell::new(ptr::null()),
+            stack: Cell::new((0, 0)),
+            outer: Cell::new(ptr::null()),
         }
     }
 
@@ -96,6 +119,7 @@ impl Context {
                 CURRENT.set(self.0);
             }
         }
+        self.outer.set(CURRENT.get());
         let _restore = Restore(CURRENT.replace(self));
         enter_pointer(self.base(), body)
     }
@@ -132,7 +156,7 @@ impl Context {
     /// Adds one to a number of the slot that this thread holds; false when it holds none.
     #[inline]
     pub(crate) fn count(&self, counter: impl FnOnce(&Counters) -> &AtomicU64) -> bool {
-        self.with_local(|slot, _| drop(add(counter(&slot.counters), 1))).is_some()
+        self.with_local(|slot, _| add(counter(&slot.counters), 1)).is_some()
     }
 
     /// Lets `body` work with `input` and the queues of the slot that this thread holds; gives `input` back when it holds none.
@@ -150,10 +174,13 @@ impl Context {
     }
 
     pub(crate) fn take_token(&self) -> Option<Token> {
+        self.jobs.set(ptr::null());
         self.token.borrow_mut().take()
     }
 
     pub(crate) fn put_token(&self, token: Token) {
+        let index = token.slot();
+        self.jobs.set(&raw const self.shared.slots[index].local(index, &token).jobs);
         *self.token.borrow_mut() = Some(token);
     }
 
@@ -200,13 +227,103 @@ impl Context {
 
     /// Lets `look` see the task that this thread is in the middle of.
     pub(crate) fn with_task<R>(&self, look: impl FnOnce(&Header) -> R) -> Option<R> {
-        // SAFETY: null, or `run` further down this thread's stack set it from a reference that it keeps until it takes the pointer back.
-        unsafe { self.task.get().as_ref() }.map(look)
+        // SAFETY: `run` further down this thread's stack set it from a reference that it keeps until it takes the pointer back, or `on_behalf_of` did:
+        // whoever is in the middle of that task waits for the job.
+        self.origin().task().map(|task| look(unsafe { task.as_ref() }))
+    }
+
+    /// Whether the task that this thread is in the middle of is to stop. The one place that knows all the reasons.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.with_task(|task| task.is_cancelled() || self.shared.is_outdated(task)).unwrap_or(false)
     }
 
     /// Whether this thread is in the middle of `task`.
     pub(crate) fn is_within(&self, task: &TaskRef) -> bool {
         task.is_run_by(self.identity())
+    }
+
+    /// On behalf of whom this thread runs what it runs now.
+    #[inline]
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::of(self.task.get())
+    }
+
+    /// The jobs of the slot that this thread holds. Whoever keeps the reference uses it only while the slot is this thread's: it is when a call that may lend
+    /// it has returned.
+    #[inline]
+    pub(crate) fn jobs(&self) -> Option<&JobDeque> {
+        // SAFETY: null, or set by `put_token`, and taken back by `take_token`, so the token is this thread's; the slot lives as long as `shared`.
+        unsafe { self.jobs.get().as_ref() }
+    }
+
+    /// Lets `job`, which does not unwind, run on behalf of `origin`.
+    pub(crate) fn on_behalf_of(&self, origin: Origin, job: impl FnOnce()) {
+        let frame = Frame { origin, outer: self.job.get() };
+        self.job.set(&raw const frame);
+        let outer = self.task.replace(origin.as_ptr());
+        // It brings along what its spawns pick up (`Carried`); what this thread was in the middle of is none of its business.
+        if AMBIENT.get() == self.base() {
+            job()
+        } else {
+            enter_pointer(self.base(), job)
+        }
+        self.task.set(outer);
+        self.job.set(frame.outer);
+    }
+
+    /// On behalf of whom this thread runs jobs, the newest first. What they belong to cannot go on before this thread is done with them.
+    pub(crate) fn origins(&self) -> impl Iterator<Item = Origin> {
+        let mut next = self.job.get();
+        std::iter::from_fn(move || {
+            // SAFETY: null, or `on_behalf_of` further down this thread's stack set it to a frame of its own, and takes it back before it returns.
+            let frame = unsafe { next.as_ref() }?;
+            next = frame.outer;
+            Some(frame.origin)
+        })
+    }
+
+    /// Whether this thread holds a slot of `shared`, be it in a context that this one hides.
+    pub(crate) fn holds_slot_of(&self, shared: &Shared) -> bool {
+        let mut next: *const Self = self;
+        // SAFETY: null, or `enter` further down this thread's stack, for the context above, found it to be the current one, whose `enter` has not ended.
+        while let Some(context) = unsafe { next.as_ref() } {
+            if ptr::eq(&*context.shared, shared) && context.token.borrow().is_some() {
+                return true;
+            }
+            next = context.outer.get();
+        }
+        false
+    }
+
+    /// Whether there is stack enough for whatever a user's closure may do.
+    #[inline]
+    pub(crate) fn has_stack(&self) -> bool {
+        let marker = 0u8;
+        let here = (&raw const marker).addr();
+        let (lowest, count) = self.stack.get();
+        here.wrapping_sub(lowest) < count || self.measure_stack(here)
+    }
+
+    /// Asks how much there is. The answer holds for all addresses from the lowest good one up to here, unless this stack goes (`forget_stack`).
+    #[cold]
+    fn measure_stack(&self, here: usize) -> bool {
+        match stacker::remaining_stack() {
+            None => {
+                self.stack.set((0, usize::MAX));
+                true
+            }
+            Some(bytes) if bytes < STACK_RESERVE_BYTES => false,
+            Some(bytes) => {
+                let spare = bytes - STACK_RESERVE_BYTES;
+                self.stack.set((here.saturating_sub(spare), spare + 1));
+                true
+            }
+        }
+    }
+
+    /// A segment of stack has gone.
+    pub(crate) fn forget_stack(&self) {
+        self.stack.set((0, 0));
     }
 }
 

@@ -8,6 +8,7 @@ use poniard_interface::WorkerId;
 
 use super::context::{Context, enter_ambient};
 use super::entry::{Entry, Work};
+use super::jobs::{self, Found};
 use super::occupancy::Errand;
 use super::shared::Shared;
 use super::slot::{Local, Slot, Turn};
@@ -68,6 +69,8 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId) {
 fn work(context: &Context, index: usize) -> Left {
     let shared = &*context.shared;
     let slot = &shared.slots[index];
+    // Whoever had the slot before may have been woken for a task of a domain, and this thread takes something else first.
+    shared.domains.pass_on(index, &shared.sleep);
     let mut busy = false;
     loop {
         if slot.is_wanted() {
@@ -77,21 +80,21 @@ fn work(context: &Context, index: usize) -> Left {
         if shared.special.load(Relaxed) && shared.unusual.attend(context, index) {
             continue;
         }
-        if let Some(task) = context.with_local(|slot, local| take_own(shared, slot, local)).flatten() {
+        if let Some(found) = context.with_local(|slot, local| take_next(shared, index, slot, local)).flatten() {
             if !busy {
                 busy = true;
                 slot.counters.activity.begin(now_ns());
             }
-            run(context, task);
+            perform(context, found);
             continue;
         }
         busy = false;
         slot.counters.activity.end(now_ns());
         match search(context, index) {
-            Some(task) => {
+            Some(found) => {
                 busy = true;
                 slot.counters.activity.begin(now_ns());
-                run(context, task);
+                perform(context, found);
             }
             None if shared.is_stopped() => return Left::Stopped,
             None => {}
@@ -99,7 +102,16 @@ fn work(context: &Context, index: usize) -> Left {
     }
 }
 
-/// Runs what was taken from a queue, unless somebody else has claimed it since it was put there.
+/// Does what was found.
+#[inline]
+fn perform(context: &Context, found: Found) {
+    match found {
+        Found::Task(entry) => run(context, entry),
+        Found::Job(job) => jobs::execute(context, job),
+    }
+}
+
+/// Runs a task from a queue, unless somebody else has claimed it since it was put there.
 #[inline]
 pub(crate) fn run(context: &Context, entry: Entry) {
     match entry.into_work() {
@@ -179,8 +191,8 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
 
 #[inline(always)]
 fn execute_body(context: &Context, task: &TaskRef, body: impl FnOnce() -> Option<TaskError>) -> Option<TaskError> {
-    if task.epoch() != context.shared.epoch() {
-        return Some(task.fail_claimed(FailureKind::Cancelled));
+    if context.shared.is_outdated(task) {
+        return Some(task.fail_claimed(context.shared.outdated(task)));
     }
     let failure = context.run(task, body);
     let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
@@ -191,9 +203,18 @@ fn execute_body(context: &Context, task: &TaskRef, body: impl FnOnce() -> Option
     failure
 }
 
+/// What this worker does next: jobs first, since whoever is in the middle of a task waits for them.
+#[inline]
+fn take_next(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Found> {
+    match jobs::take_job(shared, local) {
+        Some(job) => Some(Found::Job(job)),
+        None => take_own(shared, index, slot, local).map(Found::Task),
+    }
+}
+
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
 #[inline]
-fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
+fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
     let normal = Priority::Normal.level();
@@ -201,12 +222,15 @@ fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
         if slot.is_crowded() && shared.has_room() {
             slot.uncrowd();
         }
+        if shared.room.is_wanted() && shared.has_room() {
+            shared.room.announce();
+        }
         if let Some(task) = from_injector(shared, local, normal) {
             return Some(task);
         }
     }
     if shared.special.load(Relaxed) {
-        return take_own_special(shared, slot, local);
+        return take_own_special(shared, index, slot, local);
     }
     take_own_normal(shared, slot, local)
 }
@@ -224,17 +248,16 @@ fn take_own_normal(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry>
 }
 
 /// The same when tasks have priorities, or scopes.
-fn take_own_special(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
-    if let Some(task) = stolen(|| slot.private.steal()) {
-        return Some(task);
-    }
+fn take_own_special(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
     for level in 0..Priority::COUNT {
         let own = || match level == Priority::Normal.level() {
             true => take_own_normal(shared, slot, local),
             false => local.deques[level].pop(),
         };
-        // A more urgent task of somebody else comes before a less urgent one of our own.
-        if let Some(task) = own()
+        // What only some may run comes first: the others can be taken by anybody. A more urgent task of somebody else comes before a less urgent one
+        // of our own.
+        if let Some(task) = (shared.domains.take(index, level))
+            .or_else(own)
             .or_else(|| from_injector(shared, local, level))
             .or_else(|| (level == 0).then(|| steal(shared, slot, local, level)).flatten())
         {
@@ -261,7 +284,7 @@ fn moved(shared: &Shared, task: Option<Entry>) -> Option<Entry> {
 
 /// Repeats an attempt as long as another thread interferes.
 #[inline]
-fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
+pub(crate) fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {
             Steal::Success(task) => return Some(task),
@@ -314,29 +337,36 @@ fn random(local: &Local) -> u64 {
 }
 
 /// Looks everywhere for a task and sleeps in between, until there is one. Nothing when the slot is wanted, or the runtime ends.
-fn search(context: &Context, index: usize) -> Option<Entry> {
+fn search(context: &Context, index: usize) -> Option<Found> {
     let shared = &*context.shared;
     let slot = &shared.slots[index];
     if slot.is_crowded() {
         slot.uncrowd();
     }
+    if shared.room.is_wanted() {
+        shared.room.announce();
+    }
     shared.sleep.search();
     loop {
         for round in 0..SEARCH_ROUNDS {
             let found = context.with_local(|slot, local| {
-                if let Some(task) = take_own(shared, slot, local) {
-                    return Some(task);
+                if let Some(found) = take_next(shared, index, slot, local) {
+                    return Some(found);
+                }
+                if let Some(job) = jobs::steal_job(shared, slot, |_| true) {
+                    return Some(Found::Job(job));
                 }
                 (0..Priority::COUNT)
                     .find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
                     .or_else(|| (round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1).then(|| seize(shared, slot, local)).flatten())
+                    .map(Found::Task)
             });
-            if let Some(task) = found.flatten() {
-                shared.sleep.found(|| shared.has_work(index));
-                return Some(task);
+            if let Some(found) = found.flatten() {
+                shared.found(index);
+                return Some(found);
             }
             if slot.is_wanted() || shared.is_stopped() || shared.unusual.has_work(shared, index) {
-                shared.sleep.found(|| shared.has_work(index));
+                shared.found(index);
                 return None;
             }
             if round % 8 == 7 {
