@@ -259,6 +259,8 @@ pub(crate) struct Ties {
     pub(crate) domain: Weak<Domain>,
     /// It runs although no handle is left: its group needs it.
     pub(crate) needed: bool,
+    /// It is in a sequence: that it has finished means that its body is over, and all before it.
+    pub(crate) holds: bool,
     /// It is made with one predecessor too many, for `TaskRef::release_hold`.
     pub(crate) held: bool,
 
@@ -274,11 +276,12 @@ impl Ties {
             && self.bonds.is_empty()
             && self.inheritance.is_none()
             && !self.needed
+            && !self.holds
             && !self.held
     }
 
     /// Comes after one more task. Only before it is spawned.
-    fn come_after(&mut self, task: &TaskRef) {
+    pub(crate) fn come_after(&mut self, task: &TaskRef) {
         let after = self.after.get_or_insert_default();
         after.get_mut().unwrap_or_else(PoisonError::into_inner).push(Order::new(task.clone()));
     }

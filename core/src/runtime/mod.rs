@@ -412,7 +412,7 @@ where
     }
     let priority = options.as_ref().and_then(|options| options.priority).unwrap_or_default();
     let block = ambient::block();
-    let place = ambient::prepare(&mut options, block.as_deref());
+    let held = ambient::prepare(&mut options, block.as_deref());
     let options = options.filter(|options| options.is_worth_keeping());
     let created = if params.touches_places() {
         create_ordered(function, params, shared, location, options, priority)
@@ -426,8 +426,11 @@ where
             return fail(shared, location, options, std::any::type_name::<F>, kind);
         }
     };
-    if let Some(place) = place {
-        ready = ambient::bind(task.reference(), block.as_deref(), place);
+    if let Some(block) = &block {
+        block.note(std::slice::from_ref(task.reference()));
+    }
+    if held {
+        ready = ambient::bind(task.reference(), block.as_deref());
     }
     if let Some(entry) = ready {
         shared.enqueue(context, entry);
