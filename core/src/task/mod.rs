@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use crate::error::TaskError;
 
-pub(crate) mod memory;
+mod memory;
 pub(crate) mod record;
 
 use record::{TaskRef, UserRef};
