@@ -28,7 +28,7 @@ use crate::worker::shared::Shared;
 /// Spawns of several threads are ordered as they come. Cheap to clone: clones are the same value. Results of tasks, in contrast, never change.
 ///
 /// A task that writes runs even if its handle is dropped. When it fails, the value is what it left, and later tasks that look at the value fail as
-/// its dependents, until one [`overwrite`]s it. Cancelled while it runs, it has ended when its body has.
+/// its dependents, until one [`overwrite`]s it. Cancelled, it ends when those before it have ended and, if it runs, its body has.
 ///
 /// ```
 /// use poniard::{Mutable, Runtime, overwrite, read, write};
@@ -337,6 +337,9 @@ impl<T: Data> Slots for Box<PlaceSlot<T>> {
         }
     }
 
+    // It comes after those tasks, and does not take their results.
+    fn visit_numbered(&self, _visit: &mut impl FnMut(Option<usize>, &Header)) {}
+
     fn failed(&self) -> Option<TaskError> {
         self.edges.iter().filter(|edge| edge.needed).find_map(|edge| edge.task.failure())
     }
@@ -412,6 +415,11 @@ struct Touched {
     number: usize,
 }
 
+/// The options of a task that cannot be, and why.
+type Refused = (Option<Box<TaskOptions>>, FailureKind);
+/// The handle of a new task, and its entry if it is ready.
+type Created<T> = (Task<T>, Option<Entry>);
+
 /// Makes a task whose arguments touch places, and enters it into their histories. The error when it touches one twice, and not only to read.
 pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     function: F,
@@ -420,7 +428,7 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
     priority: Priority,
-) -> Result<(Task<F::Value>, Option<Entry>), (Option<Box<TaskOptions>>, FailureKind)> {
+) -> Result<Created<F::Value>, Refused> {
     let mut touched = Vec::new();
     params.visit_places(&mut |touch| touched.push(Touched { history: touch.history(), access: touch.access(), number: touched.len() }));
     touched.sort_by_key(|touch| (Arc::as_ptr(&touch.history.0), touch.number));

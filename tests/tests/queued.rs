@@ -28,7 +28,7 @@ fn with_queue(threads: Option<usize>) -> Runtime {
 }
 
 fn queue() -> Scope {
-    Scope::Backend("example".into())
+    Scope::backend("example")
 }
 
 fn name() -> String {
@@ -60,10 +60,10 @@ fn tasks_of_both_kinds_of_processor_depend_on_each_other() {
 fn a_scope_chooses_the_queue() {
     let runtime = with_queue(Some(1));
     let there = runtime.task(name, ()).scope(queue()).spawn().take().expect("no failure");
-    let here = runtime.task(name, ()).scope(Scope::Backend("threads".into())).spawn().take().expect("no failure");
+    let here = runtime.task(name, ()).scope(Scope::backend("threads")).spawn().take().expect("no failure");
     assert_eq!(here, "poniard-0");
     assert_ne!(there, here);
-    let cpu = runtime.task(name, ()).scope(Scope::Kind(ProcessorKind::cpu())).spawn();
+    let cpu = runtime.task(name, ()).scope(Scope::kind("cpu")).spawn();
     cpu.wait().expect("both are of that kind");
 }
 
@@ -154,7 +154,7 @@ fn done(task: TaskId) -> [Completion; 1] {
 }
 
 fn on_the_odd_one(runtime: &Handle, body: impl FnOnce() -> u64 + Send + 'static) -> poniard::Task<u64> {
-    runtime.task(body, ()).scope(Scope::Kind(ProcessorKind::new("odd"))).spawn()
+    runtime.task(body, ()).scope(Scope::kind("odd")).spawn()
 }
 
 #[test]

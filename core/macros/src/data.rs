@@ -56,6 +56,11 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             fn get(slot: &mut ::poniard::private::Slot<Self>) -> Self {
                 ::poniard::private::take(slot)
             }
+
+            #[inline]
+            fn get_kept(slot: &mut ::poniard::private::Slot<Self>) -> Self {
+                ::poniard::private::copy(slot)
+            }
         }
     })
 }

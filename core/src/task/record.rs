@@ -19,11 +19,14 @@ use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
 use crate::task::{Task, Value, memory};
+use crate::worker::domain::Domain;
 use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
 
+pub(crate) mod flat;
+
 /// Bits of `Header::gate`: how many predecessors have not finished, and what has happened to the task.
-const COUNT: u32 = (1 << 25) - 1;
+const COUNT: u32 = (1 << 24) - 1;
 /// Set once, by whoever will run or fail the task: from then on the arguments are his.
 const CLAIMED: u32 = 1 << 31;
 /// Set for a moment by whoever looks at the arguments of a task that has not been claimed.
@@ -38,6 +41,8 @@ const KEPT: u32 = 1 << 27;
 const DETACHED: u32 = 1 << 26;
 /// Others rely on its body being over when it has finished, so nobody else can end it while that runs.
 const HOLDS: u32 = 1 << 25;
+/// It was cancelled by its deadline.
+const EXPIRED: u32 = 1 << 24;
 
 /// A reference of the runtime, in `Header::refs`: it keeps the record, and never looks at the value.
 const REFERENCE: u64 = 1;
@@ -48,6 +53,8 @@ const USER: u64 = (1 << 32) + REFERENCE;
 const BODY_TAKEN: u8 = 1;
 const VALUE_WRITTEN: u8 = 2;
 const VALUE_TAKEN: u8 = 4;
+/// The value is another record's: the body says whose (`flat`).
+const FORWARDED: u8 = 8;
 
 /// The part of a record that does not depend on the types of the task.
 #[repr(C)]
@@ -62,7 +69,7 @@ pub struct Header {
     refs: AtomicU64,
     /// Head of the list of edges to successors and waiters; once the outcome is there, that: see `Word`.
     successors: AtomicPtr<Edge>,
-    /// The runtime that it was spawned on, which outlives every task that has not finished.
+    /// The runtime that it was spawned on, which outlives every task that has not finished. Null: no runtime runs it (`flat`).
     runtime: *const Shared,
     /// Names the thread that runs it: the address of its context. Read only to compare.
     runner: AtomicUsize,
@@ -129,6 +136,10 @@ struct VTable {
     discard: unsafe fn(NonNull<Header>),
     /// Adds the predecessors that have not finished, if the task has not been claimed, which the caller prevents.
     unfinished: unsafe fn(NonNull<Header>, &mut Vec<TaskRef>),
+    /// Drops a value that will not be published; the task has been claimed by the caller, who has run it.
+    drop_value: unsafe fn(NonNull<Header>),
+    /// For tasks that no runtime runs: what is done when they become ready.
+    step: Option<unsafe fn(NonNull<Header>) -> flat::Step>,
     /// Drops what is left and frees the memory.
     free: unsafe fn(NonNull<Header>),
     type_name: fn() -> &'static str,
@@ -256,11 +267,20 @@ impl Drop for UserRef {
 
 impl UserRef {
     /// Drops a reference to a task that has not begun; the last one takes the task with it.
-    #[cold]
     fn drop_unclaimed(&self) {
-        // One step less than it looks: a reference that is no user's is left for the rest of this function. AcqRel: as in `release`.
+        // One of several is given up in one step that the others cannot overtake.
+        let mut refs = self.refs.load(Relaxed);
+        while refs >> 32 > 1 {
+            // Release: as in `release`. It is not the last reference, so nothing is freed.
+            match self.refs.compare_exchange_weak(refs, refs - USER, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => refs = now,
+            }
+        }
+        // One step less than it looks: a reference that is no user's is left for the rest of this function. AcqRel: as in `release`; whoever
+        // detached the task is seen to have done so.
         if self.refs.fetch_sub(USER - REFERENCE, AcqRel) >> 32 == 1 {
-            self.0.cancel(FailureKind::Unneeded);
+            self.0.abandon();
         }
         self.0.release(REFERENCE);
     }
@@ -282,6 +302,15 @@ impl std::ops::Deref for TaskRef {
         // SAFETY: the reference keeps the record alive, and a header is only changed through atomics and by protocol (README).
         unsafe { self.0.as_ref() }
     }
+}
+
+/// Who cancels a task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Canceller {
+    User,
+    /// Whoever dropped the last handle.
+    LastHandle,
+    Timer,
 }
 
 /// What came of trying to claim a task.
@@ -333,6 +362,12 @@ impl Header {
         }
     }
 
+    /// Whether its value is another record's. Once it has a value.
+    fn is_forwarded(&self) -> bool {
+        // Relaxed: noted before the outcome was published, which the caller has seen.
+        self.parts.load(Relaxed) & FORWARDED != 0
+    }
+
     /// Notes that a part has been put in or taken out; for the one who may do that (README, rules 2 and 4).
     #[inline]
     fn note(&self, part: u8) {
@@ -359,6 +394,12 @@ impl Header {
     #[inline]
     pub(crate) fn options(&self) -> Option<&TaskOptions> {
         self.options.as_deref()
+    }
+
+    /// The processors that may run it; nothing when all may.
+    #[inline]
+    pub(crate) fn domain(&self) -> Option<Arc<Domain>> {
+        self.options.as_ref().and_then(|options| options.domain.upgrade())
     }
 
     #[inline]
@@ -398,7 +439,7 @@ impl Header {
         TaskError::new(self.name(), kind)
     }
 
-    /// Whether all predecessors have finished. True for ever once true.
+    /// Whether all predecessors have finished. True for ever once true, but for tasks that no runtime runs: those may find another one.
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         self.gate.load(Acquire) & COUNT == 0
@@ -463,6 +504,9 @@ impl TaskRef {
     #[inline]
     pub(crate) fn try_claim(&self) -> Claim {
         loop {
+            // With the only reference nobody can compete, and a store is cheaper than an exchange. Looked at before the gate: somebody who claimed the
+            // task, or cancelled it, and then gave his reference up, is seen to have done so. Acquire: pairs with the Release in `release`.
+            let alone = self.refs.load(Acquire) == REFERENCE;
             // Acquire: pairs with the last `count_down`, so that the predecessors' outcomes are seen.
             let gate = self.gate.load(Acquire);
             if gate & CLAIMED != 0 {
@@ -475,8 +519,7 @@ impl TaskRef {
                 std::hint::spin_loop();
                 continue;
             }
-            // With the only reference nobody can compete, and a store is cheaper than an exchange.
-            if self.refs.load(Acquire) == REFERENCE {
+            if alone {
                 self.gate.store(gate | CLAIMED, Relaxed);
                 return Claim::Won;
             }
@@ -500,27 +543,52 @@ impl TaskRef {
         claimable
     }
 
-    /// Ends a task that `try_claim_alone` claimed, and gives up the reference of the entry.
+    /// Ends a task that `try_claim_alone` claimed, and gives up the reference of the entry. Gives both back when somebody has come to know the record
+    /// meanwhile: the task itself, by way of what it waited for.
     #[inline]
-    pub(crate) fn end_alone(self, failure: Option<TaskError>) {
+    pub(crate) fn end_alone(self, failure: Option<TaskError>) -> Result<(), (Self, Option<TaskError>)> {
+        if self.refs.load(Acquire) != USER + REFERENCE || !self.successors.load(Relaxed).is_null() {
+            return Err((self, failure));
+        }
         self.successors.store(Word::of_outcome(failure), Relaxed);
         self.refs.store(USER, Relaxed);
         std::mem::forget(self);
+        Ok(())
     }
 
     /// Makes the task end without a value: at once for whoever waits for it. One that has not begun never will; the body of one that runs can
     /// see that it is to stop, and its value is dropped. False when it has finished already.
     pub(crate) fn cancel(&self, kind: FailureKind) -> bool {
+        self.cancel_for(kind, Canceller::User)
+    }
+
+    /// Cancels a task for the timer, whose thread runs no code of users: arguments of a task that has not begun are dropped by whoever
+    /// finds it in a queue.
+    pub(crate) fn expire(&self) -> bool {
+        self.cancel_for(FailureKind::DeadlineExceeded, Canceller::Timer)
+    }
+
+    /// Cancels a task whose last handle was dropped, if it has not begun and nobody has detached it.
+    fn abandon(&self) -> bool {
+        self.cancel_for(FailureKind::Unneeded, Canceller::LastHandle)
+    }
+
+    fn cancel_for(&self, kind: FailureKind, canceller: Canceller) -> bool {
         loop {
             if self.is_finished() {
                 return false;
             }
             let gate = self.gate.load(Acquire);
+            if canceller == Canceller::LastHandle && gate & (CLAIMED | DETACHED) != 0 {
+                return false;
+            }
+            let expired = if canceller == Canceller::Timer { EXPIRED } else { 0 };
             if gate & CLAIMED != 0 {
-                self.gate.fetch_or(CANCELLED, Relaxed);
+                let before = self.gate.fetch_or(CANCELLED | expired, Relaxed);
                 if gate & HOLDS != 0 {
-                    // Who runs it will see the flag, and publish.
-                    return true;
+                    // Who runs it will see the flag, and publish; at once if the body pauses.
+                    crate::timer::hurry();
+                    return before & CANCELLED == 0;
                 }
                 break;
             }
@@ -528,10 +596,20 @@ impl TaskRef {
                 std::hint::spin_loop();
                 continue;
             }
-            let waits = gate & COUNT != 0;
-            let claimed = gate | CLAIMED | CANCELLED | OWED | if waits { KEPT } else { 0 };
+            if gate & (HOLDS | CANCELLED) == HOLDS | CANCELLED {
+                return false;
+            }
+            if gate & HOLDS != 0 && gate & COUNT != 0 {
+                // Those that come after it rely on those before it being over as well. Who gets to run it will see the flag.
+                if self.gate.compare_exchange_weak(gate, gate | CANCELLED | expired, Acquire, Relaxed).is_ok() {
+                    return true;
+                }
+                continue;
+            }
+            let keep = gate & COUNT != 0 || canceller == Canceller::Timer;
+            let claimed = gate | CLAIMED | CANCELLED | OWED | if keep { KEPT } else { 0 };
             if self.gate.compare_exchange_weak(gate, claimed, Acquire, Relaxed).is_ok() {
-                if !waits {
+                if !keep {
                     // SAFETY: the claim gives this thread the body, and as nothing is waited for, no edge of it is in a list.
                     unsafe { (self.vtable.discard)(self.0) };
                 }
@@ -539,27 +617,31 @@ impl TaskRef {
             }
         }
         let error = self.error(kind);
-        self.publish(Some(error), |released| match released {
-            Released::Waiter(waker) => waker.wake(),
-            Released::Ready(entry) => Shared::enqueue_elsewhere(entry),
-        })
+        self.publish(Some(error), Shared::release_elsewhere)
     }
 
     /// For whoever has taken the task's entry out of a queue and cannot run it: if it was cancelled, drops what the canceller left.
     /// Whether the task has to be counted as finished.
     pub(crate) fn bury(&self) -> bool {
-        // Acquire: pairs with the exchange in `cancel`.
+        // Acquire: whoever made the task ready counted down after its predecessors had published, and `discard` lets go of their values.
         let gate = self.gate.load(Acquire);
         if gate & KEPT != 0 {
             // SAFETY: the canceller left the body to whoever gets the runtime's reference, which is the caller; all predecessors
             // have published, so no edge of it is in a list.
             unsafe { (self.vtable.discard)(self.0) };
         }
-        gate & OWED != 0
+        gate & OWED != 0 && !self.runtime.is_null()
     }
 
-    /// Adds the predecessors that have not finished, in the order of the arguments, if nobody has claimed the task yet. Whether there were any.
-    pub(crate) fn unfinished_predecessors(&self, into: &mut Vec<Self>) -> bool {
+    /// Drops the value of a task that this thread ran and could not publish: somebody cancelled it meanwhile.
+    #[cold]
+    pub(crate) fn drop_value(&self) {
+        // SAFETY: the claimer writes the value and nobody reads it, since the outcome is an error.
+        unsafe { (self.vtable.drop_value)(self.0) };
+    }
+
+    /// Sets `INSPECTED`; false when somebody has claimed the task.
+    fn inspect(&self) -> bool {
         loop {
             let gate = self.gate.load(Acquire);
             if gate & CLAIMED != 0 {
@@ -570,8 +652,15 @@ impl TaskRef {
                 continue;
             }
             if self.gate.compare_exchange_weak(gate, gate | INSPECTED, Acquire, Relaxed).is_ok() {
-                break;
+                return true;
             }
+        }
+    }
+
+    /// Adds the predecessors that have not finished, in the order of the arguments, if nobody has claimed the task yet. Whether there were any.
+    pub(crate) fn unfinished_predecessors(&self, into: &mut Vec<Self>) -> bool {
+        if !self.inspect() {
+            return false;
         }
         let before = into.len();
         // SAFETY: the `INSPECTED` bit keeps everybody from claiming the task, so its arguments stay (README, rule 3).
@@ -586,12 +675,26 @@ impl TaskRef {
     #[inline]
     pub(crate) fn run_claimed(&self) -> Option<TaskError> {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
+        let holds = self.gate.load(Relaxed) & HOLDS != 0;
+        if holds && let Some(kind) = self.stopped() {
+            return Some(self.fail_claimed(kind));
+        }
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
         let failure = unsafe { (self.vtable.run)(self.0) };
-        if self.gate.load(Relaxed) & (HOLDS | CANCELLED) == HOLDS | CANCELLED && failure.is_none() {
-            return Some(self.error(FailureKind::Cancelled));
+        if holds && let Some(kind) = self.stopped() {
+            self.drop_value();
+            return failure.or_else(|| Some(self.error(kind)));
         }
         failure
+    }
+
+    /// Why somebody wants a task to stop that he could not end at once.
+    fn stopped(&self) -> Option<FailureKind> {
+        match self.gate.load(Relaxed) {
+            gate if gate & CANCELLED == 0 => None,
+            gate if gate & EXPIRED != 0 => Some(FailureKind::DeadlineExceeded),
+            _ => Some(FailureKind::Cancelled),
+        }
     }
 
     /// Others will rely on the body being over when the task has finished; with `needed`, it runs even if no handle is left. For who has just made it.
@@ -614,15 +717,13 @@ impl TaskRef {
     /// False when the task had an outcome already, as somebody cancelled it.
     #[inline]
     pub(crate) fn publish(&self, failure: Option<TaskError>, release: impl FnMut(Released)) -> bool {
-        // With the only reference nobody can see the outcome, wait for it or depend on it: each of them would hold another one.
-        if self.refs.load(Acquire) == REFERENCE {
-            let unpublished = !self.is_finished();
-            if unpublished {
-                // A value of zero references: nobody will ask for the error.
-                dropped_quietly(failure);
-                self.successors.store(Word::of_outcome(None), Relaxed);
-            }
-            return unpublished;
+        // With the only reference nobody can see the outcome or depend on it: each of them would hold another one. Somebody who does not wait any longer may
+        // have left an edge.
+        if self.refs.load(Acquire) == REFERENCE && self.successors.load(Acquire).is_null() {
+            // A value of zero references: nobody will ask for the error.
+            dropped_quietly(failure);
+            self.successors.store(Word::of_outcome(None), Relaxed);
+            return true;
         }
         self.publish_shared(failure, release)
     }
@@ -645,6 +746,7 @@ impl TaskRef {
             }
         };
         let mut edge = reversed(list);
+        let mut flat = false;
         while let Some(current) = edge {
             // SAFETY: an edge in the list lives until it is taken out, here (`add_edge`); nobody else walks a list that has been taken.
             let fields = unsafe { current.as_ref() };
@@ -653,9 +755,16 @@ impl TaskRef {
             match NonNull::new(fields.successor.load(Relaxed)) {
                 Some(successor) => {
                     // SAFETY: a task that waits for predecessors is kept alive by the runtime's reference, which nobody has taken yet.
-                    if unsafe { successor.as_ref() }.count_down(1) {
+                    let header = unsafe { successor.as_ref() };
+                    if header.count_down(1) {
                         // The runtime's reference: `register` left it to whoever makes the task ready.
-                        release(Released::Ready(Entry::task(Self(successor))));
+                        let entry = Entry::task(Self(successor));
+                        if header.runtime.is_null() {
+                            flat = true;
+                            flat::put(entry);
+                        } else {
+                            release(Released::Ready(entry));
+                        }
                     }
                 }
                 None => {
@@ -665,7 +774,15 @@ impl TaskRef {
                 }
             }
         }
+        if flat {
+            flat::settle();
+        }
         true
+    }
+
+    /// What tells the record from all others that are alive.
+    pub(crate) fn identity(&self) -> usize {
+        self.0.addr().get()
     }
 
     /// The address of the record, for an entry in a queue.
@@ -743,10 +860,10 @@ fn create_with<M, F: TaskFn<M>>(
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     params.visit(&mut |_, _| predecessor_count += 1);
-    assert!(predecessor_count < COUNT, "a task has more than thirty million dependencies");
+    assert!(predecessor_count < COUNT, "a task has more than sixteen million dependencies");
     let header = Header {
         vtable: const { &vtable::<M, F>() },
-        gate: AtomicU32::new(predecessor_count),
+        gate: AtomicU32::new(if predecessor_count == 0 { 0 } else { predecessor_count + 1 }),
         priority,
         parts: AtomicU8::new(0),
         epoch,
@@ -773,8 +890,7 @@ fn create_with<M, F: TaskFn<M>>(
 
 /// Adds the task to the lists of its predecessors; true when all of them have finished.
 fn register<F, P: Predecessors, T>(task: &TaskRef, record: NonNull<Record<F, P, T>>) -> bool {
-    // One more than there are predecessors: the task cannot become ready while this function still looks at its arguments.
-    task.gate.fetch_add(1, Relaxed);
+    // One more than there are predecessors (`create_with`): the task cannot become ready while this function still looks at its arguments.
     let mut counted = 1;
     // SAFETY: the record is live (`task`).
     let body = unsafe { &record.as_ref().body };
@@ -795,6 +911,8 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         run: run::<M, F>,
         discard: discard::<F, F::Params, F::Value>,
         unfinished: unfinished::<F, F::Params, F::Value>,
+        drop_value: drop_value::<F, F::Params, F::Value>,
+        step: None,
         free: free::<F, F::Params, F::Value>,
         type_name: std::any::type_name::<F>,
     }
@@ -824,7 +942,7 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
             task.note(VALUE_WRITTEN);
             None
         }
-        Ok(Err(error)) => Some(task.error(FailureKind::Returned(error))),
+        Ok(Err(error)) => Some(TaskError::of_returned(task.name(), error)),
         Err(payload) => {
             let message = panic_message(&*payload);
             dropped_quietly(payload);
@@ -855,6 +973,18 @@ unsafe fn unfinished<F, P: Predecessors, T>(header: NonNull<Header>, into: &mut 
             into.push(TaskRef::of(predecessor));
         }
     });
+}
+
+/// # Safety
+/// `header` belongs to a live `Record<F, P, T>` whose task the caller has claimed and run, and that ended with an error all the same.
+unsafe fn drop_value<F, P, T>(header: NonNull<Header>) {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    if record.header.parts.load(Relaxed) & (VALUE_WRITTEN | VALUE_TAKEN) == VALUE_WRITTEN {
+        record.header.note(VALUE_TAKEN);
+        // SAFETY: the value was written and not taken, and nobody reads it (precondition).
+        dropped_quietly(unsafe { record.value.get().cast::<T>().read() });
+    }
 }
 
 /// # Safety
@@ -912,6 +1042,9 @@ impl<T> Task<T> {
         if !self.reference.has_value() {
             return None;
         }
+        if self.reference.is_forwarded() {
+            return flat::source(self).value_ref();
+        }
         let prefix = self.reference.0.0.cast::<Prefix<T>>();
         // SAFETY: a `Task<T>` refers to a `Record<_, _, T>`, which begins like `Prefix<T>`, and keeps it alive.
         let value = unsafe { &prefix.as_ref().value };
@@ -930,6 +1063,9 @@ impl<T> Value<T> {
         if !reference.is_last_user() {
             return Err(self);
         }
+        if reference.is_forwarded() {
+            return flat::try_unwrap(self);
+        }
         let prefix = reference.0.0.cast::<Prefix<T>>();
         // SAFETY: as in `value_ref`.
         let value = unsafe { &prefix.as_ref().value };
@@ -941,8 +1077,13 @@ impl<T> Value<T> {
 }
 
 /// A task that has finished from the start.
-pub(crate) fn create_finished<T: crate::Data>(value: T, runtime: *const Shared, location: &'static Location<'static>) -> Task<T> {
-    let task = create_ended(runtime, location, None, |_| None);
+pub(crate) fn create_finished<T: crate::Data>(
+    value: T,
+    runtime: *const Shared,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+) -> Task<T> {
+    let task = create_ended(runtime, location, options, |_| None);
     let prefix = task.reference.0.0.cast::<Prefix<T>>();
     // SAFETY: a record of `fn() -> T` begins like `Prefix<T>`, and is alive.
     let slot = unsafe { &prefix.as_ref().value };
@@ -1010,10 +1151,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.publish(None, |released| match released {
-            Released::Waiter(waker) => waker.wake(),
-            Released::Ready(entry) => Shared::enqueue_elsewhere(entry),
-        });
+        self.0.publish(None, Shared::release_elsewhere);
     }
 }
 

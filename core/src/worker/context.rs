@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::fetch::STACK_RESERVE_BYTES;
 use super::job::Origin;
@@ -177,19 +176,16 @@ impl Context {
         !errand && task.options().is_none_or(|options| options.occupancy == Occupancy::ONE) && self.shared.may_run(self.processor, task)
     }
 
-    /// Counts a task whose body was not run.
-    #[cold]
-    pub(crate) fn count_not_run(&self) {
-        if !self.count(|counters| &counters.not_run) {
-            self.shared.queued.counts(self.processor).not_run.fetch_add(1, Relaxed);
-        }
-    }
-
     /// Lets `look` see the task that this thread is in the middle of.
     pub(crate) fn with_task<R>(&self, look: impl FnOnce(&Header) -> R) -> Option<R> {
         // SAFETY: `run` further down this thread's stack set it from a reference that it keeps until it takes the pointer back, or `on_behalf_of` did:
         // whoever is in the middle of that task waits for the job.
         self.origin().task().map(|task| look(unsafe { task.as_ref() }))
+    }
+
+    /// Whether the task that this thread is in the middle of is to stop. The one place that knows all the reasons.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.with_task(|task| task.is_cancelled() || self.shared.is_outdated(task)).unwrap_or(false)
     }
 
     /// Whether this thread is in the middle of `task`.

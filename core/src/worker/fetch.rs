@@ -1,12 +1,15 @@
 //! Waiting for a task (README, "Waiting inside a task").
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::context::Context;
 use super::entry::Work;
 use super::main_loop::execute;
+use super::shared::CROWD;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
@@ -79,8 +82,10 @@ fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, Ta
     if alone && has_stack() && task.try_claim_alone() {
         let Work::Task(own) = entry.into_work();
         let failure = execute(context, &own);
-        own.end_alone(failure);
-        context.shared.retract(Some(context));
+        match own.end_alone(failure) {
+            Ok(()) => context.shared.retract(Some(context)),
+            Err((own, failure)) => context.shared.finish(Some(context), &own, failure, false),
+        }
         return Ok(true);
     }
     match task.try_claim() {
@@ -122,6 +127,41 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
         }
     }
     Ok(())
+}
+
+/// What came of helping a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Helped {
+    /// It has finished, or others run what it needs.
+    Done,
+    /// This thread is in the middle of it, or of one that it depends on.
+    Stuck,
+}
+
+/// Runs, on a thread that runs tasks, what a task needs and nobody has begun, as `wait_inside` does, but waits for nothing.
+pub(crate) fn help(context: &Context, task: &TaskRef) -> Helped {
+    let mut seen = BTreeSet::new();
+    let mut path = vec![task.clone()];
+    while let Some(top) = path.last() {
+        if !top.is_finished() {
+            if context.is_within(top) {
+                return Helped::Stuck;
+            }
+            let ours = std::ptr::eq(top.runtime(), &*context.shared);
+            // Each is looked into once; when it comes up again, its predecessors are as far as they can be had.
+            if !top.is_ready() && seen.insert(top.identity()) {
+                top.clone().unfinished_predecessors(&mut path);
+                continue;
+            }
+            if top.is_ready() && ours && context.may_nest(top) && top.try_claim() == Claim::Won {
+                forget_claimed(context, top);
+                // Without stack for it, it has failed.
+                let _ = run_nested(context, task, top);
+            }
+        }
+        path.pop();
+    }
+    Helped::Done
 }
 
 /// Takes the entry of a task that was just claimed out of this worker's queues, if it is easily found: it would keep the task and its result until the
@@ -205,7 +245,7 @@ fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), Tas
             std::hint::spin_loop();
         }
     }
-    let Some(_wait) = Wait::begin(context, task) else {
+    let Some(_wait) = Wait::begin(context, vec![task.clone()]) else {
         return Err(TaskError::new(awaited.name(), FailureKind::WaitsForItself));
     };
     let waiter = Waiter::for_this_thread();
@@ -230,7 +270,7 @@ fn wait_lending(context: &Context, waiter: &Arc<Waiter>) {
     shared.sleep.search();
     loop {
         if waiter.has_fired() {
-            shared.sleep.found(|| shared.has_work(slot_index));
+            shared.found(slot_index);
             return;
         }
         if shared.has_work(slot_index) || slot.is_wanted() {
@@ -259,7 +299,10 @@ pub(crate) fn wait_for_room(context: &Context) {
             slot.uncrowd();
         }
     }
-    context.put_token(slot.wait_crowded(&seat));
+    context.put_token(slot.wait_crowded(&seat, || shared.finished()));
+    // In vain: tasks that wait for what this one does next, or for each other on its stack. Not again before there are twice as many.
+    let unfinished = shared.unfinished();
+    slot.counters.crowd.store(if unfinished > CROWD { 2 * unfinished } else { 0 }, Relaxed);
     go_on(context, slot_index);
 }
 
@@ -279,7 +322,7 @@ fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>)
                     // No thread to be had: this one keeps the slot and sleeps; what lies in its queue can be stolen. What it waits for may itself
                     // wait to come back to this slot, so it looks out for that.
                     context.put_token(token);
-                    shared.sleep.stop_looking(|| shared.has_work(slot_index));
+                    shared.stop_looking(slot_index);
                     while !waiter.has_fired() && !slot.is_wanted() {
                         waiter::park();
                     }
@@ -302,5 +345,5 @@ fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>)
 fn go_on(context: &Context, slot_index: usize) {
     let shared = &*context.shared;
     shared.slots[slot_index].counters.activity.begin(now_ns());
-    shared.sleep.stop_looking(|| shared.has_work(slot_index));
+    shared.stop_looking(slot_index);
 }

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::entry::{Entry, Work};
 use super::jobs::{self, Found};
 use super::occupancy::Errand;
-use super::shared::{BACKLOG_MAX, Shared};
+use super::shared::Shared;
 use super::slot::{Local, Slot, Turn};
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
@@ -68,6 +68,8 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId) {
 fn work(context: &Context, index: usize) -> Left {
     let shared = &*context.shared;
     let slot = &shared.slots[index];
+    // Whoever had the slot before may have been woken for a task of a domain, and this thread takes something else first.
+    shared.domains.pass_on(index, &shared.sleep);
     let mut busy = false;
     loop {
         if slot.is_wanted() {
@@ -77,7 +79,7 @@ fn work(context: &Context, index: usize) -> Left {
         if shared.special.load(Relaxed) && shared.unusual.attend(context, index) {
             continue;
         }
-        if let Some(found) = context.with_local(|slot, local| take_next(shared, slot, local)).flatten() {
+        if let Some(found) = context.with_local(|slot, local| take_next(shared, index, slot, local)).flatten() {
             if !busy {
                 busy = true;
                 slot.counters.activity.begin(now_ns());
@@ -148,46 +150,46 @@ fn run_ready(context: &Context, task: TaskRef) {
 /// Runs a task that this thread has claimed; its outcome is not published yet.
 #[inline]
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
-    if task.epoch() != context.shared.epoch() {
-        context.count_not_run();
-        return Some(task.fail_claimed(FailureKind::Cancelled));
+    if context.shared.is_outdated(task) {
+        return Some(task.fail_claimed(context.shared.outdated(task)));
     }
     let failure = context.run(task);
-    // Those of a slot are counted when they are finished.
-    if context.processor >= context.shared.slots.len() {
+    let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
+    // Those of an errand have been counted.
+    if !not_run && !context.count(|counters| &counters.tasks) && context.processor >= context.shared.slots.len() {
         context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
-    }
-    if failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_))) {
-        context.count_not_run();
     }
     failure
 }
 
 /// What this worker does next: jobs first, since whoever is in the middle of a task waits for them.
 #[inline]
-fn take_next(shared: &Shared, slot: &Slot, local: &Local) -> Option<Found> {
+fn take_next(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Found> {
     match jobs::take_job(shared, local) {
         Some(job) => Some(Found::Job(job)),
-        None => take_own(shared, slot, local).map(Found::Task),
+        None => take_own(shared, index, slot, local).map(Found::Task),
     }
 }
 
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
 #[inline]
-fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
+fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
     let normal = Priority::Normal.level();
     if tick.is_multiple_of(FAIRNESS) {
-        if slot.is_crowded() && local.deques[normal].len() <= BACKLOG_MAX / 2 {
+        if slot.is_crowded() && shared.has_room() {
             slot.uncrowd();
+        }
+        if shared.room.is_wanted() && shared.has_room() {
+            shared.room.announce();
         }
         if let Some(task) = from_injector(shared, local, normal) {
             return Some(task);
         }
     }
     if shared.special.load(Relaxed) {
-        return take_own_special(shared, slot, local);
+        return take_own_special(shared, index, slot, local);
     }
     take_own_normal(shared, slot, local)
 }
@@ -205,17 +207,16 @@ fn take_own_normal(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry>
 }
 
 /// The same when tasks have priorities, or scopes.
-fn take_own_special(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
-    if let Some(task) = stolen(|| slot.private.steal()) {
-        return Some(task);
-    }
+fn take_own_special(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
     for level in 0..Priority::COUNT {
         let own = || match level == Priority::Normal.level() {
             true => take_own_normal(shared, slot, local),
             false => local.deques[level].pop(),
         };
-        // A more urgent task of somebody else comes before a less urgent one of our own.
-        if let Some(task) = own()
+        // What only some may run comes first: the others can be taken by anybody. A more urgent task of somebody else comes before a less urgent one
+        // of our own.
+        if let Some(task) = (shared.domains.take(index, level))
+            .or_else(own)
             .or_else(|| from_injector(shared, local, level))
             .or_else(|| (level == 0).then(|| steal(shared, slot, local, level)).flatten())
         {
@@ -242,7 +243,7 @@ fn moved(shared: &Shared, task: Option<Entry>) -> Option<Entry> {
 
 /// Repeats an attempt as long as another thread interferes.
 #[inline]
-fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
+pub(crate) fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {
             Steal::Success(task) => return Some(task),
@@ -301,11 +302,14 @@ fn search(context: &Context, index: usize) -> Option<Found> {
     if slot.is_crowded() {
         slot.uncrowd();
     }
+    if shared.room.is_wanted() {
+        shared.room.announce();
+    }
     shared.sleep.search();
     loop {
         for round in 0..SEARCH_ROUNDS {
             let found = context.with_local(|slot, local| {
-                if let Some(found) = take_next(shared, slot, local) {
+                if let Some(found) = take_next(shared, index, slot, local) {
                     return Some(found);
                 }
                 let seizes = round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1;
@@ -318,11 +322,11 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                     .map(Found::Task)
             });
             if let Some(found) = found.flatten() {
-                shared.sleep.found(|| shared.has_work(index));
+                shared.found(index);
                 return Some(found);
             }
             if slot.is_wanted() || shared.is_stopped() || shared.unusual.has_work(shared, index) {
-                shared.sleep.found(|| shared.has_work(index));
+                shared.found(index);
                 return None;
             }
             if round % 8 == 7 {

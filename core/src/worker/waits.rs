@@ -4,23 +4,26 @@
 //! the threads of a circle, the last one to enter sees all the others, and it alone gets the error. A thread that waits for a job is not entered: the thread
 //! that runs the job is found by the task that the job belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::context::Context;
 use crate::task::record::{Header, TaskRef};
 
 /// What each sleeping thread waits for, by the identity of the thread's context. One list for all runtimes: a circle may lead through several.
-static WAITS: Mutex<BTreeMap<usize, Waiting>> = Mutex::new(BTreeMap::new());
+static WAITS: Mutex<Waits> = Mutex::new(BTreeMap::new());
+
+type Waits = BTreeMap<usize, Waiting>;
 
 /// A thread that sleeps.
 struct Waiting {
-    task: TaskRef,
+    /// What it waits for; one of them is enough.
+    tasks: Vec<TaskRef>,
     /// The addresses of the tasks on behalf of which it is in the middle of jobs: they cannot finish before it goes on, although another thread runs them.
     held: Vec<usize>,
 }
 
-fn lock() -> MutexGuard<'static, BTreeMap<usize, Waiting>> {
+fn lock() -> MutexGuard<'static, Waits> {
     // Single operations on the map; none of them panics half-way.
     WAITS.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -30,35 +33,52 @@ fn address(task: &TaskRef) -> usize {
     std::ptr::from_ref::<Header>(task).addr()
 }
 
-/// That a thread waits for a task; ends when it is dropped.
+/// That a thread waits for one of some tasks; ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Wait(usize);
 
 impl Wait {
-    /// Notes that this thread is about to wait for `task`; nothing when one that the task needs waits, directly or through others, for this one.
-    pub(crate) fn begin(context: &Context, task: &TaskRef) -> Option<Self> {
+    /// Notes that this thread is about to wait for one of `tasks`; nothing when that would never end: each of them needs a thread that waits, directly or
+    /// through others, for this one.
+    pub(crate) fn begin(context: &Context, tasks: Vec<TaskRef>) -> Option<Self> {
         let me = context.identity();
         let held: Vec<usize> = context.origins().map(|origin| origin.as_ptr().addr()).collect();
         let mut waits = lock();
-        // What cannot finish before this thread's wait is over. Several threads can hold up a task, if it has jobs; most have none.
-        let jobs = waits.values().any(|waiting| !waiting.held.is_empty());
-        let mut awaited = vec![task];
-        let mut next = 0;
-        while let Some(task) = awaited.get(next).copied() {
-            next += 1;
-            let runner = task.runner();
-            if runner == Some(me) || held.contains(&address(task)) {
-                return None;
-            }
-            let by_jobs = waits.values().filter(|waiting| jobs && waiting.held.contains(&address(task)));
-            for waiting in runner.and_then(|runner| waits.get(&runner)).into_iter().chain(by_jobs) {
-                if !awaited.iter().any(|known| address(known) == address(&waiting.task)) {
-                    awaited.push(&waiting.task);
+        waits.insert(me, Waiting { tasks, held });
+        if goes_on(&waits, me) {
+            return Some(Self(me));
+        }
+        let stuck = waits.remove(&me);
+        drop(waits);
+        // Out here, as in `drop` below.
+        drop(stuck);
+        None
+    }
+}
+
+/// Whether a sleeping thread goes on some day.
+fn goes_on(waits: &Waits, me: usize) -> bool {
+    // The sleeping threads of which that is known. Whoever waits for one that is awake, or known, is known, too; the rest wait for each other.
+    let mut known = BTreeSet::new();
+    let awake = |thread: usize, known: &BTreeSet<usize>| known.contains(&thread) || !waits.contains_key(&thread);
+    let finishes = |task: &TaskRef, known: &BTreeSet<usize>| {
+        // Several threads can hold up a task, if it has jobs; most have none.
+        let by_jobs = waits.iter().filter(|(_, waiting)| waiting.held.contains(&address(task)));
+        task.runner().is_none_or(|runner| awake(runner, known)) && by_jobs.into_iter().all(|(thread, _)| known.contains(thread))
+    };
+    loop {
+        let before = known.len();
+        for (thread, waiting) in waits {
+            if !known.contains(thread) && waiting.tasks.iter().any(|task| finishes(task, &known)) {
+                if *thread == me {
+                    return true;
                 }
+                known.insert(*thread);
             }
         }
-        waits.insert(me, Waiting { task: task.clone(), held });
-        Some(Self(me))
+        if known.len() == before {
+            return false;
+        }
     }
 }
 
