@@ -13,7 +13,7 @@ use crate::group::members::Members;
 use crate::options::TaskOptions;
 use crate::task::bond::Bond;
 use crate::task::record::TaskRef;
-use crate::worker::context::{ambient as look, enter_ambient, has_ambient};
+use crate::worker::context::{ambient as look, enter_ambient, has_ambient, leave_ambient};
 use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
 
@@ -122,8 +122,18 @@ pub(crate) fn block() -> Option<Rc<Block>> {
     look(|ambient| ambient?.block.clone())
 }
 
-/// Submits what the blocks around hold back: whoever waits on this thread might wait for it.
+/// Runs `wait`, which waits and may run tasks on top of the code that waits, without the ambient of that code. What its blocks hold back is submitted: it might
+/// be waited for.
 #[inline]
+pub(crate) fn aside<R>(wait: impl FnOnce() -> R) -> R {
+    if has_ambient() {
+        flush();
+        return leave_ambient(wait);
+    }
+    wait()
+}
+
+/// Submits what the blocks around hold back.
 pub(crate) fn flush() {
     if has_ambient()
         && let Some(block) = block()

@@ -531,6 +531,7 @@ where
 ///
 /// # Panics
 /// As [`spawn`].
+#[inline]
 #[track_caller]
 pub fn spawn_detached<M, F, A>(function: F, args: A)
 where

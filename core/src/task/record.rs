@@ -634,7 +634,6 @@ impl TaskRef {
     }
 
     /// Tells those that the task belongs to that its outcome has become known, and that nothing of it is left to run. Each of them once.
-    #[inline]
     pub(crate) fn tell_bonds(&self, published: bool, ended: bool, mut release: impl FnMut(Released)) {
         for bond in self.bonds() {
             if published {
@@ -732,16 +731,13 @@ impl TaskRef {
 
     /// Runs the body. Gives its error, which `publish` then makes known; the value is in the record. Never unwinds.
     ///
-    /// The caller has won the claim, and calls `publish` next.
+    /// The caller has won the claim, has let the task forget what it comes after, and calls `publish` next.
     #[inline]
     pub(crate) fn run_claimed(&self) -> Option<TaskError> {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
         let holds = self.gate.load(Relaxed) & HOLDS != 0;
         if holds && let Some(kind) = self.stopped() {
             return Some(self.fail_claimed(kind));
-        }
-        if let Some(options) = self.options() {
-            options.ties.drop_after();
         }
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
         let failure = unsafe { (self.vtable.run)(self.0) };
@@ -785,7 +781,9 @@ impl TaskRef {
         // have left an edge.
         if self.refs.load(Acquire) == REFERENCE && self.successors.load(Acquire).is_null() {
             // A value of zero references: nobody will ask for the error.
-            dropped_quietly(failure);
+            if failure.is_some() {
+                dropped_quietly(failure);
+            }
             self.successors.store(Word::of_outcome(None), Relaxed);
             return true;
         }
@@ -909,7 +907,7 @@ pub(crate) fn create_detached<M, F: TaskFn<M>>(
     create_with::<M, F>(REFERENCE, function, params, runtime, epoch, location, None, Priority::Normal).1
 }
 
-#[inline]
+#[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "what a record is made of")]
 fn create_with<M, F: TaskFn<M>>(
     refs: u64,
@@ -924,12 +922,8 @@ fn create_with<M, F: TaskFn<M>>(
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     params.visit(&mut |_, _| predecessor_count += 1);
-    let mut marks = 0;
-    if let Some(options) = &options {
-        options.ties.with_after(|_| predecessor_count += 1);
-        predecessor_count += u32::from(options.ties.held);
-        marks = if options.ties.needed { DETACHED } else { 0 };
-    }
+    let (more, marks) = options.as_deref().map_or((0, 0), unmet_by_options);
+    predecessor_count += more;
     assert!(predecessor_count < COUNT, "a task has more than sixteen million dependencies");
     let header = Header {
         vtable: const { &vtable::<M, F>() },
@@ -956,6 +950,14 @@ fn create_with<M, F: TaskFn<M>>(
     // Whoever makes the task ready makes a `TaskRef` of its address again.
     std::mem::forget(ready);
     (header, None)
+}
+
+/// What a task's options let it wait for besides its arguments, and what they set in its gate.
+#[cold]
+fn unmet_by_options(options: &TaskOptions) -> (u32, u32) {
+    let mut unmet = u32::from(options.ties.held);
+    options.ties.with_after(|_| unmet += 1);
+    (unmet, if options.ties.needed { DETACHED } else { 0 })
 }
 
 /// Adds the task to the lists of its predecessors; true when all of them have finished.

@@ -12,7 +12,7 @@ use super::job_deque::Jobs;
 use super::occupancy::Holding;
 use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
-use crate::ambient::{Ambient, Inheritance};
+use crate::ambient::Ambient;
 use crate::error::TaskError;
 use crate::options::Occupancy;
 use crate::task::record::{Header, TaskRef};
@@ -39,6 +39,11 @@ pub(crate) fn ambient<R>(look: impl FnOnce(Option<&Ambient>) -> R) -> R {
 /// Lets spawns on this thread pick `ambient` up while `body` runs.
 pub(crate) fn enter_ambient<R>(ambient: &Ambient, body: impl FnOnce() -> R) -> R {
     enter_pointer(ambient, body)
+}
+
+/// Lets tasks that `body` runs on top of this thread's pick up nothing of what that one does.
+pub(crate) fn leave_ambient<R>(body: impl FnOnce() -> R) -> R {
+    enter_pointer(Context::with(|context| context.map_or(std::ptr::null(), Context::base)), body)
 }
 
 /// As `enter_ambient`; `ambient` is null, or outlives the call.
@@ -185,26 +190,15 @@ impl Context {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Runs a task that this thread has claimed.
+    /// Runs the body of a task that this thread has claimed.
     #[inline]
-    pub(crate) fn run(&self, task: &TaskRef) -> Option<TaskError> {
+    pub(crate) fn run(&self, task: &TaskRef, body: impl FnOnce() -> Option<TaskError>) -> Option<TaskError> {
         task.set_runner(self.identity());
         let outer = self.task.replace(&raw const **task);
-        let failure = match task.options().and_then(|options| options.ties.inheritance.as_ref()) {
-            None if AMBIENT.get() == self.base() => task.run_claimed(),
-            inheritance => self.run_apart(inheritance, task),
-        };
+        debug_assert!(std::ptr::eq(AMBIENT.get(), self.base()), "a task runs outside of the ambient of another one");
+        let failure = body();
         self.task.set(outer);
         failure
-    }
-
-    /// Runs a task in the ambient that is its own, and not that of the code which it runs on top of.
-    #[cold]
-    fn run_apart(&self, inheritance: Option<&Arc<Inheritance>>, task: &TaskRef) -> Option<TaskError> {
-        match inheritance {
-            None => enter_pointer(self.base(), || task.run_claimed()),
-            Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || task.run_claimed()),
-        }
     }
 
     /// Notes what a task holds while `body` runs it; gives what it held at the end.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::context::Context;
+use super::context::{Context, has_ambient};
 use super::entry::Work;
 use super::main_loop::execute;
 use super::shared::CROWD;
@@ -35,7 +35,10 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
     if task.is_finished() {
         return Ok(());
     }
-    ambient::flush();
+    ambient::aside(|| wait_unfinished(task))
+}
+
+fn wait_unfinished(task: &TaskRef) -> Result<(), TaskError> {
     Context::with(|context| match context {
         None => {
             wait_asleep(task);
@@ -52,8 +55,8 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
 /// As `wait`, for a task whose handle nobody else can borrow meanwhile.
 #[inline]
 pub(crate) fn wait_alone(task: &TaskRef) -> Result<(), TaskError> {
-    ambient::flush();
-    if Context::with(|context| context.map_or(Ok(false), |context| run_newest(context, task, true)))? { Ok(()) } else { wait(task) }
+    let alone = |context: &Context| run_newest(context, task, true);
+    if !has_ambient() && Context::with(|context| context.map_or(Ok(false), alone))? { Ok(()) } else { wait(task) }
 }
 
 /// Waits on a thread that is no worker.

@@ -381,8 +381,23 @@ impl Shared {
     /// two tasks, and the first ready successor will be the next one.
     #[inline]
     pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
+        self.finish_and(context, task, failure, next, |published| {
+            if task.options().is_some() {
+                self.tell_bonds(context, task, published);
+            }
+        });
+    }
+
+    /// As `finish`, for a task without options.
+    #[inline]
+    pub(crate) fn finish_plain(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
+        self.finish_and(context, task, failure, next, |_| ());
+    }
+
+    #[inline]
+    fn finish_and(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool, tell: impl FnOnce(bool)) {
         let mut first = None;
-        let mut release = |released| match released {
+        let published = task.publish(failure, |released| match released {
             Released::Waiter(waker) => waker.wake(),
             Released::Ready(entry) => {
                 if !entry.peek(|successor| std::ptr::eq(successor.runtime(), self)) {
@@ -393,12 +408,11 @@ impl Shared {
                     self.enqueue(context, entry);
                 }
             }
-        };
-        let published = task.publish(failure, &mut release);
+        });
         if !published {
             task.drop_value();
         }
-        task.tell_bonds(published, true, release);
+        tell(published);
         if let Some(entry) = first {
             // On top of the others, and not shown to anybody: this thread looks there next.
             let unpushed = match context {
@@ -411,6 +425,16 @@ impl Shared {
             }
         }
         self.retract(context);
+    }
+
+    /// Tells those that a task belongs to that it is over.
+    #[cold]
+    fn tell_bonds(&self, context: Option<&Context>, task: &TaskRef, published: bool) {
+        task.tell_bonds(published, true, |released| match released {
+            Released::Ready(entry) if entry.peek(|task| std::ptr::eq(task.runtime(), self)) => self.enqueue(context, entry),
+            Released::Ready(entry) => Self::enqueue_elsewhere(entry),
+            Released::Waiter(waker) => waker.wake(),
+        });
     }
 
     /// Counts a task as finished that `admit` has counted.
