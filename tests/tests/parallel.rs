@@ -1,4 +1,6 @@
 //! Joins, scopes and loops over borrowed data: results, panics, nesting, and meetings of threads.
+//!
+//! One file because what is tested is one thing, which the same few jobs show from all sides.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -8,7 +8,7 @@ use crate::ambient::Carried;
 use crate::task::record::dropped_quietly;
 use crate::worker::context::Context;
 use crate::worker::job::{JobRef, Origin, Payload, StackJob};
-use crate::worker::job_deque::JobDeque;
+use crate::worker::job_deque::Jobs;
 use crate::worker::jobs::{self, Waited};
 use crate::worker::shared::Shared;
 use crate::worker::waiter::Waiter;
@@ -39,7 +39,7 @@ impl<T> Drop for Quiet<T> {
 
 /// Joins on a worker's thread; `jobs` is its queue.
 #[inline]
-pub(super) fn join_on<A, B, RA, RB>(context: &Context, jobs: &JobDeque, a: A, b: B) -> (RA, RB)
+pub(super) fn join_on<A, B, RA, RB>(context: &Context, jobs: &Jobs, a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA + Send,
     B: FnOnce() -> RB + Send,
@@ -50,7 +50,7 @@ where
 }
 
 #[inline]
-fn join_here<A, B, RA, RB>(context: &Context, jobs: &JobDeque, a: A, b: B) -> (RA, RB)
+fn join_here<A, B, RA, RB>(context: &Context, jobs: &Jobs, a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA + Send,
     B: FnOnce() -> RB + Send,
@@ -61,9 +61,9 @@ where
     // latch was seen set, and then whoever ran it has taken the body. Nothing between here and there unwinds: `a` is caught.
     let job = unsafe { StackJob::new(b) };
     jobs.push(JobRef { job: job.address(), origin: context.origin() });
-    context.shared.sleep.notify();
+    jobs::pushed(&context.shared, jobs);
     let outcome = catch_unwind(AssertUnwindSafe(a));
-    let popped = jobs.pop();
+    let popped = jobs.pop_hidden();
     match outcome {
         Ok(value) if popped.is_some_and(|popped| popped.is(job.job())) => {
             let value = Quiet::new(value);

@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use crate::ambient::Carried;
-use crate::task::memory;
 use crate::task::record::dropped_quietly;
 use crate::worker::context::{Context, has_ambient};
 use crate::worker::job::{Job, JobRef, Origin, Payload};
@@ -92,13 +91,11 @@ impl<'scope> JobScope<'scope> {
     fn push<F: FnOnce(&Self) + Send + 'scope>(&self, body: F) {
         // Relaxed: the caller is the body of the scope, or one of its jobs, and is counted itself.
         self.unfinished.fetch_add(1, Relaxed);
-        let job = memory::allocate::<ScopeJob<F>>();
         // The lifetime is the scope's own in `run`.
         let scope = NonNull::from(self).cast::<JobScope<'static>>();
         // SAFETY: `run` is for a `ScopeJob<F>`, may be called once with this address, below, and catches panics.
         let header = unsafe { Job::new(Self::run::<F>) };
-        // SAFETY: allocated for it.
-        unsafe { job.write(ScopeJob { job: header, scope, body }) };
+        let job = NonNull::from(Box::leak(Box::new(ScopeJob { job: header, scope, body })));
         let job = JobRef { job: job.cast(), origin: self.origin };
         if let Some(kept) = &self.kept {
             kept.lock().unwrap_or_else(PoisonError::into_inner).push(job);
@@ -109,7 +106,7 @@ impl<'scope> JobScope<'scope> {
         Context::with_of(shared, |context| match context.and_then(Context::jobs) {
             Some(jobs) => {
                 jobs.push(job);
-                shared.sleep.notify();
+                jobs::pushed(shared, jobs);
             }
             None => jobs::inject(shared, job),
         });
@@ -119,10 +116,9 @@ impl<'scope> JobScope<'scope> {
     /// `job` is the address of a `ScopeJob<F>` of a scope with this lifetime, and the caller has taken it out of a queue.
     unsafe fn run<F: FnOnce(&Self) + Send + 'scope>(job: NonNull<Job>) {
         let job = job.cast::<ScopeJob<F>>();
-        // SAFETY: live and this thread's alone (precondition); read once, as it is freed next.
-        let ScopeJob { scope, body, .. } = unsafe { job.read() };
-        // SAFETY: allocated by `spawn`, and moved out above.
-        unsafe { memory::free(job) };
+        // SAFETY: `spawn` made it of a box, and it is this thread's alone (precondition).
+        let job = unsafe { Box::from_raw(job.as_ptr()) };
+        let ScopeJob { scope, body, .. } = *job;
         let scope = scope.cast::<Self>();
         {
             // SAFETY: the scope waits for its jobs, and this one has not been counted as ended.

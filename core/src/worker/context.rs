@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::fetch::STACK_RESERVE_BYTES;
 use super::job::Origin;
-use super::job_deque::JobDeque;
+use super::job_deque::Jobs;
 use super::occupancy::Holding;
 use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
@@ -76,7 +76,7 @@ pub(crate) struct Context {
     /// What that takes besides a processor.
     holding: Cell<Holding>,
     /// The jobs of the slot that the thread holds; null when it holds none.
-    jobs: Cell<*const JobDeque>,
+    jobs: Cell<*const Jobs>,
     /// The innermost job that the thread runs.
     job: Cell<*const Frame>,
     /// Addresses on the stack from which there is enough left below: the lowest one, and how many are known.
@@ -251,7 +251,7 @@ impl Context {
     /// The jobs of the slot that this thread holds. Whoever keeps the reference uses it only while the slot is this thread's: it is when a call that may lend
     /// it has returned.
     #[inline]
-    pub(crate) fn jobs(&self) -> Option<&JobDeque> {
+    pub(crate) fn jobs(&self) -> Option<&Jobs> {
         // SAFETY: null, or set by `put_token`, and taken back by `take_token`, so the token is this thread's; the slot lives as long as `shared`.
         unsafe { self.jobs.get().as_ref() }
     }

@@ -149,22 +149,29 @@ impl<F: FnOnce() -> R + Send, R: Send> StackJob<F, R> {
     /// The latch is set; this is called once.
     pub(crate) unsafe fn result(&self) -> Result<R, Payload> {
         debug_assert!(self.latch.is_set(), "only a job that has been run has a result");
-        // SAFETY: whoever set the latch has finished with the job, after writing the result; it is read once (precondition).
-        unsafe { (*self.result.get()).assume_init_read() }
+        // SAFETY: whoever set the latch has finished with the job (precondition).
+        let result = unsafe { &*self.result.get() };
+        // SAFETY: it was written before the latch was set, and is read once (precondition).
+        unsafe { result.assume_init_read() }
     }
 
     /// # Safety
     /// `job` is the address of a `StackJob<F, R>` that was taken out of a queue by the caller.
     unsafe fn run(job: NonNull<Job>) {
         let this = job.cast::<Self>().as_ptr();
-        // SAFETY: the job is live until its latch is set, below, and this thread alone has it (precondition).
-        let body = unsafe { (*this).take() };
-        let result = catch_unwind(AssertUnwindSafe(body));
-        // SAFETY: as above.
-        let place = unsafe { (*this).result.get() };
+        let result = {
+            // SAFETY: the job is live until its latch is set, below.
+            let this = unsafe { &*this };
+            // SAFETY: this thread alone has the job (precondition).
+            catch_unwind(AssertUnwindSafe(unsafe { this.take() }))
+        };
+        // SAFETY: live, as above.
+        let place = unsafe { UnsafeCell::raw_get(&raw const (*this).result) };
         // SAFETY: as above; nobody reads it before the latch is set.
-        unsafe { (*place).write(result) };
+        unsafe { place.write(MaybeUninit::new(result)) };
+        // SAFETY: live, as above.
+        let latch = unsafe { &raw const (*this).latch };
         // SAFETY: live, and set by this thread only, as the job is run once.
-        unsafe { Latch::set(&raw const (*this).latch) }
+        unsafe { Latch::set(latch) }
     }
 }

@@ -1,8 +1,10 @@
-//! A worker's queue of jobs: its holder puts and takes at one end without a fence, thieves take at the other and pay for both.
+//! A worker's queues of jobs: its holder puts and takes at one end, thieves take at the other.
 //!
 //! The algorithm is that of Chase and Lev, "Dynamic circular work-stealing deque" (SPAA 2005), with the orderings of Lê, Pop, Cohen and Zappa Nardelli,
-//! "Correct and efficient work-stealing for weak memory models" (PPoPP 2013), except that the two full fences are the pair of `fence.rs`: taking back a job that
-//! nobody has stolen, which is what nearly every join does, needs no barrier. That halves what a join costs.
+//! "Correct and efficient work-stealing for weak memory models" (PPoPP 2013). Each worker has two of them. In the *hidden* one, which has the newest jobs, the two
+//! full fences are the pair of `fence.rs`: taking back a job that nobody has stolen, which is what nearly every join does, needs no barrier, and that halves what
+//! it costs; but a thief interrupts all threads. So the holder moves its older jobs to the *shown* one, with two real fences, as soon as somebody has nothing to do, and thieves
+//! turn to the hidden one only when the holder does not, since it is in the middle of a long body.
 //!
 //! Each entry says on behalf of which task it runs, and a thief may ask before it takes: who waits takes jobs of its own task only (README, "Jobs").
 #![expect(unsafe_code, reason = "buffers that thieves may still read when the holder has moved to a larger one")]
@@ -10,17 +12,23 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicIsize, AtomicPtr};
+use std::sync::atomic::{AtomicIsize, AtomicPtr, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
-use super::fence;
+use super::fence::{heavy, light};
 use super::job::{Job, JobRef, Origin};
 use crate::task::record::Header;
 
 /// Places of the first buffer; a power of two.
 const CAPACITY: usize = 64;
+/// Jobs that are shown at a time.
+const SHOWN_MAX: usize = 32;
+
+/// Kinds of deque.
+const HIDDEN: bool = false;
+const SHOWN: bool = true;
 
 /// One entry. Both halves are read before it is known whether they belong together, and used only when the exchange of `front` has said so.
 struct Place {
@@ -92,9 +100,15 @@ impl Inner {
         buffer
     }
 
-    fn is_empty(&self) -> bool {
+    #[inline]
+    fn len(&self) -> usize {
         let front = self.front.load(Relaxed);
-        self.back.load(Relaxed).wrapping_sub(front) <= 0
+        self.back.load(Relaxed).wrapping_sub(front).max(0) as usize
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -108,21 +122,21 @@ impl Drop for Inner {
 }
 
 /// The holder's end.
-pub(crate) struct JobDeque {
+struct JobDeque<const KIND: bool> {
     inner: Arc<Inner>,
     buffer: Cell<NonNull<Buffer>>,
 }
 
 // SAFETY: `buffer` leads into `inner`, which is `Send` and `Sync`, and is kept alive by it.
-unsafe impl Send for JobDeque {}
+unsafe impl<const KIND: bool> Send for JobDeque<KIND> {}
 
 /// The thieves' end.
-pub(crate) struct JobStealer {
+struct JobStealer<const KIND: bool> {
     inner: Arc<Inner>,
 }
 
-impl JobDeque {
-    pub(crate) fn new() -> Self {
+impl<const KIND: bool> JobDeque<KIND> {
+    fn new() -> Self {
         let inner = Arc::new(Inner {
             front: CachePadded::default(),
             back: CachePadded::default(),
@@ -133,7 +147,7 @@ impl JobDeque {
         Self { inner, buffer }
     }
 
-    pub(crate) fn stealer(&self) -> JobStealer {
+    fn stealer(&self) -> JobStealer<KIND> {
         JobStealer { inner: Arc::clone(&self.inner) }
     }
 
@@ -143,14 +157,9 @@ impl JobDeque {
         unsafe { self.buffer.get().as_ref() }
     }
 
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.inner.is_empty()
-    }
-
     /// Puts in a newest entry.
     #[inline]
-    pub(crate) fn push(&self, job: JobRef) {
+    fn push(&self, job: JobRef) {
         let back = self.inner.back.load(Relaxed);
         // Acquire: pairs with the exchange of a thief, who has read the entry whose place may be written to below.
         let front = self.inner.front.load(Acquire);
@@ -174,12 +183,16 @@ impl JobDeque {
 
     /// Takes the newest entry.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<JobRef> {
+    fn pop(&self) -> Option<JobRef> {
         let back = self.inner.back.load(Relaxed).wrapping_sub(1);
         // Release, here and below, although less is stored: a thief that sees it has to see what was put in before.
         self.inner.back.store(back, Release);
-        // Pairs with `heavy` in `steal`: either this thread sees that the entry is gone, or the thief sees that it is being taken.
-        fence::light();
+        // Pairs with the other one in `steal`: either this thread sees that the entry is gone, or the thief sees that it is being taken.
+        if KIND == SHOWN {
+            fence(SeqCst)
+        } else {
+            light()
+        }
         let front = self.inner.front.load(Relaxed);
         if back.wrapping_sub(front) > 0 {
             return Some(self.buffer().read(back));
@@ -196,22 +209,31 @@ impl JobDeque {
         job.filter(|_| won)
     }
 
+    /// Takes the oldest entry, as a thief; without a fence, since it is the holder who pops.
+    fn pop_oldest(&self) -> Option<JobRef> {
+        loop {
+            let front = self.inner.front.load(Acquire);
+            if self.inner.back.load(Relaxed).wrapping_sub(front) <= 0 {
+                return None;
+            }
+            let job = self.buffer().read(front);
+            if self.inner.front.compare_exchange(front, front.wrapping_add(1), SeqCst, Relaxed).is_ok() {
+                return Some(job);
+            }
+        }
+    }
+
     /// Takes the newest entry if it runs on behalf of `origin`.
-    pub(crate) fn pop_of(&self, origin: Origin) -> Option<JobRef> {
+    fn pop_of(&self, origin: Origin) -> Option<JobRef> {
         let newest = self.inner.back.load(Relaxed).wrapping_sub(1);
         // What is stolen meanwhile is not overwritten, so the place says what it has said all the time.
-        if self.is_empty() || self.buffer().origin(newest) != origin { None } else { self.pop() }
+        if self.inner.is_empty() || self.buffer().origin(newest) != origin { None } else { self.pop() }
     }
 }
 
-impl JobStealer {
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.inner.is_empty()
-    }
-
+impl<const KIND: bool> JobStealer<KIND> {
     /// Takes the oldest entry if there is one and it `suits`.
-    pub(crate) fn steal(&self, suits: impl Fn(Origin) -> bool) -> Option<JobRef> {
+    fn steal(&self, suits: impl Fn(Origin) -> bool) -> Option<JobRef> {
         let Inner { front, back, buffer, .. } = &*self.inner;
         loop {
             // Acquire: pairs with the exchange of another thief, so that `back` is at least what that one saw.
@@ -220,8 +242,12 @@ impl JobStealer {
             if back.load(Acquire).wrapping_sub(oldest) <= 0 || !suits(self.buffer().origin(oldest)) {
                 return None;
             }
-            // Pairs with `light` in `pop`.
-            fence::heavy();
+            // Pairs with the other one in `pop`.
+            if KIND == SHOWN {
+                fence(SeqCst)
+            } else {
+                heavy()
+            }
             // Acquire: pairs with the Release in `push`: what the entry says is seen.
             if back.load(Acquire).wrapping_sub(oldest) <= 0 {
                 return None;
@@ -248,6 +274,84 @@ impl JobStealer {
     }
 }
 
+/// The jobs of one worker, for the holder of its slot.
+pub(crate) struct Jobs {
+    /// The newest.
+    hidden: JobDeque<HIDDEN>,
+    /// Older ones.
+    shown: JobDeque<SHOWN>,
+}
+
+/// The same, for thieves.
+pub(crate) struct JobsOfOther {
+    hidden: JobStealer<HIDDEN>,
+    shown: JobStealer<SHOWN>,
+}
+
+impl Jobs {
+    pub(crate) fn new() -> Self {
+        Self { hidden: JobDeque::new(), shown: JobDeque::new() }
+    }
+
+    pub(crate) fn of_other(&self) -> JobsOfOther {
+        JobsOfOther { hidden: self.hidden.stealer(), shown: self.shown.stealer() }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hidden.inner.is_empty() && self.shown.inner.is_empty()
+    }
+
+    /// Puts in a newest job. Whoever does it looks for workers with nothing to do next.
+    #[inline]
+    pub(crate) fn push(&self, job: JobRef) {
+        self.hidden.push(job);
+    }
+
+    /// Takes the newest job, unless it has been shown.
+    #[inline]
+    pub(crate) fn pop_hidden(&self) -> Option<JobRef> {
+        self.hidden.pop()
+    }
+
+    /// Takes the newest job.
+    pub(crate) fn pop(&self) -> Option<JobRef> {
+        self.hidden.pop().or_else(|| if self.shown.inner.is_empty() { None } else { self.shown.pop() })
+    }
+
+    /// Takes the newest job if it runs on behalf of `origin`.
+    pub(crate) fn pop_of(&self, origin: Origin) -> Option<JobRef> {
+        if self.hidden.inner.is_empty() { self.shown.pop_of(origin) } else { self.hidden.pop_of(origin) }
+    }
+
+    /// Whether thieves find any.
+    #[inline]
+    pub(crate) fn shows_any(&self) -> bool {
+        !self.shown.inner.is_empty()
+    }
+
+    /// Moves the older half of the hidden jobs to where thieves find them. On the way a job cannot be seen: this counts as a push.
+    #[cold]
+    pub(crate) fn show(&self) {
+        for _ in 0..self.hidden.inner.len().div_ceil(2).min(SHOWN_MAX) {
+            let Some(job) = self.hidden.pop_oldest() else { return };
+            self.shown.push(job);
+        }
+    }
+}
+
+impl JobsOfOther {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hidden.inner.is_empty() && self.shown.inner.is_empty()
+    }
+
+    /// Takes the oldest job that is shown, or, if `all`, the oldest at all, if there is one and it `suits`.
+    pub(crate) fn steal(&self, all: bool, suits: impl Fn(Origin) -> bool) -> Option<JobRef> {
+        self.shown.steal(&suits).or_else(|| if all { self.hidden.steal(suits) } else { None })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
@@ -266,15 +370,15 @@ mod tests {
 
     #[test]
     fn the_holder_takes_the_newest_and_a_thief_the_oldest() {
-        let deque = JobDeque::new();
+        let deque = JobDeque::<HIDDEN>::new();
         let stealer = deque.stealer();
-        assert!(deque.pop().is_none() && stealer.steal(|_| true).is_none() && stealer.is_empty());
+        assert!(deque.pop().is_none() && stealer.steal(|_| true).is_none() && stealer.inner.is_empty());
         // Longer than the first buffer, and round its end.
         for round in 0..3 {
             for index in 0..150 {
                 deque.push(entry(index, 8));
             }
-            assert!(!stealer.is_empty());
+            assert!(!stealer.inner.is_empty());
             for index in 0..50 {
                 assert_eq!(deque.pop().map(number), Some(149 - index), "{round}");
                 assert_eq!(stealer.steal(|_| true).map(number), Some(index), "{round}");
@@ -282,13 +386,13 @@ mod tests {
             for index in (50..100).rev() {
                 assert_eq!(deque.pop().map(number), Some(index), "{round}");
             }
-            assert!(deque.pop().is_none() && deque.is_empty());
+            assert!(deque.pop().is_none() && deque.inner.is_empty());
         }
     }
 
     #[test]
     fn what_does_not_suit_stays() {
-        let deque = JobDeque::new();
+        let deque = JobDeque::<SHOWN>::new();
         let stealer = deque.stealer();
         let (one, two) = (entry(1, 8), entry(2, 16));
         deque.push(one);
@@ -301,10 +405,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_is_older_and_what_is_hidden_is_found_on_demand() {
+        let jobs = Jobs::new();
+        let other = jobs.of_other();
+        (0..5).for_each(|index| jobs.push(entry(index, 8)));
+        assert!(!other.is_empty() && other.steal(false, |_| true).is_none());
+        jobs.show();
+        assert_eq!(other.steal(false, |_| true).map(number), Some(0));
+        assert_eq!(jobs.pop_of(entry(0, 8).origin).map(number), Some(4));
+        // Of the two that are left of the older half.
+        assert!(jobs.shows_any());
+        assert_eq!(jobs.pop_hidden().map(number), Some(3));
+        assert!(jobs.pop_hidden().is_none() && !jobs.is_empty());
+        assert_eq!(jobs.pop().map(number), Some(2));
+        jobs.push(entry(5, 8));
+        assert_eq!(other.steal(true, |_| true).map(number), Some(1));
+        assert_eq!(other.steal(true, |_| true).map(number), Some(5));
+        assert!(jobs.is_empty() && other.is_empty() && jobs.pop().is_none());
+    }
+
+    #[test]
     fn each_entry_is_taken_once() {
+        each_is_taken_once::<HIDDEN>();
+        each_is_taken_once::<SHOWN>();
+    }
+
+    fn each_is_taken_once<const KIND: bool>() {
         const COUNT: usize = 100_000;
-        fence::prepare();
-        let deque = JobDeque::new();
+        crate::worker::prepare();
+        let deque = JobDeque::<KIND>::new();
         let ended = AtomicBool::new(false);
         let mut taken = vec![0u8; COUNT];
         std::thread::scope(|scope| {

@@ -6,6 +6,7 @@ use super::context::Context;
 use super::entry::Entry;
 use super::fetch::{STACK_SEGMENT_BYTES, STACK_SEGMENTS_MAX, wait_until_fired};
 use super::job::{Job, JobRef, Origin};
+use super::job_deque::Jobs;
 use super::latch::Latch;
 use super::shared::Shared;
 use super::slot::{Local, Slot};
@@ -13,6 +14,8 @@ use super::waiter::Waiter;
 
 /// Rounds of looking for jobs before a thread that waits for one goes to sleep: about as long as a wake-up takes.
 const SPIN_ROUNDS: u32 = 256;
+/// Rounds after which it takes jobs that others keep to themselves.
+const SEIZE_ROUNDS: u32 = 16;
 
 /// Runs `body` while jobs borrow from the frames below: unwinding would take those away, so it ends the program.
 pub(crate) fn without_unwinding<R>(body: impl FnOnce() -> R) -> R {
@@ -42,6 +45,24 @@ pub(crate) enum Waited {
     TakenBack,
 }
 
+/// After a push to this worker's queue: if somebody has nothing to do, shows what there is.
+#[inline]
+pub(crate) fn pushed(shared: &Shared, jobs: &Jobs) {
+    if shared.sleep.is_anybody_idle() {
+        if jobs.shows_any() {
+            shared.sleep.notify();
+        } else {
+            show(shared, jobs);
+        }
+    }
+}
+
+#[cold]
+fn show(shared: &Shared, jobs: &Jobs) {
+    jobs.show();
+    shared.sleep.notify();
+}
+
 /// Puts a job where every worker finds it: one from outside, or one that lies on top of what a thread has to take back.
 pub(crate) fn inject(shared: &Shared, job: JobRef) {
     shared.jobs.push(job);
@@ -67,10 +88,10 @@ pub(crate) fn take_job(shared: &Shared, local: &Local) -> Option<JobRef> {
     if local.jobs.is_empty() { from_injector(&shared.jobs) } else { local.jobs.pop().or_else(|| from_injector(&shared.jobs)) }
 }
 
-/// The oldest job of another worker: the nearest group first.
-pub(crate) fn steal_job(shared: &Shared, slot: &Slot, suits: impl Fn(Origin) -> bool) -> Option<JobRef> {
+/// The oldest job of another worker: the nearest group first. With `all`, those that are hidden, too.
+pub(crate) fn steal_job(shared: &Shared, slot: &Slot, all: bool, suits: impl Fn(Origin) -> bool) -> Option<JobRef> {
     let victims = slot.victims.iter().flatten().map(|victim| &shared.slots[*victim]);
-    victims.filter(|victim| !victim.jobs.is_empty()).find_map(|victim| victim.jobs.steal(&suits))
+    victims.filter(|victim| !victim.jobs.is_empty()).find_map(|victim| victim.jobs.steal(all, &suits))
 }
 
 /// Runs a job that was taken out of a queue.
@@ -90,8 +111,10 @@ pub(crate) fn settle(context: &Context, popped: Option<JobRef>, job: &Job, latch
 
 /// Takes what lies on top of `job` out of this worker's queue; true when the job was there. What lies on top is newer: a job of a scope
 /// around this one; or, when the slot was lent meanwhile, one of a task that waits now.
-fn unpile(context: &Context, mut popped: Option<JobRef>, job: &Job) -> bool {
+fn unpile(context: &Context, popped: Option<JobRef>, job: &Job) -> bool {
     let origin = context.origin();
+    let pop = || context.jobs().and_then(Jobs::pop);
+    let mut popped = popped.or_else(pop);
     while let Some(newest) = popped {
         if newest.is(job) {
             return true;
@@ -101,7 +124,7 @@ fn unpile(context: &Context, mut popped: Option<JobRef>, job: &Job) -> bool {
         } else {
             inject(&context.shared, newest);
         }
-        popped = context.with_local(|_, local| local.jobs.pop()).flatten();
+        popped = pop();
     }
     false
 }
@@ -122,7 +145,7 @@ fn wait_or_take_back(context: &Context, latch: &Latch, target: Option<&Job>) -> 
         // Jobs of other tasks may wait for this one; and a job wants as much stack as a nested task.
         let thief = target.and_then(Job::runner);
         if context.has_stack()
-            && let Some(job) = find(context, origin, thief)
+            && let Some(job) = find(context, origin, thief, round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1)
         {
             execute(context, job);
             round = 0;
@@ -160,12 +183,16 @@ pub(crate) fn sleep(context: &Context, latch: &Latch) {
 }
 
 /// A job of `origin`: from this worker's own queue, else from the one that runs what this thread waits for, since there lies what that one needs; else from others.
-fn find(context: &Context, origin: Origin, thief: Option<usize>) -> Option<JobRef> {
+fn find(context: &Context, origin: Origin, thief: Option<usize>, all: bool) -> Option<JobRef> {
     let shared = &*context.shared;
     let suits = |other| other == origin;
     let found = context.with_local(|slot, local| {
-        let from_thief = || shared.slots.get(thief?).filter(|thief| !std::ptr::eq(*thief, slot))?.jobs.steal(suits);
-        local.jobs.pop_of(origin).or_else(from_thief).or_else(|| steal_job(shared, slot, suits))
+        let from_thief = || shared.slots.get(thief?).filter(|thief| !std::ptr::eq(*thief, slot))?.jobs.steal(all, suits);
+        let own = local.jobs.pop_of(origin);
+        if own.is_some() {
+            pushed(shared, &local.jobs);
+        }
+        own.or_else(from_thief).or_else(|| steal_job(shared, slot, all, suits))
     });
     found.flatten()
 }

@@ -353,12 +353,13 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 if let Some(found) = take_next(shared, index, slot, local) {
                     return Some(found);
                 }
-                if let Some(job) = jobs::steal_job(shared, slot, |_| true) {
+                let seizes = round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1;
+                if let Some(job) = jobs::steal_job(shared, slot, seizes, |_| true) {
                     return Some(Found::Job(job));
                 }
                 (0..Priority::COUNT)
                     .find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
-                    .or_else(|| (round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1).then(|| seize(shared, slot, local)).flatten())
+                    .or_else(|| seizes.then(|| seize(shared, slot, local)).flatten())
                     .map(Found::Task)
             });
             if let Some(found) = found.flatten() {

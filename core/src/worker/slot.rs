@@ -13,7 +13,7 @@ use crossbeam_utils::CachePadded;
 use crossbeam_utils::sync::Unparker;
 
 use super::entry::Entry;
-use super::job_deque::{JobDeque, JobStealer};
+use super::job_deque::{Jobs, JobsOfOther};
 use super::occupancy::Errand;
 use super::ring::Ring;
 use super::waiter;
@@ -30,7 +30,7 @@ pub(crate) struct Local {
     /// One deque for each priority, most urgent first.
     pub(crate) deques: [Deque<Entry>; Priority::COUNT],
     /// Jobs of the task that the thread is in the middle of, and of those that lent the slot.
-    pub(crate) jobs: JobDeque,
+    pub(crate) jobs: Jobs,
     /// State of the random numbers that choose victims.
     pub(crate) random: Cell<u64>,
     /// Tasks taken so far, to look at the shared queues now and then.
@@ -132,7 +132,7 @@ pub(crate) struct Slot {
     /// The queues of `Local`, to be stolen from.
     pub(crate) stealers: [Stealer<Entry>; Priority::COUNT],
     /// The jobs of `Local`, to be stolen from.
-    pub(crate) jobs: JobStealer,
+    pub(crate) jobs: JobsOfOther,
     /// Whom to steal from: groups of slots, nearest first.
     pub(crate) victims: Vec<Vec<usize>>,
     succession: Mutex<Succession>,
@@ -225,8 +225,8 @@ impl Slot {
     pub(crate) fn new(index: usize, victims: Vec<Vec<usize>>) -> Self {
         let deques = [Deque::new_lifo(), Deque::new_lifo(), Deque::new_lifo()];
         let stealers = deques.each_ref().map(Deque::stealer);
-        let jobs = JobDeque::new();
-        let job_stealer = jobs.stealer();
+        let jobs = Jobs::new();
+        let jobs_of_other = jobs.of_other();
         Self {
             local: CachePadded::new(UnsafeCell::new(Local {
                 deques,
@@ -240,7 +240,7 @@ impl Slot {
             crowded: AtomicU32::new(0),
             ring: CachePadded::new(Ring::new()),
             stealers,
-            jobs: job_stealer,
+            jobs: jobs_of_other,
             victims,
             succession: Mutex::new(Succession {
                 vacant: Some(Token(index)),
