@@ -12,7 +12,7 @@ use crate::group::members::Members;
 use crate::options::TaskOptions;
 use crate::task::bond::Bond;
 use crate::task::record::TaskRef;
-use crate::worker::context::{ambient as look, enter_ambient, has_ambient, leave_ambient};
+use crate::worker::context::{ambient as look, enter_ambient, has_ambient, outside_of_ambient};
 use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
 
@@ -127,18 +127,24 @@ pub(crate) fn block() -> Option<Rc<Block>> {
 pub(crate) fn aside<R>(wait: impl FnOnce() -> R) -> R {
     if has_ambient() {
         flush();
-        return leave_ambient(wait);
+        return outside_of_ambient(wait);
     }
     wait()
 }
 
 /// Submits what the blocks around hold back.
+#[inline]
 pub(crate) fn flush() {
     if has_ambient()
         && let Some(block) = block()
     {
         block.flush();
     }
+}
+
+/// Whether a block around this thread's spawns holds them back.
+pub(crate) fn holds_back() -> bool {
+    has_ambient() && block().is_some_and(|block| block.holds_back())
 }
 
 /// Adds to the options of a task about to be spawned all that it gets from where it is spawned.

@@ -981,7 +981,7 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         drop_value: drop_value::<F, F::Params, F::Value>,
         step: None,
         free: free::<F, F::Params, F::Value>,
-        type_name: std::any::type_name::<F>,
+        type_name: || F::known_as().1(),
     }
 }
 

@@ -41,9 +41,11 @@ pub(crate) fn enter_ambient<R>(ambient: &Ambient, body: impl FnOnce() -> R) -> R
     enter_pointer(ambient, body)
 }
 
-/// Lets tasks that `body` runs on top of this thread's pick up nothing of what that one does.
-pub(crate) fn leave_ambient<R>(body: impl FnOnce() -> R) -> R {
-    enter_pointer(Context::with(|context| context.map_or(std::ptr::null(), Context::base)), body)
+/// Lets tasks and jobs that `body` runs on top of this thread's pick up nothing of what that one does.
+#[inline]
+pub(crate) fn outside_of_ambient<R>(body: impl FnOnce() -> R) -> R {
+    let base = Context::with(|context| context.map_or(ptr::null(), Context::base));
+    if ptr::eq(AMBIENT.get(), base) { body() } else { enter_pointer(base, body) }
 }
 
 /// As `enter_ambient`; `ambient` is null, or outlives the call.

@@ -2,7 +2,7 @@
 
 use crossbeam_deque::{Injector, Steal};
 
-use super::context::Context;
+use super::context::{Context, outside_of_ambient};
 use super::entry::Entry;
 use super::fetch::{STACK_SEGMENT_BYTES, STACK_SEGMENTS_MAX, wait_until_fired};
 use super::job::{Job, JobRef, Origin};
@@ -11,6 +11,7 @@ use super::latch::Latch;
 use super::shared::Shared;
 use super::slot::{Local, Slot};
 use super::waiter::Waiter;
+use crate::ambient;
 
 /// Rounds of looking for jobs before a thread that waits for one goes to sleep: about as long as a wake-up takes.
 const SPIN_ROUNDS: u32 = 256;
@@ -97,12 +98,15 @@ pub(crate) fn steal_job(shared: &Shared, slot: &Slot, all: bool, suits: impl Fn(
 /// Runs a job that was taken out of a queue.
 pub(crate) fn execute(context: &Context, job: JobRef) {
     let slot = context.slot_index();
-    context.on_behalf_of(job.origin, || job.run(slot));
+    // It brings along what its spawns pick up.
+    outside_of_ambient(|| context.on_behalf_of(job.origin, || job.run(slot)));
 }
 
 /// Gets a job back that this thread has put into its worker's queue, or waits until it has been run. `popped` is what lay on top when this thread looked.
 #[cold]
 pub(crate) fn settle(context: &Context, popped: Option<JobRef>, job: &Job, latch: &Latch) -> Waited {
+    // The other half may be waiting for what this one has spawned.
+    ambient::flush();
     without_unwinding(|| match unpile(context, popped, job) {
         true => Waited::TakenBack,
         false => wait_or_take_back(context, latch, Some(job)),
@@ -131,6 +135,7 @@ fn unpile(context: &Context, popped: Option<JobRef>, job: &Job) -> bool {
 
 /// Waits until `latch` is set, and meanwhile runs jobs of the task that this thread is in the middle of; lends the slot when there are none.
 pub(crate) fn wait(context: &Context, latch: &Latch) {
+    ambient::flush();
     without_unwinding(|| wait_or_take_back(context, latch, None));
 }
 
