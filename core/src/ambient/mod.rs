@@ -48,9 +48,10 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    /// What this thread's spawns pick up.
+    /// What this thread's spawns pick up. What its blocks hold back is submitted: the pieces might wait for it.
     #[cold]
     pub(crate) fn from_here() -> Self {
+        flush();
         look(|ambient| match ambient {
             Some(ambient) => Self { inheritance: ambient.inheritance.clone(), options: ambient.options.clone() },
             None => Self { inheritance: None, options: None },

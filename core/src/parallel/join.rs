@@ -4,7 +4,7 @@
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use crate::ambient::{self, Carried};
+use crate::ambient::Carried;
 use crate::task::record::dropped_quietly;
 use crate::worker::context::Context;
 use crate::worker::job::{JobRef, Origin, Payload, StackJob};
@@ -114,7 +114,6 @@ where
 /// Runs `body` on a worker of `shared`, of which the calling thread is none, and sleeps until it has ended. Here, if that is not possible.
 #[cold]
 pub(super) fn outside<R: Send>(shared: &Shared, body: impl FnOnce() -> R + Send) -> R {
-    ambient::flush();
     let carried = Carried::from_here();
     let body = || carried.around(body);
     Context::with(|context| {

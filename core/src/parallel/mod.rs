@@ -25,6 +25,9 @@
 //! A job may spawn tasks and wait for them, and use everything in this module. One that waits for the task it belongs to, directly or through others, gets
 //! [`FailureKind::WaitsForItself`](crate::FailureKind::WaitsForItself), as that task would.
 //!
+//! What a piece spawns is in the groups around the call and gets the options around it. A bulk or a sequence around the call does not reach into a join or a loop, and what it
+//! has held back is submitted before.
+//!
 //! # Panics
 //!
 //! A panic in a closure reaches the caller with its payload, after every piece has ended that had begun. Of several, one is kept. Calls
@@ -71,7 +74,8 @@ where
 {
     if has_ambient() {
         let carried = Carried::from_here();
-        return join_plain(shared, a, move || carried.around(b));
+        // The first half, too, although it stays here: what it spawned might be held back while the other one waits for it.
+        return join_plain(shared, || carried.clone().around(a), || carried.clone().around(b));
     }
     join_plain(shared, a, b)
 }

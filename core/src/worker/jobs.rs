@@ -11,7 +11,6 @@ use super::latch::Latch;
 use super::shared::Shared;
 use super::slot::{Local, Slot};
 use super::waiter::Waiter;
-use crate::ambient;
 
 /// Rounds of looking for jobs before a thread that waits for one goes to sleep: about as long as a wake-up takes.
 const SPIN_ROUNDS: u32 = 256;
@@ -105,8 +104,6 @@ pub(crate) fn execute(context: &Context, job: JobRef) {
 /// Gets a job back that this thread has put into its worker's queue, or waits until it has been run. `popped` is what lay on top when this thread looked.
 #[cold]
 pub(crate) fn settle(context: &Context, popped: Option<JobRef>, job: &Job, latch: &Latch) -> Waited {
-    // The other half may be waiting for what this one has spawned.
-    ambient::flush();
     without_unwinding(|| match unpile(context, popped, job) {
         true => Waited::TakenBack,
         false => wait_or_take_back(context, latch, Some(job)),
@@ -135,7 +132,6 @@ fn unpile(context: &Context, popped: Option<JobRef>, job: &Job) -> bool {
 
 /// Waits until `latch` is set, and meanwhile runs jobs of the task that this thread is in the middle of; lends the slot when there are none.
 pub(crate) fn wait(context: &Context, latch: &Latch) {
-    ambient::flush();
     without_unwinding(|| wait_or_take_back(context, latch, None));
 }
 
