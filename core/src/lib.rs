@@ -7,6 +7,7 @@ pub mod data;
 pub mod erased;
 pub mod error;
 pub mod function;
+pub mod graph;
 pub mod mutable;
 pub mod options;
 pub mod parameter;
@@ -22,6 +23,7 @@ pub use data::Data;
 pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
 pub use function::{Args, TaskFn, TaskOutput};
+pub use graph::{GraphBuilder, GraphError, GraphErrorKind, GraphRun, GraphRunError, Input, Node, TaskGraph};
 pub use mutable::{Mutable, Reading, overwrite, read, write};
 pub use options::{Occupancy, Priority, Scope, TaskBuilder};
 pub use parameter::{Gather, IntoArg, Param};
@@ -35,5 +37,5 @@ pub use task::{Task, Value};
 /// What the macros of this crate write paths to. Not part of the interface.
 #[doc(hidden)]
 pub mod private {
-    pub use crate::parameter::{Slot, Stored, take};
+    pub use crate::parameter::{Slot, Stored, take, take_place};
 }

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "a value that several tasks reach, which dependencies keep apart")]
 
 use std::cell::UnsafeCell;
+use std::convert::Infallible;
 use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -293,6 +294,8 @@ pub struct InPlace<T>(std::marker::PhantomData<T>);
 
 impl<T: Data> Stored for InPlace<T> {
     type Slots = Box<PlaceSlot<T>>;
+    /// Nothing: nodes of graphs change nothing in place.
+    type Place<'a> = Infallible;
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for Write<T> {
@@ -358,6 +361,10 @@ impl<T: Data> Param for &mut T {
     fn get(slots: &mut Box<PlaceSlot<T>>) -> &mut T {
         slots.get_mut()
     }
+
+    fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
+        match place {}
+    }
 }
 
 impl<T: Data> Param for &mut [T] {
@@ -366,6 +373,10 @@ impl<T: Data> Param for &mut [T] {
 
     fn get(slots: &mut Box<PlaceSlot<Vec<T>>>) -> &mut [T] {
         slots.get_mut()
+    }
+
+    fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
+        match place {}
     }
 }
 
@@ -424,9 +435,9 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     let mut touched = Vec::new();
     params.visit_places(&mut |touch| touched.push(Touched { history: touch.history(), access: touch.access(), number: touched.len() }));
     touched.sort_by_key(|touch| (Arc::as_ptr(&touch.history.0), touch.number));
-    let twice = touched.windows(2).find(|pair| {
-        Arc::ptr_eq(&pair[0].history.0, &pair[1].history.0) && pair.iter().any(|touch| touch.access != Access::Read)
-    });
+    let twice = touched
+        .windows(2)
+        .find(|pair| Arc::ptr_eq(&pair[0].history.0, &pair[1].history.0) && pair.iter().any(|touch| touch.access != Access::Read));
     if let Some([one, two]) = twice {
         return Err((options, FailureKind::SamePlace { accesses: (one.number + 1, two.number + 1) }));
     }

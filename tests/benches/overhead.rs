@@ -263,7 +263,14 @@ fn main() {
                     LEAVES.store(0, SeqCst);
                     let time = per_task(FLOOD, || {
                         for _ in 0..FLOOD {
-                            runtime.spawn(|| { LEAVES.fetch_add(1, Relaxed); }, ()).detach();
+                            runtime
+                                .spawn(
+                                    || {
+                                        LEAVES.fetch_add(1, Relaxed);
+                                    },
+                                    (),
+                                )
+                                .detach();
                         }
                         runtime.wait_idle();
                     });
@@ -300,7 +307,13 @@ fn main() {
                     per_task(FLOOD, || {
                         inside(|| {
                             for _ in 0..FLOOD {
-                                poniard::spawn(|| { LEAVES.fetch_add(1, Relaxed); }, ()).detach();
+                                poniard::spawn(
+                                    || {
+                                        LEAVES.fetch_add(1, Relaxed);
+                                    },
+                                    (),
+                                )
+                                .detach();
                             }
                         });
                         runtime.wait_idle();

@@ -141,7 +141,8 @@ fn a_guard_holds_up_writers_that_come_later() {
 fn after_a_writer_that_failed_only_an_overwrite_goes_on() {
     let runtime = threads(2);
     let place = Mutable::new(vec![1u64]);
-    let broken = runtime.task(|_: &mut Vec<u64>| -> Result<(), String> { Err("out of ink".into()) }, (write(&place),)).name("print").spawn();
+    let broken =
+        runtime.task(|_: &mut Vec<u64>| -> Result<(), String> { Err("out of ink".into()) }, (write(&place),)).name("print").spawn();
     let reader = runtime.spawn(copy, (read(&place),));
     let writer = runtime.spawn(append, (write(&place), 2));
     for error in [reader.fetch().expect_err("it depends"), writer.wait().map(|()| reader.clone()).expect_err("it depends")] {

@@ -64,7 +64,7 @@ pub struct ProcessorReport {
     pub space: String,
     /// The NUMA node that it is near to.
     pub numa_node: Option<u32>,
-    /// Tasks that it has run.
+    /// Tasks and nodes of graphs that it has run.
     pub tasks: u64,
     /// Time that it spent on them, in ns. For a thread: from finding a task until finding none.
     pub busy_ns: u64,
@@ -116,7 +116,10 @@ fn activity(shared: &Shared, place: usize, now_ns: u64) -> ActivityReading {
 fn processor(shared: &Shared, place: usize) -> ProcessorReport {
     let record = &shared.processors[place];
     let tasks = match shared.slots.get(place) {
-        Some(slot) => slot.counters.finished.load(Relaxed) - slot.counters.not_run.load(Relaxed) + slot.counters.errands.load(Relaxed),
+        Some(slot) => {
+            let counters = &slot.counters;
+            counters.finished.load(Relaxed) - counters.not_run.load(Relaxed) + counters.errands.load(Relaxed) + counters.nodes.load(Relaxed)
+        }
         None => shared.queued.counts(place).tasks.load(Relaxed) - shared.queued.counts(place).not_run.load(Relaxed),
     };
     let busy_ns = activity(shared, place, now_ns()).busy_ns;

@@ -836,7 +836,7 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
 }
 
 /// Drops a user's value; a panic in its destructor ends here, after the panic hook has spoken. Unwinding further would take a worker with it.
-fn dropped_quietly<T>(value: T) {
+pub(crate) fn dropped_quietly<T>(value: T) {
     if std::mem::needs_drop::<T>()
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
@@ -846,7 +846,7 @@ fn dropped_quietly<T>(value: T) {
     }
 }
 
-fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).into()
     } else if let Some(text) = payload.downcast_ref::<String>() {
@@ -948,7 +948,7 @@ impl Hold {
         if let Some(runner) = crate::worker::context::Context::with(|context| context.map(crate::worker::context::Context::identity)) {
             task.reference.set_runner(runner);
         }
-        let Work::Task(reference) = entry.into_work();
+        let Work::Task(reference) = entry.into_work() else { unreachable!("made of a task") };
         Self(reference)
     }
 

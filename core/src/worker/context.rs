@@ -10,6 +10,7 @@ use super::occupancy::Holding;
 use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
 use crate::error::TaskError;
+use crate::graph::state::RunState;
 use crate::options::Occupancy;
 use crate::task::record::{Header, TaskRef};
 
@@ -26,15 +27,25 @@ pub(crate) struct Context {
     token: RefCell<Option<Token>>,
     /// Stack segments that nested tasks have added.
     pub(crate) segments: Cell<usize>,
-    /// The task that the thread is in the middle of.
+    /// The task that the thread is in the middle of; null in the middle of a node of a graph.
     task: Cell<*const Header>,
+    /// The innermost run of a graph that the thread is in the middle of.
+    within: Cell<*const Within>,
     /// What that takes besides a processor.
     holding: Cell<Holding>,
 }
 
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, processor: usize) -> Self {
-        Self { shared, processor, token: RefCell::new(None), segments: Cell::new(0), task: Cell::new(std::ptr::null()), holding: Cell::default() }
+        Self {
+            shared,
+            processor,
+            token: RefCell::new(None),
+            segments: Cell::new(0),
+            task: Cell::new(std::ptr::null()),
+            within: Cell::new(std::ptr::null()),
+            holding: Cell::default(),
+        }
     }
 
     /// Makes this the thread's context while `body` runs.
@@ -155,9 +166,55 @@ impl Context {
         unsafe { self.task.get().as_ref() }.map(look)
     }
 
+    /// Notes that this thread is in the middle of a run while `body` runs some of its nodes.
+    pub(crate) fn enter_run(&self, within: &Within, body: impl FnOnce()) {
+        within.outer.set(self.within.replace(within));
+        let task = self.task.replace(std::ptr::null());
+        // Does not unwind: nodes catch panics.
+        body();
+        self.task.set(task);
+        self.within.set(within.outer.get());
+    }
+
+    /// Whether this thread is in the middle of a run.
+    pub(crate) fn is_within_run(&self, run: &RunState) -> bool {
+        let mut at = self.within.get();
+        // SAFETY: null, or `enter_run` further down this thread's stack set it from a reference that outlives its call.
+        while let Some(within) = unsafe { at.as_ref() } {
+            if std::ptr::eq(within.run, run) {
+                return true;
+            }
+            at = within.outer.get();
+        }
+        false
+    }
+
+    /// Whether the run was cancelled whose node this thread is in the middle of: for `is_cancelled`, in a node. None in a task, which may be on top of a node.
+    pub(crate) fn is_run_cancelled(&self) -> Option<bool> {
+        if !self.task.get().is_null() {
+            return None;
+        }
+        // SAFETY: as in `is_within_run`.
+        let within = unsafe { self.within.get().as_ref() }?;
+        // SAFETY: the run is not over as long as this thread is in the middle of one of its nodes.
+        Some(unsafe { &*within.run }.is_cancelled())
+    }
+
     /// Whether this thread is in the middle of `task`.
     pub(crate) fn is_within(&self, task: &TaskRef) -> bool {
         task.is_run_by(self.identity())
+    }
+}
+
+/// That a thread is in the middle of a run of a graph: on its stack.
+pub(crate) struct Within {
+    run: *const RunState,
+    outer: Cell<*const Within>,
+}
+
+impl Within {
+    pub(crate) fn new(run: &RunState) -> Self {
+        Self { run, outer: Cell::new(std::ptr::null()) }
     }
 }
 

@@ -13,6 +13,7 @@ use super::shared::{BACKLOG_MAX, Shared};
 use super::slot::{Local, Slot, Turn};
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
+use crate::graph::drive::run_part;
 use crate::options::{Occupancy, Priority};
 use crate::task::record::{Claim, TaskRef};
 
@@ -102,6 +103,7 @@ fn work(context: &Context, index: usize) -> Left {
 pub(crate) fn run(context: &Context, entry: Entry) {
     match entry.into_work() {
         Work::Task(task) => run_task(context, task),
+        Work::Part(part) => run_part(context, part, false),
     }
 }
 
@@ -115,6 +117,7 @@ fn run_task(context: &Context, task: TaskRef) {
             // No thread to be had: it takes the processor.
             Err(errand) => match errand.into_entry().into_work() {
                 Work::Task(task) => run_ready(context, task),
+                Work::Part(_) => unreachable!("it was a task"),
             },
         };
     }
@@ -150,6 +153,11 @@ pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
         context.count_not_run();
     }
     failure
+}
+
+/// Has the next `take_own` look for what was spawned from outside first.
+pub(crate) fn look_outside_next(local: &Local) {
+    local.tick.set(FAIRNESS - 1);
 }
 
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
@@ -205,6 +213,9 @@ fn take_own_special(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry
 }
 
 fn from_injector(shared: &Shared, local: &Local, level: usize) -> Option<Entry> {
+    if let Some(fresh) = shared.runs.pop_fresh(level) {
+        return moved(shared, Some(fresh));
+    }
     if shared.injectors[level].is_empty() {
         return None;
     }

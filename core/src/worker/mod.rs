@@ -4,7 +4,7 @@
 
 pub(crate) mod context;
 pub(crate) mod entry;
-mod fence;
+pub(crate) mod fence;
 pub(crate) mod fetch;
 pub(crate) mod main_loop;
 mod occupancy;

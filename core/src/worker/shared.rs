@@ -15,6 +15,7 @@ use super::ring;
 use super::sleep::Sleep;
 use super::slot::{Local, Slot};
 use crate::error::{FailureKind, TaskError};
+use crate::graph::runs::Runs;
 use crate::options::{Occupancy, Priority, Scope, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) processors: Vec<ProcessorRecord>,
     pub(crate) backends: Backends,
     pub(crate) queued: Queued,
+    /// Runs of graphs.
+    pub(crate) runs: Runs,
     /// Tasks that do not take exactly one processor.
     pub(crate) unusual: Unusual,
     phase: AtomicU8,
@@ -76,6 +79,7 @@ impl Shared {
             processors,
             backends,
             queued,
+            runs: Runs::default(),
             unusual: Unusual::default(),
             phase: AtomicU8::new(OPEN),
             epoch: AtomicU16::new(0),
@@ -141,6 +145,21 @@ impl Shared {
                 self.special.store(true, Relaxed);
             }
             self.injectors[priority.level()].push(entry);
+            self.sleep.notify();
+        }
+    }
+
+    /// The same for part of a run of a graph. No allocation, once the queues are as long as they get.
+    pub(crate) fn push_part(&self, context: Option<&Context>, priority: Priority, entry: Entry) {
+        let unpushed = match context {
+            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)).map(drop),
+            None => Err(entry),
+        };
+        if let Err(entry) = unpushed {
+            if priority != Priority::Normal {
+                self.special.store(true, Relaxed);
+            }
+            self.runs.push_fresh(priority.level(), entry);
             self.sleep.notify();
         }
     }
@@ -266,6 +285,7 @@ impl Shared {
     /// Whether the holder of `slot` could find a task now.
     pub(crate) fn has_work(&self, slot: usize) -> bool {
         self.injectors.iter().any(|injector| !injector.is_empty())
+            || self.runs.has_any_fresh()
             || !self.slots[slot].private.is_empty()
             || self.unusual.has_work(self, slot)
             || self.slots.iter().any(Slot::has_work)

@@ -53,6 +53,8 @@ pub(crate) struct Counters {
     pub(crate) not_run: AtomicU64,
     /// Tasks run by threads of the slot that did not hold it; they count themselves.
     pub(crate) errands: AtomicU64,
+    /// Nodes of graphs that were run.
+    pub(crate) nodes: AtomicU64,
     pub(crate) activity: Activity,
 }
 

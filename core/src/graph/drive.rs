@@ -1,0 +1,427 @@
+//! Runs nodes: the loop of a worker that has taken a part of a run out of a queue.
+//!
+//! The protocol is in `README.md` beside this file.
+#![expect(unsafe_code, reason = "calls functions of erased type, which the graph tells apart")]
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use super::Graph;
+use super::code::Frame;
+use super::state::{CANCELLED, FAILED, FAULTY, POISONED, RunState, STOP, UNMET, VALUE, WATCHED};
+use crate::options::Priority;
+use crate::worker::context::{Context, Within};
+use crate::worker::entry::{Entry, Part, PartOf};
+use crate::worker::fence;
+use crate::worker::fetch::{SPIN_ROUNDS, has_stack, wait_until};
+use crate::worker::main_loop::look_outside_next;
+use crate::worker::shared::Shared;
+use crate::worker::slot::{Slot, add};
+use crate::worker::waiter;
+
+/// Nodes with more successors than this hand them out bit by bit, so that several workers can take part.
+const FAN_MIN: u32 = 32;
+/// Successors that are handed out at once.
+const CHUNK_MAX: u32 = 64;
+/// Nodes between two looks at what else there is to do.
+const FAIRNESS: u32 = 64;
+
+/// Where a worker is in a run.
+struct Driver<'a> {
+    context: &'a Context,
+    shared: &'a Shared,
+    slot: &'a Slot,
+    run: &'a RunState,
+    graph: &'a Graph,
+    frame: Frame<'a>,
+    number: u32,
+    /// Whether every node goes through a queue, since nodes or tasks have priorities or scopes.
+    careful: bool,
+    /// Nodes that are over, and entries for successors that were taken, as far as they have not been counted yet.
+    over: u32,
+    /// Nodes that were run.
+    ran: u32,
+    /// Whether the chunk at hand is the end of its list, so that others find nothing of it.
+    last: bool,
+    /// Entries that this call has put on top of the worker's own, and not taken back.
+    pushed: u32,
+}
+
+/// Runs a part of a run that was taken out of a queue, and what becomes ready by it; inside a waiting task (`nested`) nothing else, not even for the sake of
+/// fairness.
+pub(crate) fn run_part(context: &Context, PartOf { run: number, part }: PartOf, nested: bool) {
+    let shared = &*context.shared;
+    let Some(slot) = context.slot_index().map(|slot| &shared.slots[slot]) else { unreachable!("parts of runs lie in queues of slots") };
+    // SAFETY: the run is not removed before all of its nodes are counted, and the part that the caller has is not.
+    let run: &RunState = unsafe { shared.runs.get(number) };
+    if run.epoch() != shared.epoch() {
+        run.cancel();
+    }
+    let graph = run.graph();
+    // SAFETY: the frame is used below for nodes of this graph that are ready, none of whose predecessors lacks a result.
+    let frame = unsafe { run.frame() };
+    let careful = !graph.priorities.is_empty() || shared.special.load(Relaxed);
+    let mut driver = Driver { context, shared, slot, run, graph, frame, number, careful, over: 0, ran: 0, last: false, pushed: 0 };
+    let within = Within::new(run);
+    context.enter_run(&within, || driver.drive(part, nested));
+    driver.count();
+}
+
+impl Driver<'_> {
+    fn drive(&mut self, part: Part, nested: bool) {
+        let mut chunk = 0..0;
+        let mut ticks = 0u32;
+        let mut next = match part {
+            Part::Node(node) => Some(node),
+            Part::Successors(node) => {
+                chunk = self.take_chunk(node);
+                None
+            }
+        };
+        loop {
+            let Some(node) = next.take().or_else(|| self.find_next(&mut chunk)) else { return };
+            next = self.run_node(node);
+            ticks = ticks.wrapping_add(1);
+            if self.must_leave(ticks, nested, &chunk) {
+                if let Some(node) = next {
+                    self.push(node);
+                }
+                self.give_away(chunk);
+                return;
+            }
+            if (self.slot.ring.len() > 0 || !chunk.is_empty()) && self.shared.sleep.is_anybody_idle() {
+                // The next node may take long, and nobody else would see the others until then.
+                if self.last {
+                    self.give_away(std::mem::take(&mut chunk));
+                }
+                self.context.with_local(|slot, local| self.shared.show(slot, local));
+            }
+        }
+    }
+
+    /// Whether the worker has something else to do before it goes on.
+    #[inline]
+    fn must_leave(&self, ticks: u32, nested: bool, chunk: &Range<u32>) -> bool {
+        if self.careful || self.slot.is_wanted() {
+            return true;
+        }
+        if !ticks.is_multiple_of(FAIRNESS) {
+            return false;
+        }
+        self.look_around(nested, chunk)
+    }
+
+    #[cold]
+    fn look_around(&self, nested: bool, chunk: &Range<u32>) -> bool {
+        if self.run.epoch() != self.shared.epoch() {
+            self.run.cancel();
+        }
+        let normal = Priority::Normal.level();
+        let others = || !self.shared.injectors[normal].is_empty() || self.shared.runs.has_fresh(normal) || self.slot.is_crowded();
+        if self.shared.special.load(Relaxed) {
+            return true;
+        }
+        if nested || !chunk.is_empty() || !others() {
+            return false;
+        }
+        self.context.with_local(|_, local| look_outside_next(local));
+        true
+    }
+
+    /// The next node of this run that this thread knows of: one that it has made ready, else one of the chunk, else one of a further part.
+    #[inline]
+    fn find_next(&mut self, chunk: &mut Range<u32>) -> Option<u32> {
+        loop {
+            if self.pushed > 0 && !(*chunk).is_empty() {
+                if let Some(Part::Node(node)) = self.pop(Entry::is_node) {
+                    self.pushed -= 1;
+                    return Some(node);
+                }
+                self.pushed = 0;
+            }
+            for place in chunk.by_ref() {
+                let node = self.graph.successors[place as usize];
+                if self.arrive(node) {
+                    return Some(node);
+                }
+            }
+            match self.pop(|_| true)? {
+                Part::Node(node) => return Some(node),
+                Part::Successors(node) => *chunk = self.take_chunk(node),
+            }
+        }
+    }
+
+    /// The newest entry of the worker, if it is of this run.
+    #[inline]
+    fn pop(&self, wanted: impl Fn(&Entry) -> bool) -> Option<Part> {
+        let wanted = |entry: &Entry| entry.is_of_run(self.number) && wanted(entry);
+        let entry = self.context.with_local(|slot, _| slot.ring.pop_if(wanted)).flatten()?;
+        entry.into_part().map(|part| part.part)
+    }
+
+    /// Runs a node and looks at its successors; gives one that is ready.
+    #[inline]
+    fn run_node(&mut self, node: u32) -> Option<u32> {
+        let flags = self.run.flags.load(Relaxed);
+        let state = if flags & (STOP | FAULTY) == 0 { self.execute(node) } else { self.execute_or_skip(node, flags) };
+        // Release: pairs with the Acquire of who looks for the result.
+        self.run.states[node as usize].store(state, Release);
+        // Pairs with `heavy` in `register`.
+        fence::light();
+        if self.run.flags.load(Relaxed) & WATCHED != 0 {
+            self.run.look_for_waiting(node);
+        }
+        self.over += 1;
+        let range = self.successors(node);
+        if range.len() as u32 > FAN_MIN && !self.careful {
+            self.push_successors(node);
+            return None;
+        }
+        let mut first = None;
+        for place in range {
+            let successor = self.graph.successors[place as usize];
+            if self.arrive(successor) {
+                if first.is_none() {
+                    first = Some(successor);
+                } else {
+                    self.push(successor);
+                }
+            }
+        }
+        first
+    }
+
+    #[inline]
+    fn successors(&self, node: u32) -> Range<u32> {
+        self.graph.nodes[node as usize].successors..self.graph.nodes[node as usize + 1].successors
+    }
+
+    /// Calls the node's function. Gives its state.
+    #[inline]
+    fn execute(&mut self, node: u32) -> u8 {
+        let record = &self.graph.nodes[node as usize];
+        let code = self.graph.sites[record.site as usize].code;
+        // SAFETY: `push` gave the place when the node was added.
+        let body = unsafe { self.graph.bodies.get(record.body) };
+        let value = self.frame.value(record.value);
+        self.ran += 1;
+        // SAFETY: `body` and `value` are this node's, whose code this is. It is ready and what it depends on has results: the caller has made sure of that.
+        // Nobody else runs it: there is one entry for it, or none.
+        match unsafe { (code.run)(&self.frame, body, value) } {
+            None => VALUE,
+            Some(kind) => {
+                self.run.note_failed(node, *kind);
+                self.poison(node, node);
+                FAILED
+            }
+        }
+    }
+
+    /// The same when the run was cancelled, or something in it failed.
+    #[cold]
+    fn execute_or_skip(&mut self, node: u32, flags: u32) -> u8 {
+        // Relaxed: whoever poisoned the node is among those that it depends on.
+        if self.run.states[node as usize].load(Relaxed) == POISONED {
+            let root = self.run.blame()[node as usize].load(Relaxed);
+            self.poison(node, root);
+            return UNMET;
+        }
+        if flags & STOP != 0 {
+            self.run.note_cancelled(node);
+            return CANCELLED;
+        }
+        self.execute(node)
+    }
+
+    /// Keeps the successors of a node that has no result from being run. Of several that are to blame, the one that was added first is.
+    #[cold]
+    fn poison(&self, node: u32, root: u32) {
+        let blame = self.run.blame();
+        for place in self.successors(node) {
+            let successor = self.graph.successors[place as usize] as usize;
+            // Relaxed, both: they are handed on by the successor's counter, or by its only predecessor.
+            blame[successor].fetch_min(root, Relaxed);
+            self.run.states[successor].store(POISONED, Relaxed);
+        }
+    }
+
+    /// One of those that a node waits for is over; true for the last one.
+    #[inline]
+    fn arrive(&self, node: u32) -> bool {
+        let needed = self.graph.needed[node as usize];
+        if needed <= 1 {
+            return true;
+        }
+        arrive_at(&self.run.counters[node as usize], needed)
+    }
+
+    /// Puts a ready node into the worker's own queue.
+    #[inline]
+    fn push(&mut self, node: u32) {
+        self.push_entry(Entry::node(self.number, node), self.graph.priority(node));
+        self.pushed += 1;
+    }
+
+    /// Puts an entry for the successors of a node into the queue that nobody has looked at.
+    fn push_successors(&mut self, node: u32) {
+        // As long as it is not counted the run is not over. Relaxed: this thread has something that is not counted, too.
+        self.run.remaining.fetch_add(1, Relaxed);
+        let level = (node as usize).checked_sub(self.graph.node_count()).unwrap_or(Priority::Normal.level());
+        self.push_entry(Entry::successors(self.number, node), Priority::ALL[level]);
+        self.pushed += 1;
+    }
+
+    #[inline]
+    fn push_entry(&self, entry: Entry, priority: Priority) {
+        let pushed = self.context.try_local(entry, |slot, local, entry| self.shared.push_own(slot, local, priority, entry));
+        if pushed.is_err() {
+            unreachable!("a worker between two nodes holds its slot");
+        }
+    }
+
+    /// Takes some of a node's successors that nobody has looked at; if there are more, they go into the queue again.
+    fn take_chunk(&mut self, node: u32) -> Range<u32> {
+        self.over += 1;
+        let all = self.successors(node);
+        let counter = &self.run.counters[node as usize];
+        // Relaxed: it belongs to who has the entry, and that is handed on by the queues.
+        let taken = counter.load(Relaxed);
+        let left = all.len() as u32 - taken;
+        let most = if self.careful { 1 } else { CHUNK_MAX };
+        let count = (left / (4 * self.shared.slots.len() as u32)).clamp(1, most);
+        self.last = count == left;
+        if count < left {
+            counter.store(taken + count, Relaxed);
+            self.push_successors(node);
+            // Below those that this thread will make ready.
+            self.pushed = 0;
+        } else {
+            counter.store(0, Relaxed);
+        }
+        let start = all.start + taken;
+        start..start + count
+    }
+
+    /// Looks at the successors of a chunk and puts those that are ready into the queue.
+    fn give_away(&mut self, chunk: Range<u32>) {
+        for place in chunk {
+            let node = self.graph.successors[place as usize];
+            if self.arrive(node) {
+                self.push(node);
+            }
+        }
+    }
+
+    /// Counts what is over; the one who counts the last nodes ends the run.
+    fn count(self) {
+        add(&self.slot.counters.nodes, u64::from(self.ran));
+        // AcqRel: Release hands on what this thread has done in the run, Acquire (for the last one) takes what all have done.
+        if self.run.remaining.fetch_sub(self.over, AcqRel) == self.over {
+            end(self.context, self.run);
+        }
+    }
+}
+
+/// `Driver::arrive` for a node that needs several.
+#[inline]
+fn arrive_at(counter: &AtomicU32, needed: u32) -> bool {
+    // Acquire: pairs with the Release of the others. When all of them have come nobody else is left, and no exchange is needed.
+    if counter.load(Acquire) != needed - 1 && counter.fetch_add(1, AcqRel) != needed - 1 {
+        return false;
+    }
+    // For the next run, which begins after this one.
+    counter.store(0, Relaxed);
+    true
+}
+
+/// All nodes are over and counted.
+fn end(context: &Context, run: &RunState) {
+    let shared = &*context.shared;
+    run.end();
+    // SAFETY: it was inserted with this number, and only who counts the last node comes here.
+    let run = unsafe { shared.runs.remove(run.number()) };
+    // May run destructors of results, so the run is counted as over only afterwards.
+    run.release();
+    // The run itself was counted when it began, and is no task.
+    context.count_not_run();
+    shared.retract(Some(context));
+}
+
+/// Begins a run that has all of its inputs. False when the runtime takes no more.
+pub(super) fn begin(run: &Arc<RunState>, graph: &Arc<Graph>, shared: &Shared) -> bool {
+    Context::with_of(shared, |context| {
+        if !shared.admit(context) {
+            return false;
+        }
+        let has_roots = |level: &usize| {
+            let roots = graph.roots(*level) as usize;
+            graph.nodes[roots].successors < graph.nodes[roots + 1].successors
+        };
+        let parts = (0..Priority::COUNT).filter(has_roots).count() as u32;
+        if parts == 0 {
+            run.begin(graph, shared, 1, 0);
+            run.end();
+            if let Some(context) = context {
+                context.count_not_run();
+            }
+            shared.retract(context);
+            return true;
+        }
+        run.begin(graph, shared, 2, parts);
+        let number = shared.runs.insert(Arc::clone(run));
+        for level in (0..Priority::COUNT).filter(has_roots) {
+            shared.push_part(context, Priority::ALL[level], Entry::successors(number, graph.roots(level)));
+        }
+        true
+    })
+}
+
+/// Waits until a node of a run is over, or all of them. False when that would be for ever: this thread is in the middle of the run.
+pub(super) fn wait(run: &RunState, node: Option<u32>) -> bool {
+    if run.is_node_over(node) {
+        return true;
+    }
+    Context::with(|context| {
+        let Some(context) = context else {
+            run.register(node);
+            while !run.is_node_over(node) {
+                waiter::park();
+            }
+            return true;
+        };
+        if context.is_within_run(run) {
+            return false;
+        }
+        help(context, run, node);
+        for round in 0..SPIN_ROUNDS {
+            if run.is_node_over(node) {
+                return true;
+            }
+            if round % 16 == 15 {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        run.register(node);
+        wait_until(context, &|| run.is_node_over(node));
+        true
+    })
+}
+
+/// Runs what lies on top of this worker's queue and belongs to a run that its thread waits for.
+fn help(context: &Context, run: &RunState, node: Option<u32>) {
+    if !run.is_of(&context.shared) {
+        return;
+    }
+    let number = run.number();
+    while !run.is_node_over(node) && !run.is_over() && has_stack() {
+        // As long as the run is not over nobody else has its number.
+        let newest = context.with_local(|slot, _| if slot.is_wanted() { None } else { slot.ring.pop_if(|entry| entry.is_of_run(number)) });
+        let Some(part) = newest.flatten().and_then(Entry::into_part) else { return };
+        run_part(context, part, true);
+    }
+}
