@@ -28,6 +28,10 @@ use exit_code::ExitCode;
 use failure::Failure;
 use options::Options;
 
+/// `poniard bench` counts allocations; otherwise this is the system's allocator.
+#[global_allocator]
+static ALLOCATOR: poniard_bench::CountingAllocator = poniard_bench::CountingAllocator;
+
 fn main() -> std::process::ExitCode {
     panics::install();
     if let Err(error) = interrupt::install() {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use poniard_bench::CASES;
 
 use crate::exit_code;
 
@@ -39,6 +40,7 @@ Examples:
   poniard run life --threads 2             run a sample on two threads
   poniard run ./graph.toml                 run your own graph file
   poniard processors                       what it would run on
+  poniard bench --quick                    what a task costs here
   poniard install --prefix ~/.local        put the command and its plugins there
 
 {}",
@@ -71,6 +73,18 @@ files that were refused and why; then the places that were searched, in order.",
         after_long_help = "Examples:\n  poniard processors\n  poniard processors --backend threads --threads 2\n  poniard processors --plugin target/debug --json"
     )]
     Processors(ProcessorsOptions),
+    /// Measure what a task costs on this machine
+    #[command(
+        long_about = "Measure what a task costs on this machine, and say how much work makes a task worth spawning.
+
+Each case is measured several times. The table shows the least and the middle of the figures, and the least as a multiple of that of the case's first system. \
+poniard-spawn is the runtime with every task spawned one by one, limit is what the machine takes without any runtime. The bodies of tasks do next to nothing, \
+and what they did is checked. All cases take some ten seconds, with --quick a few. Anything else that runs makes figures larger, and the command slower.",
+        after_long_help = bench_after_long_help(),
+        // Figures of different machines, and those in the documents, can be compared only with the same number.
+        mut_arg("threads", |threads| threads.help("How many threads the threads backend has [default: 2]"))
+    )]
+    Bench(BenchOptions),
     /// Print a completion script for a shell
     #[command(after_long_help = "Examples:
   poniard completions bash > ~/.local/share/bash-completion/completions/poniard
@@ -101,6 +115,26 @@ With --json, standard output holds exactly one JSON object when there is a resul
 
 {}",
         exit_code::HELP
+    )
+}
+
+/// Cases and examples of `bench`.
+fn bench_after_long_help() -> String {
+    let width = CASES.iter().map(|case| case.name.len()).max().unwrap_or(0);
+    let cases: Vec<String> = CASES.iter().map(|case| format!("  {:width$}  {} ({})", case.name, case.summary, case.unit)).collect();
+    format!(
+        "\
+Cases:
+{}
+
+Examples:
+  poniard bench
+  poniard bench --quick
+  poniard bench chain metg-w8 --threads 4
+  poniard bench --json | jq -r '[.case, .system, .median] | @tsv'
+
+With --json, standard output holds one JSON object for each line of the table, and nothing else.",
+        cases.join("\n")
     )
 }
 
@@ -167,7 +201,7 @@ impl RunOptions {
 }
 
 /// Where to compute.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct RuntimeOptions {
     /// Use only this backend; give it again to use more [default: all that are found]
     #[arg(long = "backend", value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = WHERE)]
@@ -202,6 +236,26 @@ pub struct ProcessorsOptions {
     pub runtime: RuntimeOptions,
 
     /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `poniard bench`.
+#[derive(Args, Debug)]
+pub struct BenchOptions {
+    /// What to measure [default: all cases, which --help lists]
+    #[arg(value_name = "CASE", value_parser = NonEmptyStringValueParser::new())]
+    pub cases: Vec<String>,
+
+    /// Take a few seconds: fewer samples, an eighth of the tasks, and growth-1e6 and growth-1e7 only when named
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Where to compute.
+    #[command(flatten)]
+    pub runtime: RuntimeOptions,
+
+    /// Print one JSON object a line instead of a table
     #[arg(long)]
     pub json: bool,
 }

@@ -31,6 +31,7 @@ pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
 pub use runtime::{
     BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current, spawn,
+    spawn_detached,
 };
 pub use task::{Task, Value};
 

@@ -423,6 +423,11 @@ struct Touched {
     number: usize,
 }
 
+/// The options of a task that cannot be, and why.
+type Refused = (Option<Box<TaskOptions>>, FailureKind);
+/// The handle of a new task, and its entry if it is ready.
+type Created<T> = (Task<T>, Option<Entry>);
+
 /// Makes a task whose arguments touch places, and enters it into their histories. The error when it touches one twice, and not only to read.
 pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     function: F,
@@ -431,7 +436,7 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
     priority: Priority,
-) -> Result<(Task<F::Value>, Option<Entry>), (Option<Box<TaskOptions>>, FailureKind)> {
+) -> Result<Created<F::Value>, Refused> {
     let mut touched = Vec::new();
     params.visit_places(&mut |touch| touched.push(Touched { history: touch.history(), access: touch.access(), number: touched.len() }));
     touched.sort_by_key(|touch| (Arc::as_ptr(&touch.history.0), touch.number));

@@ -34,8 +34,6 @@ pub(crate) struct Queued {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) tasks: AtomicU64,
-    /// Those among them whose bodies were not run.
-    pub(crate) not_run: AtomicU64,
     pub(crate) activity: Activity,
 }
 

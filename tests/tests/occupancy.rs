@@ -35,6 +35,7 @@ fn tasks_that_take_nothing_overlap_freely_and_leave_the_worker_to_others() {
     assert_eq!(*runtime.spawn(add, (1, 2)).fetch().expect("no failure"), 3);
     all.wait();
     wait_all(tasks);
+    runtime.wait_idle();
     let tasks: u64 = runtime.report().backends.iter().flat_map(|backend| &backend.processors).map(|processor| processor.tasks).sum();
     assert_eq!(tasks, 21);
 }

@@ -215,7 +215,8 @@ fn arrows_between_crates_point_one_way() {
         let allowed: &[&str] = match name.as_str() {
             "poniard-interface" | "poniard-macros" => &[],
             "poniard" => &["poniard-interface", "poniard-macros", "poniard-backend-threads"],
-            "poniard-cli" | "poniard-tests" | "poniard-diagnostics" => &["poniard"],
+            "poniard-cli" => &["poniard", "poniard-bench"],
+            "poniard-bench" | "poniard-tests" | "poniard-diagnostics" => &["poniard"],
             backend if backend.starts_with("poniard-backend-") || backend.starts_with("poniard-plugin-") => &["poniard-interface"],
             _ => {
                 wrong.push(format!("{name}: say in this test what it may depend on"));

@@ -3,6 +3,7 @@
 use clap::CommandFactory;
 use clap::builder::PossibleValuesParser;
 use clap_complete::Shell;
+use poniard_bench::CASES;
 
 use crate::console::Console;
 use crate::failure::Failure;
@@ -17,6 +18,8 @@ pub fn completions(options: &CompletionsOptions, console: &mut Console) -> Resul
         let names = PossibleValuesParser::new(SAMPLES.iter().map(|sample| sample.name));
         command = command.mut_subcommand("run", |run| run.mut_arg("target", |target| target.value_parser(names)));
     }
+    let cases = PossibleValuesParser::new(CASES.iter().map(|case| case.name));
+    command = command.mut_subcommand("bench", |bench| bench.mut_arg("cases", |arg| arg.value_parser(cases)));
     // Into memory first: the generator panics where the stream fails.
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut command, "poniard", &mut script);

@@ -1,5 +1,6 @@
 //! The subcommands, one in each file, and what they share.
 
+mod bench;
 mod completions;
 mod install;
 mod kernels;
@@ -26,6 +27,7 @@ pub fn dispatch(options: &Options, console: &mut Console) -> Result<(), Failure>
         Command::Samples(options) => samples::samples(options, console),
         Command::Kernels(options) => kernels::kernels(options, console),
         Command::Processors(options) => processors::processors(options, console),
+        Command::Bench(options) => bench::bench(options, console),
         Command::Completions(options) => completions::completions(options, console),
         Command::Install(options) => install::install(options, console),
     }

@@ -74,7 +74,7 @@ fn find(name: &str) -> Result<Target, Failure> {
 }
 
 /// The one of `names` that is most like `name`, if one is like it at all.
-fn suggestion<S: AsRef<str>>(name: &str, names: impl IntoIterator<Item = S>) -> Option<S> {
+pub(super) fn suggestion<S: AsRef<str>>(name: &str, names: impl IntoIterator<Item = S>) -> Option<S> {
     let likeness = |other: &str| {
         let begun = name.len() >= 2 && other.starts_with(name);
         strsim::normalized_damerau_levenshtein(name, other).max(if begun { 0.9 } else { 0.0 })

@@ -12,6 +12,8 @@ mod histogram;
 mod life;
 mod matmul;
 mod nested;
+mod priorities;
+mod sleep;
 mod tree_reduce;
 mod wavefront;
 
@@ -33,6 +35,8 @@ pub(crate) const SAMPLES: &[&Sample] = &[
     &error::SAMPLE,
     &fib::SAMPLE,
     &nested::SAMPLE,
+    &sleep::SAMPLE,
+    &priorities::SAMPLE,
     &tree_reduce::SAMPLE,
     &matmul::SAMPLE,
     &cholesky::SAMPLE,

@@ -53,9 +53,9 @@ fn completions_exist_for_every_shell() {
 }
 
 #[test]
-fn bash_completes_samples() {
+fn bash_completes_samples_and_cases() {
     let script = Installation::without_plugins().ask("completions bash").good();
-    assert!(script.contains(" hello "), "{script}");
+    assert!(script.contains(" hello ") && script.contains(" two-deps "), "{script}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn without_arguments_the_help_is_shown() {
 #[test]
 fn every_help_has_examples() {
     let installation = Installation::without_plugins();
-    for command in ["", "run", "samples", "kernels", "processors", "completions", "install"] {
+    for command in ["", "run", "samples", "kernels", "processors", "bench", "completions", "install"] {
         let help = installation.ask(&format!("{command} --help")).good();
         assert!(help.contains("Examples:") && help.contains(&format!("  poniard {command}")), "{help}");
     }
@@ -37,12 +37,15 @@ fn names_that_mean_nothing_are_usage_errors() {
     check("run helo", 2, &["no sample or graph file named helo; did you mean hello?"]);
     check("runn hello", 2, &["'runn'", "'run'"]);
     check("hello", 2, &["`hello` is not a subcommand; did you mean `poniard run hello`?"]);
+    check("bench qqqqqq", 2, &["no case named qqqqqq (`poniard bench --help` lists the cases)"]);
+    check("bench chain two-dep", 2, &["no case named two-dep; did you mean two-deps?"]);
     check("completions tcsh", 2, &["tcsh", "bash", "fish"]);
 }
 
 #[test]
 fn numbers_out_of_range_are_usage_errors() {
     check("run hello --threads 0", 2, &["--threads", "at least one thread"]);
+    check("bench --threads 0", 2, &["--threads", "at least one thread"]);
     check("processors --threads 0", 2, &["--threads", "at least one thread"]);
     check("run hello --threads 18446744073709551616", 2, &["--threads", "too large"]);
     for option in ["size", "tile", "seed", "generations"] {

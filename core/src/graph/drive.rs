@@ -45,13 +45,17 @@ struct Driver<'a> {
     ran: u32,
     /// Whether the chunk at hand is the end of its list, so that others find nothing of it.
     last: bool,
+    /// Whether this is on top of a waiting task.
+    nested: bool,
+    /// An entry that was taken out of the worker's queue and is none of this run.
+    other: Option<Entry>,
     /// Entries that this call has put on top of the worker's own, and not taken back.
     pushed: u32,
 }
 
 /// Runs a part of a run that was taken out of a queue, and what becomes ready by it; inside a waiting task (`nested`) nothing else, not even for the sake of
-/// fairness.
-pub(crate) fn run_part(context: &Context, PartOf { run: number, part }: PartOf, nested: bool) {
+/// fairness. May give back another entry, to be run next.
+pub(crate) fn run_part(context: &Context, PartOf { run: number, part }: PartOf, nested: bool) -> Option<Entry> {
     let shared = &*context.shared;
     let Some(slot) = context.slot_index().map(|slot| &shared.slots[slot]) else { unreachable!("parts of runs lie in queues of slots") };
     // SAFETY: the run is not removed before all of its nodes are counted, and the part that the caller has is not.
@@ -63,14 +67,17 @@ pub(crate) fn run_part(context: &Context, PartOf { run: number, part }: PartOf, 
     // SAFETY: the frame is used below for nodes of this graph that are ready, none of whose predecessors lacks a result.
     let frame = unsafe { run.frame() };
     let careful = !graph.priorities.is_empty() || shared.special.load(Relaxed);
-    let mut driver = Driver { context, shared, slot, run, graph, frame, number, careful, over: 0, ran: 0, last: false, pushed: 0 };
+    let mut driver =
+        Driver { context, shared, slot, run, graph, frame, number, careful, over: 0, ran: 0, last: false, nested, other: None, pushed: 0 };
     let within = Within::new(run);
-    context.enter_run(&within, || driver.drive(part, nested));
+    context.enter_run(&within, || driver.drive(part));
+    let other = driver.other.take();
     driver.count();
+    other
 }
 
 impl Driver<'_> {
-    fn drive(&mut self, part: Part, nested: bool) {
+    fn drive(&mut self, part: Part) {
         let mut chunk = 0..0;
         let mut ticks = 0u32;
         let mut next = match part {
@@ -84,7 +91,7 @@ impl Driver<'_> {
             let Some(node) = next.take().or_else(|| self.find_next(&mut chunk)) else { return };
             next = self.run_node(node);
             ticks = ticks.wrapping_add(1);
-            if self.must_leave(ticks, nested, &chunk) {
+            if self.must_leave(ticks, &chunk) {
                 if let Some(node) = next {
                     self.push(node);
                 }
@@ -103,18 +110,18 @@ impl Driver<'_> {
 
     /// Whether the worker has something else to do before it goes on.
     #[inline]
-    fn must_leave(&self, ticks: u32, nested: bool, chunk: &Range<u32>) -> bool {
+    fn must_leave(&self, ticks: u32, chunk: &Range<u32>) -> bool {
         if self.careful || self.slot.is_wanted() {
             return true;
         }
         if !ticks.is_multiple_of(FAIRNESS) {
             return false;
         }
-        self.look_around(nested, chunk)
+        self.look_around(chunk)
     }
 
     #[cold]
-    fn look_around(&self, nested: bool, chunk: &Range<u32>) -> bool {
+    fn look_around(&self, chunk: &Range<u32>) -> bool {
         if self.run.epoch() != self.shared.epoch() {
             self.run.cancel();
         }
@@ -123,7 +130,7 @@ impl Driver<'_> {
         if self.shared.special.load(Relaxed) {
             return true;
         }
-        if nested || !chunk.is_empty() || !others() {
+        if self.nested || !chunk.is_empty() || !others() {
             return false;
         }
         self.context.with_local(|_, local| look_outside_next(local));
@@ -147,7 +154,7 @@ impl Driver<'_> {
                     return Some(node);
                 }
             }
-            match self.pop(|_| true)? {
+            match self.pop(|_| true).or_else(|| self.pop_shown())? {
                 Part::Node(node) => return Some(node),
                 Part::Successors(node) => *chunk = self.take_chunk(node),
             }
@@ -160,6 +167,20 @@ impl Driver<'_> {
         let wanted = |entry: &Entry| entry.is_of_run(self.number) && wanted(entry);
         let entry = self.context.with_local(|slot, _| slot.ring.pop_if(wanted)).flatten()?;
         entry.into_part().map(|part| part.part)
+    }
+
+    /// The newest entry that others can take, if it is of this run.
+    #[inline]
+    fn pop_shown(&mut self) -> Option<Part> {
+        if self.nested || self.careful || self.slot.ring.len() > 0 {
+            return None;
+        }
+        let entry = self.context.with_local(|_, local| local.deques[Priority::Normal.level()].pop()).flatten()?;
+        if entry.is_of_run(self.number) {
+            return entry.into_part().map(|part| part.part);
+        }
+        self.other = Some(entry);
+        None
     }
 
     /// Runs a node and looks at its successors; gives one that is ready.
@@ -317,7 +338,7 @@ impl Driver<'_> {
 
     /// Counts what is over; the one who counts the last nodes ends the run.
     fn count(self) {
-        add(&self.slot.counters.nodes, u64::from(self.ran));
+        add(&self.slot.counters.tasks, u64::from(self.ran));
         // AcqRel: Release hands on what this thread has done in the run, Acquire (for the last one) takes what all have done.
         if self.run.remaining.fetch_sub(self.over, AcqRel) == self.over {
             end(self.context, self.run);
@@ -345,8 +366,6 @@ fn end(context: &Context, run: &RunState) {
     let run = unsafe { shared.runs.remove(run.number()) };
     // May run destructors of results, so the run is counted as over only afterwards.
     run.release();
-    // The run itself was counted when it began, and is no task.
-    context.count_not_run();
     shared.retract(Some(context));
 }
 
@@ -364,9 +383,6 @@ pub(super) fn begin(run: &Arc<RunState>, graph: &Arc<Graph>, shared: &Shared) ->
         if parts == 0 {
             run.begin(graph, shared, 1, 0);
             run.end();
-            if let Some(context) = context {
-                context.count_not_run();
-            }
             shared.retract(context);
             return true;
         }
@@ -422,6 +438,7 @@ fn help(context: &Context, run: &RunState, node: Option<u32>) {
         // As long as the run is not over nobody else has its number.
         let newest = context.with_local(|slot, _| if slot.is_wanted() { None } else { slot.ring.pop_if(|entry| entry.is_of_run(number)) });
         let Some(part) = newest.flatten().and_then(Entry::into_part) else { return };
-        run_part(context, part, true);
+        let other = run_part(context, part, true);
+        debug_assert!(other.is_none(), "only who is between two tasks takes others");
     }
 }

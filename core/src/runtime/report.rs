@@ -116,11 +116,8 @@ fn activity(shared: &Shared, place: usize, now_ns: u64) -> ActivityReading {
 fn processor(shared: &Shared, place: usize) -> ProcessorReport {
     let record = &shared.processors[place];
     let tasks = match shared.slots.get(place) {
-        Some(slot) => {
-            let counters = &slot.counters;
-            counters.finished.load(Relaxed) - counters.not_run.load(Relaxed) + counters.errands.load(Relaxed) + counters.nodes.load(Relaxed)
-        }
-        None => shared.queued.counts(place).tasks.load(Relaxed) - shared.queued.counts(place).not_run.load(Relaxed),
+        Some(slot) => slot.counters.tasks.load(Relaxed) + slot.counters.errands.load(Relaxed),
+        None => shared.queued.counts(place).tasks.load(Relaxed),
     };
     let busy_ns = activity(shared, place, now_ns()).busy_ns;
     let space = spaces(shared, record.backend).into_iter().find(|info| info.id == record.info.space);

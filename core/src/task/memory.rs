@@ -59,6 +59,7 @@ thread_local! {
 }
 
 impl List {
+    #[inline]
     fn pop(&self) -> Option<NonNull<u8>> {
         let block = self.first.get()?;
         // SAFETY: a block in the list is free, belongs to this thread, and begins with a `Free` (`push`).
@@ -69,6 +70,7 @@ impl List {
     }
 
     /// A block of this list, or of the pool.
+    #[inline]
     fn pop_or_refill(&self, class: usize) -> Option<NonNull<u8>> {
         self.pop().or_else(|| {
             let Batch(first) = pool(class).pop()?;
@@ -110,6 +112,7 @@ impl List {
     ///
     /// # Safety
     /// The block has the size of this list's class and is aligned to `ALIGN`; nobody else uses it.
+    #[inline]
     unsafe fn push(&self, class: usize, block: NonNull<u8>) {
         if self.len.get() >= KEPT_MAX {
             self.give_batch(class);

@@ -83,6 +83,7 @@ enum Word {
 const FINISHED: usize = 1;
 
 impl Word {
+    #[inline]
     fn of(word: *mut Edge) -> Self {
         match word.addr() {
             FINISHED => Self::Value,
@@ -211,6 +212,7 @@ impl UserRef {
     }
 
     /// Whether no other user is left. Then nobody can become one, but through this reference.
+    #[inline]
     fn is_last_user(&self) -> bool {
         // Acquire: pairs with the Release in `release`; whoever used the value before has finished with it.
         self.refs.load(Acquire) >> 32 == 1
@@ -226,6 +228,7 @@ impl Clone for UserRef {
 
 impl UserRef {
     /// Gives the reference up; the task runs all the same.
+    #[inline]
     pub(crate) fn detach(self) {
         // The only user: nobody can drop the last handle later, so nobody has to be told.
         if !self.is_last_user() {
@@ -253,8 +256,16 @@ impl Drop for UserRef {
 
 impl UserRef {
     /// Drops a reference to a task that has not begun; the last one takes the task with it.
-    #[cold]
     fn drop_unclaimed(&self) {
+        // One of several is given up in one step that the others cannot overtake.
+        let mut refs = self.refs.load(Relaxed);
+        while refs >> 32 > 1 {
+            // Release: as in `release`. It is not the last reference, so nothing is freed.
+            match self.refs.compare_exchange_weak(refs, refs - USER, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => refs = now,
+            }
+        }
         // One step less than it looks: a reference that is no user's is left for the rest of this function. AcqRel: as in `release`.
         if self.refs.fetch_sub(USER - REFERENCE, AcqRel) >> 32 == 1 {
             self.0.cancel(FailureKind::Unneeded);
@@ -302,18 +313,21 @@ pub(crate) enum Released {
 
 impl Header {
     /// Whether the task has a value or an error.
+    #[inline]
     pub(crate) fn is_finished(&self) -> bool {
         // Acquire: pairs with the exchange in `publish`, so that the outcome is seen.
         self.successors.load(Acquire).addr() & FINISHED != 0
     }
 
     /// Whether the task has a value.
+    #[inline]
     fn has_value(&self) -> bool {
         // Acquire: pairs with the exchange in `publish`, so that the value is seen.
         self.successors.load(Acquire).addr() == FINISHED
     }
 
     /// Its error, if it has finished with one.
+    #[inline]
     pub(crate) fn failure(&self) -> Option<TaskError> {
         // Acquire: pairs with the exchange in `publish`, so that the error is seen.
         match Word::of(self.successors.load(Acquire)) {
@@ -328,6 +342,7 @@ impl Header {
     }
 
     /// Notes that a part has been put in or taken out; for the one who may do that (README, rules 2 and 4).
+    #[inline]
     fn note(&self, part: u8) {
         self.parts.store(self.parts.load(Relaxed) | part, Relaxed);
     }
@@ -339,23 +354,28 @@ impl Header {
     }
 
     /// The runtime's count of "cancel everything" when the task was spawned.
+    #[inline]
     pub(crate) fn epoch(&self) -> u16 {
         self.epoch
     }
 
+    #[inline]
     pub(crate) fn priority(&self) -> Priority {
         self.priority
     }
 
+    #[inline]
     pub(crate) fn options(&self) -> Option<&TaskOptions> {
         self.options.as_deref()
     }
 
+    #[inline]
     pub(crate) fn runtime(&self) -> *const Shared {
         self.runtime
     }
 
     /// Notes which thread is about to run it.
+    #[inline]
     pub(crate) fn set_runner(&self, runner: usize) {
         self.runner.store(runner, Relaxed);
     }
@@ -387,11 +407,13 @@ impl Header {
     }
 
     /// Whether all predecessors have finished. True for ever once true.
+    #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         self.gate.load(Acquire) & COUNT == 0
     }
 
     /// So many predecessors less; true for the last one.
+    #[inline]
     fn count_down(&self, by: u32) -> bool {
         // AcqRel: Release hands on what the predecessor wrote, Acquire (for the last one) takes what all of them wrote.
         self.gate.fetch_sub(by, AcqRel) & COUNT == by
@@ -401,6 +423,7 @@ impl Header {
     ///
     /// # Safety
     /// The edge is not in a list, and stays where it is until `publish` of this task has taken it out.
+    #[inline]
     unsafe fn add_edge(&self, edge: &Edge) -> bool {
         let mut head = self.successors.load(Acquire);
         loop {
@@ -439,11 +462,13 @@ impl TaskRef {
     }
 
     /// Whether somebody has the right to run or fail the task, or had it. True for ever once true.
+    #[inline]
     pub(crate) fn is_claimed(&self) -> bool {
         self.gate.load(Relaxed) & CLAIMED != 0
     }
 
     /// Tries to get the right to run or fail the task.
+    #[inline]
     pub(crate) fn try_claim(&self) -> Claim {
         loop {
             // Acquire: pairs with the last `count_down`, so that the predecessors' outcomes are seen.
@@ -471,6 +496,7 @@ impl TaskRef {
 
     /// Claims a ready task whose only handle the caller has, and nobody can borrow, and whose entry he has taken out of a queue: then nobody else can
     /// reach the record, and no exchange is needed, here and at its end.
+    #[inline]
     pub(crate) fn try_claim_alone(&self) -> bool {
         // Acquire: pairs with the Release in `release` of whoever had a reference before.
         let alone = self.refs.load(Acquire) == USER + REFERENCE && self.successors.load(Relaxed).is_null();
@@ -483,6 +509,7 @@ impl TaskRef {
     }
 
     /// Ends a task that `try_claim_alone` claimed, and gives up the reference of the entry.
+    #[inline]
     pub(crate) fn end_alone(self, failure: Option<TaskError>) {
         self.successors.store(Word::of_outcome(failure), Relaxed);
         self.refs.store(USER, Relaxed);
@@ -564,6 +591,7 @@ impl TaskRef {
     /// Runs the body. Gives its error, which `publish` then makes known; the value is in the record. Never unwinds.
     ///
     /// The caller has won the claim, and calls `publish` next.
+    #[inline]
     pub(crate) fn run_claimed(&self) -> Option<TaskError> {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
@@ -649,6 +677,7 @@ impl TaskRef {
     }
 
     /// The address of the record, for an entry in a queue.
+    #[inline]
     pub(crate) fn into_address(self) -> NonNull<Header> {
         ManuallyDrop::new(self).0
     }
@@ -657,6 +686,7 @@ impl TaskRef {
     ///
     /// # Safety
     /// `address` came from `into_address`, and is turned back once.
+    #[inline]
     pub(crate) unsafe fn from_address(address: NonNull<Header>) -> Self {
         Self(address)
     }
@@ -690,18 +720,45 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     options: Option<Box<TaskOptions>>,
     priority: Priority,
 ) -> (Task<F::Value>, Option<Entry>) {
+    let (header, ready) = create_with::<M, F>(USER + REFERENCE, function, params, runtime, epoch, location, options, priority);
+    (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, ready)
+}
+
+/// As `create`, without a handle: it runs in any case, and nobody sees its result.
+#[inline]
+pub(crate) fn create_detached<M, F: TaskFn<M>>(
+    function: F,
+    params: F::Params,
+    runtime: *const Shared,
+    epoch: u16,
+    location: &'static Location<'static>,
+) -> Option<Entry> {
+    create_with::<M, F>(REFERENCE, function, params, runtime, epoch, location, None, Priority::Normal).1
+}
+
+#[inline]
+#[expect(clippy::too_many_arguments, reason = "what a record is made of")]
+fn create_with<M, F: TaskFn<M>>(
+    refs: u64,
+    function: F,
+    params: F::Params,
+    runtime: *const Shared,
+    epoch: u16,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    priority: Priority,
+) -> (NonNull<Header>, Option<Entry>) {
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     params.visit(&mut |_, _| predecessor_count += 1);
     assert!(predecessor_count < COUNT, "a task has more than thirty million dependencies");
     let header = Header {
         vtable: const { &vtable::<M, F>() },
-        gate: AtomicU32::new(predecessor_count),
+        gate: AtomicU32::new(if predecessor_count == 0 { 0 } else { predecessor_count + 1 }),
         priority,
         parts: AtomicU8::new(0),
         epoch,
-        // The user's handle and the runtime's reference.
-        refs: AtomicU64::new(USER + REFERENCE),
+        refs: AtomicU64::new(refs),
         successors: AtomicPtr::default(),
         runtime,
         runner: AtomicUsize::new(0),
@@ -713,20 +770,18 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     // SAFETY: the memory is new and fits the record.
     unsafe { record.write(Record { header, value, body }) };
     let header = record.cast::<Header>();
-    let task = Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData };
     let ready = TaskRef(header);
     if predecessor_count == 0 || register(&ready, record) {
-        return (task, Some(Entry::task(ready)));
+        return (header, Some(Entry::task(ready)));
     }
     // Whoever makes the task ready makes a `TaskRef` of its address again.
     std::mem::forget(ready);
-    (task, None)
+    (header, None)
 }
 
 /// Adds the task to the lists of its predecessors; true when all of them have finished.
 fn register<F, P: Predecessors, T>(task: &TaskRef, record: NonNull<Record<F, P, T>>) -> bool {
-    // One more than there are predecessors: the task cannot become ready while this function still looks at its arguments.
-    task.gate.fetch_add(1, Relaxed);
+    // One more than there are predecessors (`create_with`): the task cannot become ready while this function still looks at its arguments.
     let mut counted = 1;
     // SAFETY: the record is live (`task`).
     let body = unsafe { &record.as_ref().body };
@@ -836,6 +891,7 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
 }
 
 /// Drops a user's value; a panic in its destructor ends here, after the panic hook has spoken. Unwinding further would take a worker with it.
+#[inline]
 pub(crate) fn dropped_quietly<T>(value: T) {
     if std::mem::needs_drop::<T>()
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
@@ -858,6 +914,7 @@ pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 
 impl<T> Task<T> {
     /// The value, once the task has finished with one.
+    #[inline]
     pub(crate) fn value_ref(&self) -> Option<&T> {
         if !self.reference.has_value() {
             return None;

@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::occupancy::Holding;
 use super::shared::Shared;
@@ -115,6 +114,7 @@ impl Context {
     }
 
     /// What tells this context from all others that are alive.
+    #[inline]
     pub(crate) fn identity(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -130,6 +130,7 @@ impl Context {
     }
 
     /// Notes what a task holds while `body` runs it; gives what it held at the end.
+    #[inline]
     pub(crate) fn hold(&self, holding: Holding, body: impl FnOnce()) -> Holding {
         let outer = self.holding.replace(holding);
         body();
@@ -150,14 +151,6 @@ impl Context {
         // A thread on an errand takes no processor, so it computes nothing for others; and what takes more or less than one needs more than this thread.
         let errand = self.processor < self.shared.slots.len() && self.token.borrow().is_none();
         !errand && task.options().is_none_or(|options| options.occupancy == Occupancy::ONE) && self.shared.may_run(self.processor, task)
-    }
-
-    /// Counts a task whose body was not run.
-    #[cold]
-    pub(crate) fn count_not_run(&self) {
-        if !self.count(|counters| &counters.not_run) {
-            self.shared.queued.counts(self.processor).not_run.fetch_add(1, Relaxed);
-        }
     }
 
     /// Lets `look` see the task that this thread is in the middle of.

@@ -47,6 +47,7 @@ pub(crate) enum Part {
 }
 
 impl Entry {
+    #[inline]
     pub(crate) fn task(task: TaskRef) -> Self {
         // The provenance of the address is exposed, for `with_exposed_provenance` below.
         let address = task.into_address().as_ptr().expose_provenance() as u64;
@@ -118,6 +119,7 @@ impl Entry {
         }
     }
 
+    #[inline]
     fn record(word: u64) -> TaskRef {
         let address = std::ptr::with_exposed_provenance_mut::<Header>((word & !TAG) as usize);
         let Some(address) = NonNull::new(address) else { unreachable!("no record lies at address 0") };
@@ -142,6 +144,7 @@ impl Entry {
     }
 
     /// Whether running it would do nothing: somebody else has claimed the task.
+    #[inline]
     pub(crate) fn is_stale(&self) -> bool {
         self.is_task() && self.peek(TaskRef::is_claimed)
     }

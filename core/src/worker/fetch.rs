@@ -3,15 +3,18 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::context::Context;
 use super::entry::Work;
 use super::main_loop::execute;
+use super::shared::CROWD;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
+use crate::options::Priority;
 use crate::task::record::{Claim, TaskRef};
 
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
@@ -60,7 +63,20 @@ fn wait_asleep(task: &TaskRef) {
 /// The usual case of a task that waits for what it has just spawned: its entry is the newest of this worker. False when it is not, or cannot be run.
 #[inline]
 fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, TaskError> {
-    let newest = context.with_local(|slot, _| slot.ring.pop_if(|entry| entry.is_of(task)));
+    let newest = context.with_local(|slot, local| {
+        if slot.ring.len() > 0 {
+            return slot.ring.pop_if(|entry| entry.is_of(task));
+        }
+        let deque = &local.deques[Priority::Normal.level()];
+        let newest = deque.pop()?;
+        if newest.is_of(task) {
+            return Some(newest);
+        }
+        deque.push(newest);
+        // A worker that looked meanwhile has not seen it.
+        context.shared.sleep.notify();
+        None
+    });
     let Some(entry) = newest.flatten() else { return Ok(false) };
     if alone && has_stack() && task.try_claim_alone() {
         let Work::Task(own) = entry.into_work() else { unreachable!("it is of this task") };
@@ -256,7 +272,10 @@ pub(crate) fn wait_for_room(context: &Context) {
             slot.uncrowd();
         }
     }
-    context.put_token(slot.wait_crowded(&seat));
+    context.put_token(slot.wait_crowded(&seat, || shared.finished()));
+    // In vain: tasks that wait for what this one does next, or for each other on its stack. Not again before there are twice as many.
+    let unfinished = shared.unfinished();
+    slot.counters.crowd.store(if unfinished > CROWD { 2 * unfinished } else { 0 }, Relaxed);
     go_on(context, slot_index);
 }
 

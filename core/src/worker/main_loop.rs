@@ -9,7 +9,7 @@ use poniard_interface::WorkerId;
 use super::context::Context;
 use super::entry::{Entry, Work};
 use super::occupancy::Errand;
-use super::shared::{BACKLOG_MAX, Shared};
+use super::shared::Shared;
 use super::slot::{Local, Slot, Turn};
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
@@ -100,10 +100,14 @@ fn work(context: &Context, index: usize) -> Left {
 }
 
 /// Runs what was taken from a queue, unless somebody else has claimed it since it was put there.
+#[inline]
 pub(crate) fn run(context: &Context, entry: Entry) {
-    match entry.into_work() {
-        Work::Task(task) => run_task(context, task),
-        Work::Part(part) => run_part(context, part, false),
+    let mut next = Some(entry);
+    while let Some(entry) = next.take() {
+        match entry.into_work() {
+            Work::Task(task) => run_task(context, task),
+            Work::Part(part) => next = run_part(context, part, false),
+        }
     }
 }
 
@@ -141,16 +145,13 @@ fn run_ready(context: &Context, task: TaskRef) {
 #[inline]
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
     if task.epoch() != context.shared.epoch() {
-        context.count_not_run();
         return Some(task.fail_claimed(FailureKind::Cancelled));
     }
     let failure = context.run(task);
-    // Those of a slot are counted when they are finished.
-    if context.processor >= context.shared.slots.len() {
+    let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
+    // Those of an errand have been counted.
+    if !not_run && !context.count(|counters| &counters.tasks) && context.processor >= context.shared.slots.len() {
         context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
-    }
-    if failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_))) {
-        context.count_not_run();
     }
     failure
 }
@@ -161,12 +162,13 @@ pub(crate) fn look_outside_next(local: &Local) {
 }
 
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
+#[inline]
 fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
     let normal = Priority::Normal.level();
     if tick.is_multiple_of(FAIRNESS) {
-        if slot.is_crowded() && local.deques[normal].len() <= BACKLOG_MAX / 2 {
+        if slot.is_crowded() && shared.has_room() {
             slot.uncrowd();
         }
         if let Some(task) = from_injector(shared, local, normal) {
@@ -231,6 +233,7 @@ fn moved(shared: &Shared, task: Option<Entry>) -> Option<Entry> {
 }
 
 /// Repeats an attempt as long as another thread interferes.
+#[inline]
 fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {

@@ -75,14 +75,16 @@ impl Unusual {
     pub(crate) fn push(&self, shared: &Shared, occupancy: Occupancy, entry: Entry) {
         let waiting = Waiting { entry, takes: occupancy.thousandths() };
         if occupancy.is_part() {
+            let fits: Vec<bool> = (0..shared.slots.len()).map(|slot| waiting.entry.peek(|task| shared.may_run(slot, task))).collect();
             let mut partial = lock(&self.partial);
             partial.queue.push_back(waiting);
             self.partial_count.store(partial.queue.len(), Release);
-            for (.., host) in &partial.hosts {
-                host.unpark();
-            }
             drop(partial);
-            shared.sleep.notify();
+            // Rather a processor that is idle than one that is shared already.
+            if !shared.sleep.wake_where(|slot| fits[slot]) {
+                self.add_to_shared(shared);
+                shared.sleep.notify();
+            }
         } else {
             let mut gang = lock(&self.gang);
             gang.queue.push_back(waiting);
@@ -100,7 +102,10 @@ impl Unusual {
 
     /// The oldest task that fits into what is left of a slot's processor; it is then counted.
     fn take_fitting(&self, shared: &Shared, slot: usize) -> Option<(Entry, u32)> {
-        let mut partial = lock(&self.partial);
+        self.take_from(&mut lock(&self.partial), shared, slot)
+    }
+
+    fn take_from(&self, partial: &mut Partial, shared: &Shared, slot: usize) -> Option<(Entry, u32)> {
         let place = partial.find_fitting(shared, slot)?;
         let Waiting { entry, takes } = partial.queue.remove(place)?;
         self.partial_count.store(partial.queue.len(), Release);
@@ -111,24 +116,49 @@ impl Unusual {
         Some((entry, takes))
     }
 
+    /// Gives back what a task took, and takes the next one that fits, in one step: in between, the worker that shares its processor would find it
+    /// free, and go on with tasks that take all of it. Nothing when no worker does.
+    fn exchange(&self, shared: &Shared, slot: usize, takes: u32) -> Option<(Entry, u32)> {
+        let mut partial = lock(&self.partial);
+        partial.used[slot] -= takes;
+        let next = self.take_beside(&mut partial, shared, slot);
+        partial.wake_host(slot);
+        next
+    }
+
+    /// The oldest task that fits beside others, where a worker shares its processor. It does so until all are over.
+    fn take_beside(&self, partial: &mut Partial, shared: &Shared, slot: usize) -> Option<(Entry, u32)> {
+        partial.hosts.iter().any(|(_, host, _)| *host == slot).then(|| self.take_from(partial, shared, slot)).flatten()
+    }
+
     /// A task that gave back what it took goes on, whether that is free or not.
     fn take_again(&self, slot: usize, takes: u32) {
         lock(&self.partial).used[slot] += takes;
+    }
+
+    /// Sends those that fit beside others on errands: the workers that share their processors may be in the middle of long bodies.
+    fn add_to_shared(&self, shared: &Shared) {
+        let hosts: Vec<usize> = lock(&self.partial).hosts.iter().map(|(_, slot, _)| *slot).collect();
+        for slot in hosts {
+            while let Some((entry, takes)) = self.take_beside(&mut lock(&self.partial), shared, slot) {
+                if let Err(Errand { entry, takes }) = shared.send_errand(slot, Errand { entry, takes }) {
+                    // No thread to be had: it waits for one that is through.
+                    let mut partial = lock(&self.partial);
+                    partial.queue.push_front(Waiting { entry, takes });
+                    self.partial_count.store(partial.queue.len(), Release);
+                    partial.used[slot] -= takes;
+                    partial.wake_host(slot);
+                    return;
+                }
+            }
+        }
     }
 
     /// Gives back what a task took.
     fn give_back(&self, slot: usize, takes: u32) {
         let mut partial = lock(&self.partial);
         partial.used[slot] -= takes;
-        for (.., host) in partial.hosts.iter().filter(|(_, host, _)| *host == slot) {
-            host.unpark();
-        }
-    }
-
-    /// Runs a task that takes part of a processor, and has been counted.
-    fn run_part(&self, context: &Context, slot: usize, entry: Entry, takes: u32) {
-        context.hold(Holding::Part { slot, takes }, || run(context, entry));
-        self.give_back(slot, takes);
+        partial.wake_host(slot);
     }
 
     /// A task that is about to wait gives back what it takes, as what it waits for may need it; `resume` ends that.
@@ -157,9 +187,13 @@ impl Unusual {
     /// Runs tasks that take part of a processor, beside each other, until there are none left that have begun here.
     fn share(&self, context: &Context, slot: usize) -> bool {
         let shared = &*context.shared;
-        let Some(mut first) = self.take_fitting(shared, slot) else { return false };
         let me = context.identity();
-        lock(&self.partial).hosts.push((me, slot, waiter::unparker()));
+        let mut first = {
+            let mut partial = lock(&self.partial);
+            let Some(first) = self.take_from(&mut partial, shared, slot) else { return false };
+            partial.hosts.push((me, slot, waiter::unparker()));
+            first
+        };
         loop {
             // As many others as fit go on errands; the last one taken is run here.
             while let Some(next) = self.take_fitting(shared, slot) {
@@ -167,10 +201,13 @@ impl Unusual {
                 first = next;
                 if let Err(errand) = shared.send_errand(slot, Errand { entry, takes }) {
                     // No thread to be had: one after the other, then.
-                    self.run_part(context, slot, errand.entry, takes);
+                    context.hold(Holding::Part { slot, takes }, || run(context, errand.entry));
+                    self.give_back(slot, takes);
                 }
             }
-            self.run_part(context, slot, first.0, first.1);
+            let (entry, takes) = first;
+            context.hold(Holding::Part { slot, takes }, || run(context, entry));
+            self.give_back(slot, takes);
             first = loop {
                 // The others may be over; or others may fit now.
                 if let Some(next) = self.take_fitting(shared, slot) {
@@ -244,6 +281,13 @@ impl Unusual {
 }
 
 impl Partial {
+    /// A task that shared a slot's processor is over.
+    fn wake_host(&self, slot: usize) {
+        for (.., host) in self.hosts.iter().filter(|(_, host, _)| *host == slot) {
+            host.unpark();
+        }
+    }
+
     /// The place of the oldest task that fits into what is left of a slot's processor.
     fn find_fitting(&self, shared: &Shared, slot: usize) -> Option<usize> {
         let free = Occupancy::ONE.thousandths().saturating_sub(self.used.get(slot).copied().unwrap_or(0));
@@ -298,8 +342,8 @@ impl Errand {
                 run(context, entry);
                 return;
             }
-            unusual.run_part(context, slot, entry, takes);
-            next = unusual.take_fitting(&context.shared, slot);
+            context.hold(Holding::Part { slot, takes }, || run(context, entry));
+            next = unusual.exchange(&context.shared, slot, takes);
         }
     }
 }

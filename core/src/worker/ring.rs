@@ -84,6 +84,7 @@ impl Ring {
     }
 
     /// The place of the entry with a number.
+    #[inline]
     fn place(&self, number: u32) -> *mut MaybeUninit<Entry> {
         // SAFETY: the index is less than the capacity, so the place is inside the array.
         unsafe { self.entries.get().cast::<MaybeUninit<Entry>>().add(number as usize % CAPACITY) }
@@ -118,7 +119,7 @@ impl Ring {
         let last = end.wrapping_sub(1);
         self.end.store(last, Relaxed);
         // SAFETY: under the lock, and the place was filled: it was between `oldest` and `end`, and no longer is.
-        Some(unsafe { self.place(last).read().assume_init() })
+        Some(unsafe { self.place(last).cast::<Entry>().read() })
     }
 
     /// Takes the newest entry if it is the one that is `wanted`.
@@ -198,7 +199,7 @@ impl Ring {
             let oldest = self.oldest.load(Relaxed);
             self.oldest.store(oldest.wrapping_add(1), Relaxed);
             // SAFETY: under the lock, and the place was filled: it was between `oldest` and `end`, and no longer is.
-            take(unsafe { self.place(oldest).read().assume_init() });
+            take(unsafe { self.place(oldest).cast::<Entry>().read() });
         }
     }
 }

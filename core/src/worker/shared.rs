@@ -13,7 +13,7 @@ use super::entry::Entry;
 use super::occupancy::{Errand, Unusual};
 use super::ring;
 use super::sleep::Sleep;
-use super::slot::{Local, Slot};
+use super::slot::{Local, Slot, add};
 use crate::error::{FailureKind, TaskError};
 use crate::graph::runs::Runs;
 use crate::options::{Occupancy, Priority, Scope, TaskOptions};
@@ -21,8 +21,10 @@ use crate::queued::Queued;
 use crate::runtime::Backends;
 use crate::task::record::{Released, TaskRef};
 
-/// Ready tasks in one queue from which on whoever spawns more waits for room.
-pub(crate) const BACKLOG_MAX: usize = 4096;
+/// Tasks spawned and not finished from which on a worker that spawns more waits for room. As many records as a core's cache holds.
+pub(crate) const CROWD: u64 = 8192;
+/// A worker looks at their number once in so many spawns, times the number of workers.
+const CROWD_INTERVAL: u64 = 64;
 
 /// Threads of one slot, those on errands included.
 const ERRAND_THREADS_MAX: usize = 512;
@@ -59,6 +61,8 @@ pub(crate) struct Shared {
     phase: AtomicU8,
     /// How often everything has been cancelled; a task of an earlier count is not run.
     epoch: AtomicU16,
+    /// A worker looks at the number of unfinished tasks when the number of its spawns has none of these bits.
+    crowd_mask: u64,
     /// Tasks spawned and finished by threads that hold no slot.
     foreign_spawned: CachePadded<AtomicU64>,
     foreign_finished: CachePadded<AtomicU64>,
@@ -71,6 +75,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
+        // With more workers the look takes longer, and the crowd may be a little larger.
+        let crowd_mask = (CROWD_INTERVAL * slots.len().next_power_of_two() as u64).min(CROWD / 2) - 1;
         Self {
             slots,
             injectors: [Injector::new(), Injector::new(), Injector::new()],
@@ -83,6 +89,7 @@ impl Shared {
             unusual: Unusual::default(),
             phase: AtomicU8::new(OPEN),
             epoch: AtomicU16::new(0),
+            crowd_mask,
             foreign_spawned: CachePadded::default(),
             foreign_finished: CachePadded::default(),
             idle_waiters: AtomicUsize::new(0),
@@ -137,7 +144,7 @@ impl Shared {
     #[inline]
     pub(crate) fn push(&self, context: Option<&Context>, priority: Priority, entry: Entry) {
         let unpushed = match context {
-            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)).map(drop),
+            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)),
             None => Err(entry),
         };
         if let Err(entry) = unpushed {
@@ -152,7 +159,7 @@ impl Shared {
     /// The same for part of a run of a graph. No allocation, once the queues are as long as they get.
     pub(crate) fn push_part(&self, context: Option<&Context>, priority: Priority, entry: Entry) {
         let unpushed = match context {
-            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)).map(drop),
+            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)),
             None => Err(entry),
         };
         if let Err(entry) = unpushed {
@@ -164,41 +171,63 @@ impl Shared {
         }
     }
 
-    /// Puts an entry into the worker's own queue. True when that has become longer than it should.
+    /// Puts an entry into the worker's own queue.
     #[inline]
-    pub(crate) fn push_own(&self, slot: &Slot, local: &Local, priority: Priority, entry: Entry) -> bool {
+    pub(crate) fn push_own(&self, slot: &Slot, local: &Local, priority: Priority, entry: Entry) {
         if priority != Priority::Normal {
             self.special.store(true, Relaxed);
             local.deques[priority.level()].push(entry);
             self.sleep.notify();
-            return false;
+            return;
         }
-        let mut backlogged = false;
         if let Err(entry) = slot.ring.push(entry) {
-            backlogged = self.make_room(slot, local, entry);
+            self.make_room(slot, local, entry);
         }
         if self.sleep.is_anybody_idle() {
             self.show(slot, local);
         }
-        backlogged
     }
 
     /// The ring is full: moves half of it into the queue.
     #[cold]
-    fn make_room(&self, slot: &Slot, local: &Local, entry: Entry) -> bool {
+    fn make_room(&self, slot: &Slot, local: &Local, entry: Entry) {
         let deque = &local.deques[Priority::Normal.level()];
         slot.ring.show(ring::CAPACITY / 2, |entry| deque.push(entry));
         if let Err(entry) = slot.ring.push(entry) {
             deque.push(entry);
         }
-        deque.len() > BACKLOG_MAX
     }
 
-    /// Moves the worker's newest tasks to where thieves find them, and wakes one.
+    /// Counts a task that the worker of a slot is about to spawn. True when it should then wait for room.
+    #[inline]
+    pub(crate) fn count_spawn(&self, slot: &Slot) -> bool {
+        let count = add(&slot.counters.spawned, 1);
+        count & self.crowd_mask == 0 && self.unfinished() > slot.counters.crowd.load(Relaxed).max(CROWD)
+    }
+
+    /// About how many tasks have been spawned and not finished.
+    #[cold]
+    pub(crate) fn unfinished(&self) -> u64 {
+        let finished: u64 = self.finished();
+        let spawned: u64 = self.foreign_spawned.load(Relaxed) + self.slots.iter().map(Slot::spawned).sum::<u64>();
+        spawned.saturating_sub(finished)
+    }
+
+    /// About how many tasks have finished.
+    pub(crate) fn finished(&self) -> u64 {
+        self.foreign_finished.load(Relaxed) + self.slots.iter().map(Slot::finished).sum::<u64>()
+    }
+
+    /// For a worker between two tasks: whether those that wait for room may go on.
+    pub(crate) fn has_room(&self) -> bool {
+        self.unfinished() <= CROWD / 2
+    }
+
+    /// Moves the older half of the worker's newest tasks to where thieves find them, and wakes one.
     #[cold]
     pub(crate) fn show(&self, slot: &Slot, local: &Local) {
         let deque = &local.deques[Priority::Normal.level()];
-        slot.ring.show(0, |entry| deque.push(entry));
+        slot.ring.show(slot.ring.len() / 2, |entry| deque.push(entry));
         self.sleep.notify();
     }
 
@@ -323,6 +352,7 @@ impl Shared {
     }
 
     /// Counts a task as finished that `admit` has counted.
+    #[inline]
     pub(crate) fn retract(&self, context: Option<&Context>) {
         if !context.is_some_and(|context| context.count(|counters| &counters.finished)) {
             self.foreign_finished.fetch_add(1, SeqCst);

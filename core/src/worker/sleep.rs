@@ -93,6 +93,19 @@ impl Sleep {
         }
     }
 
+    /// Wakes the worker of a slot that will do, if one sleeps.
+    pub(crate) fn wake_where(&self, will_do: impl Fn(usize) -> bool) -> bool {
+        fence::heavy();
+        let unparker = {
+            let mut sleepers = self.lock();
+            let Some(position) = sleepers.iter().position(|(slot, _)| will_do(*slot)) else { return false };
+            self.counts.fetch_add(SEARCHING - SLEEPING, SeqCst);
+            sleepers.swap_remove(position).1
+        };
+        unparker.unpark();
+        true
+    }
+
     /// Wakes all.
     pub(crate) fn wake_all(&self) {
         fence::heavy();

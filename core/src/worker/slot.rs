@@ -39,6 +39,7 @@ pub(crate) struct Local {
 pub(crate) struct Token(usize);
 
 impl Token {
+    #[inline]
     pub(crate) fn slot(&self) -> usize {
         self.0
     }
@@ -49,12 +50,12 @@ impl Token {
 pub(crate) struct Counters {
     pub(crate) spawned: AtomicU64,
     pub(crate) finished: AtomicU64,
-    /// Those among the finished ones whose bodies were not run.
-    pub(crate) not_run: AtomicU64,
+    /// Tasks run.
+    pub(crate) tasks: AtomicU64,
     /// Tasks run by threads of the slot that did not hold it; they count themselves.
     pub(crate) errands: AtomicU64,
-    /// Nodes of graphs that were run.
-    pub(crate) nodes: AtomicU64,
+    /// The number of unfinished tasks that waiting for room did not make smaller; until there are more, it is not tried again.
+    pub(crate) crowd: AtomicU64,
     pub(crate) activity: Activity,
 }
 
@@ -93,7 +94,7 @@ impl Activity {
         let since_ns = self.since_ns.swap(0, Relaxed);
         if since_ns != 0 {
             self.last_ns.store(now_ns, Relaxed);
-            add(&self.busy_ns, now_ns.saturating_sub(since_ns));
+            let _ = add(&self.busy_ns, now_ns.saturating_sub(since_ns));
         }
     }
 
@@ -107,9 +108,12 @@ impl Activity {
     }
 }
 
-/// Adds to a number that only the calling thread writes.
-pub(crate) fn add(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Relaxed) + by, Release);
+/// Adds to a number that only the calling thread writes; the sum.
+#[inline]
+pub(crate) fn add(counter: &AtomicU64, by: u64) -> u64 {
+    let sum = counter.load(Relaxed) + by;
+    counter.store(sum, Release);
+    sum
 }
 
 /// One worker's place.
@@ -335,19 +339,19 @@ impl Slot {
         }
     }
 
-    /// Waits for the slot in a seat from `crowd`.
-    pub(crate) fn wait_crowded(&self, seat: &Seat) -> Token {
-        let mut finished = self.finished();
+    /// Waits for the slot in a seat from `crowd`, until there is room, or `progress` has not changed for a while.
+    pub(crate) fn wait_crowded(&self, seat: &Seat, progress: impl Fn() -> u64) -> Token {
+        let mut before = progress();
         loop {
             if let Some(offer) = seat.wait_for(CROWD_PATIENCE) {
                 return self.token_of(offer);
             }
-            let now = self.finished();
-            if now == finished {
-                // The task at work may need something that this thread holds.
+            let now = progress();
+            if now == before {
+                // Whatever is left may need something that this thread holds, or does next.
                 break;
             }
-            finished = now;
+            before = now;
         }
         {
             let mut succession = self.lock();

@@ -1,0 +1,36 @@
+//! What a task costs: the cases, Poniard's ways to do them, and how they are measured and shown.
+//!
+//! `poniard bench` measures them on a user's machine, and the benchmark `overhead` of `poniard-tests` beside rayon. This is a crate of its own because of what
+//! the two would otherwise have to build: the benchmark all that the command's samples need, or the command rayon. It depends on the runtime and on no backend.
+//!
+//! A tour: [`case`](mod@case) names what there is, [`systems`](mod@systems) has a file for each group of cases, [`measure`](mod@measure) runs the systems of
+//! a case in turn, [`figure`] shows what came of it, and [`advice`](mod@advice) draws the conclusion. Whoever measures more systems beside
+//! these, as the benchmark does, takes the sizes from here: [`Effort`], [`Stencil`], [`Wavefront`].
+
+pub mod advice;
+pub mod case;
+mod counting_allocator;
+pub mod figure;
+pub mod measure;
+pub mod metg;
+pub mod spin;
+pub mod systems;
+mod tally;
+
+pub use advice::advice;
+pub use case::{CASES, Case, Effort, Kind};
+pub use counting_allocator::{Counted, CountingAllocator, count};
+pub use figure::Figure;
+pub use measure::{System, measure, per_task};
+pub use metg::{Stencil, metg};
+pub use systems::grid::Wavefront;
+pub use systems::{Setup, systems};
+pub use tally::Tally;
+
+/// The tests count allocations too.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+#[cfg(test)]
+mod tests;
