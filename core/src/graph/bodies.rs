@@ -4,12 +4,18 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 
+use super::pages::prefer_large;
+
 /// Bodies begin at multiples of so many bytes, and are named by such units.
 const UNIT_BYTES: usize = 4;
 /// Alignment that the memory has from the start: what the general allocator gives anyway.
 const ALIGN: usize = 16;
 /// Bytes of the first block.
 const FIRST_BYTES: usize = 1024;
+/// Bytes from which on a block grows by more than to the double: what it has too much is never touched, and each step may copy all there is.
+const LARGE_BYTES: usize = 1 << 18;
+/// The factor by which a large block grows.
+const GROWTH: usize = 8;
 
 /// A block of memory that grows, with values of many types in it. A value moves with the block as long as there may come more, and never after that.
 #[derive(Debug)]
@@ -75,11 +81,22 @@ impl Bodies {
 
     #[cold]
     fn grow(&mut self, least: usize, align: usize) {
-        let capacity = least.max(self.capacity * 2).max(FIRST_BYTES);
-        let align = align.max(self.align);
+        let factor = if self.capacity < LARGE_BYTES { 2 } else { GROWTH };
+        self.resize(least.max(self.capacity * factor).max(FIRST_BYTES), align.max(self.align));
+    }
+
+    /// Gives back what no body lies in.
+    pub(super) fn shrink_to_fit(&mut self) {
+        if self.used > 0 {
+            self.resize(self.used, self.align);
+        }
+    }
+
+    /// Moves the bodies into a block of this size, which is not 0, at least as large as what is used, and aligned at least as this one.
+    fn resize(&mut self, capacity: usize, align: usize) {
         let Ok(layout) = Layout::from_size_align(capacity, align) else { panic!("a graph takes more memory than there can be") };
         let memory = if self.capacity > 0 && align == self.align {
-            // SAFETY: the block was allocated with `self.layout()`, and the new size is larger and not 0.
+            // SAFETY: the block was allocated with `self.layout()`, and the new size is not 0.
             unsafe { realloc(self.memory.as_ptr(), self.layout(), capacity) }
         } else {
             // SAFETY: the size is not 0.
@@ -93,6 +110,7 @@ impl Bodies {
             unsafe { dealloc(self.memory.as_ptr(), self.layout()) };
         }
         (self.memory, self.capacity, self.align) = (memory, capacity, align);
+        prefer_large(memory, capacity);
     }
 }
 

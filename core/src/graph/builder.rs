@@ -11,6 +11,7 @@ use super::arguments::{NodeArgs, NodeFn};
 use super::bodies::Bodies;
 use super::code::{Code, Linked, LinkedMany, MovedOut, UNIT_BYTES};
 use super::error::GraphError;
+use super::pages::prefer_large_for;
 use super::{BuilderId, Graph, Input, Node, NodeRecord, Site, TaskGraph, name_of};
 use crate::data::Data;
 use crate::error::TaskName;
@@ -21,6 +22,31 @@ use crate::options::Priority;
 const NODES_MAX: usize = u32::MAX as usize - 16;
 /// Sites that were met last, by their addresses; a power of two.
 const SITES_CACHED: usize = 16;
+
+/// Elements of a list from which on it grows by more than by half: what it has too much is given back by `build`, and is never touched until then, while each step
+/// may copy all there is.
+const LARGE: usize = 1 << 14;
+/// The factor by which a large list grows.
+const GROWTH: usize = 8;
+
+/// Adds to a list that may become large.
+#[inline]
+fn push<T>(list: &mut Vec<T>, element: T) {
+    if list.len() == list.capacity() {
+        grow(list);
+    }
+    list.push(element);
+}
+
+#[cold]
+fn grow<T>(list: &mut Vec<T>) {
+    if list.len() >= LARGE {
+        list.reserve_exact((GROWTH - 1) * list.len());
+        prefer_large_for(list);
+    } else {
+        list.reserve(1);
+    }
+}
 
 /// Builds a [`TaskGraph`]: [`input`](Self::input) and [`task`](Self::task) add nodes, [`build`](Self::build) makes the graph.
 ///
@@ -161,6 +187,11 @@ impl GraphBuilder {
         let bytes = self.value_units as usize * UNIT_BYTES;
         let Ok(value_layout) = Layout::from_size_align(bytes, self.value_align) else { unreachable!("at most 32 GiB (`add_value`)") };
         let task_count = (self.needed.len() - self.inputs.len()) as u32;
+        self.predecessors = Vec::new();
+        self.nodes.shrink_to_fit();
+        self.needed.shrink_to_fit();
+        self.droppable.shrink_to_fit();
+        self.bodies.shrink_to_fit();
         let graph = Graph {
             builder: self.id,
             nodes: self.nodes,
@@ -202,10 +233,10 @@ impl GraphBuilder {
         let index = index as u32;
         let value = if size_of::<T>() == 0 { 0 } else { self.add_value(Layout::new::<T>()) };
         let site = self.site(code, input, location);
-        self.nodes.push(NodeRecord { site, body, value, successors: 0 });
-        self.needed.push(needed as u32);
+        push(&mut self.nodes, NodeRecord { site, body, value, successors: 0 });
+        push(&mut self.needed, needed as u32);
         if const { std::mem::needs_drop::<T>() } {
-            self.droppable.push(index);
+            push(&mut self.droppable, index);
         }
         if !self.priorities.is_empty() {
             self.priorities.push(Priority::Normal);
@@ -237,7 +268,7 @@ impl GraphBuilder {
         }
         // No more than there are nodes.
         let site = self.sites.len() as u32;
-        self.sites.push(Site { code, location, input });
+        self.sites.push(Site { run: code.run, code, location, input });
         self.cached[hash] = site;
         site
     }
@@ -295,6 +326,7 @@ impl GraphBuilder {
         }
         let unneedy_count = self.needed.iter().filter(|needed| **needed == 0).count();
         let mut successors = Vec::with_capacity(total as usize + unneedy_count);
+        prefer_large_for(&mut successors);
         successors.resize(total as usize, 0);
         let mut put = |first: u32, then: u32| {
             let place = &mut self.nodes[first as usize].successors;
@@ -383,7 +415,7 @@ impl Wiring<'_> {
             self.graph.inputs[record.body as usize].1 += 1;
         } else {
             record.successors += 1;
-            self.graph.predecessors.push(index);
+            push(&mut self.graph.predecessors, index);
         }
         Some((index, units))
     }

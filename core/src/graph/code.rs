@@ -179,11 +179,13 @@ impl<'a, T> Places<'a, T> {
     }
 }
 
+/// Runs a node once: the frame, the address of its `(F, W)`, the place of its result. Its error, if it has one; the result has been written otherwise.
+pub(super) type Run = unsafe fn(&Frame<'_>, NonNull<u8>, NonNull<u8>) -> Option<Box<FailureKind>>;
+
 /// The functions of a node that know its types.
 #[derive(Debug)]
 pub(super) struct Code {
-    /// Runs it once: the frame, the address of its `(F, W)`, the place of its result. The error, if it has one; the result has been written otherwise.
-    pub(super) run: unsafe fn(&Frame<'_>, NonNull<u8>, NonNull<u8>) -> Option<Box<FailureKind>>,
+    pub(super) run: Run,
     /// Drops its result; none when there is nothing to do.
     pub(super) drop_value: Option<unsafe fn(NonNull<u8>)>,
     /// Drops its function and its arguments; none when there is nothing to do.

@@ -5,12 +5,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU8, AtomicU32};
 
-use super::Graph;
 use super::code::Frame;
 use super::state::{CANCELLED, FAILED, FAULTY, POISONED, RunState, STOP, UNMET, VALUE, WATCHED};
+use super::{Graph, NodeRecord, Site};
+use crate::error::FailureKind;
 use crate::options::Priority;
 use crate::worker::context::{Context, Within};
 use crate::worker::entry::{Entry, Part, PartOf};
@@ -35,22 +36,31 @@ struct Driver<'a> {
     slot: &'a Slot,
     run: &'a RunState,
     graph: &'a Graph,
+    // What every node needs, one step nearer.
+    nodes: &'a [NodeRecord],
+    sites: &'a [Site],
+    needed: &'a [u32],
+    successors: &'a [u32],
+    states: &'a [AtomicU8],
+    counters: &'a [AtomicU32],
     frame: Frame<'a>,
     number: u32,
     /// Whether every node goes through a queue, since nodes or tasks have priorities or scopes.
     careful: bool,
-    /// Nodes that are over, and entries for successors that were taken, as far as they have not been counted yet.
-    over: u32,
-    /// Nodes that were run.
-    ran: u32,
-    /// Whether the chunk at hand is the end of its list, so that others find nothing of it.
-    last: bool,
     /// Whether this is on top of a waiting task.
     nested: bool,
-    /// An entry that was taken out of the worker's queue and is none of this run.
-    other: Option<Entry>,
+    /// Nodes that are over, and entries for successors that were taken, as far as they have not been counted yet.
+    over: u32,
+    /// What of that is no node that was run.
+    not_run: u32,
+    /// Successors of some node that this thread is going to look at.
+    chunk: Range<u32>,
+    /// Whether they are the end of their list, so that others find nothing of it.
+    last: bool,
     /// Entries that this call has put on top of the worker's own, and not taken back.
     pushed: u32,
+    /// An entry that was taken out of the worker's queue and is none of this run.
+    other: Option<Entry>,
 }
 
 /// Runs a part of a run that was taken out of a queue, and what becomes ready by it; inside a waiting task (`nested`) nothing else, not even for the sake of
@@ -64,11 +74,30 @@ pub(crate) fn run_part(context: &Context, PartOf { run: number, part }: PartOf, 
         run.cancel();
     }
     let graph = run.graph();
-    // SAFETY: the frame is used below for nodes of this graph that are ready, none of whose predecessors lacks a result.
-    let frame = unsafe { run.frame() };
-    let careful = !graph.priorities.is_empty() || shared.special.load(Relaxed);
-    let mut driver =
-        Driver { context, shared, slot, run, graph, frame, number, careful, over: 0, ran: 0, last: false, nested, other: None, pushed: 0 };
+    let mut driver = Driver {
+        context,
+        shared,
+        slot,
+        run,
+        graph,
+        nodes: &graph.nodes,
+        sites: &graph.sites,
+        needed: &graph.needed,
+        successors: &graph.successors,
+        states: &run.states,
+        counters: &run.counters,
+        // SAFETY: the frame is used for nodes of this graph that are ready, none of whose predecessors lacks a result.
+        frame: unsafe { run.frame() },
+        number,
+        careful: !graph.priorities.is_empty() || shared.special.load(Relaxed),
+        nested,
+        over: 0,
+        not_run: 0,
+        chunk: 0..0,
+        last: false,
+        pushed: 0,
+        other: None,
+    };
     let within = Within::new(run);
     context.enter_run(&within, || driver.drive(part));
     let other = driver.other.take();
@@ -78,50 +107,54 @@ pub(crate) fn run_part(context: &Context, PartOf { run: number, part }: PartOf, 
 
 impl Driver<'_> {
     fn drive(&mut self, part: Part) {
-        let mut chunk = 0..0;
-        let mut ticks = 0u32;
         let mut next = match part {
             Part::Node(node) => Some(node),
             Part::Successors(node) => {
-                chunk = self.take_chunk(node);
-                None
+                self.take_chunk(node);
+                self.find_next()
             }
         };
-        loop {
-            let Some(node) = next.take().or_else(|| self.find_next(&mut chunk)) else { return };
+        let mut patience = FAIRNESS;
+        while let Some(node) = next {
             next = self.run_node(node);
-            ticks = ticks.wrapping_add(1);
-            if self.must_leave(ticks, &chunk) {
-                if let Some(node) = next {
-                    self.push(node);
+            patience -= 1;
+            if self.careful || patience == 0 || self.slot.is_wanted() {
+                if self.must_leave() {
+                    if let Some(node) = next {
+                        self.push(node);
+                    }
+                    self.give_away();
+                    return;
                 }
-                self.give_away(chunk);
-                return;
+                patience = FAIRNESS;
             }
-            if (self.slot.ring.len() > 0 || !chunk.is_empty()) && self.shared.sleep.is_anybody_idle() {
-                // The next node may take long, and nobody else would see the others until then.
-                if self.last {
-                    self.give_away(std::mem::take(&mut chunk));
-                }
-                self.context.with_local(|slot, local| self.shared.show(slot, local));
+            if self.slot.ring.len() > 0 || self.last && !self.chunk.is_empty() {
+                self.show_if_idle();
             }
+            if next.is_none() {
+                next = self.next_of_chunk().or_else(|| self.find_next());
+            }
+        }
+    }
+
+    /// The next node may take long: if somebody has nothing to do, he is shown the others.
+    #[inline]
+    fn show_if_idle(&mut self) {
+        if self.shared.sleep.is_anybody_idle() {
+            if self.last {
+                self.give_away();
+            }
+            self.context.with_local(|slot, local| self.shared.show(slot, local));
         }
     }
 
     /// Whether the worker has something else to do before it goes on.
-    #[inline]
-    fn must_leave(&self, ticks: u32, chunk: &Range<u32>) -> bool {
-        if self.careful || self.slot.is_wanted() {
-            return true;
-        }
-        if !ticks.is_multiple_of(FAIRNESS) {
-            return false;
-        }
-        self.look_around(chunk)
+    #[cold]
+    fn must_leave(&self) -> bool {
+        self.careful || self.slot.is_wanted() || self.look_around()
     }
 
-    #[cold]
-    fn look_around(&self, chunk: &Range<u32>) -> bool {
+    fn look_around(&self) -> bool {
         if self.run.epoch() != self.shared.epoch() {
             self.run.cancel();
         }
@@ -130,33 +163,42 @@ impl Driver<'_> {
         if self.shared.special.load(Relaxed) {
             return true;
         }
-        if self.nested || !chunk.is_empty() || !others() {
+        if self.nested || !self.chunk.is_empty() || !others() {
             return false;
         }
         self.context.with_local(|_, local| look_outside_next(local));
         true
     }
 
-    /// The next node of this run that this thread knows of: one that it has made ready, else one of the chunk, else one of a further part.
+    /// The next node of the chunk, if it is ready and none is that came after it.
     #[inline]
-    fn find_next(&mut self, chunk: &mut Range<u32>) -> Option<u32> {
+    fn next_of_chunk(&mut self) -> Option<u32> {
+        if self.pushed > 0 {
+            return None;
+        }
+        let node = self.chunk.next().map(|place| self.successor(place))?;
+        self.arrive(node).then_some(node)
+    }
+
+    /// The next node of this run that this thread knows of: one that it has made ready, else one of the chunk, else one of a further part.
+    fn find_next(&mut self) -> Option<u32> {
         loop {
-            if self.pushed > 0 && !(*chunk).is_empty() {
+            if self.pushed > 0 && !self.chunk.is_empty() {
                 if let Some(Part::Node(node)) = self.pop(Entry::is_node) {
                     self.pushed -= 1;
                     return Some(node);
                 }
                 self.pushed = 0;
             }
-            for place in chunk.by_ref() {
-                let node = self.graph.successors[place as usize];
+            while let Some(place) = self.chunk.next() {
+                let node = self.successor(place);
                 if self.arrive(node) {
                     return Some(node);
                 }
             }
             match self.pop(|_| true).or_else(|| self.pop_shown())? {
                 Part::Node(node) => return Some(node),
-                Part::Successors(node) => *chunk = self.take_chunk(node),
+                Part::Successors(node) => self.take_chunk(node),
             }
         }
     }
@@ -189,21 +231,21 @@ impl Driver<'_> {
         let flags = self.run.flags.load(Relaxed);
         let state = if flags & (STOP | FAULTY) == 0 { self.execute(node) } else { self.execute_or_skip(node, flags) };
         // Release: pairs with the Acquire of who looks for the result.
-        self.run.states[node as usize].store(state, Release);
+        self.state(node).store(state, Release);
         // Pairs with `heavy` in `register`.
         fence::light();
         if self.run.flags.load(Relaxed) & WATCHED != 0 {
             self.run.look_for_waiting(node);
         }
         self.over += 1;
-        let range = self.successors(node);
-        if range.len() as u32 > FAN_MIN && !self.careful {
+        let Range { start, end } = self.successors(node);
+        if end - start > FAN_MIN && !self.careful {
             self.push_successors(node);
             return None;
         }
         let mut first = None;
-        for place in range {
-            let successor = self.graph.successors[place as usize];
+        for place in start..end {
+            let successor = self.successor(place);
             if self.arrive(successor) {
                 if first.is_none() {
                     first = Some(successor);
@@ -216,29 +258,56 @@ impl Driver<'_> {
     }
 
     #[inline]
+    fn record(&self, node: u32) -> &NodeRecord {
+        debug_assert!((node as usize) < self.nodes.len());
+        // SAFETY: numbers of nodes come from the graph itself: from its list of successors, or from an entry that was made of one of those or of its roots.
+        unsafe { self.nodes.get_unchecked(node as usize) }
+    }
+
+    #[inline]
+    fn state(&self, node: u32) -> &AtomicU8 {
+        debug_assert!((node as usize) < self.states.len());
+        // SAFETY: as in `record`; there is a state for each node that is run.
+        unsafe { self.states.get_unchecked(node as usize) }
+    }
+
+    /// The places of a node's successors in the list of all. There is a record after that of the last node.
+    #[inline]
     fn successors(&self, node: u32) -> Range<u32> {
-        self.graph.nodes[node as usize].successors..self.graph.nodes[node as usize + 1].successors
+        self.record(node).successors..self.record(node + 1).successors
+    }
+
+    #[inline]
+    fn successor(&self, place: u32) -> u32 {
+        debug_assert!((place as usize) < self.successors.len());
+        // SAFETY: places come from `successors`, and the records hold places within the list.
+        unsafe { *self.successors.get_unchecked(place as usize) }
     }
 
     /// Calls the node's function. Gives its state.
     #[inline]
     fn execute(&mut self, node: u32) -> u8 {
-        let record = &self.graph.nodes[node as usize];
-        let code = self.graph.sites[record.site as usize].code;
+        let record = self.record(node);
+        debug_assert!((record.site as usize) < self.sites.len());
+        // SAFETY: the builder has put the number of a site that there is into the record.
+        let run = unsafe { self.sites.get_unchecked(record.site as usize) }.run;
         // SAFETY: `push` gave the place when the node was added.
         let body = unsafe { self.graph.bodies.get(record.body) };
         let value = self.frame.value(record.value);
-        self.ran += 1;
         // SAFETY: `body` and `value` are this node's, whose code this is. It is ready and what it depends on has results: the caller has made sure of that.
         // Nobody else runs it: there is one entry for it, or none.
-        match unsafe { (code.run)(&self.frame, body, value) } {
+        match unsafe { run(&self.frame, body, value) } {
             None => VALUE,
-            Some(kind) => {
-                self.run.note_failed(node, *kind);
-                self.poison(node, node);
-                FAILED
-            }
+            Some(kind) => self.fail(node, *kind),
         }
+    }
+
+    /// The node has failed by itself. Gives its state.
+    #[cold]
+    fn fail(&self, node: u32, kind: FailureKind) -> u8 {
+        self.run.note_failed(node, kind);
+        self.poison(node, node);
+        FAILED
     }
 
     /// The same when the run was cancelled, or something in it failed.
@@ -246,11 +315,13 @@ impl Driver<'_> {
     fn execute_or_skip(&mut self, node: u32, flags: u32) -> u8 {
         // Relaxed: whoever poisoned the node is among those that it depends on.
         if self.run.states[node as usize].load(Relaxed) == POISONED {
+            self.not_run += 1;
             let root = self.run.blame()[node as usize].load(Relaxed);
             self.poison(node, root);
             return UNMET;
         }
         if flags & STOP != 0 {
+            self.not_run += 1;
             self.run.note_cancelled(node);
             return CANCELLED;
         }
@@ -262,7 +333,7 @@ impl Driver<'_> {
     fn poison(&self, node: u32, root: u32) {
         let blame = self.run.blame();
         for place in self.successors(node) {
-            let successor = self.graph.successors[place as usize] as usize;
+            let successor = self.successor(place) as usize;
             // Relaxed, both: they are handed on by the successor's counter, or by its only predecessor.
             blame[successor].fetch_min(root, Relaxed);
             self.run.states[successor].store(POISONED, Relaxed);
@@ -272,11 +343,15 @@ impl Driver<'_> {
     /// One of those that a node waits for is over; true for the last one.
     #[inline]
     fn arrive(&self, node: u32) -> bool {
-        let needed = self.graph.needed[node as usize];
+        debug_assert!((node as usize) < self.needed.len());
+        // SAFETY: as in `record`; roots are nodes.
+        let needed = unsafe { *self.needed.get_unchecked(node as usize) };
         if needed <= 1 {
             return true;
         }
-        arrive_at(&self.run.counters[node as usize], needed)
+        debug_assert!((node as usize) < self.counters.len());
+        // SAFETY: as in `record`; there is a counter for each node.
+        arrive_at(unsafe { self.counters.get_unchecked(node as usize) }, needed)
     }
 
     /// Puts a ready node into the worker's own queue.
@@ -304,8 +379,9 @@ impl Driver<'_> {
     }
 
     /// Takes some of a node's successors that nobody has looked at; if there are more, they go into the queue again.
-    fn take_chunk(&mut self, node: u32) -> Range<u32> {
+    fn take_chunk(&mut self, node: u32) {
         self.over += 1;
+        self.not_run += 1;
         let all = self.successors(node);
         let counter = &self.run.counters[node as usize];
         // Relaxed: it belongs to who has the entry, and that is handed on by the queues.
@@ -323,13 +399,13 @@ impl Driver<'_> {
             counter.store(0, Relaxed);
         }
         let start = all.start + taken;
-        start..start + count
+        self.chunk = start..start + count;
     }
 
     /// Looks at the successors of a chunk and puts those that are ready into the queue.
-    fn give_away(&mut self, chunk: Range<u32>) {
-        for place in chunk {
-            let node = self.graph.successors[place as usize];
+    fn give_away(&mut self) {
+        for place in std::mem::take(&mut self.chunk) {
+            let node = self.successor(place);
             if self.arrive(node) {
                 self.push(node);
             }
@@ -338,7 +414,7 @@ impl Driver<'_> {
 
     /// Counts what is over; the one who counts the last nodes ends the run.
     fn count(self) {
-        add(&self.slot.counters.tasks, u64::from(self.ran));
+        add(&self.slot.counters.tasks, u64::from(self.over - self.not_run));
         // AcqRel: Release hands on what this thread has done in the run, Acquire (for the last one) takes what all have done.
         if self.run.remaining.fetch_sub(self.over, AcqRel) == self.over {
             end(self.context, self.run);

@@ -53,6 +53,7 @@ mod builder;
 mod code;
 pub(crate) mod drive;
 mod error;
+mod pages;
 mod run;
 pub(crate) mod runs;
 pub(crate) mod state;
@@ -220,6 +221,8 @@ struct NodeRecord {
 /// What nodes have in common that were added by one call in the source with one type of function.
 #[derive(Debug)]
 struct Site {
+    /// That of `code`, one step nearer.
+    run: code::Run,
     code: &'static Code,
     location: &'static Location<'static>,
     /// Whether nothing is to be run.

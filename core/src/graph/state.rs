@@ -14,6 +14,7 @@ use crossbeam_utils::sync::Unparker;
 
 use super::Graph;
 use super::code::{Frame, UNIT_BYTES};
+use super::pages::prefer_large;
 use crate::error::{FailureKind, TaskError};
 use crate::worker::shared::Shared;
 use crate::worker::{fence, waiter};
@@ -106,7 +107,10 @@ impl Values {
         // SAFETY: the size is not 0.
         let memory = unsafe { alloc(layout) };
         match NonNull::new(memory) {
-            Some(memory) => Self { memory, layout },
+            Some(memory) => {
+                prefer_large(memory, layout.size());
+                Self { memory, layout }
+            }
             None => handle_alloc_error(layout),
         }
     }
@@ -130,7 +134,9 @@ impl Drop for Values {
 
 fn zeroed(count: usize) -> Box<[AtomicU32]> {
     // SAFETY: a number of zero bytes is 0.
-    unsafe { Box::<[AtomicU32]>::new_zeroed_slice(count).assume_init() }
+    let zeroed = unsafe { Box::<[AtomicU32]>::new_zeroed_slice(count).assume_init() };
+    prefer_large(NonNull::from(&*zeroed).cast(), size_of_val(&*zeroed));
+    zeroed
 }
 
 impl RunState {
