@@ -9,6 +9,7 @@ pub mod data;
 pub mod erased;
 pub mod error;
 pub mod function;
+pub mod graph;
 pub mod group;
 pub mod mutable;
 pub mod options;
@@ -31,6 +32,7 @@ pub use data::Data;
 pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
 pub use function::{Args, TaskFn, TaskOutput};
+pub use graph::{GraphBuilder, GraphError, GraphErrorKind, GraphRun, GraphRunError, Input, Node, TaskGraph};
 pub use group::{CancelToken, GroupError, TaskGroup};
 pub use mutable::{Mutable, Reading, overwrite, read, write};
 pub use options::{Occupancy, Priority, TaskBuilder, TaskOptions};
@@ -51,5 +53,5 @@ pub use task::{Task, Value};
 /// What the macros of this crate write paths to. Not part of the interface.
 #[doc(hidden)]
 pub mod private {
-    pub use crate::parameter::{Slot, Stored, copy, take};
+    pub use crate::parameter::{Slot, Stored, copy, take, take_place};
 }

@@ -229,7 +229,7 @@ impl Queued {
             queues.push(done.queue);
             // Otherwise it is published by whoever runs it or has run it.
             if done.task.peek(TaskRef::try_claim) == Claim::Won {
-                let Work::Task(task) = done.task.into_work();
+                let Work::Task(task) = done.task.into_work() else { unreachable!("parts of runs lie in queues of workers") };
                 let reason = match &completion.outcome {
                     Err(reason) => reason.clone(),
                     Ok(()) => "it reported the task as done without having run it".into(),

@@ -15,6 +15,7 @@ use super::slot::{Local, Slot, Turn};
 use crate::ambient::Ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
+use crate::graph::drive::run_part;
 use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::task::record::{Claim, TaskRef};
 
@@ -114,8 +115,12 @@ fn perform(context: &Context, found: Found) {
 /// Runs a task from a queue, unless somebody else has claimed it since it was put there.
 #[inline]
 pub(crate) fn run(context: &Context, entry: Entry) {
-    match entry.into_work() {
-        Work::Task(task) => run_task(context, task),
+    let mut next = Some(entry);
+    while let Some(entry) = next.take() {
+        match entry.into_work() {
+            Work::Task(task) => run_task(context, task),
+            Work::Part(part) => next = run_part(context, part, false),
+        }
     }
 }
 
@@ -146,6 +151,7 @@ fn run_with_options(context: &Context, task: TaskRef) {
             // No thread to be had: it takes the processor.
             Err(errand) => match errand.into_entry().into_work() {
                 Work::Task(task) => run_ready(context, task),
+                Work::Part(_) => unreachable!("it was a task"),
             },
         };
     }
@@ -212,6 +218,11 @@ fn take_next(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Optio
     }
 }
 
+/// Has the next `take_own` look for what was spawned from outside first.
+pub(crate) fn look_outside_next(local: &Local) {
+    local.tick.set(FAIRNESS - 1);
+}
+
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
 #[inline]
 fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
@@ -268,6 +279,9 @@ fn take_own_special(shared: &Shared, index: usize, slot: &Slot, local: &Local) -
 }
 
 fn from_injector(shared: &Shared, local: &Local, level: usize) -> Option<Entry> {
+    if let Some(fresh) = shared.runs.pop_fresh(level) {
+        return moved(shared, Some(fresh));
+    }
     if shared.injectors[level].is_empty() {
         return None;
     }

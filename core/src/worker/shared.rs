@@ -20,6 +20,7 @@ use super::room::Room;
 use super::sleep::Sleep;
 use super::slot::{Local, Slot, add};
 use crate::error::{FailureKind, TaskError};
+use crate::graph::runs::Runs;
 use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
@@ -70,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) queued: Queued,
     /// What is said about all tasks of a function, by the function's type.
     pub(crate) defaults: BTreeMap<TypeId, TaskOptions>,
+    /// Runs of graphs.
+    pub(crate) runs: Runs,
     /// Tasks that do not take exactly one processor.
     pub(crate) unusual: Unusual,
     /// Foreign threads that have spawned more than is good.
@@ -112,6 +115,7 @@ impl Shared {
             backends,
             queued,
             defaults,
+            runs: Runs::default(),
             unusual: Unusual::default(),
             room: Room::default(),
             phase: AtomicU8::new(OPEN),
@@ -245,6 +249,21 @@ impl Shared {
         }
     }
 
+    /// The same for part of a run of a graph. No allocation, once the queues are as long as they get.
+    pub(crate) fn push_part(&self, context: Option<&Context>, priority: Priority, entry: Entry) {
+        let unpushed = match context {
+            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)),
+            None => Err(entry),
+        };
+        if let Err(entry) = unpushed {
+            if priority != Priority::Normal {
+                self.special.store(true, Relaxed);
+            }
+            self.runs.push_fresh(priority.level(), entry);
+            self.sleep.notify();
+        }
+    }
+
     /// Puts an entry into the worker's own queue.
     #[inline]
     pub(crate) fn push_own(&self, slot: &Slot, local: &Local, priority: Priority, entry: Entry) {
@@ -373,6 +392,7 @@ impl Shared {
         self.injectors.iter().any(|injector| !injector.is_empty())
             || self.domains.has_work(slot)
             || !self.jobs.is_empty()
+            || self.runs.has_any_fresh()
             || self.unusual.has_work(self, slot)
             || self.slots.iter().any(Slot::has_work)
     }
