@@ -1,5 +1,6 @@
 #![doc = include_str!("tour.md")]
 
+mod ambient;
 mod arena;
 pub mod buffer;
 mod cancel;
@@ -8,6 +9,7 @@ pub mod data;
 pub mod erased;
 pub mod error;
 pub mod function;
+pub mod group;
 pub mod mutable;
 pub mod options;
 pub mod parallel;
@@ -22,14 +24,16 @@ pub mod task;
 mod timer;
 mod worker;
 
+pub use ambient::with_options;
 pub use buffer::Buffer;
 pub use cancel::{Cancelled, check_cancelled, is_cancelled};
 pub use data::Data;
 pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
 pub use function::{Args, TaskFn, TaskOutput};
+pub use group::{CancelToken, GroupError, TaskGroup};
 pub use mutable::{Mutable, Reading, overwrite, read, write};
-pub use options::{Occupancy, Priority, TaskBuilder};
+pub use options::{Occupancy, Priority, TaskBuilder, TaskOptions};
 pub use parallel::{JobScope, join, map_reduce, parallel_chunks, parallel_chunks_mut, parallel_for, parallel_for_each_mut, scope};
 pub use parameter::{Gather, IntoArg, Param};
 pub use poniard_interface::*;

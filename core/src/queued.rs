@@ -296,7 +296,8 @@ mod tests {
         let records = vec![ProcessorRecord { info: processor.info(), processor, backend: 0 }];
         let info = BackendInfo { name: "fake".into(), version: "1".into() };
         let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new() };
-        let shared = Arc::new(Shared::new(records, Backends { records: vec![backend], found: Default::default() }, Vec::new()));
+        let backends = Backends { records: vec![backend], found: Default::default() };
+        let shared = Arc::new(Shared::new(records, backends, Vec::new(), BTreeMap::new()));
         link.set(Arc::downgrade(&shared)).expect("set once");
         Runtime::of(Handle { shared })
     }

@@ -4,6 +4,7 @@
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use crate::ambient::Carried;
 use crate::task::record::dropped_quietly;
 use crate::worker::context::Context;
 use crate::worker::job::{JobRef, Origin, Payload, StackJob};
@@ -113,6 +114,8 @@ where
 /// Runs `body` on a worker of `shared`, of which the calling thread is none, and sleeps until it has ended. Here, if that is not possible.
 #[cold]
 pub(super) fn outside<R: Send>(shared: &Shared, body: impl FnOnce() -> R + Send) -> R {
+    let carried = Carried::from_here();
+    let body = || carried.around(body);
     Context::with(|context| {
         let own = context.filter(|context| std::ptr::eq(&*context.shared, shared));
         // A thread that runs a task of a queued processor on top of a worker's task would wait for a job that nobody but itself might run.

@@ -50,8 +50,9 @@ use std::ops::Range;
 
 use join::{join_on, outside};
 
+use crate::ambient::Carried;
 use crate::runtime::Handle;
-use crate::worker::context::Context;
+use crate::worker::context::{Context, has_ambient};
 use crate::worker::shared::Shared;
 
 /// Runs `body` on a worker of `shared`: here, if this thread is one.
@@ -62,6 +63,21 @@ fn inside<R: Send>(shared: &Shared, body: impl FnOnce() -> R + Send) -> R {
 
 #[inline]
 fn join_in<A, B, RA, RB>(shared: &Shared, a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA + Send,
+    B: FnOnce() -> RB + Send,
+    RA: Send,
+    RB: Send,
+{
+    if has_ambient() {
+        let carried = Carried::from_here();
+        return join_plain(shared, a, move || carried.around(b));
+    }
+    join_plain(shared, a, b)
+}
+
+#[inline]
+fn join_plain<A, B, RA, RB>(shared: &Shared, a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA + Send,
     B: FnOnce() -> RB + Send,

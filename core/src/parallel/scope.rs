@@ -9,8 +9,9 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::{Mutex, PoisonError};
 
+use crate::ambient::Carried;
 use crate::task::record::dropped_quietly;
-use crate::worker::context::Context;
+use crate::worker::context::{Context, has_ambient};
 use crate::worker::job::{Job, JobRef, Origin, Payload};
 use crate::worker::jobs;
 use crate::worker::latch::Latch;
@@ -79,6 +80,15 @@ impl<'scope> JobScope<'scope> {
     ///
     /// Cost: one allocation, and some tens of nanoseconds.
     pub fn spawn<F: FnOnce(&Self) + Send + 'scope>(&self, body: F) {
+        if has_ambient() {
+            let carried = Carried::from_here();
+            self.push(move |scope: &Self| carried.around(|| body(scope)));
+        } else {
+            self.push(body);
+        }
+    }
+
+    fn push<F: FnOnce(&Self) + Send + 'scope>(&self, body: F) {
         // Relaxed: the caller is the body of the scope, or one of its jobs, and is counted itself.
         self.unfinished.fetch_add(1, Relaxed);
         // The lifetime is the scope's own in `run`.

@@ -1,5 +1,6 @@
 //! The runtime as its user sees it.
 
+use std::any::TypeId;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ pub(crate) use builder::Backends;
 pub use builder::{BuildError, BuildErrorKind, RuntimeBuilder};
 pub use report::{BackendReport, ProcessorReport, Refused, Report};
 
+use crate::ambient;
 use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
 use crate::function::{Args, Predecessors, TaskFn, caller};
@@ -24,7 +26,7 @@ use crate::parameter::Gather;
 use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
 use crate::task::record::{create, create_detached, create_failed, create_finished};
-use crate::worker::context::Context;
+use crate::worker::context::{self, Context};
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::room::ForeignRoom;
 use crate::worker::shared::Shared;
@@ -88,6 +90,7 @@ impl Runtime {
     }
 
     fn end(&self) {
+        ambient::flush();
         let shared = Arc::clone(&self.handle.shared);
         if shared.has_ended() {
             return;
@@ -144,7 +147,7 @@ impl Handle {
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
-        self.spawn_with(function, args, None, Priority::Normal)
+        self.spawn_with(function, args, None)
     }
 
     /// As [`spawn`](Self::spawn), for a thread that runs an executor of asynchronous code: where `spawn` would make the thread wait, since it has spawned much more
@@ -158,9 +161,8 @@ impl Handle {
         let location = caller();
         let shared = Arc::clone(&self.shared);
         async move {
-            let (task, foreign) = Context::with_of(&shared, |context| {
-                (spawn_in(&shared, context, function, args, location, None, Priority::Normal), context.is_none())
-            });
+            let (task, foreign) =
+                Context::with_of(&shared, |context| (spawn_in(&shared, context, function, args, location, None), context.is_none()));
             if foreign && shared.is_crowded() {
                 ForeignRoom::new(shared).await;
             }
@@ -193,15 +195,7 @@ impl Handle {
 
     /// A task with options: `handle.task(f, (a, b)).name("x").priority(Priority::High).spawn()`.
     pub fn task<F, A>(&self, function: F, args: A) -> TaskBuilder<'_, F, A> {
-        TaskBuilder {
-            handle: self,
-            function,
-            args,
-            options: TaskOptions::default(),
-            priority: Priority::default(),
-            deadline: None,
-            timeout: None,
-        }
+        TaskBuilder { handle: self, function, args, options: TaskOptions::default(), deadline: None, timeout: None }
     }
 
     /// A task that is finished from the start.
@@ -239,16 +233,16 @@ impl Handle {
     /// The task runs on a processor that the kernel has a body for.
     #[track_caller]
     pub fn spawn_kernel(&self, kernel: &Arc<Kernel>, args: Vec<Task<Erased>>) -> Task<Erased> {
-        let mut options = TaskOptions { name: Some(kernel.name().into()), ..TaskOptions::default() };
+        let mut options = TaskOptions::new().name(kernel.name());
         let cpu = ProcessorKind::cpu();
         if kernel.code(&cpu).is_none()
             && let Some(kind) = kernel.kinds().next()
         {
-            options.scope = Scope::kind(kind.clone());
+            options = options.scope(Scope::kind(kind.clone()));
         }
         let kernel = Arc::clone(kernel);
         let body = move |args: Gather<'_, Erased>| -> Result<Erased, BoxError> { Ok(run_host_body(&kernel, &args)?) };
-        self.spawn_with(body, (args,), Some(Box::new(options)), Priority::Normal)
+        self.spawn_with(body, (args,), Some(Box::new(options)))
     }
 
     /// Number of processors, of all kinds.
@@ -275,6 +269,7 @@ impl Handle {
 
     /// Waits until every task that was spawned on the runtime, by anybody, has finished. For a thread that is in the middle of no task: its own would never have.
     pub fn wait_idle(&self) {
+        ambient::flush();
         self.shared.wait_until_quiet();
     }
 
@@ -285,14 +280,28 @@ impl Handle {
 
     #[inline]
     #[track_caller]
-    pub(crate) fn spawn_with<M, F, A>(&self, function: F, args: A, options: Option<Box<TaskOptions>>, priority: Priority) -> Task<F::Value>
+    pub(crate) fn spawn_with<M, F, A>(&self, function: F, args: A, options: Option<Box<TaskOptions>>) -> Task<F::Value>
     where
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
-        let location = caller();
+        self.spawn_at(caller(), function, args, options)
+    }
+
+    #[inline]
+    pub(crate) fn spawn_at<M, F, A>(
+        &self,
+        location: &'static Location<'static>,
+        function: F,
+        args: A,
+        options: Option<Box<TaskOptions>>,
+    ) -> Task<F::Value>
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
         Context::with_of(&self.shared, |context| {
-            let task = spawn_in(&self.shared, context, function, args, location, options, priority);
+            let task = spawn_in(&self.shared, context, function, args, location, options);
             self.shared.make_foreign_room(context);
             task
         })
@@ -307,7 +316,6 @@ fn spawn_in<M, F, A>(
     args: A,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
-    priority: Priority,
 ) -> Task<F::Value>
 where
     F: TaskFn<M>,
@@ -317,16 +325,16 @@ where
     let mut body = (function, args.into_params());
     // The common case, on a worker, without options and without scopes, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
     if options.is_none()
-        && priority == Priority::Normal
         && !run::is_in_play()
+        && !context::has_ambient()
         && !body.1.touches_places()
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
             let crowded = shared.count_spawn(slot);
-            let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, priority);
+            let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, Priority::Normal);
             if let Some(entry) = ready {
-                shared.push_own(slot, local, priority, entry);
+                shared.push_own(slot, local, Priority::Normal, entry);
             }
             (task, crowded)
         });
@@ -341,7 +349,7 @@ where
         }
     }
     let (function, params) = body;
-    spawn_slowly(shared, context, function, params, location, options, priority)
+    spawn_slowly(shared, context, function, params, location, options)
 }
 
 #[inline]
@@ -352,6 +360,7 @@ where
 {
     let mut body = (function, args.into_params());
     if !run::is_in_play()
+        && !context::has_ambient()
         && !body.1.touches_places()
         && let Some(context) = context
     {
@@ -369,11 +378,11 @@ where
         }
     }
     let (function, params) = body;
-    spawn_slowly(shared, context, function, params, location, None, Priority::Normal).detach();
+    spawn_slowly(shared, context, function, params, location, None).detach();
 }
 
-/// Spawns a task that has options, or whose arguments may have scopes, or from a thread that is no worker. Apart, so that the common case stays small
-/// enough to be inlined.
+/// Spawns a task that has options or gets some from where it is spawned, or whose arguments may have scopes, or from a thread that is no worker. Apart,
+/// so that the common case stays small enough to be inlined.
 #[inline(never)]
 fn spawn_slowly<M, F>(
     shared: &Arc<Shared>,
@@ -382,45 +391,84 @@ fn spawn_slowly<M, F>(
     params: F::Params,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
-    priority: Priority,
 ) -> Task<F::Value>
 where
     F: TaskFn<M>,
 {
-    let options = match run::settle(shared, &params, options) {
+    let options = ambient::furnish(shared, TypeId::of::<F>(), options);
+    let mut options = match run::settle(shared, &params, options) {
         Ok(options) => options,
-        Err(refusal) => return create_failed(Arc::as_ptr(shared), location, refusal.options, std::any::type_name::<F>, refusal.kind),
+        Err(refusal) => return fail(shared, location, refusal.options, std::any::type_name::<F>, refusal.kind),
     };
-    let crowded = match context.and_then(|context| context.with_local(|slot, _| shared.count_spawn(slot))) {
-        Some(crowded) => crowded,
-        None if shared.admit(context) => false,
-        None => return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, FailureKind::Shutdown),
-    };
+    let counted = context.and_then(|context| context.with_local(|slot, _| shared.count_spawn(slot)));
+    let crowded = counted.unwrap_or(false);
+    if counted.is_none() && !shared.admit(context) {
+        return fail(shared, location, options, std::any::type_name::<F>, FailureKind::Shutdown);
+    }
     let refusal = options.as_ref().and_then(|options| shared.refusal(options));
     if let Some(kind) = refusal {
         shared.retract(context);
-        return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind);
+        return fail(shared, location, options, std::any::type_name::<F>, kind);
     }
+    let priority = options.as_ref().and_then(|options| options.priority).unwrap_or_default();
+    let block = ambient::block();
+    let place = ambient::prepare(&mut options, block.as_deref());
+    let options = options.filter(|options| options.is_worth_keeping());
     let created = if params.touches_places() {
         create_ordered(function, params, shared, location, options, priority)
     } else {
         Ok(create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority))
     };
-    match created {
-        Ok((task, ready)) => {
-            if let Some(entry) = ready {
-                shared.enqueue(context, entry);
-            }
-            if let Some(context) = context.filter(|_| crowded) {
-                wait_for_room(context);
-            }
-            task
-        }
+    let (task, mut ready) = match created {
+        Ok(created) => created,
         Err((options, kind)) => {
             shared.retract(context);
-            create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind)
+            return fail(shared, location, options, std::any::type_name::<F>, kind);
         }
+    };
+    if let Some(place) = place {
+        ready = ambient::bind(task.reference(), block.as_deref(), place);
     }
+    if let Some(entry) = ready {
+        shared.enqueue(context, entry);
+    }
+    if crowded
+        && block.is_none_or(|block| !block.holds_back())
+        && let Some(context) = context
+    {
+        wait_for_room(context);
+    }
+    task
+}
+
+impl Handle {
+    /// A task that cannot be spawned.
+    pub(crate) fn fail_spawn<T: Data>(
+        &self,
+        location: &'static Location<'static>,
+        options: Option<Box<TaskOptions>>,
+        type_name: fn() -> &'static str,
+        kind: FailureKind,
+    ) -> Task<T> {
+        fail(&self.shared, location, options, type_name, kind)
+    }
+}
+
+/// A task that cannot be spawned. Its groups learn of it.
+#[cold]
+fn fail<T: Data>(
+    shared: &Arc<Shared>,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    type_name: fn() -> &'static str,
+    kind: FailureKind,
+) -> Task<T> {
+    let task = create_failed(Arc::as_ptr(shared), location, options, type_name, kind);
+    let reference = task.reference();
+    if let Some(error) = reference.failure() {
+        reference.bonds().iter().for_each(|bond| bond.note_failure(&error));
+    }
+    task
 }
 
 /// Checks the arguments and runs the kernel's body for the host.
@@ -474,7 +522,7 @@ where
 {
     let location = caller();
     Context::with(|context| match context {
-        Some(context) => spawn_in(&context.shared, Some(context), function, args, location, None, Priority::Normal),
+        Some(context) => spawn_in(&context.shared, Some(context), function, args, location, None),
         None => panic!("`poniard::spawn` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
     })
 }
@@ -483,6 +531,7 @@ where
 ///
 /// # Panics
 /// As [`spawn`].
+#[inline]
 #[track_caller]
 pub fn spawn_detached<M, F, A>(function: F, args: A)
 where

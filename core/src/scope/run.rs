@@ -99,11 +99,10 @@ fn of_arguments(params: &impl Predecessors) -> Vec<ScopePart> {
     let mut parts = Vec::new();
     params.visit_numbered(&mut |number, element, predecessor| {
         // One that failed has no value; the task fails with its error.
-        if let Some(options) = predecessor.options()
-            && !options.result_scope.is_any()
+        if let Some(scope) = predecessor.options().and_then(|options| options.result_scope.as_ref())
             && predecessor.failure().is_none()
         {
-            parts.push(ScopePart { source: ScopeSource::ArgumentScope { number, element }, scope: options.result_scope.clone() });
+            parts.push(ScopePart { source: ScopeSource::ArgumentScope { number, element }, scope: scope.clone() });
         }
     });
     parts
@@ -114,7 +113,10 @@ fn settle_with(
     of_arguments: Vec<ScopePart>,
     options: Option<Box<TaskOptions>>,
 ) -> Result<Option<Box<TaskOptions>>, Refusal> {
-    let (own, of_result) = options.as_ref().map_or_else(Default::default, |options| (options.scope.clone(), options.result_scope.clone()));
+    let (own, of_result) = match &options {
+        Some(options) => (options.scope.clone().unwrap_or_default(), options.result_scope.clone().unwrap_or_default()),
+        None => Default::default(),
+    };
     if !of_result.is_any() {
         CARRIED.store(true, Relaxed);
     }
@@ -131,7 +133,7 @@ fn settle_with(
                 return Ok(None);
             }
             let mut options = options.unwrap_or_default();
-            options.domain = domain.unwrap_or_default();
+            options.ties.domain = domain.unwrap_or_default();
             Ok(Some(options))
         }
         Err(kind) => Err(Refusal { options, kind }),
@@ -181,7 +183,7 @@ pub(crate) fn of_value(shared: &Shared, scope: Scope) -> Result<Option<Box<TaskO
     if scope.is_any() {
         return Ok(None);
     }
-    let options = TaskOptions { result_scope: scope, ..TaskOptions::default() };
+    let options = TaskOptions::new().result_scope(scope);
     settle_with(shared, Vec::new(), Some(Box::new(options))).map_err(|refusal| refusal.kind)
 }
 

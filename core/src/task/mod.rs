@@ -7,6 +7,7 @@ use crate::data::Data;
 use crate::error::TaskError;
 use crate::function::caller;
 
+pub(crate) mod bond;
 pub(crate) mod future;
 pub(crate) mod many;
 pub(crate) mod memory;

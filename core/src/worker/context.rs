@@ -12,12 +12,51 @@ use super::job_deque::Jobs;
 use super::occupancy::Holding;
 use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
+use crate::ambient::Ambient;
 use crate::error::TaskError;
 use crate::options::Occupancy;
 use crate::task::record::{Header, TaskRef};
 
 thread_local! {
     static CURRENT: Cell<*const Context> = const { Cell::new(ptr::null()) };
+    /// What spawns on this thread pick up just now; null for nothing.
+    static AMBIENT: Cell<*const Ambient> = const { Cell::new(ptr::null()) };
+}
+
+/// Whether spawns on this thread pick anything up.
+#[inline]
+pub(crate) fn has_ambient() -> bool {
+    !AMBIENT.get().is_null()
+}
+
+/// Lets `look` see what spawns on this thread pick up.
+pub(crate) fn ambient<R>(look: impl FnOnce(Option<&Ambient>) -> R) -> R {
+    let ambient = AMBIENT.get();
+    // SAFETY: the pointer is null, or `enter_pointer` of this thread set it from a reference that outlives its frame, and takes it back before that ends.
+    look(unsafe { ambient.as_ref() })
+}
+
+/// Lets spawns on this thread pick `ambient` up while `body` runs.
+pub(crate) fn enter_ambient<R>(ambient: &Ambient, body: impl FnOnce() -> R) -> R {
+    enter_pointer(ambient, body)
+}
+
+/// Lets tasks that `body` runs on top of this thread's pick up nothing of what that one does.
+pub(crate) fn leave_ambient<R>(body: impl FnOnce() -> R) -> R {
+    enter_pointer(Context::with(|context| context.map_or(std::ptr::null(), Context::base)), body)
+}
+
+/// As `enter_ambient`; `ambient` is null, or outlives the call.
+fn enter_pointer<R>(ambient: *const Ambient, body: impl FnOnce() -> R) -> R {
+    /// Restores what was there before, however `body` ends.
+    struct Restore(*const Ambient);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            AMBIENT.set(self.0);
+        }
+    }
+    let _restore = Restore(AMBIENT.replace(ambient));
+    body()
 }
 
 /// A thread that runs tasks of a runtime: a worker, or a thread of a queued processor.
@@ -31,6 +70,9 @@ pub(crate) struct Context {
     pub(crate) segments: Cell<usize>,
     /// The task that the thread is in the middle of, or on behalf of which it runs a job: an `Origin`.
     task: Cell<*const Header>,
+    /// The ambient of tasks that have no inheritance: there is one, and it is empty, when the runtime has defaults for functions, so that spawns need look for
+    /// nothing else.
+    base: Option<Box<Ambient>>,
     /// What that takes besides a processor.
     holding: Cell<Holding>,
     /// The jobs of the slot that the thread holds; null when it holds none.
@@ -52,12 +94,14 @@ struct Frame {
 
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, processor: usize) -> Self {
+        let base = (!shared.defaults.is_empty()).then(Box::default);
         Self {
             shared,
             processor,
             token: RefCell::new(None),
             segments: Cell::new(0),
             task: Cell::new(ptr::null()),
+            base,
             holding: Cell::default(),
             jobs: Cell::new(ptr::null()),
             job: Cell::new(ptr::null()),
@@ -77,7 +121,11 @@ impl Context {
         }
         self.outer.set(CURRENT.get());
         let _restore = Restore(CURRENT.replace(self));
-        body()
+        enter_pointer(self.base(), body)
+    }
+
+    fn base(&self) -> *const Ambient {
+        self.base.as_deref().map_or(std::ptr::null(), std::ptr::from_ref)
     }
 
     /// The context of this thread, if it has one.
@@ -142,12 +190,13 @@ impl Context {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Runs a task that this thread has claimed.
+    /// Runs the body of a task that this thread has claimed.
     #[inline]
-    pub(crate) fn run(&self, task: &TaskRef) -> Option<TaskError> {
+    pub(crate) fn run(&self, task: &TaskRef, body: impl FnOnce() -> Option<TaskError>) -> Option<TaskError> {
         task.set_runner(self.identity());
         let outer = self.task.replace(&raw const **task);
-        let failure = task.run_claimed();
+        debug_assert!(std::ptr::eq(AMBIENT.get(), self.base()), "a task runs outside of the ambient of another one");
+        let failure = body();
         self.task.set(outer);
         failure
     }
@@ -173,7 +222,7 @@ impl Context {
     pub(crate) fn may_nest(&self, task: &TaskRef) -> bool {
         // A thread on an errand takes no processor, so it computes nothing for others; and what takes more or less than one needs more than this thread.
         let errand = self.processor < self.shared.slots.len() && self.token.borrow().is_none();
-        !errand && task.options().is_none_or(|options| options.occupancy == Occupancy::ONE) && self.shared.may_run(self.processor, task)
+        !errand && task.options().is_none_or(|options| options.taken() == Occupancy::ONE) && self.shared.may_run(self.processor, task)
     }
 
     /// Lets `look` see the task that this thread is in the middle of.
@@ -212,7 +261,12 @@ impl Context {
         let frame = Frame { origin, outer: self.job.get() };
         self.job.set(&raw const frame);
         let outer = self.task.replace(origin.as_ptr());
-        job();
+        // It brings along what its spawns pick up (`Carried`); what this thread was in the middle of is none of its business.
+        if AMBIENT.get() == self.base() {
+            job()
+        } else {
+            enter_pointer(self.base(), job)
+        }
         self.task.set(outer);
         self.job.set(frame.outer);
     }

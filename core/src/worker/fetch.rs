@@ -6,13 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::context::Context;
+use super::context::{Context, has_ambient};
 use super::entry::Work;
 use super::main_loop::execute;
 use super::shared::CROWD;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
+use crate::ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::options::Priority;
@@ -34,6 +35,10 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
     if task.is_finished() {
         return Ok(());
     }
+    ambient::aside(|| wait_unfinished(task))
+}
+
+fn wait_unfinished(task: &TaskRef) -> Result<(), TaskError> {
     Context::with(|context| match context {
         None => {
             wait_asleep(task);
@@ -50,7 +55,8 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
 /// As `wait`, for a task whose handle nobody else can borrow meanwhile.
 #[inline]
 pub(crate) fn wait_alone(task: &TaskRef) -> Result<(), TaskError> {
-    if Context::with(|context| context.map_or(Ok(false), |context| run_newest(context, task, true)))? { Ok(()) } else { wait(task) }
+    let alone = |context: &Context| run_newest(context, task, true);
+    if !has_ambient() && Context::with(|context| context.map_or(Ok(false), alone))? { Ok(()) } else { wait(task) }
 }
 
 /// Waits on a thread that is no worker.

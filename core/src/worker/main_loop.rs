@@ -6,15 +6,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_deque::Steal;
 use poniard_interface::WorkerId;
 
-use super::context::Context;
+use super::context::{Context, enter_ambient};
 use super::entry::{Entry, Work};
 use super::jobs::{self, Found};
 use super::occupancy::Errand;
 use super::shared::Shared;
 use super::slot::{Local, Slot, Turn};
+use crate::ambient::Ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
-use crate::options::{Occupancy, Priority};
+use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::task::record::{Claim, TaskRef};
 
 /// Rounds of looking everywhere before a worker goes to sleep.
@@ -120,7 +121,24 @@ pub(crate) fn run(context: &Context, entry: Entry) {
 
 #[inline]
 fn run_task(context: &Context, task: TaskRef) {
-    if task.options().is_some_and(|options| options.occupancy == Occupancy::NONE)
+    // One look for all that a task without options does without.
+    if task.options().is_some() {
+        return run_with_options(context, task);
+    }
+    match task.try_claim() {
+        Claim::Won => {
+            let failure = execute_plain(context, &task);
+            context.shared.finish_plain(Some(context), &task, failure, true);
+        }
+        // A thread that waited for it ran it, or it was cancelled, and its entry in the queue stayed.
+        Claim::Lost => drop(Entry::task(task)),
+        Claim::Waiting => unreachable!("only ready tasks are queued"),
+    }
+}
+
+#[cold]
+fn run_with_options(context: &Context, task: TaskRef) {
+    if task.options().is_some_and(|options| options.taken() == Occupancy::NONE)
         && let Some(slot) = context.slot_index()
     {
         return match context.shared.send_errand(slot, Errand::free(Entry::task(task))) {
@@ -134,14 +152,12 @@ fn run_task(context: &Context, task: TaskRef) {
     run_ready(context, task);
 }
 
-#[inline]
 fn run_ready(context: &Context, task: TaskRef) {
     match task.try_claim() {
         Claim::Won => {
             let failure = execute(context, &task);
             context.shared.finish(Some(context), &task, failure, true);
         }
-        // A thread that waited for it ran it, or it was cancelled, and its entry in the queue stayed.
         Claim::Lost => drop(Entry::task(task)),
         Claim::Waiting => unreachable!("only ready tasks are queued"),
     }
@@ -150,10 +166,35 @@ fn run_ready(context: &Context, task: TaskRef) {
 /// Runs a task that this thread has claimed; its outcome is not published yet.
 #[inline]
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
+    match task.options() {
+        None => execute_plain(context, task),
+        Some(options) => execute_with(options, context, task),
+    }
+}
+
+#[inline(always)]
+fn execute_plain(context: &Context, task: &TaskRef) -> Option<TaskError> {
+    execute_body(context, task, || task.run_claimed())
+}
+
+#[cold]
+fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Option<TaskError> {
+    if task.is_withdrawn() {
+        return Some(task.fail_claimed(FailureKind::Cancelled));
+    }
+    options.ties.drop_after();
+    execute_body(context, task, || match &options.ties.inheritance {
+        None => task.run_claimed(),
+        Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || task.run_claimed()),
+    })
+}
+
+#[inline(always)]
+fn execute_body(context: &Context, task: &TaskRef, body: impl FnOnce() -> Option<TaskError>) -> Option<TaskError> {
     if context.shared.is_outdated(task) {
         return Some(task.fail_claimed(context.shared.outdated(task)));
     }
-    let failure = context.run(task);
+    let failure = context.run(task, body);
     let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
     // Those of an errand have been counted.
     if !not_run && !context.count(|counters| &counters.tasks) && context.processor >= context.shared.slots.len() {

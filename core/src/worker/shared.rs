@@ -1,5 +1,7 @@
 //! What all threads of one runtime share: queues, workers, processors, and the count of tasks that have not finished.
 
+use std::any::TypeId;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -66,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) domains: Domains,
     pub(crate) backends: Backends,
     pub(crate) queued: Queued,
+    /// What is said about all tasks of a function, by the function's type.
+    pub(crate) defaults: BTreeMap<TypeId, TaskOptions>,
     /// Tasks that do not take exactly one processor.
     pub(crate) unusual: Unusual,
     /// Foreign threads that have spawned more than is good.
@@ -85,7 +89,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>) -> Self {
+    pub(crate) fn new(
+        processors: Vec<ProcessorRecord>,
+        backends: Backends,
+        slots: Vec<Slot>,
+        defaults: BTreeMap<TypeId, TaskOptions>,
+    ) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
         let identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
         let domains = Domains::new(processors.len(), slots.len());
@@ -102,6 +111,7 @@ impl Shared {
             domains,
             backends,
             queued,
+            defaults,
             unusual: Unusual::default(),
             room: Room::default(),
             phase: AtomicU8::new(OPEN),
@@ -169,7 +179,7 @@ impl Shared {
     pub(crate) fn enqueue(&self, context: Option<&Context>, entry: Entry) {
         let (priority, domain, occupancy) = entry.peek(|task| match task.options() {
             None => (task.priority(), None, Occupancy::ONE),
-            Some(options) => (task.priority(), options.domain.upgrade(), options.occupancy),
+            Some(options) => (task.priority(), options.ties.domain.upgrade(), options.taken()),
         });
         let domain = domain.as_deref();
         let confined = domain.is_some_and(|domain| !domain.has_all_workers());
@@ -177,6 +187,45 @@ impl Shared {
             self.enqueue_special(domain, priority, occupancy, entry);
         } else {
             self.push(context, priority, entry);
+        }
+    }
+
+    /// Whether a task is for the queues that every worker looks at.
+    #[inline]
+    fn is_plain(&self, task: &TaskRef) -> bool {
+        let plain = |options: &TaskOptions| !options.taken().is_unusual() && options.ties.domain.strong_count() == 0;
+        !self.slots.is_empty() && task.options().is_none_or(plain)
+    }
+
+    /// Puts ready tasks where somebody who may run them will find them; those that have nothing special to them with one look at who sleeps.
+    pub(crate) fn enqueue_all(&self, context: Option<&Context>, entries: Vec<Entry>) {
+        let plain = |entry: &Entry| entry.peek(|task| task.priority() == Priority::Normal && self.is_plain(task));
+        let (plain, special): (Vec<_>, Vec<_>) = entries.into_iter().partition(plain);
+        for entry in special {
+            self.enqueue(context, entry);
+        }
+        if plain.is_empty() {
+            return;
+        }
+        let push_own = |slot: &Slot, local: &Local, entries| {
+            for entry in entries {
+                if let Err(entry) = slot.ring.push(entry) {
+                    self.make_room(slot, local, entry);
+                }
+            }
+            if self.sleep.is_anybody_idle() {
+                self.show(slot, local);
+            }
+        };
+        let unpushed = match context {
+            Some(context) => context.try_local(plain, push_own),
+            None => Err(plain),
+        };
+        if let Err(entries) = unpushed {
+            for entry in entries {
+                self.injectors[Priority::Normal.level()].push(entry);
+            }
+            self.sleep.notify();
         }
     }
 
@@ -310,11 +359,11 @@ impl Shared {
 
     /// Why no processor can run a task with these options, if none can. Its run scope has been settled.
     pub(crate) fn refusal(&self, options: &TaskOptions) -> Option<FailureKind> {
-        let asked = options.occupancy;
+        let asked = options.taken();
         if asked == Occupancy::ONE {
             return None;
         }
-        let available = self.worker_count(options.domain.upgrade().as_deref());
+        let available = self.worker_count(options.ties.domain.upgrade().as_deref());
         let possible = asked.is_possible() && (asked.processors() <= 1.0 || asked.processors() <= available as f64);
         (!possible).then_some(FailureKind::Occupancy { asked: asked.processors(), available })
     }
@@ -332,6 +381,21 @@ impl Shared {
     /// two tasks, and the first ready successor will be the next one.
     #[inline]
     pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
+        self.finish_and(context, task, failure, next, |published| {
+            if task.options().is_some() {
+                self.tell_bonds(context, task, published);
+            }
+        });
+    }
+
+    /// As `finish`, for a task without options.
+    #[inline]
+    pub(crate) fn finish_plain(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
+        self.finish_and(context, task, failure, next, |_| ());
+    }
+
+    #[inline]
+    fn finish_and(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool, tell: impl FnOnce(bool)) {
         let mut first = None;
         let published = task.publish(failure, |released| match released {
             Released::Waiter(waker) => waker.wake(),
@@ -348,6 +412,7 @@ impl Shared {
         if !published {
             task.drop_value();
         }
+        tell(published);
         if let Some(entry) = first {
             // On top of the others, and not shown to anybody: this thread looks there next.
             let unpushed = match context {
@@ -360,6 +425,16 @@ impl Shared {
             }
         }
         self.retract(context);
+    }
+
+    /// Tells those that a task belongs to that it is over.
+    #[cold]
+    fn tell_bonds(&self, context: Option<&Context>, task: &TaskRef, published: bool) {
+        task.tell_bonds(published, true, |released| match released {
+            Released::Ready(entry) if entry.peek(|task| std::ptr::eq(task.runtime(), self)) => self.enqueue(context, entry),
+            Released::Ready(entry) => Self::enqueue_elsewhere(entry),
+            Released::Waiter(waker) => waker.wake(),
+        });
     }
 
     /// Counts a task as finished that `admit` has counted.
