@@ -9,6 +9,7 @@ pub mod data;
 pub mod erased;
 pub mod error;
 pub mod function;
+pub mod graph;
 pub mod group;
 pub mod mutable;
 pub mod options;
@@ -31,6 +32,7 @@ pub use data::Data;
 pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
 pub use function::{Args, TaskFn, TaskOutput};
+pub use graph::{GraphBuilder, GraphError, GraphErrorKind, GraphRun, GraphRunError, Input, Node, TaskGraph};
 pub use group::{CancelToken, GroupError, TaskGroup};
 pub use mutable::{Mutable, Reading, overwrite, read, write};
 pub use options::{Occupancy, Priority, TaskBuilder, TaskOptions};
@@ -47,9 +49,10 @@ pub use scope::{EmptyUnion, ParseScopeError, ProcessId, ProcessorIdentity, Scope
 pub use task::future::TaskFuture;
 pub use task::many::{AsFinished, as_finished, fetch_all, wait_any};
 pub use task::{Task, Value};
+pub use worker::sleep::IdlePolicy;
 
 /// What the macros of this crate write paths to. Not part of the interface.
 #[doc(hidden)]
 pub mod private {
-    pub use crate::parameter::{Slot, Stored, copy, take};
+    pub use crate::parameter::{Slot, Stored, copy, take, take_place};
 }

@@ -1102,7 +1102,7 @@ pub(crate) fn dropped_quietly<T>(value: T) {
     }
 }
 
-fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).into()
     } else if let Some(text) = payload.downcast_ref::<String>() {
@@ -1228,7 +1228,7 @@ impl Hold {
         if let Some(runner) = crate::worker::context::Context::with(|context| context.map(crate::worker::context::Context::identity)) {
             task.reference.set_runner(runner);
         }
-        let Work::Task(reference) = entry.into_work();
+        let Work::Task(reference) = entry.into_work() else { unreachable!("made of a task") };
         Self(reference)
     }
 

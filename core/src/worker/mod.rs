@@ -5,7 +5,7 @@
 pub(crate) mod context;
 pub(crate) mod domain;
 pub(crate) mod entry;
-mod fence;
+pub(crate) mod fence;
 pub(crate) mod fetch;
 pub(crate) mod job;
 pub(crate) mod job_deque;
