@@ -69,11 +69,21 @@ where
     RA: Send,
     RB: Send,
 {
-    if has_ambient() {
-        let carried = Carried::from_here();
-        return join_plain(shared, a, move || carried.around(b));
-    }
-    join_plain(shared, a, b)
+    if has_ambient() { join_carrying(shared, a, b) } else { join_plain(shared, a, b) }
+}
+
+/// The second half brings along what its spawns pick up. Apart, so that the usual way stays small enough to be inlined.
+#[cold]
+#[inline(never)]
+fn join_carrying<A, B, RA, RB>(shared: &Shared, a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA + Send,
+    B: FnOnce() -> RB + Send,
+    RA: Send,
+    RB: Send,
+{
+    let carried = Carried::from_here();
+    join_plain(shared, a, move || carried.around(b))
 }
 
 #[inline]
@@ -86,12 +96,25 @@ where
 {
     Context::with_of(shared, |context| match context.and_then(|context| Some((context, context.jobs()?))) {
         Some((context, jobs)) => join_on(context, jobs, a, b),
-        None => outside(shared, || {
-            Context::with_of(shared, |context| match context.and_then(|context| Some((context, context.jobs()?))) {
-                Some((context, jobs)) => join_on(context, jobs, a, b),
-                None => (a(), b()),
-            })
-        }),
+        None => join_outside(shared, a, b),
+    })
+}
+
+/// On a thread that holds no slot of the runtime.
+#[cold]
+#[inline(never)]
+fn join_outside<A, B, RA, RB>(shared: &Shared, a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA + Send,
+    B: FnOnce() -> RB + Send,
+    RA: Send,
+    RB: Send,
+{
+    outside(shared, || {
+        Context::with_of(shared, |context| match context.and_then(|context| Some((context, context.jobs()?))) {
+            Some((context, jobs)) => join_on(context, jobs, a, b),
+            None => (a(), b()),
+        })
     })
 }
 
