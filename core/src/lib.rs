@@ -1,5 +1,9 @@
 #![doc = include_str!("tour.md")]
 
+// What `derive(Data)` writes names the crate from outside.
+#[cfg(all(test, loom))]
+extern crate self as poniard;
+
 mod arena;
 pub mod buffer;
 mod clock;
@@ -14,6 +18,7 @@ pub mod plugin;
 mod queued;
 pub mod runtime;
 pub mod space;
+mod sync;
 pub mod task;
 mod worker;
 

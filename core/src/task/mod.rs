@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 
 use crate::error::TaskError;
 
+#[cfg(all(test, loom))]
+pub(crate) mod loom_tests;
 mod memory;
 pub(crate) mod record;
 

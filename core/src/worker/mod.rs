@@ -6,6 +6,8 @@ pub(crate) mod context;
 pub(crate) mod entry;
 mod fence;
 pub(crate) mod fetch;
+#[cfg(all(test, loom))]
+mod loom_tests;
 pub(crate) mod main_loop;
 mod occupancy;
 mod ring;
