@@ -222,6 +222,21 @@ fn a_task_becomes_ready_while_its_predecessors_are_looked_at() {
 }
 
 #[test]
+fn a_task_is_run_by_its_entry_or_by_the_thread_that_waits_for_it() {
+    // Both run it: a worker that took itself for the only one with a reference, since the other had run the task and dropped it between two looks.
+    model(|| {
+        let world = World::new();
+        let (task, entry) = world.payload();
+        let worker = thread(&world, entry, World::work_of);
+        world.nest(&task);
+        drop(task);
+        worker.join().unwrap();
+        world.drain();
+        assert!(world.runs() <= 1);
+    });
+}
+
+#[test]
 fn of_worker_waiter_and_canceller_one_has_the_task() {
     // Two of them have it: the body is run or dropped twice, or not at all; the task is counted as finished twice, or never.
     model(|| {

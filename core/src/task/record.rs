@@ -473,6 +473,9 @@ impl TaskRef {
     #[inline]
     pub(crate) fn try_claim(&self) -> Claim {
         loop {
+            // Before the gate: whoever had another reference may have claimed the task before he gave that up. Acquire: pairs with the Release in
+            // `release`, so that the gate, read next, says so.
+            let alone = self.refs.load(Acquire) == REFERENCE;
             // Acquire: pairs with the last `count_down`, so that the predecessors' outcomes are seen.
             let gate = self.gate.load(Acquire);
             if gate & CLAIMED != 0 {
@@ -486,7 +489,7 @@ impl TaskRef {
                 continue;
             }
             // With the only reference nobody can compete, and a store is cheaper than an exchange.
-            if self.refs.load(Acquire) == REFERENCE {
+            if alone {
                 self.gate.store(gate | CLAIMED, Relaxed);
                 return Claim::Won;
             }
