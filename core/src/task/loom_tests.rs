@@ -351,6 +351,21 @@ fn the_last_handle_takes_a_task_with_it_that_has_not_begun() {
 }
 
 #[test]
+fn a_task_is_run_if_one_of_its_handles_was_detached() {
+    // The other handle is dropped meanwhile: it saw that the task was not detached, became the last one, and took the task with it.
+    model(|| {
+        let world = World::new();
+        let (task, entry) = world.payload();
+        let user = thread(&world, task.clone(), |_, task| task.detach());
+        drop(task);
+        user.join().unwrap();
+        world.work(entry);
+        world.drain();
+        assert_eq!(world.runs(), 1);
+    });
+}
+
+#[test]
 fn a_value_is_moved_out_by_its_last_user_alone() {
     // Two users of a value, and the worker's reference: the value moved out while it is read, moved twice, or dropped once more with the record.
     model(|| {

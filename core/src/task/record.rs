@@ -265,7 +265,9 @@ impl UserRef {
     #[cold]
     fn drop_unclaimed(&self) {
         // One step less than it looks: a reference that is no user's is left for the rest of this function. AcqRel: as in `release`.
-        if self.refs.fetch_sub(USER - REFERENCE, AcqRel) >> 32 == 1 {
+        let last = self.refs.fetch_sub(USER - REFERENCE, AcqRel) >> 32 == 1;
+        // Once more: another handle may have been detached before it was given up.
+        if last && self.gate.load(Relaxed) & DETACHED == 0 {
             self.0.cancel(FailureKind::Unneeded);
         }
         self.0.release(REFERENCE);
