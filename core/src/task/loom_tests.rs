@@ -366,6 +366,30 @@ fn a_task_is_run_if_one_of_its_handles_was_detached() {
 }
 
 #[test]
+fn a_body_that_has_begun_is_not_told_to_stop_because_a_handle_was_dropped() {
+    // The handle is dropped by a thread that has seen the task unclaimed, and finds it claimed when it is about to cancel it.
+    model(|| {
+        let world = World::new();
+        let (own, told) = (Arc::new(std::sync::Mutex::new(None::<TaskRef>)), Arc::new(AtomicUsize::new(0)));
+        let (task, entry) = {
+            let (own, told) = (Arc::clone(&own), Arc::clone(&told));
+            world.ready(move || {
+                loom::thread::yield_now();
+                let own = own.lock().unwrap().take().unwrap();
+                told.fetch_add(usize::from(own.is_cancelled()), Relaxed);
+            })
+        };
+        *own.lock().unwrap() = Some(task.reference().clone());
+        let worker = thread(&world, entry, World::work_of);
+        drop(task);
+        worker.join().unwrap();
+        own.lock().unwrap().take();
+        world.drain();
+        assert_eq!(told.load(Relaxed), 0);
+    });
+}
+
+#[test]
 fn a_value_is_moved_out_by_its_last_user_alone() {
     // Two users of a value, and the worker's reference: the value moved out while it is read, moved twice, or dropped once more with the record.
     model(|| {

@@ -532,6 +532,10 @@ impl TaskRef {
             }
             let gate = self.gate.load(Acquire);
             if gate & CLAIMED != 0 {
+                if matches!(kind, FailureKind::Unneeded) {
+                    // It has begun meanwhile.
+                    return false;
+                }
                 self.gate.fetch_or(CANCELLED, Relaxed);
                 if gate & HOLDS != 0 {
                     // Who runs it will see the flag, and publish.
