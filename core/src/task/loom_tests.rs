@@ -26,11 +26,11 @@ use crate::worker::shared::{ProcessorRecord, Shared};
 use crate::worker::slot::Slot;
 use crate::worker::waiter::Waiter;
 
-/// Runs `body` once for each way in which its threads can meet. Unless told otherwise, those with at most two interruptions of a thread that could go on:
+/// Runs `body` once for each way in which its threads can meet. Unless told otherwise, those with at most three interruptions of a thread that could go on:
 /// that is where nearly all errors show, and each further one takes ten times as long.
 pub(crate) fn model(body: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound.get_or_insert(2);
+    model.preemption_bound.get_or_insert(3);
     model.check(move || {
         memory::ended::free_all();
         body();
