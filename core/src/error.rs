@@ -69,6 +69,8 @@ pub enum FailureKind {
         /// Processors in its scope that take tasks one by one.
         available: usize,
     },
+    /// Its result was moved into another node of its graph.
+    Moved,
     /// The runtime has been shut down.
     Shutdown,
     /// Somebody cancelled it, or a group that it is in, or everything.
@@ -202,6 +204,7 @@ impl TaskError {
             FailureKind::Occupancy { asked, .. } => {
                 format!("it takes {asked} processors: a task takes none, part of one, or a whole number of them")
             }
+            FailureKind::Moved => "its result was moved into another node".into(),
             FailureKind::Shutdown => "the runtime has been shut down".into(),
             FailureKind::Cancelled => "it was cancelled".into(),
             FailureKind::DeadlineExceeded => "its deadline has passed".into(),

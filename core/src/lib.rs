@@ -1,5 +1,9 @@
 #![doc = include_str!("tour.md")]
 
+// What `derive(Data)` writes names the crate from outside.
+#[cfg(all(test, loom))]
+extern crate self as poniard;
+
 mod ambient;
 mod arena;
 pub mod buffer;
@@ -9,6 +13,7 @@ pub mod data;
 pub mod erased;
 pub mod error;
 pub mod function;
+pub mod graph;
 pub mod group;
 pub mod mutable;
 pub mod options;
@@ -20,6 +25,7 @@ mod retry;
 pub mod runtime;
 pub mod scope;
 pub mod space;
+mod sync;
 pub mod task;
 mod timer;
 mod worker;
@@ -31,6 +37,7 @@ pub use data::Data;
 pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
 pub use function::{Args, TaskFn, TaskOutput};
+pub use graph::{GraphBuilder, GraphError, GraphErrorKind, GraphRun, GraphRunError, Input, Node, TaskGraph};
 pub use group::{CancelToken, GroupError, TaskGroup};
 pub use mutable::{Mutable, Reading, overwrite, read, write};
 pub use options::{Occupancy, Priority, TaskBuilder, TaskOptions};
@@ -47,9 +54,10 @@ pub use scope::{EmptyUnion, ParseScopeError, ProcessId, ProcessorIdentity, Scope
 pub use task::future::TaskFuture;
 pub use task::many::{AsFinished, as_finished, fetch_all, wait_any};
 pub use task::{Task, Value};
+pub use worker::sleep::IdlePolicy;
 
 /// What the macros of this crate write paths to. Not part of the interface.
 #[doc(hidden)]
 pub mod private {
-    pub use crate::parameter::{Slot, Stored, copy, take};
+    pub use crate::parameter::{Slot, Stored, copy, take, take_place};
 }

@@ -31,6 +31,8 @@ pub enum Priority {
 impl Priority {
     /// Number of levels.
     pub(crate) const COUNT: usize = 3;
+    /// All levels, the most urgent first.
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::High, Self::Normal, Self::Low];
 
     /// 0 for the most urgent.
     pub(crate) fn level(self) -> usize {

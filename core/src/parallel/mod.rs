@@ -72,12 +72,22 @@ where
     RA: Send,
     RB: Send,
 {
-    if has_ambient() {
-        let carried = Carried::from_here();
-        // The first half, too, although it stays here: what it spawned might be held back while the other one waits for it.
-        return join_plain(shared, || carried.clone().around(a), || carried.clone().around(b));
-    }
-    join_plain(shared, a, b)
+    if has_ambient() { join_carrying(shared, a, b) } else { join_plain(shared, a, b) }
+}
+
+/// Both halves bring along what their spawns pick up. Apart, so that the usual way stays small enough to be inlined.
+#[cold]
+#[inline(never)]
+fn join_carrying<A, B, RA, RB>(shared: &Shared, a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA + Send,
+    B: FnOnce() -> RB + Send,
+    RA: Send,
+    RB: Send,
+{
+    let carried = Carried::from_here();
+    // The first half, too, although it stays here: what it spawned might be held back while the other one waits for it.
+    join_plain(shared, || carried.clone().around(a), || carried.clone().around(b))
 }
 
 #[inline]
@@ -90,12 +100,25 @@ where
 {
     Context::with_of(shared, |context| match context.and_then(|context| Some((context, context.jobs()?))) {
         Some((context, jobs)) => join_on(context, jobs, a, b),
-        None => outside(shared, || {
-            Context::with_of(shared, |context| match context.and_then(|context| Some((context, context.jobs()?))) {
-                Some((context, jobs)) => join_on(context, jobs, a, b),
-                None => (a(), b()),
-            })
-        }),
+        None => join_outside(shared, a, b),
+    })
+}
+
+/// On a thread that holds no slot of the runtime.
+#[cold]
+#[inline(never)]
+fn join_outside<A, B, RA, RB>(shared: &Shared, a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA + Send,
+    B: FnOnce() -> RB + Send,
+    RA: Send,
+    RB: Send,
+{
+    outside(shared, || {
+        Context::with_of(shared, |context| match context.and_then(|context| Some((context, context.jobs()?))) {
+            Some((context, jobs)) => join_on(context, jobs, a, b),
+            None => (a(), b()),
+        })
     })
 }
 

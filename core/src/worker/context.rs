@@ -14,6 +14,7 @@ use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
 use crate::ambient::Ambient;
 use crate::error::TaskError;
+use crate::graph::state::RunState;
 use crate::options::Occupancy;
 use crate::task::record::{Header, TaskRef};
 
@@ -70,8 +71,10 @@ pub(crate) struct Context {
     token: RefCell<Option<Token>>,
     /// Stack segments that nested tasks have added.
     pub(crate) segments: Cell<usize>,
-    /// The task that the thread is in the middle of, or on behalf of which it runs a job: an `Origin`.
+    /// The task that the thread is in the middle of, or on behalf of which it runs a job: an `Origin`. Null in the middle of a node of a graph.
     task: Cell<*const Header>,
+    /// The innermost run of a graph that the thread is in the middle of.
+    within: Cell<*const Within>,
     /// The ambient of tasks that have no inheritance: there is one, and it is empty, when the runtime has defaults for functions, so that spawns need look for
     /// nothing else.
     base: Option<Box<Ambient>>,
@@ -103,6 +106,7 @@ impl Context {
             token: RefCell::new(None),
             segments: Cell::new(0),
             task: Cell::new(ptr::null()),
+            within: Cell::new(ptr::null()),
             base,
             holding: Cell::default(),
             jobs: Cell::new(ptr::null()),
@@ -236,7 +240,48 @@ impl Context {
 
     /// Whether the task that this thread is in the middle of is to stop. The one place that knows all the reasons.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.with_task(|task| task.is_cancelled() || self.shared.is_outdated(task)).unwrap_or(false)
+        match self.is_run_cancelled() {
+            Some(cancelled) => cancelled,
+            None => self.with_task(|task| task.is_cancelled() || self.shared.is_outdated(task)).unwrap_or(false),
+        }
+    }
+
+    /// Notes that this thread is in the middle of a run while `body` runs some of its nodes.
+    pub(crate) fn enter_run(&self, within: &Within, body: impl FnOnce()) {
+        within.outer.set(self.within.replace(within));
+        let task = self.task.replace(std::ptr::null());
+        // Does not unwind: nodes catch panics. What nodes spawn picks up nothing from what this thread was in the middle of.
+        if AMBIENT.get() == self.base() {
+            body()
+        } else {
+            enter_pointer(self.base(), body)
+        }
+        self.task.set(task);
+        self.within.set(within.outer.get());
+    }
+
+    /// Whether this thread is in the middle of a run.
+    pub(crate) fn is_within_run(&self, run: &RunState) -> bool {
+        let mut at = self.within.get();
+        // SAFETY: null, or `enter_run` further down this thread's stack set it from a reference that outlives its call.
+        while let Some(within) = unsafe { at.as_ref() } {
+            if std::ptr::eq(within.run, run) {
+                return true;
+            }
+            at = within.outer.get();
+        }
+        false
+    }
+
+    /// Whether the run was cancelled whose node this thread is in the middle of: for `is_cancelled`, in a node. None in a task, which may be on top of a node.
+    pub(crate) fn is_run_cancelled(&self) -> Option<bool> {
+        if !self.task.get().is_null() {
+            return None;
+        }
+        // SAFETY: as in `is_within_run`.
+        let within = unsafe { self.within.get().as_ref() }?;
+        // SAFETY: the run is not over as long as this thread is in the middle of one of its nodes.
+        Some(unsafe { &*within.run }.is_cancelled())
     }
 
     /// Whether this thread is in the middle of `task`.
@@ -326,6 +371,18 @@ impl Context {
     /// A segment of stack has gone.
     pub(crate) fn forget_stack(&self) {
         self.stack.set((0, 0));
+    }
+}
+
+/// That a thread is in the middle of a run of a graph: on its stack.
+pub(crate) struct Within {
+    run: *const RunState,
+    outer: Cell<*const Within>,
+}
+
+impl Within {
+    pub(crate) fn new(run: &RunState) -> Self {
+        Self { run, outer: Cell::new(std::ptr::null()) }
     }
 }
 

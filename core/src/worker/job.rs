@@ -106,7 +106,7 @@ impl<F: FnOnce() -> R + Send, R: Send> StackJob<F, R> {
     /// * Once [`address`](Self::address) has been called, the job stays where it is until its latch is set, or its address has been taken back out of the queue.
     /// * The body is taken out once: by [`take`](Self::take), or by whoever runs the job.
     #[inline]
-    pub(crate) const unsafe fn new(body: F) -> Self {
+    pub(crate) unsafe fn new(body: F) -> Self {
         Self {
             // SAFETY: `run` is for a `StackJob<F, R>`, is called once (precondition), and catches panics.
             job: unsafe { Job::new(Self::run) },

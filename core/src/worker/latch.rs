@@ -3,10 +3,10 @@
 
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicPtr;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 use super::waiter::Waiter;
+use crate::sync::atomic::AtomicPtr;
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 /// Set once, by whoever did the work; waited for by one thread, the one whose stack it lies on.
 ///
@@ -21,7 +21,7 @@ const SET: *mut Waiter = ptr::without_provenance_mut(1);
 
 impl Latch {
     #[inline]
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { word: AtomicPtr::new(ptr::null_mut()) }
     }
 

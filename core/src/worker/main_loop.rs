@@ -15,11 +15,10 @@ use super::slot::{Local, Slot, Turn};
 use crate::ambient::Ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
+use crate::graph::drive::run_part;
 use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::task::record::{Claim, TaskRef};
 
-/// Rounds of looking everywhere before a worker goes to sleep.
-const SEARCH_ROUNDS: u32 = 64;
 /// Rounds after which a worker takes tasks that others keep to themselves.
 const SEIZE_ROUNDS: u32 = 16;
 /// How often a worker looks at the queue for foreign spawns although it has tasks of its own.
@@ -114,8 +113,12 @@ fn perform(context: &Context, found: Found) {
 /// Runs a task from a queue, unless somebody else has claimed it since it was put there.
 #[inline]
 pub(crate) fn run(context: &Context, entry: Entry) {
-    match entry.into_work() {
-        Work::Task(task) => run_task(context, task),
+    let mut next = Some(entry);
+    while let Some(entry) = next.take() {
+        match entry.into_work() {
+            Work::Task(task) => run_task(context, task),
+            Work::Part(part) => next = run_part(context, part, false),
+        }
     }
 }
 
@@ -146,6 +149,7 @@ fn run_with_options(context: &Context, task: TaskRef) {
             // No thread to be had: it takes the processor.
             Err(errand) => match errand.into_entry().into_work() {
                 Work::Task(task) => run_ready(context, task),
+                Work::Part(_) => unreachable!("it was a task"),
             },
         };
     }
@@ -212,6 +216,11 @@ fn take_next(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Optio
     }
 }
 
+/// Has the next `take_own` look for what was spawned from outside first.
+pub(crate) fn look_outside_next(local: &Local) {
+    local.tick.set(FAIRNESS - 1);
+}
+
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
 #[inline]
 fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
@@ -268,6 +277,9 @@ fn take_own_special(shared: &Shared, index: usize, slot: &Slot, local: &Local) -
 }
 
 fn from_injector(shared: &Shared, local: &Local, level: usize) -> Option<Entry> {
+    if let Some(fresh) = shared.runs.pop_fresh(level) {
+        return moved(shared, Some(fresh));
+    }
     if shared.injectors[level].is_empty() {
         return None;
     }
@@ -348,7 +360,12 @@ fn search(context: &Context, index: usize) -> Option<Found> {
     }
     shared.sleep.search();
     loop {
-        for round in 0..SEARCH_ROUNDS {
+        let began_ns = now_ns();
+        // At least so many that the tasks which others keep to themselves have been asked for.
+        for round in 0.. {
+            if round >= SEIZE_ROUNDS && round % SEIZE_ROUNDS == 0 && now_ns() - began_ns >= shared.idle_policy.search_ns() {
+                break;
+            }
             let found = context.with_local(|slot, local| {
                 if let Some(found) = take_next(shared, index, slot, local) {
                     return Some(found);

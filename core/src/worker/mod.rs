@@ -5,12 +5,14 @@
 pub(crate) mod context;
 pub(crate) mod domain;
 pub(crate) mod entry;
-mod fence;
+pub(crate) mod fence;
 pub(crate) mod fetch;
 pub(crate) mod job;
 pub(crate) mod job_deque;
 pub(crate) mod jobs;
 pub(crate) mod latch;
+#[cfg(all(test, loom))]
+mod loom_tests;
 pub(crate) mod main_loop;
 mod occupancy;
 mod ring;

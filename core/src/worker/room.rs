@@ -19,7 +19,8 @@ use crate::timer::{self, Alarm};
 /// How often a thread looks at the number of unfinished tasks: once in so many spawns.
 const LOOK_EVERY: u32 = 64;
 /// How long a thread waits while nothing at all is finished: what is to be done may need something that this thread holds.
-const ROOM_PATIENCE: Duration = Duration::from_millis(2);
+/// Long enough for workers that other programs keep from running.
+const ROOM_PATIENCE: Duration = Duration::from_millis(10);
 
 thread_local! {
     /// Tasks that this thread has spawned on runtimes that it is no worker of.

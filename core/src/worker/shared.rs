@@ -17,9 +17,10 @@ use super::job::JobRef;
 use super::occupancy::{Errand, Unusual};
 use super::ring;
 use super::room::Room;
-use super::sleep::Sleep;
+use super::sleep::{IdlePolicy, Sleep};
 use super::slot::{Local, Slot, add};
 use crate::error::{FailureKind, TaskError};
+use crate::graph::runs::Runs;
 use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
@@ -51,6 +52,14 @@ pub(crate) struct ProcessorRecord {
     pub(crate) backend: usize,
 }
 
+/// What the user has chosen for a runtime.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choices {
+    /// What is said about all tasks of a function, by the function's type.
+    pub(crate) defaults: BTreeMap<TypeId, TaskOptions>,
+    pub(crate) idle_policy: IdlePolicy,
+}
+
 /// One runtime.
 pub(crate) struct Shared {
     pub(crate) slots: Vec<Slot>,
@@ -70,10 +79,13 @@ pub(crate) struct Shared {
     pub(crate) queued: Queued,
     /// What is said about all tasks of a function, by the function's type.
     pub(crate) defaults: BTreeMap<TypeId, TaskOptions>,
+    /// Runs of graphs.
+    pub(crate) runs: Runs,
     /// Tasks that do not take exactly one processor.
     pub(crate) unusual: Unusual,
     /// Foreign threads that have spawned more than is good.
     pub(crate) room: Room,
+    pub(crate) idle_policy: IdlePolicy,
     phase: AtomicU8,
     /// How often everything has been cancelled, modulo 2^16; a task of an earlier count is not run. With `FOR_GOOD` none is.
     epoch: AtomicU32,
@@ -89,12 +101,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        processors: Vec<ProcessorRecord>,
-        backends: Backends,
-        slots: Vec<Slot>,
-        defaults: BTreeMap<TypeId, TaskOptions>,
-    ) -> Self {
+    pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>, choices: Choices) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
         let identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
         let domains = Domains::new(processors.len(), slots.len());
@@ -111,9 +118,11 @@ impl Shared {
             domains,
             backends,
             queued,
-            defaults,
+            defaults: choices.defaults,
+            runs: Runs::default(),
             unusual: Unusual::default(),
             room: Room::default(),
+            idle_policy: choices.idle_policy,
             phase: AtomicU8::new(OPEN),
             epoch: AtomicU32::new(0),
             crowd_mask,
@@ -241,6 +250,21 @@ impl Shared {
                 self.special.store(true, Relaxed);
             }
             self.injectors[priority.level()].push(entry);
+            self.sleep.notify();
+        }
+    }
+
+    /// The same for part of a run of a graph. No allocation, once the queues are as long as they get.
+    pub(crate) fn push_part(&self, context: Option<&Context>, priority: Priority, entry: Entry) {
+        let unpushed = match context {
+            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)),
+            None => Err(entry),
+        };
+        if let Err(entry) = unpushed {
+            if priority != Priority::Normal {
+                self.special.store(true, Relaxed);
+            }
+            self.runs.push_fresh(priority.level(), entry);
             self.sleep.notify();
         }
     }
@@ -373,6 +397,7 @@ impl Shared {
         self.injectors.iter().any(|injector| !injector.is_empty())
             || self.domains.has_work(slot)
             || !self.jobs.is_empty()
+            || self.runs.has_any_fresh()
             || self.unusual.has_work(self, slot)
             || self.slots.iter().any(Slot::has_work)
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use crossbeam_deque::{Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
-use crossbeam_utils::sync::Unparker;
 
 use super::entry::Entry;
 use super::job_deque::{Jobs, JobsOfOther};
@@ -18,6 +17,7 @@ use super::occupancy::Errand;
 use super::ring::Ring;
 use super::waiter;
 use crate::options::Priority;
+use crate::sync::Unparker;
 
 /// How many threads of one slot may wait for the slot to be lent to them again. More end instead.
 const SPARES_MAX: usize = 4;
