@@ -2,6 +2,12 @@
 
 use std::time::Instant;
 
+/// The time, for deadlines.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
 /// Nanoseconds since some moment before the runtime began.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(crate) fn now_ns() -> u64 {

@@ -4,7 +4,9 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use crate::options::Scope;
+use crate::cancel::Cancelled;
+use crate::retry::Exhausted;
+use crate::scope::ScopePart;
 
 /// Any error that a task function returns.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -20,6 +22,8 @@ pub struct TaskError(Arc<Failure>);
 pub(crate) struct Failure {
     task: TaskName,
     kind: FailureKind,
+    /// How often its function was called, if more than once.
+    attempts: Option<u32>,
 }
 
 /// A task's name and the place where it was spawned.
@@ -73,14 +77,26 @@ pub enum FailureKind {
     Cancelled,
     /// It had not finished at its deadline.
     DeadlineExceeded,
+    /// It has a deadline, and the thread that watches deadlines could not be started.
+    NoTimer {
+        /// What the system said.
+        reason: String,
+    },
     /// Its last handle was dropped before it began, so nobody could have seen a result.
     Unneeded,
-    /// No processor of the runtime satisfies its scope.
+    /// No processor of the runtime is in its scope, or in that of an argument or of its result.
     NoProcessor {
-        /// What was asked for.
-        scope: Scope,
+        /// What was asked for, and by what.
+        part: ScopePart,
         /// What there is, in words.
         available: String,
+    },
+    /// It has to run in two scopes that have no processor in common.
+    ScopesDoNotMeet {
+        /// One of the two; several scopes together where any two of them meet.
+        one: ScopePart,
+        /// The other.
+        other: ScopePart,
     },
     /// The processor could not execute it.
     Processor {
@@ -93,7 +109,18 @@ pub enum FailureKind {
 
 impl TaskError {
     pub(crate) fn new(task: TaskName, kind: FailureKind) -> Self {
-        Self(Arc::new(Failure { task, kind }))
+        Self(Arc::new(Failure { task, kind, attempts: None }))
+    }
+
+    /// The error of a task whose function returned `error`.
+    pub(crate) fn of_returned(task: TaskName, error: BoxError) -> Self {
+        let (error, attempts) = match error.downcast::<Exhausted>() {
+            Ok(exhausted) => (exhausted.last, Some(exhausted.attempts)),
+            Err(error) => (error, None),
+        };
+        // From `check_cancelled`, so there is somebody who wanted it to end that way.
+        let kind = if error.is::<Cancelled>() { FailureKind::Cancelled } else { FailureKind::Returned(error) };
+        Self(Arc::new(Failure { task, kind, attempts }))
     }
 
     /// The error that shares `failure`.
@@ -140,6 +167,15 @@ impl TaskError {
         self.root().task()
     }
 
+    /// How often the function of the task to blame was called: more than once only if it had [`retries`](crate::TaskBuilder::retries), 0 if it never was.
+    pub fn attempts(&self) -> u32 {
+        let Failure { kind, attempts, .. } = &*self.root().0;
+        attempts.unwrap_or(match kind {
+            FailureKind::Returned(_) | FailureKind::Panicked(_) => 1,
+            _ => 0,
+        })
+    }
+
     /// What the task to blame said: the text of its error or panic.
     pub fn reason(&self) -> String {
         match &self.root().0.kind {
@@ -172,10 +208,10 @@ impl TaskError {
             FailureKind::Shutdown => "the runtime has been shut down".into(),
             FailureKind::Cancelled => "it was cancelled".into(),
             FailureKind::DeadlineExceeded => "its deadline has passed".into(),
+            FailureKind::NoTimer { reason } => format!("the thread that watches deadlines was not started: {reason}"),
             FailureKind::Unneeded => "its last handle was dropped before it began".into(),
-            FailureKind::NoProcessor { scope, available } => {
-                format!("no processor satisfies its scope ({scope}); there are {available}")
-            }
+            FailureKind::NoProcessor { part, available } => format!("no processor satisfies {part}; there are {available}"),
+            FailureKind::ScopesDoNotMeet { one, other } => format!("{one} and {other} do not meet"),
             FailureKind::Processor { processor, reason } => format!("processor {processor}: {reason}"),
         }
     }
@@ -193,9 +229,14 @@ impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let task = &self.0.task;
         match &self.0.kind {
-            FailureKind::Returned(_) => write!(f, "task {task} failed: {}", self.reason()),
+            FailureKind::Returned(_) => match self.0.attempts {
+                Some(attempts) => write!(f, "task {task} failed {attempts} times: {}", self.reason()),
+                None => write!(f, "task {task} failed: {}", self.reason()),
+            },
             FailureKind::Panicked(message) => write!(f, "task {task} panicked: {message}"),
             FailureKind::Dependency(root) => write!(f, "task {task} was not run, because it depends on another: {root}"),
+            // Those may have begun.
+            FailureKind::Cancelled | FailureKind::DeadlineExceeded => write!(f, "task {task} has no result: {}", self.reason()),
             _ => write!(f, "task {task} was not run: {}", self.reason()),
         }
     }

@@ -61,6 +61,10 @@ pub trait TaskFn<M>: Send + 'static {
     /// Runs the function once.
     #[doc(hidden)]
     fn call(self, params: &mut Self::Params) -> Result<Self::Value, BoxError>;
+
+    /// Runs the function and leaves the arguments for another call: what it takes by value is a clone.
+    #[doc(hidden)]
+    fn call_keeping(self, params: &mut Self::Params) -> Result<Self::Value, BoxError>;
 }
 
 /// The arguments of one spawn: a tuple, each element a value, a `Task<T>`, a `&Task<T>` or an `Arc<T>`.
@@ -80,6 +84,9 @@ pub trait Predecessors {
     /// Calls `visit` with each task that an argument is the result of, and the edge that the argument keeps for it.
     #[doc(hidden)]
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge));
+    /// Calls `visit` with each task whose result an argument takes, with the number of the argument and, in a collection of results, its own; both from 1.
+    #[doc(hidden)]
+    fn visit_numbered(&self, visit: &mut impl FnMut(usize, Option<usize>, &Header));
     /// The error of a task among them that failed. Only once all have finished.
     #[doc(hidden)]
     fn failed(&self) -> Option<TaskError>;
@@ -110,6 +117,11 @@ macro_rules! arity {
             fn call(self, params: &mut Self::Params) -> Result<R::Value, BoxError> {
                 self($($param::get(&mut params.$index.0)),*).into_result()
             }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn call_keeping(self, params: &mut Self::Params) -> Result<R::Value, BoxError> {
+                self($($param::get_kept(&mut params.$index.0)),*).into_result()
+            }
         }
 
         impl<$($stored: Stored,)* $($arg: IntoArg<$stored>),*> Args<($(Argument<$stored>,)*)> for ($($arg,)*) {
@@ -125,6 +137,11 @@ macro_rules! arity {
             #[inline]
             fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
                 $(self.$index.0.visit(visit);)*
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn visit_numbered(&self, visit: &mut impl FnMut(usize, Option<usize>, &Header)) {
+                $(self.$index.0.visit_numbered(&mut |element, header| visit($index + 1, element, header));)*
             }
 
             #[inline]

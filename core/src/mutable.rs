@@ -29,7 +29,7 @@ use crate::worker::shared::Shared;
 /// Spawns of several threads are ordered as they come. Cheap to clone: clones are the same value. Results of tasks, in contrast, never change.
 ///
 /// A task that writes runs even if its handle is dropped. When it fails, the value is what it left, and later tasks that look at the value fail as
-/// its dependents, until one [`overwrite`]s it. Cancelled while it runs, it has ended when its body has.
+/// its dependents, until one [`overwrite`]s it. Cancelled, it ends when those before it have ended and, if it runs, its body has.
 ///
 /// ```
 /// use poniard::{Mutable, Runtime, overwrite, read, write};
@@ -339,6 +339,9 @@ impl<T: Data> Slots for Box<PlaceSlot<T>> {
             visit(&edge.task, &edge.edge);
         }
     }
+
+    // It comes after those tasks, and does not take their results.
+    fn visit_numbered(&self, _visit: &mut impl FnMut(Option<usize>, &Header)) {}
 
     fn failed(&self) -> Option<TaskError> {
         self.edges.iter().filter(|edge| edge.needed).find_map(|edge| edge.task.failure())

@@ -30,6 +30,11 @@ pub trait Param {
     #[doc(hidden)]
     fn get(slots: &mut <Self::Of as Stored>::Slots) -> Self::Item<'_>;
 
+    /// The same, and the argument stays for another call of the function: what the function takes is a clone.
+    #[doc(hidden)]
+    fn get_kept(slots: &mut <Self::Of as Stored>::Slots) -> Self::Item<'_> {
+        Self::get(slots)
+    }
     /// The argument of a node of a graph, as its function wants it.
     #[doc(hidden)]
     fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_>;
@@ -49,6 +54,8 @@ pub trait Stored: 'static {
 pub trait Slots: 'static {
     /// Calls `visit` for each task that it is the result of.
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge));
+    /// Calls `visit` for each task whose result it takes, with the number of each where they are a collection, counted from 1.
+    fn visit_numbered(&self, visit: &mut impl FnMut(Option<usize>, &Header));
     /// The error of one that failed.
     fn failed(&self) -> Option<TaskError>;
     /// Whether it is access to a [`Mutable`](crate::Mutable).
@@ -99,6 +106,12 @@ impl<T: Data> Slots for Slot<T> {
             Self::Task(dependency) => visit(dependency.header(), dependency.edge()),
             Self::Place(place) => place.visit(visit),
             _ => {}
+        }
+    }
+
+    fn visit_numbered(&self, visit: &mut impl FnMut(Option<usize>, &Header)) {
+        if let Self::Task(dependency) = self {
+            visit(None, dependency.header());
         }
     }
 
@@ -197,6 +210,12 @@ pub fn take<T: Data + Clone>(slot: &mut Slot<T>) -> T {
     }
 }
 
+/// Clones a value and leaves it in its slot.
+#[doc(hidden)]
+pub fn copy<T: Data + Clone>(slot: &Slot<T>) -> T {
+    slot.get().clone()
+}
+
 /// Takes the argument of a node of a graph: out of its place where that was arranged, else a clone.
 #[doc(hidden)]
 #[inline]
@@ -218,6 +237,11 @@ macro_rules! by_value {
             #[inline]
             fn get(slot: &mut $crate::parameter::Slot<$type>) -> $type {
                 $crate::parameter::take(slot)
+            }
+
+            #[inline]
+            fn get_kept(slot: &mut $crate::parameter::Slot<$type>) -> $type {
+                $crate::parameter::copy(slot)
             }
 
             #[inline]
@@ -313,6 +337,12 @@ impl<T: Data> Slots for Box<[Dependency<T>]> {
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
         for dependency in self {
             visit(dependency.header(), dependency.edge());
+        }
+    }
+
+    fn visit_numbered(&self, visit: &mut impl FnMut(Option<usize>, &Header)) {
+        for (dependency, number) in self.iter().zip(1..) {
+            visit(Some(number), dependency.header());
         }
     }
 

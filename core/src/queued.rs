@@ -9,6 +9,7 @@ use poniard_interface::{Completion, Execution, RunError, TaskDescriptor, TaskId}
 
 use crate::clock::now_ns;
 use crate::error::FailureKind;
+use crate::task::record::flat::aside;
 use crate::task::record::{Claim, TaskRef};
 use crate::worker::context::Context;
 use crate::worker::entry::{Entry, Work};
@@ -182,7 +183,7 @@ impl Queued {
         let context = Context::new(Arc::clone(shared), self.first + queue);
         // What the body spawns is no call inside this thread's calls of `submit`: it may wait for it.
         let calls = SUBMITTING.take();
-        let failure = context.enter(|| execute(&context, &task));
+        let failure = aside(|| context.enter(|| execute(&context, &task)));
         SUBMITTING.set(calls);
         self.count_running(queue, false);
         // Not left to `complete`: the processor may call that too early, or only after its next task, which may wait for this one.
@@ -252,10 +253,10 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering::Relaxed;
 
-    use poniard_interface::{Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError};
+    use poniard_interface::{BackendInfo, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError};
 
     use super::*;
-    use crate::runtime::{Backends, Handle};
+    use crate::runtime::{BackendRecord, Backends, Handle};
     use crate::{Runtime, Task, TaskError};
 
     type Submit = dyn Fn(&Arc<Shared>, &[TaskId]) -> Result<(), SubmitError> + Send + Sync;
@@ -293,7 +294,10 @@ mod tests {
         let link = Arc::new(OnceLock::new());
         let processor = Box::new(Fake { depth, shared: Arc::clone(&link), submit: Box::new(submit) });
         let records = vec![ProcessorRecord { info: processor.info(), processor, backend: 0 }];
-        let shared = Arc::new(Shared::new(records, Backends { records: Vec::new(), found: Default::default() }, Vec::new()));
+        let info = BackendInfo { name: "fake".into(), version: "1".into() };
+        let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new() };
+        let backends = Backends { records: vec![backend], found: Default::default() };
+        let shared = Arc::new(Shared::new(records, backends, Vec::new(), BTreeMap::new()));
         link.set(Arc::downgrade(&shared)).expect("set once");
         Runtime::of(Handle { shared })
     }

@@ -1,6 +1,25 @@
 //! Support for the tests: builders and stand-ins.
 
+use std::sync::mpsc;
+use std::time::Duration;
+
 use poniard::Runtime;
+
+/// Longer than anything in a test takes; one that waits so long has found a hang.
+const FOREVER: Duration = Duration::from_secs(60);
+
+/// Runs `body` on a thread of its own, so that a hang is a failure of the test.
+///
+/// # Panics
+/// When `body` panics or hangs.
+pub fn in_time<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
+    let (give, take) = mpsc::channel();
+    std::thread::spawn(move || give.send(body()));
+    match take.recv_timeout(FOREVER) {
+        Ok(result) => result,
+        Err(error) => panic!("it panicked or hangs: {error}"),
+    }
+}
 
 /// The sum: the smallest task with two arguments.
 pub fn add(a: u64, b: u64) -> u64 {

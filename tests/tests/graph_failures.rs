@@ -64,7 +64,10 @@ fn an_error_reaches_all_dependents_and_nobody_else() {
             assert_eq!(*run.fetch(beside).expect("it depends on no failed node"), value + 4);
             let error = run.fetch(last).expect_err("it depends on a failed node");
             assert_eq!((error.task(), error.root_task(), error.reason().as_str()), ("the last", "broken", "the matrix is singular"));
-            assert!(error.location().file().ends_with("graphs.rs") && error.root().location().line() < error.location().line(), "{error}");
+            assert!(
+                error.location().file().ends_with("graph_failures.rs") && error.root().location().line() < error.location().line(),
+                "{error}"
+            );
             assert!(matches!(run.fetch(ordered).expect_err("it comes after a failed node").kind(), FailureKind::Dependency(_)));
             let first = run.wait().expect_err("a node failed");
             assert_eq!((first.task(), first.reason().as_str()), ("broken", "the matrix is singular"));
@@ -169,6 +172,72 @@ fn a_cancelled_run_ends_soon_and_says_so() {
         assert_eq!(*run.fetch(last).expect("not cancelled"), 1001);
         run.cancel();
         run.wait().expect("all nodes were over");
+    }
+}
+
+#[test]
+fn a_node_and_its_jobs_see_that_their_run_was_cancelled() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let gate = Arc::new(Barrier::new(2));
+        let mut graph = GraphBuilder::new();
+        let node = {
+            let gate = Arc::clone(&gate);
+            let seen = move || {
+                let before = poniard::is_cancelled();
+                gate.wait();
+                gate.wait();
+                let inside = poniard::is_cancelled();
+                let (left, right) = poniard::join(poniard::is_cancelled, poniard::is_cancelled);
+                // A task that is run on top of the node answers for itself.
+                let task = poniard::spawn(poniard::is_cancelled, ()).take().expect("no failure");
+                (before, inside && left && right && poniard::is_cancelled(), task)
+            };
+            graph.task(seen, ())
+        };
+        let graph = graph.build().expect("a graph");
+        for cancelled in [true, false] {
+            let run = graph.run(&runtime, ()).expect("a run");
+            gate.wait();
+            if cancelled {
+                run.cancel();
+            }
+            gate.wait();
+            assert_eq!(*run.fetch(node).expect("it had begun"), (false, cancelled, false));
+        }
+    }
+}
+
+#[test]
+fn everything_that_is_cancelled_takes_runs_with_it() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let gate = Arc::new(Barrier::new(2));
+        let mut graph = GraphBuilder::new();
+        let mut last = {
+            let gate = Arc::clone(&gate);
+            graph.task(
+                move || {
+                    gate.wait();
+                    gate.wait();
+                    0u64
+                },
+                (),
+            )
+        };
+        for _ in 0..1000 {
+            last = graph.task(add, (last, 1));
+        }
+        let graph = graph.build().expect("a graph");
+        let run = graph.run(&runtime, ()).expect("a run");
+        gate.wait();
+        runtime.cancel_all();
+        gate.wait();
+        assert!(matches!(run.fetch(last).expect_err("it was cancelled").kind(), FailureKind::Cancelled));
+        let run = graph.run(&runtime, ()).expect("a run");
+        gate.wait();
+        gate.wait();
+        assert_eq!(*run.fetch(last).expect("begun afterwards"), 1000);
     }
 }
 
@@ -314,7 +383,7 @@ fn what_cannot_be_built_says_why() {
     let order: Vec<_> = text.split('`').skip(1).step_by(2).collect();
     let start = order.iter().position(|name| *name == "a").unwrap_or_else(|| panic!("{text}"));
     assert_eq!((order.len(), order[(start + 1) % 3], order[(start + 2) % 3]), (4, "b", "c"), "{text}");
-    assert!(text.contains("graphs.rs:") && !text.contains("downstream") && !text.contains("before`"), "{text}");
+    assert!(text.contains("graph_failures.rs:") && !text.contains("downstream") && !text.contains("before`"), "{text}");
 
     // To itself.
     let mut graph = GraphBuilder::new();
@@ -342,7 +411,7 @@ fn what_cannot_be_built_says_why() {
     graph.task(add, (stranger, 1));
     let error = graph.build().expect_err("a stranger");
     assert_eq!(error.kind(), GraphErrorKind::OtherBuilder);
-    assert!(error.to_string().contains("graphs.rs:"), "{error}");
+    assert!(error.to_string().contains("graph_failures.rs:"), "{error}");
 
     // Moved, and used.
     for twice in [false, true] {

@@ -428,6 +428,37 @@ fn nodes_spawn_tasks_and_wait_for_them() {
 }
 
 #[test]
+fn nodes_share_their_work_in_jobs_and_run_no_strangers_meanwhile() {
+    // Each node holds a lock of its own run while it waits for its jobs; a stranger on top of it would want the same one.
+    for count in COUNTS {
+        let runtime = threads(count);
+        let mut graph = GraphBuilder::new();
+        let lock = Arc::new(Mutex::new(0u64));
+        let nodes: Vec<Node<u64>> = (0..20u64)
+            .map(|index| {
+                let lock = Arc::clone(&lock);
+                let node = move || {
+                    let mut guard = lock.lock().expect("not poisoned");
+                    let mut values: Vec<u64> = (0..1000).map(|value| value + index).collect();
+                    poniard::parallel_for_each_mut(&mut values, |_, value| *value *= 2);
+                    let (left, right) = poniard::join(|| values[..500].iter().sum::<u64>(), || values[500..].iter().sum::<u64>());
+                    *guard += 1;
+                    left + right
+                };
+                graph.task(node, ())
+            })
+            .collect();
+        let total = graph.task(|parts: Gather<'_, u64>| parts.iter().sum::<u64>(), (nodes,));
+        let graph = graph.build().expect("a graph");
+        for _ in 0..20 {
+            let run = graph.run(&runtime, ()).expect("a run");
+            assert_eq!(*run.fetch(total).expect("no failure"), (0..20).map(|index| 2 * (499_500 + 1000 * index)).sum());
+        }
+        assert_eq!(*lock.lock().expect("not poisoned"), 400);
+    }
+}
+
+#[test]
 fn results_may_be_aligned_to_more_than_usual() {
     #[derive(Clone, Data)]
     #[repr(align(256))]

@@ -5,17 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use poniard::{AllocateError, Buffer, Data, Erased, ErasedExt, Gather, Runtime, Task, buffer};
-use poniard_tests::{add, threads};
-
-/// Longer than anything here takes; a test that waits so long has found a hang.
-const FOREVER: Duration = Duration::from_secs(20);
-
-/// Runs `body` on a thread of its own, so that a hang is a failure of the test.
-fn in_time<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
-    let (give, take) = mpsc::channel();
-    std::thread::spawn(move || give.send(body()));
-    take.recv_timeout(FOREVER).expect("it ends")
-}
+use poniard_tests::{add, in_time, threads};
 
 /// Time for another thread to go to sleep or to come back; only a missed error depends on it, never a false one.
 fn a_moment() {

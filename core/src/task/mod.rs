@@ -3,9 +3,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::data::Data;
 use crate::error::TaskError;
+use crate::function::caller;
 
-mod memory;
+pub(crate) mod bond;
+pub(crate) mod future;
+pub(crate) mod many;
+pub(crate) mod memory;
 pub(crate) mod record;
 
 use record::{TaskRef, UserRef};
@@ -45,6 +50,14 @@ impl<T> Task<T> {
     pub fn fetch(&self) -> Result<Value<T>, TaskError> {
         self.wait()?;
         Ok(Value { task: self.clone() })
+    }
+
+    /// The result of a task that has finished.
+    fn outcome(&self) -> Result<Value<T>, TaskError> {
+        match self.reference.failure() {
+            Some(error) => Err(error),
+            None => Ok(Value { task: self.clone() }),
+        }
     }
 
     /// Waits for the result and moves it out when this is its last user; clones it otherwise.
@@ -99,6 +112,33 @@ impl<T> Task<T> {
     /// The name that errors use: the one given, or the function's.
     pub fn name(&self) -> String {
         self.reference.name().name
+    }
+}
+
+impl<T: Data> Task<Task<T>> {
+    /// The result of the task that is the result: finishes when that one has, and with its value, which is not copied. No thread waits meanwhile.
+    ///
+    /// A task that spawns others and returns the last of them is so as good as one that waits for it. Chains of any length are in order: a task whose
+    /// result is the `flatten` of one that does the same. Cancelled, it leaves both tasks alone.
+    ///
+    /// Its error is that of a dependent: the task to blame is the outer one or the inner one.
+    ///
+    /// ```
+    /// use poniard::{Runtime, Task};
+    ///
+    /// fn countdown(n: u64) -> Task<u64> {
+    ///     match n {
+    ///         0 => poniard::spawn(|| 7, ()),
+    ///         _ => poniard::spawn(countdown, (n - 1,)).flatten(),
+    ///     }
+    /// }
+    /// let runtime = Runtime::new()?;
+    /// assert_eq!(*runtime.spawn(countdown, (1000,)).flatten().fetch()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn flatten(self) -> Task<T> {
+        record::flat::create(self, caller())
     }
 }
 

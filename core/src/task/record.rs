@@ -18,12 +18,16 @@ use std::task::Waker;
 use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
+use crate::task::bond::Bond;
 use crate::task::{Task, Value, memory};
+use crate::worker::domain::Domain;
 use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
 
+pub(crate) mod flat;
+
 /// Bits of `Header::gate`: how many predecessors have not finished, and what has happened to the task.
-const COUNT: u32 = (1 << 25) - 1;
+const COUNT: u32 = (1 << 24) - 1;
 /// Set once, by whoever will run or fail the task: from then on the arguments are his.
 const CLAIMED: u32 = 1 << 31;
 /// Set for a moment by whoever looks at the arguments of a task that has not been claimed.
@@ -38,6 +42,8 @@ const KEPT: u32 = 1 << 27;
 const DETACHED: u32 = 1 << 26;
 /// Others rely on its body being over when it has finished, so nobody else can end it while that runs.
 const HOLDS: u32 = 1 << 25;
+/// It was cancelled by its deadline.
+const EXPIRED: u32 = 1 << 24;
 
 /// A reference of the runtime, in `Header::refs`: it keeps the record, and never looks at the value.
 const REFERENCE: u64 = 1;
@@ -48,6 +54,8 @@ const USER: u64 = (1 << 32) + REFERENCE;
 const BODY_TAKEN: u8 = 1;
 const VALUE_WRITTEN: u8 = 2;
 const VALUE_TAKEN: u8 = 4;
+/// The value is another record's: the body says whose (`flat`).
+const FORWARDED: u8 = 8;
 
 /// The part of a record that does not depend on the types of the task.
 #[repr(C)]
@@ -62,7 +70,7 @@ pub struct Header {
     refs: AtomicU64,
     /// Head of the list of edges to successors and waiters; once the outcome is there, that: see `Word`.
     successors: AtomicPtr<Edge>,
-    /// The runtime that it was spawned on, which outlives every task that has not finished.
+    /// The runtime that it was spawned on, which outlives every task that has not finished. Null: no runtime runs it (`flat`).
     runtime: *const Shared,
     /// Names the thread that runs it: the address of its context. Read only to compare.
     runner: AtomicUsize,
@@ -129,6 +137,10 @@ struct VTable {
     discard: unsafe fn(NonNull<Header>),
     /// Adds the predecessors that have not finished, if the task has not been claimed, which the caller prevents.
     unfinished: unsafe fn(NonNull<Header>, &mut Vec<TaskRef>),
+    /// Drops a value that will not be published; the task has been claimed by the caller, who has run it.
+    drop_value: unsafe fn(NonNull<Header>),
+    /// For tasks that no runtime runs: what is done when they become ready.
+    step: Option<unsafe fn(NonNull<Header>) -> flat::Step>,
     /// Drops what is left and frees the memory.
     free: unsafe fn(NonNull<Header>),
     type_name: fn() -> &'static str,
@@ -266,9 +278,10 @@ impl UserRef {
                 Err(now) => refs = now,
             }
         }
-        // One step less than it looks: a reference that is no user's is left for the rest of this function. AcqRel: as in `release`.
+        // One step less than it looks: a reference that is no user's is left for the rest of this function. AcqRel: as in `release`; whoever
+        // detached the task is seen to have done so.
         if self.refs.fetch_sub(USER - REFERENCE, AcqRel) >> 32 == 1 {
-            self.0.cancel(FailureKind::Unneeded);
+            self.0.abandon();
         }
         self.0.release(REFERENCE);
     }
@@ -290,6 +303,15 @@ impl std::ops::Deref for TaskRef {
         // SAFETY: the reference keeps the record alive, and a header is only changed through atomics and by protocol (README).
         unsafe { self.0.as_ref() }
     }
+}
+
+/// Who cancels a task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Canceller {
+    User,
+    /// Whoever dropped the last handle.
+    LastHandle,
+    Timer,
 }
 
 /// What came of trying to claim a task.
@@ -341,6 +363,12 @@ impl Header {
         }
     }
 
+    /// Whether its value is another record's. Once it has a value.
+    fn is_forwarded(&self) -> bool {
+        // Relaxed: noted before the outcome was published, which the caller has seen.
+        self.parts.load(Relaxed) & FORWARDED != 0
+    }
+
     /// Notes that a part has been put in or taken out; for the one who may do that (README, rules 2 and 4).
     #[inline]
     fn note(&self, part: u8) {
@@ -351,6 +379,16 @@ impl Header {
     pub(crate) fn is_cancelled(&self) -> bool {
         // Relaxed: nothing else is learned from it.
         self.gate.load(Relaxed) & CANCELLED != 0
+    }
+
+    /// What it belongs to.
+    pub(crate) fn bonds(&self) -> &[Bond] {
+        self.options().map_or(&[], |options| &options.ties.bonds)
+    }
+
+    /// Whether something that the task belongs to has been cancelled, and will come to the task.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.bonds().iter().any(Bond::is_cancelled)
     }
 
     /// The runtime's count of "cancel everything" when the task was spawned.
@@ -367,6 +405,12 @@ impl Header {
     #[inline]
     pub(crate) fn options(&self) -> Option<&TaskOptions> {
         self.options.as_deref()
+    }
+
+    /// The processors that may run it; nothing when all may.
+    #[inline]
+    pub(crate) fn domain(&self) -> Option<Arc<Domain>> {
+        self.options.as_ref().and_then(|options| options.ties.domain.upgrade())
     }
 
     #[inline]
@@ -406,7 +450,7 @@ impl Header {
         TaskError::new(self.name(), kind)
     }
 
-    /// Whether all predecessors have finished. True for ever once true.
+    /// Whether all predecessors have finished. True for ever once true, but for tasks that no runtime runs: those may find another one.
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         self.gate.load(Acquire) & COUNT == 0
@@ -471,6 +515,9 @@ impl TaskRef {
     #[inline]
     pub(crate) fn try_claim(&self) -> Claim {
         loop {
+            // With the only reference nobody can compete, and a store is cheaper than an exchange. Looked at before the gate: somebody who claimed the
+            // task, or cancelled it, and then gave his reference up, is seen to have done so. Acquire: pairs with the Release in `release`.
+            let alone = self.refs.load(Acquire) == REFERENCE;
             // Acquire: pairs with the last `count_down`, so that the predecessors' outcomes are seen.
             let gate = self.gate.load(Acquire);
             if gate & CLAIMED != 0 {
@@ -483,8 +530,7 @@ impl TaskRef {
                 std::hint::spin_loop();
                 continue;
             }
-            // With the only reference nobody can compete, and a store is cheaper than an exchange.
-            if self.refs.load(Acquire) == REFERENCE {
+            if alone {
                 self.gate.store(gate | CLAIMED, Relaxed);
                 return Claim::Won;
             }
@@ -508,66 +554,146 @@ impl TaskRef {
         claimable
     }
 
-    /// Ends a task that `try_claim_alone` claimed, and gives up the reference of the entry.
+    /// Ends a task that `try_claim_alone` claimed, and gives up the reference of the entry. Gives both back when somebody has come to know the record
+    /// meanwhile: the task itself, by way of what it waited for.
     #[inline]
-    pub(crate) fn end_alone(self, failure: Option<TaskError>) {
+    pub(crate) fn end_alone(self, failure: Option<TaskError>) -> Result<(), (Self, Option<TaskError>)> {
+        if self.refs.load(Acquire) != USER + REFERENCE || !self.successors.load(Relaxed).is_null() {
+            return Err((self, failure));
+        }
         self.successors.store(Word::of_outcome(failure), Relaxed);
         self.refs.store(USER, Relaxed);
         std::mem::forget(self);
+        Ok(())
     }
 
     /// Makes the task end without a value: at once for whoever waits for it. One that has not begun never will; the body of one that runs can
     /// see that it is to stop, and its value is dropped. False when it has finished already.
     pub(crate) fn cancel(&self, kind: FailureKind) -> bool {
-        loop {
+        self.cancel_for(kind, Canceller::User)
+    }
+
+    /// Cancels a task for the timer, whose thread runs no code of users: arguments of a task that has not begun are dropped by whoever
+    /// finds it in a queue.
+    pub(crate) fn expire(&self) -> bool {
+        self.cancel_for(FailureKind::DeadlineExceeded, Canceller::Timer)
+    }
+
+    /// Cancels a task whose last handle was dropped, if it has not begun and nobody has detached it.
+    fn abandon(&self) -> bool {
+        self.cancel_for(FailureKind::Unneeded, Canceller::LastHandle)
+    }
+
+    fn cancel_for(&self, kind: FailureKind, canceller: Canceller) -> bool {
+        let began = loop {
             if self.is_finished() {
                 return false;
             }
             let gate = self.gate.load(Acquire);
+            if canceller == Canceller::LastHandle && gate & (CLAIMED | DETACHED) != 0 {
+                return false;
+            }
+            let expired = if canceller == Canceller::Timer { EXPIRED } else { 0 };
             if gate & CLAIMED != 0 {
-                self.gate.fetch_or(CANCELLED, Relaxed);
+                let before = self.gate.fetch_or(CANCELLED | expired, Relaxed);
                 if gate & HOLDS != 0 {
-                    // Who runs it will see the flag, and publish.
-                    return true;
+                    // Who runs it will see the flag, and publish; at once if the body pauses.
+                    crate::timer::hurry();
+                    return before & CANCELLED == 0;
                 }
-                break;
+                break true;
             }
             if gate & INSPECTED != 0 {
                 std::hint::spin_loop();
                 continue;
             }
-            let waits = gate & COUNT != 0;
-            let claimed = gate | CLAIMED | CANCELLED | OWED | if waits { KEPT } else { 0 };
-            if self.gate.compare_exchange_weak(gate, claimed, Acquire, Relaxed).is_ok() {
-                if !waits {
-                    // SAFETY: the claim gives this thread the body, and as nothing is waited for, no edge of it is in a list.
-                    unsafe { (self.vtable.discard)(self.0) };
+            if gate & (HOLDS | CANCELLED) == HOLDS | CANCELLED {
+                return false;
+            }
+            if gate & HOLDS != 0 && gate & COUNT != 0 {
+                // Those that come after it rely on those before it being over as well. Who gets to run it will see the flag.
+                if self.gate.compare_exchange_weak(gate, gate | CANCELLED | expired, Acquire, Relaxed).is_ok() {
+                    return true;
                 }
-                break;
+                continue;
+            }
+            let keep = gate & COUNT != 0 || canceller == Canceller::Timer;
+            let claimed = gate | CLAIMED | CANCELLED | OWED | if keep { KEPT } else { 0 };
+            if self.gate.compare_exchange_weak(gate, claimed, Acquire, Relaxed).is_ok() {
+                if !keep {
+                    // SAFETY: the claim gives this thread the body, and as nothing is waited for, no edge of it is in a list.
+                    unsafe { self.discard() };
+                }
+                break false;
+            }
+        };
+        let error = self.error(kind);
+        let published = self.publish(Some(error), Shared::release_elsewhere);
+        self.tell_bonds(published, !began, Shared::release_elsewhere);
+        published
+    }
+
+    /// Tells those that the task belongs to that its outcome has become known, and that nothing of it is left to run. Each of them once.
+    pub(crate) fn tell_bonds(&self, published: bool, ended: bool, mut release: impl FnMut(Released)) {
+        for bond in self.bonds() {
+            if published {
+                bond.settle();
+            }
+            if ended {
+                bond.end(&mut release);
             }
         }
-        let error = self.error(kind);
-        self.publish(Some(error), |released| match released {
-            Released::Waiter(waker) => waker.wake(),
-            Released::Ready(entry) => Shared::enqueue_elsewhere(entry),
-        })
+    }
+
+    /// Lets it run although no handle is left.
+    pub(crate) fn require(&self) {
+        self.gate.fetch_or(DETACHED, Relaxed);
+    }
+
+    /// One more thing that a task waits for which cannot begin yet, until `release_hold`.
+    pub(crate) fn hold(&self) {
+        self.gate.fetch_add(1, Relaxed);
+    }
+
+    /// One thing less that a held task waits for; its entry, with the runtime's reference, when that was the last.
+    pub(crate) fn release_hold(&self) -> Option<Entry> {
+        self.count_down(1).then(|| Entry::task(Self(self.0)))
+    }
+
+    /// Drops the body, and forgets what the task comes after.
+    ///
+    /// # Safety
+    /// The caller has claimed the task and not run it, or gets the body from whoever did; no edge of it is in a list.
+    unsafe fn discard(&self) {
+        if let Some(options) = self.options() {
+            options.ties.drop_after();
+        }
+        // SAFETY: as the caller says.
+        unsafe { (self.vtable.discard)(self.0) };
     }
 
     /// For whoever has taken the task's entry out of a queue and cannot run it: if it was cancelled, drops what the canceller left.
     /// Whether the task has to be counted as finished.
     pub(crate) fn bury(&self) -> bool {
-        // Acquire: pairs with the exchange in `cancel`.
+        // Acquire: whoever made the task ready counted down after its predecessors had published, and `discard` lets go of their values.
         let gate = self.gate.load(Acquire);
         if gate & KEPT != 0 {
             // SAFETY: the canceller left the body to whoever gets the runtime's reference, which is the caller; all predecessors
             // have published, so no edge of it is in a list.
-            unsafe { (self.vtable.discard)(self.0) };
+            unsafe { self.discard() };
         }
-        gate & OWED != 0
+        gate & OWED != 0 && !self.runtime.is_null()
     }
 
-    /// Adds the predecessors that have not finished, in the order of the arguments, if nobody has claimed the task yet. Whether there were any.
-    pub(crate) fn unfinished_predecessors(&self, into: &mut Vec<Self>) -> bool {
+    /// Drops the value of a task that this thread ran and could not publish: somebody cancelled it meanwhile.
+    #[cold]
+    pub(crate) fn drop_value(&self) {
+        // SAFETY: the claimer writes the value and nobody reads it, since the outcome is an error.
+        unsafe { (self.vtable.drop_value)(self.0) };
+    }
+
+    /// Sets `INSPECTED`; false when somebody has claimed the task.
+    fn inspect(&self) -> bool {
         loop {
             let gate = self.gate.load(Acquire);
             if gate & CLAIMED != 0 {
@@ -578,28 +704,57 @@ impl TaskRef {
                 continue;
             }
             if self.gate.compare_exchange_weak(gate, gate | INSPECTED, Acquire, Relaxed).is_ok() {
-                break;
+                return true;
             }
+        }
+    }
+
+    /// Adds the predecessors that have not finished, in the order of the arguments, if nobody has claimed the task yet. Whether there were any.
+    pub(crate) fn unfinished_predecessors(&self, into: &mut Vec<Self>) -> bool {
+        if !self.inspect() {
+            return false;
         }
         let before = into.len();
         // SAFETY: the `INSPECTED` bit keeps everybody from claiming the task, so its arguments stay (README, rule 3).
         unsafe { (self.vtable.unfinished)(self.0, into) };
+        if let Some(options) = self.options() {
+            options.ties.with_after(|order| {
+                if !order.task.is_finished() {
+                    into.push(order.task.clone());
+                }
+            });
+        }
+        self.bonds().iter().for_each(|bond| bond.ahead(into));
         self.gate.fetch_and(!INSPECTED, Release);
         into.len() > before
     }
 
     /// Runs the body. Gives its error, which `publish` then makes known; the value is in the record. Never unwinds.
     ///
-    /// The caller has won the claim, and calls `publish` next.
+    /// The caller has won the claim, has let the task forget what it comes after, and calls `publish` next.
     #[inline]
     pub(crate) fn run_claimed(&self) -> Option<TaskError> {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
+        let holds = self.gate.load(Relaxed) & HOLDS != 0;
+        if holds && let Some(kind) = self.stopped() {
+            return Some(self.fail_claimed(kind));
+        }
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
         let failure = unsafe { (self.vtable.run)(self.0) };
-        if self.gate.load(Relaxed) & (HOLDS | CANCELLED) == HOLDS | CANCELLED && failure.is_none() {
-            return Some(self.error(FailureKind::Cancelled));
+        if holds && let Some(kind) = self.stopped() {
+            self.drop_value();
+            return failure.or_else(|| Some(self.error(kind)));
         }
         failure
+    }
+
+    /// Why somebody wants a task to stop that he could not end at once.
+    fn stopped(&self) -> Option<FailureKind> {
+        match self.gate.load(Relaxed) {
+            gate if gate & CANCELLED == 0 => None,
+            gate if gate & EXPIRED != 0 => Some(FailureKind::DeadlineExceeded),
+            _ => Some(FailureKind::Cancelled),
+        }
     }
 
     /// Others will rely on the body being over when the task has finished; with `needed`, it runs even if no handle is left. For who has just made it.
@@ -614,7 +769,7 @@ impl TaskRef {
     pub(crate) fn fail_claimed(&self, kind: FailureKind) -> TaskError {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is failed by whoever claimed it");
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
-        unsafe { (self.vtable.discard)(self.0) };
+        unsafe { self.discard() };
         self.error(kind)
     }
 
@@ -622,15 +777,15 @@ impl TaskRef {
     /// False when the task had an outcome already, as somebody cancelled it.
     #[inline]
     pub(crate) fn publish(&self, failure: Option<TaskError>, release: impl FnMut(Released)) -> bool {
-        // With the only reference nobody can see the outcome, wait for it or depend on it: each of them would hold another one.
-        if self.refs.load(Acquire) == REFERENCE {
-            let unpublished = !self.is_finished();
-            if unpublished {
-                // A value of zero references: nobody will ask for the error.
+        // With the only reference nobody can see the outcome or depend on it: each of them would hold another one. Somebody who does not wait any longer may
+        // have left an edge.
+        if self.refs.load(Acquire) == REFERENCE && self.successors.load(Acquire).is_null() {
+            // A value of zero references: nobody will ask for the error.
+            if failure.is_some() {
                 dropped_quietly(failure);
-                self.successors.store(Word::of_outcome(None), Relaxed);
             }
-            return unpublished;
+            self.successors.store(Word::of_outcome(None), Relaxed);
+            return true;
         }
         self.publish_shared(failure, release)
     }
@@ -653,6 +808,7 @@ impl TaskRef {
             }
         };
         let mut edge = reversed(list);
+        let mut flat = false;
         while let Some(current) = edge {
             // SAFETY: an edge in the list lives until it is taken out, here (`add_edge`); nobody else walks a list that has been taken.
             let fields = unsafe { current.as_ref() };
@@ -661,9 +817,16 @@ impl TaskRef {
             match NonNull::new(fields.successor.load(Relaxed)) {
                 Some(successor) => {
                     // SAFETY: a task that waits for predecessors is kept alive by the runtime's reference, which nobody has taken yet.
-                    if unsafe { successor.as_ref() }.count_down(1) {
+                    let header = unsafe { successor.as_ref() };
+                    if header.count_down(1) {
                         // The runtime's reference: `register` left it to whoever makes the task ready.
-                        release(Released::Ready(Entry::task(Self(successor))));
+                        let entry = Entry::task(Self(successor));
+                        if header.runtime.is_null() {
+                            flat = true;
+                            flat::put(entry);
+                        } else {
+                            release(Released::Ready(entry));
+                        }
                     }
                 }
                 None => {
@@ -673,7 +836,15 @@ impl TaskRef {
                 }
             }
         }
+        if flat {
+            flat::settle();
+        }
         true
+    }
+
+    /// What tells the record from all others that are alive.
+    pub(crate) fn identity(&self) -> usize {
+        self.0.addr().get()
     }
 
     /// The address of the record, for an entry in a queue.
@@ -736,7 +907,7 @@ pub(crate) fn create_detached<M, F: TaskFn<M>>(
     create_with::<M, F>(REFERENCE, function, params, runtime, epoch, location, None, Priority::Normal).1
 }
 
-#[inline]
+#[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "what a record is made of")]
 fn create_with<M, F: TaskFn<M>>(
     refs: u64,
@@ -751,10 +922,12 @@ fn create_with<M, F: TaskFn<M>>(
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     params.visit(&mut |_, _| predecessor_count += 1);
-    assert!(predecessor_count < COUNT, "a task has more than thirty million dependencies");
+    let (more, marks) = options.as_deref().map_or((0, 0), unmet_by_options);
+    predecessor_count += more;
+    assert!(predecessor_count < COUNT, "a task has more than sixteen million dependencies");
     let header = Header {
         vtable: const { &vtable::<M, F>() },
-        gate: AtomicU32::new(if predecessor_count == 0 { 0 } else { predecessor_count + 1 }),
+        gate: AtomicU32::new(if predecessor_count == 0 { marks } else { (predecessor_count + 1) | marks }),
         priority,
         parts: AtomicU8::new(0),
         epoch,
@@ -779,6 +952,14 @@ fn create_with<M, F: TaskFn<M>>(
     (header, None)
 }
 
+/// What a task's options let it wait for besides its arguments, and what they set in its gate.
+#[cold]
+fn unmet_by_options(options: &TaskOptions) -> (u32, u32) {
+    let mut unmet = u32::from(options.ties.held);
+    options.ties.with_after(|_| unmet += 1);
+    (unmet, if options.ties.needed { DETACHED } else { 0 })
+}
+
 /// Adds the task to the lists of its predecessors; true when all of them have finished.
 fn register<F, P: Predecessors, T>(task: &TaskRef, record: NonNull<Record<F, P, T>>) -> bool {
     // One more than there are predecessors (`create_with`): the task cannot become ready while this function still looks at its arguments.
@@ -787,13 +968,18 @@ fn register<F, P: Predecessors, T>(task: &TaskRef, record: NonNull<Record<F, P, 
     let body = unsafe { &record.as_ref().body };
     // SAFETY: `create` wrote the body, and nobody can claim the task before the count-down below, so shared access is sound.
     let (_, params) = unsafe { &*body.get().cast::<(F, P)>() };
-    params.visit(&mut |predecessor, edge| {
+    let mut add = |predecessor: &Header, edge: &Edge| {
         edge.successor.store(task.0.as_ptr(), Relaxed);
-        // SAFETY: the edge is new, and the arguments stay in the record until the task is claimed, which needs all predecessors to be published.
+        // SAFETY: the edge is new, and the arguments, and what the task comes after, stay in the record until the task is claimed, which needs all
+        // predecessors to be published.
         if !unsafe { predecessor.add_edge(edge) } {
             counted += 1;
         }
-    });
+    };
+    params.visit(&mut add);
+    if let Some(options) = task.options() {
+        options.ties.with_after(|order| add(&order.task, &order.edge));
+    }
     task.count_down(counted)
 }
 
@@ -802,6 +988,8 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         run: run::<M, F>,
         discard: discard::<F, F::Params, F::Value>,
         unfinished: unfinished::<F, F::Params, F::Value>,
+        drop_value: drop_value::<F, F::Params, F::Value>,
+        step: None,
         free: free::<F, F::Params, F::Value>,
         type_name: std::any::type_name::<F>,
     }
@@ -831,7 +1019,7 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
             task.note(VALUE_WRITTEN);
             None
         }
-        Ok(Err(error)) => Some(task.error(FailureKind::Returned(error))),
+        Ok(Err(error)) => Some(TaskError::of_returned(task.name(), error)),
         Err(payload) => {
             let message = panic_message(&*payload);
             dropped_quietly(payload);
@@ -862,6 +1050,18 @@ unsafe fn unfinished<F, P: Predecessors, T>(header: NonNull<Header>, into: &mut 
             into.push(TaskRef::of(predecessor));
         }
     });
+}
+
+/// # Safety
+/// `header` belongs to a live `Record<F, P, T>` whose task the caller has claimed and run, and that ended with an error all the same.
+unsafe fn drop_value<F, P, T>(header: NonNull<Header>) {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    if record.header.parts.load(Relaxed) & (VALUE_WRITTEN | VALUE_TAKEN) == VALUE_WRITTEN {
+        record.header.note(VALUE_TAKEN);
+        // SAFETY: the value was written and not taken, and nobody reads it (precondition).
+        dropped_quietly(unsafe { record.value.get().cast::<T>().read() });
+    }
 }
 
 /// # Safety
@@ -919,6 +1119,9 @@ impl<T> Task<T> {
         if !self.reference.has_value() {
             return None;
         }
+        if self.reference.is_forwarded() {
+            return flat::source(self).value_ref();
+        }
         let prefix = self.reference.0.0.cast::<Prefix<T>>();
         // SAFETY: a `Task<T>` refers to a `Record<_, _, T>`, which begins like `Prefix<T>`, and keeps it alive.
         let value = unsafe { &prefix.as_ref().value };
@@ -937,6 +1140,9 @@ impl<T> Value<T> {
         if !reference.is_last_user() {
             return Err(self);
         }
+        if reference.is_forwarded() {
+            return flat::try_unwrap(self);
+        }
         let prefix = reference.0.0.cast::<Prefix<T>>();
         // SAFETY: as in `value_ref`.
         let value = unsafe { &prefix.as_ref().value };
@@ -948,8 +1154,13 @@ impl<T> Value<T> {
 }
 
 /// A task that has finished from the start.
-pub(crate) fn create_finished<T: crate::Data>(value: T, runtime: *const Shared, location: &'static Location<'static>) -> Task<T> {
-    let task = create_ended(runtime, location, None, |_| None);
+pub(crate) fn create_finished<T: crate::Data>(
+    value: T,
+    runtime: *const Shared,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+) -> Task<T> {
+    let task = create_ended(runtime, location, options, |_| None);
     let prefix = task.reference.0.0.cast::<Prefix<T>>();
     // SAFETY: a record of `fn() -> T` begins like `Prefix<T>`, and is alive.
     let slot = unsafe { &prefix.as_ref().value };
@@ -990,6 +1201,18 @@ fn create_ended<T: crate::Data>(
     task
 }
 
+/// A task that another one comes after without taking its result, and the edge that its list needs.
+pub(crate) struct Order {
+    task: TaskRef,
+    edge: Edge,
+}
+
+impl Order {
+    pub(crate) fn new(task: TaskRef) -> Self {
+        Self { task, edge: Edge::new() }
+    }
+}
+
 /// A task that stands for something that a thread does, and finishes when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold(TaskRef);
@@ -1017,10 +1240,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.publish(None, |released| match released {
-            Released::Waiter(waker) => waker.wake(),
-            Released::Ready(entry) => Shared::enqueue_elsewhere(entry),
-        });
+        self.0.publish(None, Shared::release_elsewhere);
     }
 }
 

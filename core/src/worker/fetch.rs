@@ -1,17 +1,19 @@
 //! Waiting for a task (README, "Waiting inside a task").
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::context::Context;
+use super::context::{Context, has_ambient};
 use super::entry::Work;
 use super::main_loop::execute;
 use super::shared::CROWD;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
+use crate::ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::options::Priority;
@@ -20,11 +22,11 @@ use crate::task::record::{Claim, TaskRef};
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
 pub(crate) const SPIN_ROUNDS: u32 = 256;
 /// Stack that a nested task finds at least.
-const STACK_RESERVE_BYTES: usize = 1 << 20;
+pub(super) const STACK_RESERVE_BYTES: usize = 1 << 20;
 /// Stack that is added when there is less.
-const STACK_SEGMENT_BYTES: usize = 4 << 20;
+pub(super) const STACK_SEGMENT_BYTES: usize = 4 << 20;
 /// Segments that one thread may add: 4 GiB of addresses, of which only what is used takes memory.
-const STACK_SEGMENTS_MAX: usize = 1024;
+pub(super) const STACK_SEGMENTS_MAX: usize = 1024;
 /// Threads for one slot; a waiting thread that would need one more keeps the slot instead, and others do the work.
 const SLOT_THREADS_MAX: usize = 64;
 
@@ -33,6 +35,10 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
     if task.is_finished() {
         return Ok(());
     }
+    ambient::aside(|| wait_unfinished(task))
+}
+
+fn wait_unfinished(task: &TaskRef) -> Result<(), TaskError> {
     Context::with(|context| match context {
         None => {
             wait_asleep(task);
@@ -49,7 +55,8 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
 /// As `wait`, for a task whose handle nobody else can borrow meanwhile.
 #[inline]
 pub(crate) fn wait_alone(task: &TaskRef) -> Result<(), TaskError> {
-    if Context::with(|context| context.map_or(Ok(false), |context| run_newest(context, task, true)))? { Ok(()) } else { wait(task) }
+    let alone = |context: &Context| run_newest(context, task, true);
+    if !has_ambient() && Context::with(|context| context.map_or(Ok(false), alone))? { Ok(()) } else { wait(task) }
 }
 
 /// Waits on a thread that is no worker.
@@ -81,8 +88,10 @@ fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, Ta
     if alone && has_stack() && task.try_claim_alone() {
         let Work::Task(own) = entry.into_work() else { unreachable!("it is of this task") };
         let failure = execute(context, &own);
-        own.end_alone(failure);
-        context.shared.retract(Some(context));
+        match own.end_alone(failure) {
+            Ok(()) => context.shared.retract(Some(context)),
+            Err((own, failure)) => context.shared.finish(Some(context), &own, failure, false),
+        }
         return Ok(true);
     }
     match task.try_claim() {
@@ -124,6 +133,41 @@ fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
         }
     }
     Ok(())
+}
+
+/// What came of helping a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Helped {
+    /// It has finished, or others run what it needs.
+    Done,
+    /// This thread is in the middle of it, or of one that it depends on.
+    Stuck,
+}
+
+/// Runs, on a thread that runs tasks, what a task needs and nobody has begun, as `wait_inside` does, but waits for nothing.
+pub(crate) fn help(context: &Context, task: &TaskRef) -> Helped {
+    let mut seen = BTreeSet::new();
+    let mut path = vec![task.clone()];
+    while let Some(top) = path.last() {
+        if !top.is_finished() {
+            if context.is_within(top) {
+                return Helped::Stuck;
+            }
+            let ours = std::ptr::eq(top.runtime(), &*context.shared);
+            // Each is looked into once; when it comes up again, its predecessors are as far as they can be had.
+            if !top.is_ready() && seen.insert(top.identity()) {
+                top.clone().unfinished_predecessors(&mut path);
+                continue;
+            }
+            if top.is_ready() && ours && context.may_nest(top) && top.try_claim() == Claim::Won {
+                forget_claimed(context, top);
+                // Without stack for it, it has failed.
+                let _ = run_nested(context, task, top);
+            }
+        }
+        path.pop();
+    }
+    Helped::Done
 }
 
 /// Takes the entry of a task that was just claimed out of this worker's queues, if it is easily found: it would keep the task and its result until the
@@ -171,6 +215,7 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
         // It panics when there is no memory for the segment. The task itself does not unwind.
         let grown = catch_unwind(AssertUnwindSafe(|| stacker::grow(STACK_SEGMENT_BYTES, run)));
         context.segments.set(segments);
+        context.forget_stack();
         grown.map_err(Some)
     } else {
         Err(None)
@@ -206,7 +251,7 @@ fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), Tas
             std::hint::spin_loop();
         }
     }
-    let Some(_wait) = Wait::begin(context, task) else {
+    let Some(_wait) = Wait::begin(context, vec![task.clone()]) else {
         return Err(TaskError::new(awaited.name(), FailureKind::WaitsForItself));
     };
     let waiter = Waiter::for_this_thread();
@@ -236,7 +281,7 @@ fn wait_lending(context: &Context, over: &dyn Fn() -> bool) {
     shared.sleep.search();
     loop {
         if over() {
-            shared.sleep.found(|| shared.has_work(slot_index));
+            shared.found(slot_index);
             return;
         }
         if shared.has_work(slot_index) || slot.is_wanted() {
@@ -295,7 +340,7 @@ fn wait_without_slot(context: &Context, slot_index: usize, over: &dyn Fn() -> bo
                     // No thread to be had: this one keeps the slot and sleeps; what lies in its queue can be stolen. What it waits for may itself
                     // wait to come back to this slot, so it looks out for that.
                     context.put_token(token);
-                    shared.sleep.stop_looking(|| shared.has_work(slot_index));
+                    shared.stop_looking(slot_index);
                     park_until(&|| over() || slot.is_wanted());
                     if !over() {
                         continue;
@@ -316,5 +361,5 @@ fn wait_without_slot(context: &Context, slot_index: usize, over: &dyn Fn() -> bo
 fn go_on(context: &Context, slot_index: usize) {
     let shared = &*context.shared;
     shared.slots[slot_index].counters.activity.begin(now_ns());
-    shared.sleep.stop_looking(|| shared.has_work(slot_index));
+    shared.stop_looking(slot_index);
 }

@@ -3,17 +3,23 @@
 //! `README.md` beside this file describes the protocols; each module names the part that it implements.
 
 pub(crate) mod context;
+pub(crate) mod domain;
 pub(crate) mod entry;
 pub(crate) mod fence;
 pub(crate) mod fetch;
+pub(crate) mod job;
+pub(crate) mod job_deque;
+pub(crate) mod jobs;
+pub(crate) mod latch;
 pub(crate) mod main_loop;
 mod occupancy;
 mod ring;
+pub(crate) mod room;
 pub(crate) mod shared;
 pub(crate) mod sleep;
 pub(crate) mod slot;
 pub(crate) mod waiter;
-mod waits;
+pub(crate) mod waits;
 
 /// To be called before the first worker starts.
 pub(crate) fn prepare() {

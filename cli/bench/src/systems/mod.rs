@@ -38,7 +38,7 @@ pub fn systems<'a>(case: &Case, setup: &'a Setup<'a>) -> Vec<System<'a>> {
         }
         Kind::Chain => with(line::chain(setup), graphs::chain(setup)),
         Kind::Tree => vec![fork::tree_spawn(setup)],
-        Kind::Join => vec![fork::join_spawn(setup)],
+        Kind::Join => vec![fork::join_spawn(setup), fork::join(setup)],
         Kind::TwoDeps => vec![line::two_deps(setup)],
         Kind::Wavefront => with(grid::spawn(setup), graphs::wavefront(setup)),
         Kind::Flood => vec![flat::flood(setup)],
