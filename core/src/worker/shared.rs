@@ -101,12 +101,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        processors: Vec<ProcessorRecord>,
-        backends: Backends,
-        slots: Vec<Slot>,
-        choices: Choices,
-    ) -> Self {
+    pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>, choices: Choices) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
         let identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
         let domains = Domains::new(processors.len(), slots.len());
