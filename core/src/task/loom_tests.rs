@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_deque::Steal;
 use loom::thread::{JoinHandle, spawn};
-use poniard_interface::{Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError};
+use poniard_interface::{BackendInfo, Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError};
 
 use super::memory;
 use super::record::{Claim, Released, TaskRef, create};
@@ -18,11 +18,11 @@ use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::{Args, TaskFn};
 use crate::options::Priority;
-use crate::runtime::Backends;
+use crate::runtime::{BackendRecord, Backends};
 use crate::sync::{Mutex, Watched};
 use crate::task::{Task, Value};
 use crate::worker::entry::{Entry, Work};
-use crate::worker::shared::{ProcessorRecord, Shared};
+use crate::worker::shared::{Choices, ProcessorRecord, Shared};
 use crate::worker::slot::Slot;
 use crate::worker::waiter::Waiter;
 
@@ -62,8 +62,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Arc<Self> {
         let processors = vec![ProcessorRecord { info: Stage.info(), processor: Box::new(Stage), backend: 0 }];
-        let backends = Backends { records: Vec::new(), found: Default::default() };
-        let shared = Shared::new(processors, backends, vec![Slot::new(0, Vec::new())]);
+        let info = BackendInfo { name: "stage".into(), version: "1".into() };
+        let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new() };
+        let backends = Backends { records: vec![backend], found: Default::default() };
+        let shared = Shared::new(processors, backends, vec![Slot::new(0, Vec::new())], Choices::default());
         Arc::new(Self { shared, queue: Mutex::new(Vec::new()), runs: AtomicUsize::new(0) })
     }
 
@@ -87,7 +89,7 @@ impl World {
 
     /// What a worker does with an entry.
     pub(crate) fn work(&self, entry: Entry) {
-        let Work::Task(task) = entry.into_work();
+        let task = task_of(entry);
         match task.try_claim() {
             Claim::Won => self.run(&task),
             Claim::Lost => drop(Entry::task(task)),
@@ -110,10 +112,13 @@ impl World {
     }
 
     fn finish(&self, task: &TaskRef, failure: Option<TaskError>) {
-        task.publish(failure, |released| match released {
+        let published = task.publish(failure, |released| match released {
             Released::Waiter(waker) => waker.wake(),
             Released::Ready(entry) => self.queue.lock().unwrap().push(entry),
         });
+        if !published {
+            task.drop_value();
+        }
         self.shared.retract(None);
     }
 
@@ -135,6 +140,11 @@ impl World {
     fn runs(&self) -> usize {
         self.runs.load(Relaxed)
     }
+}
+
+fn task_of(entry: Entry) -> TaskRef {
+    let Work::Task(task) = entry.into_work() else { panic!("made of a task") };
+    task
 }
 
 /// A value that no two threads reach without an order.
@@ -424,9 +434,9 @@ fn a_task_whose_only_handle_waits_is_claimed_without_an_exchange() {
             world.nest(&task);
         });
         if task.reference().try_claim_alone() {
-            let Work::Task(own) = entry.into_work();
+            let own = task_of(entry);
             let failure = own.run_claimed();
-            own.end_alone(failure);
+            assert!(own.end_alone(failure).is_ok(), "nobody has come to know it");
             world.shared.retract(None);
             // Its worker may find it finished; the other thread is gone, and can have run it no more.
             (Value { task }).try_unwrap().unwrap_or_else(|_| panic!("the only user")).0.change();

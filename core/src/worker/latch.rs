@@ -60,6 +60,36 @@ impl Latch {
     }
 }
 
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::sync::Watched;
+    use crate::task::loom_tests::model;
+
+    #[test]
+    fn whoever_waits_for_a_latch_is_told_and_sees_the_result() {
+        // Set between the look and the sleep: the waiter sleeps for ever, or keeps a count; or the result of the job is read while it is written.
+        model(|| {
+            let shared = Arc::new((Latch::new(), Watched::new()));
+            let other = Arc::clone(&shared);
+            let job = loom::thread::spawn(move || {
+                other.1.change();
+                // SAFETY: it is live, and set once.
+                unsafe { Latch::set(&raw const other.0) };
+            });
+            if !shared.0.is_set() {
+                let waiter = Waiter::for_this_thread();
+                if shared.0.announce(&waiter) {
+                    waiter.wait();
+                }
+                assert!(shared.0.is_set());
+            }
+            shared.1.change();
+            job.join().unwrap();
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,13 @@
 //! The protocols of queues and of sleep, in every order of steps that loom finds worth trying (`docs/VERIFYING.md`, "Interleavings").
 
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use loom::thread::spawn;
 
 use super::entry::Entry;
+use super::job::{JobRef, Origin};
+use super::job_deque::Jobs;
 use super::ring::{CAPACITY, Ring};
 use super::sleep::Sleep;
 use crate::sync::atomic::AtomicUsize;
@@ -139,6 +142,80 @@ fn what_the_owner_shows_no_thief_takes() {
     });
 }
 
+/// A job that says a number, twice, and is not run.
+fn job(number: usize) -> JobRef {
+    let address = 8 * (number + 1);
+    let Some(job) = NonNull::new(ptr::without_provenance_mut(address)) else { panic!("not 0") };
+    JobRef { job, origin: Origin::of(ptr::without_provenance(address)) }
+}
+
+fn number(job: JobRef) -> usize {
+    let address = job.job.addr().get();
+    assert_eq!(job.origin.as_ptr().addr(), address, "two halves of one entry");
+    address / 8 - 1
+}
+
+/// All that came out of a deque, in order of the numbers.
+fn all(taken: impl IntoIterator<Item = Option<JobRef>>, jobs: &Jobs) -> Vec<usize> {
+    let mut all: Vec<_> = taken.into_iter().flatten().map(number).collect();
+    all.extend(std::iter::from_fn(|| jobs.pop()).map(number));
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn a_hidden_job_is_taken_once() {
+    // The holder takes the last job without an exchange, while a thief takes it; a thief reads a place that is written, or a buffer that has been copied.
+    model(|| {
+        let jobs = Jobs::new();
+        jobs.push(job(0));
+        let thief = spawn({
+            let other = jobs.of_other();
+            move || [other.steal(true, |_| true), other.steal(true, |_| true)]
+        });
+        // More than the first buffer holds.
+        jobs.push(job(1));
+        let popped = jobs.pop_hidden();
+        jobs.push(job(2));
+        jobs.push(job(3));
+        let taken = thief.join().unwrap().into_iter().chain([popped]);
+        assert_eq!(all(taken, &jobs), [0, 1, 2, 3]);
+    });
+}
+
+#[test]
+fn of_two_thieves_and_the_holder_one_has_the_last_job() {
+    // Two of them exchange `front`, or the holder does without.
+    model(|| {
+        let jobs = Jobs::new();
+        jobs.push(job(0));
+        let thieves = [(); 2].map(|()| {
+            let other = jobs.of_other();
+            spawn(move || other.steal(true, |_| true))
+        });
+        let popped = jobs.pop_hidden();
+        let stolen = thieves.map(|thief| thief.join().unwrap());
+        assert_eq!(all(stolen.into_iter().chain([popped]), &jobs), [0]);
+    });
+}
+
+#[test]
+fn a_shown_job_is_taken_once() {
+    // As above, on the way from one deque to the other, and with two real fences.
+    model(|| {
+        let jobs = Jobs::new();
+        jobs.push(job(0));
+        jobs.push(job(1));
+        let thief = spawn({
+            let other = jobs.of_other();
+            move || [other.steal(false, |_| true), other.steal(true, |_| true)]
+        });
+        jobs.show();
+        let popped = [jobs.pop(), jobs.pop()];
+        assert_eq!(all(thief.join().unwrap().into_iter().chain(popped), &jobs), [0, 1]);
+    });
+}
+
 /// A queue of which only the length matters, and those who sleep when there is nothing in it.
 #[derive(Default)]
 struct Office {
@@ -208,7 +285,7 @@ fn a_push_that_relies_on_a_worker_that_searches_is_seen() {
 
 #[test]
 fn work_for_one_worker_wakes_that_one() {
-    // A task in a private queue: `wake` misses the worker that is going to sleep, and that one misses the task.
+    // A task that only some workers may run: `wake_where` misses the one that is going to sleep, and that one misses the task.
     model(|| {
         let office = Arc::new(Office::default());
         let worker = spawn({
@@ -216,7 +293,7 @@ fn work_for_one_worker_wakes_that_one() {
             move || office.search(7)
         });
         office.waiting.fetch_add(1, Relaxed);
-        office.sleep.wake(7);
+        office.sleep.wake_where(|slot| slot == 7);
         worker.join().unwrap();
     });
 }

@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_push_for_some_workers_wakes_one_of_them_whoever_searches() {
         let sleep = Sleep::default();
-        let parker = crossbeam_utils::sync::Parker::new();
+        let parker = Parker::new();
         assert!(!sleep.wake_where(|_| true));
         for slot in 0..3 {
             sleep.search();
