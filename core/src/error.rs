@@ -5,8 +5,8 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::cancel::Cancelled;
-use crate::options::Scope;
 use crate::retry::Exhausted;
+use crate::scope::ScopePart;
 
 /// Any error that a task function returns.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -69,6 +69,8 @@ pub enum FailureKind {
         /// Processors in its scope that take tasks one by one.
         available: usize,
     },
+    /// Its result was moved into another node of its graph.
+    Moved,
     /// The runtime has been shut down.
     Shutdown,
     /// Somebody cancelled it, or a group that it is in, or everything.
@@ -82,12 +84,19 @@ pub enum FailureKind {
     },
     /// Its last handle was dropped before it began, so nobody could have seen a result.
     Unneeded,
-    /// No processor of the runtime satisfies its scope.
+    /// No processor of the runtime is in its scope, or in that of an argument or of its result.
     NoProcessor {
-        /// What was asked for.
-        scope: Scope,
+        /// What was asked for, and by what.
+        part: ScopePart,
         /// What there is, in words.
         available: String,
+    },
+    /// It has to run in two scopes that have no processor in common.
+    ScopesDoNotMeet {
+        /// One of the two; several scopes together where any two of them meet.
+        one: ScopePart,
+        /// The other.
+        other: ScopePart,
     },
     /// The processor could not execute it.
     Processor {
@@ -195,14 +204,14 @@ impl TaskError {
             FailureKind::Occupancy { asked, .. } => {
                 format!("it takes {asked} processors: a task takes none, part of one, or a whole number of them")
             }
+            FailureKind::Moved => "its result was moved into another node".into(),
             FailureKind::Shutdown => "the runtime has been shut down".into(),
             FailureKind::Cancelled => "it was cancelled".into(),
             FailureKind::DeadlineExceeded => "its deadline has passed".into(),
             FailureKind::NoTimer { reason } => format!("the thread that watches deadlines was not started: {reason}"),
             FailureKind::Unneeded => "its last handle was dropped before it began".into(),
-            FailureKind::NoProcessor { scope, available } => {
-                format!("no processor satisfies its scope ({scope}); there are {available}")
-            }
+            FailureKind::NoProcessor { part, available } => format!("no processor satisfies {part}; there are {available}"),
+            FailureKind::ScopesDoNotMeet { one, other } => format!("{one} and {other} do not meet"),
             FailureKind::Processor { processor, reason } => format!("processor {processor}: {reason}"),
         }
     }

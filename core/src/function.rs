@@ -84,6 +84,9 @@ pub trait Predecessors {
     /// Calls `visit` with each task that an argument is the result of, and the edge that the argument keeps for it.
     #[doc(hidden)]
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge));
+    /// Calls `visit` with each task whose result an argument takes, with the number of the argument and, in a collection of results, its own; both from 1.
+    #[doc(hidden)]
+    fn visit_numbered(&self, visit: &mut impl FnMut(usize, Option<usize>, &Header));
     /// The error of a task among them that failed. Only once all have finished.
     #[doc(hidden)]
     fn failed(&self) -> Option<TaskError>;
@@ -134,6 +137,11 @@ macro_rules! arity {
             #[inline]
             fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
                 $(self.$index.0.visit(visit);)*
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn visit_numbered(&self, visit: &mut impl FnMut(usize, Option<usize>, &Header)) {
+                $(self.$index.0.visit_numbered(&mut |element, header| visit($index + 1, element, header));)*
             }
 
             #[inline]

@@ -1,5 +1,6 @@
 #![doc = include_str!("tour.md")]
 
+mod ambient;
 mod arena;
 pub mod buffer;
 mod cancel;
@@ -8,34 +9,43 @@ pub mod data;
 pub mod erased;
 pub mod error;
 pub mod function;
+pub mod graph;
+pub mod group;
 pub mod mutable;
 pub mod options;
+pub mod parallel;
 pub mod parameter;
 pub mod plugin;
 mod queued;
 mod retry;
 pub mod runtime;
+pub mod scope;
 pub mod space;
 pub mod task;
 mod timer;
 mod worker;
 
+pub use ambient::with_options;
 pub use buffer::Buffer;
 pub use cancel::{Cancelled, check_cancelled, is_cancelled};
 pub use data::Data;
 pub use erased::ErasedExt;
 pub use error::{BoxError, FailureKind, TaskError};
 pub use function::{Args, TaskFn, TaskOutput};
+pub use graph::{GraphBuilder, GraphError, GraphErrorKind, GraphRun, GraphRunError, Input, Node, TaskGraph};
+pub use group::{CancelToken, GroupError, TaskGroup};
 pub use mutable::{Mutable, Reading, overwrite, read, write};
-pub use options::{Occupancy, Priority, Scope, TaskBuilder};
+pub use options::{Occupancy, Priority, TaskBuilder, TaskOptions};
+pub use parallel::{JobScope, join, map_reduce, parallel_chunks, parallel_chunks_mut, parallel_for, parallel_for_each_mut, scope};
 pub use parameter::{Gather, IntoArg, Param};
 pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
 pub use retry::Retrying;
 pub use runtime::{
-    BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current, spawn,
-    spawn_detached,
+    BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current,
+    current_processor, spawn, spawn_detached,
 };
+pub use scope::{EmptyUnion, ParseScopeError, ProcessId, ProcessorIdentity, Scope, ScopePart, ScopeSource, ScopeTerm};
 pub use task::future::TaskFuture;
 pub use task::many::{AsFinished, as_finished, fetch_all, wait_any};
 pub use task::{Task, Value};
@@ -43,5 +53,5 @@ pub use task::{Task, Value};
 /// What the macros of this crate write paths to. Not part of the interface.
 #[doc(hidden)]
 pub mod private {
-    pub use crate::parameter::{Slot, Stored, copy, take};
+    pub use crate::parameter::{Slot, Stored, copy, take, take_place};
 }

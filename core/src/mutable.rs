@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "a value that several tasks reach, which dependencies keep apart")]
 
 use std::cell::UnsafeCell;
+use std::convert::Infallible;
 use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -293,6 +294,8 @@ pub struct InPlace<T>(std::marker::PhantomData<T>);
 
 impl<T: Data> Stored for InPlace<T> {
     type Slots = Box<PlaceSlot<T>>;
+    /// Nothing: nodes of graphs change nothing in place.
+    type Place<'a> = Infallible;
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for Write<T> {
@@ -337,6 +340,9 @@ impl<T: Data> Slots for Box<PlaceSlot<T>> {
         }
     }
 
+    // It comes after those tasks, and does not take their results.
+    fn visit_numbered(&self, _visit: &mut impl FnMut(Option<usize>, &Header)) {}
+
     fn failed(&self) -> Option<TaskError> {
         self.edges.iter().filter(|edge| edge.needed).find_map(|edge| edge.task.failure())
     }
@@ -358,6 +364,10 @@ impl<T: Data> Param for &mut T {
     fn get(slots: &mut Box<PlaceSlot<T>>) -> &mut T {
         slots.get_mut()
     }
+
+    fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
+        match place {}
+    }
 }
 
 impl<T: Data> Param for &mut [T] {
@@ -366,6 +376,10 @@ impl<T: Data> Param for &mut [T] {
 
     fn get(slots: &mut Box<PlaceSlot<Vec<T>>>) -> &mut [T] {
         slots.get_mut()
+    }
+
+    fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
+        match place {}
     }
 }
 

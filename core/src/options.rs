@@ -1,19 +1,22 @@
 //! What may be said about a task besides its function and arguments.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use poniard_interface::ProcessorKind;
-
+use crate::ambient::Inheritance;
 use crate::clock::now;
 use crate::error::FailureKind;
 use crate::function::{Args, TaskFn, caller, function_name};
+use crate::group::CancelToken;
 use crate::retry::Retrying;
 use crate::runtime::Handle;
+use crate::scope::Scope;
 use crate::task::Task;
-use crate::task::record::create_failed;
+use crate::task::bond::Bond;
+use crate::task::record::{Order, TaskRef};
 use crate::timer;
+use crate::worker::domain::Domain;
 
 /// How urgent a ready task is. Workers take the highest level first; a running task is never interrupted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +33,8 @@ pub enum Priority {
 impl Priority {
     /// Number of levels.
     pub(crate) const COUNT: usize = 3;
+    /// All levels, the most urgent first.
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::High, Self::Normal, Self::Low];
 
     /// 0 for the most urgent.
     pub(crate) fn level(self) -> usize {
@@ -95,38 +100,219 @@ impl From<f64> for Occupancy {
     }
 }
 
-/// Where a task may run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Scope {
-    /// Anywhere that has a body for it.
-    #[default]
-    Any,
-    /// On processors of a kind: `cpu`.
-    Kind(ProcessorKind),
-    /// On the processors of a backend, by the backend's name.
-    Backend(String),
-    /// On one processor, by its name: `threads-0`.
-    Processor(String),
+/// What may be said about a task, to be used for several: a builder whose settings are all optional.
+///
+/// They reach a task in four ways. Where two of them say the same thing, the first one counts:
+///
+/// 1. on the task itself: [`TaskBuilder::options`], and the builder's own methods;
+/// 2. on all that a thread spawns in a closure: [`with_options`](crate::with_options), the innermost one first;
+/// 3. from the task that spawns it, if that one was given them with [`inherit`](Self::inherit);
+/// 4. for all tasks of a function: [`RuntimeBuilder::defaults`](crate::RuntimeBuilder::defaults), then what `#[task(...)]` says.
+///
+/// Cancel tokens add up instead. Cost: a task with options has one allocation more than one without.
+///
+/// ```
+/// use poniard::{Priority, Runtime, TaskOptions};
+///
+/// let runtime = Runtime::new()?;
+/// let urgent = TaskOptions::new().name("urgent").priority(Priority::High);
+/// let task = runtime.task(|x: u64| x + 1, (1,)).options(&urgent).spawn();
+/// assert_eq!(task.name(), "urgent");
+/// let task = poniard::with_options(urgent, || runtime.spawn(|x: u64| x + 1, (1,)));
+/// assert_eq!((task.name().as_str(), *task.fetch()?), ("urgent", 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct TaskOptions {
+    // What it is called.
+    pub(crate) name: Option<String>,
+
+    // Where and when it runs.
+    pub(crate) priority: Option<Priority>,
+    pub(crate) scope: Option<Scope>,
+    pub(crate) result_scope: Option<Scope>,
+    pub(crate) occupancy: Option<Occupancy>,
+
+    // When it ends early.
+    pub(crate) tokens: Vec<CancelToken>,
+
+    // How far this reaches.
+    pub(crate) inherit: bool,
+
+    // What the runtime adds for one task. A copy of the options has none of it.
+    pub(crate) ties: Ties,
 }
 
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("any processor"),
-            Self::Kind(kind) => write!(f, "processors of kind `{kind}`"),
-            Self::Backend(name) => write!(f, "processors of the backend `{name}`"),
-            Self::Processor(name) => write!(f, "processor `{name}`"),
+impl TaskOptions {
+    /// Options that say nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The name that errors and traces use, in place of the function's own.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How urgent a task is once it is ready.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// Where a task may run. A scope that no processor satisfies makes it fail at once.
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    /// Where a task's result may be used: see [`TaskBuilder::result_scope`].
+    pub fn result_scope(mut self, scope: Scope) -> Self {
+        self.result_scope = Some(scope);
+        self
+    }
+
+    /// How much of the machine a task takes: see [`TaskBuilder::occupancy`].
+    pub fn occupancy(mut self, processors: impl Into<Occupancy>) -> Self {
+        self.occupancy = Some(processors.into());
+        self
+    }
+
+    /// Something that cancels it. Several add up.
+    pub fn cancel_token(mut self, token: &CancelToken) -> Self {
+        self.tokens.push(token.clone());
+        self
+    }
+
+    /// Hands these options on to all tasks that a task with them spawns, and to those that these spawn, and so on, as long as nothing else is said.
+    ///
+    /// ```
+    /// # use poniard::{Priority, Runtime, TaskOptions};
+    /// # let runtime = Runtime::new()?;
+    /// let named = TaskOptions::new().name("family").inherit();
+    /// let outer = runtime.task(|| poniard::spawn(|| (), ()).name(), ()).options(&named).spawn();
+    /// assert_eq!(*outer.fetch()?, "family");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn inherit(mut self) -> Self {
+        self.inherit = true;
+        self
+    }
+
+    /// Takes from `lower` what these options do not say.
+    pub(crate) fn fill(&mut self, lower: &Self) {
+        fn fill<T: Clone>(own: &mut Option<T>, lower: &Option<T>) {
+            if own.is_none() {
+                own.clone_from(lower);
+            }
+        }
+        fill(&mut self.name, &lower.name);
+        fill(&mut self.priority, &lower.priority);
+        fill(&mut self.scope, &lower.scope);
+        fill(&mut self.result_scope, &lower.result_scope);
+        fill(&mut self.occupancy, &lower.occupancy);
+        for token in &lower.tokens {
+            if !self.tokens.contains(token) {
+                self.tokens.push(token.clone());
+            }
+        }
+    }
+
+    /// These options, with what `lower` says besides.
+    pub(crate) fn over(&self, lower: Option<&Self>) -> Self {
+        let mut both = self.clone();
+        if let Some(lower) = lower {
+            both.fill(lower);
+        }
+        both
+    }
+
+    /// What a task with them takes.
+    pub(crate) fn taken(&self) -> Occupancy {
+        self.occupancy.unwrap_or_default()
+    }
+
+    /// Whether a task with them is as one without any.
+    fn says_nothing(&self) -> bool {
+        self.priority.is_none()
+            && self.tokens.is_empty()
+            && self.ties.bequest.is_none()
+            && self.ties.defaults.is_none()
+            && !self.is_worth_keeping()
+    }
+
+    /// Whether a task has to carry them. Its priority it has elsewhere, and tokens have become bonds.
+    pub(crate) fn is_worth_keeping(&self) -> bool {
+        self.name.is_some() || self.scope.is_some() || self.result_scope.is_some() || self.occupancy.is_some() || !self.ties.is_empty()
+    }
+}
+
+/// What ties one task to others.
+#[derive(Default)]
+pub(crate) struct Ties {
+    /// The tasks that it comes after, besides those whose results it takes. They belong to whoever may touch the body: the lock only makes that plain.
+    pub(crate) after: Option<Box<Mutex<Vec<Order>>>>,
+    /// Who has to be told when it has finished.
+    pub(crate) bonds: Vec<Bond>,
+    /// What the tasks that it spawns get from it.
+    pub(crate) inheritance: Option<Arc<Inheritance>>,
+    /// Where it may run, once that is worked out; dangling when it may run everywhere.
+    pub(crate) domain: Weak<Domain>,
+    /// It runs although no handle is left: its group needs it.
+    pub(crate) needed: bool,
+    /// It is made with one predecessor too many, for `TaskRef::release_hold`.
+    pub(crate) held: bool,
+
+    /// Until it is spawned: those of its own options that are to be inherited, and what its `#[task(...)]` says.
+    pub(crate) bequest: Option<Box<TaskOptions>>,
+    pub(crate) defaults: Option<&'static TaskOptions>,
+}
+
+impl Ties {
+    fn is_empty(&self) -> bool {
+        self.domain.strong_count() == 0
+            && self.after.is_none()
+            && self.bonds.is_empty()
+            && self.inheritance.is_none()
+            && !self.needed
+            && !self.held
+    }
+
+    /// Comes after one more task. Only before it is spawned.
+    fn come_after(&mut self, task: &TaskRef) {
+        let after = self.after.get_or_insert_default();
+        after.get_mut().unwrap_or_else(PoisonError::into_inner).push(Order::new(task.clone()));
+    }
+
+    /// Lets `look` see the tasks that it comes after.
+    pub(crate) fn with_after(&self, look: impl FnMut(&Order)) {
+        if let Some(after) = &self.after {
+            after.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(look);
+        }
+    }
+
+    /// Forgets the tasks that it comes after; for whoever takes the body.
+    pub(crate) fn drop_after(&self) {
+        if let Some(after) = &self.after {
+            let gone = std::mem::take(&mut *after.lock().unwrap_or_else(PoisonError::into_inner));
+            // Without the lock: the last reference to a task takes its result along, and that may have a destructor.
+            drop(gone);
         }
     }
 }
 
-/// The options of one task; tasks without any carry none of this.
-#[derive(Debug, Default)]
-pub(crate) struct TaskOptions {
-    pub(crate) name: Option<String>,
-    pub(crate) scope: Scope,
-    pub(crate) occupancy: Occupancy,
+impl Clone for Ties {
+    /// Ties are one task's own.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for Ties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ties").field("bonds", &self.bonds.len()).field("needed", &self.needed).finish_non_exhaustive()
+    }
 }
 
 /// A task about to be spawned, with options. Made by [`Handle::task`].
@@ -137,7 +323,6 @@ pub struct TaskBuilder<'r, F, A> {
     pub(crate) function: F,
     pub(crate) args: A,
     pub(crate) options: TaskOptions,
-    pub(crate) priority: Priority,
     pub(crate) deadline: Option<Instant>,
     pub(crate) timeout: Option<Duration>,
 }
@@ -151,19 +336,97 @@ impl<F, A> TaskBuilder<'_, F, A> {
 
     /// How urgent it is once it is ready.
     pub fn priority(mut self, priority: Priority) -> Self {
-        self.priority = priority;
+        self.options.priority = Some(priority);
         self
     }
 
-    /// Where it may run. A scope that no processor satisfies makes the task fail at once.
+    /// Where it may run. What the task takes and what it returns may have scopes, too: it runs where all of them meet.
+    /// Where they do not meet the task fails at once, with an error that names two that do not.
     pub fn scope(mut self, scope: Scope) -> Self {
-        self.options.scope = scope;
+        self.options.scope = Some(scope);
+        self
+    }
+
+    /// Lets `token` cancel it, besides others that it has. With a token that has been cancelled already, it fails at once.
+    pub fn cancel_token(mut self, token: &CancelToken) -> Self {
+        self.options.tokens.push(token.clone());
+        self
+    }
+
+    /// Makes it begin after `task` has finished, whose result it does not take: whatever became of that one, even if it failed. Several add up.
+    ///
+    /// `task` runs from now on even when all its handles are dropped. One that is cancelled has finished at once, although its body may go on until
+    /// it looks. Cost: about that of an argument that is a task.
+    ///
+    /// ```
+    /// use std::sync::Mutex;
+    ///
+    /// static LOG: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    /// fn write(line: &str) {
+    ///     if let Ok(mut log) = LOG.lock() {
+    ///         log.push(if line == "one" { "one" } else { "two" });
+    ///     }
+    /// }
+    /// let runtime = poniard::Runtime::new()?;
+    /// let one = runtime.spawn(write, ("one".to_owned(),));
+    /// let two = runtime.task(write, ("two".to_owned(),)).after(&one).spawn();
+    /// two.wait()?;
+    /// assert_eq!(*LOG.lock().map_err(|_| "poisoned")?, ["one", "two"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn after<T>(mut self, task: &Task<T>) -> Self {
+        let task = task.reference();
+        task.require();
+        self.options.ties.come_after(task);
+        self
+    }
+
+    /// Says all that `options` say, in place of what was said before.
+    pub fn options(mut self, options: &TaskOptions) -> Self {
+        let ties = &mut self.options.ties;
+        if options.inherit {
+            ties.bequest = Some(Box::new(options.over(ties.bequest.as_deref())));
+        }
+        let ties = std::mem::take(ties);
+        self.options = TaskOptions { ties, ..options.over(Some(&self.options)) };
+        self
+    }
+
+    /// What counts when nothing else says anything. For `#[task(...)]`.
+    #[doc(hidden)]
+    pub fn defaults(mut self, defaults: &'static TaskOptions) -> Self {
+        self.options.ties.defaults = Some(defaults);
+        self
+    }
+
+    /// Where its result may be used: the task itself, which makes it, runs inside this scope, and so does every task that takes the result.
+    /// Only fetching it is free.
+    ///
+    /// ```
+    /// use poniard::{Runtime, Scope, current_processor};
+    ///
+    /// let runtime = Runtime::builder().threads(2).build()?;
+    /// let here = || current_processor().map(|processor| processor.name).unwrap_or_default();
+    /// let made = runtime.task(here, ()).result_scope(Scope::processor("threads-1")).spawn();
+    /// let used = runtime.spawn(move |made: &str| (made.to_owned(), here()), (&made,));
+    /// assert_eq!(used.take()?, ("threads-1".into(), "threads-1".into()));
+    ///
+    /// let torn = runtime.task(|_: &str| (), (&made,)).name("torn").scope(Scope::processor("threads-0")).spawn();
+    /// let error = torn.wait().expect_err("the argument is not usable there");
+    /// assert_eq!(
+    ///     error.reason(),
+    ///     "its scope (processor `threads-0`) and the scope of argument 1 (processor `threads-1`) do not meet"
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn result_scope(mut self, scope: Scope) -> Self {
+        self.options.result_scope = Some(scope);
         self
     }
 
     /// How much of the machine it takes, in processors: none (`0.0`), a part of one (`0.25`), or several (`2.0`).
     pub fn occupancy(mut self, processors: impl Into<Occupancy>) -> Self {
-        self.options.occupancy = processors.into();
+        self.options.occupancy = Some(processors.into());
         self
     }
 
@@ -214,14 +477,12 @@ impl<F, A> TaskBuilder<'_, F, A> {
         A: Args<F::Params>,
     {
         let due = self.due();
-        let plain = self.options.name.is_none() && self.options.scope == Scope::Any && self.options.occupancy == Occupancy::ONE;
-        let options = (!plain).then(|| Box::new(self.options));
-        let Some(due) = due else { return self.handle.spawn_with(self.function, self.args, options, self.priority) };
+        let options = (!self.options.says_nothing()).then(|| Box::new(self.options));
+        let Some(due) = due else { return self.handle.spawn_with(self.function, self.args, options) };
         if due <= now() {
-            let runtime = Arc::as_ptr(&self.handle.shared);
-            return create_failed(runtime, caller(), options, std::any::type_name::<F>, FailureKind::DeadlineExceeded);
+            return self.handle.fail_spawn(caller(), options, std::any::type_name::<F>, FailureKind::DeadlineExceeded);
         }
-        let task = self.handle.spawn_with(self.function, self.args, options, self.priority);
+        let task = self.handle.spawn_with(self.function, self.args, options);
         if let Err(error) = timer::expire_at(due, task.reference()) {
             task.reference().cancel(FailureKind::NoTimer { reason: error.to_string() });
         }
@@ -248,9 +509,9 @@ impl<'r, F, A> TaskBuilder<'r, F, A> {
     /// ```
     pub fn retries(mut self, retries: u32) -> TaskBuilder<'r, Retrying<F>, A> {
         self.options.name.get_or_insert_with(|| function_name(std::any::type_name::<F>()));
-        let Self { handle, function, args, options, priority, deadline, timeout } = self;
+        let Self { handle, function, args, options, deadline, timeout } = self;
         let function = Retrying { function, retries, backoff: Duration::ZERO };
-        TaskBuilder { handle, function, args, options, priority, deadline, timeout }
+        TaskBuilder { handle, function, args, options, deadline, timeout }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::data::Data;
 use crate::error::TaskError;
+use crate::graph::{Place, Places};
 use crate::mutable::{PlaceSlot, Touch};
 use crate::task::record::{Dependency, Edge, Header};
 use crate::task::{Task, Value};
@@ -34,6 +35,9 @@ pub trait Param {
     fn get_kept(slots: &mut <Self::Of as Stored>::Slots) -> Self::Item<'_> {
         Self::get(slots)
     }
+    /// The argument of a node of a graph, as its function wants it.
+    #[doc(hidden)]
+    fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_>;
 }
 
 /// How an argument is stored until its task runs.
@@ -41,6 +45,8 @@ pub trait Param {
 pub trait Stored: 'static {
     /// The storage.
     type Slots: Slots + Send;
+    /// Where the argument of a node of a graph lies while the node runs.
+    type Place<'a>;
 }
 
 /// What storage of arguments can be asked.
@@ -48,6 +54,8 @@ pub trait Stored: 'static {
 pub trait Slots: 'static {
     /// Calls `visit` for each task that it is the result of.
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge));
+    /// Calls `visit` for each task whose result it takes, with the number of each where they are a collection, counted from 1.
+    fn visit_numbered(&self, visit: &mut impl FnMut(Option<usize>, &Header));
     /// The error of one that failed.
     fn failed(&self) -> Option<TaskError>;
     /// Whether it is access to a [`Mutable`](crate::Mutable).
@@ -88,6 +96,7 @@ impl<T> std::fmt::Debug for Slot<T> {
 
 impl<T: Data> Stored for T {
     type Slots = Slot<T>;
+    type Place<'a> = Place<'a, T>;
 }
 
 impl<T: Data> Slots for Slot<T> {
@@ -97,6 +106,12 @@ impl<T: Data> Slots for Slot<T> {
             Self::Task(dependency) => visit(dependency.header(), dependency.edge()),
             Self::Place(place) => place.visit(visit),
             _ => {}
+        }
+    }
+
+    fn visit_numbered(&self, visit: &mut impl FnMut(Option<usize>, &Header)) {
+        if let Self::Task(dependency) = self {
+            visit(None, dependency.header());
         }
     }
 
@@ -142,6 +157,11 @@ impl<T: Data> Param for &T {
     fn get(slots: &mut Slot<T>) -> &T {
         Slot::get(slots)
     }
+
+    #[inline]
+    fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
+        place.get()
+    }
 }
 
 impl<T: Data> Param for &[T] {
@@ -152,6 +172,11 @@ impl<T: Data> Param for &[T] {
     fn get(slots: &mut Slot<Vec<T>>) -> &[T] {
         Slot::<Vec<T>>::get(slots)
     }
+
+    #[inline]
+    fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
+        place.get()
+    }
 }
 
 impl Param for &str {
@@ -161,6 +186,11 @@ impl Param for &str {
     #[inline]
     fn get(slots: &mut Slot<String>) -> &str {
         Slot::<String>::get(slots)
+    }
+
+    #[inline]
+    fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
+        place.get()
     }
 }
 
@@ -186,6 +216,13 @@ pub fn copy<T: Data + Clone>(slot: &Slot<T>) -> T {
     slot.get().clone()
 }
 
+/// Takes the argument of a node of a graph: out of its place where that was arranged, else a clone.
+#[doc(hidden)]
+#[inline]
+pub fn take_place<T: Data + Clone>(place: Place<'_, T>) -> T {
+    place.take()
+}
+
 /// Passing by value, for one type: a blanket implementation would overlap the one for references.
 macro_rules! by_value {
     ([$($generics:tt)*] $type:ty) => {
@@ -206,12 +243,17 @@ macro_rules! by_value {
             fn get_kept(slot: &mut $crate::parameter::Slot<$type>) -> $type {
                 $crate::parameter::copy(slot)
             }
+
+            #[inline]
+            fn read(place: <Self::Of as $crate::parameter::Stored>::Place<'_>) -> Self::Item<'_> {
+                $crate::parameter::take_place(place)
+            }
         }
     };
 }
 pub(crate) use by_value;
 
-/// A parameter that reads any number of results: what is given for it is a `Vec<Task<T>>` or a `&[Task<T>]`.
+/// A parameter that reads any number of results: what is given for it is a `Vec<Task<T>>` or a `&[Task<T>]`; for a node of a graph, the same with `Node<T>`.
 ///
 /// ```
 /// # use poniard::{Gather, Runtime};
@@ -224,27 +266,60 @@ pub(crate) use by_value;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Gather<'a, T>(&'a [Dependency<T>]);
+pub struct Gather<'a, T>(Gathered<'a, T>);
+
+/// Where gathered results lie.
+#[derive(Debug)]
+enum Gathered<'a, T> {
+    Tasks(&'a [Dependency<T>]),
+    Nodes(Places<'a, T>),
+}
+
+impl<T> Clone for Gathered<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Gathered<'_, T> {}
 
 impl<'a, T: Data> Gather<'a, T> {
     /// Number of results.
     pub fn len(&self) -> usize {
-        self.0.len()
+        match self.0 {
+            Gathered::Tasks(tasks) => tasks.len(),
+            Gathered::Nodes(places) => places.len(),
+        }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// The result at `index`, in the order in which the tasks were given.
     pub fn get(&self, index: usize) -> Option<&'a T> {
-        self.0.get(index).and_then(Dependency::value)
+        self.0.get(index)
     }
 
     /// The results, in the order in which the tasks were given.
     pub fn iter(&self) -> impl Iterator<Item = &'a T> + use<'a, T> {
-        self.0.iter().filter_map(Dependency::value)
+        let gathered = self.0;
+        (0..self.len()).filter_map(move |index| gathered.get(index))
+    }
+
+    pub(crate) fn of_nodes(places: Places<'a, T>) -> Self {
+        Self(Gathered::Nodes(places))
+    }
+}
+
+impl<'a, T> Gathered<'a, T> {
+    #[inline]
+    fn get(self, index: usize) -> Option<&'a T> {
+        match self {
+            Self::Tasks(tasks) => tasks.get(index).and_then(Dependency::value),
+            Self::Nodes(places) => places.get(index),
+        }
     }
 }
 
@@ -255,12 +330,19 @@ pub struct Many<T>(PhantomData<T>);
 
 impl<T: Data> Stored for Many<T> {
     type Slots = Box<[Dependency<T>]>;
+    type Place<'a> = Gather<'a, T>;
 }
 
 impl<T: Data> Slots for Box<[Dependency<T>]> {
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
         for dependency in self {
             visit(dependency.header(), dependency.edge());
+        }
+    }
+
+    fn visit_numbered(&self, visit: &mut impl FnMut(Option<usize>, &Header)) {
+        for (dependency, number) in self.iter().zip(1..) {
+            visit(Some(number), dependency.header());
         }
     }
 
@@ -274,7 +356,12 @@ impl<T: Data> Param for Gather<'_, T> {
     type Item<'a> = Gather<'a, T>;
 
     fn get(slots: &mut Box<[Dependency<T>]>) -> Gather<'_, T> {
-        Gather(slots)
+        Gather(Gathered::Tasks(slots))
+    }
+
+    #[inline]
+    fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
+        place
     }
 }
 

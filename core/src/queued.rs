@@ -229,7 +229,7 @@ impl Queued {
             queues.push(done.queue);
             // Otherwise it is published by whoever runs it or has run it.
             if done.task.peek(TaskRef::try_claim) == Claim::Won {
-                let Work::Task(task) = done.task.into_work();
+                let Work::Task(task) = done.task.into_work() else { unreachable!("parts of runs lie in queues of workers") };
                 let reason = match &completion.outcome {
                     Err(reason) => reason.clone(),
                     Ok(()) => "it reported the task as done without having run it".into(),
@@ -253,10 +253,10 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering::Relaxed;
 
-    use poniard_interface::{Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError};
+    use poniard_interface::{BackendInfo, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError};
 
     use super::*;
-    use crate::runtime::{Backends, Handle};
+    use crate::runtime::{BackendRecord, Backends, Handle};
     use crate::{Runtime, Task, TaskError};
 
     type Submit = dyn Fn(&Arc<Shared>, &[TaskId]) -> Result<(), SubmitError> + Send + Sync;
@@ -294,7 +294,10 @@ mod tests {
         let link = Arc::new(OnceLock::new());
         let processor = Box::new(Fake { depth, shared: Arc::clone(&link), submit: Box::new(submit) });
         let records = vec![ProcessorRecord { info: processor.info(), processor, backend: 0 }];
-        let shared = Arc::new(Shared::new(records, Backends { records: Vec::new(), found: Default::default() }, Vec::new()));
+        let info = BackendInfo { name: "fake".into(), version: "1".into() };
+        let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new() };
+        let backends = Backends { records: vec![backend], found: Default::default() };
+        let shared = Arc::new(Shared::new(records, backends, Vec::new(), BTreeMap::new()));
         link.set(Arc::downgrade(&shared)).expect("set once");
         Runtime::of(Handle { shared })
     }

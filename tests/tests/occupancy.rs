@@ -158,7 +158,7 @@ fn more_than_the_machine_has_and_numbers_that_mean_nothing_are_errors() {
 #[test]
 fn a_scope_and_an_occupancy_go_together() {
     let runtime = threads(2);
-    let scope = poniard::Scope::Processor("threads-1".into());
+    let scope = poniard::Scope::processor("threads-1");
     let error = runtime.task(add, (1, 2)).scope(scope.clone()).occupancy(2.0).spawn().wait().expect_err("one processor is not two");
     assert!(error.to_string().contains("it takes 2 processors, and its scope has 1"), "{error}");
     let all = Arc::new(Barrier::new(2));

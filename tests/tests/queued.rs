@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use poniard::plugin::PluginSearch;
 use poniard::{
-    Backend, BackendInfo, BuildErrorKind, Completion, Execution, FailureKind, HostServices, OpenError, Opened, Processor, ProcessorInfo,
-    ProcessorKind, Runtime, Scope, Settings, SpaceId, StopError, SubmitError, TaskDescriptor, TaskId, task,
+    Backend, BackendInfo, BuildErrorKind, Completion, Execution, FailureKind, Handle, HostServices, OpenError, Opened, Processor,
+    ProcessorInfo, ProcessorKind, Runtime, Scope, Settings, SpaceId, StopError, SubmitError, TaskDescriptor, TaskId, task,
 };
 use poniard_tests::fib;
 
@@ -28,7 +28,7 @@ fn with_queue(threads: Option<usize>) -> Runtime {
 }
 
 fn queue() -> Scope {
-    Scope::Backend("example".into())
+    Scope::backend("example")
 }
 
 fn name() -> String {
@@ -60,10 +60,10 @@ fn tasks_of_both_kinds_of_processor_depend_on_each_other() {
 fn a_scope_chooses_the_queue() {
     let runtime = with_queue(Some(1));
     let there = runtime.task(name, ()).scope(queue()).spawn().take().expect("no failure");
-    let here = runtime.task(name, ()).scope(Scope::Backend("threads".into())).spawn().take().expect("no failure");
+    let here = runtime.task(name, ()).scope(Scope::backend("threads")).spawn().take().expect("no failure");
     assert_eq!(here, "poniard-0");
     assert_ne!(there, here);
-    let cpu = runtime.task(name, ()).scope(Scope::Kind(ProcessorKind::cpu())).spawn();
+    let cpu = runtime.task(name, ()).scope(Scope::kind("cpu")).spawn();
     cpu.wait().expect("both are of that kind");
 }
 
@@ -153,8 +153,8 @@ fn done(task: TaskId) -> [Completion; 1] {
     [Completion { task, outcome: Ok(()) }]
 }
 
-fn on_the_odd_one(runtime: &Runtime, body: impl FnOnce() -> u64 + Send + 'static) -> poniard::Task<u64> {
-    runtime.task(body, ()).scope(Scope::Kind(ProcessorKind::new("odd"))).spawn()
+fn on_the_odd_one(runtime: &Handle, body: impl FnOnce() -> u64 + Send + 'static) -> poniard::Task<u64> {
+    runtime.task(body, ()).scope(Scope::kind("odd")).spawn()
 }
 
 #[test]
@@ -171,6 +171,35 @@ fn a_task_that_is_reported_twice_is_done_once() {
     }
     let report = runtime.report();
     assert!(report.messages.iter().any(|message| message.contains("backend odd") && message.contains("not in flight")), "{report:?}");
+}
+
+#[test]
+fn a_task_of_a_queue_joins_wherever_its_thread_comes_from() {
+    // A thread of the queue's own hands the join to a worker.
+    let runtime = with_queue(Some(1));
+    let names = runtime.task(|| poniard::join(name, name), ()).scope(queue()).spawn().take().expect("no failure");
+    assert_eq!(names, ("poniard-0".into(), "poniard-0".into()));
+    assert_eq!(with_queue(None).spawn(|| poniard::join(|| 1, || 2), ()).take().expect("no failure"), (1, 2));
+    // The only worker runs the task itself, on top of the one that spawns it: it would wait for a job that only it could run.
+    let runtime = odd(|host, task| {
+        host.run(task).expect("it is in flight");
+        host.complete(&done(task));
+        Ok(())
+    });
+    let handle = runtime.handle();
+    let outer = runtime.spawn(
+        move || {
+            let task = on_the_odd_one(&handle, || {
+                let mut parts = [0; 3];
+                poniard::scope(|scope| parts.iter_mut().for_each(|part| scope.spawn(move |_| *part = 1)));
+                let (a, b) = poniard::join(|| 1, || poniard::map_reduce(0..10, || 0, |_| 1, |a, b| a + b));
+                a + b + parts.iter().sum::<u64>()
+            });
+            task.take().expect("no failure")
+        },
+        (),
+    );
+    assert_eq!(outer.take().expect("no failure"), 14);
 }
 
 #[test]

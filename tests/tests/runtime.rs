@@ -404,12 +404,12 @@ fn a_scope_keeps_a_task_where_it_belongs_and_an_empty_one_is_an_error() {
     let runtime = threads(3);
     let name = || std::thread::current().name().unwrap_or_default().to_owned();
     for _ in 0..50 {
-        let there = runtime.task(name, ()).scope(Scope::Processor("threads-1".into())).spawn();
+        let there = runtime.task(name, ()).scope(Scope::processor("threads-1")).spawn();
         assert_eq!(*there.fetch().expect("no failure"), "poniard-1");
-        let cpu = runtime.task(add, (1, 1)).scope(Scope::Kind(poniard::ProcessorKind::cpu())).spawn();
+        let cpu = runtime.task(add, (1, 1)).scope(Scope::kind("cpu")).spawn();
         assert_eq!(*cpu.fetch().expect("no failure"), 2);
     }
-    let nowhere = runtime.task(add, (1, 1)).scope(Scope::Kind(poniard::ProcessorKind::new("vulkan"))).spawn();
+    let nowhere = runtime.task(add, (1, 1)).scope(Scope::kind("vulkan")).spawn();
     let error = nowhere.fetch().expect_err("there is no such processor");
     let text = error.to_string();
     assert!(text.contains("kind `vulkan`") && text.contains("threads-0"), "{text}");

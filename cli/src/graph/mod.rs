@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use poniard::{Erased, Gather, Priority, ProcessorKind, Runtime, Scope, Task};
+use poniard::{Erased, Gather, Priority, Runtime, Scope, ScopeTerm, Task};
 
 use crate::kernels::ValueRef;
 use crate::sample::Progress;
@@ -119,7 +119,7 @@ fn spawn(task: &mut PlannedTask, runtime: &Runtime, files: &[Task<Erased>], resu
             PlannedInput::File(index) => files[index].clone(),
         })
         .collect();
-    if task.after.is_empty() && task.scope.value == Scope::Any && task.priority == Priority::Normal {
+    if task.after.is_empty() && task.scope.value.is_any() && task.priority == Priority::Normal {
         return runtime.spawn_kernel(&task.kernel, arguments);
     }
     // `spawn_kernel` has no place for options, and a kernel none for arguments that are waited for but not used. So the host body,
@@ -138,35 +138,34 @@ fn spawn(task: &mut PlannedTask, runtime: &Runtime, files: &[Task<Erased>], resu
 /// Whether each scope has a processor that can run host code. Known only with a runtime, so no part of [`check`].
 fn check_scopes(plan: &Plan, runtime: &Runtime) -> Result<(), Fault> {
     let mut scopes: BTreeMap<String, &PlannedTask> = BTreeMap::new();
-    for task in plan.tasks.iter().filter(|task| task.scope.value != Scope::Any) {
-        scopes.entry(format!("{:?}", task.scope.value)).or_insert(task);
+    for task in plan.tasks.iter().filter(|task| !task.scope.value.is_any()) {
+        scopes.entry(task.scope.value.to_string()).or_insert(task);
     }
-    if scopes.is_empty() {
-        return Ok(());
-    }
-    let report = runtime.report();
-    let processors: Vec<_> =
-        report.backends.iter().flat_map(|backend| backend.processors.iter().map(|processor| (backend.name.as_str(), processor))).collect();
-    for task in scopes.into_values() {
-        let (what, wanted, names): (&str, &str, Vec<&str>) = match &task.scope.value {
-            Scope::Kind(kind) => ("of kind", kind.as_str(), processors.iter().map(|(_, processor)| processor.kind.as_str()).collect()),
-            Scope::Backend(backend) => ("of backend", backend, processors.iter().map(|(backend, _)| *backend).collect()),
-            Scope::Processor(name) => ("named", name, processors.iter().map(|(_, processor)| processor.name.as_str()).collect()),
-            // A scope that this file cannot state.
-            _ => continue,
-        };
+    for (words, task) in scopes {
         let fault = |reason: String| Err(Fault::at(task.scope.line, format!("task {}: {reason}", quoted(&task.name))));
-        let mut matching =
-            processors.iter().zip(&names).filter(|(_, name)| **name == wanted).map(|((_, processor), _)| processor).peekable();
-        if matching.peek().is_none() {
-            return fault(format!("there is no processor {what} {}{}", quoted(wanted), suggestion(wanted, names.iter().copied())));
+        let selected = runtime.processors_in(&task.scope.value);
+        if selected.is_empty() {
+            return fault(format!("its scope, {words}, has no processor here{}", misspelt(&task.scope.value, runtime)));
         }
-        if !matching.any(|processor| processor.kind == ProcessorKind::cpu()) {
+        if !selected.iter().any(|processor| processor.kind.as_str() == "cpu") {
             let kernel = quoted(task.kernel.name());
-            return fault(format!("kernel {kernel} has code for processors of kind `cpu` only, and none {what} {} is", quoted(wanted)));
+            return fault(format!("kernel {kernel} has code for processors of kind `cpu` only, and its scope, {words}, has none"));
         }
     }
     Ok(())
+}
+
+/// A suggestion for the first name in a scope that nothing of the runtime has.
+fn misspelt(scope: &Scope, runtime: &Runtime) -> String {
+    let processors = runtime.processors_in(&Scope::any());
+    let unknown = scope.terms().filter(|term| runtime.processors_in(&Scope::from((*term).clone())).is_empty());
+    let suggested = unknown.map(|term| match term {
+        ScopeTerm::Kind(kind) => suggestion(kind.as_str(), processors.iter().map(|processor| processor.kind.as_str())),
+        ScopeTerm::Backend(name) => suggestion(name, processors.iter().map(|processor| processor.backend.as_str())),
+        ScopeTerm::Processor(name) => suggestion(name, processors.iter().map(|processor| processor.name.as_str())),
+        _ => String::new(),
+    });
+    suggested.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
 }
 
 fn outcome(file: &Path, tasks: &[PlannedTask], results: Vec<Option<Task<Erased>>>) -> Result<GraphOutcome, GraphError> {

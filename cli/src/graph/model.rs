@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use poniard::{Priority, ProcessorKind, Scope};
+use poniard::{Priority, Scope};
 
 use super::document::{Content, Entry, Node};
 use super::error::{Fault, quoted, suggestion};
@@ -82,7 +82,7 @@ fn task(entry: Entry) -> Result<TaskEntry, Fault> {
         kernel,
         inputs: inputs.into_iter().map(|node| Ok(Located { line: node.line, value: source(node)? })).collect::<Result<_, _>>()?,
         after: after.into_iter().map(predecessor).collect::<Result<_, _>>()?,
-        scope: fields.optional("scope", scope)?.unwrap_or(Located { line, value: Scope::Any }),
+        scope: fields.optional("scope", scope)?.unwrap_or(Located { line, value: Scope::any() }),
         priority: fields.optional("priority", priority)?.unwrap_or_default(),
         output: fields.optional("output", text)?,
         name,
@@ -139,31 +139,16 @@ fn priority(node: Node) -> Result<Priority, Fault> {
 }
 
 fn scope(node: Node) -> Result<Located<Scope>, Fault> {
-    const FORMS: &str = "`scope` is \"any\" or a table of one of `kind`, `backend` and `processor`";
     let line = node.line;
-    let value = match node.content {
-        Content::Text(word) if word == "any" => Scope::Any,
-        Content::Text(word) => return Err(Fault::at(line, format!("{FORMS}, such as kind = \"cpu\"; found {}", quoted(&word)))),
-        Content::Table(_) => {
-            let mut fields = Fields::of(node, "`scope`", &["kind", "backend", "processor"])?;
-            let mut given = Vec::new();
-            if let Some(kind) = fields.optional("kind", text)? {
-                given.push(Scope::Kind(ProcessorKind::new(kind.value)));
-            }
-            if let Some(backend) = fields.optional("backend", text)? {
-                given.push(Scope::Backend(backend.value));
-            }
-            if let Some(processor) = fields.optional("processor", text)? {
-                given.push(Scope::Processor(processor.value));
-            }
-            match given.pop() {
-                Some(scope) if given.is_empty() => scope,
-                _ => return Err(Fault::at(line, format!("{FORMS}; found {}", if given.is_empty() { "none" } else { "several" }))),
-            }
-        }
-        _ => return Err(Fault::at(line, format!("{FORMS}, not {}", node.kind()))),
+    let Content::Text(text) = node.content else {
+        return Err(Fault::at(line, format!("`scope` is a text such as \"kind:cpu\", not {}", node.kind())));
     };
-    Ok(Located { line, value })
+    match text.parse() {
+        Ok(value) => Ok(Located { line, value }),
+        Err(error) => {
+            Err(Fault::at(line, format!("`scope` {} is wrong at character {}: {}", quoted(&text), error.character, error.reason)))
+        }
+    }
 }
 
 /// The fields of a table, all of known names.

@@ -439,9 +439,9 @@ fn fields_that_are_wrong() {
     toml("[tasks.a]\nkernel = 'constant'\ninputs = [[[1, 2],\n[3]]]", 4, &["equally long"]);
     toml("[tasks.a]\nkernel = 'constant'\ninputs = [[[[1]]]]", 3, &["a list holds numbers"]);
     toml("[tasks.a]\nkernel = 'constant'\ninputs = [1]\npriority = 'hihg'", 4, &["`hihg`", "did you mean `high`"]);
-    toml("[tasks.a]\nkernel = 'constant'\ninputs = [1]\nscope = 'cpu'", 4, &["kind = \"cpu\""]);
-    toml("[tasks.a]\nkernel = 'constant'\ninputs = [1]\nscope = { kind = 'cpu', backend = 'threads' }", 4, &["several"]);
-    toml("[tasks.a]\nkernel = 'constant'\ninputs = [1]\nscope = { kin = 'cpu' }", 4, &["`kin`", "did you mean `kind`"]);
+    toml("[tasks.a]\nkernel = 'constant'\ninputs = [1]\nscope = 'cpu'", 4, &["`scope` `cpu`", "character 1", "kind:<name>"]);
+    toml("[tasks.a]\nkernel = 'constant'\ninputs = [1]\nscope = 'kind:cpu & (any'", 4, &["character 12", "not closed"]);
+    toml("[tasks.a]\nkernel = 'constant'\ninputs = [1]\nscope = { kind = 'cpu' }", 4, &["`scope` is a text", "a table"]);
     toml("[tasks.a]\nkernel = 'constant'\ninputs = [1]\nafter = ['@b']", 4, &["plain names"]);
     toml("[tasks.'a b']\nkernel = 'constant'", 1, &["`a b`", "letters, digits"]);
     toml("[tasks.'']\nkernel = 'constant'", 1, &["empty"]);
@@ -536,15 +536,21 @@ fn scopes_are_checked_against_the_runtime() {
     };
     for scope in [
         "'any'".to_owned(),
-        "{ kind = 'cpu' }".to_owned(),
-        format!("{{ backend = '{}' }}", backend.name),
-        format!("{{ processor = '{}' }}", backend.processors[0].name),
+        "'kind:cpu'".to_owned(),
+        format!("'host & backend:{}'", backend.name),
+        format!("'processor:{} | processor:nobody'", backend.processors[0].name),
     ] {
         assert_eq!(with_scope(&scope).unwrap().lines, ["a = 1"]);
     }
-    for scope in ["{ kind = 'cpuu' }", "{ backend = 'thredas' }", "{ processor = 'nobody' }"] {
+    for (scope, hint) in [
+        ("'kind:cpuu'", "; did you mean `cpu`?"),
+        ("'backend:thredas & host'", "; did you mean `threads`?"),
+        ("'processor:nobody'", "has no processor here"),
+        ("'any - kind:cpu'", "any processor except processors of kind `cpu`, has no processor here"),
+    ] {
         let error = with_scope(scope).expect_err(scope);
-        assert!(error.is_input() && error.to_string().contains(":4: task `a`: there is no processor"), "{error}");
+        let text = error.to_string();
+        assert!(error.is_input() && text.contains(":4: task `a`: its scope, ") && text.ends_with(hint), "{error}");
     }
 }
 

@@ -42,6 +42,18 @@ impl ProcessorKind {
     }
 }
 
+impl From<&str> for ProcessorKind {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<String> for ProcessorKind {
+    fn from(name: String) -> Self {
+        Self::new(name)
+    }
+}
+
 impl fmt::Display for ProcessorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -61,6 +61,11 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             fn get_kept(slot: &mut ::poniard::private::Slot<Self>) -> Self {
                 ::poniard::private::copy(slot)
             }
+
+            #[inline]
+            fn read(place: <Self as ::poniard::private::Stored>::Place<'_>) -> Self::Item<'_> {
+                ::poniard::private::take_place(place)
+            }
         }
     })
 }

@@ -17,6 +17,9 @@ pub fn derive_data(input: TokenStream) -> TokenStream {
 
 /// Keeps a function as it is and adds a module of the same name with a typed `spawn`:
 /// `axpy::spawn(&runtime, &x, y, 2.0)` is `runtime.spawn(axpy, (&x, y, 2.0))` with the function's own parameter names.
+///
+/// `#[task(name = "..", priority = "high")]` says what counts for tasks spawned in this way when nothing else says anything: a name in
+/// place of the function's own, and a priority (`low`, `normal`, `high`).
 #[proc_macro_attribute]
 pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let function = syn::parse_macro_input!(item as syn::ItemFn);

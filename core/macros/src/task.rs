@@ -2,12 +2,12 @@
 
 use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote};
-use syn::{FnArg, ItemFn, Pat, Result, ReturnType, Type};
+use syn::parse::{ParseStream, Parser};
+use syn::punctuated::Punctuated;
+use syn::{Expr, ExprLit, FnArg, ItemFn, Lit, MetaNameValue, Pat, Result, ReturnType, Token, Type};
 
 pub(crate) fn expand(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream> {
-    if !arguments.is_empty() {
-        return Err(syn::Error::new_spanned(arguments, "`#[task]` takes no arguments"));
-    }
+    let options = Parser::parse2(options, arguments)?;
     let signature = &function.sig;
     if let Some(asyncness) = &signature.asyncness {
         return Err(syn::Error::new_spanned(asyncness, "a task function is not `async`: tasks wait by depending on other tasks"));
@@ -54,6 +54,14 @@ pub(crate) fn expand(arguments: TokenStream, function: &ItemFn) -> Result<TokenS
         ReturnType::Default => quote!(()),
         ReturnType::Type(_, output) => quote!(#output),
     };
+    let arguments = quote!((#(#names,)*));
+    let spawned = match options {
+        None => quote!(handle.spawn(super::#name, #arguments)),
+        Some(options) => quote! {
+            static OPTIONS: ::std::sync::LazyLock<::poniard::TaskOptions> = ::std::sync::LazyLock::new(|| #options);
+            handle.task(super::#name, #arguments).defaults(&OPTIONS).spawn()
+        },
+    };
     let description = format!("Spawns [`{name}`] as a task; each argument is a value, a `Task`, a `&Task` or an `Arc`.");
     // A function in a private module cannot name types that are private to its parent, so the module looks through `super`.
     Ok(quote! {
@@ -69,10 +77,41 @@ pub(crate) fn expand(arguments: TokenStream, function: &ItemFn) -> Result<TokenS
                 handle: &::poniard::Handle,
                 #(#names: impl ::poniard::IntoArg<#taken>),*
             ) -> ::poniard::Task<<#output as ::poniard::TaskOutput>::Value> {
-                handle.spawn(super::#name, (#(#names,)*))
+                #spawned
             }
         }
     })
+}
+
+/// What the attribute says, as an expression that makes `TaskOptions`; nothing when it says nothing.
+fn options(input: ParseStream<'_>) -> Result<Option<TokenStream>> {
+    let settings = Punctuated::<MetaNameValue, Token![,]>::parse_terminated(input)?;
+    let mut options = quote!(::poniard::TaskOptions::new());
+    let mut known: Vec<String> = Vec::new();
+    for setting in &settings {
+        let key = setting.path.get_ident().map(ToString::to_string).unwrap_or_default();
+        if known.contains(&key) {
+            return Err(syn::Error::new_spanned(&setting.path, format!("`{key}` is said twice")));
+        }
+        let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = &setting.value else {
+            return Err(syn::Error::new_spanned(&setting.value, "expected text in quotes, as in `priority = \"high\"`"));
+        };
+        options = match key.as_str() {
+            "name" => quote!(#options.name(#text)),
+            "priority" => {
+                let level = match text.value().as_str() {
+                    "low" => quote!(Low),
+                    "normal" => quote!(Normal),
+                    "high" => quote!(High),
+                    _ => return Err(syn::Error::new_spanned(text, "a priority is `low`, `normal` or `high`")),
+                };
+                quote!(#options.priority(::poniard::Priority::#level))
+            }
+            _ => return Err(syn::Error::new_spanned(&setting.path, "`#[task]` knows `name` and `priority`")),
+        };
+        known.push(key);
+    }
+    Ok((!settings.is_empty()).then_some(options))
 }
 
 /// Replaces `'_`, which means nothing in the type of an argument's trait, by a lifetime that does; what is stored does not depend on it.

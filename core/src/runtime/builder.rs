@@ -1,5 +1,6 @@
 //! Opens backends and starts a runtime.
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
@@ -11,6 +12,8 @@ use poniard_interface::{Backend, BackendInfo, Execution, MemorySpace, Processor,
 use super::host::{HostLink, Log};
 use super::report::Refused;
 use super::{Handle, Runtime};
+use crate::function::TaskFn;
+use crate::options::TaskOptions;
 use crate::plugin::{self, PluginSearch};
 use crate::worker::shared::{ProcessorRecord, Shared};
 use crate::worker::slot::Slot;
@@ -26,6 +29,7 @@ pub struct RuntimeBuilder {
     without_builtin: bool,
     only: Vec<String>,
     settings: Settings,
+    defaults: BTreeMap<TypeId, TaskOptions>,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -36,6 +40,7 @@ impl fmt::Debug for RuntimeBuilder {
             .field("without_builtin", &self.without_builtin)
             .field("only", &self.only)
             .field("settings", &self.settings)
+            .field("defaults", &self.defaults.values().collect::<Vec<_>>())
             .finish()
     }
 }
@@ -159,6 +164,29 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Options of all tasks of a function that is spawned on the runtime; of those, what nothing else says: see [`TaskOptions`]. The last call for a function
+    /// counts. Cost: spawns on a runtime with such defaults look `function` up in a map; on one without, nothing.
+    ///
+    /// The function is known by its type, so it is an `fn` or a closure that captures nothing. A pointer to a function does not compile, since all of
+    /// one signature are of one type.
+    ///
+    /// ```
+    /// use poniard::{Priority, Runtime, TaskOptions};
+    ///
+    /// fn log(line: String) -> usize {
+    ///     line.len()
+    /// }
+    /// let runtime = Runtime::builder().defaults(log, TaskOptions::new().name("logging").priority(Priority::Low)).build()?;
+    /// assert_eq!(runtime.spawn(log, ("done".to_owned(),)).name(), "logging");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn defaults<M, F: TaskFn<M>>(mut self, function: F, options: TaskOptions) -> Self {
+        const { assert!(size_of::<F>() == 0, "defaults belong to an `fn` or to a closure that captures nothing") };
+        drop(function);
+        self.defaults.insert(TypeId::of::<F>(), options);
+        self
+    }
+
     /// Finds and opens the backends, and starts the workers.
     ///
     /// # Errors
@@ -174,7 +202,7 @@ impl RuntimeBuilder {
             if processors.is_empty() {
                 return Err(no_processor(&found, &records));
             }
-            match start(records, processors, found.clone(), &link) {
+            match start(records, processors, found.clone(), self.defaults.clone(), &link) {
                 Ok(shared) => return Ok(Runtime { handle: Handle { shared } }),
                 Err((backend, reason)) => {
                     // The others are opened anew, for a runtime without this one.
@@ -282,13 +310,14 @@ fn start(
     records: Vec<BackendRecord>,
     mut processors: Vec<ProcessorRecord>,
     found: FoundBesides,
+    defaults: BTreeMap<TypeId, TaskOptions>,
     link: &OnceLock<Weak<Shared>>,
 ) -> Result<Arc<Shared>, (String, String)> {
     // Inline processors first: their places are those of their slots. The sort is stable, so the order of each backend stays.
     processors.sort_by_key(|record| !matches!(record.info.execution, Execution::Inline));
     let slot_count = processors.iter().take_while(|record| matches!(record.info.execution, Execution::Inline)).count();
     let slots = (0..slot_count).map(|slot| Slot::new(slot, victims(&processors[..slot_count], slot))).collect();
-    let shared = Arc::new(Shared::new(processors, Backends { records, found }, slots));
+    let shared = Arc::new(Shared::new(processors, Backends { records, found }, slots, defaults));
     // The cell is new and nobody else sets it.
     let _ = link.set(Arc::downgrade(&shared));
     for worker in 0..slot_count {

@@ -1,5 +1,6 @@
 //! The runtime as its user sees it.
 
+use std::any::TypeId;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -9,19 +10,23 @@ mod builder;
 mod host;
 mod report;
 
+#[cfg(test)]
+pub(crate) use builder::BackendRecord;
 pub(crate) use builder::Backends;
 pub use builder::{BuildError, BuildErrorKind, RuntimeBuilder};
 pub use report::{BackendReport, ProcessorReport, Refused, Report};
 
+use crate::ambient;
 use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
 use crate::function::{Args, Predecessors, TaskFn, caller};
 use crate::mutable::create_ordered;
-use crate::options::{Priority, Scope, TaskBuilder, TaskOptions};
+use crate::options::{Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
+use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
 use crate::task::record::{create, create_detached, create_failed, create_finished};
-use crate::worker::context::Context;
+use crate::worker::context::{self, Context};
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::room::ForeignRoom;
 use crate::worker::shared::Shared;
@@ -85,6 +90,7 @@ impl Runtime {
     }
 
     fn end(&self) {
+        ambient::flush();
         let shared = Arc::clone(&self.handle.shared);
         if shared.has_ended() {
             return;
@@ -141,7 +147,7 @@ impl Handle {
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
-        self.spawn_with(function, args, None, Priority::Normal)
+        self.spawn_with(function, args, None)
     }
 
     /// As [`spawn`](Self::spawn), for a thread that runs an executor of asynchronous code: where `spawn` would make the thread wait, since it has spawned much more
@@ -155,9 +161,8 @@ impl Handle {
         let location = caller();
         let shared = Arc::clone(&self.shared);
         async move {
-            let (task, foreign) = Context::with_of(&shared, |context| {
-                (spawn_in(&shared, context, function, args, location, None, Priority::Normal), context.is_none())
-            });
+            let (task, foreign) =
+                Context::with_of(&shared, |context| (spawn_in(&shared, context, function, args, location, None), context.is_none()));
             if foreign && shared.is_crowded() {
                 ForeignRoom::new(shared).await;
             }
@@ -190,21 +195,37 @@ impl Handle {
 
     /// A task with options: `handle.task(f, (a, b)).name("x").priority(Priority::High).spawn()`.
     pub fn task<F, A>(&self, function: F, args: A) -> TaskBuilder<'_, F, A> {
-        TaskBuilder {
-            handle: self,
-            function,
-            args,
-            options: TaskOptions::default(),
-            priority: Priority::default(),
-            deadline: None,
-            timeout: None,
-        }
+        TaskBuilder { handle: self, function, args, options: TaskOptions::default(), deadline: None, timeout: None }
     }
 
     /// A task that is finished from the start.
     #[track_caller]
     pub fn value<T: Data>(&self, value: T) -> Task<T> {
-        create_finished(value, Arc::as_ptr(&self.shared), caller())
+        create_finished(value, Arc::as_ptr(&self.shared), caller(), None)
+    }
+
+    /// As [`value`](Self::value), for a value that may be used in a scope only: every task that takes it runs there.
+    ///
+    /// Where no processor of the runtime is in the scope, the task that comes back has failed.
+    ///
+    /// ```
+    /// use poniard::{Runtime, Scope};
+    ///
+    /// let runtime = Runtime::builder().threads(2).build()?;
+    /// let pinned = runtime.scoped_value(7u64, Scope::processor("threads-1"));
+    /// let there = runtime.spawn(|_: &u64| poniard::current_processor().map(|processor| processor.name), (&pinned,));
+    /// assert_eq!(there.take()?.as_deref(), Some("threads-1"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn scoped_value<T: Data>(&self, value: T, scope: Scope) -> Task<T> {
+        match run::of_value(&self.shared, scope) {
+            Ok(options) => create_finished(value, Arc::as_ptr(&self.shared), caller(), options),
+            Err(kind) => {
+                let name = TaskOptions { name: Some("value".into()), ..TaskOptions::default() };
+                create_failed(Arc::as_ptr(&self.shared), caller(), Some(Box::new(name)), std::any::type_name::<T>, kind)
+            }
+        }
     }
 
     /// Spawns a kernel with arguments whose types are known at run time only. They are checked against the kernel's parameters when it runs.
@@ -212,16 +233,16 @@ impl Handle {
     /// The task runs on a processor that the kernel has a body for.
     #[track_caller]
     pub fn spawn_kernel(&self, kernel: &Arc<Kernel>, args: Vec<Task<Erased>>) -> Task<Erased> {
-        let mut options = TaskOptions { name: Some(kernel.name().into()), scope: Scope::Any, ..TaskOptions::default() };
+        let mut options = TaskOptions::new().name(kernel.name());
         let cpu = ProcessorKind::cpu();
         if kernel.code(&cpu).is_none()
             && let Some(kind) = kernel.kinds().next()
         {
-            options.scope = Scope::Kind(kind.clone());
+            options = options.scope(Scope::kind(kind.clone()));
         }
         let kernel = Arc::clone(kernel);
         let body = move |args: Gather<'_, Erased>| -> Result<Erased, BoxError> { Ok(run_host_body(&kernel, &args)?) };
-        self.spawn_with(body, (args,), Some(Box::new(options)), Priority::Normal)
+        self.spawn_with(body, (args,), Some(Box::new(options)))
     }
 
     /// Number of processors, of all kinds.
@@ -229,8 +250,26 @@ impl Handle {
         self.shared.processors.len()
     }
 
+    /// The processors that are in a scope, in the runtime's order; none, where it selects nothing here. Their number is how many can run a task
+    /// of that scope.
+    pub fn processors_in(&self, scope: &Scope) -> Vec<ProcessorIdentity> {
+        scope.select(&self.shared.identities).iter().map(|place| self.shared.identities[place].clone()).collect()
+    }
+
+    /// Whether every processor in `inner` is in `outer`, among those of this runtime.
+    pub fn scope_is_subset(&self, inner: &Scope, outer: &Scope) -> bool {
+        let processors = &self.shared.identities;
+        inner.select(processors).is_subset_of(&outer.select(processors))
+    }
+
+    /// Whether two scopes come to the same processors of this runtime, however they are written.
+    pub fn scopes_are_same(&self, one: &Scope, other: &Scope) -> bool {
+        one.select(&self.shared.identities) == other.select(&self.shared.identities)
+    }
+
     /// Waits until every task that was spawned on the runtime, by anybody, has finished. For a thread that is in the middle of no task: its own would never have.
     pub fn wait_idle(&self) {
+        ambient::flush();
         self.shared.wait_until_quiet();
     }
 
@@ -241,14 +280,28 @@ impl Handle {
 
     #[inline]
     #[track_caller]
-    pub(crate) fn spawn_with<M, F, A>(&self, function: F, args: A, options: Option<Box<TaskOptions>>, priority: Priority) -> Task<F::Value>
+    pub(crate) fn spawn_with<M, F, A>(&self, function: F, args: A, options: Option<Box<TaskOptions>>) -> Task<F::Value>
     where
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
-        let location = caller();
+        self.spawn_at(caller(), function, args, options)
+    }
+
+    #[inline]
+    pub(crate) fn spawn_at<M, F, A>(
+        &self,
+        location: &'static Location<'static>,
+        function: F,
+        args: A,
+        options: Option<Box<TaskOptions>>,
+    ) -> Task<F::Value>
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
         Context::with_of(&self.shared, |context| {
-            let task = spawn_in(&self.shared, context, function, args, location, options, priority);
+            let task = spawn_in(&self.shared, context, function, args, location, options);
             self.shared.make_foreign_room(context);
             task
         })
@@ -263,7 +316,6 @@ fn spawn_in<M, F, A>(
     args: A,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
-    priority: Priority,
 ) -> Task<F::Value>
 where
     F: TaskFn<M>,
@@ -271,17 +323,18 @@ where
 {
     // Before the task is counted: the conversion of an argument is a user's code where he wrote it, and may panic.
     let mut body = (function, args.into_params());
-    // The common case, on a worker and without options, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
+    // The common case, on a worker, without options and without scopes, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
     if options.is_none()
-        && priority == Priority::Normal
+        && !run::is_in_play()
+        && !context::has_ambient()
         && !body.1.touches_places()
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
             let crowded = shared.count_spawn(slot);
-            let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, priority);
+            let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, Priority::Normal);
             if let Some(entry) = ready {
-                shared.push_own(slot, local, priority, entry);
+                shared.push_own(slot, local, Priority::Normal, entry);
             }
             (task, crowded)
         });
@@ -296,7 +349,7 @@ where
         }
     }
     let (function, params) = body;
-    spawn_slowly(shared, context, function, params, location, options, priority)
+    spawn_slowly(shared, context, function, params, location, options)
 }
 
 #[inline]
@@ -306,7 +359,9 @@ where
     A: Args<F::Params>,
 {
     let mut body = (function, args.into_params());
-    if !body.1.touches_places()
+    if !run::is_in_play()
+        && !context::has_ambient()
+        && !body.1.touches_places()
         && let Some(context) = context
     {
         let spawned = context.try_local(body, |slot, local, (function, params)| {
@@ -323,10 +378,12 @@ where
         }
     }
     let (function, params) = body;
-    spawn_slowly(shared, context, function, params, location, None, Priority::Normal).detach();
+    spawn_slowly(shared, context, function, params, location, None).detach();
 }
 
-/// Spawns a task that has options, or from a thread that is no worker.
+/// Spawns a task that has options or gets some from where it is spawned, or whose arguments may have scopes, or from a thread that is no worker. Apart,
+/// so that the common case stays small enough to be inlined.
+#[inline(never)]
 fn spawn_slowly<M, F>(
     shared: &Arc<Shared>,
     context: Option<&Context>,
@@ -334,36 +391,84 @@ fn spawn_slowly<M, F>(
     params: F::Params,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
-    priority: Priority,
 ) -> Task<F::Value>
 where
     F: TaskFn<M>,
 {
-    if !shared.admit(context) {
-        return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, FailureKind::Shutdown);
+    let options = ambient::furnish(shared, TypeId::of::<F>(), options);
+    let mut options = match run::settle(shared, &params, options) {
+        Ok(options) => options,
+        Err(refusal) => return fail(shared, location, refusal.options, std::any::type_name::<F>, refusal.kind),
+    };
+    let counted = context.and_then(|context| context.with_local(|slot, _| shared.count_spawn(slot)));
+    let crowded = counted.unwrap_or(false);
+    if counted.is_none() && !shared.admit(context) {
+        return fail(shared, location, options, std::any::type_name::<F>, FailureKind::Shutdown);
     }
     let refusal = options.as_ref().and_then(|options| shared.refusal(options));
     if let Some(kind) = refusal {
         shared.retract(context);
-        return create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind);
+        return fail(shared, location, options, std::any::type_name::<F>, kind);
     }
+    let priority = options.as_ref().and_then(|options| options.priority).unwrap_or_default();
+    let block = ambient::block();
+    let place = ambient::prepare(&mut options, block.as_deref());
+    let options = options.filter(|options| options.is_worth_keeping());
     let created = if params.touches_places() {
         create_ordered(function, params, shared, location, options, priority)
     } else {
         Ok(create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority))
     };
-    match created {
-        Ok((task, ready)) => {
-            if let Some(entry) = ready {
-                shared.enqueue(context, entry);
-            }
-            task
-        }
+    let (task, mut ready) = match created {
+        Ok(created) => created,
         Err((options, kind)) => {
             shared.retract(context);
-            create_failed(Arc::as_ptr(shared), location, options, std::any::type_name::<F>, kind)
+            return fail(shared, location, options, std::any::type_name::<F>, kind);
         }
+    };
+    if let Some(place) = place {
+        ready = ambient::bind(task.reference(), block.as_deref(), place);
     }
+    if let Some(entry) = ready {
+        shared.enqueue(context, entry);
+    }
+    if crowded
+        && block.is_none_or(|block| !block.holds_back())
+        && let Some(context) = context
+    {
+        wait_for_room(context);
+    }
+    task
+}
+
+impl Handle {
+    /// A task that cannot be spawned.
+    pub(crate) fn fail_spawn<T: Data>(
+        &self,
+        location: &'static Location<'static>,
+        options: Option<Box<TaskOptions>>,
+        type_name: fn() -> &'static str,
+        kind: FailureKind,
+    ) -> Task<T> {
+        fail(&self.shared, location, options, type_name, kind)
+    }
+}
+
+/// A task that cannot be spawned. Its groups learn of it.
+#[cold]
+fn fail<T: Data>(
+    shared: &Arc<Shared>,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    type_name: fn() -> &'static str,
+    kind: FailureKind,
+) -> Task<T> {
+    let task = create_failed(Arc::as_ptr(shared), location, options, type_name, kind);
+    let reference = task.reference();
+    if let Some(error) = reference.failure() {
+        reference.bonds().iter().for_each(|bond| bond.note_failure(&error));
+    }
+    task
 }
 
 /// Checks the arguments and runs the kernel's body for the host.
@@ -399,10 +504,16 @@ pub fn current() -> Option<Handle> {
     Context::with(|context| context.map(|context| Handle { shared: Arc::clone(&context.shared) }))
 }
 
+/// The processor that the calling thread runs a task on, if it is in the middle of one.
+pub fn current_processor() -> Option<ProcessorIdentity> {
+    Context::with(|context| context.map(|context| context.shared.identities[context.processor].clone()))
+}
+
 /// Spawns a task from inside another one, on the same runtime. See [`Handle::spawn`].
 ///
 /// # Panics
 /// When the calling thread is not in the middle of a task; there, use a [`Handle`].
+#[inline]
 #[track_caller]
 pub fn spawn<M, F, A>(function: F, args: A) -> Task<F::Value>
 where
@@ -411,7 +522,7 @@ where
 {
     let location = caller();
     Context::with(|context| match context {
-        Some(context) => spawn_in(&context.shared, Some(context), function, args, location, None, Priority::Normal),
+        Some(context) => spawn_in(&context.shared, Some(context), function, args, location, None),
         None => panic!("`poniard::spawn` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
     })
 }
@@ -420,6 +531,7 @@ where
 ///
 /// # Panics
 /// As [`spawn`].
+#[inline]
 #[track_caller]
 pub fn spawn_detached<M, F, A>(function: F, args: A)
 where

@@ -64,7 +64,7 @@ pub struct ProcessorReport {
     pub space: String,
     /// The NUMA node that it is near to.
     pub numa_node: Option<u32>,
-    /// Tasks that it has run.
+    /// Tasks and nodes of graphs that it has run.
     pub tasks: u64,
     /// Time that it spent on them, in ns. For a thread: from finding a task until finding none.
     pub busy_ns: u64,

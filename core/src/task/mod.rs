@@ -7,9 +7,10 @@ use crate::data::Data;
 use crate::error::TaskError;
 use crate::function::caller;
 
+pub(crate) mod bond;
 pub(crate) mod future;
 pub(crate) mod many;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod record;
 
 use record::{TaskRef, UserRef};

@@ -18,7 +18,9 @@ use std::task::Waker;
 use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
+use crate::task::bond::Bond;
 use crate::task::{Task, Value, memory};
+use crate::worker::domain::Domain;
 use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
 
@@ -266,8 +268,16 @@ impl Drop for UserRef {
 
 impl UserRef {
     /// Drops a reference to a task that has not begun; the last one takes the task with it.
-    #[cold]
     fn drop_unclaimed(&self) {
+        // One of several is given up in one step that the others cannot overtake.
+        let mut refs = self.refs.load(Relaxed);
+        while refs >> 32 > 1 {
+            // Release: as in `release`. It is not the last reference, so nothing is freed.
+            match self.refs.compare_exchange_weak(refs, refs - USER, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => refs = now,
+            }
+        }
         // One step less than it looks: a reference that is no user's is left for the rest of this function. AcqRel: as in `release`; whoever
         // detached the task is seen to have done so.
         if self.refs.fetch_sub(USER - REFERENCE, AcqRel) >> 32 == 1 {
@@ -371,6 +381,16 @@ impl Header {
         self.gate.load(Relaxed) & CANCELLED != 0
     }
 
+    /// What it belongs to.
+    pub(crate) fn bonds(&self) -> &[Bond] {
+        self.options().map_or(&[], |options| &options.ties.bonds)
+    }
+
+    /// Whether something that the task belongs to has been cancelled, and will come to the task.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.bonds().iter().any(Bond::is_cancelled)
+    }
+
     /// The runtime's count of "cancel everything" when the task was spawned.
     #[inline]
     pub(crate) fn epoch(&self) -> u16 {
@@ -385,6 +405,12 @@ impl Header {
     #[inline]
     pub(crate) fn options(&self) -> Option<&TaskOptions> {
         self.options.as_deref()
+    }
+
+    /// The processors that may run it; nothing when all may.
+    #[inline]
+    pub(crate) fn domain(&self) -> Option<Arc<Domain>> {
+        self.options.as_ref().and_then(|options| options.ties.domain.upgrade())
     }
 
     #[inline]
@@ -559,7 +585,7 @@ impl TaskRef {
     }
 
     fn cancel_for(&self, kind: FailureKind, canceller: Canceller) -> bool {
-        loop {
+        let began = loop {
             if self.is_finished() {
                 return false;
             }
@@ -575,7 +601,7 @@ impl TaskRef {
                     crate::timer::hurry();
                     return before & CANCELLED == 0;
                 }
-                break;
+                break true;
             }
             if gate & INSPECTED != 0 {
                 std::hint::spin_loop();
@@ -596,13 +622,54 @@ impl TaskRef {
             if self.gate.compare_exchange_weak(gate, claimed, Acquire, Relaxed).is_ok() {
                 if !keep {
                     // SAFETY: the claim gives this thread the body, and as nothing is waited for, no edge of it is in a list.
-                    unsafe { (self.vtable.discard)(self.0) };
+                    unsafe { self.discard() };
                 }
-                break;
+                break false;
+            }
+        };
+        let error = self.error(kind);
+        let published = self.publish(Some(error), Shared::release_elsewhere);
+        self.tell_bonds(published, !began, Shared::release_elsewhere);
+        published
+    }
+
+    /// Tells those that the task belongs to that its outcome has become known, and that nothing of it is left to run. Each of them once.
+    pub(crate) fn tell_bonds(&self, published: bool, ended: bool, mut release: impl FnMut(Released)) {
+        for bond in self.bonds() {
+            if published {
+                bond.settle();
+            }
+            if ended {
+                bond.end(&mut release);
             }
         }
-        let error = self.error(kind);
-        self.publish(Some(error), Shared::release_elsewhere)
+    }
+
+    /// Lets it run although no handle is left.
+    pub(crate) fn require(&self) {
+        self.gate.fetch_or(DETACHED, Relaxed);
+    }
+
+    /// One more thing that a task waits for which cannot begin yet, until `release_hold`.
+    pub(crate) fn hold(&self) {
+        self.gate.fetch_add(1, Relaxed);
+    }
+
+    /// One thing less that a held task waits for; its entry, with the runtime's reference, when that was the last.
+    pub(crate) fn release_hold(&self) -> Option<Entry> {
+        self.count_down(1).then(|| Entry::task(Self(self.0)))
+    }
+
+    /// Drops the body, and forgets what the task comes after.
+    ///
+    /// # Safety
+    /// The caller has claimed the task and not run it, or gets the body from whoever did; no edge of it is in a list.
+    unsafe fn discard(&self) {
+        if let Some(options) = self.options() {
+            options.ties.drop_after();
+        }
+        // SAFETY: as the caller says.
+        unsafe { (self.vtable.discard)(self.0) };
     }
 
     /// For whoever has taken the task's entry out of a queue and cannot run it: if it was cancelled, drops what the canceller left.
@@ -613,7 +680,7 @@ impl TaskRef {
         if gate & KEPT != 0 {
             // SAFETY: the canceller left the body to whoever gets the runtime's reference, which is the caller; all predecessors
             // have published, so no edge of it is in a list.
-            unsafe { (self.vtable.discard)(self.0) };
+            unsafe { self.discard() };
         }
         gate & OWED != 0 && !self.runtime.is_null()
     }
@@ -650,13 +717,21 @@ impl TaskRef {
         let before = into.len();
         // SAFETY: the `INSPECTED` bit keeps everybody from claiming the task, so its arguments stay (README, rule 3).
         unsafe { (self.vtable.unfinished)(self.0, into) };
+        if let Some(options) = self.options() {
+            options.ties.with_after(|order| {
+                if !order.task.is_finished() {
+                    into.push(order.task.clone());
+                }
+            });
+        }
+        self.bonds().iter().for_each(|bond| bond.ahead(into));
         self.gate.fetch_and(!INSPECTED, Release);
         into.len() > before
     }
 
     /// Runs the body. Gives its error, which `publish` then makes known; the value is in the record. Never unwinds.
     ///
-    /// The caller has won the claim, and calls `publish` next.
+    /// The caller has won the claim, has let the task forget what it comes after, and calls `publish` next.
     #[inline]
     pub(crate) fn run_claimed(&self) -> Option<TaskError> {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
@@ -694,7 +769,7 @@ impl TaskRef {
     pub(crate) fn fail_claimed(&self, kind: FailureKind) -> TaskError {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is failed by whoever claimed it");
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
-        unsafe { (self.vtable.discard)(self.0) };
+        unsafe { self.discard() };
         self.error(kind)
     }
 
@@ -706,7 +781,9 @@ impl TaskRef {
         // have left an edge.
         if self.refs.load(Acquire) == REFERENCE && self.successors.load(Acquire).is_null() {
             // A value of zero references: nobody will ask for the error.
-            dropped_quietly(failure);
+            if failure.is_some() {
+                dropped_quietly(failure);
+            }
             self.successors.store(Word::of_outcome(None), Relaxed);
             return true;
         }
@@ -830,7 +907,7 @@ pub(crate) fn create_detached<M, F: TaskFn<M>>(
     create_with::<M, F>(REFERENCE, function, params, runtime, epoch, location, None, Priority::Normal).1
 }
 
-#[inline]
+#[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "what a record is made of")]
 fn create_with<M, F: TaskFn<M>>(
     refs: u64,
@@ -845,10 +922,12 @@ fn create_with<M, F: TaskFn<M>>(
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     params.visit(&mut |_, _| predecessor_count += 1);
+    let (more, marks) = options.as_deref().map_or((0, 0), unmet_by_options);
+    predecessor_count += more;
     assert!(predecessor_count < COUNT, "a task has more than sixteen million dependencies");
     let header = Header {
         vtable: const { &vtable::<M, F>() },
-        gate: AtomicU32::new(predecessor_count),
+        gate: AtomicU32::new(if predecessor_count == 0 { marks } else { (predecessor_count + 1) | marks }),
         priority,
         parts: AtomicU8::new(0),
         epoch,
@@ -873,22 +952,34 @@ fn create_with<M, F: TaskFn<M>>(
     (header, None)
 }
 
+/// What a task's options let it wait for besides its arguments, and what they set in its gate.
+#[cold]
+fn unmet_by_options(options: &TaskOptions) -> (u32, u32) {
+    let mut unmet = u32::from(options.ties.held);
+    options.ties.with_after(|_| unmet += 1);
+    (unmet, if options.ties.needed { DETACHED } else { 0 })
+}
+
 /// Adds the task to the lists of its predecessors; true when all of them have finished.
 fn register<F, P: Predecessors, T>(task: &TaskRef, record: NonNull<Record<F, P, T>>) -> bool {
-    // One more than there are predecessors: the task cannot become ready while this function still looks at its arguments.
-    task.gate.fetch_add(1, Relaxed);
+    // One more than there are predecessors (`create_with`): the task cannot become ready while this function still looks at its arguments.
     let mut counted = 1;
     // SAFETY: the record is live (`task`).
     let body = unsafe { &record.as_ref().body };
     // SAFETY: `create` wrote the body, and nobody can claim the task before the count-down below, so shared access is sound.
     let (_, params) = unsafe { &*body.get().cast::<(F, P)>() };
-    params.visit(&mut |predecessor, edge| {
+    let mut add = |predecessor: &Header, edge: &Edge| {
         edge.successor.store(task.0.as_ptr(), Relaxed);
-        // SAFETY: the edge is new, and the arguments stay in the record until the task is claimed, which needs all predecessors to be published.
+        // SAFETY: the edge is new, and the arguments, and what the task comes after, stay in the record until the task is claimed, which needs all
+        // predecessors to be published.
         if !unsafe { predecessor.add_edge(edge) } {
             counted += 1;
         }
-    });
+    };
+    params.visit(&mut add);
+    if let Some(options) = task.options() {
+        options.ties.with_after(|order| add(&order.task, &order.edge));
+    }
     task.count_down(counted)
 }
 
@@ -1001,7 +1092,7 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
 
 /// Drops a user's value; a panic in its destructor ends here, after the panic hook has spoken. Unwinding further would take a worker with it.
 #[inline]
-fn dropped_quietly<T>(value: T) {
+pub(crate) fn dropped_quietly<T>(value: T) {
     if std::mem::needs_drop::<T>()
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
@@ -1011,7 +1102,7 @@ fn dropped_quietly<T>(value: T) {
     }
 }
 
-fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).into()
     } else if let Some(text) = payload.downcast_ref::<String>() {
@@ -1063,8 +1154,13 @@ impl<T> Value<T> {
 }
 
 /// A task that has finished from the start.
-pub(crate) fn create_finished<T: crate::Data>(value: T, runtime: *const Shared, location: &'static Location<'static>) -> Task<T> {
-    let task = create_ended(runtime, location, None, |_| None);
+pub(crate) fn create_finished<T: crate::Data>(
+    value: T,
+    runtime: *const Shared,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+) -> Task<T> {
+    let task = create_ended(runtime, location, options, |_| None);
     let prefix = task.reference.0.0.cast::<Prefix<T>>();
     // SAFETY: a record of `fn() -> T` begins like `Prefix<T>`, and is alive.
     let slot = unsafe { &prefix.as_ref().value };
@@ -1105,6 +1201,18 @@ fn create_ended<T: crate::Data>(
     task
 }
 
+/// A task that another one comes after without taking its result, and the edge that its list needs.
+pub(crate) struct Order {
+    task: TaskRef,
+    edge: Edge,
+}
+
+impl Order {
+    pub(crate) fn new(task: TaskRef) -> Self {
+        Self { task, edge: Edge::new() }
+    }
+}
+
 /// A task that stands for something that a thread does, and finishes when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold(TaskRef);
@@ -1120,7 +1228,7 @@ impl Hold {
         if let Some(runner) = crate::worker::context::Context::with(|context| context.map(crate::worker::context::Context::identity)) {
             task.reference.set_runner(runner);
         }
-        let Work::Task(reference) = entry.into_work();
+        let Work::Task(reference) = entry.into_work() else { unreachable!("made of a task") };
         Self(reference)
     }
 

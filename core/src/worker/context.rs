@@ -2,18 +2,62 @@
 #![expect(unsafe_code, reason = "a thread-local pointer to a value on the same thread's stack")]
 
 use std::cell::{Cell, RefCell};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::fetch::STACK_RESERVE_BYTES;
+use super::job::Origin;
+use super::job_deque::Jobs;
 use super::occupancy::Holding;
 use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
+use crate::ambient::Ambient;
 use crate::error::TaskError;
+use crate::graph::state::RunState;
 use crate::options::Occupancy;
 use crate::task::record::{Header, TaskRef};
 
 thread_local! {
-    static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
+    static CURRENT: Cell<*const Context> = const { Cell::new(ptr::null()) };
+    /// What spawns on this thread pick up just now; null for nothing.
+    static AMBIENT: Cell<*const Ambient> = const { Cell::new(ptr::null()) };
+}
+
+/// Whether spawns on this thread pick anything up.
+#[inline]
+pub(crate) fn has_ambient() -> bool {
+    !AMBIENT.get().is_null()
+}
+
+/// Lets `look` see what spawns on this thread pick up.
+pub(crate) fn ambient<R>(look: impl FnOnce(Option<&Ambient>) -> R) -> R {
+    let ambient = AMBIENT.get();
+    // SAFETY: the pointer is null, or `enter_pointer` of this thread set it from a reference that outlives its frame, and takes it back before that ends.
+    look(unsafe { ambient.as_ref() })
+}
+
+/// Lets spawns on this thread pick `ambient` up while `body` runs.
+pub(crate) fn enter_ambient<R>(ambient: &Ambient, body: impl FnOnce() -> R) -> R {
+    enter_pointer(ambient, body)
+}
+
+/// Lets tasks that `body` runs on top of this thread's pick up nothing of what that one does.
+pub(crate) fn leave_ambient<R>(body: impl FnOnce() -> R) -> R {
+    enter_pointer(Context::with(|context| context.map_or(std::ptr::null(), Context::base)), body)
+}
+
+/// As `enter_ambient`; `ambient` is null, or outlives the call.
+fn enter_pointer<R>(ambient: *const Ambient, body: impl FnOnce() -> R) -> R {
+    /// Restores what was there before, however `body` ends.
+    struct Restore(*const Ambient);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            AMBIENT.set(self.0);
+        }
+    }
+    let _restore = Restore(AMBIENT.replace(ambient));
+    body()
 }
 
 /// A thread that runs tasks of a runtime: a worker, or a thread of a queued processor.
@@ -25,21 +69,48 @@ pub(crate) struct Context {
     token: RefCell<Option<Token>>,
     /// Stack segments that nested tasks have added.
     pub(crate) segments: Cell<usize>,
-    /// The task that the thread is in the middle of.
+    /// The task that the thread is in the middle of, or on behalf of which it runs a job: an `Origin`. Null in the middle of a node of a graph.
     task: Cell<*const Header>,
+    /// The innermost run of a graph that the thread is in the middle of.
+    within: Cell<*const Within>,
+    /// The ambient of tasks that have no inheritance: there is one, and it is empty, when the runtime has defaults for functions, so that spawns need look for
+    /// nothing else.
+    base: Option<Box<Ambient>>,
     /// What that takes besides a processor.
     holding: Cell<Holding>,
+    /// The jobs of the slot that the thread holds; null when it holds none.
+    jobs: Cell<*const Jobs>,
+    /// The innermost job that the thread runs.
+    job: Cell<*const Frame>,
+    /// Addresses on the stack from which there is enough left below: the lowest one, and how many are known.
+    stack: Cell<(usize, usize)>,
+    /// The context that this one hides.
+    outer: Cell<*const Context>,
+}
+
+/// That a thread runs a job; on its stack.
+struct Frame {
+    origin: Origin,
+    /// The job that it was in the middle of.
+    outer: *const Frame,
 }
 
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, processor: usize) -> Self {
+        let base = (!shared.defaults.is_empty()).then(Box::default);
         Self {
             shared,
             processor,
             token: RefCell::new(None),
             segments: Cell::new(0),
-            task: Cell::new(std::ptr::null()),
+            task: Cell::new(ptr::null()),
+            within: Cell::new(ptr::null()),
+            base,
             holding: Cell::default(),
+            jobs: Cell::new(ptr::null()),
+            job: Cell::new(ptr::null()),
+            stack: Cell::new((0, 0)),
+            outer: Cell::new(ptr::null()),
         }
     }
 
@@ -52,8 +123,13 @@ impl Context {
                 CURRENT.set(self.0);
             }
         }
+        self.outer.set(CURRENT.get());
         let _restore = Restore(CURRENT.replace(self));
-        body()
+        enter_pointer(self.base(), body)
+    }
+
+    fn base(&self) -> *const Ambient {
+        self.base.as_deref().map_or(std::ptr::null(), std::ptr::from_ref)
     }
 
     /// The context of this thread, if it has one.
@@ -102,10 +178,13 @@ impl Context {
     }
 
     pub(crate) fn take_token(&self) -> Option<Token> {
+        self.jobs.set(ptr::null());
         self.token.borrow_mut().take()
     }
 
     pub(crate) fn put_token(&self, token: Token) {
+        let index = token.slot();
+        self.jobs.set(&raw const self.shared.slots[index].local(index, &token).jobs);
         *self.token.borrow_mut() = Some(token);
     }
 
@@ -115,12 +194,13 @@ impl Context {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Runs a task that this thread has claimed.
+    /// Runs the body of a task that this thread has claimed.
     #[inline]
-    pub(crate) fn run(&self, task: &TaskRef) -> Option<TaskError> {
+    pub(crate) fn run(&self, task: &TaskRef, body: impl FnOnce() -> Option<TaskError>) -> Option<TaskError> {
         task.set_runner(self.identity());
         let outer = self.task.replace(&raw const **task);
-        let failure = task.run_claimed();
+        debug_assert!(std::ptr::eq(AMBIENT.get(), self.base()), "a task runs outside of the ambient of another one");
+        let failure = body();
         self.task.set(outer);
         failure
     }
@@ -146,23 +226,161 @@ impl Context {
     pub(crate) fn may_nest(&self, task: &TaskRef) -> bool {
         // A thread on an errand takes no processor, so it computes nothing for others; and what takes more or less than one needs more than this thread.
         let errand = self.processor < self.shared.slots.len() && self.token.borrow().is_none();
-        !errand && task.options().is_none_or(|options| options.occupancy == Occupancy::ONE) && self.shared.may_run(self.processor, task)
+        !errand && task.options().is_none_or(|options| options.taken() == Occupancy::ONE) && self.shared.may_run(self.processor, task)
     }
 
     /// Lets `look` see the task that this thread is in the middle of.
     pub(crate) fn with_task<R>(&self, look: impl FnOnce(&Header) -> R) -> Option<R> {
-        // SAFETY: null, or `run` further down this thread's stack set it from a reference that it keeps until it takes the pointer back.
-        unsafe { self.task.get().as_ref() }.map(look)
+        // SAFETY: `run` further down this thread's stack set it from a reference that it keeps until it takes the pointer back, or `on_behalf_of` did:
+        // whoever is in the middle of that task waits for the job.
+        self.origin().task().map(|task| look(unsafe { task.as_ref() }))
     }
 
     /// Whether the task that this thread is in the middle of is to stop. The one place that knows all the reasons.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.with_task(|task| task.is_cancelled() || self.shared.is_outdated(task)).unwrap_or(false)
+        match self.is_run_cancelled() {
+            Some(cancelled) => cancelled,
+            None => self.with_task(|task| task.is_cancelled() || self.shared.is_outdated(task)).unwrap_or(false),
+        }
+    }
+
+    /// Notes that this thread is in the middle of a run while `body` runs some of its nodes.
+    pub(crate) fn enter_run(&self, within: &Within, body: impl FnOnce()) {
+        within.outer.set(self.within.replace(within));
+        let task = self.task.replace(std::ptr::null());
+        // Does not unwind: nodes catch panics. What nodes spawn picks up nothing from what this thread was in the middle of.
+        if AMBIENT.get() == self.base() {
+            body()
+        } else {
+            enter_pointer(self.base(), body)
+        }
+        self.task.set(task);
+        self.within.set(within.outer.get());
+    }
+
+    /// Whether this thread is in the middle of a run.
+    pub(crate) fn is_within_run(&self, run: &RunState) -> bool {
+        let mut at = self.within.get();
+        // SAFETY: null, or `enter_run` further down this thread's stack set it from a reference that outlives its call.
+        while let Some(within) = unsafe { at.as_ref() } {
+            if std::ptr::eq(within.run, run) {
+                return true;
+            }
+            at = within.outer.get();
+        }
+        false
+    }
+
+    /// Whether the run was cancelled whose node this thread is in the middle of: for `is_cancelled`, in a node. None in a task, which may be on top of a node.
+    pub(crate) fn is_run_cancelled(&self) -> Option<bool> {
+        if !self.task.get().is_null() {
+            return None;
+        }
+        // SAFETY: as in `is_within_run`.
+        let within = unsafe { self.within.get().as_ref() }?;
+        // SAFETY: the run is not over as long as this thread is in the middle of one of its nodes.
+        Some(unsafe { &*within.run }.is_cancelled())
     }
 
     /// Whether this thread is in the middle of `task`.
     pub(crate) fn is_within(&self, task: &TaskRef) -> bool {
         task.is_run_by(self.identity())
+    }
+
+    /// On behalf of whom this thread runs what it runs now.
+    #[inline]
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::of(self.task.get())
+    }
+
+    /// The jobs of the slot that this thread holds. Whoever keeps the reference uses it only while the slot is this thread's: it is when a call that may lend
+    /// it has returned.
+    #[inline]
+    pub(crate) fn jobs(&self) -> Option<&Jobs> {
+        // SAFETY: null, or set by `put_token`, and taken back by `take_token`, so the token is this thread's; the slot lives as long as `shared`.
+        unsafe { self.jobs.get().as_ref() }
+    }
+
+    /// Lets `job`, which does not unwind, run on behalf of `origin`.
+    pub(crate) fn on_behalf_of(&self, origin: Origin, job: impl FnOnce()) {
+        let frame = Frame { origin, outer: self.job.get() };
+        self.job.set(&raw const frame);
+        let outer = self.task.replace(origin.as_ptr());
+        // It brings along what its spawns pick up (`Carried`); what this thread was in the middle of is none of its business.
+        if AMBIENT.get() == self.base() {
+            job()
+        } else {
+            enter_pointer(self.base(), job)
+        }
+        self.task.set(outer);
+        self.job.set(frame.outer);
+    }
+
+    /// On behalf of whom this thread runs jobs, the newest first. What they belong to cannot go on before this thread is done with them.
+    pub(crate) fn origins(&self) -> impl Iterator<Item = Origin> {
+        let mut next = self.job.get();
+        std::iter::from_fn(move || {
+            // SAFETY: null, or `on_behalf_of` further down this thread's stack set it to a frame of its own, and takes it back before it returns.
+            let frame = unsafe { next.as_ref() }?;
+            next = frame.outer;
+            Some(frame.origin)
+        })
+    }
+
+    /// Whether this thread holds a slot of `shared`, be it in a context that this one hides.
+    pub(crate) fn holds_slot_of(&self, shared: &Shared) -> bool {
+        let mut next: *const Self = self;
+        // SAFETY: null, or `enter` further down this thread's stack, for the context above, found it to be the current one, whose `enter` has not ended.
+        while let Some(context) = unsafe { next.as_ref() } {
+            if ptr::eq(&*context.shared, shared) && context.token.borrow().is_some() {
+                return true;
+            }
+            next = context.outer.get();
+        }
+        false
+    }
+
+    /// Whether there is stack enough for whatever a user's closure may do.
+    #[inline]
+    pub(crate) fn has_stack(&self) -> bool {
+        let marker = 0u8;
+        let here = (&raw const marker).addr();
+        let (lowest, count) = self.stack.get();
+        here.wrapping_sub(lowest) < count || self.measure_stack(here)
+    }
+
+    /// Asks how much there is. The answer holds for all addresses from the lowest good one up to here, unless this stack goes (`forget_stack`).
+    #[cold]
+    fn measure_stack(&self, here: usize) -> bool {
+        match stacker::remaining_stack() {
+            None => {
+                self.stack.set((0, usize::MAX));
+                true
+            }
+            Some(bytes) if bytes < STACK_RESERVE_BYTES => false,
+            Some(bytes) => {
+                let spare = bytes - STACK_RESERVE_BYTES;
+                self.stack.set((here.saturating_sub(spare), spare + 1));
+                true
+            }
+        }
+    }
+
+    /// A segment of stack has gone.
+    pub(crate) fn forget_stack(&self) {
+        self.stack.set((0, 0));
+    }
+}
+
+/// That a thread is in the middle of a run of a graph: on its stack.
+pub(crate) struct Within {
+    run: *const RunState,
+    outer: Cell<*const Within>,
+}
+
+impl Within {
+    pub(crate) fn new(run: &RunState) -> Self {
+        Self { run, outer: Cell::new(std::ptr::null()) }
     }
 }
 

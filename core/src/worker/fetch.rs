@@ -6,26 +6,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::context::Context;
+use super::context::{Context, has_ambient};
 use super::entry::Work;
 use super::main_loop::execute;
 use super::shared::CROWD;
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
+use crate::ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::options::Priority;
 use crate::task::record::{Claim, TaskRef};
 
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
-const SPIN_ROUNDS: u32 = 256;
+pub(crate) const SPIN_ROUNDS: u32 = 256;
 /// Stack that a nested task finds at least.
-const STACK_RESERVE_BYTES: usize = 1 << 20;
+pub(super) const STACK_RESERVE_BYTES: usize = 1 << 20;
 /// Stack that is added when there is less.
-const STACK_SEGMENT_BYTES: usize = 4 << 20;
+pub(super) const STACK_SEGMENT_BYTES: usize = 4 << 20;
 /// Segments that one thread may add: 4 GiB of addresses, of which only what is used takes memory.
-const STACK_SEGMENTS_MAX: usize = 1024;
+pub(super) const STACK_SEGMENTS_MAX: usize = 1024;
 /// Threads for one slot; a waiting thread that would need one more keeps the slot instead, and others do the work.
 const SLOT_THREADS_MAX: usize = 64;
 
@@ -34,6 +35,10 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
     if task.is_finished() {
         return Ok(());
     }
+    ambient::aside(|| wait_unfinished(task))
+}
+
+fn wait_unfinished(task: &TaskRef) -> Result<(), TaskError> {
     Context::with(|context| match context {
         None => {
             wait_asleep(task);
@@ -50,7 +55,8 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
 /// As `wait`, for a task whose handle nobody else can borrow meanwhile.
 #[inline]
 pub(crate) fn wait_alone(task: &TaskRef) -> Result<(), TaskError> {
-    if Context::with(|context| context.map_or(Ok(false), |context| run_newest(context, task, true)))? { Ok(()) } else { wait(task) }
+    let alone = |context: &Context| run_newest(context, task, true);
+    if !has_ambient() && Context::with(|context| context.map_or(Ok(false), alone))? { Ok(()) } else { wait(task) }
 }
 
 /// Waits on a thread that is no worker.
@@ -80,7 +86,7 @@ fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, Ta
     });
     let Some(entry) = newest.flatten() else { return Ok(false) };
     if alone && has_stack() && task.try_claim_alone() {
-        let Work::Task(own) = entry.into_work();
+        let Work::Task(own) = entry.into_work() else { unreachable!("it is of this task") };
         let failure = execute(context, &own);
         match own.end_alone(failure) {
             Ok(()) => context.shared.retract(Some(context)),
@@ -91,7 +97,7 @@ fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, Ta
     match task.try_claim() {
         Claim::Won => {
             // The reference goes with the record's end, and not with a look at what a canceller may have left.
-            let Work::Task(own) = entry.into_work();
+            let Work::Task(own) = entry.into_work() else { unreachable!("it is of this task") };
             run_nested(context, task, &own)?;
             Ok(true)
         }
@@ -209,6 +215,7 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
         // It panics when there is no memory for the segment. The task itself does not unwind.
         let grown = catch_unwind(AssertUnwindSafe(|| stacker::grow(STACK_SEGMENT_BYTES, run)));
         context.segments.set(segments);
+        context.forget_stack();
         grown.map_err(Some)
     } else {
         Err(None)
@@ -228,7 +235,7 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
 
 /// Whether a nested task has stack enough without more ado.
 #[inline]
-fn has_stack() -> bool {
+pub(crate) fn has_stack() -> bool {
     stacker::remaining_stack().is_none_or(|bytes| bytes >= STACK_RESERVE_BYTES)
 }
 
@@ -256,28 +263,40 @@ fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), Tas
 
 /// Waits on a thread that runs tasks until somebody fires `waiter`, and lends the slot if there is anything to do.
 pub(crate) fn wait_until_fired(context: &Context, waiter: &Arc<Waiter>) {
-    context.without_holding(|| wait_lending(context, waiter));
+    wait_until(context, &|| waiter.has_fired());
 }
 
-fn wait_lending(context: &Context, waiter: &Arc<Waiter>) {
+/// The same until something is `over`; whoever makes it so unparks this thread.
+pub(crate) fn wait_until(context: &Context, over: &dyn Fn() -> bool) {
+    context.without_holding(|| wait_lending(context, over));
+}
+
+fn wait_lending(context: &Context, over: &dyn Fn() -> bool) {
     let Some(slot_index) = context.slot_index() else {
         // A thread of a queued processor has no slot to lend, nor has one on an errand.
-        return waiter.wait();
+        return park_until(over);
     };
     let shared = &*context.shared;
     let slot = &shared.slots[slot_index];
     shared.sleep.search();
     loop {
-        if waiter.has_fired() {
-            shared.sleep.found(|| shared.has_work(slot_index));
+        if over() {
+            shared.found(slot_index);
             return;
         }
         if shared.has_work(slot_index) || slot.is_wanted() {
             shared.sleep.found(|| false);
-            return wait_without_slot(context, slot_index, waiter);
+            return wait_without_slot(context, slot_index, over);
         }
         // Nothing to do for anybody: keep the slot and sleep on it, for the task or for work, whichever comes first.
-        shared.sleep.sleep(slot_index, || waiter.has_fired() || shared.has_work(slot_index) || slot.is_wanted());
+        shared.sleep.sleep(slot_index, || over() || shared.has_work(slot_index) || slot.is_wanted());
+    }
+}
+
+/// Sleeps until something is `over`.
+fn park_until(over: &dyn Fn() -> bool) {
+    while !over() {
+        waiter::park();
     }
 }
 
@@ -305,8 +324,8 @@ pub(crate) fn wait_for_room(context: &Context) {
     go_on(context, slot_index);
 }
 
-/// Lends the slot to another thread until `waiter` has been fired.
-fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>) {
+/// Lends the slot to another thread until something is `over`.
+fn wait_without_slot(context: &Context, slot_index: usize, over: &dyn Fn() -> bool) {
     let shared = &*context.shared;
     let slot = &shared.slots[slot_index];
     slot.counters.activity.end(now_ns());
@@ -321,11 +340,9 @@ fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>)
                     // No thread to be had: this one keeps the slot and sleeps; what lies in its queue can be stolen. What it waits for may itself
                     // wait to come back to this slot, so it looks out for that.
                     context.put_token(token);
-                    shared.sleep.stop_looking(|| shared.has_work(slot_index));
-                    while !waiter.has_fired() && !slot.is_wanted() {
-                        waiter::park();
-                    }
-                    if !waiter.has_fired() {
+                    shared.stop_looking(slot_index);
+                    park_until(&|| over() || slot.is_wanted());
+                    if !over() {
                         continue;
                     }
                     return go_on(context, slot_index);
@@ -334,7 +351,7 @@ fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>)
         }
         break;
     }
-    waiter.wait();
+    park_until(over);
     context.put_token(slot.regain());
     go_on(context, slot_index);
 }
@@ -344,5 +361,5 @@ fn wait_without_slot(context: &Context, slot_index: usize, waiter: &Arc<Waiter>)
 fn go_on(context: &Context, slot_index: usize) {
     let shared = &*context.shared;
     shared.slots[slot_index].counters.activity.begin(now_ns());
-    shared.sleep.stop_looking(|| shared.has_work(slot_index));
+    shared.stop_looking(slot_index);
 }

@@ -6,14 +6,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_deque::Steal;
 use poniard_interface::WorkerId;
 
-use super::context::Context;
+use super::context::{Context, enter_ambient};
 use super::entry::{Entry, Work};
+use super::jobs::{self, Found};
 use super::occupancy::Errand;
 use super::shared::Shared;
 use super::slot::{Local, Slot, Turn};
+use crate::ambient::Ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
-use crate::options::{Occupancy, Priority};
+use crate::graph::drive::run_part;
+use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::task::record::{Claim, TaskRef};
 
 /// Rounds of looking everywhere before a worker goes to sleep.
@@ -67,6 +70,8 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId) {
 fn work(context: &Context, index: usize) -> Left {
     let shared = &*context.shared;
     let slot = &shared.slots[index];
+    // Whoever had the slot before may have been woken for a task of a domain, and this thread takes something else first.
+    shared.domains.pass_on(index, &shared.sleep);
     let mut busy = false;
     loop {
         if slot.is_wanted() {
@@ -76,21 +81,21 @@ fn work(context: &Context, index: usize) -> Left {
         if shared.special.load(Relaxed) && shared.unusual.attend(context, index) {
             continue;
         }
-        if let Some(task) = context.with_local(|slot, local| take_own(shared, slot, local)).flatten() {
+        if let Some(found) = context.with_local(|slot, local| take_next(shared, index, slot, local)).flatten() {
             if !busy {
                 busy = true;
                 slot.counters.activity.begin(now_ns());
             }
-            run(context, task);
+            perform(context, found);
             continue;
         }
         busy = false;
         slot.counters.activity.end(now_ns());
         match search(context, index) {
-            Some(task) => {
+            Some(found) => {
                 busy = true;
                 slot.counters.activity.begin(now_ns());
-                run(context, task);
+                perform(context, found);
             }
             None if shared.is_stopped() => return Left::Stopped,
             None => {}
@@ -98,17 +103,47 @@ fn work(context: &Context, index: usize) -> Left {
     }
 }
 
-/// Runs what was taken from a queue, unless somebody else has claimed it since it was put there.
+/// Does what was found.
+#[inline]
+fn perform(context: &Context, found: Found) {
+    match found {
+        Found::Task(entry) => run(context, entry),
+        Found::Job(job) => jobs::execute(context, job),
+    }
+}
+
+/// Runs a task from a queue, unless somebody else has claimed it since it was put there.
 #[inline]
 pub(crate) fn run(context: &Context, entry: Entry) {
-    match entry.into_work() {
-        Work::Task(task) => run_task(context, task),
+    let mut next = Some(entry);
+    while let Some(entry) = next.take() {
+        match entry.into_work() {
+            Work::Task(task) => run_task(context, task),
+            Work::Part(part) => next = run_part(context, part, false),
+        }
     }
 }
 
 #[inline]
 fn run_task(context: &Context, task: TaskRef) {
-    if task.options().is_some_and(|options| options.occupancy == Occupancy::NONE)
+    // One look for all that a task without options does without.
+    if task.options().is_some() {
+        return run_with_options(context, task);
+    }
+    match task.try_claim() {
+        Claim::Won => {
+            let failure = execute_plain(context, &task);
+            context.shared.finish_plain(Some(context), &task, failure, true);
+        }
+        // A thread that waited for it ran it, or it was cancelled, and its entry in the queue stayed.
+        Claim::Lost => drop(Entry::task(task)),
+        Claim::Waiting => unreachable!("only ready tasks are queued"),
+    }
+}
+
+#[cold]
+fn run_with_options(context: &Context, task: TaskRef) {
+    if task.options().is_some_and(|options| options.taken() == Occupancy::NONE)
         && let Some(slot) = context.slot_index()
     {
         return match context.shared.send_errand(slot, Errand::free(Entry::task(task))) {
@@ -116,20 +151,19 @@ fn run_task(context: &Context, task: TaskRef) {
             // No thread to be had: it takes the processor.
             Err(errand) => match errand.into_entry().into_work() {
                 Work::Task(task) => run_ready(context, task),
+                Work::Part(_) => unreachable!("it was a task"),
             },
         };
     }
     run_ready(context, task);
 }
 
-#[inline]
 fn run_ready(context: &Context, task: TaskRef) {
     match task.try_claim() {
         Claim::Won => {
             let failure = execute(context, &task);
             context.shared.finish(Some(context), &task, failure, true);
         }
-        // A thread that waited for it ran it, or it was cancelled, and its entry in the queue stayed.
         Claim::Lost => drop(Entry::task(task)),
         Claim::Waiting => unreachable!("only ready tasks are queued"),
     }
@@ -138,10 +172,35 @@ fn run_ready(context: &Context, task: TaskRef) {
 /// Runs a task that this thread has claimed; its outcome is not published yet.
 #[inline]
 pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
+    match task.options() {
+        None => execute_plain(context, task),
+        Some(options) => execute_with(options, context, task),
+    }
+}
+
+#[inline(always)]
+fn execute_plain(context: &Context, task: &TaskRef) -> Option<TaskError> {
+    execute_body(context, task, || task.run_claimed())
+}
+
+#[cold]
+fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Option<TaskError> {
+    if task.is_withdrawn() {
+        return Some(task.fail_claimed(FailureKind::Cancelled));
+    }
+    options.ties.drop_after();
+    execute_body(context, task, || match &options.ties.inheritance {
+        None => task.run_claimed(),
+        Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || task.run_claimed()),
+    })
+}
+
+#[inline(always)]
+fn execute_body(context: &Context, task: &TaskRef, body: impl FnOnce() -> Option<TaskError>) -> Option<TaskError> {
     if context.shared.is_outdated(task) {
         return Some(task.fail_claimed(context.shared.outdated(task)));
     }
-    let failure = context.run(task);
+    let failure = context.run(task, body);
     let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
     // Those of an errand have been counted.
     if !not_run && !context.count(|counters| &counters.tasks) && context.processor >= context.shared.slots.len() {
@@ -150,9 +209,23 @@ pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
     failure
 }
 
+/// What this worker does next: jobs first, since whoever is in the middle of a task waits for them.
+#[inline]
+fn take_next(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Found> {
+    match jobs::take_job(shared, local) {
+        Some(job) => Some(Found::Job(job)),
+        None => take_own(shared, index, slot, local).map(Found::Task),
+    }
+}
+
+/// Has the next `take_own` look for what was spawned from outside first.
+pub(crate) fn look_outside_next(local: &Local) {
+    local.tick.set(FAIRNESS - 1);
+}
+
 /// A task from the queues of this worker: its own newest, now and then one spawned from outside.
 #[inline]
-fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
+fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
     let tick = local.tick.get().wrapping_add(1);
     local.tick.set(tick);
     let normal = Priority::Normal.level();
@@ -168,7 +241,7 @@ fn take_own(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
         }
     }
     if shared.special.load(Relaxed) {
-        return take_own_special(shared, slot, local);
+        return take_own_special(shared, index, slot, local);
     }
     take_own_normal(shared, slot, local)
 }
@@ -186,17 +259,16 @@ fn take_own_normal(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry>
 }
 
 /// The same when tasks have priorities, or scopes.
-fn take_own_special(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
-    if let Some(task) = stolen(|| slot.private.steal()) {
-        return Some(task);
-    }
+fn take_own_special(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
     for level in 0..Priority::COUNT {
         let own = || match level == Priority::Normal.level() {
             true => take_own_normal(shared, slot, local),
             false => local.deques[level].pop(),
         };
-        // A more urgent task of somebody else comes before a less urgent one of our own.
-        if let Some(task) = own()
+        // What only some may run comes first: the others can be taken by anybody. A more urgent task of somebody else comes before a less urgent one
+        // of our own.
+        if let Some(task) = (shared.domains.take(index, level))
+            .or_else(own)
             .or_else(|| from_injector(shared, local, level))
             .or_else(|| (level == 0).then(|| steal(shared, slot, local, level)).flatten())
         {
@@ -207,6 +279,9 @@ fn take_own_special(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry
 }
 
 fn from_injector(shared: &Shared, local: &Local, level: usize) -> Option<Entry> {
+    if let Some(fresh) = shared.runs.pop_fresh(level) {
+        return moved(shared, Some(fresh));
+    }
     if shared.injectors[level].is_empty() {
         return None;
     }
@@ -223,7 +298,7 @@ fn moved(shared: &Shared, task: Option<Entry>) -> Option<Entry> {
 
 /// Repeats an attempt as long as another thread interferes.
 #[inline]
-fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
+pub(crate) fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {
             Steal::Success(task) => return Some(task),
@@ -276,7 +351,7 @@ fn random(local: &Local) -> u64 {
 }
 
 /// Looks everywhere for a task and sleeps in between, until there is one. Nothing when the slot is wanted, or the runtime ends.
-fn search(context: &Context, index: usize) -> Option<Entry> {
+fn search(context: &Context, index: usize) -> Option<Found> {
     let shared = &*context.shared;
     let slot = &shared.slots[index];
     if slot.is_crowded() {
@@ -289,19 +364,24 @@ fn search(context: &Context, index: usize) -> Option<Entry> {
     loop {
         for round in 0..SEARCH_ROUNDS {
             let found = context.with_local(|slot, local| {
-                if let Some(task) = take_own(shared, slot, local) {
-                    return Some(task);
+                if let Some(found) = take_next(shared, index, slot, local) {
+                    return Some(found);
+                }
+                let seizes = round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1;
+                if let Some(job) = jobs::steal_job(shared, slot, seizes, |_| true) {
+                    return Some(Found::Job(job));
                 }
                 (0..Priority::COUNT)
                     .find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
-                    .or_else(|| (round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1).then(|| seize(shared, slot, local)).flatten())
+                    .or_else(|| seizes.then(|| seize(shared, slot, local)).flatten())
+                    .map(Found::Task)
             });
-            if let Some(task) = found.flatten() {
-                shared.sleep.found(|| shared.has_work(index));
-                return Some(task);
+            if let Some(found) = found.flatten() {
+                shared.found(index);
+                return Some(found);
             }
             if slot.is_wanted() || shared.is_stopped() || shared.unusual.has_work(shared, index) {
-                shared.sleep.found(|| shared.has_work(index));
+                shared.found(index);
                 return None;
             }
             if round % 8 == 7 {

@@ -3,9 +3,14 @@
 //! `README.md` beside this file describes the protocols; each module names the part that it implements.
 
 pub(crate) mod context;
+pub(crate) mod domain;
 pub(crate) mod entry;
-mod fence;
+pub(crate) mod fence;
 pub(crate) mod fetch;
+pub(crate) mod job;
+pub(crate) mod job_deque;
+pub(crate) mod jobs;
+pub(crate) mod latch;
 pub(crate) mod main_loop;
 mod occupancy;
 mod ring;

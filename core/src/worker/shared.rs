@@ -1,24 +1,30 @@
 //! What all threads of one runtime share: queues, workers, processors, and the count of tasks that have not finished.
 
+use std::any::TypeId;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
-use poniard_interface::{LogLevel, Processor, ProcessorInfo};
+use poniard_interface::{Execution, LogLevel, Processor, ProcessorInfo, WorkerId};
 
 use super::context::{Context, runtime_of};
+use super::domain::{Domain, Domains};
 use super::entry::Entry;
+use super::job::JobRef;
 use super::occupancy::{Errand, Unusual};
 use super::ring;
 use super::room::Room;
 use super::sleep::Sleep;
 use super::slot::{Local, Slot, add};
 use crate::error::{FailureKind, TaskError};
-use crate::options::{Occupancy, Priority, Scope, TaskOptions};
+use crate::graph::runs::Runs;
+use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
+use crate::scope::{ProcessId, ProcessorIdentity};
 use crate::task::record::{Header, Released, TaskRef};
 
 /// Tasks spawned and not finished from which on a worker that spawns more waits for room. As many records as a core's cache holds.
@@ -51,13 +57,22 @@ pub(crate) struct Shared {
     pub(crate) slots: Vec<Slot>,
     /// Tasks spawned by threads that are no workers, one queue for each priority.
     pub(crate) injectors: [Injector<Entry>; Priority::COUNT],
+    /// Jobs of threads that are no workers, and those that lay in the way of somebody.
+    pub(crate) jobs: Injector<JobRef>,
     pub(crate) sleep: Sleep,
     /// Whether any task has had a priority, or a scope of its own: until then nobody looks at the queues for them.
     pub(crate) special: AtomicBool,
     /// Inline processors: the first `slots.len()`, in the order of the slots; then queued ones.
     pub(crate) processors: Vec<ProcessorRecord>,
+    /// The same processors as scopes see them.
+    pub(crate) identities: Vec<ProcessorIdentity>,
+    pub(crate) domains: Domains,
     pub(crate) backends: Backends,
     pub(crate) queued: Queued,
+    /// What is said about all tasks of a function, by the function's type.
+    pub(crate) defaults: BTreeMap<TypeId, TaskOptions>,
+    /// Runs of graphs.
+    pub(crate) runs: Runs,
     /// Tasks that do not take exactly one processor.
     pub(crate) unusual: Unusual,
     /// Foreign threads that have spawned more than is good.
@@ -77,18 +92,30 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>) -> Self {
+    pub(crate) fn new(
+        processors: Vec<ProcessorRecord>,
+        backends: Backends,
+        slots: Vec<Slot>,
+        defaults: BTreeMap<TypeId, TaskOptions>,
+    ) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
+        let identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
+        let domains = Domains::new(processors.len(), slots.len());
         // With more workers the look takes longer, and the crowd may be a little larger.
         let crowd_mask = (CROWD_INTERVAL * slots.len().next_power_of_two() as u64).min(CROWD / 2) - 1;
         Self {
             slots,
             injectors: [Injector::new(), Injector::new(), Injector::new()],
+            jobs: Injector::new(),
             sleep: Sleep::default(),
             special: AtomicBool::new(false),
             processors,
+            identities,
+            domains,
             backends,
             queued,
+            defaults,
+            runs: Runs::default(),
             unusual: Unusual::default(),
             room: Room::default(),
             phase: AtomicU8::new(OPEN),
@@ -154,14 +181,55 @@ impl Shared {
     /// Puts a ready task where somebody who may run it will find it.
     #[inline]
     pub(crate) fn enqueue(&self, context: Option<&Context>, entry: Entry) {
-        let (priority, scoped, occupancy) = entry.peek(|task| match task.options() {
-            None => (task.priority(), false, Occupancy::ONE),
-            Some(options) => (task.priority(), options.scope != Scope::Any, options.occupancy),
+        let (priority, domain, occupancy) = entry.peek(|task| match task.options() {
+            None => (task.priority(), None, Occupancy::ONE),
+            Some(options) => (task.priority(), options.ties.domain.upgrade(), options.taken()),
         });
-        if self.slots.is_empty() || scoped || occupancy.is_unusual() {
-            self.enqueue_special(entry, occupancy);
+        let domain = domain.as_deref();
+        let confined = domain.is_some_and(|domain| !domain.has_all_workers());
+        if self.slots.is_empty() || confined || occupancy.is_unusual() {
+            self.enqueue_special(domain, priority, occupancy, entry);
         } else {
             self.push(context, priority, entry);
+        }
+    }
+
+    /// Whether a task is for the queues that every worker looks at.
+    #[inline]
+    fn is_plain(&self, task: &TaskRef) -> bool {
+        let plain = |options: &TaskOptions| !options.taken().is_unusual() && options.ties.domain.strong_count() == 0;
+        !self.slots.is_empty() && task.options().is_none_or(plain)
+    }
+
+    /// Puts ready tasks where somebody who may run them will find them; those that have nothing special to them with one look at who sleeps.
+    pub(crate) fn enqueue_all(&self, context: Option<&Context>, entries: Vec<Entry>) {
+        let plain = |entry: &Entry| entry.peek(|task| task.priority() == Priority::Normal && self.is_plain(task));
+        let (plain, special): (Vec<_>, Vec<_>) = entries.into_iter().partition(plain);
+        for entry in special {
+            self.enqueue(context, entry);
+        }
+        if plain.is_empty() {
+            return;
+        }
+        let push_own = |slot: &Slot, local: &Local, entries| {
+            for entry in entries {
+                if let Err(entry) = slot.ring.push(entry) {
+                    self.make_room(slot, local, entry);
+                }
+            }
+            if self.sleep.is_anybody_idle() {
+                self.show(slot, local);
+            }
+        };
+        let unpushed = match context {
+            Some(context) => context.try_local(plain, push_own),
+            None => Err(plain),
+        };
+        if let Err(entries) = unpushed {
+            for entry in entries {
+                self.injectors[Priority::Normal.level()].push(entry);
+            }
+            self.sleep.notify();
         }
     }
 
@@ -177,6 +245,21 @@ impl Shared {
                 self.special.store(true, Relaxed);
             }
             self.injectors[priority.level()].push(entry);
+            self.sleep.notify();
+        }
+    }
+
+    /// The same for part of a run of a graph. No allocation, once the queues are as long as they get.
+    pub(crate) fn push_part(&self, context: Option<&Context>, priority: Priority, entry: Entry) {
+        let unpushed = match context {
+            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)),
+            None => Err(entry),
+        };
+        if let Err(entry) = unpushed {
+            if priority != Priority::Normal {
+                self.special.store(true, Relaxed);
+            }
+            self.runs.push_fresh(priority.level(), entry);
             self.sleep.notify();
         }
     }
@@ -241,29 +324,24 @@ impl Shared {
         self.sleep.notify();
     }
 
+    /// Puts a task that not every worker may take just so into a queue of its own sort: where it takes more or less than a processor, where its domain
+    /// has only some of the workers, or none.
     #[cold]
-    fn enqueue_special(&self, entry: Entry, occupancy: Occupancy) {
-        let (scope, level) =
-            entry.peek(|task| (task.options().map_or(Scope::Any, |options| options.scope.clone()), task.priority().level()));
-        let inline: Vec<usize> = (0..self.slots.len()).filter(|slot| self.satisfies(*slot, &scope)).collect();
-        if occupancy.is_unusual() && !inline.is_empty() {
+    fn enqueue_special(&self, domain: Option<&Domain>, priority: Priority, occupancy: Occupancy, entry: Entry) {
+        let worker_count = self.worker_count(domain);
+        if worker_count > 0 {
             self.special.store(true, Relaxed);
+        }
+        if occupancy.is_unusual() && worker_count > 0 {
             self.unusual.push(self, occupancy, entry);
             return;
         }
-        if inline.len() == self.slots.len() && !inline.is_empty() {
-            self.special.store(true, Relaxed);
-            self.injectors[level].push(entry);
-            self.sleep.notify();
+        if let Some(domain) = domain.filter(|_| worker_count > 0) {
+            self.domains.push(domain, priority, entry, &self.sleep);
             return;
         }
-        if let Some(slot) = inline.into_iter().min_by_key(|slot| self.slots[*slot].private.len()) {
-            self.special.store(true, Relaxed);
-            self.slots[slot].private.push(entry);
-            self.sleep.wake(slot);
-            return;
-        }
-        let queued: Vec<usize> = (self.slots.len()..self.processors.len()).filter(|processor| self.satisfies(*processor, &scope)).collect();
+        let queued = self.slots.len()..self.processors.len();
+        let queued: Vec<usize> = queued.filter(|processor| domain.is_none_or(|domain| domain.contains(*processor))).collect();
         self.queued.push(self, &queued, entry);
     }
 
@@ -276,55 +354,45 @@ impl Shared {
         if started { Ok(()) } else { place.take_errand_back(number).map_or(Ok(()), Err) }
     }
 
-    /// Whether a processor lies in a scope.
-    pub(crate) fn satisfies(&self, processor: usize, scope: &Scope) -> bool {
-        let record = &self.processors[processor];
-        match scope {
-            Scope::Any => true,
-            Scope::Kind(kind) => record.info.kind == *kind,
-            Scope::Backend(name) => self.backends[record.backend].info.name == *name,
-            Scope::Processor(name) => record.info.name == *name,
-        }
+    /// The number of workers in a domain.
+    fn worker_count(&self, domain: Option<&Domain>) -> usize {
+        domain.map_or(self.slots.len(), Domain::worker_count)
     }
 
     /// Whether a processor may run a task in the place of whoever would.
     pub(crate) fn may_run(&self, processor: usize, task: &TaskRef) -> bool {
-        task.options().is_none_or(|options| self.satisfies(processor, &options.scope))
+        task.domain().is_none_or(|domain| domain.contains(processor))
     }
 
-    /// Why no processor can run a task with these options, if none can.
+    /// A worker that searched has found a task. Pushes that relied on its search, or woke it, are seen to by another one.
+    pub(crate) fn found(&self, slot: usize) {
+        self.sleep.found(|| self.has_work(slot));
+        self.domains.pass_on(slot, &self.sleep);
+    }
+
+    /// The queues of a slot will not be looked at for a while: whoever relied on that finds another worker.
+    pub(crate) fn stop_looking(&self, slot: usize) {
+        self.sleep.stop_looking(|| self.has_work(slot));
+        self.domains.pass_on(slot, &self.sleep);
+    }
+
+    /// Why no processor can run a task with these options, if none can. Its run scope has been settled.
     pub(crate) fn refusal(&self, options: &TaskOptions) -> Option<FailureKind> {
-        if options.scope != Scope::Any
-            && let Some(kind) = self.unsatisfied(&options.scope)
-        {
-            return Some(kind);
-        }
-        let asked = options.occupancy;
+        let asked = options.taken();
         if asked == Occupancy::ONE {
             return None;
         }
-        let available = (0..self.slots.len()).filter(|slot| self.satisfies(*slot, &options.scope)).count();
+        let available = self.worker_count(options.ties.domain.upgrade().as_deref());
         let possible = asked.is_possible() && (asked.processors() <= 1.0 || asked.processors() <= available as f64);
         (!possible).then_some(FailureKind::Occupancy { asked: asked.processors(), available })
-    }
-
-    /// Why no processor satisfies a scope, if none does.
-    pub(crate) fn unsatisfied(&self, scope: &Scope) -> Option<FailureKind> {
-        if (0..self.processors.len()).any(|processor| self.satisfies(processor, scope)) {
-            return None;
-        }
-        let names: Vec<_> = self
-            .processors
-            .iter()
-            .map(|record| format!("{} (kind {}, backend {})", record.info.name, record.info.kind, self.backends[record.backend].info.name))
-            .collect();
-        Some(FailureKind::NoProcessor { scope: scope.clone(), available: names.join(", ") })
     }
 
     /// Whether the holder of `slot` could find a task now.
     pub(crate) fn has_work(&self, slot: usize) -> bool {
         self.injectors.iter().any(|injector| !injector.is_empty())
-            || !self.slots[slot].private.is_empty()
+            || self.domains.has_work(slot)
+            || !self.jobs.is_empty()
+            || self.runs.has_any_fresh()
             || self.unusual.has_work(self, slot)
             || self.slots.iter().any(Slot::has_work)
     }
@@ -333,6 +401,21 @@ impl Shared {
     /// two tasks, and the first ready successor will be the next one.
     #[inline]
     pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
+        self.finish_and(context, task, failure, next, |published| {
+            if task.options().is_some() {
+                self.tell_bonds(context, task, published);
+            }
+        });
+    }
+
+    /// As `finish`, for a task without options.
+    #[inline]
+    pub(crate) fn finish_plain(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
+        self.finish_and(context, task, failure, next, |_| ());
+    }
+
+    #[inline]
+    fn finish_and(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool, tell: impl FnOnce(bool)) {
         let mut first = None;
         let published = task.publish(failure, |released| match released {
             Released::Waiter(waker) => waker.wake(),
@@ -349,6 +432,7 @@ impl Shared {
         if !published {
             task.drop_value();
         }
+        tell(published);
         if let Some(entry) = first {
             // On top of the others, and not shown to anybody: this thread looks there next.
             let unpushed = match context {
@@ -361,6 +445,16 @@ impl Shared {
             }
         }
         self.retract(context);
+    }
+
+    /// Tells those that a task belongs to that it is over.
+    #[cold]
+    fn tell_bonds(&self, context: Option<&Context>, task: &TaskRef, published: bool) {
+        task.tell_bonds(published, true, |released| match released {
+            Released::Ready(entry) if entry.peek(|task| std::ptr::eq(task.runtime(), self)) => self.enqueue(context, entry),
+            Released::Ready(entry) => Self::enqueue_elsewhere(entry),
+            Released::Waiter(waker) => waker.wake(),
+        });
     }
 
     /// Counts a task as finished that `admit` has counted.
@@ -465,6 +559,20 @@ impl Shared {
     /// Whether `shut_down` has done everything.
     pub(crate) fn has_ended(&self) -> bool {
         self.phase.load(SeqCst) == ENDED
+    }
+}
+
+/// A processor as scopes see it.
+fn identity(place: usize, record: &ProcessorRecord, backends: &Backends) -> ProcessorIdentity {
+    let ProcessorInfo { name, kind, execution, space, .. } = record.info.clone();
+    ProcessorIdentity {
+        name,
+        kind,
+        backend: backends[record.backend].info.name.clone(),
+        // Backends have no way yet to say that a processor is a process of its own.
+        process: ProcessId::HOST,
+        space,
+        worker: matches!(execution, Execution::Inline).then_some(WorkerId(place as u32)),
     }
 }
 

@@ -84,26 +84,18 @@ impl Sleep {
         woken.unpark();
     }
 
-    /// Wakes the worker of one slot, if it sleeps: there is something that only it may run.
-    pub(crate) fn wake(&self, slot: usize) {
-        fence::heavy();
-        let unparker = self.remove(slot);
-        if let Some(unparker) = unparker {
+    /// After a push that only some workers may run: wakes the worker of a slot that will do, if one sleeps, whoever else searches. Whether one did.
+    pub(crate) fn wake_where(&self, will_do: impl Fn(usize) -> bool) -> bool {
+        // Pairs with `heavy` in `sleep`, as in `notify`.
+        fence::light();
+        if self.counts.load(Relaxed) as u32 == 0 {
+            return false;
+        }
+        let unparker = self.remove(will_do);
+        if let Some(unparker) = &unparker {
             unparker.unpark();
         }
-    }
-
-    /// Wakes the worker of a slot that will do, if one sleeps.
-    pub(crate) fn wake_where(&self, will_do: impl Fn(usize) -> bool) -> bool {
-        fence::heavy();
-        let unparker = {
-            let mut sleepers = self.lock();
-            let Some(position) = sleepers.iter().position(|(slot, _)| will_do(*slot)) else { return false };
-            self.counts.fetch_add(SEARCHING - SLEEPING, SeqCst);
-            sleepers.swap_remove(position).1
-        };
-        unparker.unpark();
-        true
+        unparker.is_some()
     }
 
     /// Wakes all.
@@ -120,10 +112,16 @@ impl Sleep {
         }
     }
 
-    /// Takes a worker off the list; from then on it searches.
-    fn remove(&self, slot: usize) -> Option<Unparker> {
+    /// Number of workers that sleep.
+    #[cfg(test)]
+    pub(crate) fn sleeper_count(&self) -> usize {
+        self.counts.load(SeqCst) as u32 as usize
+    }
+
+    /// Takes the worker of a slot that will do off the list; from then on it searches.
+    fn remove(&self, will_do: impl Fn(usize) -> bool) -> Option<Unparker> {
         let mut sleepers = self.lock();
-        let position = sleepers.iter().position(|(sleeper, _)| *sleeper == slot)?;
+        let position = sleepers.iter().rposition(|(slot, _)| will_do(*slot))?;
         self.counts.fetch_add(SEARCHING - SLEEPING, SeqCst);
         Some(sleepers.swap_remove(position).1)
     }
@@ -139,7 +137,7 @@ impl Sleep {
         loop {
             if reason() {
                 // Whoever took this worker off the list has counted it as searching already.
-                self.remove(slot);
+                self.remove(|sleeper| sleeper == slot);
                 return;
             }
             waiter::park();
@@ -174,6 +172,24 @@ mod tests {
         assert_eq!(sleep.lock().len(), 0);
         sleep.found(|| true);
         assert_eq!(sleep.counts.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn a_push_for_some_workers_wakes_one_of_them_whoever_searches() {
+        let sleep = Sleep::default();
+        let parker = crossbeam_utils::sync::Parker::new();
+        assert!(!sleep.wake_where(|_| true));
+        for slot in 0..3 {
+            sleep.search();
+            sleep.lock().push((slot, parker.unparker().clone()));
+            sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
+        }
+        sleep.search();
+        assert!(sleep.wake_where(|slot| slot == 1));
+        assert_eq!(sleep.lock().iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(sleep.counts.load(SeqCst), 2 * SEARCHING + 2 * SLEEPING);
+        assert!(!sleep.wake_where(|slot| slot == 1));
+        assert_eq!(sleep.sleeper_count(), 2);
     }
 
     #[test]

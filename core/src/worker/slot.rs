@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crossbeam_deque::{Injector, Stealer, Worker as Deque};
+use crossbeam_deque::{Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 use crossbeam_utils::sync::Unparker;
 
 use super::entry::Entry;
+use super::job_deque::{Jobs, JobsOfOther};
 use super::occupancy::Errand;
 use super::ring::Ring;
 use super::waiter;
@@ -28,6 +29,8 @@ const CROWD_PATIENCE: Duration = Duration::from_millis(2);
 pub(crate) struct Local {
     /// One deque for each priority, most urgent first.
     pub(crate) deques: [Deque<Entry>; Priority::COUNT],
+    /// Jobs of the task that the thread is in the middle of, and of those that lent the slot.
+    pub(crate) jobs: Jobs,
     /// State of the random numbers that choose victims.
     pub(crate) random: Cell<u64>,
     /// Tasks taken so far, to look at the shared queues now and then.
@@ -128,8 +131,8 @@ pub(crate) struct Slot {
     pub(crate) ring: CachePadded<Ring>,
     /// The queues of `Local`, to be stolen from.
     pub(crate) stealers: [Stealer<Entry>; Priority::COUNT],
-    /// Tasks that only this worker may run.
-    pub(crate) private: Injector<Entry>,
+    /// The jobs of `Local`, to be stolen from.
+    pub(crate) jobs: JobsOfOther,
     /// Whom to steal from: groups of slots, nearest first.
     pub(crate) victims: Vec<Vec<usize>>,
     succession: Mutex<Succession>,
@@ -222,9 +225,12 @@ impl Slot {
     pub(crate) fn new(index: usize, victims: Vec<Vec<usize>>) -> Self {
         let deques = [Deque::new_lifo(), Deque::new_lifo(), Deque::new_lifo()];
         let stealers = deques.each_ref().map(Deque::stealer);
+        let jobs = Jobs::new();
+        let jobs_of_other = jobs.of_other();
         Self {
             local: CachePadded::new(UnsafeCell::new(Local {
                 deques,
+                jobs,
                 // Any odd number: xorshift must not start at 0.
                 random: Cell::new((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
                 tick: Cell::new(0),
@@ -234,7 +240,7 @@ impl Slot {
             crowded: AtomicU32::new(0),
             ring: CachePadded::new(Ring::new()),
             stealers,
-            private: Injector::new(),
+            jobs: jobs_of_other,
             victims,
             succession: Mutex::new(Succession {
                 vacant: Some(Token(index)),
@@ -486,7 +492,7 @@ impl Slot {
 
     /// Whether anything lies in the queues that others may take from.
     pub(crate) fn has_work(&self) -> bool {
-        self.ring.len() > 0 || self.stealers.iter().any(|stealer| !stealer.is_empty())
+        !self.jobs.is_empty() || self.ring.len() > 0 || self.stealers.iter().any(|stealer| !stealer.is_empty())
     }
 
     /// Sums for the end of a runtime; `Acquire` pairs with the Release in `add`.

@@ -1,21 +1,36 @@
 //! Who waits for whom: finds circles of running tasks before their threads go to sleep for ever.
 //!
 //! Only a thread that is about to sleep inside a task enters itself here, so nothing that runs pays for it. All entries change under one lock: of
-//! the threads of a circle, the last one to enter sees all the others, and it alone gets the error.
+//! the threads of a circle, the last one to enter sees all the others, and it alone gets the error. A thread that waits for a job is not entered: the thread
+//! that runs the job is found by the task that the job belongs to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::context::Context;
-use crate::task::record::TaskRef;
+use crate::task::record::{Header, TaskRef};
 
-/// The tasks that each sleeping thread waits for, one of which is enough, by the identity of the thread's context. One list for all runtimes: a circle may
-/// lead through several.
-static WAITS: Mutex<BTreeMap<usize, Vec<TaskRef>>> = Mutex::new(BTreeMap::new());
+/// What each sleeping thread waits for, by the identity of the thread's context. One list for all runtimes: a circle may lead through several.
+static WAITS: Mutex<Waits> = Mutex::new(BTreeMap::new());
 
-fn lock() -> MutexGuard<'static, BTreeMap<usize, Vec<TaskRef>>> {
+type Waits = BTreeMap<usize, Waiting>;
+
+/// A thread that sleeps.
+struct Waiting {
+    /// What it waits for; one of them is enough.
+    tasks: Vec<TaskRef>,
+    /// The addresses of the tasks on behalf of which it is in the middle of jobs: they cannot finish before it goes on, although another thread runs them.
+    held: Vec<usize>,
+}
+
+fn lock() -> MutexGuard<'static, Waits> {
     // Single operations on the map; none of them panics half-way.
     WAITS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What `Waiting::held` calls a task.
+fn address(task: &TaskRef) -> usize {
+    std::ptr::from_ref::<Header>(task).addr()
 }
 
 /// That a thread waits for one of some tasks; ends when it is dropped.
@@ -23,35 +38,54 @@ fn lock() -> MutexGuard<'static, BTreeMap<usize, Vec<TaskRef>>> {
 pub(crate) struct Wait(usize);
 
 impl Wait {
-    /// Notes that this thread is about to wait for one of `tasks`; nothing when that would never end: the thread of each of them waits, directly or through
-    /// others, for this one.
+    /// Notes that this thread is about to wait for one of `tasks`; nothing when that would never end: each of them needs a thread that waits, directly or
+    /// through others, for this one.
     pub(crate) fn begin(context: &Context, tasks: Vec<TaskRef>) -> Option<Self> {
         let me = context.identity();
+        let held: Vec<usize> = context.origins().map(|origin| origin.as_ptr().addr()).collect();
         let mut waits = lock();
-        // The threads that wait for this one, as far as they have been found, and those left to look at. One thread that goes on is enough for all.
-        let mut found = BTreeSet::from([me]);
-        let mut awaited: Vec<&TaskRef> = tasks.iter().collect();
-        let goes_on = loop {
-            let Some(task) = awaited.pop() else { break false };
-            let Some(runner) = task.runner() else { break true };
-            if found.insert(runner) {
-                let Some(others) = waits.get(&runner) else { break true };
-                awaited.extend(others);
-            }
-        };
-        if !goes_on {
-            drop(waits);
-            return None;
+        waits.insert(me, Waiting { tasks, held });
+        if goes_on(&waits, me) {
+            return Some(Self(me));
         }
-        waits.insert(me, tasks);
-        Some(Self(me))
+        let stuck = waits.remove(&me);
+        drop(waits);
+        // Out here, as in `drop` below.
+        drop(stuck);
+        None
+    }
+}
+
+/// Whether a sleeping thread goes on some day.
+fn goes_on(waits: &Waits, me: usize) -> bool {
+    // The sleeping threads of which that is known. Whoever waits for one that is awake, or known, is known, too; the rest wait for each other.
+    let mut known = BTreeSet::new();
+    let awake = |thread: usize, known: &BTreeSet<usize>| known.contains(&thread) || !waits.contains_key(&thread);
+    let finishes = |task: &TaskRef, known: &BTreeSet<usize>| {
+        // Several threads can hold up a task, if it has jobs; most have none.
+        let by_jobs = waits.iter().filter(|(_, waiting)| waiting.held.contains(&address(task)));
+        task.runner().is_none_or(|runner| awake(runner, known)) && by_jobs.into_iter().all(|(thread, _)| known.contains(thread))
+    };
+    loop {
+        let before = known.len();
+        for (thread, waiting) in waits {
+            if !known.contains(thread) && waiting.tasks.iter().any(|task| finishes(task, &known)) {
+                if *thread == me {
+                    return true;
+                }
+                known.insert(*thread);
+            }
+        }
+        if known.len() == before {
+            return false;
+        }
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
         // Dropped after the lock is free: a task's last reference runs its result's destructor.
-        let tasks = lock().remove(&self.0);
-        drop(tasks);
+        let waiting = lock().remove(&self.0);
+        drop(waiting);
     }
 }

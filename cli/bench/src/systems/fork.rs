@@ -47,3 +47,19 @@ pub(super) fn join_spawn<'a>(setup: &'a Setup<'_>) -> System<'a> {
         per_task(fib.join_count, || assert_eq!(certain(setup.runtime.spawn(fib_spawn, (black_box(fib.n),)).take()), fib.value))
     })
 }
+
+fn fib_join(n: u64) -> u64 {
+    if n < 2 {
+        return n;
+    }
+    let (a, b) = poniard::join(|| fib_join(n - 1), || fib_join(n - 2));
+    a + b
+}
+
+/// The same by `poniard::join`, in one task.
+pub(super) fn join<'a>(setup: &'a Setup<'_>) -> System<'a> {
+    let fib = setup.effort.fib();
+    System::new("poniard-join", setup.note(&format!("fib({}), in one task", fib.n)), move || {
+        per_task(fib.join_count, || assert_eq!(certain(setup.runtime.spawn(fib_join, (black_box(fib.n),)).take()), fib.value))
+    })
+}

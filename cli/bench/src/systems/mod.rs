@@ -34,7 +34,7 @@ pub fn systems<'a>(case: &Case, setup: &'a Setup<'a>) -> Vec<System<'a>> {
         Kind::Independent => vec![flat::spawn(setup, setup.effort.flood())],
         Kind::Chain => vec![line::chain(setup)],
         Kind::Tree => vec![fork::tree_spawn(setup)],
-        Kind::Join => vec![fork::join_spawn(setup)],
+        Kind::Join => vec![fork::join_spawn(setup), fork::join(setup)],
         Kind::TwoDeps => vec![line::two_deps(setup)],
         Kind::Wavefront => vec![grid::spawn(setup)],
         Kind::Flood => vec![flat::flood(setup)],

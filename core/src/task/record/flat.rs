@@ -37,6 +37,10 @@ impl<T> Predecessors for Flat<T> {
         }
     }
 
+    fn visit_numbered(&self, visit: &mut impl FnMut(usize, Option<usize>, &Header)) {
+        self.visit(&mut |header, _| visit(1, None, header));
+    }
+
     fn failed(&self) -> Option<TaskError> {
         match self {
             Self::Outer(outer) => outer.header().failure(),
@@ -74,7 +78,7 @@ pub(in crate::task) fn create<T: Data>(outer: Task<Task<T>>, location: &'static 
     let name = format!("flatten of {}", outer.reference.name().name);
     let header = Header {
         vtable: const { &vtable::<T>() },
-        gate: AtomicU32::new(1),
+        gate: AtomicU32::new(2), // One predecessor, and one more until `register` has looked.
         priority: Priority::Normal,
         parts: AtomicU8::new(0),
         epoch: 0,

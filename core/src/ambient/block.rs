@@ -1,0 +1,206 @@
+//! Blocks of code whose spawns are submitted together, or run one after the other.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::sequence::Sequence;
+use super::{Ambient, with_changed};
+use crate::runtime::Handle;
+use crate::task::bond::Bond;
+use crate::task::record::TaskRef;
+use crate::worker::context::{Context, runtime_of};
+use crate::worker::entry::Entry;
+
+/// A block that this thread is in, and the ones around it.
+pub(crate) struct Block {
+    kind: Kind,
+    outer: Option<Rc<Block>>,
+}
+
+enum Kind {
+    Bulk(Bulk),
+    Sequence(Arc<Sequence>),
+}
+
+/// Holds back what is spawned inside.
+#[derive(Default)]
+struct Bulk {
+    held: RefCell<Vec<TaskRef>>,
+    /// The step that the block is in the sequence around it, once it has a task.
+    step: Cell<Option<u64>>,
+}
+
+/// The place of a task about to be spawned among the blocks around it.
+#[derive(Default)]
+pub(crate) struct Place {
+    /// The steps that are the task's own, to be closed when it is in them.
+    own_steps: Vec<(Arc<Sequence>, u64)>,
+}
+
+impl Block {
+    fn around(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |block| block.outer.as_deref())
+    }
+
+    /// Finds the place of a task about to be spawned; the steps that it will be in become its bonds.
+    pub(crate) fn prepare(&self, bonds: &mut Vec<Bond>) -> Place {
+        let mut place = Place::default();
+        let mut inner: Option<&Bulk> = None;
+        for block in self.around() {
+            match &block.kind {
+                Kind::Bulk(bulk) => inner = Some(bulk),
+                Kind::Sequence(sequence) => {
+                    let step = match inner.take() {
+                        Some(bulk) => bulk.step.get().unwrap_or_else(|| {
+                            let step = sequence.open();
+                            bulk.step.set(Some(step));
+                            step
+                        }),
+                        None => {
+                            let step = sequence.open();
+                            place.own_steps.push((Arc::clone(sequence), step));
+                            step
+                        }
+                    };
+                    bonds.push(Bond::Step(Arc::clone(sequence), step));
+                }
+            }
+        }
+        place
+    }
+
+    /// Takes a task that is held if there is a bulk to hold it back; its end will submit it.
+    pub(crate) fn hold_back(&self, task: &TaskRef) -> bool {
+        match self.outermost_bulk() {
+            Some(bulk) => {
+                bulk.held.borrow_mut().push(task.clone());
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn outermost_bulk(&self) -> Option<&Bulk> {
+        self.around().fold(None, |found, block| match &block.kind {
+            Kind::Bulk(bulk) => Some(bulk),
+            Kind::Sequence(_) => found,
+        })
+    }
+
+    /// Whether what is spawned inside is held back.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.outermost_bulk().is_some()
+    }
+
+    /// Submits what has been held back so far.
+    pub(crate) fn flush(&self) {
+        if let Some(bulk) = self.outermost_bulk() {
+            let held = bulk.held.take();
+            submit(held.iter().filter_map(TaskRef::release_hold).collect());
+        }
+    }
+
+    /// The block is over.
+    fn close(&self) {
+        let Kind::Bulk(bulk) = &self.kind else { return };
+        if let Some(step) = bulk.step.take()
+            && let Some(Kind::Sequence(sequence)) = self.outer.as_deref().map(|outer| &outer.kind)
+        {
+            submit(sequence.close(step));
+        }
+        if self.outermost_bulk().is_some_and(|outermost| std::ptr::eq(outermost, bulk)) {
+            self.flush();
+        }
+    }
+}
+
+impl Place {
+    /// The task is where it belongs.
+    pub(crate) fn close(self) {
+        for (sequence, step) in self.own_steps {
+            submit(sequence.close(step));
+        }
+    }
+}
+
+/// Puts entries into the queues of their runtimes, those of one runtime in one go.
+fn submit(mut entries: Vec<Entry>) {
+    // Dropped at once: they were cancelled meanwhile.
+    entries.retain(|entry| !entry.is_stale());
+    while let Some(first) = entries.first() {
+        // Kept for the whole call: once the tasks are in a queue they may run, and their runtime may end.
+        let shared = first.peek(runtime_of);
+        let (own, others) = entries.into_iter().partition(|entry| entry.peek(|task| std::ptr::eq(task.runtime(), &*shared)));
+        Context::with_of(&shared, |context| shared.enqueue_all(context, own));
+        entries = others;
+    }
+}
+
+/// Runs `body` inside one more block.
+fn within<R>(kind: Kind, body: impl FnOnce() -> R) -> R {
+    /// Closes the block, however `body` ends.
+    struct Close(Rc<Block>);
+    impl Drop for Close {
+        fn drop(&mut self) {
+            self.0.close();
+        }
+    }
+    let outer = super::look(|ambient| ambient.and_then(|ambient| ambient.block.clone()));
+    let again = matches!(
+        (&kind, outer.as_deref().map(|outer| &outer.kind)),
+        (Kind::Bulk(_), Some(Kind::Bulk(_))) | (Kind::Sequence(_), Some(Kind::Sequence(_)))
+    );
+    if again {
+        // Directly inside a block of its kind it changes nothing.
+        return body();
+    }
+    let close = Close(Rc::new(Block { kind, outer }));
+    with_changed(|ambient| Ambient { block: Some(Rc::clone(&close.0)), ..ambient }, body)
+}
+
+impl Handle {
+    /// Runs `body` on this thread and holds back what it spawns, on whichever runtime: the tasks are submitted all at once when it ends, also when it
+    /// panics. Nothing of them runs before. What these tasks spawn is not held back.
+    ///
+    /// Waiting for a task, or a group, inside `body` submits what has been held back so far, since it might wait for that. Other ways to wait, for a
+    /// channel say, do not: waiting there for a task of the block never ends.
+    ///
+    /// In [`sequential`](Self::sequential) a bulk is one step: its tasks come after those before, and may run at the same time. Cost for each task: the
+    /// allocation that every task with options has, and a few exchanges; queues and sleeping workers are looked at once for all of them.
+    ///
+    /// ```
+    /// let runtime = poniard::Runtime::new()?;
+    /// let tasks: Vec<_> = runtime.bulk(|| (0..100u64).map(|i| runtime.spawn(|x: u64| x * x, (i,))).collect());
+    /// assert_eq!(*tasks[9].fetch()?, 81);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn bulk<R>(&self, body: impl FnOnce() -> R) -> R {
+        within(Kind::Bulk(Bulk::default()), body)
+    }
+
+    /// Runs `body` on this thread; the tasks that it spawns, on whichever runtime, run one after the other, in the order of spawning, whatever becomes of
+    /// those before. What these tasks spawn is not ordered.
+    ///
+    /// A task whose turn has not come and that is cancelled, or dropped with its last handle, is left out; after one that is cancelled while it
+    /// runs, the next one begins when its body has ended. Cost for each task: the allocation that every task with options has, and three times a lock.
+    ///
+    /// ```
+    /// use std::sync::Mutex;
+    ///
+    /// static LOG: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+    /// let runtime = poniard::Runtime::new()?;
+    /// runtime.wait_all(|| {
+    ///     runtime.sequential(|| {
+    ///         for i in 0..10u64 {
+    ///             runtime.spawn(|i: u64| LOG.lock().map(|mut log| log.push(i)).is_ok(), (i,)).detach();
+    ///         }
+    ///     });
+    /// })?;
+    /// assert_eq!(*LOG.lock().map_err(|_| "poisoned")?, (0..10).collect::<Vec<_>>());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn sequential<R>(&self, body: impl FnOnce() -> R) -> R {
+        within(Kind::Sequence(Arc::default()), body)
+    }
+}

@@ -1,0 +1,859 @@
+//! Graphs that are built once and run often: results, reruns, errors, cancelling, and who drops what.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+
+use poniard::{
+    Data, FailureKind, Gather, GraphBuilder, GraphErrorKind, GraphRun, GraphRunError, Handle, Input, Node, Priority, Runtime, TaskGraph,
+};
+use poniard_tests::{add, threads};
+use proptest::prelude::*;
+
+/// Numbers of threads that every law is tried with.
+const COUNTS: [usize; 3] = [1, 2, 8];
+
+fn sum(parts: Gather<'_, u64>) -> u64 {
+    parts.iter().fold(1, |sum, part| sum.wrapping_mul(31).wrapping_add(*part))
+}
+
+/// A value that counts how many of it there are.
+#[derive(Data)]
+struct Counted {
+    alive: Arc<AtomicI64>,
+    clones: Arc<AtomicUsize>,
+    value: u64,
+}
+
+impl Counted {
+    fn new(alive: &Arc<AtomicI64>, clones: &Arc<AtomicUsize>, value: u64) -> Self {
+        alive.fetch_add(1, Ordering::Relaxed);
+        Self { alive: Arc::clone(alive), clones: Arc::clone(clones), value }
+    }
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        self.clones.fetch_add(1, Ordering::Relaxed);
+        Self::new(&self.alive, &self.clones, self.value)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn arguments_are_nodes_inputs_values_and_arcs() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let mut graph = GraphBuilder::new();
+        let x = graph.input::<u64>("x");
+        let text = graph.input::<String>("text");
+        let list = graph.input::<Vec<u64>>("list");
+        let a = graph.task(add, (&x, 10));
+        let b = graph.task(|a: &u64, b: &u64, c: u64| a * b + c, (a, Arc::new(7), x));
+        let c = graph.task(|text: &str, list: &[u64]| text.len() as u64 + list.iter().sum::<u64>(), (&text, list));
+        let d = graph.task(sum, (vec![a, b, c, x.node()],));
+        let graph = graph.build().expect("a graph");
+        assert_eq!(graph.len(), 4);
+        for x_value in 0..20 {
+            let run = graph.run(&runtime, ((&x, x_value), (&text, "four".to_owned()), (&list, vec![x_value, 1]))).expect("a run");
+            let (a_value, c_value) = (x_value + 10, 4 + x_value + 1);
+            let b_value = a_value * 7 + x_value;
+            assert_eq!(
+                *run.fetch(d).expect("no failure"),
+                [a_value, b_value, c_value, x_value].iter().fold(1, |sum, part| sum * 31 + part)
+            );
+            assert_eq!((run.fetch(a).ok(), run.fetch(&b).ok(), run.fetch(c).ok()), (Some(&a_value), Some(&b_value), Some(&c_value)));
+            assert_eq!((run.fetch(x).ok(), run.fetch(&text).map(String::as_str).ok()), (Some(&x_value), Some("four")));
+        }
+    }
+}
+
+/// A graph as numbers: for each node, those before it that it depends on, and those that only come before it.
+type Shape = Vec<(Vec<usize>, Vec<usize>)>;
+
+/// What each node comes to, one after the other.
+fn expected(shape: &Shape, input: u64) -> Vec<u64> {
+    let mut values: Vec<u64> = Vec::new();
+    for (index, (parents, _)) in shape.iter().enumerate() {
+        let parts = parents.iter().map(|parent| values[*parent]);
+        let value = parts.fold(1u64, |sum, part| sum.wrapping_mul(31).wrapping_add(part));
+        values.push(value.wrapping_add(index as u64).wrapping_mul(input | 1));
+    }
+    values
+}
+
+/// The same as a graph; each node gathers, takes two arguments or one, or none.
+fn build(shape: &Shape, input: &mut Option<Input<u64>>, priorities: bool) -> (TaskGraph, Vec<Node<u64>>) {
+    let mut graph = GraphBuilder::new();
+    let x = graph.input::<u64>("x");
+    *input = Some(x);
+    let mut nodes: Vec<Node<u64>> = Vec::new();
+    for (index, (parents, before)) in shape.iter().enumerate() {
+        let index = index as u64;
+        let finish = move |sum: u64, x: u64| sum.wrapping_add(index).wrapping_mul(x | 1);
+        let parents: Vec<_> = parents.iter().map(|parent| nodes[*parent]).collect();
+        let node = match parents[..] {
+            [] => graph.task(move |x: u64| finish(1, x), (x,)),
+            [a] => graph.task(move |a: &u64, x: u64| finish(31u64.wrapping_add(*a), x), (a, x)),
+            [a, b] => {
+                graph.task(move |a: u64, b: &u64, x: &u64| finish(31u64.wrapping_add(a).wrapping_mul(31).wrapping_add(*b), *x), (a, &b, x))
+            }
+            _ if priorities => {
+                let priority = [Priority::High, Priority::Low][index as usize % 2];
+                graph.task_with(move |parts: Gather<'_, u64>, x: u64| finish(sum(parts), x), (parents, x)).priority(priority).add()
+            }
+            _ => graph.task(move |parts: Gather<'_, u64>, x: u64| finish(sum(parts), x), (parents, x)),
+        };
+        for first in before {
+            graph.order(nodes[*first], node);
+        }
+        nodes.push(node);
+    }
+    (graph.build().expect("edges lead forwards"), nodes)
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    (1usize..120).prop_flat_map(|count| {
+        let node = |index: usize| {
+            let some = move |most: usize| proptest::collection::vec(0..index.max(1), if index == 0 { 0..1 } else { 0..most });
+            (some(5), some(2))
+        };
+        (0..count).map(node).collect::<Vec<_>>()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_graph_gives_what_it_gives_one_node_after_the_other(shape in shapes(), priorities in any::<bool>()) {
+        static RUNTIMES: Mutex<Vec<Runtime>> = Mutex::new(Vec::new());
+        let mut runtimes = RUNTIMES.lock().expect("not poisoned");
+        if runtimes.is_empty() {
+            runtimes.extend([1, 2, 3].map(threads));
+        }
+        let mut input = None;
+        let (graph, nodes) = build(&shape, &mut input, priorities);
+        let input = input.expect("there is one");
+        for (seed, runtime) in (0..).zip(runtimes.iter().cycle().take(6)) {
+            let run = graph.run(runtime, ((&input, seed),)).expect("a run");
+            let expected = expected(&shape, seed);
+            // Some while it runs, all afterwards.
+            let last = nodes.len() - 1;
+            prop_assert_eq!(run.fetch(nodes[last / 2]).ok(), Some(&expected[last / 2]));
+            prop_assert_eq!(run.fetch(nodes[last]).ok(), Some(&expected[last]));
+            run.wait().expect("no failure");
+            let values: Vec<u64> = nodes.iter().map(|node| *run.fetch(node).expect("no failure")).collect();
+            prop_assert_eq!(values, expected);
+        }
+    }
+}
+
+#[test]
+fn a_graph_is_run_a_thousand_times_with_other_inputs() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let mut graph = GraphBuilder::new();
+        let x = graph.input::<u64>("x");
+        let left = graph.task(add, (x, 1));
+        let right = graph.task(add, (x, 2));
+        let both = graph.task(|a: &u64, b: &u64| a * b, (left, right));
+        let graph = graph.build().expect("a graph");
+        for value in 0..1000 {
+            let mut run = graph.run(&runtime, ((&x, value),)).expect("a run");
+            assert_eq!(run.take(both).expect("no failure"), (value + 1) * (value + 2));
+            assert_eq!(*run.fetch(left).expect("no failure"), value + 1);
+        }
+    }
+}
+
+#[test]
+fn a_wide_layer_a_wide_join_and_a_long_chain() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let mut graph = GraphBuilder::new();
+        let x = graph.input::<u64>("x");
+        let first = graph.task(add, (x, 0));
+        let wide: Vec<Node<u64>> = (0..5000).map(|index| graph.task(add, (first, index))).collect();
+        let mut chain = graph.task(|parts: Gather<'_, u64>| parts.iter().sum::<u64>(), (&wide,));
+        for _ in 0..5000 {
+            chain = graph.task(add, (chain, 1));
+        }
+        let again: Vec<Node<u64>> = (0..5000).map(|index| graph.task(add, (chain, index))).collect();
+        let graph = graph.build().expect("a graph");
+        for x_value in 0..20 {
+            let run = graph.run(&runtime, ((&x, x_value),)).expect("a run");
+            run.wait().expect("no failure");
+            let total = 5000 * x_value + 4999 * 2500 + 5000;
+            assert_eq!(*run.fetch(chain).expect("no failure"), total);
+            assert!((0..).zip(&again).all(|(index, node)| run.fetch(node).is_ok_and(|value| *value == total + index)));
+        }
+    }
+}
+
+#[test]
+fn a_chain_of_a_million_nodes_takes_no_stack() {
+    let runtime = threads(2);
+    let mut graph = GraphBuilder::new();
+    let x = graph.input::<u64>("x");
+    let mut last = graph.task(add, (x, 0));
+    for _ in 0..1_000_000 {
+        last = graph.task(add, (last, 1));
+    }
+    let graph = graph.build().expect("a graph");
+    for value in 0..3 {
+        let run = graph.run(&runtime, ((&x, value),)).expect("a run");
+        assert_eq!(*run.fetch(last).expect("no failure"), 1_000_000 + value);
+    }
+}
+
+#[test]
+fn runs_of_one_graph_go_on_at_once_from_several_threads_and_on_several_runtimes() {
+    let runtimes = [threads(2), threads(1)];
+    let mut graph = GraphBuilder::new();
+    let x = graph.input::<u64>("x");
+    let mut layer: Vec<Node<u64>> = (0..10).map(|index| graph.task(add, (x, index))).collect();
+    for _ in 0..10 {
+        layer = (0..10).map(|index| graph.task(add, (layer[index], layer[(index + 1) % 10]))).collect();
+    }
+    let total = graph.task(sum, (layer,));
+    let graph = graph.build().expect("a graph");
+    let alone: Vec<u64> =
+        (0..8).map(|x_value| *graph.run(&runtimes[0], ((&x, x_value),)).expect("a run").fetch(total).expect("no failure")).collect();
+    std::thread::scope(|scope| {
+        for x_value in 0..8 {
+            let (graph, alone, runtimes) = (&graph, &alone, &runtimes);
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let run = |runtime: &Runtime| graph.run(runtime, ((&x, x_value),)).expect("a run");
+                    let runs: Vec<GraphRun> = (0..4).map(|number| run(&runtimes[(round + number) % 2])).collect();
+                    for run in runs {
+                        assert_eq!(*run.fetch(total).expect("no failure"), alone[x_value as usize]);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// A graph whose nodes run graphs whose nodes wait for tasks.
+fn nested(depth: u64) -> u64 {
+    if depth == 0 {
+        return *poniard::spawn(|| 1u64, ()).fetch().expect("no failure");
+    }
+    let mut graph = GraphBuilder::new();
+    let a = graph.task(nested, (depth - 1,));
+    let b = graph.task(nested, (depth - 1,));
+    let both = graph.task(add, (a, b));
+    let graph = graph.build().expect("a graph");
+    let handle = poniard::runtime::current().expect("in a task");
+    let run = graph.run(&handle, ()).expect("a run");
+    *run.fetch(both).expect("no failure")
+}
+
+#[test]
+fn runs_are_begun_and_waited_for_inside_tasks_and_nodes_even_on_one_thread() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        assert_eq!(runtime.spawn(nested, (6,)).take().expect("no failure"), 64);
+    }
+}
+
+#[test]
+fn a_task_that_waits_for_a_run_runs_no_strangers() {
+    // On one thread the outer task holds a lock that the stranger wants; running the stranger on top of it would never end.
+    let runtime = threads(1);
+    let lock = Arc::new(Mutex::new(0));
+    let mut graph = GraphBuilder::new();
+    let a = graph.task(add, (1, 2));
+    let b = graph.task(add, (a, 2));
+    let graph = graph.build().expect("a graph");
+    let outer = {
+        let lock = Arc::clone(&lock);
+        move || {
+            let guard = lock.lock().expect("not poisoned");
+            let stranger = {
+                let lock = Arc::clone(&lock);
+                poniard::spawn(move || *lock.lock().expect("not poisoned") += 1, ())
+            };
+            let run = graph.run(&poniard::runtime::current().expect("in a task"), ()).expect("a run");
+            let value = *run.fetch(b).expect("no failure");
+            drop(guard);
+            stranger.wait().expect("no failure");
+            value
+        }
+    };
+    assert_eq!(runtime.spawn(outer, ()).take().expect("no failure"), 5);
+    assert_eq!(*lock.lock().expect("not poisoned"), 1);
+}
+
+#[test]
+fn a_result_is_there_while_others_still_run() {
+    let runtime = threads(2);
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let mut graph = GraphBuilder::new();
+    let early = graph.task(add, (1, 2));
+    let late = graph.task(move |early: &u64| wait.lock().expect("not poisoned").recv().map(|()| early + 1), (early,));
+    let graph = graph.build().expect("a graph");
+    for _ in 0..10 {
+        let run = graph.run(&runtime, ()).expect("a run");
+        assert_eq!(*run.fetch(early).expect("no failure"), 3);
+        assert!(!run.is_finished());
+        go.send(()).expect("the node listens");
+        assert_eq!(*run.fetch(late).expect("no failure"), 4);
+    }
+}
+
+#[test]
+fn several_threads_wait_for_different_nodes_of_a_run() {
+    let runtime = threads(2);
+    for _ in 0..200 {
+        let mut graph = GraphBuilder::new();
+        let gate = Arc::new(Barrier::new(2));
+        let first = {
+            let gate = Arc::clone(&gate);
+            graph.task(move || u64::from(gate.wait().is_leader()) * 0, ())
+        };
+        let nodes: Vec<Node<u64>> = (0..4).map(|index| graph.task(add, (first, index))).collect();
+        let graph = graph.build().expect("a graph");
+        let run = graph.run(&runtime, ()).expect("a run");
+        std::thread::scope(|scope| {
+            for (index, node) in (0..).zip(&nodes) {
+                let run = &run;
+                scope.spawn(move || assert_eq!(*run.fetch(node).expect("no failure"), index));
+            }
+            scope.spawn(|| run.wait().expect("no failure"));
+            gate.wait();
+        });
+    }
+}
+
+fn broken(_: &u64) -> Result<u64, String> {
+    Err("the matrix is singular".into())
+}
+
+#[test]
+fn an_error_reaches_all_dependents_and_nobody_else() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let mut graph = GraphBuilder::new();
+        let x = graph.input::<u64>("x");
+        let fine = graph.task(add, (x, 1));
+        let failing = graph.task(broken, (fine,));
+        let dependents: Vec<Node<u64>> = (0..100).map(|index| graph.task(add, (failing, index))).collect();
+        let last = graph.task_with(sum, (dependents.clone(),)).name("the last").add();
+        let ordered = graph.task_with(add, (x, 5)).after(&failing).add();
+        let beside = graph.task(add, (fine, 3));
+        let graph = graph.build().expect("a graph");
+        for value in 0..100 {
+            let run = graph.run(&runtime, ((&x, value),)).expect("a run");
+            assert_eq!(*run.fetch(beside).expect("it depends on no failed node"), value + 4);
+            let error = run.fetch(last).expect_err("it depends on a failed node");
+            assert_eq!((error.task(), error.root_task(), error.reason().as_str()), ("the last", "broken", "the matrix is singular"));
+            assert!(error.location().file().ends_with("graphs.rs") && error.root().location().line() < error.location().line(), "{error}");
+            assert!(matches!(run.fetch(ordered).expect_err("it comes after a failed node").kind(), FailureKind::Dependency(_)));
+            let first = run.wait().expect_err("a node failed");
+            assert_eq!((first.task(), first.reason().as_str()), ("broken", "the matrix is singular"));
+            assert!(dependents.iter().all(|node| run.fetch(node).is_err()));
+        }
+        let report = runtime.report();
+        let ran: u64 = report.backends.iter().flat_map(|backend| &backend.processors).map(|processor| processor.tasks).sum();
+        assert_eq!(ran, 300, "three nodes of each run were run");
+    }
+}
+
+#[test]
+fn of_several_failures_a_dependent_blames_the_node_that_was_added_first() {
+    let runtime = threads(2);
+    let mut graph = GraphBuilder::new();
+    let names = ["one", "two", "three"];
+    let failing: Vec<Node<u64>> = names.map(|name| graph.task_with(broken, (7,)).name(name).add()).to_vec();
+    let late = graph.task(sum, (failing.clone(),));
+    let later = graph.task(add, (late, failing[2]));
+    let graph = graph.build().expect("a graph");
+    for _ in 0..200 {
+        let run = graph.run(&runtime, ()).expect("a run");
+        assert_eq!(run.fetch(later).expect_err("it failed").root_task(), "one");
+        assert!(names.contains(&run.wait().expect_err("it failed").task()));
+    }
+}
+
+#[test]
+fn a_panic_fails_its_node_and_the_graph_can_be_run_again() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let mut graph = GraphBuilder::new();
+        let x = graph.input::<u64>("x");
+        let node = graph.task(
+            |x: u64| {
+                assert!(!x.is_multiple_of(2), "even: {x}");
+                x
+            },
+            (x,),
+        );
+        let next = graph.task(add, (node, 1));
+        let graph = graph.build().expect("a graph");
+        for value in 0..20 {
+            let run = graph.run(&runtime, ((&x, value),)).expect("a run");
+            match run.fetch(next) {
+                Ok(result) => assert_eq!((value % 2, *result), (1, value + 1)),
+                Err(error) => {
+                    assert_eq!(value % 2, 0);
+                    assert!(
+                        matches!(error.root().kind(), FailureKind::Panicked(message) if *message == format!("even: {value}")),
+                        "{error}"
+                    );
+                    assert!(error.root_task().starts_with("closure in "), "{error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cancelled_run_ends_soon_and_says_so() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let (started, has_started) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let ran = Arc::new(AtomicUsize::new(0));
+        let mut graph = GraphBuilder::new();
+        let first = graph.task(
+            move || {
+                started.send(()).expect("the test listens");
+                wait.lock().expect("not poisoned").recv().expect("the test goes on");
+                1u64
+            },
+            (),
+        );
+        let mut last = first;
+        for _ in 0..1000 {
+            let ran = Arc::clone(&ran);
+            last = graph.task(
+                move |x: u64| {
+                    ran.fetch_add(1, Ordering::Relaxed);
+                    x + 1
+                },
+                (last,),
+            );
+        }
+        let graph = graph.build().expect("a graph");
+        for round in 0..3 {
+            let run = graph.run(&runtime, ()).expect("a run");
+            has_started.recv().expect("it has begun");
+            run.cancel();
+            go.send(()).expect("the node listens");
+            let error = run.wait().expect_err("it was cancelled");
+            assert!(matches!(error.kind(), FailureKind::Cancelled), "{error}");
+            assert!(matches!(run.fetch(last).expect_err("it was not run").kind(), FailureKind::Cancelled));
+            assert_eq!(*run.fetch(first).expect("it had begun"), 1);
+            assert_eq!(ran.load(Ordering::Relaxed), 0, "round {round}");
+        }
+        let run = graph.run(&runtime, ()).expect("a run");
+        go.send(()).expect("the node listens");
+        assert_eq!(*run.fetch(last).expect("not cancelled"), 1001);
+        run.cancel();
+        run.wait().expect("all nodes were over");
+    }
+}
+
+#[test]
+fn a_run_that_is_dropped_is_cancelled_and_a_detached_one_is_not() {
+    let runtime = threads(2);
+    let gate = Arc::new(Barrier::new(2));
+    let ran = Arc::new(AtomicUsize::new(0));
+    let mut graph = GraphBuilder::new();
+    let first = {
+        let gate = Arc::clone(&gate);
+        graph.task(
+            move || {
+                gate.wait();
+                gate.wait();
+            },
+            (),
+        )
+    };
+    {
+        let ran = Arc::clone(&ran);
+        graph.task(move |(): &()| ran.fetch_add(1, Ordering::Relaxed) as u64, (first,));
+    }
+    let graph = graph.build().expect("a graph");
+    for (detached, expected) in [(false, 0), (true, 1), (false, 1), (true, 2)] {
+        let run = graph.run(&runtime, ()).expect("a run");
+        gate.wait();
+        if detached {
+            run.detach();
+        } else {
+            drop(run);
+        }
+        gate.wait();
+        runtime.wait_idle();
+        assert_eq!(ran.load(Ordering::Relaxed), expected);
+    }
+}
+
+#[test]
+fn every_value_is_dropped_once() {
+    for count in COUNTS {
+        let (alive, clones) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicUsize::new(0)));
+        let runtime = threads(count);
+        {
+            let mut graph = GraphBuilder::new();
+            let x = graph.input::<Counted>("x");
+            let constant = Counted::new(&alive, &clones, 5);
+            let keep = Counted::new(&alive, &clones, 6);
+            let made = graph.task(
+                move |x: &Counted, constant: Counted| Counted::new(&x.alive, &x.clones, x.value + keep.value + constant.value),
+                (x, constant),
+            );
+            let cloned = graph.task(|made: Counted| made, (made,));
+            let fails = graph.task(|x: Counted| if x.value % 3 == 0 { Err("a multiple of three") } else { Ok(x) }, (cloned,));
+            let after = graph.task(|x: Counted| x.value, (fails.moved(),));
+            let panics = graph.task(|x: Counted| if x.value % 5 == 0 { panic!("a multiple of five") } else { x }, (made,));
+            let graph = graph.build().expect("a graph");
+            let at_rest = alive.load(Ordering::Relaxed);
+            assert_eq!(at_rest, 2, "the constant and what the closure holds");
+            for value in 0..60 {
+                let given = Counted::new(&alive, &clones, value);
+                let mut run = graph.run(&runtime, ((&x, given),)).expect("a run");
+                match value % 4 {
+                    // Dropped while it runs.
+                    0 => {}
+                    1 => drop(run.wait()),
+                    2 => drop(run.take(cloned)),
+                    _ => {
+                        run.cancel();
+                        drop(run.take(panics));
+                        drop(run.fetch(after).cloned());
+                    }
+                }
+                drop(run);
+                runtime.wait_idle();
+                assert_eq!(alive.load(Ordering::Relaxed), at_rest, "value {value}");
+            }
+            // Given, and never run.
+            drop(graph.inputs().set(&x, Counted::new(&alive, &clones, 1)).set(&x, Counted::new(&alive, &clones, 2)));
+            assert_eq!(alive.load(Ordering::Relaxed), at_rest);
+            let stranger = GraphBuilder::new().input::<Counted>("x");
+            let refused = graph.run(&runtime, ((&x, Counted::new(&alive, &clones, 1)), (&stranger, Counted::new(&alive, &clones, 1))));
+            assert_eq!(refused.map(drop), Err(GraphRunError::OtherGraph));
+            assert_eq!(alive.load(Ordering::Relaxed), at_rest);
+        }
+        assert_eq!(alive.load(Ordering::Relaxed), 0);
+        // Never built.
+        let mut graph = GraphBuilder::new();
+        graph.task(|x: &Counted| x.value, (Counted::new(&alive, &clones, 1),));
+        drop(graph);
+        assert_eq!(alive.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[test]
+fn a_parameter_by_value_clones_unless_the_result_is_moved() {
+    let (alive, clones) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicUsize::new(0)));
+    let runtime = threads(2);
+    let take = |counted: Counted| counted.value;
+    for (moved, expected) in [(false, 1), (true, 0)] {
+        let mut graph = GraphBuilder::new();
+        let x = graph.input::<Counted>("x");
+        let made = graph.task(|x: &Counted| Counted::new(&x.alive, &x.clones, x.value + 1), (x,));
+        let taken = if moved { graph.task(take, (made.moved(),)) } else { graph.task(take, (made,)) };
+        let graph = graph.build().expect("a graph");
+        clones.store(0, Ordering::Relaxed);
+        let mut run = graph.run(&runtime, ((&x, Counted::new(&alive, &clones, 1)),)).expect("a run");
+        assert_eq!(*run.fetch(taken).expect("no failure"), 2);
+        assert_eq!(clones.load(Ordering::Relaxed), expected);
+        assert_eq!(run.fetch(made).is_ok(), !moved);
+        assert_eq!(run.take(made).is_ok(), !moved);
+        if moved {
+            assert!(matches!(run.fetch(made).map(drop).expect_err("moved").kind(), FailureKind::Moved));
+        }
+        assert!(run.take(taken).is_ok() && run.take(taken).is_err(), "taken once");
+    }
+    let mut graph = GraphBuilder::new();
+    let x = graph.input::<Counted>("x");
+    let taken = graph.task(take, (x.moved(),));
+    let graph = graph.build().expect("a graph");
+    clones.store(0, Ordering::Relaxed);
+    for value in 0..5 {
+        let run = graph.run(&runtime, ((&x, Counted::new(&alive, &clones, value)),)).expect("a run");
+        assert_eq!(*run.fetch(taken).expect("no failure"), value);
+    }
+    assert_eq!((clones.load(Ordering::Relaxed), alive.load(Ordering::Relaxed)), (0, 0));
+}
+
+#[test]
+fn what_cannot_be_built_says_why() {
+    // A circle through order alone.
+    let mut graph = GraphBuilder::new();
+    let x = graph.input::<u64>("x");
+    let before = graph.task_with(add, (x, 1)).name("before").add();
+    let a = graph.task_with(add, (before, 1)).name("a").add();
+    let b = graph.task_with(add, (a, 1)).name("b").add();
+    let c = graph.task_with(add, (b, 1)).name("c").add();
+    graph.task_with(add, (c, 1)).name("downstream").add();
+    graph.order(c, a);
+    let error = graph.build().expect_err("a circle");
+    assert_eq!(error.kind(), GraphErrorKind::Circle);
+    let text = error.to_string();
+    let order: Vec<_> = text.split('`').skip(1).step_by(2).collect();
+    let start = order.iter().position(|name| *name == "a").unwrap_or_else(|| panic!("{text}"));
+    assert_eq!((order.len(), order[(start + 1) % 3], order[(start + 2) % 3]), (4, "b", "c"), "{text}");
+    assert!(text.contains("graphs.rs:") && !text.contains("downstream") && !text.contains("before`"), "{text}");
+
+    // To itself.
+    let mut graph = GraphBuilder::new();
+    let a = graph.task(add, (1, 1));
+    graph.order(a, a);
+    assert_eq!(graph.build().map(drop).map_err(|error| error.kind()), Err(GraphErrorKind::Circle));
+
+    // Backwards, and no circle.
+    let runtime = threads(1);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |name: &'static str| {
+        let order = Arc::clone(&order);
+        move || order.lock().expect("not poisoned").push(name)
+    };
+    let mut graph = GraphBuilder::new();
+    let second = graph.task(note("second"), ());
+    let first = graph.task(note("first"), ());
+    graph.order(first, second);
+    graph.build().expect("a graph").run(&runtime, ()).expect("a run").wait().expect("no failure");
+    assert_eq!(*order.lock().expect("not poisoned"), ["first", "second"]);
+
+    // Of another builder.
+    let stranger = GraphBuilder::new().task(add, (1, 1));
+    let mut graph = GraphBuilder::new();
+    graph.task(add, (stranger, 1));
+    let error = graph.build().expect_err("a stranger");
+    assert_eq!(error.kind(), GraphErrorKind::OtherBuilder);
+    assert!(error.to_string().contains("graphs.rs:"), "{error}");
+
+    // Moved, and used.
+    for twice in [false, true] {
+        let mut graph = GraphBuilder::new();
+        let a = graph.task_with(add, (1, 1)).name("the moved one").add();
+        graph.task(add, (a.moved(), 1));
+        if twice {
+            graph.task(add, (a.moved(), 1));
+        } else {
+            graph.task(add, (a, 1));
+        }
+        let error = graph.build().expect_err("it is used twice");
+        assert_eq!(error.kind(), GraphErrorKind::MovedAndUsed);
+        assert!(error.to_string().contains("`the moved one`"), "{error}");
+    }
+    // Order is no use.
+    let mut graph = GraphBuilder::new();
+    let a = graph.task(add, (1, 1));
+    graph.task(add, (a.moved(), 1));
+    graph.task_with(add, (1, 1)).after(a).add();
+    graph.build().expect("used once");
+
+    let mut graph = GraphBuilder::new();
+    let x = graph.input::<u64>("x");
+    let a = graph.task(add, (1, 1));
+    graph.order(x, a);
+    graph.order(a, x);
+    assert_eq!(graph.build().map(drop).map_err(|error| error.kind()), Err(GraphErrorKind::InputWaits));
+}
+
+#[test]
+fn a_run_that_cannot_begin_says_why() {
+    let runtime = threads(1);
+    let mut graph = GraphBuilder::new();
+    let x = graph.input::<u64>("x");
+    let y = graph.input::<u64>("the second");
+    let both = graph.task(add, (x, y));
+    let graph = graph.build().expect("a graph");
+    let missing = graph.run(&runtime, ((&x, 1),)).map(drop);
+    assert_eq!(missing, Err(GraphRunError::MissingInput { input: "the second".into() }));
+    let twice = graph.run(&runtime, ((&x, 1), (&x, 2))).map(drop);
+    assert_eq!(twice, Err(GraphRunError::InputGivenTwice { input: "x".into() }));
+    let mut other = GraphBuilder::new();
+    let z = other.input::<u64>("z");
+    let other = other.build().expect("a graph");
+    assert_eq!(graph.run(&runtime, ((&x, 1), (&z, 2))).map(drop), Err(GraphRunError::OtherGraph));
+    assert_eq!(graph.run(&runtime, other.inputs().set(&z, 1)).map(drop), Err(GraphRunError::OtherGraph));
+    let run = graph.run(&runtime, graph.inputs().set(&y, 2).set(&x, 1)).expect("a run");
+    assert_eq!(*run.fetch(both).expect("no failure"), 3);
+    let handle: Handle = runtime.handle();
+    drop(runtime);
+    assert_eq!(graph.run(&handle, ((&x, 1), (&y, 2))).map(drop), Err(GraphRunError::Shutdown));
+    // Results outlive the runtime.
+    assert_eq!(*run.fetch(both).expect("no failure"), 3);
+}
+
+#[test]
+fn a_graph_without_nodes_is_over_at_once() {
+    let runtime = threads(1);
+    let mut graph = GraphBuilder::new();
+    let x = graph.input::<u64>("x");
+    let graph = graph.build().expect("a graph");
+    assert!(graph.is_empty());
+    let run = graph.run(&runtime, ((&x, 3),)).expect("a run");
+    assert!(run.is_finished());
+    assert_eq!(*run.fetch(x).expect("no failure"), 3);
+    runtime.wait_idle();
+}
+
+#[test]
+fn a_runtime_waits_for_its_runs() {
+    for count in COUNTS {
+        let done = Arc::new(AtomicUsize::new(0));
+        let mut graph = GraphBuilder::new();
+        let mut last = graph.task(|| 0u64, ());
+        for _ in 0..1000 {
+            let done = Arc::clone(&done);
+            last = graph.task(
+                move |x: u64| {
+                    done.fetch_add(1, Ordering::Relaxed);
+                    x
+                },
+                (last,),
+            );
+        }
+        let graph = graph.build().expect("a graph");
+        let runtime = threads(count);
+        for _ in 0..5 {
+            graph.run(&runtime, ()).expect("a run").detach();
+        }
+        runtime.wait_idle();
+        assert_eq!(done.load(Ordering::Relaxed), 5000);
+        let run = graph.run(&runtime, ()).expect("a run");
+        drop(runtime);
+        assert!(run.is_finished());
+        assert_eq!(done.load(Ordering::Relaxed), 6000);
+    }
+}
+
+#[test]
+fn a_node_that_waits_for_its_own_run_gets_an_error() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let own: Arc<Mutex<Option<Arc<GraphRun>>>> = Arc::default();
+        let ready = Arc::new(Barrier::new(2));
+        let mut graph = GraphBuilder::new();
+        let before = graph.task(add, (1, 1));
+        let node: Node<bool> = {
+            let (own, ready) = (Arc::clone(&own), Arc::clone(&ready));
+            let wait = move || {
+                let run = own.lock().expect("not poisoned").clone().expect("given before the barrier");
+                let finds_itself = |error: poniard::TaskError| matches!(error.kind(), FailureKind::WaitsForItself);
+                run.wait().is_err_and(finds_itself) && *run.fetch(before).expect("it is over") == 2
+            };
+            graph.task(
+                move |_: &u64| {
+                    ready.wait();
+                    ready.wait();
+                    // Found in a task on top of the node, too.
+                    wait() && poniard::spawn(wait.clone(), ()).take().expect("no failure") || count > 1 && wait()
+                },
+                (before,),
+            )
+        };
+        let graph = graph.build().expect("a graph");
+        let run = Arc::new(graph.run(&runtime, ()).expect("a run"));
+        ready.wait();
+        *own.lock().expect("not poisoned") = Some(Arc::clone(&run));
+        ready.wait();
+        assert!(*run.fetch(node).expect("no failure"));
+        run.wait().expect("no failure");
+        own.lock().expect("not poisoned").take();
+    }
+}
+
+#[test]
+fn a_more_urgent_node_is_run_first() {
+    let runtime = threads(1);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |name: &'static str| {
+        let order = Arc::clone(&order);
+        move |_: &()| order.lock().expect("not poisoned").push(name)
+    };
+    let mut graph = GraphBuilder::new();
+    let root = graph.task(|| (), ());
+    let low = graph.task_with(note("low"), (root,)).priority(Priority::Low).add();
+    graph.task_with(note("after low"), (low,)).add();
+    let normal = graph.task(note("normal"), (root,));
+    graph.task_with(note("after normal"), (normal,)).priority(Priority::High).add();
+    let high = graph.task_with(note("high"), (root,)).priority(Priority::High).add();
+    graph.task_with(note("after high"), (high,)).priority(Priority::Low).add();
+    let graph = graph.build().expect("a graph");
+    for _ in 0..20 {
+        graph.run(&runtime, ()).expect("a run").wait().expect("no failure");
+        let order = std::mem::take(&mut *order.lock().expect("not poisoned"));
+        assert_eq!(order[..3], ["high", "normal", "after normal"]);
+        // The low ones in any order, and what follows a low one before the others.
+        let after = order.iter().position(|name| *name == "after low");
+        assert_eq!(after, order.iter().position(|name| *name == "low").map(|low| low + 1));
+        assert_eq!(order.len(), 6);
+    }
+}
+
+#[test]
+fn an_urgent_task_is_not_overtaken_by_a_run() {
+    // One worker in the middle of a long run: the urgent task comes before the rest of it.
+    let runtime = threads(1);
+    runtime.task(|| (), ()).priority(Priority::High).spawn().wait().expect("no failure");
+    let urgent_ran = Arc::new(AtomicBool::new(false));
+    let mut graph = GraphBuilder::new();
+    let first = {
+        let urgent_ran = Arc::clone(&urgent_ran);
+        graph.task(
+            move || {
+                let urgent_ran = Arc::clone(&urgent_ran);
+                let handle = poniard::runtime::current().expect("in a node");
+                handle.task(move || urgent_ran.store(true, Ordering::Relaxed), ()).priority(Priority::High).spawn().detach();
+            },
+            (),
+        )
+    };
+    let second = graph.task(move |_: &()| urgent_ran.load(Ordering::Relaxed), (first,));
+    let graph = graph.build().expect("a graph");
+    let run = graph.run(&runtime, ()).expect("a run");
+    assert!(*run.fetch(second).expect("no failure"));
+}
+
+#[test]
+fn nodes_spawn_tasks_and_wait_for_them() {
+    for count in COUNTS {
+        let runtime = threads(count);
+        let mut graph = GraphBuilder::new();
+        let x = graph.input::<u64>("x");
+        let parts: Vec<Node<u64>> =
+            (0..50).map(|index| graph.task(move |x: u64| poniard::spawn(add, (poniard::spawn(add, (x, index)), 1)).take(), (x,))).collect();
+        let total = graph.task(|parts: Gather<'_, u64>| parts.iter().sum::<u64>(), (parts,));
+        let graph = graph.build().expect("a graph");
+        for value in 0..20 {
+            let run = graph.run(&runtime, ((&x, value),)).expect("a run");
+            assert_eq!(*run.fetch(total).expect("no failure"), 50 * (value + 1) + 49 * 25);
+        }
+    }
+}
+
+#[test]
+fn results_may_be_aligned_to_more_than_usual() {
+    #[derive(Clone, Data)]
+    #[repr(align(256))]
+    struct Wide(u8);
+    let runtime = threads(2);
+    let mut graph = GraphBuilder::new();
+    let mut all = Vec::new();
+    for value in 0..20u8 {
+        graph.task(move || value, ());
+        all.push(graph.task(|wide: &Wide| Wide(wide.0 + 1), (Wide(value),)));
+    }
+    let graph = graph.build().expect("a graph");
+    let run = graph.run(&runtime, ()).expect("a run");
+    for (value, node) in (1..).zip(all) {
+        let wide = run.fetch(node).expect("no failure");
+        assert_eq!((wide.0, std::ptr::from_ref(wide).addr() % 256), (value, 0));
+    }
+}
