@@ -49,6 +49,7 @@ pub use scope::{EmptyUnion, ParseScopeError, ProcessId, ProcessorIdentity, Scope
 pub use task::future::TaskFuture;
 pub use task::many::{AsFinished, as_finished, fetch_all, wait_any};
 pub use task::{Task, Value};
+pub use worker::sleep::IdlePolicy;
 
 /// What the macros of this crate write paths to. Not part of the interface.
 #[doc(hidden)]
