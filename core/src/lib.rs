@@ -1,5 +1,9 @@
 #![doc = include_str!("tour.md")]
 
+// What `derive(Data)` writes names the crate from outside.
+#[cfg(all(test, loom))]
+extern crate self as poniard;
+
 mod ambient;
 mod arena;
 pub mod buffer;
@@ -21,6 +25,7 @@ mod retry;
 pub mod runtime;
 pub mod scope;
 pub mod space;
+mod sync;
 pub mod task;
 mod timer;
 mod worker;

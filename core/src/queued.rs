@@ -256,8 +256,8 @@ mod tests {
     use poniard_interface::{BackendInfo, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError};
 
     use super::*;
-    use crate::worker::shared::Choices;
     use crate::runtime::{BackendRecord, Backends, Handle};
+    use crate::worker::shared::Choices;
     use crate::{Runtime, Task, TaskError};
 
     type Submit = dyn Fn(&Arc<Shared>, &[TaskId]) -> Result<(), SubmitError> + Send + Sync;

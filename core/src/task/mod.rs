@@ -9,6 +9,8 @@ use crate::function::caller;
 
 pub(crate) mod bond;
 pub(crate) mod future;
+#[cfg(all(test, loom))]
+pub(crate) mod loom_tests;
 pub(crate) mod many;
 pub(crate) mod memory;
 pub(crate) mod record;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::context::Context;
 use super::shared::{CROWD, Shared};
 use super::waiter::{Waiter, park_for};
+use crate::ambient;
 use crate::clock::now;
 use crate::task::future::Relay;
 use crate::timer::{self, Alarm};
@@ -73,7 +74,8 @@ impl Shared {
     /// After a spawn: if this thread is none of the runtime's, and has spawned much more than has run, waits until there is room.
     #[inline]
     pub(crate) fn make_foreign_room(&self, context: Option<&Context>) {
-        if context.is_none() && self.is_crowded() {
+        // In vain while this thread holds back what it has spawned.
+        if context.is_none() && self.is_crowded() && !ambient::holds_back() {
             self.wait_for_foreign_room();
         }
     }
