@@ -91,22 +91,23 @@ impl Shared {
     /// Waits until there are fewer tasks, or until none has finished for a while.
     #[cold]
     fn wait_for_foreign_room(&self) {
-        let mut finished = self.finished();
+        let (mut finished, mut since) = (self.finished(), now());
         let mut waiter = Waiter::for_this_thread();
         self.room.want(waiter.waker());
         while !self.has_room() {
+            // It may return without cause: the time tells.
             park_for(ROOM_PATIENCE);
             if waiter.has_fired() {
                 // Other threads may have filled it again.
                 waiter = Waiter::for_this_thread();
                 self.room.want(waiter.waker());
-                continue;
             }
-            let now = self.finished();
-            if now == finished {
+            let now_finished = self.finished();
+            if now_finished != finished {
+                (finished, since) = (now_finished, now());
+            } else if since.elapsed() >= ROOM_PATIENCE {
                 break;
             }
-            finished = now;
         }
         self.note_room();
     }
