@@ -1,5 +1,9 @@
 #![doc = include_str!("tour.md")]
 
+// What `derive(Data)` writes names the crate from outside.
+#[cfg(all(test, loom))]
+extern crate self as poniard;
+
 mod ambient;
 mod arena;
 pub mod buffer;
@@ -21,6 +25,7 @@ mod retry;
 pub mod runtime;
 pub mod scope;
 pub mod space;
+mod sync;
 pub mod task;
 mod timer;
 mod worker;
@@ -49,6 +54,7 @@ pub use scope::{EmptyUnion, ParseScopeError, ProcessId, ProcessorIdentity, Scope
 pub use task::future::TaskFuture;
 pub use task::many::{AsFinished, as_finished, fetch_all, wait_any};
 pub use task::{Task, Value};
+pub use worker::sleep::IdlePolicy;
 
 /// What the macros of this crate write paths to. Not part of the interface.
 #[doc(hidden)]

@@ -257,6 +257,7 @@ mod tests {
 
     use super::*;
     use crate::runtime::{BackendRecord, Backends, Handle};
+    use crate::worker::shared::Choices;
     use crate::{Runtime, Task, TaskError};
 
     type Submit = dyn Fn(&Arc<Shared>, &[TaskId]) -> Result<(), SubmitError> + Send + Sync;
@@ -297,7 +298,7 @@ mod tests {
         let info = BackendInfo { name: "fake".into(), version: "1".into() };
         let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new() };
         let backends = Backends { records: vec![backend], found: Default::default() };
-        let shared = Arc::new(Shared::new(records, backends, Vec::new(), BTreeMap::new()));
+        let shared = Arc::new(Shared::new(records, backends, Vec::new(), Choices::default()));
         link.set(Arc::downgrade(&shared)).expect("set once");
         Runtime::of(Handle { shared })
     }

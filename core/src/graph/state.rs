@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam_utils::CachePadded;
-use crossbeam_utils::sync::Unparker;
 
 use super::Graph;
 use super::code::{Frame, UNIT_BYTES};
 use super::pages::prefer_large;
 use crate::error::{FailureKind, TaskError};
+use crate::sync::Unparker;
 use crate::worker::shared::Shared;
 use crate::worker::{fence, waiter};
 

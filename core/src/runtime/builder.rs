@@ -15,7 +15,8 @@ use super::{Handle, Runtime};
 use crate::function::TaskFn;
 use crate::options::TaskOptions;
 use crate::plugin::{self, PluginSearch};
-use crate::worker::shared::{ProcessorRecord, Shared};
+use crate::worker::shared::{Choices, ProcessorRecord, Shared};
+use crate::worker::sleep::IdlePolicy;
 use crate::worker::slot::Slot;
 
 /// Chooses backends, number of threads and settings of a [`Runtime`].
@@ -29,7 +30,7 @@ pub struct RuntimeBuilder {
     without_builtin: bool,
     only: Vec<String>,
     settings: Settings,
-    defaults: BTreeMap<TypeId, TaskOptions>,
+    choices: Choices,
 }
 
 impl fmt::Debug for RuntimeBuilder {
@@ -40,7 +41,7 @@ impl fmt::Debug for RuntimeBuilder {
             .field("without_builtin", &self.without_builtin)
             .field("only", &self.only)
             .field("settings", &self.settings)
-            .field("defaults", &self.defaults.values().collect::<Vec<_>>())
+            .field("choices", &self.choices)
             .finish()
     }
 }
@@ -153,6 +154,20 @@ impl RuntimeBuilder {
         self
     }
 
+    /// What a worker does that finds nothing to do.
+    ///
+    /// ```
+    /// use poniard::{IdlePolicy, Runtime};
+    ///
+    /// let runtime = Runtime::builder().idle_policy(IdlePolicy::Quiet).build()?;
+    /// assert_eq!(*runtime.spawn(|| 1u64, ()).fetch()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn idle_policy(mut self, policy: IdlePolicy) -> Self {
+        self.choices.idle_policy = policy;
+        self
+    }
+
     /// Number of threads of the threads backend. The same as the setting `threads`.
     pub fn threads(self, count: usize) -> Self {
         self.setting("threads", count.to_string())
@@ -183,7 +198,7 @@ impl RuntimeBuilder {
     pub fn defaults<M, F: TaskFn<M>>(mut self, function: F, options: TaskOptions) -> Self {
         const { assert!(size_of::<F>() == 0, "defaults belong to an `fn` or to a closure that captures nothing") };
         drop(function);
-        self.defaults.insert(TypeId::of::<F>(), options);
+        self.choices.defaults.insert(TypeId::of::<F>(), options);
         self
     }
 
@@ -202,7 +217,7 @@ impl RuntimeBuilder {
             if processors.is_empty() {
                 return Err(no_processor(&found, &records));
             }
-            match start(records, processors, found.clone(), self.defaults.clone(), &link) {
+            match start(records, processors, found.clone(), self.choices.clone(), &link) {
                 Ok(shared) => return Ok(Runtime { handle: Handle { shared } }),
                 Err((backend, reason)) => {
                     // The others are opened anew, for a runtime without this one.
@@ -310,14 +325,14 @@ fn start(
     records: Vec<BackendRecord>,
     mut processors: Vec<ProcessorRecord>,
     found: FoundBesides,
-    defaults: BTreeMap<TypeId, TaskOptions>,
+    choices: Choices,
     link: &OnceLock<Weak<Shared>>,
 ) -> Result<Arc<Shared>, (String, String)> {
     // Inline processors first: their places are those of their slots. The sort is stable, so the order of each backend stays.
     processors.sort_by_key(|record| !matches!(record.info.execution, Execution::Inline));
     let slot_count = processors.iter().take_while(|record| matches!(record.info.execution, Execution::Inline)).count();
     let slots = (0..slot_count).map(|slot| Slot::new(slot, victims(&processors[..slot_count], slot))).collect();
-    let shared = Arc::new(Shared::new(processors, Backends { records, found }, slots, defaults));
+    let shared = Arc::new(Shared::new(processors, Backends { records, found }, slots, choices));
     // The cell is new and nobody else sets it.
     let _ = link.set(Arc::downgrade(&shared));
     for worker in 0..slot_count {

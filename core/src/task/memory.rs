@@ -138,7 +138,7 @@ impl Drop for Lists {
 
 /// The class of records with this layout.
 const fn class_of(layout: Layout) -> Option<usize> {
-    if cfg!(debug_assertions) || layout.align() > ALIGN {
+    if cfg!(any(debug_assertions, loom)) || layout.align() > ALIGN {
         return None;
     }
     let mut class = 0;
@@ -188,7 +188,10 @@ pub(crate) fn allocate<T>() -> NonNull<T> {
 pub(crate) unsafe fn free<T>(memory: NonNull<T>) {
     let class = const { class_of(Layout::new::<T>()) };
     let Some(class) = class else {
+        #[cfg(loom)]
+        return ended::keep(memory.cast(), Layout::new::<T>());
         // SAFETY: without a class, `allocate` took it with this layout.
+        #[cfg(not(loom))]
         return unsafe { dealloc(memory.as_ptr().cast(), Layout::new::<T>()) };
     };
     // SAFETY: `allocate` took it with the layout of its class, and nobody uses it (precondition).
@@ -199,7 +202,33 @@ pub(crate) unsafe fn free<T>(memory: NonNull<T>) {
     }
 }
 
-#[cfg(test)]
+/// Under loom, the memory of freed records, until the run of the test is over: a look at one after its end meets its `Watched`, and no other record.
+#[cfg(loom)]
+pub(super) mod ended {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    thread_local! {
+        // Not loom's: all threads of a test are one thread in truth.
+        static BLOCKS: RefCell<Vec<(NonNull<u8>, Layout)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn keep(block: NonNull<u8>, layout: Layout) {
+        BLOCKS.with_borrow_mut(|blocks| blocks.push((block, layout)));
+    }
+
+    /// To be called when nobody can reach what has ended.
+    #[cfg(test)]
+    pub(crate) fn free_all() {
+        for (block, layout) in BLOCKS.take() {
+            // SAFETY: `allocate` took it with this layout, `free` kept it once, and nobody uses it any more.
+            unsafe { dealloc(block.as_ptr(), layout) };
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -9,6 +9,8 @@ use crate::function::caller;
 
 pub(crate) mod bond;
 pub(crate) mod future;
+#[cfg(all(test, loom))]
+pub(crate) mod loom_tests;
 pub(crate) mod many;
 pub(crate) mod memory;
 pub(crate) mod record;
@@ -102,7 +104,8 @@ impl<T> Task<T> {
     }
 
     /// Cancels the task: whoever waits for it gets an error at once, and so do the tasks that depend on it. One that has not begun never will. One
-    /// that runs can ask [`is_cancelled`](crate::is_cancelled) and stop early; its processor is free when it has, and its result is dropped.
+    /// that runs can ask [`is_cancelled`](crate::is_cancelled) and stop early; its processor is free when it has, and its result is dropped. A body that waits for
+    /// another task goes on waiting: cancel that one as well. A task that has access to a [`Mutable`](crate::Mutable) ends no sooner than those before it, and its own body, have.
     ///
     /// False when it had finished, or been cancelled, before.
     pub fn cancel(&self) -> bool {

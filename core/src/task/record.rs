@@ -8,16 +8,17 @@
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
 use std::task::Waker;
 
 use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
+use crate::sync::{Watched, catch_unwind, spin_loop};
 use crate::task::bond::Bond;
 use crate::task::{Task, Value, memory};
 use crate::worker::domain::Domain;
@@ -76,6 +77,9 @@ pub struct Header {
     runner: AtomicUsize,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
+    /// Of no size but under loom.
+    watched: Watched,
+    watched_body: Watched,
 }
 
 /// The word in `Header::successors`. Edges and errors lie at even addresses, so the lowest bit tells what it is.
@@ -114,6 +118,8 @@ pub struct Edge {
     next: AtomicPtr<Edge>,
     /// The successor's header; null: the edge is the first field of a [`WaitEdge`].
     successor: AtomicPtr<Header>,
+    /// Of no size but under loom.
+    watched: Watched,
 }
 
 /// The edge of a waiting thread.
@@ -125,7 +131,7 @@ struct WaitEdge {
 
 impl Edge {
     pub(crate) fn new() -> Self {
-        Self { next: AtomicPtr::default(), successor: AtomicPtr::default() }
+        Self { next: AtomicPtr::default(), successor: AtomicPtr::default(), watched: Watched::new() }
     }
 }
 
@@ -301,7 +307,9 @@ impl std::ops::Deref for TaskRef {
 
     fn deref(&self) -> &Header {
         // SAFETY: the reference keeps the record alive, and a header is only changed through atomics and by protocol (README).
-        unsafe { self.0.as_ref() }
+        let header = unsafe { self.0.as_ref() };
+        header.watched.look();
+        header
     }
 }
 
@@ -388,7 +396,7 @@ impl Header {
 
     /// Whether something that the task belongs to has been cancelled, and will come to the task.
     pub(crate) fn is_withdrawn(&self) -> bool {
-        self.bonds().iter().any(Bond::is_cancelled)
+        self.bonds().iter().any(|bond| bond.members.is_cancelled_itself())
     }
 
     /// The runtime's count of "cancel everything" when the task was spawned.
@@ -459,6 +467,7 @@ impl Header {
     /// So many predecessors less; true for the last one.
     #[inline]
     fn count_down(&self, by: u32) -> bool {
+        self.watched.look();
         // AcqRel: Release hands on what the predecessor wrote, Acquire (for the last one) takes what all of them wrote.
         self.gate.fetch_sub(by, AcqRel) & COUNT == by
     }
@@ -474,6 +483,7 @@ impl Header {
             if head.addr() & FINISHED != 0 {
                 return false;
             }
+            edge.watched.look();
             edge.next.store(head, Relaxed);
             // Release: the edge's fields are written before it can be found. Acquire on failure: the outcome is seen when the task has finished.
             match self.successors.compare_exchange_weak(head, (&raw const *edge).cast_mut(), Release, Acquire) {
@@ -527,7 +537,7 @@ impl TaskRef {
                 return Claim::Waiting;
             }
             if gate & INSPECTED != 0 {
-                std::hint::spin_loop();
+                spin_loop();
                 continue;
             }
             if alone {
@@ -585,7 +595,7 @@ impl TaskRef {
     }
 
     fn cancel_for(&self, kind: FailureKind, canceller: Canceller) -> bool {
-        let began = loop {
+        loop {
             if self.is_finished() {
                 return false;
             }
@@ -601,10 +611,10 @@ impl TaskRef {
                     crate::timer::hurry();
                     return before & CANCELLED == 0;
                 }
-                break true;
+                break;
             }
             if gate & INSPECTED != 0 {
-                std::hint::spin_loop();
+                spin_loop();
                 continue;
             }
             if gate & (HOLDS | CANCELLED) == HOLDS | CANCELLED {
@@ -624,35 +634,25 @@ impl TaskRef {
                     // SAFETY: the claim gives this thread the body, and as nothing is waited for, no edge of it is in a list.
                     unsafe { self.discard() };
                 }
-                break false;
+                break;
             }
-        };
+        }
         let error = self.error(kind);
         let published = self.publish(Some(error), Shared::release_elsewhere);
-        self.tell_bonds(published, !began, Shared::release_elsewhere);
+        if published {
+            self.settle_bonds();
+        }
         published
     }
 
-    /// Tells those that the task belongs to that its outcome has become known, and that nothing of it is left to run. Each of them once.
-    pub(crate) fn tell_bonds(&self, published: bool, ended: bool, mut release: impl FnMut(Released)) {
-        for bond in self.bonds() {
-            if published {
-                bond.settle();
-            }
-            if ended {
-                bond.end(&mut release);
-            }
-        }
+    /// Tells those that the task belongs to that its outcome is known.
+    pub(crate) fn settle_bonds(&self) {
+        self.bonds().iter().for_each(Bond::settle);
     }
 
     /// Lets it run although no handle is left.
     pub(crate) fn require(&self) {
         self.gate.fetch_or(DETACHED, Relaxed);
-    }
-
-    /// One more thing that a task waits for which cannot begin yet, until `release_hold`.
-    pub(crate) fn hold(&self) {
-        self.gate.fetch_add(1, Relaxed);
     }
 
     /// One thing less that a held task waits for; its entry, with the runtime's reference, when that was the last.
@@ -700,7 +700,7 @@ impl TaskRef {
                 return false;
             }
             if gate & INSPECTED != 0 {
-                std::hint::spin_loop();
+                spin_loop();
                 continue;
             }
             if self.gate.compare_exchange_weak(gate, gate | INSPECTED, Acquire, Relaxed).is_ok() {
@@ -724,7 +724,6 @@ impl TaskRef {
                 }
             });
         }
-        self.bonds().iter().for_each(|bond| bond.ahead(into));
         self.gate.fetch_and(!INSPECTED, Release);
         into.len() > before
     }
@@ -812,6 +811,7 @@ impl TaskRef {
         while let Some(current) = edge {
             // SAFETY: an edge in the list lives until it is taken out, here (`add_edge`); nobody else walks a list that has been taken.
             let fields = unsafe { current.as_ref() };
+            fields.watched.look();
             // Read before the count-down, after which the successor may run and free the edge.
             edge = NonNull::new(fields.next.load(Relaxed));
             match NonNull::new(fields.successor.load(Relaxed)) {
@@ -870,6 +870,7 @@ fn reversed(list: *mut Edge) -> Option<NonNull<Edge>> {
     while let Some(edge) = rest {
         // SAFETY: edges live until they are taken out of the list, which the caller does later.
         let fields = unsafe { edge.as_ref() };
+        fields.watched.look();
         rest = NonNull::new(fields.next.load(Relaxed));
         fields.next.store(done, Relaxed);
         done = edge.as_ptr();
@@ -937,6 +938,8 @@ fn create_with<M, F: TaskFn<M>>(
         runner: AtomicUsize::new(0),
         location,
         options,
+        watched: Watched::new(),
+        watched_body: Watched::new(),
     };
     let value = UnsafeCell::new(MaybeUninit::uninit());
     let body = UnsafeCell::new(MaybeUninit::new((function, params)));
@@ -957,7 +960,8 @@ fn create_with<M, F: TaskFn<M>>(
 fn unmet_by_options(options: &TaskOptions) -> (u32, u32) {
     let mut unmet = u32::from(options.ties.held);
     options.ties.with_after(|_| unmet += 1);
-    (unmet, if options.ties.needed { DETACHED } else { 0 })
+    let needed = if options.ties.needed { DETACHED } else { 0 };
+    (unmet, if options.ties.holds { needed | HOLDS } else { needed })
 }
 
 /// Adds the task to the lists of its predecessors; true when all of them have finished.
@@ -966,6 +970,7 @@ fn register<F, P: Predecessors, T>(task: &TaskRef, record: NonNull<Record<F, P, 
     let mut counted = 1;
     // SAFETY: the record is live (`task`).
     let body = unsafe { &record.as_ref().body };
+    task.watched_body.look();
     // SAFETY: `create` wrote the body, and nobody can claim the task before the count-down below, so shared access is sound.
     let (_, params) = unsafe { &*body.get().cast::<(F, P)>() };
     let mut add = |predecessor: &Header, edge: &Edge| {
@@ -991,7 +996,7 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         drop_value: drop_value::<F, F::Params, F::Value>,
         step: None,
         free: free::<F, F::Params, F::Value>,
-        type_name: std::any::type_name::<F>,
+        type_name: || F::known_as().1(),
     }
 }
 
@@ -1002,6 +1007,7 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
     // SAFETY: live (precondition).
     let record = unsafe { record.as_ref() };
     let task = &record.header;
+    task.watched_body.change();
     task.note(BODY_TAKEN);
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     let (function, mut params) = unsafe { record.body.get().cast::<(F, F::Params)>().read() };
@@ -1033,6 +1039,7 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
 unsafe fn discard<F, P, T>(header: NonNull<Header>) {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.change();
     record.header.note(BODY_TAKEN);
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     dropped_quietly(unsafe { record.body.get().cast::<(F, P)>().read() });
@@ -1043,6 +1050,7 @@ unsafe fn discard<F, P, T>(header: NonNull<Header>) {
 unsafe fn unfinished<F, P: Predecessors, T>(header: NonNull<Header>, into: &mut Vec<TaskRef>) {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.look();
     // SAFETY: nobody has claimed the task (precondition), so the body is there and only read.
     let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
     params.visit(&mut |predecessor, _| {
@@ -1079,7 +1087,7 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
         // SAFETY: the value was written and not taken.
         dropped_quietly(unsafe { record.value.get_mut().assume_init_read() });
     }
-    if let Word::Failed(error) = Word::of(*record.header.successors.get_mut()) {
+    if let Word::Failed(error) = Word::of(record.header.successors.load(Relaxed)) {
         // An error that the task returned is a user's value, too.
         // SAFETY: the address came from `Arc::into_raw`, and the record's count is given up once, here.
         dropped_quietly(unsafe { Arc::from_raw(error) });

@@ -228,7 +228,8 @@ mod tests {
             let there = domain.upgrade().expect("it has just been made");
             shared.special.store(true, Relaxed);
             assert!(shared.admit(None));
-            let options = TaskOptions { domain, ..TaskOptions::default() };
+            let mut options = TaskOptions::default();
+            options.ties.domain = domain;
             let (task, entry) = create(
                 || crate::current_processor().map(|processor| processor.name),
                 (),

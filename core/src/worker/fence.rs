@@ -4,9 +4,12 @@
 //! sequentially consistent fences would. Where the kernel cannot interrupt the other threads (`membarrier`), both are such fences.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, compiler_fence, fence};
+use std::sync::atomic::{AtomicBool, compiler_fence};
 
-/// Whether `heavy` makes the kernel run a barrier on all threads of the process. Set once, before the first worker starts.
+use crate::sync::atomic::fence;
+
+/// Whether `heavy` makes the kernel run a barrier on all threads of the process. Set once, before the first worker starts; never under loom, which
+/// knows the real fences only, and therefore an atomic of the standard library.
 static ASYMMETRIC: AtomicBool = AtomicBool::new(false);
 
 /// Asks the kernel for its half. Idempotent; a thread that has not seen the answer yet uses the real fence, which pairs with both forms.
@@ -14,7 +17,7 @@ pub(crate) fn prepare() {
     #[cfg(target_os = "linux")]
     {
         use rustix::thread::{MembarrierCommand, membarrier};
-        if membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok() {
+        if !cfg!(loom) && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok() {
             ASYMMETRIC.store(true, SeqCst);
         }
     }

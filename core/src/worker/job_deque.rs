@@ -11,18 +11,19 @@
 
 use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicIsize, AtomicPtr, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
 use super::fence::{heavy, light};
 use super::job::{Job, JobRef, Origin};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::sync::atomic::{AtomicIsize, AtomicPtr, fence};
+use crate::sync::spin_loop;
 use crate::task::record::Header;
 
-/// Places of the first buffer; a power of two.
-const CAPACITY: usize = 64;
+/// Places of the first buffer; a power of two. Under loom, so few that a test fills it.
+const CAPACITY: usize = if cfg!(loom) { 2 } else { 64 };
 /// Jobs that are shown at a time.
 const SHOWN_MAX: usize = 32;
 
@@ -264,7 +265,7 @@ impl<const KIND: bool> JobStealer<KIND> {
                 let Some(job) = NonNull::new(job) else { unreachable!("only places that were written are read") };
                 return Some(JobRef { job, origin });
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
     }
 

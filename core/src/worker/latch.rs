@@ -3,10 +3,10 @@
 
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicPtr;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 use super::waiter::Waiter;
+use crate::sync::atomic::AtomicPtr;
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 /// Set once, by whoever did the work; waited for by one thread, the one whose stack it lies on.
 ///
@@ -21,7 +21,7 @@ const SET: *mut Waiter = ptr::without_provenance_mut(1);
 
 impl Latch {
     #[inline]
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { word: AtomicPtr::new(ptr::null_mut()) }
     }
 
@@ -57,6 +57,36 @@ impl Latch {
             // SAFETY: `announce` made the address of an `Arc` and gave its count to whoever exchanges the word: this thread, once.
             unsafe { Arc::from_raw(before) }.fire();
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::sync::Watched;
+    use crate::task::loom_tests::model;
+
+    #[test]
+    fn whoever_waits_for_a_latch_is_told_and_sees_the_result() {
+        // Set between the look and the sleep: the waiter sleeps for ever, or keeps a count; or the result of the job is read while it is written.
+        model(|| {
+            let shared = Arc::new((Latch::new(), Watched::new()));
+            let other = Arc::clone(&shared);
+            let job = loom::thread::spawn(move || {
+                other.1.change();
+                // SAFETY: it is live, and set once.
+                unsafe { Latch::set(&raw const other.0) };
+            });
+            if !shared.0.is_set() {
+                let waiter = Waiter::for_this_thread();
+                if shared.0.announce(&waiter) {
+                    waiter.wait();
+                }
+                assert!(shared.0.is_set());
+            }
+            shared.1.change();
+            job.join().unwrap();
+        });
     }
 }
 

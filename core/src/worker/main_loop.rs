@@ -19,8 +19,6 @@ use crate::graph::drive::run_part;
 use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::task::record::{Claim, TaskRef};
 
-/// Rounds of looking everywhere before a worker goes to sleep.
-const SEARCH_ROUNDS: u32 = 64;
 /// Rounds after which a worker takes tasks that others keep to themselves.
 const SEIZE_ROUNDS: u32 = 16;
 /// How often a worker looks at the queue for foreign spawns although it has tasks of its own.
@@ -362,7 +360,12 @@ fn search(context: &Context, index: usize) -> Option<Found> {
     }
     shared.sleep.search();
     loop {
-        for round in 0..SEARCH_ROUNDS {
+        let began_ns = now_ns();
+        // At least so many that the tasks which others keep to themselves have been asked for.
+        for round in 0.. {
+            if round >= SEIZE_ROUNDS && round % SEIZE_ROUNDS == 0 && now_ns() - began_ns >= shared.idle_policy.search_ns() {
+                break;
+            }
             let found = context.with_local(|slot, local| {
                 if let Some(found) = take_next(shared, index, slot, local) {
                     return Some(found);

@@ -11,6 +11,8 @@ pub(crate) mod job;
 pub(crate) mod job_deque;
 pub(crate) mod jobs;
 pub(crate) mod latch;
+#[cfg(all(test, loom))]
+mod loom_tests;
 pub(crate) mod main_loop;
 mod occupancy;
 mod ring;

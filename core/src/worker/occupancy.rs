@@ -11,14 +11,13 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crossbeam_utils::sync::Unparker;
-
 use super::context::Context;
 use super::entry::Entry;
 use super::main_loop::run;
 use super::shared::Shared;
 use super::waiter;
 use crate::options::Occupancy;
+use crate::sync::Unparker;
 
 /// The tasks of a runtime that do not take exactly one processor, as far as they wait or run.
 #[derive(Debug, Default)]

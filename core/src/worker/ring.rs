@@ -8,14 +8,15 @@
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use super::entry::Entry;
 use super::fence;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicBool, AtomicU32};
+use crate::sync::{Watched, yield_now};
 
-/// Entries that a ring holds; a power of two.
-pub(crate) const CAPACITY: usize = 64;
+/// Entries that a ring holds; a power of two. Under loom, so few that a test fills it.
+pub(crate) const CAPACITY: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// The newest entries of one worker. All methods of the owner are for the holder of the slot's token.
 pub(crate) struct Ring {
@@ -27,6 +28,8 @@ pub(crate) struct Ring {
     oldest: AtomicU32,
     end: AtomicU32,
     entries: UnsafeCell<[MaybeUninit<Entry>; CAPACITY]>,
+    /// What only one thread reaches at a time.
+    watched: Watched,
 }
 
 // SAFETY: `entries` is reached only under the biased lock, by one thread at a time, and entries are `Send`.
@@ -51,6 +54,7 @@ impl Ring {
             oldest: AtomicU32::new(0),
             end: AtomicU32::new(0),
             entries: UnsafeCell::new([const { MaybeUninit::uninit() }; CAPACITY]),
+            watched: Watched::new(),
         }
     }
 
@@ -79,13 +83,14 @@ impl Ring {
     fn wait_for_thief(&self) {
         self.busy.store(false, Release);
         while self.seized.load(Relaxed) {
-            std::thread::yield_now();
+            yield_now();
         }
     }
 
     /// The place of the entry with a number.
     #[inline]
     fn place(&self, number: u32) -> *mut MaybeUninit<Entry> {
+        self.watched.change();
         // SAFETY: the index is less than the capacity, so the place is inside the array.
         unsafe { self.entries.get().cast::<MaybeUninit<Entry>>().add(number as usize % CAPACITY) }
     }
@@ -177,14 +182,14 @@ impl Ring {
     /// A thief gives the older half of the entries to `take`, oldest first; false when another thief is at it, or there are none.
     pub(crate) fn seize(&self, take: impl FnMut(Entry)) -> bool {
         // Acquire: pairs with the Release below, of the thief before.
-        if self.len() == 0 || self.seized.swap(true, Acquire) {
+        if self.len() == 0 || self.seized.compare_exchange(false, true, Acquire, Relaxed).is_err() {
             return false;
         }
         // Pairs with `light` in `own`.
         fence::heavy();
         // Acquire: pairs with the Release in `Owned::drop`. The owner is at it for a few instructions, unless its thread is interrupted.
         while self.busy.load(Acquire) {
-            std::thread::yield_now();
+            yield_now();
         }
         let count = self.len().div_ceil(2);
         self.drain(count, take);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::context::Context;
 use super::shared::{CROWD, Shared};
 use super::waiter::{Waiter, park_for};
+use crate::ambient;
 use crate::clock::now;
 use crate::task::future::Relay;
 use crate::timer::{self, Alarm};
@@ -18,7 +19,8 @@ use crate::timer::{self, Alarm};
 /// How often a thread looks at the number of unfinished tasks: once in so many spawns.
 const LOOK_EVERY: u32 = 64;
 /// How long a thread waits while nothing at all is finished: what is to be done may need something that this thread holds.
-const ROOM_PATIENCE: Duration = Duration::from_millis(2);
+/// Long enough for workers that other programs keep from running.
+const ROOM_PATIENCE: Duration = Duration::from_millis(10);
 
 thread_local! {
     /// Tasks that this thread has spawned on runtimes that it is no worker of.
@@ -72,7 +74,8 @@ impl Shared {
     /// After a spawn: if this thread is none of the runtime's, and has spawned much more than has run, waits until there is room.
     #[inline]
     pub(crate) fn make_foreign_room(&self, context: Option<&Context>) {
-        if context.is_none() && self.is_crowded() {
+        // In vain while this thread holds back what it has spawned.
+        if context.is_none() && self.is_crowded() && !ambient::holds_back() {
             self.wait_for_foreign_room();
         }
     }

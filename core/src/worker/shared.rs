@@ -17,7 +17,7 @@ use super::job::JobRef;
 use super::occupancy::{Errand, Unusual};
 use super::ring;
 use super::room::Room;
-use super::sleep::Sleep;
+use super::sleep::{IdlePolicy, Sleep};
 use super::slot::{Local, Slot, add};
 use crate::error::{FailureKind, TaskError};
 use crate::graph::runs::Runs;
@@ -52,6 +52,14 @@ pub(crate) struct ProcessorRecord {
     pub(crate) backend: usize,
 }
 
+/// What the user has chosen for a runtime.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choices {
+    /// What is said about all tasks of a function, by the function's type.
+    pub(crate) defaults: BTreeMap<TypeId, TaskOptions>,
+    pub(crate) idle_policy: IdlePolicy,
+}
+
 /// One runtime.
 pub(crate) struct Shared {
     pub(crate) slots: Vec<Slot>,
@@ -77,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) unusual: Unusual,
     /// Foreign threads that have spawned more than is good.
     pub(crate) room: Room,
+    pub(crate) idle_policy: IdlePolicy,
     phase: AtomicU8,
     /// How often everything has been cancelled, modulo 2^16; a task of an earlier count is not run. With `FOR_GOOD` none is.
     epoch: AtomicU32,
@@ -92,12 +101,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        processors: Vec<ProcessorRecord>,
-        backends: Backends,
-        slots: Vec<Slot>,
-        defaults: BTreeMap<TypeId, TaskOptions>,
-    ) -> Self {
+    pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>, choices: Choices) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
         let identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
         let domains = Domains::new(processors.len(), slots.len());
@@ -114,10 +118,11 @@ impl Shared {
             domains,
             backends,
             queued,
-            defaults,
+            defaults: choices.defaults,
             runs: Runs::default(),
             unusual: Unusual::default(),
             room: Room::default(),
+            idle_policy: choices.idle_policy,
             phase: AtomicU8::new(OPEN),
             epoch: AtomicU32::new(0),
             crowd_mask,
@@ -402,8 +407,8 @@ impl Shared {
     #[inline]
     pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
         self.finish_and(context, task, failure, next, |published| {
-            if task.options().is_some() {
-                self.tell_bonds(context, task, published);
+            if published && task.options().is_some() {
+                task.settle_bonds();
             }
         });
     }
@@ -445,16 +450,6 @@ impl Shared {
             }
         }
         self.retract(context);
-    }
-
-    /// Tells those that a task belongs to that it is over.
-    #[cold]
-    fn tell_bonds(&self, context: Option<&Context>, task: &TaskRef, published: bool) {
-        task.tell_bonds(published, true, |released| match released {
-            Released::Ready(entry) if entry.peek(|task| std::ptr::eq(task.runtime(), self)) => self.enqueue(context, entry),
-            Released::Ready(entry) => Self::enqueue_elsewhere(entry),
-            Released::Waiter(waker) => waker.wake(),
-        });
     }
 
     /// Counts a task as finished that `admit` has counted.

@@ -1,13 +1,37 @@
 //! Who sleeps, who looks for work, and who is woken (README, "Sleeping").
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use crossbeam_utils::CachePadded;
-use crossbeam_utils::sync::Unparker;
 
 use super::{fence, waiter};
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::sync::{Mutex, MutexGuard, Unparker};
+
+/// What a worker does that finds nothing to do, set by [`RuntimeBuilder::idle_policy`](crate::RuntimeBuilder::idle_policy).
+///
+/// To wake a thread that sleeps takes 5 to 30 microseconds, to hand something to one that looks for it a tenth of one. A sleeping thread costs nothing, one that looks
+/// takes a processor from whoever else could use it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdlePolicy {
+    /// Look for about as long as a wake-up takes, then sleep: never much worse than the better of the two. The default.
+    #[default]
+    Latency,
+    /// Sleep soon: for machines whose processors others want, and programs whose tasks come seldom.
+    Quiet,
+}
+
+impl IdlePolicy {
+    /// How long a worker looks for work.
+    pub(crate) fn search_ns(self) -> u64 {
+        match self {
+            Self::Latency => 20_000,
+            Self::Quiet => 0,
+        }
+    }
+}
 
 /// One worker that searches, in `Sleep::counts`.
 const SEARCHING: u64 = 1 << 32;
@@ -24,7 +48,7 @@ pub(crate) struct Sleep {
 }
 
 impl Sleep {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(usize, Unparker)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(usize, Unparker)>> {
         // The list is changed by single operations that do not panic in between.
         self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,11 +176,12 @@ impl Sleep {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::Parker;
 
     #[test]
     fn a_push_wakes_one_sleeper_and_none_while_one_searches() {
         let sleep = Sleep::default();
-        let parker = crossbeam_utils::sync::Parker::new();
+        let parker = Parker::new();
         for slot in 0..2 {
             sleep.search();
             sleep.lock().push((slot, parker.unparker().clone()));
@@ -177,7 +202,7 @@ mod tests {
     #[test]
     fn a_push_for_some_workers_wakes_one_of_them_whoever_searches() {
         let sleep = Sleep::default();
-        let parker = crossbeam_utils::sync::Parker::new();
+        let parker = Parker::new();
         assert!(!sleep.wake_where(|_| true));
         for slot in 0..3 {
             sleep.search();
@@ -195,7 +220,7 @@ mod tests {
     #[test]
     fn whoever_stops_looking_wakes_another_if_pushes_relied_on_it() {
         let sleep = Sleep::default();
-        let parker = crossbeam_utils::sync::Parker::new();
+        let parker = Parker::new();
         sleep.search();
         sleep.lock().push((0, parker.unparker().clone()));
         sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use crossbeam_deque::{Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
-use crossbeam_utils::sync::Unparker;
 
 use super::entry::Entry;
 use super::job_deque::{Jobs, JobsOfOther};
@@ -18,12 +17,13 @@ use super::occupancy::Errand;
 use super::ring::Ring;
 use super::waiter;
 use crate::options::Priority;
+use crate::sync::Unparker;
 
 /// How many threads of one slot may wait for the slot to be lent to them again. More end instead.
 const SPARES_MAX: usize = 4;
 
 /// How long a thread that has spawned too much waits while nothing at all is finished.
-const CROWD_PATIENCE: Duration = Duration::from_millis(2);
+const CROWD_PATIENCE: Duration = Duration::from_millis(10);
 
 /// What the thread that holds a slot works with.
 pub(crate) struct Local {

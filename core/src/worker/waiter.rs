@@ -1,14 +1,14 @@
 //! A thread that waits for a task, and the place where it sleeps.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Release};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use crossbeam_utils::sync::{Parker, Unparker};
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::Ordering::{Acquire, Release};
+use crate::sync::{Parker, Unparker};
 
-thread_local! {
+crate::sync::thread_local! {
     static PARKER: Parker = Parker::new();
 }
 

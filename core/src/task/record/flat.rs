@@ -89,6 +89,8 @@ pub(in crate::task) fn create<T: Data>(outer: Task<Task<T>>, location: &'static 
         runner: AtomicUsize::new(0),
         location,
         options: Some(Box::new(TaskOptions { name: Some(name), ..TaskOptions::default() })),
+        watched: Watched::new(),
+        watched_body: Watched::new(),
     };
     let body = UnsafeCell::new(MaybeUninit::new(((), Flat::Outer(Dependency::new(outer)))));
     // SAFETY: the memory is new and fits the record.
@@ -218,6 +220,7 @@ unsafe fn step<T>(header: NonNull<Header>) -> Step {
     }
     // SAFETY: as above; it is written anew below, and nothing in between panics.
     let ((), flat) = unsafe { body.read() };
+    record.header.watched_body.change();
     let Flat::Outer(Dependency { task: outer, .. }) = flat else { unreachable!("looked at above") };
     // Moved where nobody else can look at the outer task: the inner one then has a user less.
     let inner = Value { task: outer }.take();
@@ -242,6 +245,7 @@ unsafe fn finish<T>(header: NonNull<Header>) -> Option<TaskError> {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<FlatRecord<T>>().as_ref() };
     let task = &record.header;
+    task.watched_body.change();
     task.note(BODY_TAKEN);
     let body = record.body.get().cast::<((), Flat<T>)>();
     // SAFETY: the claim makes the body this thread's own.
@@ -272,6 +276,7 @@ fn take_source<T>(task: Task<T>) -> Task<T> {
     let record = task.reference.0.0.cast::<FlatRecord<T>>();
     // SAFETY: a task that is forwarded has such a record, and `task` keeps it alive.
     let body = unsafe { &record.as_ref().body };
+    task.reference.watched_body.change();
     task.reference.note(BODY_TAKEN);
     // SAFETY: no other user is there to read it, and `BODY_TAKEN` keeps `free` from dropping it again.
     match unsafe { body.get().cast::<((), Flat<T>)>().read() } {
@@ -285,6 +290,7 @@ fn take_source<T>(task: Task<T>) -> Task<T> {
 unsafe fn drop_source<T>(header: NonNull<Header>) {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<FlatRecord<T>>().as_ref() };
+    record.header.watched_body.change();
     record.header.note(BODY_TAKEN);
     // SAFETY: the claim makes the body this thread's own, and nobody looks at the value of a task that failed.
     dropped_quietly(unsafe { record.body.get().cast::<((), Flat<T>)>().read() });
@@ -295,6 +301,7 @@ pub(super) fn source<T>(task: &Task<T>) -> &Task<T> {
     let record = task.reference.0.0.cast::<FlatRecord<T>>();
     // SAFETY: a task that is forwarded has such a record, and the caller keeps it alive.
     let body = unsafe { &record.as_ref().body };
+    task.reference.watched_body.look();
     // SAFETY: since the task was published, only the last user changes the body (`try_unwrap`), and the caller is a user.
     match unsafe { &*body.get().cast::<((), Flat<T>)>() } {
         ((), Flat::Source(source)) => source,
