@@ -357,8 +357,7 @@ fn run(seed: u64) -> Vec<String> {
     drop(runtime);
     let left = alive.load(SeqCst);
     stage.expect(left == 0, || format!("{left} values more were made than dropped"));
-    let wrong = std::mem::take(&mut *stage.wrong.lock().expect("not poisoned"));
-    wrong
+    std::mem::take(&mut *stage.wrong.lock().expect("not poisoned"))
 }
 
 fn variable(name: &str) -> Option<u64> {

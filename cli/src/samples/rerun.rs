@@ -77,11 +77,14 @@ fn with_spawns(handle: &Handle, size: usize) -> Result<Measured, BoxError> {
     measure(size, |value| Ok(spawn_all(handle, value).ok_or("the graph has no leaves")?.take()?))
 }
 
+/// Computes all runs, on a runtime.
+type Way = fn(&Handle, usize) -> Result<Measured, BoxError>;
+
 fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let size = limits::count("size", context.size, 1000, 1 << 20)?;
     limits::memory("size", (size as u64).checked_mul(2 * 8))?;
     let mut measured = Vec::new();
-    let ways: [(&str, fn(&Handle, usize) -> Result<Measured, BoxError>); 2] = [("run graph", with_graph), ("spawn tasks", with_spawns)];
+    let ways: [(&str, Way); 2] = [("run graph", with_graph), ("spawn tasks", with_spawns)];
     for (name, way) in ways {
         let handle = context.runtime.handle();
         measured.push(context.runtime.task(move || way(&handle, size), ()).name(name).spawn().take()?);
