@@ -20,7 +20,9 @@ use crate::timer::{self, Alarm};
 const LOOK_EVERY: u32 = 64;
 /// How long a thread waits while nothing at all is finished: what is to be done may need something that this thread holds.
 /// Long enough for workers that other programs keep from running.
-const ROOM_PATIENCE: Duration = Duration::from_millis(10);
+const ROOM_PATIENCE: Duration = Duration::from_millis(30);
+/// How long it sleeps at a time.
+const ROOM_LOOK: Duration = Duration::from_millis(5);
 
 thread_local! {
     /// Tasks that this thread has spawned on runtimes that it is no worker of.
@@ -96,7 +98,7 @@ impl Shared {
         self.room.want(waiter.waker());
         while !self.has_room() {
             // It may return without cause: the time tells.
-            park_for(ROOM_PATIENCE);
+            park_for(ROOM_LOOK);
             if waiter.has_fired() {
                 // Other threads may have filled it again.
                 waiter = Waiter::for_this_thread();
