@@ -78,9 +78,9 @@ files that were refused and why; then the places that were searched, in order.",
         long_about = "Measure what a task costs on this machine, and say how much work makes a task worth spawning.
 
 Each case is measured several times. The table shows the least and the middle of the figures, and the least as a multiple of that of the case's first system. \
-poniard-spawn is the runtime with every task spawned one by one, poniard-join is two closures at a time over borrowed data, limit is what the machine takes \
-without any runtime. The bodies of tasks do next to nothing, and what they did is checked. All cases take some ten seconds, with --quick a few. \
-Anything else that runs makes figures larger, and the command slower.",
+poniard-spawn is the runtime with every task spawned one by one, poniard-join is two closures at a time over borrowed data, poniard-rerun is a run of a graph that \
+was built before, poniard-build-run all that a graph takes which is run once, limit is what the machine takes without any runtime. The bodies of tasks do next \
+to nothing, and what they did is checked. All cases take some ten seconds, with --quick a few. Anything else that runs makes figures larger, and the command slower.",
         after_long_help = bench_after_long_help(),
         // Figures of different machines, and those in the documents, can be compared only with the same number.
         mut_arg("threads", |threads| threads.help("How many threads the threads backend has [default: 2]"))

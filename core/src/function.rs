@@ -1,5 +1,6 @@
 //! Which functions are tasks.
 
+use std::any::TypeId;
 use std::panic::Location;
 
 use crate::data::Data;
@@ -57,6 +58,15 @@ pub trait TaskFn<M>: Send + 'static {
     type Params: Send + 'static + Predecessors;
     /// What the task's handle will give.
     type Value: Data;
+
+    /// The type of the function that a user named, and what gives its name.
+    #[doc(hidden)]
+    fn known_as() -> (TypeId, fn() -> &'static str)
+    where
+        Self: Sized,
+    {
+        (TypeId::of::<Self>(), std::any::type_name::<Self>)
+    }
 
     /// Runs the function once.
     #[doc(hidden)]

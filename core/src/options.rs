@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::ambient::Inheritance;
 use crate::clock::now;
-use crate::error::FailureKind;
-use crate::function::{Args, TaskFn, caller, function_name};
+use crate::function::{Args, TaskFn};
 use crate::group::CancelToken;
 use crate::retry::Retrying;
 use crate::runtime::Handle;
@@ -15,7 +14,6 @@ use crate::scope::Scope;
 use crate::task::Task;
 use crate::task::bond::Bond;
 use crate::task::record::{Order, TaskRef};
-use crate::timer;
 use crate::worker::domain::Domain;
 
 /// How urgent a ready task is. Workers take the highest level first; a running task is never interrupted.
@@ -134,6 +132,8 @@ pub struct TaskOptions {
     pub(crate) occupancy: Option<Occupancy>,
 
     // When it ends early.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) timeout: Option<Duration>,
     pub(crate) tokens: Vec<CancelToken>,
 
     // How far this reaches.
@@ -179,6 +179,18 @@ impl TaskOptions {
         self
     }
 
+    /// When a task has to have finished: see [`TaskBuilder::deadline`].
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// How long after its spawn a task has to have finished: see [`TaskBuilder::timeout`]. With a deadline as well, the earlier one counts.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// Something that cancels it. Several add up.
     pub fn cancel_token(mut self, token: &CancelToken) -> Self {
         self.tokens.push(token.clone());
@@ -212,6 +224,8 @@ impl TaskOptions {
         fill(&mut self.scope, &lower.scope);
         fill(&mut self.result_scope, &lower.result_scope);
         fill(&mut self.occupancy, &lower.occupancy);
+        fill(&mut self.deadline, &lower.deadline);
+        fill(&mut self.timeout, &lower.timeout);
         for token in &lower.tokens {
             if !self.tokens.contains(token) {
                 self.tokens.push(token.clone());
@@ -236,13 +250,22 @@ impl TaskOptions {
     /// Whether a task with them is as one without any.
     fn says_nothing(&self) -> bool {
         self.priority.is_none()
+            && self.deadline.is_none()
+            && self.timeout.is_none()
             && self.tokens.is_empty()
             && self.ties.bequest.is_none()
             && self.ties.defaults.is_none()
             && !self.is_worth_keeping()
     }
 
-    /// Whether a task has to carry them. Its priority it has elsewhere, and tokens have become bonds.
+    /// When a task with them has to have finished, if it is spawned now.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        // A time that the clock does not reach is no deadline.
+        let timeout = self.timeout.and_then(|timeout| now().checked_add(timeout));
+        self.deadline.into_iter().chain(timeout).min()
+    }
+
+    /// Whether a task has to carry them. Its priority it has elsewhere, its deadline is the timer's, and tokens have become bonds.
     pub(crate) fn is_worth_keeping(&self) -> bool {
         self.name.is_some() || self.scope.is_some() || self.result_scope.is_some() || self.occupancy.is_some() || !self.ties.is_empty()
     }
@@ -261,6 +284,8 @@ pub(crate) struct Ties {
     pub(crate) domain: Weak<Domain>,
     /// It runs although no handle is left: its group needs it.
     pub(crate) needed: bool,
+    /// It is in a sequence: that it has finished means that its body is over, and all before it.
+    pub(crate) holds: bool,
     /// It is made with one predecessor too many, for `TaskRef::release_hold`.
     pub(crate) held: bool,
 
@@ -276,11 +301,12 @@ impl Ties {
             && self.bonds.is_empty()
             && self.inheritance.is_none()
             && !self.needed
+            && !self.holds
             && !self.held
     }
 
     /// Comes after one more task. Only before it is spawned.
-    fn come_after(&mut self, task: &TaskRef) {
+    pub(crate) fn come_after(&mut self, task: &TaskRef) {
         let after = self.after.get_or_insert_default();
         after.get_mut().unwrap_or_else(PoisonError::into_inner).push(Order::new(task.clone()));
     }
@@ -323,8 +349,6 @@ pub struct TaskBuilder<'r, F, A> {
     pub(crate) function: F,
     pub(crate) args: A,
     pub(crate) options: TaskOptions,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) timeout: Option<Duration>,
 }
 
 impl<F, A> TaskBuilder<'_, F, A> {
@@ -430,14 +454,14 @@ impl<F, A> TaskBuilder<'_, F, A> {
         self
     }
 
-    /// When it has to have finished. If it has not, it fails at that time with [`FailureKind::DeadlineExceeded`]: at once for whoever waits for it, and for tasks that
+    /// When it has to have finished. If it has not, it fails at that time with [`FailureKind::DeadlineExceeded`](crate::FailureKind::DeadlineExceeded): at once for whoever waits for it, and for tasks that
     /// depend on it. One that has not begun never will; one that runs can ask [`is_cancelled`](crate::is_cancelled), and what it returns is dropped.
     /// Only one that has access to a [`Mutable`](crate::Mutable) ends no sooner than those before it, and its own body, have.
     ///
     /// A deadline in the past makes it fail when it is spawned. The first deadline in a program starts a thread that watches them all. With a
     /// [`timeout`](Self::timeout) as well, the earlier one counts.
     pub fn deadline(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(deadline);
+        self.options.deadline = Some(deadline);
         self
     }
 
@@ -458,15 +482,8 @@ impl<F, A> TaskBuilder<'_, F, A> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.options.timeout = Some(timeout);
         self
-    }
-
-    /// When it has to have finished, if it is spawned now.
-    fn due(&self) -> Option<Instant> {
-        // A time that the clock does not reach is no deadline.
-        let timeout = self.timeout.and_then(|timeout| now().checked_add(timeout));
-        self.deadline.into_iter().chain(timeout).min()
     }
 
     /// Spawns it.
@@ -476,17 +493,8 @@ impl<F, A> TaskBuilder<'_, F, A> {
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
-        let due = self.due();
         let options = (!self.options.says_nothing()).then(|| Box::new(self.options));
-        let Some(due) = due else { return self.handle.spawn_with(self.function, self.args, options) };
-        if due <= now() {
-            return self.handle.fail_spawn(caller(), options, std::any::type_name::<F>, FailureKind::DeadlineExceeded);
-        }
-        let task = self.handle.spawn_with(self.function, self.args, options);
-        if let Err(error) = timer::expire_at(due, task.reference()) {
-            task.reference().cancel(FailureKind::NoTimer { reason: error.to_string() });
-        }
-        task
+        self.handle.spawn_with(self.function, self.args, options)
     }
 }
 
@@ -507,11 +515,10 @@ impl<'r, F, A> TaskBuilder<'r, F, A> {
     /// assert_eq!(*runtime.task(moody, (vec![1, 2],)).retries(5).spawn().fetch()?, 3);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn retries(mut self, retries: u32) -> TaskBuilder<'r, Retrying<F>, A> {
-        self.options.name.get_or_insert_with(|| function_name(std::any::type_name::<F>()));
-        let Self { handle, function, args, options, deadline, timeout } = self;
+    pub fn retries(self, retries: u32) -> TaskBuilder<'r, Retrying<F>, A> {
+        let Self { handle, function, args, options } = self;
         let function = Retrying { function, retries, backoff: Duration::ZERO };
-        TaskBuilder { handle, function, args, options, deadline, timeout }
+        TaskBuilder { handle, function, args, options }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tasks that are tried again when they return an error.
 
+use std::any::TypeId;
 use std::time::{Duration, Instant};
 
 use crate::cancel::Cancelled;
@@ -39,6 +40,10 @@ pub(crate) struct Exhausted {
 impl<M, F: TaskFn<M> + Clone> TaskFn<Again<M>> for Retrying<F> {
     type Params = F::Params;
     type Value = F::Value;
+
+    fn known_as() -> (TypeId, fn() -> &'static str) {
+        F::known_as()
+    }
 
     fn call(self, params: &mut F::Params) -> Result<F::Value, BoxError> {
         let mut attempts = 0;

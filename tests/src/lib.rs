@@ -1,9 +1,9 @@
 //! Support for the tests: builders and stand-ins.
 
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use poniard::Runtime;
+use poniard::{Data, Runtime, Task};
 
 /// Longer than anything in a test takes; one that waits so long has found a hang.
 const FOREVER: Duration = Duration::from_secs(60);
@@ -18,6 +18,61 @@ pub fn in_time<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> 
     match take.recv_timeout(FOREVER) {
         Ok(result) => result,
         Err(error) => panic!("it panicked or hangs: {error}"),
+    }
+}
+
+/// A task that is in the middle of its body until it is let go.
+#[derive(Debug)]
+pub struct Stopped<T: Data> {
+    /// Its handle.
+    pub task: Task<T>,
+    go: mpsc::Sender<()>,
+}
+
+impl<T: Data> Stopped<T> {
+    /// Gives `spawn` a body that does nothing until it is let go; returns when it has begun.
+    ///
+    /// # Panics
+    /// When the body is dropped instead of run.
+    pub fn spawn(spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> Task<T>) -> Self {
+        let (go, wait) = mpsc::channel();
+        let (tell, begun) = mpsc::channel();
+        let task = spawn(Box::new(move || {
+            // Errors are as good: the test is over.
+            let _ = tell.send(());
+            let _ = wait.recv();
+        }));
+        assert_eq!(begun.recv(), Ok(()), "the body is run");
+        Self { task, go }
+    }
+
+    /// Lets it end.
+    pub fn go(self) -> Task<T> {
+        // An error is as good: nobody waits.
+        let _ = self.go.send(());
+        self.task
+    }
+}
+
+/// What tasks noted, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Log(Arc<Mutex<Vec<u64>>>);
+
+impl Log {
+    /// Notes `entry`.
+    pub fn push(&self, entry: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
+    /// All entries.
+    pub fn read(&self) -> Vec<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A task's function that notes `entry`.
+    pub fn note(&self, entry: u64) -> impl FnOnce() + Send + 'static {
+        let log = self.clone();
+        move || log.push(entry)
     }
 }
 

@@ -1,38 +1,15 @@
 //! Running a graph again takes nothing from the allocator: alone in its program, as it counts what all threads do.
-#![expect(unsafe_code, reason = "an allocator that counts, in front of the system's")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use poniard::{GraphBuilder, Node, Runtime, TaskGraph};
+use poniard_bench::{CountingAllocator, count as counted};
 use poniard_tests::{add, threads};
 
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: the system's allocator does all of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// How many allocations `body` makes, on all threads.
-fn allocations(body: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    body();
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+fn allocations(body: impl FnOnce()) -> u64 {
+    counted(body).allocations
 }
 
 /// The last node of a graph, and the graph.

@@ -1,83 +1,16 @@
-//! Composing tasks: groups, tokens, order, blocks of spawns, options; and the graphs that users of such runtimes draw most.
+//! Tasks in groups, with tokens, one after the other; and the graphs that users of such runtimes draw most.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
-use std::time::Duration;
 
-use poniard::{CancelToken, Data, FailureKind, Gather, Handle, Priority, Runtime, Task, TaskError, TaskGroup, TaskOptions, with_options};
-use poniard_tests::{add, threads};
+use poniard::{CancelToken, Data, FailureKind, Gather, Scope, Task, TaskGroup, TaskOptions};
+use poniard_tests::{Log, Stopped, add, in_time, threads};
 
 /// Numbers of threads that every law is tried with.
 const COUNTS: [usize; 3] = [1, 2, 5];
-/// Longer than anything here takes; a test that waits so long has found a hang.
-const FOREVER: Duration = Duration::from_secs(60);
-
-/// Runs `body` on a thread of its own, so that a hang is a failure of the test.
-fn in_time<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
-    let (give, take) = mpsc::channel();
-    let thread = std::thread::spawn(move || give.send(body()));
-    match take.recv_timeout(FOREVER) {
-        Ok(value) => value,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it does not end"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
-            Err(payload) => std::panic::resume_unwind(payload),
-            Ok(_) => unreachable!("it gave nothing and did not panic"),
-        },
-    }
-}
-
-/// A task that is in the middle of its body until it is let go.
-struct Stopped<T: Data> {
-    task: Task<T>,
-    go: mpsc::Sender<()>,
-}
-
-impl<T: Data> Stopped<T> {
-    /// Returns when the task has begun.
-    fn spawn(spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> Task<T>) -> Self {
-        let (go, wait) = mpsc::channel();
-        let (tell, begun) = mpsc::channel();
-        let task = spawn(Box::new(move || {
-            tell.send(()).expect("the test listens");
-            // An error is as good: the test is over.
-            let _ = wait.recv();
-        }));
-        begun.recv().expect("it begins");
-        Self { task, go }
-    }
-
-    fn go(self) -> Task<T> {
-        self.go.send(()).expect("it listens");
-        self.task
-    }
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u64>>>);
-
-impl Log {
-    fn push(&self, entry: u64) {
-        self.0.lock().expect("not poisoned").push(entry);
-    }
-
-    fn read(&self) -> Vec<u64> {
-        self.0.lock().expect("not poisoned").clone()
-    }
-
-    /// A task's function that notes `entry`.
-    fn note(&self, entry: u64) -> impl FnOnce() + Send + 'static {
-        let log = self.clone();
-        move || log.push(entry)
-    }
-}
-
-fn kind_is(error: &TaskError, is: impl FnOnce(&FailureKind) -> bool) -> bool {
-    is(error.kind())
-}
 
 fn cancelled(task: &Task<impl Data>) -> bool {
-    task.wait().is_err_and(|error| kind_is(&error, |kind| matches!(kind, FailureKind::Cancelled)))
+    task.wait().is_err_and(|error| matches!(error.kind(), FailureKind::Cancelled))
 }
 
 // Groups.
@@ -268,7 +201,7 @@ fn cancelling_a_group_reaches_the_groups_inside_it() {
 #[test]
 fn waiting_for_a_group_inside_its_own_member_is_an_error() {
     fn own(group: &TaskGroup) -> bool {
-        group.wait().is_err_and(|error| kind_is(error.first(), |kind| matches!(kind, FailureKind::WaitsForItself)))
+        group.wait().is_err_and(|error| matches!(error.first().kind(), FailureKind::WaitsForItself))
     }
     in_time(|| {
         for count in COUNTS {
@@ -296,7 +229,7 @@ fn waiting_for_a_group_inside_its_own_member_is_an_error() {
                 let stranger = std::thread::spawn(move || handle.spawn(move || own(&whole), ())).join().expect("no panic");
                 match stranger.fetch() {
                     Ok(found) => *found,
-                    Err(error) => kind_is(&error, |kind| matches!(kind, FailureKind::WaitsForItself)),
+                    Err(error) => matches!(error.kind(), FailureKind::WaitsForItself),
                 }
             };
             assert!(*group.spawn(member, ()).fetch().expect("no failure"));
@@ -383,9 +316,37 @@ fn groups_that_are_entered_left_and_cancelled_at_the_same_time_come_to_an_end() 
 #[test]
 fn a_task_that_cannot_be_spawned_is_a_failure_of_its_group() {
     let runtime = threads(1);
-    let nowhere = poniard::Scope::kind("vulkan");
+    let nowhere = Scope::kind("vulkan");
     let error = runtime.wait_all(|| drop(runtime.task(add, (1, 1)).scope(nowhere).spawn())).expect_err("no such processor");
-    assert!(kind_is(error.first(), |kind| matches!(kind, FailureKind::NoProcessor { .. })), "{error}");
+    assert!(matches!(error.first().kind(), FailureKind::NoProcessor { .. }), "{error}");
+}
+
+#[test]
+fn what_both_halves_of_a_join_spawn_is_in_the_group_around_it() {
+    in_time(|| {
+        let runtime = threads(2);
+        let stopped = Stopped::spawn(|body| {
+            // One that runs, so that of the two halves one has to run elsewhere: on the other worker.
+            let handle = runtime.handle();
+            runtime.spawn(
+                move || {
+                    let both_run = Barrier::new(2);
+                    let group = handle.group(|| {
+                        let half = || {
+                            both_run.wait();
+                            poniard::spawn(|| (), ()).detach();
+                            handle.spawn(|| -> Result<(), String> { Err("no".into()) }, ()).detach();
+                        };
+                        poniard::join(half, half);
+                    });
+                    assert_eq!(group.wait().expect_err("one task of each half fails").failure_count(), 2);
+                    body();
+                },
+                (),
+            )
+        });
+        stopped.go().wait().expect("no failure");
+    });
 }
 
 // Tokens.
@@ -538,574 +499,6 @@ fn a_cancelled_task_that_comes_after_others_leaves_nothing_behind() {
         drop(runtime);
         assert_eq!(Arc::strong_count(&alive), 1);
     });
-}
-
-// Blocks.
-
-#[test]
-fn without_a_block_a_task_is_submitted_at_once() {
-    in_time(|| {
-        let runtime = threads(1);
-        let (tell, told) = mpsc::channel();
-        runtime.spawn(move || tell.send(()).expect("the test listens"), ()).detach();
-        told.recv().expect("it runs although nobody waits for it");
-    });
-}
-
-#[test]
-fn nothing_of_a_bulk_runs_before_the_block_ends() {
-    in_time(|| {
-        for count in COUNTS {
-            let runtime = threads(count);
-            let ran = Arc::new(AtomicUsize::new(0));
-            let note = |ran: &Arc<AtomicUsize>| {
-                let ran = Arc::clone(ran);
-                move || ran.fetch_add(1, Ordering::SeqCst)
-            };
-            let tasks = runtime.bulk(|| {
-                let tasks: Vec<_> = (0..100).map(|_| runtime.spawn(note(&ran), ())).collect();
-                // A bulk inside it changes nothing.
-                runtime.bulk(|| runtime.spawn(note(&ran), ()).detach());
-                // Others, spawned by another thread, run: enough of them that a task of the bulk, were it in a queue, had its turn.
-                let handle = runtime.handle();
-                std::thread::spawn(move || {
-                    for i in 0..1000 {
-                        assert_eq!(*handle.spawn(add, (i, 1)).fetch().expect("no failure"), i + 1);
-                    }
-                })
-                .join()
-                .expect("no panic");
-                assert_eq!(ran.load(Ordering::SeqCst), 0);
-                assert!(tasks.iter().all(|task| !task.is_finished()));
-                tasks
-            });
-            for task in tasks {
-                task.wait().expect("no failure");
-            }
-            runtime.wait_idle();
-            assert_eq!(ran.load(Ordering::SeqCst), 101);
-        }
-    });
-}
-
-#[test]
-fn tasks_of_a_bulk_may_depend_on_each_other_and_be_dropped_or_cancelled() {
-    in_time(|| {
-        for count in COUNTS {
-            let runtime = threads(count);
-            let (sum, gone) = runtime.bulk(|| {
-                let a = runtime.spawn(add, (1, 2));
-                let b = runtime.task(add, (&a, 3)).priority(Priority::High).spawn();
-                drop(runtime.spawn(|| -> u64 { panic!("nobody needs it") }, ()));
-                let gone = runtime.spawn(|| -> u64 { panic!("it is cancelled") }, ());
-                assert!(gone.cancel());
-                (runtime.spawn(add, (a, b)), gone)
-            });
-            assert_eq!(*sum.fetch().expect("no failure"), 9);
-            assert!(cancelled(&gone));
-            runtime.wait_idle();
-        }
-    });
-}
-
-#[test]
-fn waiting_inside_a_bulk_submits_it() {
-    fn inside(handle: &Handle) -> u64 {
-        handle.bulk(|| {
-            let a = handle.spawn(add, (1, 2));
-            let b = *handle.spawn(add, (&a, 3)).fetch().expect("no failure");
-            let c = handle.spawn(add, (b, 4)).take().expect("no failure");
-            // A task from before that waits for one that is held back.
-            let (give, take) = mpsc::channel::<Task<u64>>();
-            let take = Mutex::new(take);
-            let waits = move || {
-                let task = take.lock().expect("not poisoned").recv().expect("sent below");
-                *task.fetch().expect("no failure")
-            };
-            let handle = handle.clone();
-            let before = std::thread::scope(|scope| scope.spawn(|| handle.spawn(waits, ())).join().expect("no panic"));
-            give.send(handle.spawn(add, (c, 5))).expect("it listens");
-            let d = *before.fetch().expect("no failure");
-            let group = handle.group(|| drop(handle.spawn(add, (d, 6))));
-            group.wait().expect("no failure");
-            d
-        })
-    }
-    in_time(|| {
-        for count in COUNTS {
-            let runtime = threads(count);
-            assert_eq!(inside(&runtime), 15);
-            let task = runtime.spawn(|| inside(&poniard::current().expect("in a task")), ());
-            assert_eq!(*task.fetch().expect("no failure"), 15);
-            runtime.bulk(|| {
-                runtime.spawn(|| (), ()).detach();
-                runtime.wait_idle();
-            });
-            let handle = runtime.handle();
-            handle.bulk(move || {
-                runtime.spawn(|| (), ()).detach();
-                drop(runtime);
-            });
-        }
-    });
-}
-
-#[test]
-fn a_panic_inside_a_bulk_submits_what_was_collected() {
-    in_time(|| {
-        let runtime = threads(2);
-        let mut task = None;
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            runtime.bulk(|| {
-                task = Some(runtime.spawn(add, (1, 2)));
-                panic!("in the block");
-            });
-        }));
-        assert!(outcome.is_err());
-        let task = task.expect("it was spawned");
-        assert_eq!(*task.fetch().expect("no failure"), 3);
-        // The block is over, also for what is spawned now.
-        assert_eq!(*runtime.spawn(add, (1, 2)).fetch().expect("no failure"), 3);
-    });
-}
-
-#[test]
-fn a_sequence_runs_strictly_in_order_whatever_becomes_of_its_tasks() {
-    in_time(|| {
-        for count in COUNTS {
-            let runtime = threads(count);
-            let (log, running) = (Log::default(), Arc::new(AtomicBool::new(false)));
-            let stopped = Stopped::spawn(|body| runtime.spawn(body, ()));
-            let mut skipped = Vec::new();
-            runtime.sequential(|| {
-                for i in 0..500u64 {
-                    let (log, running) = (log.clone(), Arc::clone(&running));
-                    let body = move |_: &()| -> Result<(), String> {
-                        assert!(!running.swap(true, Ordering::SeqCst), "one at a time");
-                        log.push(i);
-                        std::thread::yield_now();
-                        running.store(false, Ordering::SeqCst);
-                        if i % 7 == 0 { Err("it happens".into()) } else { Ok(()) }
-                    };
-                    let task = runtime.spawn(body, (&stopped.task,));
-                    match i % 5 {
-                        1 => skipped.push(task),
-                        2 => drop(task),
-                        _ => task.detach(),
-                    }
-                }
-            });
-            for task in &skipped {
-                assert!(task.cancel());
-            }
-            stopped.go().detach();
-            runtime.wait_idle();
-            assert_eq!(log.read(), (0..500).filter(|i| i % 5 != 1 && i % 5 != 2).collect::<Vec<_>>());
-        }
-    });
-}
-
-#[test]
-fn after_a_running_task_of_a_sequence_was_cancelled_the_next_begins_when_its_body_has_ended() {
-    in_time(|| {
-        let runtime = threads(3);
-        let log = Log::default();
-        runtime.sequential(|| {
-            let noting = log.note(1);
-            let stopped = Stopped::spawn(|body| {
-                let both = move || {
-                    body();
-                    noting();
-                };
-                runtime.spawn(both, ())
-            });
-            let next = runtime.spawn(log.note(2), ());
-            assert!(stopped.task.cancel());
-            // If it could begin now, one of three threads would have run it before all of these.
-            for i in 0..1000 {
-                let handle = runtime.handle();
-                let sum = std::thread::scope(|scope| scope.spawn(|| handle.spawn(add, (i, 1)).take()).join().expect("no panic"));
-                assert_eq!(sum.expect("no failure"), i + 1);
-            }
-            assert!(!next.is_finished());
-            stopped.go().detach();
-            next.wait().expect("no failure");
-        });
-        assert_eq!(log.read(), [1, 2]);
-    });
-}
-
-#[test]
-fn a_task_that_waits_for_one_of_a_sequence_runs_those_before_it_to_any_depth_on_one_thread() {
-    fn down(depth: u64) -> u64 {
-        if depth == 0 {
-            return 0;
-        }
-        let handle = poniard::current().expect("in a task");
-        let last = handle.sequential(|| {
-            poniard::spawn(|| (), ()).detach();
-            let before = poniard::spawn(|| (), ());
-            before.detach();
-            poniard::spawn(down, (depth - 1,))
-        });
-        1 + *last.fetch().expect("no failure")
-    }
-    in_time(|| {
-        let runtime = threads(1);
-        assert_eq!(*runtime.spawn(down, (500,)).fetch().expect("no failure"), 500);
-    });
-}
-
-#[test]
-fn a_long_sequence_ends_and_keeps_nothing() {
-    in_time(|| {
-        let runtime = threads(2);
-        let alive = Arc::new(());
-        let last = runtime.sequential(|| {
-            let stopped = Stopped::spawn(|body| runtime.spawn(body, ()));
-            let made = || {
-                let alive = Arc::clone(&alive);
-                move || vec![alive]
-            };
-            for _ in 0..200_000 {
-                runtime.spawn(made(), ()).detach();
-            }
-            let last = runtime.spawn(made(), ());
-            stopped.go().detach();
-            last
-        });
-        last.wait().expect("no failure");
-        runtime.wait_idle();
-        drop(runtime);
-        assert_eq!(Arc::strong_count(&alive), 2, "the last result, which is held, and this one");
-    });
-}
-
-#[test]
-fn a_bulk_in_a_sequence_is_one_step_of_it() {
-    in_time(|| {
-        // As many threads as the step has tasks: they have to run at the same time.
-        let runtime = threads(3);
-        let log = Log::default();
-        let together = Arc::new(Barrier::new(3));
-        let stopped = Stopped::spawn(|body| runtime.spawn(body, ()));
-        let last = runtime.sequential(|| {
-            let before = log.note(1);
-            runtime.spawn(move |_: &()| before(), (&stopped.task,)).detach();
-            runtime.bulk(|| {
-                for _ in 0..3 {
-                    let (together, log) = (Arc::clone(&together), log.clone());
-                    let body = move || {
-                        together.wait();
-                        log.push(2);
-                    };
-                    runtime.spawn(body, ()).detach();
-                }
-            });
-            // An empty one is no step.
-            runtime.bulk(|| ());
-            runtime.spawn(log.note(3), ())
-        });
-        stopped.go().detach();
-        last.wait().expect("no failure");
-        assert_eq!(log.read(), [1, 2, 2, 2, 3]);
-    });
-}
-
-#[test]
-fn a_sequence_in_a_bulk_is_held_back_and_keeps_its_order() {
-    in_time(|| {
-        for count in COUNTS {
-            let runtime = threads(count);
-            let log = Log::default();
-            let tasks = runtime.bulk(|| {
-                let first = runtime.spawn(|| 0u64, ());
-                let tasks = runtime.sequential(|| {
-                    let tasks: Vec<_> = (0..50).map(|i| runtime.spawn(log.note(i), ())).collect();
-                    // A step of several in the middle of it.
-                    let step: Vec<_> = runtime.bulk(|| (0..4).map(|_| runtime.spawn(log.note(50), ())).collect());
-                    let rest: Vec<_> = runtime.sequential(|| (51..100).map(|i| runtime.spawn(log.note(i), ())).collect());
-                    tasks.into_iter().chain(step).chain(rest).collect::<Vec<_>>()
-                });
-                let handle = runtime.handle();
-                let sum = std::thread::spawn(move || *handle.spawn(add, (1, 1)).fetch().expect("no failure")).join();
-                assert_eq!(sum.expect("no panic"), 2);
-                assert!(!first.is_finished() && log.read().is_empty());
-                first.detach();
-                tasks
-            });
-            tasks.last().expect("there are some").wait().expect("no failure");
-            assert_eq!(log.read(), (0..50).chain([50; 4]).chain(51..100).collect::<Vec<_>>());
-        }
-    });
-}
-
-#[test]
-fn blocks_are_not_handed_on_to_the_tasks_that_are_spawned_inside() {
-    in_time(|| {
-        for count in COUNTS {
-            let runtime = threads(count);
-            // Were a child in the sequence, it would come after its parent, which waits for it.
-            let parent = || *poniard::spawn(add, (1, 1)).fetch().expect("it waits for nobody");
-            let task = runtime.sequential(|| runtime.spawn(parent, ()));
-            assert_eq!(*task.fetch().expect("no failure"), 2);
-            // Were it in the bulk, nobody would submit it: the block of the parent's thread is over, or in the middle of this.
-            let task = runtime.spawn(
-                || {
-                    let handle = poniard::current().expect("in a task");
-                    handle.bulk(|| {
-                        let child = || {
-                            let (tell, told) = mpsc::channel();
-                            let grandchild = poniard::spawn(move || tell.send(()).expect("it listens"), ());
-                            grandchild.wait().expect("no failure");
-                            told.recv().is_ok()
-                        };
-                        *poniard::spawn(child, ()).fetch().expect("no failure")
-                    })
-                },
-                (),
-            );
-            assert!(*task.fetch().expect("no failure"));
-        }
-    });
-}
-
-#[test]
-fn blocks_and_groups_go_together() {
-    in_time(|| {
-        for count in COUNTS {
-            let runtime = threads(count);
-            let log = Log::default();
-            runtime
-                .wait_all(|| {
-                    runtime.bulk(|| runtime.sequential(|| (0..20).for_each(|i| drop(runtime.spawn(log.note(i), ())))));
-                })
-                .expect("no failure");
-            assert_eq!(log.read(), (0..20).collect::<Vec<_>>(), "the group needs them, although their handles are gone");
-            let group = runtime.group(|| runtime.sequential(|| (0..20).for_each(|_| runtime.spawn(|| (), ()).detach())));
-            group.cancel();
-            // Cancelled or finished: it ends.
-            let _ = group.wait();
-            runtime.wait_idle();
-        }
-    });
-}
-
-// Options.
-
-fn my_name() -> String {
-    poniard::spawn(|| (), ()).name()
-}
-
-#[test]
-fn options_around_reach_what_is_spawned_inside_and_are_restored_afterwards() {
-    let runtime = threads(2);
-    let name = || runtime.spawn(add, (1, 1)).name();
-    let named = |name: &str| TaskOptions::new().name(name);
-    assert_eq!(name(), "add");
-    with_options(named("outer"), || {
-        assert_eq!(name(), "outer");
-        with_options(named("inner"), || assert_eq!(name(), "inner"));
-        with_options(TaskOptions::new().priority(Priority::High), || assert_eq!(name(), "outer"));
-        assert_eq!(name(), "outer");
-        assert_eq!(*runtime.spawn(my_name, ()).fetch().expect("no failure"), "closure in my_name", "not inherited");
-        // Another thread is not inside.
-        let handle = runtime.handle();
-        let elsewhere = std::thread::spawn(move || handle.spawn(add, (1, 1)).name()).join().expect("no panic");
-        assert_eq!(elsewhere, "add");
-    });
-    let outcome = catch_unwind(AssertUnwindSafe(|| with_options(named("gone"), || panic!("inside"))));
-    assert!(outcome.is_err());
-    assert_eq!(name(), "add");
-}
-
-#[test]
-fn inherited_options_are_kept_over_nested_spawns_until_something_else_is_said() {
-    fn family(depth: u64) -> Vec<String> {
-        let child = poniard::spawn(family, (depth.saturating_sub(1),));
-        let mut names = vec![child.name()];
-        if depth > 0 {
-            names.extend(child.take().expect("no failure"));
-        } else {
-            child.cancel();
-        }
-        names
-    }
-    for count in COUNTS {
-        let runtime = threads(count);
-        let named = |name: &str| TaskOptions::new().name(name).inherit();
-        let names = with_options(named("a"), || runtime.spawn(family, (2,))).take().expect("no failure");
-        assert_eq!(names, ["a", "a", "a"]);
-        let names = runtime.task(family, (1,)).options(&named("b")).spawn().take().expect("no failure");
-        assert_eq!(names, ["b", "b"]);
-        // Said of the task alone, it does not reach its children; what is inherited does.
-        let task = with_options(named("a"), || runtime.task(family, (1,)).name("own").spawn());
-        assert_eq!(task.name(), "own");
-        assert_eq!(task.take().expect("no failure"), ["a", "a"]);
-        // Switched in the middle.
-        let switches = move || with_options(TaskOptions::new().name("c").inherit(), || family(1));
-        let names = with_options(named("a"), || runtime.spawn(switches, ())).take().expect("no failure");
-        assert_eq!(names, ["c", "c"]);
-        let hides = move || with_options(TaskOptions::new().name("c"), || family(1));
-        let names = with_options(named("a"), || runtime.spawn(hides, ())).take().expect("no failure");
-        assert_eq!(names, ["c", "a"], "hidden for one generation");
-        // A task that runs on top of another one has its own.
-        let nested = move || {
-            let plain = poniard::spawn(my_name, ());
-            let names = with_options(TaskOptions::new().name("d").inherit(), || plain.take().expect("no failure"));
-            (names, poniard::spawn(|| (), ()).name())
-        };
-        let names = runtime.spawn(nested, ()).take().expect("no failure");
-        assert_eq!(
-            names,
-            (
-                "closure in my_name".to_owned(),
-                "closure in inherited_options_are_kept_over_nested_spawns_until_something_else_is_said".to_owned()
-            )
-        );
-    }
-}
-
-#[test]
-fn of_four_that_say_something_the_nearest_one_counts() {
-    let runtime = Runtime::builder().threads(1).defaults(add, TaskOptions::new().name("default")).build().expect("it starts");
-    let name = |task: Task<u64>| task.name();
-    let named = |name: &str| TaskOptions::new().name(name);
-    assert_eq!(name(runtime.spawn(add, (1, 1))), "default");
-    let inside = |around: Option<TaskOptions>, own: Option<&'static str>| {
-        move || {
-            let handle = poniard::current().expect("in a task");
-            let spawn = || match own {
-                Some(own) => handle.task(add, (1, 1)).name(own).spawn().name(),
-                None => poniard::spawn(add, (1, 1)).name(),
-            };
-            match around {
-                Some(around) => with_options(around, spawn),
-                None => spawn(),
-            }
-        }
-    };
-    let inherited = named("inherited").inherit();
-    for (handed, around, own, expected) in [
-        (false, false, None, "default"),
-        (true, false, None, "inherited"),
-        (true, true, None, "around"),
-        (false, true, None, "around"),
-        (true, true, Some("own"), "own"),
-        (false, false, Some("own"), "own"),
-    ] {
-        let body = inside(around.then(|| named("around")), own);
-        let task = if handed { runtime.task(body, ()).options(&inherited).spawn() } else { runtime.spawn(body, ()) };
-        assert_eq!(*task.fetch().expect("no failure"), expected, "{handed} {around} {own:?}");
-    }
-    // Said later on the task itself counts; what is not said comes from further away.
-    let options = named("given").priority(Priority::Low);
-    assert_eq!(runtime.task(add, (1, 1)).name("own").options(&options).spawn().name(), "given");
-    assert_eq!(runtime.task(add, (1, 1)).options(&options).name("own").spawn().name(), "own");
-    assert_eq!(runtime.task(add, (1, 1)).options(&TaskOptions::new().priority(Priority::High)).spawn().name(), "default");
-}
-
-/// What runs, in order, when all this is spawned while the only thread is taken: the priority of each is its own.
-fn order_of(runtime: &Runtime, spawn: impl FnOnce(&Handle, &Log) + Send + 'static) -> Vec<u64> {
-    let log = Log::default();
-    let (handle, inner) = (runtime.handle(), log.clone());
-    runtime.spawn(move || spawn(&handle, &inner), ()).wait().expect("no failure");
-    runtime.wait_idle();
-    log.read()
-}
-
-#[test]
-fn priorities_come_from_options_around_inherited_ones_and_defaults() {
-    fn low(log: Noted) {
-        log.0.push(1);
-    }
-    fn normal(log: Noted) {
-        log.0.push(2);
-    }
-    #[derive(Clone, Data)]
-    struct Noted(Log);
-    let (low_priority, high) = (TaskOptions::new().priority(Priority::Low), TaskOptions::new().priority(Priority::High));
-    let runtime = Runtime::builder().threads(1).defaults(low, low_priority).build().expect("it starts");
-    let order = order_of(&runtime, move |handle, log| {
-        let noted = || Noted(log.clone());
-        handle.spawn(low, (noted(),)).detach();
-        handle.spawn(normal, (noted(),)).detach();
-        with_options(high, || handle.spawn(log.note(3), ()).detach());
-        handle.task(log.note(4), ()).priority(Priority::Low).spawn().detach();
-    });
-    assert_eq!(order[..2], [3, 2]);
-}
-
-#[test]
-fn defaults_belong_to_one_function_also_for_closures() {
-    let double = |x: u64| x * 2;
-    let triple = |x: u64| x * 3;
-    let options = |name: &str| TaskOptions::new().name(name).inherit();
-    let runtime = Runtime::builder()
-        .threads(2)
-        .defaults(double, options("lost"))
-        .defaults(double, options("double"))
-        .defaults(my_name, options("family"))
-        .build()
-        .expect("it starts");
-    assert_eq!(runtime.spawn(double, (1,)).name(), "double");
-    assert_ne!(runtime.spawn(triple, (1,)).name(), "double");
-    assert_eq!(runtime.spawn(my_name, ()).take().expect("no failure"), "family", "defaults may be inherited, too");
-    // On a worker, from a task without options of its own.
-    let inside = move || (poniard::spawn(double, (1,)).name(), poniard::spawn(triple, (2,)).take().expect("no failure"));
-    assert_eq!(runtime.spawn(inside, ()).take().expect("no failure"), ("double".to_owned(), 6));
-    // And not on another runtime.
-    let other = threads(1);
-    assert_ne!(other.spawn(double, (1,)).name(), "double");
-    let handle = runtime.handle();
-    let across = other.spawn(move || handle.spawn(double, (1,)).name(), ());
-    assert_eq!(*across.fetch().expect("no failure"), "double");
-}
-
-#[poniard::task(priority = "high", name = "urgent sum")]
-fn urgent(log: u64, more: &u64) -> u64 {
-    log + more
-}
-
-#[test]
-fn the_task_macro_says_what_counts_last() {
-    let runtime = threads(1);
-    assert_eq!(urgent::spawn(&runtime, 1, 2).name(), "urgent sum");
-    assert_eq!(*urgent::spawn(&runtime, 1, 2).fetch().expect("no failure"), 3);
-    assert_eq!(with_options(TaskOptions::new().name("around"), || urgent::spawn(&runtime, 1, 2)).name(), "around");
-    let own = Runtime::builder().threads(1).defaults(urgent, TaskOptions::new().name("of the runtime")).build().expect("it starts");
-    assert_eq!(urgent::spawn(&own, 1, 2).name(), "of the runtime");
-}
-
-#[poniard::task(name = "broken too")]
-fn also_broken() -> Result<u64, String> {
-    Err("no".into())
-}
-
-#[test]
-fn errors_name_the_line_of_every_way_to_spawn() {
-    fn broken() -> Result<u64, String> {
-        Err("no".into())
-    }
-    let runtime = threads(1);
-    let group = TaskGroup::new(&runtime);
-    let options = TaskOptions::new().name("x");
-    let tasks = [
-        (line!(), group.spawn(broken, ())),
-        (line!(), group.run(|| runtime.spawn(broken, ()))),
-        (line!(), runtime.bulk(|| runtime.spawn(broken, ()))),
-        (line!(), runtime.sequential(|| runtime.spawn(broken, ()))),
-        (line!(), with_options(options.clone(), || runtime.spawn(broken, ()))),
-        (line!(), runtime.task(broken, ()).options(&options).spawn()),
-        (line!(), also_broken::spawn(&runtime)),
-    ];
-    for (line, task) in tasks {
-        let error = task.fetch().expect_err("it fails");
-        assert_eq!((error.location().file().ends_with("composing.rs"), error.location().line()), (true, line), "{error}");
-    }
-    group.cancel();
-    let (line, late) = (line!(), group.spawn(broken, ()));
-    assert_eq!(late.fetch().expect_err("cancelled").location().line(), line);
 }
 
 // Graphs that users draw.

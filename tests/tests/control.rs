@@ -651,10 +651,10 @@ fn a_waker_that_panics_takes_no_worker_with_it() {
 
 #[test]
 fn a_foreign_thread_that_floods_a_runtime_is_slowed_down() {
-    const COUNT: usize = 60_000;
-    /// Some ten times what a spawn takes.
+    const COUNT: usize = 100_000;
+    /// Many times what a spawn takes.
     fn work(ran: &AtomicUsize) {
-        (0..50).for_each(|step: u64| drop(std::hint::black_box(step.to_string())));
+        (0..100).for_each(|step: u64| drop(std::hint::black_box(step.to_string())));
         count(ran, 1);
     }
     in_time(|| {
@@ -677,7 +677,7 @@ fn a_foreign_thread_that_floods_a_runtime_is_slowed_down() {
             block_on(body);
             runtime.wait_idle();
             assert_eq!(ran.load(Ordering::Relaxed), COUNT);
-            assert!(most < COUNT / 2, "{most} tasks had not finished");
+            assert!(most < COUNT / 4 * 3, "{most} tasks had not finished");
         }
     });
 }

@@ -6,16 +6,17 @@ use std::sync::{Arc, Barrier};
 use poniard::{FailureKind, Runtime, Task};
 use poniard_tests::{add, threads};
 
+fn wait_at(barrier: &Barrier) {
+    barrier.wait();
+}
+
 /// Spawns tasks of which each waits until all are inside.
 fn all_at_once(runtime: &Runtime, count: usize, occupancy: f64, others: usize) -> (Arc<Barrier>, Vec<Task<()>>) {
     let all = Arc::new(Barrier::new(count + others));
     let tasks = (0..count)
         .map(|_| {
             let all = Arc::clone(&all);
-            let body = move || {
-                all.wait();
-            };
-            runtime.task(body, ()).occupancy(occupancy).spawn()
+            runtime.task(move || wait_at(&all), ()).occupancy(occupancy).spawn()
         })
         .collect();
     (all, tasks)
@@ -117,8 +118,8 @@ fn a_task_gets_several_processors_together_and_leaves_the_others_alone() {
     // The third worker is free: it runs a task beside.
     let both = Arc::new(Barrier::new(2));
     let (one, two) = (Arc::clone(&both), both);
-    let gang = runtime.task(move || drop(one.wait()), ()).occupancy(2.0).spawn();
-    let beside = runtime.spawn(move || drop(two.wait()), ());
+    let gang = runtime.task(move || wait_at(&one), ()).occupancy(2.0).spawn();
+    let beside = runtime.spawn(move || wait_at(&two), ());
     wait_all([gang, beside]);
 }
 
@@ -164,7 +165,7 @@ fn a_scope_and_an_occupancy_go_together() {
     let all = Arc::new(Barrier::new(2));
     let tasks = (0..2).map(|_| {
         let all = Arc::clone(&all);
-        runtime.task(move || drop(all.wait()), ()).scope(scope.clone()).occupancy(0.5).spawn()
+        runtime.task(move || wait_at(&all), ()).scope(scope.clone()).occupancy(0.5).spawn()
     });
     wait_all(tasks.collect::<Vec<_>>());
 }

@@ -2,6 +2,8 @@
 
 use crate::sample::Sample;
 
+mod awaiting;
+mod cancel;
 mod cholesky;
 mod convolve;
 mod diamond;
@@ -13,6 +15,8 @@ mod life;
 mod matmul;
 mod nested;
 mod priorities;
+mod rerun;
+mod scopes;
 mod sleep;
 mod tree_reduce;
 mod wavefront;
@@ -37,6 +41,10 @@ pub(crate) const SAMPLES: &[&Sample] = &[
     &nested::SAMPLE,
     &sleep::SAMPLE,
     &priorities::SAMPLE,
+    &scopes::SAMPLE,
+    &cancel::SAMPLE,
+    &awaiting::SAMPLE,
+    &rerun::SAMPLE,
     &tree_reduce::SAMPLE,
     &matmul::SAMPLE,
     &cholesky::SAMPLE,

@@ -10,6 +10,8 @@ use crate::sample::{Context, Outcome, Progress, Sample, SampleError};
 /// The options of one run; what is left out is not given.
 #[derive(Debug, Default)]
 pub(crate) struct Trial {
+    /// Two unless it is given.
+    pub(crate) threads: Option<usize>,
     pub(crate) size: Option<u64>,
     pub(crate) tile: Option<u64>,
     pub(crate) inputs: Vec<PathBuf>,
@@ -32,7 +34,7 @@ impl Progress for Last {
 impl Trial {
     /// Runs `sample`, which must end with all of its progress made.
     pub(crate) fn run(&self, sample: &Sample) -> Result<Outcome, SampleError> {
-        let runtime = Runtime::builder().threads(2).build().unwrap();
+        let runtime = Runtime::builder().threads(self.threads.unwrap_or(2)).build().unwrap();
         let progress = Last::default();
         let outcome = (sample.run)(&Context {
             runtime: &runtime,

@@ -1,18 +1,16 @@
 //! Blocks of code whose spawns are submitted together, or run one after the other.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use super::sequence::Sequence;
 use super::{Ambient, with_changed};
+use crate::options::Ties;
 use crate::runtime::Handle;
-use crate::task::bond::Bond;
 use crate::task::record::TaskRef;
 use crate::worker::context::{Context, runtime_of};
 use crate::worker::entry::Entry;
 
-/// A block that this thread is in, and the ones around it.
+/// A block that this thread is in, and the ones around it. Never directly inside one of its kind.
 pub(crate) struct Block {
     kind: Kind,
     outer: Option<Rc<Block>>,
@@ -20,77 +18,76 @@ pub(crate) struct Block {
 
 enum Kind {
     Bulk(Bulk),
-    Sequence(Arc<Sequence>),
+    Sequence(Sequence),
 }
 
 /// Holds back what is spawned inside.
 #[derive(Default)]
 struct Bulk {
     held: RefCell<Vec<TaskRef>>,
-    /// The step that the block is in the sequence around it, once it has a task.
-    step: Cell<Option<u64>>,
+    /// All of its tasks, if it is a step of the sequence around it.
+    step: RefCell<Vec<TaskRef>>,
 }
 
-/// The place of a task about to be spawned among the blocks around it.
+/// Runs what is spawned inside one after the other. A task waits for the step before it by edges. That it has finished means that it is over, and with it
+/// all before it: see `Ties::holds`.
 #[derive(Default)]
-pub(crate) struct Place {
-    /// The steps that are the task's own, to be closed when it is in them.
-    own_steps: Vec<(Arc<Sequence>, u64)>,
+struct Sequence {
+    /// The last step.
+    previous: RefCell<Vec<TaskRef>>,
 }
 
 impl Block {
-    fn around(&self) -> impl Iterator<Item = &Self> {
+    fn and_around(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |block| block.outer.as_deref())
     }
 
-    /// Finds the place of a task about to be spawned; the steps that it will be in become its bonds.
-    pub(crate) fn prepare(&self, bonds: &mut Vec<Bond>) -> Place {
-        let mut place = Place::default();
-        let mut inner: Option<&Bulk> = None;
-        for block in self.around() {
+    /// Lets a task about to be spawned inside come after the last step of each sequence around.
+    pub(crate) fn prepare(&self, ties: &mut Ties) {
+        for block in self.and_around() {
+            if let Kind::Sequence(sequence) = &block.kind {
+                ties.holds = true;
+                let previous = sequence.previous.take();
+                let (gone, left): (Vec<_>, Vec<_>) = previous.into_iter().partition(|task| task.is_finished());
+                left.iter().for_each(|task| ties.come_after(task));
+                sequence.previous.replace(left);
+                // Now that the place is filled: a result that goes along may have a destructor which spawns.
+                drop(gone);
+            }
+        }
+    }
+
+    /// Notes a task, or several of one step, that was spawned inside.
+    pub(crate) fn note(&self, tasks: &[TaskRef]) {
+        for block in self.and_around() {
             match &block.kind {
-                Kind::Bulk(bulk) => inner = Some(bulk),
-                Kind::Sequence(sequence) => {
-                    let step = match inner.take() {
-                        Some(bulk) => bulk.step.get().unwrap_or_else(|| {
-                            let step = sequence.open();
-                            bulk.step.set(Some(step));
-                            step
-                        }),
-                        None => {
-                            let step = sequence.open();
-                            place.own_steps.push((Arc::clone(sequence), step));
-                            step
-                        }
-                    };
-                    bonds.push(Bond::Step(Arc::clone(sequence), step));
+                Kind::Sequence(sequence) => drop(sequence.previous.replace(tasks.to_vec())),
+                Kind::Bulk(bulk) => {
+                    if block.outer.is_some() {
+                        bulk.step.borrow_mut().extend_from_slice(tasks);
+                    }
+                    // The sequences around it hear of all together.
+                    return;
                 }
             }
         }
-        place
     }
 
     /// Takes a task that is held if there is a bulk to hold it back; its end will submit it.
     pub(crate) fn hold_back(&self, task: &TaskRef) -> bool {
-        match self.outermost_bulk() {
-            Some(bulk) => {
-                bulk.held.borrow_mut().push(task.clone());
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn outermost_bulk(&self) -> Option<&Bulk> {
-        self.around().fold(None, |found, block| match &block.kind {
-            Kind::Bulk(bulk) => Some(bulk),
-            Kind::Sequence(_) => found,
-        })
+        self.outermost_bulk().map(|bulk| bulk.held.borrow_mut().push(task.clone())).is_some()
     }
 
     /// Whether what is spawned inside is held back.
     pub(crate) fn holds_back(&self) -> bool {
         self.outermost_bulk().is_some()
+    }
+
+    fn outermost_bulk(&self) -> Option<&Bulk> {
+        self.and_around().fold(None, |found, block| match &block.kind {
+            Kind::Bulk(bulk) => Some(bulk),
+            Kind::Sequence(_) => found,
+        })
     }
 
     /// Submits what has been held back so far.
@@ -104,22 +101,12 @@ impl Block {
     /// The block is over.
     fn close(&self) {
         let Kind::Bulk(bulk) = &self.kind else { return };
-        if let Some(step) = bulk.step.take()
-            && let Some(Kind::Sequence(sequence)) = self.outer.as_deref().map(|outer| &outer.kind)
-        {
-            submit(sequence.close(step));
+        let step = bulk.step.take();
+        if let Some(outer) = self.outer.as_deref().filter(|_| !step.is_empty()) {
+            outer.note(&step);
         }
         if self.outermost_bulk().is_some_and(|outermost| std::ptr::eq(outermost, bulk)) {
             self.flush();
-        }
-    }
-}
-
-impl Place {
-    /// The task is where it belongs.
-    pub(crate) fn close(self) {
-        for (sequence, step) in self.own_steps {
-            submit(sequence.close(step));
         }
     }
 }
@@ -182,8 +169,9 @@ impl Handle {
     /// Runs `body` on this thread; the tasks that it spawns, on whichever runtime, run one after the other, in the order of spawning, whatever becomes of
     /// those before. What these tasks spawn is not ordered.
     ///
-    /// A task whose turn has not come and that is cancelled, or dropped with its last handle, is left out; after one that is cancelled while it
-    /// runs, the next one begins when its body has ended. Cost for each task: the allocation that every task with options has, and three times a lock.
+    /// A task that is cancelled, or dropped with its last handle, before its turn has come is left out when it comes; one that is cancelled while it runs
+    /// ends when its body does, and the next one begins then. Cost for each task: the allocation that every task with options has, and about
+    /// that of an argument which is a task.
     ///
     /// ```
     /// use std::sync::Mutex;
@@ -201,6 +189,6 @@ impl Handle {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn sequential<R>(&self, body: impl FnOnce() -> R) -> R {
-        within(Kind::Sequence(Arc::default()), body)
+        within(Kind::Sequence(Sequence::default()), body)
     }
 }

@@ -5,15 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub(crate) mod block;
-pub(crate) mod sequence;
 
-use block::{Block, Place};
+use block::Block;
 
 use crate::group::members::Members;
 use crate::options::TaskOptions;
 use crate::task::bond::Bond;
 use crate::task::record::TaskRef;
-use crate::worker::context::{ambient as look, enter_ambient, has_ambient, leave_ambient};
+use crate::worker::context::{ambient as look, enter_ambient, has_ambient, outside_of_ambient};
 use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
 
@@ -49,9 +48,10 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    /// What this thread's spawns pick up.
+    /// What this thread's spawns pick up. What its blocks hold back is submitted: the pieces might wait for it.
     #[cold]
     pub(crate) fn from_here() -> Self {
+        flush();
         look(|ambient| match ambient {
             Some(ambient) => Self { inheritance: ambient.inheritance.clone(), options: ambient.options.clone() },
             None => Self { inheritance: None, options: None },
@@ -128,18 +128,24 @@ pub(crate) fn block() -> Option<Rc<Block>> {
 pub(crate) fn aside<R>(wait: impl FnOnce() -> R) -> R {
     if has_ambient() {
         flush();
-        return leave_ambient(wait);
+        return outside_of_ambient(wait);
     }
     wait()
 }
 
 /// Submits what the blocks around hold back.
+#[inline]
 pub(crate) fn flush() {
     if has_ambient()
         && let Some(block) = block()
     {
         block.flush();
     }
+}
+
+/// Whether a block around this thread's spawns holds them back.
+pub(crate) fn holds_back() -> bool {
+    has_ambient() && block().is_some_and(|block| block.holds_back())
 }
 
 /// Adds to the options of a task about to be spawned all that it gets from where it is spawned.
@@ -171,42 +177,35 @@ pub(crate) fn furnish(shared: &Shared, function: TypeId, options: Option<Box<Tas
             })),
         };
         let groups = inheritance.into_iter().flat_map(|inheritance| inheritance.groups.iter().cloned());
-        let mut bonds: Vec<_> = groups.map(|group| (group.reserve(), group)).map(|(key, group)| Bond::Member(group, key)).collect();
+        let mut bonds: Vec<_> = groups.map(Bond::new).collect();
         options.ties.needed = !bonds.is_empty();
-        let tokens = std::mem::take(&mut options.tokens).into_iter().map(|token| token.into_members());
-        bonds.extend(tokens.map(|token| (token.reserve(), token)).map(|(key, token)| Bond::Member(token, key)));
+        bonds.extend(std::mem::take(&mut options.tokens).into_iter().map(|token| Bond::new(token.into_members())));
         options.ties.bonds = bonds;
         Some(options)
     })
 }
 
-/// Finds the place of a task about to be spawned among the blocks around it; nothing when it has no place and no bonds. With one it is made held, for `bind`.
-pub(crate) fn prepare(options: &mut Option<Box<TaskOptions>>, block: Option<&Block>) -> Option<Place> {
-    if block.is_none() && options.as_ref().is_none_or(|options| options.ties.bonds.is_empty()) {
-        return None;
+/// Notes in the options of a task about to be spawned what the blocks around it want. True when it has to be made held, for `bind`.
+pub(crate) fn prepare(options: &mut Option<Box<TaskOptions>>, block: Option<&Block>) -> bool {
+    let held = block.is_some_and(Block::holds_back) || options.as_ref().is_some_and(|options| !options.ties.bonds.is_empty());
+    if held || block.is_some() {
+        let ties = &mut options.get_or_insert_default().ties;
+        ties.held = held;
+        if let Some(block) = block {
+            block.prepare(ties);
+        }
     }
-    let ties = &mut options.get_or_insert_default().ties;
-    ties.held = true;
-    Some(block.map(|block| block.prepare(&mut ties.bonds)).unwrap_or_default())
+    held
 }
 
-/// Puts a task that was made held where its bonds say, and lets it go: gives its entry if it is ready.
-pub(crate) fn bind(task: &TaskRef, block: Option<&Block>, place: Place) -> Option<Entry> {
-    let bonds = task.bonds();
-    for bond in bonds {
-        if let Bond::Step(sequence, step) = bond {
-            sequence.join(*step, task);
-        }
-    }
-    place.close();
-    for bond in bonds {
-        if let Bond::Member(members, key) = bond {
-            members.enter(*key, task);
-        }
+/// Makes a task that was made held a member of what it belongs to, and lets it go, unless a block holds it back: gives its entry if it is ready.
+pub(crate) fn bind(task: &TaskRef, block: Option<&Block>) -> Option<Entry> {
+    for bond in task.bonds() {
+        bond.members.enter(bond.key, task);
     }
     if task.is_finished() {
         // One of them cancelled it, maybe before it had entered the others.
-        bonds.iter().for_each(Bond::settle);
+        task.settle_bonds();
     } else if block.is_some_and(|block| block.hold_back(task)) {
         return None;
     }

@@ -4,6 +4,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 
+use super::code::DropAt;
 use super::pages::prefer_large;
 
 /// Bodies begin at multiples of so many bytes, and are named by such units.
@@ -26,7 +27,7 @@ pub(super) struct Bodies {
     align: usize,
     used: usize,
     /// What has to be dropped: where it is, and how.
-    dropped: Vec<(u32, unsafe fn(NonNull<u8>))>,
+    dropped: Vec<(u32, DropAt)>,
 }
 
 // SAFETY: what is put in is `Send` and `Sync` (`push`).
@@ -44,7 +45,7 @@ impl Bodies {
     /// # Panics
     /// When the bodies of a graph take more than 16 GiB.
     #[inline]
-    pub(super) fn push<B: Send + Sync + 'static>(&mut self, body: B, drop: Option<unsafe fn(NonNull<u8>)>) -> u32 {
+    pub(super) fn push<B: Send + Sync + 'static>(&mut self, body: B, drop: Option<DropAt>) -> u32 {
         let start = self.used.next_multiple_of(const { if align_of::<B>() > UNIT_BYTES { align_of::<B>() } else { UNIT_BYTES } });
         let Ok(units) = u32::try_from(start / UNIT_BYTES) else { panic!("the functions and constants of a graph take more than 16 GiB") };
         let end = start + size_of::<B>();

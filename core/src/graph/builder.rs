@@ -142,7 +142,7 @@ impl GraphBuilder {
         self.add_task(function, args, caller())
     }
 
-    /// A node with options: `graph.task_with(f, (a, b)).name("x").priority(Priority::High).after(&c).add()`.
+    /// A node with options: `graph.task_with(f, (a, b)).name("x").priority(Priority::High).after(c).add()`.
     pub fn task_with<F, A>(&mut self, function: F, args: A) -> NodeBuilder<'_, F, A> {
         NodeBuilder { graph: self, function, args, name: None, priority: Priority::Normal, after: Vec::new() }
     }

@@ -182,14 +182,17 @@ impl<'a, T> Places<'a, T> {
 /// Runs a node once: the frame, the address of its `(F, W)`, the place of its result. Its error, if it has one; the result has been written otherwise.
 pub(super) type Run = unsafe fn(&Frame<'_>, NonNull<u8>, NonNull<u8>) -> Option<Box<FailureKind>>;
 
+/// Drops what lies at an address.
+pub(super) type DropAt = unsafe fn(NonNull<u8>);
+
 /// The functions of a node that know its types.
 #[derive(Debug)]
 pub(super) struct Code {
     pub(super) run: Run,
     /// Drops its result; none when there is nothing to do.
-    pub(super) drop_value: Option<unsafe fn(NonNull<u8>)>,
+    pub(super) drop_value: Option<DropAt>,
     /// Drops its function and its arguments; none when there is nothing to do.
-    pub(super) drop_body: Option<unsafe fn(NonNull<u8>)>,
+    pub(super) drop_body: Option<DropAt>,
     pub(super) type_name: fn() -> &'static str,
 }
 
@@ -204,7 +207,7 @@ impl Code {
     }
 }
 
-const fn drop_of<T>() -> Option<unsafe fn(NonNull<u8>)> {
+const fn drop_of<T>() -> Option<DropAt> {
     if std::mem::needs_drop::<T>() { Some(drop_at::<T>) } else { None }
 }
 

@@ -18,10 +18,9 @@ pub(super) fn prefer_large(start: NonNull<u8>, len_bytes: usize) {
         let whole_bytes = (len_bytes - skipped) / PAGE_BYTES * PAGE_BYTES;
         // SAFETY: within the memory that the caller has.
         let first = unsafe { start.add(skipped) };
+        // A kernel without large pages says so, and that changes nothing either.
         // SAFETY: this advice changes nothing that a program can see.
-        let advised = unsafe { madvise(first.as_ptr().cast(), whole_bytes, Advice::LinuxHugepage) };
-        // A kernel without large pages says so.
-        let _ = advised;
+        let _ = unsafe { madvise(first.as_ptr().cast(), whole_bytes, Advice::LinuxHugepage) };
     }
 }
 

@@ -190,7 +190,7 @@ impl Members {
                 }
             }
         }
-        // Only now that all groups know it: what one task's end makes ready is not begun (`Bond::is_cancelled`).
+        // Only now that all groups know it: what one task's end makes ready is not begun (`Header::is_withdrawn`).
         for task in tasks {
             task.cancel(FailureKind::Cancelled);
         }
@@ -246,7 +246,9 @@ impl Members {
     /// and needs no thread for each level of nesting.
     fn wait_inside(self: &Arc<Self>, context: &Context) -> Result<(), GroupError> {
         // Found below as well, but only after others have been waited for.
-        let is_member = |task: &Header| task.bonds().iter().any(|bond| bond.is_to(self)).then(|| task.error(FailureKind::WaitsForItself));
+        let is_member = |task: &Header| {
+            task.bonds().iter().any(|bond| Arc::ptr_eq(&bond.members, self)).then(|| task.error(FailureKind::WaitsForItself))
+        };
         if let Some(error) = context.with_task(is_member).flatten() {
             return Err(GroupError::new(error, self.lock().failure_count));
         }

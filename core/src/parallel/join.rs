@@ -126,7 +126,7 @@ pub(super) fn outside<R: Send>(shared: &Shared, body: impl FnOnce() -> R + Send)
         }
         // SAFETY: the job stays in this frame until its latch is set, and nothing before that unwinds; whoever runs it takes the body, and nobody else does.
         let job = unsafe { StackJob::new(body) };
-        let origin = context.map(Context::origin).filter(|origin| origin.task().is_some()).unwrap_or_else(|| Origin::outside(&job));
+        let origin = context.map(Context::origin).filter(|origin| origin.is_inside()).unwrap_or_else(|| Origin::outside(&job));
         jobs::inject(shared, JobRef { job: job.address(), origin });
         jobs::without_unwinding(|| match context {
             // A worker of another runtime lends its slot.

@@ -25,6 +25,9 @@
 //! A job may spawn tasks and wait for them, and use everything in this module. One that waits for the task it belongs to, directly or through others, gets
 //! [`FailureKind::WaitsForItself`](crate::FailureKind::WaitsForItself), as that task would.
 //!
+//! What a piece spawns is in the groups around the call and gets the options around it. A bulk or a sequence around the call does not reach into a join or a loop, and what it
+//! has held back is submitted before.
+//!
 //! # Panics
 //!
 //! A panic in a closure reaches the caller with its payload, after every piece has ended that had begun. Of several, one is kept. Calls
@@ -69,11 +72,22 @@ where
     RA: Send,
     RB: Send,
 {
-    if has_ambient() {
-        let carried = Carried::from_here();
-        return join_plain(shared, a, move || carried.around(b));
-    }
-    join_plain(shared, a, b)
+    if has_ambient() { join_carrying(shared, a, b) } else { join_plain(shared, a, b) }
+}
+
+/// Both halves bring along what their spawns pick up. Apart, so that the usual way stays small enough to be inlined.
+#[cold]
+#[inline(never)]
+fn join_carrying<A, B, RA, RB>(shared: &Shared, a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA + Send,
+    B: FnOnce() -> RB + Send,
+    RA: Send,
+    RB: Send,
+{
+    let carried = Carried::from_here();
+    // The first half, too, although it stays here: what it spawned might be held back while the other one waits for it.
+    join_plain(shared, || carried.clone().around(a), || carried.clone().around(b))
 }
 
 #[inline]
@@ -86,12 +100,25 @@ where
 {
     Context::with_of(shared, |context| match context.and_then(|context| Some((context, context.jobs()?))) {
         Some((context, jobs)) => join_on(context, jobs, a, b),
-        None => outside(shared, || {
-            Context::with_of(shared, |context| match context.and_then(|context| Some((context, context.jobs()?))) {
-                Some((context, jobs)) => join_on(context, jobs, a, b),
-                None => (a(), b()),
-            })
-        }),
+        None => join_outside(shared, a, b),
+    })
+}
+
+/// On a thread that holds no slot of the runtime.
+#[cold]
+#[inline(never)]
+fn join_outside<A, B, RA, RB>(shared: &Shared, a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA + Send,
+    B: FnOnce() -> RB + Send,
+    RA: Send,
+    RB: Send,
+{
+    outside(shared, || {
+        Context::with_of(shared, |context| match context.and_then(|context| Some((context, context.jobs()?))) {
+            Some((context, jobs)) => join_on(context, jobs, a, b),
+            None => (a(), b()),
+        })
     })
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use crate::ambient::Carried;
+use crate::ambient::{self, Carried};
 use crate::task::record::dropped_quietly;
 use crate::worker::context::{Context, has_ambient};
 use crate::worker::job::{Job, JobRef, Origin, Payload};
@@ -163,6 +163,8 @@ impl<'scope> JobScope<'scope> {
 
     /// The body has ended: waits for the jobs.
     fn wait(&self, context: Option<&Context>) {
+        // The jobs may be waiting for what the body has spawned.
+        ambient::flush();
         while let Some(job) = self.kept.as_ref().and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).pop()) {
             job.run(None);
         }

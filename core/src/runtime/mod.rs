@@ -1,6 +1,5 @@
 //! The runtime as its user sees it.
 
-use std::any::TypeId;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ pub use builder::{BuildError, BuildErrorKind, RuntimeBuilder};
 pub use report::{BackendReport, ProcessorReport, Refused, Report};
 
 use crate::ambient;
+use crate::clock::now;
 use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
 use crate::function::{Args, Predecessors, TaskFn, caller};
@@ -26,6 +26,7 @@ use crate::parameter::Gather;
 use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
 use crate::task::record::{create, create_detached, create_failed, create_finished};
+use crate::timer;
 use crate::worker::context::{self, Context};
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::room::ForeignRoom;
@@ -195,7 +196,7 @@ impl Handle {
 
     /// A task with options: `handle.task(f, (a, b)).name("x").priority(Priority::High).spawn()`.
     pub fn task<F, A>(&self, function: F, args: A) -> TaskBuilder<'_, F, A> {
-        TaskBuilder { handle: self, function, args, options: TaskOptions::default(), deadline: None, timeout: None }
+        TaskBuilder { handle: self, function, args, options: TaskOptions::default() }
     }
 
     /// A task that is finished from the start.
@@ -395,24 +396,29 @@ fn spawn_slowly<M, F>(
 where
     F: TaskFn<M>,
 {
-    let options = ambient::furnish(shared, TypeId::of::<F>(), options);
+    let (function_type, type_name) = F::known_as();
+    let options = ambient::furnish(shared, function_type, options);
+    let due = options.as_deref().and_then(TaskOptions::due);
+    if due.is_some_and(|due| due <= now()) {
+        return fail(shared, location, options, type_name, FailureKind::DeadlineExceeded);
+    }
     let mut options = match run::settle(shared, &params, options) {
         Ok(options) => options,
-        Err(refusal) => return fail(shared, location, refusal.options, std::any::type_name::<F>, refusal.kind),
+        Err(refusal) => return fail(shared, location, refusal.options, type_name, refusal.kind),
     };
     let counted = context.and_then(|context| context.with_local(|slot, _| shared.count_spawn(slot)));
     let crowded = counted.unwrap_or(false);
     if counted.is_none() && !shared.admit(context) {
-        return fail(shared, location, options, std::any::type_name::<F>, FailureKind::Shutdown);
+        return fail(shared, location, options, type_name, FailureKind::Shutdown);
     }
     let refusal = options.as_ref().and_then(|options| shared.refusal(options));
     if let Some(kind) = refusal {
         shared.retract(context);
-        return fail(shared, location, options, std::any::type_name::<F>, kind);
+        return fail(shared, location, options, type_name, kind);
     }
     let priority = options.as_ref().and_then(|options| options.priority).unwrap_or_default();
     let block = ambient::block();
-    let place = ambient::prepare(&mut options, block.as_deref());
+    let held = ambient::prepare(&mut options, block.as_deref());
     let options = options.filter(|options| options.is_worth_keeping());
     let created = if params.touches_places() {
         create_ordered(function, params, shared, location, options, priority)
@@ -423,11 +429,14 @@ where
         Ok(created) => created,
         Err((options, kind)) => {
             shared.retract(context);
-            return fail(shared, location, options, std::any::type_name::<F>, kind);
+            return fail(shared, location, options, type_name, kind);
         }
     };
-    if let Some(place) = place {
-        ready = ambient::bind(task.reference(), block.as_deref(), place);
+    if let Some(block) = &block {
+        block.note(std::slice::from_ref(task.reference()));
+    }
+    if held {
+        ready = ambient::bind(task.reference(), block.as_deref());
     }
     if let Some(entry) = ready {
         shared.enqueue(context, entry);
@@ -438,20 +447,12 @@ where
     {
         wait_for_room(context);
     }
-    task
-}
-
-impl Handle {
-    /// A task that cannot be spawned.
-    pub(crate) fn fail_spawn<T: Data>(
-        &self,
-        location: &'static Location<'static>,
-        options: Option<Box<TaskOptions>>,
-        type_name: fn() -> &'static str,
-        kind: FailureKind,
-    ) -> Task<T> {
-        fail(&self.shared, location, options, type_name, kind)
+    if let Some(due) = due
+        && let Err(error) = timer::expire_at(due, task.reference())
+    {
+        task.reference().cancel(FailureKind::NoTimer { reason: error.to_string() });
     }
+    task
 }
 
 /// A task that cannot be spawned. Its groups learn of it.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::{Task, Value};
+use crate::ambient;
 use crate::error::TaskError;
 
 /// A place for the waker of whoever polled last.
@@ -64,6 +65,8 @@ impl<T> Future for TaskFuture<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if !this.task.is_finished() {
+            // The block around this call, if it holds the task back, may end only when the future is ready.
+            ambient::flush();
             let added = match &this.relay {
                 Some(relay) => {
                     relay.set(context.waker());

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use super::{Task, Value};
+use crate::ambient;
 use crate::error::{FailureKind, TaskError};
 use crate::worker::context::Context;
 use crate::worker::fetch::{Helped, help, wait_until_fired};
@@ -154,6 +155,10 @@ impl<T> AsFinished<T> {
 
     /// Does something for the tasks, or waits until one arrives.
     fn wait(&mut self, context: Option<&Context>) {
+        ambient::aside(|| self.wait_aside(context));
+    }
+
+    fn wait_aside(&mut self, context: Option<&Context>) {
         if let Some(context) = context
             && let Some(task) = self.tasks.get(self.helped)
         {

@@ -396,7 +396,7 @@ impl Header {
 
     /// Whether something that the task belongs to has been cancelled, and will come to the task.
     pub(crate) fn is_withdrawn(&self) -> bool {
-        self.bonds().iter().any(Bond::is_cancelled)
+        self.bonds().iter().any(|bond| bond.members.is_cancelled_itself())
     }
 
     /// The runtime's count of "cancel everything" when the task was spawned.
@@ -595,7 +595,7 @@ impl TaskRef {
     }
 
     fn cancel_for(&self, kind: FailureKind, canceller: Canceller) -> bool {
-        let began = loop {
+        loop {
             if self.is_finished() {
                 return false;
             }
@@ -611,7 +611,7 @@ impl TaskRef {
                     crate::timer::hurry();
                     return before & CANCELLED == 0;
                 }
-                break true;
+                break;
             }
             if gate & INSPECTED != 0 {
                 spin_loop();
@@ -634,35 +634,25 @@ impl TaskRef {
                     // SAFETY: the claim gives this thread the body, and as nothing is waited for, no edge of it is in a list.
                     unsafe { self.discard() };
                 }
-                break false;
+                break;
             }
-        };
+        }
         let error = self.error(kind);
         let published = self.publish(Some(error), Shared::release_elsewhere);
-        self.tell_bonds(published, !began, Shared::release_elsewhere);
+        if published {
+            self.settle_bonds();
+        }
         published
     }
 
-    /// Tells those that the task belongs to that its outcome has become known, and that nothing of it is left to run. Each of them once.
-    pub(crate) fn tell_bonds(&self, published: bool, ended: bool, mut release: impl FnMut(Released)) {
-        for bond in self.bonds() {
-            if published {
-                bond.settle();
-            }
-            if ended {
-                bond.end(&mut release);
-            }
-        }
+    /// Tells those that the task belongs to that its outcome is known.
+    pub(crate) fn settle_bonds(&self) {
+        self.bonds().iter().for_each(Bond::settle);
     }
 
     /// Lets it run although no handle is left.
     pub(crate) fn require(&self) {
         self.gate.fetch_or(DETACHED, Relaxed);
-    }
-
-    /// One more thing that a task waits for which cannot begin yet, until `release_hold`.
-    pub(crate) fn hold(&self) {
-        self.gate.fetch_add(1, Relaxed);
     }
 
     /// One thing less that a held task waits for; its entry, with the runtime's reference, when that was the last.
@@ -734,7 +724,6 @@ impl TaskRef {
                 }
             });
         }
-        self.bonds().iter().for_each(|bond| bond.ahead(into));
         self.gate.fetch_and(!INSPECTED, Release);
         into.len() > before
     }
@@ -971,7 +960,8 @@ fn create_with<M, F: TaskFn<M>>(
 fn unmet_by_options(options: &TaskOptions) -> (u32, u32) {
     let mut unmet = u32::from(options.ties.held);
     options.ties.with_after(|_| unmet += 1);
-    (unmet, if options.ties.needed { DETACHED } else { 0 })
+    let needed = if options.ties.needed { DETACHED } else { 0 };
+    (unmet, if options.ties.holds { needed | HOLDS } else { needed })
 }
 
 /// Adds the task to the lists of its predecessors; true when all of them have finished.
@@ -1006,7 +996,7 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         drop_value: drop_value::<F, F::Params, F::Value>,
         step: None,
         free: free::<F, F::Params, F::Value>,
-        type_name: std::any::type_name::<F>,
+        type_name: || F::known_as().1(),
     }
 }
 

@@ -42,9 +42,11 @@ pub(crate) fn enter_ambient<R>(ambient: &Ambient, body: impl FnOnce() -> R) -> R
     enter_pointer(ambient, body)
 }
 
-/// Lets tasks that `body` runs on top of this thread's pick up nothing of what that one does.
-pub(crate) fn leave_ambient<R>(body: impl FnOnce() -> R) -> R {
-    enter_pointer(Context::with(|context| context.map_or(std::ptr::null(), Context::base)), body)
+/// Lets tasks and jobs that `body` runs on top of this thread's pick up nothing of what that one does.
+#[inline]
+pub(crate) fn outside_of_ambient<R>(body: impl FnOnce() -> R) -> R {
+    let base = Context::with(|context| context.map_or(ptr::null(), Context::base));
+    if ptr::eq(AMBIENT.get(), base) { body() } else { enter_pointer(base, body) }
 }
 
 /// As `enter_ambient`; `ambient` is null, or outlives the call.
@@ -69,7 +71,7 @@ pub(crate) struct Context {
     token: RefCell<Option<Token>>,
     /// Stack segments that nested tasks have added.
     pub(crate) segments: Cell<usize>,
-    /// The task that the thread is in the middle of, or on behalf of which it runs a job: an `Origin`. Null in the middle of a node of a graph.
+    /// The task that the thread is in the middle of, or on behalf of which it runs a job: an `Origin`, as it is in the middle of a node of a graph.
     task: Cell<*const Header>,
     /// The innermost run of a graph that the thread is in the middle of.
     within: Cell<*const Within>,
@@ -247,7 +249,7 @@ impl Context {
     /// Notes that this thread is in the middle of a run while `body` runs some of its nodes.
     pub(crate) fn enter_run(&self, within: &Within, body: impl FnOnce()) {
         within.outer.set(self.within.replace(within));
-        let task = self.task.replace(std::ptr::null());
+        let task = self.task.replace(Origin::of_node(within).as_ptr());
         // Does not unwind: nodes catch panics. What nodes spawn picks up nothing from what this thread was in the middle of.
         if AMBIENT.get() == self.base() {
             body()
@@ -273,12 +275,10 @@ impl Context {
 
     /// Whether the run was cancelled whose node this thread is in the middle of: for `is_cancelled`, in a node. None in a task, which may be on top of a node.
     pub(crate) fn is_run_cancelled(&self) -> Option<bool> {
-        if !self.task.get().is_null() {
-            return None;
-        }
-        // SAFETY: as in `is_within_run`.
-        let within = unsafe { self.within.get().as_ref() }?;
-        // SAFETY: the run is not over as long as this thread is in the middle of one of its nodes.
+        let within = self.origin().node()?;
+        // SAFETY: `enter_run` set it, further down this thread's stack, or on that of a thread which waits for the job that this one runs.
+        let within = unsafe { within.as_ref() };
+        // SAFETY: the run is not over as long as a thread is in the middle of one of its nodes.
         Some(unsafe { &*within.run }.is_cancelled())
     }
 

@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::context::Within;
 use super::latch::Latch;
 use crate::task::record::Header;
 
@@ -37,8 +38,11 @@ impl Job {
     }
 }
 
+/// The bits of an `Origin` that is a node.
+const NODE: usize = 0b11;
+
 /// On behalf of whom a job runs: the address of a task's header, which is compared, and looked at by whoever runs the job; null for code that is in no task; with
-/// the lowest bit set, the address of something else that lives as long as the job.
+/// the lowest bit set, the address of something else that lives as long as the job: with the next one set too, of a `Within`, for a node of a graph.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Origin(*const Header);
 
@@ -49,8 +53,20 @@ impl Origin {
 
     /// An origin that no task is, told from others by an address.
     pub(crate) fn outside<T>(place: &T) -> Self {
-        const { assert!(align_of::<T>() > 1, "the lowest bit is free") };
+        const { assert!(align_of::<T>() > 2, "the lowest bits are free") };
         Self(std::ptr::without_provenance((&raw const *place).addr() | 1))
+    }
+
+    /// The node that a thread is in the middle of, in a run of a graph.
+    #[inline]
+    pub(crate) fn of_node(within: &Within) -> Self {
+        const { assert!(align_of::<Within>() > 2, "the lowest bits are free") };
+        Self((&raw const *within).cast::<Header>().map_addr(|address| address | NODE))
+    }
+
+    /// Whether it is a task or a node.
+    pub(crate) fn is_inside(self) -> bool {
+        self.task().is_some() || self.node().is_some()
     }
 
     pub(crate) fn as_ptr(self) -> *const Header {
@@ -61,6 +77,12 @@ impl Origin {
     #[inline]
     pub(crate) fn task(self) -> Option<NonNull<Header>> {
         if self.0.addr() & 1 == 0 { NonNull::new(self.0.cast_mut()) } else { None }
+    }
+
+    /// The node, if it is one.
+    #[inline]
+    pub(crate) fn node(self) -> Option<NonNull<Within>> {
+        if self.0.addr() & NODE == NODE { NonNull::new(self.0.map_addr(|address| address & !NODE).cast_mut().cast()) } else { None }
     }
 }
 

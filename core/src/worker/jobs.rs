@@ -2,7 +2,7 @@
 
 use crossbeam_deque::{Injector, Steal};
 
-use super::context::Context;
+use super::context::{Context, outside_of_ambient};
 use super::entry::Entry;
 use super::fetch::{STACK_SEGMENT_BYTES, STACK_SEGMENTS_MAX, wait_until_fired};
 use super::job::{Job, JobRef, Origin};
@@ -97,7 +97,8 @@ pub(crate) fn steal_job(shared: &Shared, slot: &Slot, all: bool, suits: impl Fn(
 /// Runs a job that was taken out of a queue.
 pub(crate) fn execute(context: &Context, job: JobRef) {
     let slot = context.slot_index();
-    context.on_behalf_of(job.origin, || job.run(slot));
+    // It brings along what its spawns pick up.
+    outside_of_ambient(|| context.on_behalf_of(job.origin, || job.run(slot)));
 }
 
 /// Gets a job back that this thread has put into its worker's queue, or waits until it has been run. `popped` is what lay on top when this thread looked.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::context::Context;
 use super::shared::{CROWD, Shared};
 use super::waiter::{Waiter, park_for};
+use crate::ambient;
 use crate::clock::now;
 use crate::task::future::Relay;
 use crate::timer::{self, Alarm};
@@ -73,7 +74,8 @@ impl Shared {
     /// After a spawn: if this thread is none of the runtime's, and has spawned much more than has run, waits until there is room.
     #[inline]
     pub(crate) fn make_foreign_room(&self, context: Option<&Context>) {
-        if context.is_none() && self.is_crowded() {
+        // In vain while this thread holds back what it has spawned.
+        if context.is_none() && self.is_crowded() && !ambient::holds_back() {
             self.wait_for_foreign_room();
         }
     }
@@ -89,22 +91,23 @@ impl Shared {
     /// Waits until there are fewer tasks, or until none has finished for a while.
     #[cold]
     fn wait_for_foreign_room(&self) {
-        let mut finished = self.finished();
+        let (mut finished, mut since) = (self.finished(), now());
         let mut waiter = Waiter::for_this_thread();
         self.room.want(waiter.waker());
         while !self.has_room() {
+            // It may return without cause: the time tells.
             park_for(ROOM_PATIENCE);
             if waiter.has_fired() {
                 // Other threads may have filled it again.
                 waiter = Waiter::for_this_thread();
                 self.room.want(waiter.waker());
-                continue;
             }
-            let now = self.finished();
-            if now == finished {
+            let now_finished = self.finished();
+            if now_finished != finished {
+                (finished, since) = (now_finished, now());
+            } else if since.elapsed() >= ROOM_PATIENCE {
                 break;
             }
-            finished = now;
         }
         self.note_room();
     }

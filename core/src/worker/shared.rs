@@ -407,8 +407,8 @@ impl Shared {
     #[inline]
     pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
         self.finish_and(context, task, failure, next, |published| {
-            if task.options().is_some() {
-                self.tell_bonds(context, task, published);
+            if published && task.options().is_some() {
+                task.settle_bonds();
             }
         });
     }
@@ -450,16 +450,6 @@ impl Shared {
             }
         }
         self.retract(context);
-    }
-
-    /// Tells those that a task belongs to that it is over.
-    #[cold]
-    fn tell_bonds(&self, context: Option<&Context>, task: &TaskRef, published: bool) {
-        task.tell_bonds(published, true, |released| match released {
-            Released::Ready(entry) if entry.peek(|task| std::ptr::eq(task.runtime(), self)) => self.enqueue(context, entry),
-            Released::Ready(entry) => Self::enqueue_elsewhere(entry),
-            Released::Waiter(waker) => waker.wake(),
-        });
     }
 
     /// Counts a task as finished that `admit` has counted.

@@ -23,7 +23,7 @@ use crate::sync::Unparker;
 const SPARES_MAX: usize = 4;
 
 /// How long a thread that has spawned too much waits while nothing at all is finished.
-const CROWD_PATIENCE: Duration = Duration::from_millis(2);
+const CROWD_PATIENCE: Duration = Duration::from_millis(10);
 
 /// What the thread that holds a slot works with.
 pub(crate) struct Local {

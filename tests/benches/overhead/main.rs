@@ -7,6 +7,8 @@
 //! | System | Is |
 //! |---|---|
 //! | `poniard-spawn` | every task spawned one by one |
+//! | `poniard-rerun` | a run of a graph that was built before |
+//! | `poniard-build-run` | build a graph, run it once, drop it |
 //! | `poniard-join` | `poniard::join` over borrowed data, in one task |
 //! | `rayon-scope`, `rayon-join` | rayon's own ways to spawn |
 //! | `rayon-countdown` | what a careful user of rayon writes for a graph that is known before: counters, and one successor run at once |

@@ -5,6 +5,7 @@
 
 mod flat;
 mod fork;
+mod graphs;
 pub mod grid;
 mod idle;
 mod line;
@@ -31,20 +32,28 @@ pub struct Setup<'a> {
 /// Poniard's ways to do a case, and the machine's limit where there is one. The first is what ratios refer to.
 pub fn systems<'a>(case: &Case, setup: &'a Setup<'a>) -> Vec<System<'a>> {
     match case.kind {
-        Kind::Independent => vec![flat::spawn(setup, setup.effort.flood())],
-        Kind::Chain => vec![line::chain(setup)],
+        Kind::Independent => {
+            let count = setup.effort.flood();
+            with(flat::spawn(setup, count), graphs::independent(setup, count))
+        }
+        Kind::Chain => with(line::chain(setup), graphs::chain(setup)),
         Kind::Tree => vec![fork::tree_spawn(setup)],
         Kind::Join => vec![fork::join_spawn(setup), fork::join(setup)],
         Kind::TwoDeps => vec![line::two_deps(setup)],
-        Kind::Wavefront => vec![grid::spawn(setup)],
+        Kind::Wavefront => with(grid::spawn(setup), graphs::wavefront(setup)),
         Kind::Flood => vec![flat::flood(setup)],
-        Kind::Metg(width) => vec![stencil::spawn(setup, width), stencil::limit(setup, width)],
-        Kind::Growth(count) => vec![flat::spawn(setup, count)],
+        Kind::Metg(width) => vec![stencil::spawn(setup, width), graphs::stencil(setup, width), stencil::limit(setup, width)],
+        Kind::Growth(count) => with(flat::spawn(setup, count), graphs::independent(setup, count)),
         Kind::Idle => vec![idle::idle(setup)],
         Kind::PingPong => vec![ping_pong::cache_line(setup), ping_pong::park(setup)],
         Kind::Allocations => vec![memory::allocations(setup)],
         Kind::BytesPerTask => vec![memory::waiting(setup)],
     }
+}
+
+/// One system, and more.
+fn with<'a>(first: System<'a>, more: Vec<System<'a>>) -> Vec<System<'a>> {
+    std::iter::once(first).chain(more).collect()
 }
 
 impl Setup<'_> {
