@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
 
 use poniard_interface::Access;
 
@@ -157,7 +158,10 @@ impl<T: Data> Mutable<T> {
         T: Clone,
     {
         let (hold, before) = self.hold(Access::Write);
-        wait_for(&before)?;
+        if let Err(error) = wait_for(&before) {
+            end_after(hold, &before);
+            return Err(error);
+        }
         let value = match Arc::try_unwrap(self.0) {
             Ok(place) => place.value.into_inner(),
             Err(place) => {
@@ -195,6 +199,22 @@ fn wait_for(edges: &[PlaceEdge]) -> Result<(), TaskError> {
         }
     }
     Ok(())
+}
+
+/// Ends a hold when all that it comes after have ended: those that come later wait for the hold, and for nothing before it.
+fn end_after(hold: Hold, before: &[PlaceEdge]) {
+    /// Told by each of them; the last one drops it.
+    struct Last {
+        _hold: Hold,
+    }
+    impl Wake for Last {
+        fn wake(self: Arc<Self>) {}
+    }
+    let last = Waker::from(Arc::new(Last { _hold: hold }));
+    for PlaceEdge { task, .. } in before {
+        // One that has ended is none to wait for.
+        task.add_waiter(&last);
+    }
 }
 
 impl<T> Clone for Mutable<T> {

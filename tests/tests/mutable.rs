@@ -282,3 +282,33 @@ fn a_destructor_of_a_result_may_use_the_place_that_its_task_read() {
     let length = place.fetch().expect("no failure").len();
     assert!((1..=100).contains(&length), "{length}");
 }
+
+#[test]
+fn taking_in_vain_lets_nobody_past_the_task_that_writes() {
+    // `take` stands in the order as one that writes. When it could not wait, it ended at once, and whoever came later waited for nothing else: it wrote
+    // beside the task that was still at it.
+    let runtime = threads(2);
+    let place = Mutable::new(0u64);
+    let own = place.clone();
+    let writes = Arc::new(AtomicUsize::new(0));
+    let (inside, seen) = (Arc::clone(&writes), Arc::clone(&writes));
+    let first = runtime.spawn(
+        move |value: &mut u64| {
+            inside.store(1, SeqCst);
+            let error = own.clone().take().expect_err("it would wait for itself");
+            assert!(matches!(error.kind(), FailureKind::WaitsForItself), "{error}");
+            let second = poniard::spawn(move |_: &mut u64| seen.load(SeqCst), (write(&own),));
+            // Time for the other worker; only a missed error depends on it.
+            for _ in 0..10_000 {
+                std::thread::yield_now();
+            }
+            *value += 1;
+            inside.store(0, SeqCst);
+            second
+        },
+        (write(&place),),
+    );
+    let second = first.take().expect("no failure");
+    assert_eq!(second.take().expect("no failure"), 0, "nobody else was writing");
+    assert_eq!(place.take().expect("no failure"), 1);
+}
