@@ -1,7 +1,7 @@
 //! The stand-ins under `--cfg loom`: loom's own types, a place to sleep that is made of them, and an eye on what is reached by protocol alone.
 #![expect(unsafe_code, reason = "a cell that threads share, whose accesses are what is checked")]
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 pub(crate) use loom::hint::spin_loop;
@@ -82,9 +82,9 @@ impl Parker {
 
     pub(crate) fn park(&self) {
         let (token, changed) = &*self.0.0;
-        let mut is_there = token.lock().unwrap();
+        let mut is_there = token.lock().unwrap_or_else(PoisonError::into_inner);
         while !*is_there {
-            is_there = changed.wait(is_there).unwrap();
+            is_there = changed.wait(is_there).unwrap_or_else(PoisonError::into_inner);
         }
         *is_there = false;
     }
@@ -98,7 +98,7 @@ impl Parker {
 impl Unparker {
     pub(crate) fn unpark(&self) {
         let (token, changed) = &*self.0;
-        *token.lock().unwrap() = true;
+        *token.lock().unwrap_or_else(PoisonError::into_inner) = true;
         changed.notify_one();
     }
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, compiler_fence};
 
 use crate::sync::atomic::fence;
 
-/// Whether `heavy` makes the kernel run a barrier on all threads of the process. Set once, before the first worker starts; never under loom, which
-/// knows the real fences only, and therefore an atomic of the standard library.
+/// Whether `heavy` makes the kernel run a barrier on all threads of the process. Set once, before the first worker starts; never under loom
+/// and Miri, which know the real fences only. So it is an atomic of the standard library in any build.
 static ASYMMETRIC: AtomicBool = AtomicBool::new(false);
 
 /// Asks the kernel for its half. Idempotent; a thread that has not seen the answer yet uses the real fence, which pairs with both forms.
@@ -17,7 +17,7 @@ pub(crate) fn prepare() {
     #[cfg(target_os = "linux")]
     {
         use rustix::thread::{MembarrierCommand, membarrier};
-        if !cfg!(loom) && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok() {
+        if !cfg!(any(loom, miri)) && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok() {
             ASYMMETRIC.store(true, SeqCst);
         }
     }
