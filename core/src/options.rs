@@ -524,8 +524,7 @@ impl<'r, F, A> TaskBuilder<'r, F, A> {
 
 impl<F, A> TaskBuilder<'_, Retrying<F>, A> {
     /// Pauses after each attempt that fails: after the first one so long, then twice as long each time, up to a minute, or to `first` if that is longer. Without this,
-    /// the next attempt follows at once. The task takes no processor during a pause, which ends early when the task is cancelled; the last
-    /// error is then what the task would have had.
+    /// the next attempt follows at once. The task takes no processor during a pause, which ends early when the task is cancelled.
     pub fn backoff(mut self, first: Duration) -> Self {
         self.function.backoff = first;
         self

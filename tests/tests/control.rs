@@ -1,4 +1,6 @@
 //! Ending tasks early, in time, again or together; and the ways to wait for them.
+//!
+//! One file because the last tests do all of it at once, with the same helpers.
 
 use std::future::{Future, IntoFuture};
 use std::pin::{Pin, pin};

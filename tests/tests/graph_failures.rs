@@ -367,6 +367,25 @@ fn a_parameter_by_value_clones_unless_the_result_is_moved() {
 }
 
 #[test]
+fn a_result_that_will_be_moved_cannot_be_borrowed_before() {
+    let runtime = threads(2);
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let mut graph = GraphBuilder::new();
+    let made = graph.task(add, (1, 2));
+    let gate = graph.task(move || wait.lock().expect("not poisoned").recv().map(|()| 0u64), ());
+    let taken = graph.task_with(add, (made.moved(), 1)).after(gate).add();
+    let graph = graph.build().expect("a graph");
+    for _ in 0..10 {
+        // The result is there, or will be, and its only user waits at the gate.
+        let run = graph.run(&runtime, ()).expect("a run");
+        assert!(matches!(run.fetch(made).map(drop).expect_err("it will be moved").kind(), FailureKind::Moved));
+        go.send(()).expect("the gate listens");
+        assert_eq!(*run.fetch(taken).expect("no failure"), 4);
+    }
+}
+
+#[test]
 fn what_cannot_be_built_says_why() {
     // A circle through order alone.
     let mut graph = GraphBuilder::new();

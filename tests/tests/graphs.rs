@@ -465,6 +465,10 @@ fn results_may_be_aligned_to_more_than_usual() {
     struct Wide(u8);
     let runtime = threads(2);
     let mut graph = GraphBuilder::new();
+    #[derive(Data)]
+    #[repr(align(512))]
+    struct Nothing;
+    let nothing = graph.task(|| Nothing, ());
     let mut all = Vec::new();
     for value in 0..20u8 {
         graph.task(move || value, ());
@@ -472,6 +476,7 @@ fn results_may_be_aligned_to_more_than_usual() {
     }
     let graph = graph.build().expect("a graph");
     let run = graph.run(&runtime, ()).expect("a run");
+    assert_eq!(std::ptr::from_ref(run.fetch(nothing).expect("no failure")).addr() % 512, 0);
     for (value, node) in (1..).zip(all) {
         let wide = run.fetch(node).expect("no failure");
         assert_eq!((wide.0, std::ptr::from_ref(wide).addr() % 256), (value, 0));

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "closures of erased type in one growing allocation")]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 use super::code::DropAt;
@@ -10,7 +11,7 @@ use super::pages::prefer_large;
 /// Bodies begin at multiples of so many bytes, and are named by such units.
 const UNIT_BYTES: usize = 4;
 /// Alignment that the memory has from the start: what the general allocator gives anyway.
-const ALIGN: usize = 16;
+const ALIGN: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 /// Bytes of the first block.
 const FIRST_BYTES: usize = 1024;
 /// Bytes from which on a block grows by more than to the double: what it has too much is never touched, and each step may copy all there is.
@@ -37,7 +38,8 @@ unsafe impl Sync for Bodies {}
 
 impl Bodies {
     pub(super) fn new() -> Self {
-        Self { memory: NonNull::dangling(), capacity: 0, align: ALIGN, used: 0, dropped: Vec::new() }
+        // Aligned as a block would be, for bodies without a size.
+        Self { memory: NonNull::without_provenance(ALIGN), capacity: 0, align: ALIGN.get(), used: 0, dropped: Vec::new() }
     }
 
     /// Puts a value in and gives its place in units. `drop` is what will drop it, if that is needed.
@@ -133,6 +135,16 @@ impl Drop for Bodies {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bodies_without_a_size_are_aligned_too() {
+        let mut bodies = Bodies::new();
+        for _ in 0..2 {
+            let units = bodies.push([0u128; 0], None);
+            // SAFETY: `push` gave the place.
+            assert_eq!(unsafe { bodies.get(units) }.addr().get() % align_of::<u128>(), 0);
+        }
+    }
 
     #[test]
     fn bodies_keep_their_values_while_the_block_grows_and_its_alignment_too() {

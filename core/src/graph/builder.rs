@@ -172,6 +172,9 @@ impl GraphBuilder {
     /// # Errors
     /// [`GraphError`] when nodes would wait for each other in a circle, or an input for a node; when a node was given one of another builder; and when a result
     /// that is moved into one node is used elsewhere too.
+    ///
+    /// # Panics
+    /// When the graph has more than four thousand million nodes and edges.
     pub fn build(mut self) -> Result<TaskGraph, GraphError> {
         if let Some(location) = self.stranger {
             return Err(GraphError::other_builder(location));
@@ -231,6 +234,8 @@ impl GraphBuilder {
         let index = self.nodes.len();
         assert!(index < NODES_MAX && self.predecessors.len() < NODES_MAX, "a graph has more than four thousand million nodes or edges");
         let index = index as u32;
+        // Also for what has no size: it is aligned, too.
+        self.value_align = self.value_align.max(align_of::<T>());
         let value = if size_of::<T>() == 0 { 0 } else { self.add_value(Layout::new::<T>()) };
         let site = self.site(code, input, location);
         push(&mut self.nodes, NodeRecord { site, body, value, successors: 0 });
@@ -248,7 +253,6 @@ impl GraphBuilder {
     #[inline]
     fn add_value(&mut self, layout: Layout) -> u32 {
         let units_align = (layout.align().max(UNIT_BYTES) / UNIT_BYTES) as u64;
-        self.value_align = self.value_align.max(layout.align());
         let start = self.value_units.next_multiple_of(units_align);
         self.value_units = start + layout.size().div_ceil(UNIT_BYTES) as u64;
         assert!(self.value_units <= u64::from(u32::MAX), "the results of a graph take more than 32 GiB");
@@ -315,6 +319,8 @@ impl GraphBuilder {
     /// Turns the lists of predecessors into lists of successors, with the roots of each priority at the end, and completes `nodes` and `needed`.
     fn wire_successors(&mut self) -> Vec<u32> {
         let node_count = self.nodes.len();
+        let most = self.predecessors.len() + self.orders.len() + node_count;
+        assert!(most < NODES_MAX, "a graph has more than four thousand million nodes and edges");
         for (first, _) in &self.orders {
             self.nodes[*first as usize].successors += 1;
         }
