@@ -24,7 +24,7 @@ use crate::task::record::{Edge, Header, Hold, TaskRef, create};
 use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
 
-/// A value that tasks change in place: give [`read`], [`write`] or [`overwrite`] of it as an argument.
+/// A value that tasks change in place: give [`read`], [`write()`] or [`overwrite`] of it as an argument.
 ///
 /// Tasks spawned by one thread see the value as if they ran one after the other in the order of their spawns; those that only read it run at the same time.
 /// Spawns of several threads are ordered as they come. Cheap to clone: clones are the same value. Results of tasks, in contrast, never change.
@@ -297,7 +297,7 @@ pub fn overwrite<T>(place: &Mutable<T>) -> Write<T> {
 #[derive(Debug)]
 pub struct Read<T>(Mutable<T>);
 
-/// What [`write`] and [`overwrite`] make.
+/// What [`write()`] and [`overwrite`] make.
 #[derive(Debug)]
 pub struct Write<T>(Mutable<T>, Access);
 
