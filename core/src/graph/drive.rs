@@ -512,7 +512,24 @@ fn help(context: &Context, run: &RunState, node: Option<u32>) {
     let number = run.number();
     while !run.is_node_over(node) && !run.is_over() && has_stack() {
         // As long as the run is not over nobody else has its number.
-        let newest = context.with_local(|slot, _| if slot.is_wanted() { None } else { slot.ring.pop_if(|entry| entry.is_of_run(number)) });
+        let newest = context.with_local(|slot, local| {
+            if slot.is_wanted() {
+                return None;
+            }
+            if slot.ring.len() > 0 {
+                return slot.ring.pop_if(|entry| entry.is_of_run(number));
+            }
+            // Shown to others, none of whom has come yet: one that sleeps takes longer to come than most runs take.
+            let deque = &local.deques[Priority::Normal.level()];
+            let newest = deque.pop()?;
+            if newest.is_of_run(number) {
+                return Some(newest);
+            }
+            deque.push(newest);
+            // A worker that looked meanwhile has not seen it.
+            context.shared.sleep.notify();
+            None
+        });
         let Some(part) = newest.flatten().and_then(Entry::into_part) else { return };
         let other = run_part(context, part, true);
         debug_assert!(other.is_none(), "only who is between two tasks takes others");
