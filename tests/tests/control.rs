@@ -1110,3 +1110,25 @@ fn runtimes_end_while_their_tasks_are_cancelled() {
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     });
 }
+
+#[test]
+fn a_body_that_stops_because_it_was_told_to_has_no_value() {
+    // The body may see the flag, and return, before whoever cancels has made the error known.
+    in_time(|| {
+        let runtime = threads(2);
+        for _ in 0..300 {
+            let (says, began) = std::sync::mpsc::channel();
+            let body = move || {
+                says.send(()).expect("the test listens");
+                while !poniard::is_cancelled() {
+                    std::hint::spin_loop();
+                }
+                1u64
+            };
+            let task = runtime.spawn(body, ());
+            began.recv().expect("it begins");
+            assert!(task.cancel());
+            assert!(matches!(task.fetch().map(drop).expect_err("it was cancelled").kind(), FailureKind::Cancelled));
+        }
+    });
+}

@@ -595,6 +595,7 @@ impl TaskRef {
     }
 
     fn cancel_for(&self, kind: FailureKind, canceller: Canceller) -> bool {
+        let mut first = false;
         loop {
             if self.is_finished() {
                 return false;
@@ -611,6 +612,7 @@ impl TaskRef {
                     crate::timer::hurry();
                     return before & CANCELLED == 0;
                 }
+                first = before & CANCELLED == 0;
                 break;
             }
             if gate & INSPECTED != 0 {
@@ -642,7 +644,9 @@ impl TaskRef {
         if published {
             self.settle_bonds();
         }
-        published
+        // Or the body has seen the flag, and who ran it was faster.
+        let told = || self.failure().is_some_and(|error| matches!(error.kind(), FailureKind::Cancelled | FailureKind::DeadlineExceeded));
+        published || first && told()
     }
 
     /// Tells those that the task belongs to that its outcome is known.
@@ -740,7 +744,8 @@ impl TaskRef {
         }
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
         let failure = unsafe { (self.vtable.run)(self.0) };
-        if holds && let Some(kind) = self.stopped() {
+        // A body that returns because it was told to stop must not have its value published before whoever told it has published the error.
+        if let Some(kind) = self.stopped() {
             self.drop_value();
             return failure.or_else(|| Some(self.error(kind)));
         }
