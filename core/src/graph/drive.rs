@@ -16,7 +16,7 @@ use crate::options::Priority;
 use crate::worker::context::{Context, Within};
 use crate::worker::entry::{Entry, Part, PartOf};
 use crate::worker::fence;
-use crate::worker::fetch::{SPIN_ROUNDS, has_stack, wait_until};
+use crate::worker::fetch::{SPIN_ROUNDS, wait_until};
 use crate::worker::main_loop::look_outside_next;
 use crate::worker::shared::Shared;
 use crate::worker::slot::{Slot, add};
@@ -510,25 +510,14 @@ fn help(context: &Context, run: &RunState, node: Option<u32>) {
         return;
     }
     let number = run.number();
-    while !run.is_node_over(node) && !run.is_over() && has_stack() {
+    while !run.is_node_over(node) && !run.is_over() && context.has_stack() {
         // As long as the run is not over nobody else has its number.
         let newest = context.with_local(|slot, local| {
             if slot.is_wanted() {
                 return None;
             }
-            if slot.ring.len() > 0 {
-                return slot.ring.pop_if(|entry| entry.is_of_run(number));
-            }
-            // Shown to others, none of whom has come yet: one that sleeps takes longer to come than most runs take.
-            let deque = &local.deques[Priority::Normal.level()];
-            let newest = deque.pop()?;
-            if newest.is_of_run(number) {
-                return Some(newest);
-            }
-            deque.push(newest);
-            // A worker that looked meanwhile has not seen it.
-            context.shared.sleep.notify();
-            None
+            // Also what is shown to others, none of whom has come yet: one that sleeps takes longer to come than most runs take.
+            context.shared.pop_own_if(slot, local, |entry| entry.is_of_run(number))
         });
         let Some(part) = newest.flatten().and_then(Entry::into_part) else { return };
         let other = run_part(context, part, true);

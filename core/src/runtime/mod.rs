@@ -28,6 +28,7 @@ use crate::task::Task;
 use crate::task::record::{create, create_detached, create_failed, create_finished};
 use crate::timer;
 use crate::worker::context::{self, Context};
+use crate::worker::entry::Entry;
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::room::ForeignRoom;
 use crate::worker::shared::Shared;
@@ -323,34 +324,41 @@ where
     A: Args<F::Params>,
 {
     // Before the task is counted: the conversion of an argument is a user's code where he wrote it, and may panic.
-    let mut body = (function, args.into_params());
-    // The common case, on a worker, without options and without scopes, in one look at its slot. Counted first: a predecessor's thread may finish the task at once.
-    if options.is_none()
-        && !run::is_in_play()
-        && !context::has_ambient()
-        && !body.1.touches_places()
-        && let Some(context) = context
-    {
-        let spawned = context.try_local(body, |slot, local, (function, params)| {
-            let crowded = shared.count_spawn(slot);
-            let (task, ready) = create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, Priority::Normal);
-            if let Some(entry) = ready {
-                shared.push_own(slot, local, Priority::Normal, entry);
-            }
-            (task, crowded)
-        });
-        match spawned {
-            Ok((task, crowded)) => {
-                if crowded {
-                    wait_for_room(context);
-                }
-                return task;
-            }
-            Err(unspawned) => body = unspawned,
-        }
+    let body = (function, args.into_params());
+    let plain = options.is_none() && !body.1.touches_places();
+    let spawned = spawn_plain(shared, context, plain, body, |(function, params)| {
+        create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, Priority::Normal)
+    });
+    match spawned {
+        Ok(task) => task,
+        Err((function, params)) => spawn_slowly(shared, context, function, params, location, options),
     }
-    let (function, params) = body;
-    spawn_slowly(shared, context, function, params, location, options)
+}
+
+/// Spawns in the common case: on a worker, a task that is `plain`, with nothing around that it picks up, and no scopes. One look at the worker's slot. Gives the body
+/// back in other cases.
+#[inline]
+fn spawn_plain<B, T>(
+    shared: &Shared,
+    context: Option<&Context>,
+    plain: bool,
+    body: B,
+    create: impl FnOnce(B) -> (T, Option<Entry>),
+) -> Result<T, B> {
+    let Some(context) = context.filter(|_| plain && !run::is_in_play() && !context::has_ambient()) else { return Err(body) };
+    let (task, crowded) = context.try_local(body, |slot, local, body| {
+        // Counted first: a predecessor's thread may finish the task at once.
+        let crowded = shared.count_spawn(slot);
+        let (task, ready) = create(body);
+        if let Some(entry) = ready {
+            shared.push_own(slot, local, Priority::Normal, entry);
+        }
+        (task, crowded)
+    })?;
+    if crowded {
+        wait_for_room(context);
+    }
+    Ok(task)
 }
 
 #[inline]
@@ -359,27 +367,14 @@ where
     F: TaskFn<M>,
     A: Args<F::Params>,
 {
-    let mut body = (function, args.into_params());
-    if !run::is_in_play()
-        && !context::has_ambient()
-        && !body.1.touches_places()
-        && let Some(context) = context
-    {
-        let spawned = context.try_local(body, |slot, local, (function, params)| {
-            let crowded = shared.count_spawn(slot);
-            if let Some(entry) = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location) {
-                shared.push_own(slot, local, Priority::Normal, entry);
-            }
-            crowded
-        });
-        match spawned {
-            Ok(true) => return wait_for_room(context),
-            Ok(false) => return,
-            Err(unspawned) => body = unspawned,
-        }
+    let body = (function, args.into_params());
+    let plain = !body.1.touches_places();
+    let spawned = spawn_plain(shared, context, plain, body, |(function, params)| {
+        ((), create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location))
+    });
+    if let Err((function, params)) = spawned {
+        spawn_slowly(shared, context, function, params, location, None).detach();
     }
-    let (function, params) = body;
-    spawn_slowly(shared, context, function, params, location, None).detach();
 }
 
 /// Spawns a task that has options or gets some from where it is spawned, or whose arguments may have scopes, or from a thread that is no worker. Apart,

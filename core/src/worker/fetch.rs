@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::context::{Context, has_ambient};
-use super::entry::Work;
+use super::entry::{Entry, Work};
 use super::main_loop::execute;
 use super::shared::CROWD;
 use super::slot::Passed;
@@ -16,7 +16,6 @@ use super::waits::Wait;
 use crate::ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
-use crate::options::Priority;
 use crate::task::record::{Claim, TaskRef};
 
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
@@ -70,22 +69,9 @@ fn wait_asleep(task: &TaskRef) {
 /// The usual case of a task that waits for what it has just spawned: its entry is the newest of this worker. False when it is not, or cannot be run.
 #[inline]
 fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, TaskError> {
-    let newest = context.with_local(|slot, local| {
-        if slot.ring.len() > 0 {
-            return slot.ring.pop_if(|entry| entry.is_of(task));
-        }
-        let deque = &local.deques[Priority::Normal.level()];
-        let newest = deque.pop()?;
-        if newest.is_of(task) {
-            return Some(newest);
-        }
-        deque.push(newest);
-        // A worker that looked meanwhile has not seen it.
-        context.shared.sleep.notify();
-        None
-    });
+    let newest = context.with_local(|slot, local| context.shared.pop_own_if(slot, local, |entry| entry.is_of(task)));
     let Some(entry) = newest.flatten() else { return Ok(false) };
-    if alone && has_stack() && task.try_claim_alone() {
+    if alone && context.has_stack() && task.try_claim_alone() {
         let Work::Task(own) = entry.into_work() else { unreachable!("it is of this task") };
         let failure = execute(context, &own);
         match own.end_alone(failure) {
@@ -179,17 +165,7 @@ fn forget_claimed(context: &Context, task: &TaskRef) {
         return;
     }
     loop {
-        let claimed = context.with_local(|_, local| {
-            let deque = &local.deques[task.priority().level()];
-            let newest = deque.pop()?;
-            if newest.is_stale() {
-                return Some(newest);
-            }
-            deque.push(newest);
-            // A worker that looked meanwhile has not seen it.
-            context.shared.sleep.notify();
-            None
-        });
+        let claimed = context.with_local(|_, local| context.shared.pop_shown_if(local, task.priority(), Entry::is_stale));
         // Dropped out here: it may be the last reference, and the destructor of a result may wait, which takes the queue away.
         if claimed.flatten().is_none() {
             return;
@@ -205,7 +181,7 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
         let failure = execute(context, task);
         context.shared.finish(Some(context), task, failure, false);
     };
-    if has_stack() {
+    if context.has_stack() {
         run();
         return Ok(());
     }
@@ -231,12 +207,6 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
             Err(TaskError::new(awaited.name(), kind()))
         }
     }
-}
-
-/// Whether a nested task has stack enough without more ado.
-#[inline]
-pub(crate) fn has_stack() -> bool {
-    stacker::remaining_stack().is_none_or(|bytes| bytes >= STACK_RESERVE_BYTES)
 }
 
 /// Waits for a task that somebody else runs, or will run.
@@ -309,13 +279,11 @@ pub(crate) fn wait_for_room(context: &Context) {
     let Some(token) = context.take_token() else { return };
     let seat = slot.crowd();
     slot.counters.activity.end(now_ns());
-    if let Passed::Vacant = slot.pass(token) {
-        let started = slot.thread_count() < SLOT_THREADS_MAX
-            && shared.processors[slot_index].processor.start(poniard_interface::WorkerId(slot_index as u32)).is_ok();
-        if !started {
-            // No thread to be had: it goes on, unless another one has come by.
-            slot.uncrowd();
-        }
+    if let Passed::Vacant = slot.pass(token)
+        && !shared.start_thread(slot_index, SLOT_THREADS_MAX)
+    {
+        // No thread to be had: it goes on, unless another one has come by.
+        slot.uncrowd();
     }
     context.put_token(slot.wait_crowded(&seat, || shared.finished()));
     // In vain: tasks that wait for what this one does next, or for each other on its stack. Not again before there are twice as many.
@@ -334,9 +302,9 @@ fn wait_without_slot(context: &Context, slot_index: usize, over: &dyn Fn() -> bo
         match slot.pass(token) {
             Passed::ToThread => {}
             Passed::Vacant => {
-                let started = slot.thread_count() < SLOT_THREADS_MAX
-                    && shared.processors[slot_index].processor.start(poniard_interface::WorkerId(slot_index as u32)).is_ok();
-                if !started && let Some(token) = slot.take_vacant() {
+                if !shared.start_thread(slot_index, SLOT_THREADS_MAX)
+                    && let Some(token) = slot.take_vacant()
+                {
                     // No thread to be had: this one keeps the slot and sleeps; what lies in its queue can be stolen. What it waits for may itself
                     // wait to come back to this slot, so it looks out for that.
                     context.put_token(token);

@@ -200,12 +200,12 @@ impl Unusual {
                 first = next;
                 if let Err(errand) = shared.send_errand(slot, Errand { entry, takes }) {
                     // No thread to be had: one after the other, then.
-                    context.hold(Holding::Part { slot, takes }, || run(context, errand.entry));
+                    errand.run_here(context, slot);
                     self.give_back(slot, takes);
                 }
             }
             let (entry, takes) = first;
-            context.hold(Holding::Part { slot, takes }, || run(context, entry));
+            Errand { entry, takes }.run_here(context, slot);
             self.give_back(slot, takes);
             first = loop {
                 // The others may be over; or others may fit now.
@@ -331,6 +331,11 @@ impl Errand {
         self.entry
     }
 
+    /// Runs a task that takes part of the slot's processor, which has been counted and is given back by the caller.
+    fn run_here(self, context: &Context, slot: usize) {
+        context.hold(Holding::Part { slot, takes: self.takes }, || run(context, self.entry));
+    }
+
     /// Runs the task on this thread, and others that fit when it is over.
     pub(crate) fn run(self, context: &Context, slot: usize) {
         let unusual = &context.shared.unusual;
@@ -341,7 +346,7 @@ impl Errand {
                 run(context, entry);
                 return;
             }
-            context.hold(Holding::Part { slot, takes }, || run(context, entry));
+            Self { entry, takes }.run_here(context, slot);
             next = unusual.exchange(&context.shared, slot, takes);
         }
     }

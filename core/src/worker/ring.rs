@@ -112,24 +112,13 @@ impl Ring {
     /// Takes the newest entry.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Entry> {
-        // Only thieves make it emptier, so looking before taking the lock misses nothing.
-        if self.len() == 0 {
-            return None;
-        }
-        let _owned = self.own();
-        let end = self.end.load(Relaxed);
-        if end == self.oldest.load(Relaxed) {
-            return None;
-        }
-        let last = end.wrapping_sub(1);
-        self.end.store(last, Relaxed);
-        // SAFETY: under the lock, and the place was filled: it was between `oldest` and `end`, and no longer is.
-        Some(unsafe { self.place(last).cast::<Entry>().read() })
+        self.pop_if(|_| true)
     }
 
     /// Takes the newest entry if it is the one that is `wanted`.
     #[inline]
     pub(crate) fn pop_if(&self, wanted: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+        // Only thieves make it emptier, so looking before taking the lock misses nothing.
         if self.len() == 0 {
             return None;
         }

@@ -241,21 +241,17 @@ impl Shared {
     /// Puts an entry that every worker may run into the queue of this thread's worker, or into the one for all.
     #[inline]
     pub(crate) fn push(&self, context: Option<&Context>, priority: Priority, entry: Entry) {
-        let unpushed = match context {
-            Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)),
-            None => Err(entry),
-        };
-        if let Err(entry) = unpushed {
-            if priority != Priority::Normal {
-                self.special.store(true, Relaxed);
-            }
-            self.injectors[priority.level()].push(entry);
-            self.sleep.notify();
-        }
+        self.push_or(context, priority, entry, |entry| self.injectors[priority.level()].push(entry));
     }
 
     /// The same for part of a run of a graph. No allocation, once the queues are as long as they get.
     pub(crate) fn push_part(&self, context: Option<&Context>, priority: Priority, entry: Entry) {
+        self.push_or(context, priority, entry, |entry| self.runs.push_fresh(priority.level(), entry));
+    }
+
+    /// Puts an entry into the queue of this thread's worker; if it is none, into a queue for all by `push_outside`.
+    #[inline]
+    fn push_or(&self, context: Option<&Context>, priority: Priority, entry: Entry, push_outside: impl FnOnce(Entry)) {
         let unpushed = match context {
             Some(context) => context.try_local(entry, |slot, local, entry| self.push_own(slot, local, priority, entry)),
             None => Err(entry),
@@ -264,9 +260,28 @@ impl Shared {
             if priority != Priority::Normal {
                 self.special.store(true, Relaxed);
             }
-            self.runs.push_fresh(priority.level(), entry);
+            push_outside(entry);
             self.sleep.notify();
         }
+    }
+
+    /// Takes the newest entry of the worker's own queue of normal priority, shown to others or not, if it is the one that is `wanted`.
+    #[inline]
+    pub(crate) fn pop_own_if(&self, slot: &Slot, local: &Local, wanted: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+        if slot.ring.len() > 0 { slot.ring.pop_if(wanted) } else { self.pop_shown_if(local, Priority::Normal, wanted) }
+    }
+
+    /// The same of what others can see.
+    pub(crate) fn pop_shown_if(&self, local: &Local, priority: Priority, wanted: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+        let deque = &local.deques[priority.level()];
+        let newest = deque.pop()?;
+        if wanted(&newest) {
+            return Some(newest);
+        }
+        deque.push(newest);
+        // A worker that looked meanwhile has not seen it.
+        self.sleep.notify();
+        None
     }
 
     /// Puts an entry into the worker's own queue.
@@ -354,9 +369,12 @@ impl Shared {
     pub(crate) fn send_errand(&self, slot: usize, errand: Errand) -> Result<(), Errand> {
         let place = &self.slots[slot];
         let Some(number) = place.leave_errand(errand)? else { return Ok(()) };
-        let started = place.thread_count() < ERRAND_THREADS_MAX
-            && self.processors[slot].processor.start(poniard_interface::WorkerId(slot as u32)).is_ok();
-        if started { Ok(()) } else { place.take_errand_back(number).map_or(Ok(()), Err) }
+        if self.start_thread(slot, ERRAND_THREADS_MAX) { Ok(()) } else { place.take_errand_back(number).map_or(Ok(()), Err) }
+    }
+
+    /// Has a slot's processor start one more thread for it, as long as there are fewer than `most`. False when there is none to be had.
+    pub(crate) fn start_thread(&self, slot: usize, most: usize) -> bool {
+        self.slots[slot].thread_count() < most && self.processors[slot].processor.start(WorkerId(slot as u32)).is_ok()
     }
 
     /// The number of workers in a domain.
