@@ -17,7 +17,7 @@ use crate::worker::context::{Context, Within};
 use crate::worker::entry::{Entry, Part, PartOf};
 use crate::worker::fence;
 use crate::worker::fetch::{SPIN_ROUNDS, wait_until};
-use crate::worker::main_loop::look_outside_next;
+use crate::worker::main_loop::{look_outside_next, steal_newest};
 use crate::worker::shared::Shared;
 use crate::worker::slot::{Slot, add};
 use crate::worker::waiter;
@@ -28,6 +28,8 @@ const FAN_MIN: u32 = 32;
 const CHUNK_MAX: u32 = 64;
 /// Nodes between two looks at what else there is to do.
 const FAIRNESS: u32 = 64;
+/// Looks at the queues of others before a worker leaves a run in which it finds nothing: for about a microsecond.
+const LINGER_ROUNDS: u32 = 128;
 
 /// Where a worker is in a run.
 struct Driver<'a> {
@@ -132,7 +134,7 @@ impl Driver<'_> {
                 self.show_if_idle();
             }
             if next.is_none() {
-                next = self.next_of_chunk().or_else(|| self.find_next());
+                next = self.next_of_chunk().or_else(|| self.find_next()).or_else(|| self.linger());
             }
         }
     }
@@ -223,6 +225,50 @@ impl Driver<'_> {
         }
         self.other = Some(entry);
         None
+    }
+
+    /// A node that another worker makes ready within a moment. To leave the run and come back takes longer than most nodes do.
+    #[cold]
+    fn linger(&mut self) -> Option<u32> {
+        if self.nested || self.careful || self.other.is_some() {
+            return None;
+        }
+        if self.over > 1 {
+            self.note_tasks();
+            // All but one, which keeps the memory: so others see how little is left. AcqRel: as in `count`.
+            self.run.remaining.fetch_sub(self.over - 1, AcqRel);
+            (self.over, self.not_run) = (1, 1);
+        }
+        // Whoever makes a node ready shows it to those that search.
+        self.shared.sleep.search();
+        let mut entry = None;
+        for _ in 0..LINGER_ROUNDS {
+            entry = steal_newest(self.shared, self.slot);
+            if entry.is_some() || self.is_run_out() || self.slot.is_wanted() {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        if let Some(slot) = self.context.slot_index() {
+            self.shared.found(slot);
+        }
+        let entry = entry?;
+        if !entry.is_of_run(self.number) {
+            self.other = Some(entry);
+            return None;
+        }
+        match entry.into_part()?.part {
+            Part::Node(node) => Some(node),
+            Part::Successors(node) => {
+                self.take_chunk(node);
+                self.find_next()
+            }
+        }
+    }
+
+    /// Whether all that is left of the run may be the one node of each worker that lingers.
+    fn is_run_out(&self) -> bool {
+        self.run.remaining.load(Relaxed) <= self.shared.sleep.searcher_count()
     }
 
     /// Runs a node and looks at its successors; gives one that is ready.
@@ -412,9 +458,14 @@ impl Driver<'_> {
         }
     }
 
+    /// Adds the nodes that were run to what the worker has done.
+    fn note_tasks(&self) {
+        add(&self.slot.counters.tasks, u64::from(self.over - self.not_run));
+    }
+
     /// Counts what is over; the one who counts the last nodes ends the run.
     fn count(self) {
-        add(&self.slot.counters.tasks, u64::from(self.over - self.not_run));
+        self.note_tasks();
         // AcqRel: Release hands on what this thread has done in the run, Acquire (for the last one) takes what all have done.
         if self.run.remaining.fetch_sub(self.over, AcqRel) == self.over {
             end(self.context, self.run);

@@ -321,6 +321,11 @@ fn steal(shared: &Shared, slot: &Slot, local: &Local, level: usize) -> Option<En
     None
 }
 
+/// An entry of normal priority that another worker shows.
+pub(crate) fn steal_newest(shared: &Shared, slot: &Slot) -> Option<Entry> {
+    slot.victims.iter().flatten().find_map(|victim| stolen(|| shared.slots[*victim].stealers[Priority::Normal.level()].steal()))
+}
+
 /// Half of the newest tasks of another worker, which has not shown them by itself.
 fn seize(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry> {
     let mut oldest = None;

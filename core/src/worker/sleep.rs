@@ -96,6 +96,11 @@ impl Sleep {
         self.counts.load(Relaxed) != 0
     }
 
+    /// Number of workers that search, about now.
+    pub(crate) fn searcher_count(&self) -> u32 {
+        (self.counts.load(Relaxed) >> 32) as u32
+    }
+
     #[cold]
     fn wake_one(&self) {
         let woken = {
