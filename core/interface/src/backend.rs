@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::host::HostServices;
 use crate::processor::{Processor, operation_error};
+use crate::remote::Image;
 use crate::space::MemorySpace;
 
 /// What a backend is.
@@ -84,6 +85,16 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`OpenError`] when a setting is bad or the machine's device refuses.
     fn open(&self, settings: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError>;
+
+    /// In a process that was started by a [`ServeCommand`](crate::ServeCommand) with this `argument`: serves until it is not needed any more, and gives the exit
+    /// status of the process. Called on the only thread there is, before `main`.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot serve; the process then says so on its standard error and ends.
+    fn serve(&self, argument: &str, image: Arc<dyn Image>) -> Result<i32, OpenError> {
+        let _ = (argument, image);
+        Err(OpenError::new("the backend starts no processes"))
+    }
 }
 
 operation_error!(

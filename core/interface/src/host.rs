@@ -1,7 +1,10 @@
 //! What the runtime lends a backend.
 
+use std::sync::Arc;
+
 use crate::ids::{TaskId, WorkerId};
 use crate::processor::operation_error;
+use crate::remote::{Remote, ServeCommand};
 
 /// How much a message matters.
 #[repr(u32)]
@@ -30,6 +33,21 @@ pub trait HostServices: Send + Sync {
     /// Lends the calling thread to the runtime as `worker`; returns when the runtime wants it no more. For inline processors.
     fn worker_main(&self, worker: WorkerId);
 
+    /// As [`worker_main`](Self::worker_main), for a thread that stands for another process: tasks that can travel are executed by `remote`.
+    fn worker_main_remote(&self, worker: WorkerId, remote: Arc<dyn Remote>) {
+        let _ = remote;
+        self.worker_main(worker);
+    }
+
+    /// How to start a process in which the runtime calls the backend's [`serve`](crate::Backend::serve) with `argument`.
+    ///
+    /// # Errors
+    /// [`ServeError`] when the running program cannot be started again for that: it is not this program's image, or `/proc` is not there.
+    fn serve_command(&self, argument: &str) -> Result<ServeCommand, ServeError> {
+        let _ = argument;
+        Err(ServeError::new("this host starts no processes"))
+    }
+
     /// Runs the host body of `task`, which was submitted to a queued processor, on the calling thread. When it returns, the task's
     /// outcome is known to all who wait for it; [`complete`](Self::complete) then makes room for another task.
     ///
@@ -48,4 +66,9 @@ operation_error!(
     /// A task's host body could not be run.
     RunError,
     "failed to run a task: {reason}"
+);
+operation_error!(
+    /// The program cannot be started again to serve.
+    ServeError,
+    "failed to prepare a process: {reason}"
 );

@@ -12,6 +12,7 @@
 //!   thread and lends it to the runtime once ([`HostServices::worker_main`]); a *queued* processor takes batches of
 //!   [`TaskDescriptor`]s and reports [`Completion`]s;
 //! * [`HostServices`]: what the runtime lends the backend;
+//! * [`Remote`], [`Image`]: calls into another process of the same program;
 //! * [`MemorySpace`], [`Chunk`], [`Buffer`], [`Element`]: where bytes live and what holds them;
 //! * [`Kernel`], [`Code`]: named code with one body for each processor kind;
 //! * [`Erased`], [`TypeKey`]: a value whose type only its maker knows.
@@ -33,6 +34,7 @@ pub mod host;
 pub mod ids;
 pub mod kernel;
 pub mod processor;
+pub mod remote;
 pub mod space;
 pub mod stable;
 pub mod type_key;
@@ -42,9 +44,10 @@ pub use buffer::{Arena, ArenaFunctions, Buffer, Element, ElementKind, RawBuffer}
 pub use chunk::{Chunk, ChunkInfo, TransferError};
 pub use erased::{Erased, ErasedVTable};
 pub use header::{ABI_MAJOR, ABI_MINOR, PluginHeader, header_symbol};
-pub use host::{Completion, HostServices, LogLevel, RunError};
+pub use host::{Completion, HostServices, LogLevel, RunError, ServeError};
 pub use ids::{ProcessorKind, SpaceId, TaskId, WorkerId};
 pub use kernel::{Access, Code, HostBody, Kernel, KernelError, Parameter};
 pub use processor::{Execution, Processor, ProcessorInfo, StartError, StopError, SubmitError, TaskDescriptor};
+pub use remote::{CallError, Caller, CallerLink, Image, Remote, ServeCommand, Wanted};
 pub use space::{AllocateError, MemorySpace, SpaceInfo};
 pub use type_key::TypeKey;

@@ -1,6 +1,7 @@
 //! The plugin's half: the contract's traits as stable objects. Every entry catches panics.
 
 use std::cell::{Cell, RefCell};
+use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
 
@@ -11,7 +12,8 @@ use abi_stable::type_layout::TypeLayout;
 
 use super::objects::*;
 use crate::{
-    Backend, Chunk, Completion, HostServices, LogLevel, MemorySpace, Processor, RunError, Settings, TaskDescriptor, TaskId, WorkerId,
+    Backend, CallError, Caller, CallerLink, Chunk, Completion, HostServices, Image, LogLevel, MemorySpace, Processor, Remote, RunError,
+    ServeCommand, ServeError, Settings, TaskDescriptor, TaskId, Wanted, WorkerId,
 };
 
 /// The layout of everything that crosses the boundary: [`BackendObject`] reaches all of it.
@@ -107,6 +109,75 @@ impl StableBackend for ExportedBackend {
             })
         })
     }
+
+    fn serve(&self, argument: RStr<'_>, image: ImageObject) -> Outcome<i32> {
+        guard(|| self.0.serve(argument.as_str(), Arc::new(ImportedImage(image))).map_err(|error| error.reason))
+    }
+}
+
+/// The way to a process, as the host uses it.
+struct ExportedRemote(Arc<dyn Remote>);
+
+impl StableRemote for ExportedRemote {
+    fn call(&self, call: RSlice<'_, u8>, caller: CallerObject<'_>) -> RResult<RVec<u8>, StableCallError> {
+        let mut caller = ImportedCaller(caller);
+        // `guard` knows errors as text only, so the real one is inside.
+        let outcome = guard(|| Ok(self.0.call(call.as_slice(), &mut caller)));
+        let failed = |process: Option<u32>, reason: String| StableCallError { process: process.into(), reason: reason.into() };
+        match outcome {
+            RResult::ROk(Ok(reply)) => RResult::ROk(reply.into()),
+            RResult::ROk(Err(CallError::NoProcess { reason })) => RResult::RErr(failed(None, reason)),
+            RResult::ROk(Err(CallError::Lost { process, reason })) => RResult::RErr(failed(Some(process), reason)),
+            RResult::RErr(error) => RResult::RErr(failed(None, format!("the plugin panicked: {}", error.message))),
+        }
+    }
+}
+
+/// Whoever waits for a call, as the plugin calls him.
+struct ImportedCaller<'a>(CallerObject<'a>);
+
+impl Caller for ImportedCaller<'_> {
+    fn answer(&mut self, request: &[u8]) -> Vec<u8> {
+        self.0.answer(RSlice::from_slice(request)).into()
+    }
+
+    fn wanted(&mut self) -> Wanted {
+        match self.0.wanted() {
+            0 => Wanted::Yes,
+            1 => Wanted::Stop,
+            _ => Wanted::End,
+        }
+    }
+
+    fn begins(&mut self, process: u32) {
+        self.0.begins(process);
+    }
+}
+
+/// The program's image, as the plugin calls it in a process that serves.
+struct ImportedImage(ImageObject);
+
+impl Image for ImportedImage {
+    fn execute(&self, call: &[u8], link: &dyn CallerLink) -> Vec<u8> {
+        let link = ExportedLink(link);
+        self.0.execute(RSlice::from_slice(call), LinkObject::from_ptr(&link, TD_Opaque)).into()
+    }
+}
+
+/// The way back to the caller, as the image uses it.
+struct ExportedLink<'a>(&'a dyn CallerLink);
+
+impl StableLink for ExportedLink<'_> {
+    fn ask(&self, request: RSlice<'_, u8>) -> ROption<RVec<u8>> {
+        match guard(|| Ok(self.0.ask(request.as_slice()))) {
+            RResult::ROk(Some(answer)) => ROption::RSome(answer.into()),
+            _ => ROption::RNone,
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        matches!(guard(|| Ok(self.0.is_stopping())), RResult::ROk(true))
+    }
 }
 
 struct ExportedProcessor(Box<dyn Processor>);
@@ -176,6 +247,17 @@ struct ImportedHost(HostObject);
 impl HostServices for ImportedHost {
     fn worker_main(&self, worker: WorkerId) {
         self.0.worker_main(worker.0);
+    }
+
+    fn worker_main_remote(&self, worker: WorkerId, remote: Arc<dyn Remote>) {
+        self.0.worker_main_remote(worker.0, RemoteObject::from_value(ExportedRemote(remote), TD_Opaque));
+    }
+
+    fn serve_command(&self, argument: &str) -> Result<ServeCommand, ServeError> {
+        let command = self.0.serve_command(RStr::from_str(argument)).into_result().map_err(|error| ServeError::new(error.message))?;
+        let program = std::ffi::OsString::from_vec(command.program.into());
+        let variables = command.variables.into_iter().map(|Tuple2(name, value)| (name.into(), value.into())).collect();
+        Ok(ServeCommand { program: program.into(), variables })
     }
 
     fn run(&self, task: TaskId) -> Result<(), RunError> {

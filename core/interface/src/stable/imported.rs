@@ -1,5 +1,6 @@
 //! The host's half: stable objects as the contract's traits.
 
+use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -8,9 +9,9 @@ use abi_stable::std_types::{ROption, RResult, RSlice, RSliceMut, RStr, RString, 
 
 use super::objects::*;
 use crate::{
-    AllocateError, Backend, BackendInfo, Chunk, ChunkInfo, Completion, ElementKind, HostServices, LogLevel, MemorySpace, OpenError, Opened,
-    Processor, ProcessorInfo, Settings, SpaceId, SpaceInfo, StartError, StopError, SubmitError, TaskDescriptor, TaskId, TransferError,
-    WorkerId,
+    AllocateError, Backend, BackendInfo, CallError, Caller, CallerLink, Chunk, ChunkInfo, Completion, ElementKind, HostServices, Image,
+    LogLevel, MemorySpace, OpenError, Opened, Processor, ProcessorInfo, Remote, Settings, SpaceId, SpaceInfo, StartError, StopError,
+    SubmitError, TaskDescriptor, TaskId, TransferError, Wanted, WorkerId,
 };
 
 /// The backend behind a plugin's `create`.
@@ -59,6 +60,69 @@ impl Backend for ImportedBackend {
             spaces.push(Box::new(ImportedSpace { object, info }));
         }
         Ok(Opened { processors, spaces })
+    }
+
+    fn serve(&self, argument: &str, image: Arc<dyn Image>) -> Result<i32, OpenError> {
+        let image = ImageObject::from_value(ExportedImage(image), TD_Opaque);
+        value(self.object.serve(RStr::from_str(argument), image)).map_err(OpenError::new)
+    }
+}
+
+/// The way to a process of the plugin's.
+struct ImportedRemote(RemoteObject);
+
+impl Remote for ImportedRemote {
+    fn call(&self, call: &[u8], caller: &mut dyn Caller) -> Result<Vec<u8>, CallError> {
+        let mut caller = ExportedCaller(caller);
+        match self.0.call(RSlice::from_slice(call), CallerObject::from_ptr(&mut caller, TD_Opaque)) {
+            RResult::ROk(reply) => Ok(reply.into()),
+            RResult::RErr(error) => {
+                let reason = error.reason.into();
+                Err(match error.process {
+                    ROption::RSome(process) => CallError::Lost { process, reason },
+                    ROption::RNone => CallError::NoProcess { reason },
+                })
+            }
+        }
+    }
+}
+
+/// Whoever waits for a call, as the plugin sees him.
+struct ExportedCaller<'a>(&'a mut dyn Caller);
+
+impl StableCaller for ExportedCaller<'_> {
+    fn answer(&mut self, request: RSlice<'_, u8>) -> RVec<u8> {
+        caught(|| self.0.answer(request.as_slice()).into(), RVec::new())
+    }
+
+    fn wanted(&mut self) -> u32 {
+        caught(|| self.0.wanted() as u32, Wanted::End as u32)
+    }
+
+    fn begins(&mut self, process: u32) {
+        quietly(|| self.0.begins(process));
+    }
+}
+
+/// The program's image, as the plugin sees it in a process that serves.
+struct ExportedImage(Arc<dyn Image>);
+
+impl StableImage for ExportedImage {
+    fn execute(&self, call: RSlice<'_, u8>, link: LinkObject<'_>) -> RVec<u8> {
+        caught(|| self.0.execute(call.as_slice(), &ImportedLink(link)).into(), RVec::new())
+    }
+}
+
+/// The way back to the caller, as the image calls it.
+struct ImportedLink<'a>(LinkObject<'a>);
+
+impl CallerLink for ImportedLink<'_> {
+    fn ask(&self, request: &[u8]) -> Option<Vec<u8>> {
+        self.0.ask(RSlice::from_slice(request)).into_option().map(Into::into)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.0.is_stopping()
     }
 }
 
@@ -148,6 +212,21 @@ impl StableHost for ExportedHost {
         quietly(|| self.0.worker_main(WorkerId(worker)));
     }
 
+    fn worker_main_remote(&self, worker: u32, remote: RemoteObject) {
+        quietly(|| self.0.worker_main_remote(WorkerId(worker), Arc::new(ImportedRemote(remote))));
+    }
+
+    fn serve_command(&self, argument: RStr<'_>) -> Outcome<StableCommand> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.serve_command(argument.as_str()))) {
+            Ok(Ok(command)) => RResult::ROk(StableCommand {
+                program: command.program.into_os_string().into_vec().into(),
+                variables: command.variables.into_iter().map(|(name, value)| Tuple2(name.into(), value.into())).collect(),
+            }),
+            Ok(Err(error)) => RResult::RErr(StableError { message: error.reason.into(), panicked: false }),
+            Err(_) => RResult::RErr(StableError { message: "the runtime panicked".into(), panicked: true }),
+        }
+    }
+
     fn run(&self, task: u64) -> Outcome<()> {
         match catch_unwind(AssertUnwindSafe(|| self.0.run(TaskId(task)))) {
             Ok(Ok(())) => RResult::ROk(()),
@@ -177,6 +256,17 @@ impl StableHost for ExportedHost {
             _ => LogLevel::Debug,
         };
         quietly(|| self.0.log(level, message.as_str()));
+    }
+}
+
+/// What `service` returns, or `fallback` when it panicked: see `quietly`.
+fn caught<T>(service: impl FnOnce() -> T, fallback: T) -> T {
+    match catch_unwind(AssertUnwindSafe(service)) {
+        Ok(value) => value,
+        Err(payload) => {
+            std::mem::forget(payload);
+            fallback
+        }
     }
 }
 

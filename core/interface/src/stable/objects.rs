@@ -1,5 +1,7 @@
 //! The stable twins of the contract's types and traits.
 
+use abi_stable::RMut;
+use abi_stable::RRef;
 use abi_stable::StableAbi;
 use abi_stable::sabi_trait;
 use abi_stable::std_types::{RBox, ROption, RResult, RSlice, RStr, RString, RVec, Tuple2};
@@ -137,10 +139,71 @@ pub trait StableProcessor: Send + Sync {
 /// A processor of the other side.
 pub type ProcessorObject = StableProcessor_TO<'static, RBox<()>>;
 
+/// Twin of [`crate::Caller`].
+#[sabi_trait]
+pub trait StableCaller {
+    fn answer(&mut self, request: RSlice<'_, u8>) -> RVec<u8>;
+    fn wanted(&mut self) -> u32;
+    #[sabi(last_prefix_field)]
+    fn begins(&mut self, process: u32);
+}
+
+/// A caller of the other side, lent for one call.
+pub type CallerObject<'a> = StableCaller_TO<'a, RMut<'a, ()>>;
+
+/// Twin of [`crate::CallError`]; the process is `RNone` when there was none.
+#[repr(C)]
+#[derive(StableAbi, Clone, Debug)]
+pub struct StableCallError {
+    pub process: ROption<u32>,
+    pub reason: RString,
+}
+
+/// Twin of [`crate::Remote`].
+#[sabi_trait]
+pub trait StableRemote: Send + Sync {
+    #[sabi(last_prefix_field)]
+    fn call(&self, call: RSlice<'_, u8>, caller: CallerObject<'_>) -> RResult<RVec<u8>, StableCallError>;
+}
+
+/// A way to a process of the other side.
+pub type RemoteObject = StableRemote_TO<'static, RBox<()>>;
+
+/// Twin of [`crate::CallerLink`].
+#[sabi_trait]
+pub trait StableLink: Send + Sync {
+    fn ask(&self, request: RSlice<'_, u8>) -> ROption<RVec<u8>>;
+    #[sabi(last_prefix_field)]
+    fn is_stopping(&self) -> bool;
+}
+
+/// A link of the other side, lent for one call.
+pub type LinkObject<'a> = StableLink_TO<'a, RRef<'a, ()>>;
+
+/// Twin of [`crate::Image`].
+#[sabi_trait]
+pub trait StableImage: Send + Sync {
+    #[sabi(last_prefix_field)]
+    fn execute(&self, call: RSlice<'_, u8>, link: LinkObject<'_>) -> RVec<u8>;
+}
+
+/// An image of the other side.
+pub type ImageObject = StableImage_TO<'static, RBox<()>>;
+
+/// Twin of [`crate::ServeCommand`]: the program's path in bytes, and the variables.
+#[repr(C)]
+#[derive(StableAbi, Clone, Debug)]
+pub struct StableCommand {
+    pub program: RVec<u8>,
+    pub variables: RVec<Tuple2<RString, RString>>,
+}
+
 /// Twin of [`crate::HostServices`].
 #[sabi_trait]
 pub trait StableHost: Send + Sync {
     fn worker_main(&self, worker: u32);
+    fn worker_main_remote(&self, worker: u32, remote: RemoteObject);
+    fn serve_command(&self, argument: RStr<'_>) -> Outcome<StableCommand>;
     fn run(&self, task: u64) -> Outcome<()>;
     fn complete(&self, completions: RSlice<'_, StableCompletion>);
     #[sabi(last_prefix_field)]
@@ -165,8 +228,9 @@ pub type StableInfo = Tuple2<RString, RString>;
 #[sabi_trait]
 pub trait StableBackend: Send + Sync {
     fn info(&self) -> Outcome<StableInfo>;
-    #[sabi(last_prefix_field)]
     fn open(&self, settings: RVec<Tuple2<RString, RString>>, host: HostObject) -> Outcome<StableOpened>;
+    #[sabi(last_prefix_field)]
+    fn serve(&self, argument: RStr<'_>, image: ImageObject) -> Outcome<i32>;
 }
 
 /// A backend of the other side.

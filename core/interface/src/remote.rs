@@ -1,0 +1,87 @@
+//! Calls into another process that runs the same program.
+//!
+//! A backend whose processors are processes lends the runtime a thread for each of them, like any inline processor, and with it a [`Remote`]: the way to the
+//! process. The runtime's loop runs on that thread; where a task can travel, it sends its function and arguments over as a *call*, and else runs it in place.
+//!
+//! What the bytes of calls, replies and requests mean is the runtime's business. The backend moves them, starts processes, and notices when one ends.
+//!
+//! In the other process the runtime's own start-up code runs before `main` ([`crate::HostServices::serve_command`]), finds the backend again and calls
+//! [`crate::Backend::serve`] with the [`Image`] of the program. So a program needs no call for that in its `main`.
+
+/// The way to a process. One call at a time.
+pub trait Remote: Send + Sync {
+    /// Has the process execute `call`, and gives its reply. Starts the process first if there is none. Meanwhile answers its requests by `caller`.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no process, or it ended before it replied.
+    fn call(&self, call: &[u8], caller: &mut dyn Caller) -> Result<Vec<u8>, CallError>;
+}
+
+/// Who waits for a call.
+pub trait Caller {
+    /// Answers a request that came from the process in the middle of the call.
+    fn answer(&mut self, request: &[u8]) -> Vec<u8>;
+
+    /// Whether the reply is still wanted. Asked every few milliseconds.
+    fn wanted(&mut self) -> Wanted;
+
+    /// The process called `process` executes the call from now on. Told before it begins.
+    fn begins(&mut self, process: u32);
+}
+
+/// Whether somebody wants the reply to a call.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Wanted {
+    /// It is wanted.
+    Yes = 0,
+    /// What is executed is to stop; it is told when it asks ([`CallerLink::is_stopping`]).
+    Stop = 1,
+    /// Not any more, and whatever executes it does not stop by itself: the process is ended.
+    End = 2,
+}
+
+/// Why a call has no reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// No process could be had; nothing was executed.
+    #[error("no process could be started: {reason}")]
+    NoProcess {
+        /// Why: lower case, no full stop.
+        reason: String,
+    },
+    /// The process ended in the middle of the call.
+    #[error("the process {process} {reason}")]
+    Lost {
+        /// Its number.
+        process: u32,
+        /// How it ended, as the end of a sentence: `was killed by signal 9 (SIGKILL)`.
+        reason: String,
+    },
+}
+
+/// The program's image in the other process: what executes calls there.
+pub trait Image: Send + Sync {
+    /// Executes a call and gives the reply. Does not unwind.
+    fn execute(&self, call: &[u8], link: &dyn CallerLink) -> Vec<u8>;
+}
+
+/// The way back to whoever waits for a call. Works on any thread, until the call has been executed.
+pub trait CallerLink: Send + Sync {
+    /// Sends a request and waits for the answer; nothing when the caller is gone.
+    fn ask(&self, request: &[u8]) -> Option<Vec<u8>>;
+
+    /// Whether the caller has said that the call is to stop.
+    fn is_stopping(&self) -> bool;
+}
+
+/// How to start a process that serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeCommand {
+    /// The program: this one.
+    pub program: std::path::PathBuf,
+    /// What to put into its environment.
+    pub variables: Vec<(String, String)>,
+}
