@@ -6,11 +6,15 @@
 #![expect(unsafe_code, reason = "maps shared memory and lends parts of it")]
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
 use poniard_interface::{AllocateError, Arena, ArenaFunctions, RawBuffer};
 use rustix::mm::{MapFlags, ProtFlags};
+
+use crate::ship::memory;
+use crate::wire::Place;
 
 /// Smallest block, and the alignment of all.
 const BLOCK_MIN_BYTES: u64 = 64;
@@ -20,6 +24,11 @@ const ARENA_BYTES: u64 = 64 << 20;
 /// The arenas of this process, as an allocator of [`Buffer`](crate::Buffer)s.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostArena;
+
+/// `len_bytes` zeroed bytes.
+pub(crate) fn allocate(len_bytes: u64) -> Result<RawBuffer, AllocateError> {
+    HostArena.allocate(len_bytes)
+}
 
 /// The process's arenas. One mutex: a block is at least thousands of times more work to fill than to find.
 static ARENAS: Mutex<Arenas> = Mutex::new(Arenas { mapped: Vec::new(), free: BTreeMap::new(), current: None });
@@ -34,6 +43,9 @@ struct Arenas {
 
 struct Mapped {
     start: NonNull<u8>,
+    bytes: u64,
+    /// By which other processes map it, too. None where there is no file.
+    file: Option<OwnedFd>,
 }
 
 // SAFETY: the mapping is never unmapped, and its parts are lent to one owner each.
@@ -41,25 +53,52 @@ unsafe impl Send for Mapped {}
 
 impl Arena for HostArena {
     fn allocate(&self, len_bytes: u64) -> Result<RawBuffer, AllocateError> {
-        let class = size_class(len_bytes).ok_or_else(|| AllocateError::new(len_bytes, "the size overflows"))?;
-        let mut arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
-        let recycled = arenas.free.get_mut(&class).and_then(Vec::pop);
-        let (arena, offset) = match recycled {
-            Some(block) => block,
-            None => arenas.cut(class).map_err(|error| AllocateError::new(len_bytes, error.to_string()))?,
-        };
-        let start = arenas.mapped[arena].start;
-        drop(arenas);
-        // SAFETY: `offset + class` lies within the arena (`cut`), so the place is inside one mapping.
-        let data = unsafe { start.add(offset as usize) }.as_ptr();
-        if recycled.is_some() {
-            // SAFETY: the block is `class >= len_bytes` bytes, mapped writable, and on nobody else's hands since it left the free list.
-            unsafe { data.write_bytes(0, len_bytes as usize) };
+        // In a process that executes calls for another one, the memory is that one's.
+        if let Some(borrowed) = memory::borrow(len_bytes) {
+            return borrowed;
         }
-        // SAFETY: blocks begin at multiples of 64 in a page-aligned mapping; the bytes are initialised (fresh pages are zero) and ours alone
-        // until `release` puts the block back into its list.
-        Ok(unsafe { RawBuffer::from_raw_parts(data, len_bytes, arena as u64, offset, &FUNCTIONS) })
+        let (place, clean) = lend(len_bytes)?;
+        let mut raw = take_back(place);
+        if !clean {
+            raw.as_bytes_mut().fill(0);
+        }
+        Ok(raw)
     }
+}
+
+/// A block for whoever knows it by its place; whether its bytes are all zero. It is free again when `take_back` has made a buffer of it and that goes.
+pub(crate) fn lend(len_bytes: u64) -> Result<(Place, bool), AllocateError> {
+    let class = size_class(len_bytes).ok_or_else(|| AllocateError::new(len_bytes, "the size overflows"))?;
+    let mut arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
+    let recycled = arenas.free.get_mut(&class).and_then(Vec::pop);
+    let (arena, offset) = match recycled {
+        Some(block) => block,
+        None => arenas.cut(class).map_err(|error| AllocateError::new(len_bytes, error.to_string()))?,
+    };
+    Ok((Place { arena: arena as u64, offset, len_bytes }, recycled.is_none()))
+}
+
+/// The memory of a block that `lend` gave out. Whoever had it does not use it any more.
+pub(crate) fn take_back(place: Place) -> RawBuffer {
+    let start = ARENAS.lock().unwrap_or_else(PoisonError::into_inner).mapped[place.arena as usize].start;
+    // SAFETY: the place lies within the arena (`cut`), so it is inside one mapping.
+    let data = unsafe { start.add(place.offset as usize) }.as_ptr();
+    // SAFETY: blocks begin at multiples of 64 in a page-aligned mapping; the bytes are initialised (fresh pages are zero) and nobody else's
+    // until `release` puts the block back into its list.
+    unsafe { RawBuffer::from_raw_parts(data, place.len_bytes, place.arena, place.offset, &FUNCTIONS) }
+}
+
+/// Where the memory of a buffer lies, if it is of an arena of this process.
+pub(crate) fn place_of(raw: &RawBuffer) -> Option<Place> {
+    raw.is_from(&FUNCTIONS).then(|| Place { arena: raw.arena(), offset: raw.offset_bytes(), len_bytes: raw.len_bytes() })
+}
+
+/// The descriptor of an arena, and its length in bytes.
+pub(crate) fn descriptor_of(arena: u64) -> Option<(u64, u64)> {
+    let arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mapped = arenas.mapped.get(usize::try_from(arena).ok()?)?;
+    let file = mapped.file.as_ref()?;
+    Some((file.as_raw_fd() as u64, mapped.bytes))
 }
 
 impl Arenas {
@@ -82,10 +121,10 @@ impl Arenas {
     }
 }
 
-static FUNCTIONS: ArenaFunctions = ArenaFunctions { release, allocate };
+static FUNCTIONS: ArenaFunctions = ArenaFunctions { release, allocate: allocate_for_holder };
 
 /// `HostArena::allocate` for whoever holds a block and not the arena.
-unsafe extern "C" fn allocate(len_bytes: u64, place: *mut RawBuffer) -> bool {
+unsafe extern "C" fn allocate_for_holder(len_bytes: u64, place: *mut RawBuffer) -> bool {
     match HostArena.allocate(len_bytes) {
         Ok(buffer) => {
             // SAFETY: the caller gives a place for a `RawBuffer`.
@@ -104,7 +143,7 @@ unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset:
 }
 
 /// `len_bytes` rounded up to a power of two or a quarter on the way to the next: at most a fifth is wasted.
-fn size_class(len_bytes: u64) -> Option<u64> {
+pub(crate) fn size_class(len_bytes: u64) -> Option<u64> {
     let len_bytes = len_bytes.max(BLOCK_MIN_BYTES);
     let step = (len_bytes.checked_next_power_of_two()? / 8).max(BLOCK_MIN_BYTES);
     len_bytes.checked_next_multiple_of(step).filter(|class| *class <= isize::MAX as u64 / 2)
@@ -114,20 +153,25 @@ fn size_class(len_bytes: u64) -> Option<u64> {
 fn map(arena: usize, bytes: u64) -> std::io::Result<Mapped> {
     let flags = ProtFlags::READ | ProtFlags::WRITE;
     #[cfg(target_os = "linux")]
-    let start = {
-        use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-        let file = memfd_create(format!("poniard-arena-{arena}"), MemfdFlags::CLOEXEC)?;
+    let (start, file) = {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+        let file = memfd_create(format!("poniard-arena-{arena}"), MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, bytes)?;
+        // Whoever maps it, too, cannot make it shorter.
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::SEAL)?;
         // SAFETY: a new mapping at an address of the kernel's choice; the file is as long as the mapping and is never shortened.
-        unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes as usize, flags, MapFlags::SHARED, &file, 0) }?
+        let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes as usize, flags, MapFlags::SHARED, &file, 0) }?;
+        (start, Some(file))
     };
     #[cfg(not(target_os = "linux"))]
-    let start = {
+    let (start, file) = {
         let _ = arena;
         // SAFETY: a new mapping at an address of the kernel's choice.
-        unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes as usize, flags, MapFlags::PRIVATE) }?
+        (unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes as usize, flags, MapFlags::PRIVATE) }?, None)
     };
-    NonNull::new(start.cast::<u8>()).map(|start| Mapped { start }).ok_or_else(|| std::io::Error::other("the kernel mapped it at address 0"))
+    NonNull::new(start.cast::<u8>())
+        .map(|start| Mapped { start, bytes, file })
+        .ok_or_else(|| std::io::Error::other("the kernel mapped it at address 0"))
 }
 
 #[cfg(test)]

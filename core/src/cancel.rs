@@ -18,7 +18,7 @@ pub struct Cancelled;
 /// A task that waits for another goes on waiting when it is cancelled: whoever wants that to end as well cancels both. A task
 /// that runs on top of one that waits for it answers for itself only.
 pub fn is_cancelled() -> bool {
-    Context::with(|context| context.is_some_and(Context::is_cancelled))
+    Context::with(|context| context.is_some_and(Context::is_cancelled)) || crate::ship::is_stopping()
 }
 
 /// As [`is_cancelled`], for `?` in a body.

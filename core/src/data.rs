@@ -3,12 +3,15 @@
 #![expect(unsafe_code, reason = "a type key is a promise about a type's identity")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::{Array, Dimension};
 use poniard_interface::{Buffer, Element, Erased, TypeKey};
+
+use crate::wire::{self, Wire};
 
 /// A type that can be a task's argument or result.
 ///
@@ -25,15 +28,19 @@ pub unsafe trait Data: Send + Sync + Sized + 'static {
     const KEY: TypeKey;
     /// The type's name, for messages.
     const NAME: &'static str;
+    /// How values travel to another process; none: they stay in this one.
+    #[doc(hidden)]
+    const WIRE: Option<Wire<Self>> = None;
 }
 
 /// Implements `Data` and passing by value for types of the standard library and of ndarray.
 macro_rules! data {
-    ($([$($generics:tt)*] $type:ty, $name:literal, [$($parameter:ty),*];)*) => { $(
+    ($([$($generics:tt)*] $type:ty, $name:literal, [$($parameter:ty),*], $wire:expr;)*) => { $(
         // SAFETY: the name is the type's own path, and the keys of its parameters are folded in.
         unsafe impl<$($generics)*> Data for $type {
             const KEY: TypeKey = TypeKey::of::<$type>($name, BUILD)$(.with_parameter(<$parameter as Data>::KEY))*;
             const NAME: &'static str = $name;
+            const WIRE: Option<Wire<Self>> = $wire;
         }
         crate::parameter::by_value!([$($generics)*] $type);
     )* };
@@ -43,43 +50,63 @@ macro_rules! data {
 const BUILD: u64 = TypeKey::build_of(env!("CARGO_PKG_VERSION"));
 
 macro_rules! primitives {
-    ($($type:ty),*) => { $(
+    ($($type:ty, $wire:expr;)*) => { $(
         // SAFETY: the name is the primitive's own.
         unsafe impl Data for $type {
             const KEY: TypeKey = TypeKey::of::<$type>(stringify!($type), 0);
             const NAME: &'static str = stringify!($type);
+            const WIRE: Option<Wire<Self>> = Some($wire);
         }
         crate::parameter::by_value!([] $type);
     )* };
 }
-primitives!((), bool, char, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64);
+primitives! {
+    (), wire::unit();
+    bool, wire::boolean();
+    char, wire::character();
+    u8, wire::number!(u8);
+    u16, wire::number!(u16);
+    u32, wire::number!(u32);
+    u64, wire::number!(u64);
+    u128, wire::number!(u128);
+    usize, wire::number!(usize);
+    i8, wire::number!(i8);
+    i16, wire::number!(i16);
+    i32, wire::number!(i32);
+    i64, wire::number!(i64);
+    i128, wire::number!(i128);
+    isize, wire::number!(isize);
+    f32, wire::number!(f32);
+    f64, wire::number!(f64);
+}
 
 data! {
-    [] String, "String", [];
-    [] PathBuf, "PathBuf", [];
-    [] Duration, "Duration", [];
-    [T: Data] Vec<T>, "Vec", [T];
-    [T: Data] Option<T>, "Option", [T];
-    [T: Data] Box<T>, "Box", [T];
-    [T: Data] Arc<T>, "Arc", [T];
-    [T: Data] VecDeque<T>, "VecDeque", [T];
-    [T: Data] BTreeSet<T>, "BTreeSet", [T];
-    [T: Data] HashSet<T>, "HashSet", [T];
-    [K: Data, V: Data] BTreeMap<K, V>, "BTreeMap", [K, V];
-    [K: Data, V: Data] HashMap<K, V>, "HashMap", [K, V];
-    [A: Data] (A,), "tuple of 1", [A];
-    [A: Data, B: Data] (A, B), "tuple of 2", [A, B];
-    [A: Data, B: Data, C: Data] (A, B, C), "tuple of 3", [A, B, C];
-    [A: Data, B: Data, C: Data, D: Data] (A, B, C, D), "tuple of 4", [A, B, C, D];
-    [A: Data, B: Data, C: Data, D: Data, E: Data] (A, B, C, D, E), "tuple of 5", [A, B, C, D, E];
-    [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data] (A, B, C, D, E, F), "tuple of 6", [A, B, C, D, E, F];
-    [T: Data] crate::Task<T>, "poniard::Task", [T];
+    [] String, "String", [], Some(wire::string());
+    [] PathBuf, "PathBuf", [], Some(wire::path());
+    [] Duration, "Duration", [], Some(wire::duration());
+    [T: Data] Vec<T>, "Vec", [T], wire::vector();
+    [T: Data] Option<T>, "Option", [T], wire::option();
+    [T: Data] Box<T>, "Box", [T], wire::boxed();
+    [T: Data] Arc<T>, "Arc", [T], wire::shared();
+    [T: Data] VecDeque<T>, "VecDeque", [T], wire::deque();
+    [T: Data + Ord] BTreeSet<T>, "BTreeSet", [T], wire::ordered_set();
+    [T: Data + Eq + Hash] HashSet<T>, "HashSet", [T], wire::unordered_set();
+    [K: Data + Ord, V: Data] BTreeMap<K, V>, "BTreeMap", [K, V], wire::ordered_map();
+    [K: Data + Eq + Hash, V: Data] HashMap<K, V>, "HashMap", [K, V], wire::unordered_map();
+    [A: Data] (A,), "tuple of 1", [A], wire::tuple_1();
+    [A: Data, B: Data] (A, B), "tuple of 2", [A, B], wire::tuple_2();
+    [A: Data, B: Data, C: Data] (A, B, C), "tuple of 3", [A, B, C], wire::tuple_3();
+    [A: Data, B: Data, C: Data, D: Data] (A, B, C, D), "tuple of 4", [A, B, C, D], wire::tuple_4();
+    [A: Data, B: Data, C: Data, D: Data, E: Data] (A, B, C, D, E), "tuple of 5", [A, B, C, D, E], wire::tuple_5();
+    [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data] (A, B, C, D, E, F), "tuple of 6", [A, B, C, D, E, F], wire::tuple_6();
+    [T: Data] crate::Task<T>, "poniard::Task", [T], None;
 }
 
 // SAFETY: the length and the key of the element are folded into the name.
 unsafe impl<T: Data, const N: usize> Data for [T; N] {
     const KEY: TypeKey = TypeKey::of::<[T; N]>("array", BUILD).with_constant(N as u128).with_parameter(T::KEY);
     const NAME: &'static str = "array";
+    const WIRE: Option<Wire<Self>> = wire::array();
 }
 crate::parameter::by_value!([T: Data, const N: usize] [T; N]);
 
@@ -92,6 +119,7 @@ unsafe impl<T: Data, D: Dimension + 'static> Data for Array<T, D> {
         })
         .with_parameter(T::KEY);
     const NAME: &'static str = "ndarray::Array";
+    const WIRE: Option<Wire<Self>> = wire::nd_array();
 }
 crate::parameter::by_value!([T: Data, D: Dimension + 'static] Array<T, D>);
 
@@ -99,6 +127,7 @@ crate::parameter::by_value!([T: Data, D: Dimension + 'static] Array<T, D>);
 unsafe impl<T: Element> Data for Buffer<T> {
     const KEY: TypeKey = TypeKey::of::<Self>("poniard::Buffer", BUILD).with_parameter(TypeKey::of::<T>(T::NAME, 0));
     const NAME: &'static str = "poniard::Buffer";
+    const WIRE: Option<Wire<Self>> = Some(wire::buffer());
 }
 crate::parameter::by_value!([T: Element] Buffer<T>);
 

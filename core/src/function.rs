@@ -8,6 +8,7 @@ use crate::error::{BoxError, TaskError};
 use crate::mutable::Touch;
 use crate::parameter::{IntoArg, Param, Slots, Stored};
 use crate::task::record::{Edge, Header};
+use crate::wire::{Reader, WireError, Writer};
 
 /// What a task function returns: a value, or a `Result` whose error makes the task fail.
 ///
@@ -106,6 +107,28 @@ pub trait Predecessors {
     /// Calls `visit` for each that is.
     #[doc(hidden)]
     fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch));
+    /// Whether all of them can travel to another process.
+    #[doc(hidden)]
+    const TRAVEL: bool = false;
+    /// Writes them: see `Slots::send`.
+    ///
+    /// # Errors
+    /// [`WireError`] when one cannot be written after all.
+    #[doc(hidden)]
+    fn send(&self, _writer: &mut Writer<'_>) -> Result<(), WireError> {
+        unreachable!("these arguments do not travel")
+    }
+    /// Reads them: see `Slots::receive`.
+    ///
+    /// # Errors
+    /// [`WireError`] when they are not there.
+    #[doc(hidden)]
+    fn receive(_reader: &mut Reader<'_>) -> Result<Self, WireError>
+    where
+        Self: Sized,
+    {
+        unreachable!("these arguments do not travel")
+    }
 }
 
 /// A stored argument.
@@ -169,6 +192,19 @@ macro_rules! arity {
             #[inline]
             fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
                 $(self.$index.0.visit_places(visit);)*
+            }
+
+            const TRAVEL: bool = true $(&& <$stored::Slots as Slots>::TRAVELS)*;
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn send(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
+                $(self.$index.0.send(writer)?;)*
+                Ok(())
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, clippy::unused_unit, reason = "no parameters")]
+            fn receive(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+                Ok(($(Argument(<$stored::Slots as Slots>::receive(reader)?),)*))
             }
         }
     };

@@ -24,10 +24,12 @@ mod queued;
 mod retry;
 pub mod runtime;
 pub mod scope;
+mod ship;
 pub mod space;
 mod sync;
 pub mod task;
 mod timer;
+mod wire;
 mod worker;
 
 pub use ambient::with_options;
@@ -60,4 +62,5 @@ pub use worker::sleep::IdlePolicy;
 #[doc(hidden)]
 pub mod private {
     pub use crate::parameter::{Slot, Stored, copy, take, take_place};
+    pub use crate::wire::{NoWire, Probe, Wire};
 }

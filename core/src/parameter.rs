@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use crate::data::Data;
 use crate::error::TaskError;
+use crate::function::caller;
 use crate::graph::{Place, Places};
 use crate::mutable::{PlaceSlot, Touch};
-use crate::task::record::{Dependency, Edge, Header};
+use crate::task::record::{Dependency, Edge, Header, create_finished};
 use crate::task::{Task, Value};
+use crate::wire::{self, Reader, WireError, Writer};
 
 /// A type that a task function may have as a parameter: `&T`, `&mut T`, `T` and [`Gather<'_, T>`](Gather), where `T:` [`Data`].
 ///
@@ -65,6 +67,25 @@ pub trait Slots: 'static {
     }
     /// Calls `visit` if it is.
     fn visit_places(&mut self, _visit: &mut dyn FnMut(&mut dyn Touch)) {}
+    /// Whether it can travel to another process.
+    const TRAVELS: bool = false;
+    /// Writes the argument. Only where it travels, and once all that it is the result of have finished with a value.
+    ///
+    /// # Errors
+    /// [`WireError`] when the value cannot be written after all.
+    fn send(&self, _writer: &mut Writer<'_>) -> Result<(), WireError> {
+        unreachable!("this argument does not travel")
+    }
+    /// Reads an argument that was written. Only where it travels.
+    ///
+    /// # Errors
+    /// [`WireError`] when there is none.
+    fn receive(_reader: &mut Reader<'_>) -> Result<Self, WireError>
+    where
+        Self: Sized,
+    {
+        unreachable!("this argument does not travel")
+    }
 }
 
 /// One stored argument.
@@ -133,6 +154,25 @@ impl<T: Data> Slots for Slot<T> {
         if let Self::Place(place) = self {
             place.visit_places(visit);
         }
+    }
+
+    const TRAVELS: bool = T::WIRE.is_some();
+
+    fn send(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
+        wire::put(self.get(), writer)
+    }
+
+    fn receive(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let before = reader.received;
+        let value = wire::take::<T>(reader)?;
+        if reader.received == before {
+            return Ok(Self::Own(value));
+        }
+        // It looks into memory that the sender keeps: whoever takes it by value gets a copy, so that a call can be repeated.
+        let value = Arc::new(value);
+        let kept = Arc::clone(&value);
+        reader.keep(kept);
+        Ok(Self::Shared(value))
     }
 }
 
@@ -348,6 +388,22 @@ impl<T: Data> Slots for Box<[Dependency<T>]> {
 
     fn failed(&self) -> Option<TaskError> {
         self.iter().find_map(|dependency| dependency.header().failure())
+    }
+
+    const TRAVELS: bool = T::WIRE.is_some();
+
+    fn send(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
+        writer.put_u64(self.len() as u64);
+        self.iter().try_for_each(|dependency| match dependency.value() {
+            Some(value) => wire::put(value, writer),
+            None => unreachable!("a dependency that has not finished"),
+        })
+    }
+
+    fn receive(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let len = reader.take_len(usize::from(size_of::<T>() > 0))?;
+        // Tasks that have finished from the start: to whoever gathers them they look as they did where they came from.
+        (0..len).map(|_| Ok(Dependency::new(create_finished(wire::take::<T>(reader)?, std::ptr::null(), caller(), None)))).collect()
     }
 }
 

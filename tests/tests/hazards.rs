@@ -264,8 +264,8 @@ fn destructors_of_results_may_spawn_and_wait() {
             let runtime = threads(count);
             for _ in 0..300 {
                 let one = Arc::clone(&done);
-                // Dropped by the worker, since nobody keeps a handle.
-                runtime.spawn(move || Busy(one), ()).detach();
+                // Dropped by the worker: with a handle that is given up, whoever comes last would drop it.
+                runtime.spawn_detached(move || Busy(one), ());
                 let two = Arc::clone(&done);
                 let made = runtime.spawn(move || Busy(two), ());
                 runtime.spawn(|_: &Busy| poniard::spawn(add, (1, 2)).wait().is_ok(), (made,)).detach();

@@ -113,6 +113,11 @@ impl RawBuffer {
         self.arena
     }
 
+    /// Whether these are the functions of the arena that it came from.
+    pub fn is_from(&self, functions: &'static ArenaFunctions) -> bool {
+        std::ptr::eq(self.functions, functions)
+    }
+
     /// Distance from the arena's start, in bytes.
     pub fn offset_bytes(&self) -> u64 {
         self.offset
@@ -198,6 +203,18 @@ impl<T: Element> Buffer<T> {
             return Err(crate::AllocateError::new(len_bytes, format!("the arena lent {} bytes", raw.len_bytes)));
         }
         Ok(Self { raw, len, element: PhantomData })
+    }
+
+    /// The elements that lie in `raw`.
+    ///
+    /// # Errors
+    /// The memory, unchanged, when it is no whole number of elements.
+    pub fn from_raw(raw: RawBuffer) -> Result<Self, RawBuffer> {
+        const { assert!(align_of::<T>() <= 64, "elements are aligned to at most 64 bytes") };
+        match raw.len_bytes.checked_div(size_of::<T>() as u64) {
+            Some(len) if len * size_of::<T>() as u64 == raw.len_bytes => Ok(Self { raw, len: len as usize, element: PhantomData }),
+            _ => Err(raw),
+        }
     }
 
     /// Number of elements.

@@ -30,6 +30,16 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             }
         }
     }
+    // Only of a type without parameters is it known here whether serde can write it.
+    let wire = if is_local(input)? || !input.generics.params.is_empty() {
+        quote!(::core::option::Option::None)
+    } else {
+        quote! {{
+            #[allow(unused_imports, clippy::allow_attributes, reason = "only for types that serde cannot write")]
+            use ::poniard::private::NoWire as _;
+            ::poniard::private::Probe::<Self>::WIRE
+        }}
+    };
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let predicates = where_clause.map(|clause| &clause.predicates);
     Ok(quote! {
@@ -41,6 +51,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
                 ::poniard::TypeKey::build_of(::core::env!("CARGO_PKG_VERSION")),
             ) #folded;
             const NAME: &'static str = #text;
+            const WIRE: ::core::option::Option<::poniard::private::Wire<Self>> = #wire;
         }
 
         #[automatically_derived]
@@ -68,4 +79,19 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             }
         }
     })
+}
+
+/// Whether `#[data(local)]` says that values stay in their process.
+fn is_local(input: &DeriveInput) -> Result<bool> {
+    let mut local = false;
+    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("data")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("local") {
+                return Err(meta.error("`#[data(...)]` knows `local`: values of this type stay in the process that made them"));
+            }
+            local = true;
+            Ok(())
+        })?;
+    }
+    Ok(local)
 }

@@ -9,7 +9,10 @@ mod task;
 ///
 /// Every type can then be passed by reference; one that is also `Clone` can be taken by value. Generic parameters have to be `Data` themselves.
 /// The type's identity is its path and the version of its crate.
-#[proc_macro_derive(Data)]
+///
+/// Values travel to other processes if the type has no parameters and implements serde's `Serialize` and `Deserialize`; `#[data(local)]` keeps them in
+/// the process that made them all the same.
+#[proc_macro_derive(Data, attributes(data))]
 pub fn derive_data(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
     data::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()

@@ -106,6 +106,16 @@ pub fn load(search: &PluginSearch) -> Found {
     found
 }
 
+/// Loads the plugin of one file, whatever it is called.
+///
+/// # Errors
+/// [`LoadError`] when it cannot be used.
+pub(crate) fn load_one(file: &Path) -> Result<Box<dyn Backend>, LoadError> {
+    let failed = |kind| LoadError { file: file.to_owned(), kind };
+    let path = file.canonicalize().map_err(|error| failed(io_kind("find", error)))?;
+    load_file(&path, None, &BTreeMap::new()).map(|(backend, _)| backend).map_err(failed)
+}
+
 fn refusal(file: PathBuf, kind: LoadErrorKind) -> RefusedPlugin {
     RefusedPlugin { error: LoadError { file: file.clone(), kind }, file }
 }

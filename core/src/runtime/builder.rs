@@ -241,7 +241,8 @@ impl RuntimeBuilder {
         let mut records = Vec::new();
         let mut processors = Vec::new();
         for candidate in std::mem::take(candidates) {
-            let host = Arc::new(HostLink::new(candidate.info.name.clone(), Arc::clone(&found.log), Arc::clone(link)));
+            let file = candidate.file.clone();
+            let host = Arc::new(HostLink::new(candidate.info.name.clone(), file, Arc::clone(&found.log), Arc::clone(link)));
             match candidate.backend.open(&self.settings, host) {
                 Ok(opened) => {
                     let backend = records.len();
@@ -348,14 +349,23 @@ fn start(
 
 /// The backends linked into this program.
 fn builtin() -> Vec<Candidate> {
-    #[cfg(feature = "threads")]
-    {
-        let backend = poniard_backend_threads::ThreadsBackend::new();
+    let candidate = |backend: Box<dyn Backend>| {
         let info = backend.info();
-        vec![Candidate { backend: Arc::new(backend), info, file: None, rustc: poniard_interface::header::RUSTC.into() }]
-    }
-    #[cfg(not(feature = "threads"))]
-    Vec::new()
+        Candidate { backend: backend.into(), info, file: None, rustc: poniard_interface::header::RUSTC.into() }
+    };
+    builtin_backends().into_iter().map(candidate).collect()
+}
+
+fn builtin_backends() -> Vec<Box<dyn Backend>> {
+    vec![
+        #[cfg(feature = "threads")]
+        Box::new(poniard_backend_threads::ThreadsBackend::new()),
+    ]
+}
+
+/// The backend of a name that is linked into this program.
+pub(crate) fn builtin_backend(name: &str) -> Option<Box<dyn Backend>> {
+    builtin_backends().into_iter().find(|backend| backend.info().name == name)
 }
 
 fn no_processor(found: &FoundBesides, records: &[BackendRecord]) -> BuildError {

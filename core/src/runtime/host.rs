@@ -1,9 +1,11 @@
 //! What the runtime lends its backends.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use poniard_interface::{Completion, HostServices, LogLevel, RunError, TaskId, WorkerId};
+use poniard_interface::{Completion, HostServices, LogLevel, Remote, RunError, ServeCommand, ServeError, TaskId, WorkerId};
 
+use crate::ship::start;
 use crate::worker::main_loop::worker_main;
 use crate::worker::shared::Shared;
 
@@ -39,13 +41,22 @@ impl Log {
 #[derive(Debug)]
 pub(crate) struct HostLink {
     backend: String,
+    /// Its plugin file, if it is in one.
+    file: Option<PathBuf>,
     log: Arc<Log>,
     shared: Arc<OnceLock<Weak<Shared>>>,
 }
 
 impl HostLink {
-    pub(crate) fn new(backend: String, log: Arc<Log>, shared: Arc<OnceLock<Weak<Shared>>>) -> Self {
-        Self { backend, log, shared }
+    pub(crate) fn new(backend: String, file: Option<PathBuf>, log: Arc<Log>, shared: Arc<OnceLock<Weak<Shared>>>) -> Self {
+        Self { backend, file, log, shared }
+    }
+
+    fn work(&self, worker: WorkerId, remote: Option<Arc<dyn Remote>>) {
+        match self.shared() {
+            Some(shared) => worker_main(&shared, worker, remote),
+            None => self.log(LogLevel::Warning, "worker_main was called outside the life of the runtime"),
+        }
     }
 
     fn shared(&self) -> Option<Arc<Shared>> {
@@ -55,10 +66,15 @@ impl HostLink {
 
 impl HostServices for HostLink {
     fn worker_main(&self, worker: WorkerId) {
-        match self.shared() {
-            Some(shared) => worker_main(&shared, worker),
-            None => self.log(LogLevel::Warning, "worker_main was called outside the life of the runtime"),
-        }
+        self.work(worker, None);
+    }
+
+    fn worker_main_remote(&self, worker: WorkerId, remote: Arc<dyn Remote>) {
+        self.work(worker, Some(remote));
+    }
+
+    fn serve_command(&self, argument: &str) -> Result<ServeCommand, ServeError> {
+        start::command(&self.backend, self.file.as_deref(), argument)
     }
 
     fn run(&self, task: TaskId) -> Result<(), RunError> {

@@ -9,9 +9,7 @@ mod builder;
 mod host;
 mod report;
 
-#[cfg(test)]
-pub(crate) use builder::BackendRecord;
-pub(crate) use builder::Backends;
+pub(crate) use builder::{BackendRecord, Backends, builtin_backend};
 pub use builder::{BuildError, BuildErrorKind, RuntimeBuilder};
 pub use report::{BackendReport, ProcessorReport, Refused, Report};
 
@@ -502,7 +500,8 @@ pub fn current() -> Option<Handle> {
 
 /// The processor that the calling thread runs a task on, if it is in the middle of one.
 pub fn current_processor() -> Option<ProcessorIdentity> {
-    Context::with(|context| context.map(|context| context.shared.identities[context.processor].clone()))
+    let stands_for = crate::ship::identity();
+    stands_for.or_else(|| Context::with(|context| context.map(|context| context.shared.identities[context.processor].clone())))
 }
 
 /// Spawns a task from inside another one, on the same runtime. See [`Handle::spawn`].

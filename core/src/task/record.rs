@@ -16,11 +16,13 @@ use std::task::Waker;
 use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
+use crate::ship::call::{CallBody, CallFailure};
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
 use crate::sync::{Watched, catch_unwind, spin_loop};
 use crate::task::bond::Bond;
 use crate::task::{Task, Value, memory};
+use crate::wire::{Reader, WireError, Writer};
 use crate::worker::domain::Domain;
 use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
@@ -150,6 +152,21 @@ struct VTable {
     /// Drops what is left and frees the memory.
     free: unsafe fn(NonNull<Header>),
     type_name: fn() -> &'static str,
+    /// How another process runs the body; none: it stays in this one.
+    travel: Option<Travel>,
+}
+
+/// The functions that let another process run a body.
+#[derive(Clone, Copy)]
+pub(crate) struct Travel {
+    /// What the other process calls.
+    pub(crate) body: CallBody,
+    /// Writes the arguments. For who has claimed the task and not run it.
+    send: unsafe fn(NonNull<Header>, &mut Writer<'_>) -> Result<(), WireError>,
+    /// The error of an argument. For the same.
+    failed: unsafe fn(NonNull<Header>) -> bool,
+    /// Reads the value and takes the body out. For the same.
+    accept: unsafe fn(NonNull<Header>, &mut Reader<'_>) -> Result<(), WireError>,
 }
 
 /// The whole record. `value` comes second, so that its place depends on `T` alone ([`Prefix`]).
@@ -752,8 +769,38 @@ impl TaskRef {
         failure
     }
 
+    /// How another process runs the body, if it can: it travels, and no argument has failed. The caller has claimed the task and not run it.
+    pub(crate) fn travel(&self) -> Option<Travel> {
+        let travel = self.vtable.travel?;
+        // SAFETY: the caller has claimed the task and not run it.
+        (!unsafe { (travel.failed)(self.0) }).then_some(travel)
+    }
+
+    /// Writes the arguments for another process. The caller has claimed the task and not run it.
+    pub(crate) fn send(&self, travel: &Travel, writer: &mut Writer<'_>) -> Result<(), WireError> {
+        // SAFETY: `travel` is this record's, and the caller has claimed the task and not run it.
+        unsafe { (travel.send)(self.0, writer) }
+    }
+
+    /// Reads the value that another process has sent; the task then counts as run. The caller has claimed the task and not run it.
+    pub(crate) fn accept(&self, travel: &Travel, reader: &mut Reader<'_>) -> Result<(), WireError> {
+        // SAFETY: as in `send`.
+        unsafe { (travel.accept)(self.0, reader) }
+    }
+
+    /// Makes the outcome of a task that another process has run, or not, the one that `publish` then makes known: the error, if there is one.
+    /// What `run_claimed` does after the body.
+    pub(crate) fn end_claimed(&self, failure: Option<FailureKind>) -> Option<TaskError> {
+        let failure = failure.map(|kind| self.fail_claimed(kind));
+        if let Some(kind) = self.stopped() {
+            self.drop_value();
+            return failure.or_else(|| Some(self.error(kind)));
+        }
+        failure
+    }
+
     /// Why somebody wants a task to stop that he could not end at once.
-    fn stopped(&self) -> Option<FailureKind> {
+    pub(crate) fn stopped(&self) -> Option<FailureKind> {
         match self.gate.load(Relaxed) {
             gate if gate & CANCELLED == 0 => None,
             gate if gate & EXPIRED != 0 => Some(FailureKind::DeadlineExceeded),
@@ -1002,7 +1049,83 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         step: None,
         free: free::<F, F::Params, F::Value>,
         type_name: || F::known_as().1(),
+        travel: travel::<M, F>(),
     }
+}
+
+/// A function travels if it is all in its type: it has captured nothing, and nothing happens when it is dropped.
+const fn travel<M, F: TaskFn<M>>() -> Option<Travel> {
+    if size_of::<F>() == 0 && !std::mem::needs_drop::<F>() && F::Params::TRAVEL && <F::Value as crate::Data>::WIRE.is_some() {
+        Some(Travel {
+            body: call_body::<M, F>,
+            send: send::<F, F::Params, F::Value>,
+            failed: has_failed_argument::<F, F::Params, F::Value>,
+            accept: accept::<F, F::Params, F::Value>,
+        })
+    } else {
+        None
+    }
+}
+
+/// Reads arguments, calls the function with them and writes what came of it: in another process than the one that spawned the task.
+fn call_body<M, F: TaskFn<M>>(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallFailure> {
+    let mut params = F::Params::receive(reader)?;
+    reader.end()?;
+    // SAFETY: `travel` lets only types without size, whose values have no bytes to be read, through. One was moved into the record that stands for this
+    // call, nobody uses that one (`accept` forgets it), and nothing happens when one is dropped: so this is that value.
+    let function = unsafe { NonNull::<F>::dangling().read() };
+    let outcome = catch_unwind(AssertUnwindSafe(|| function.call(&mut params)));
+    dropped_quietly(params);
+    match outcome {
+        Ok(Ok(value)) => {
+            let written = crate::wire::put(&value, writer);
+            dropped_quietly(value);
+            Ok(written?)
+        }
+        Ok(Err(error)) => Err(CallFailure::Returned(error)),
+        Err(payload) => {
+            let message = panic_message(&*payload);
+            dropped_quietly(payload);
+            Err(CallFailure::Panicked(message))
+        }
+    }
+}
+
+/// # Safety
+/// `header` belongs to a live `Record<F, P, T>` whose task the caller has claimed and not run.
+unsafe fn send<F, P: Predecessors, T>(header: NonNull<Header>, writer: &mut Writer<'_>) -> Result<(), WireError> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
+    params.send(writer)
+}
+
+/// # Safety
+/// As for `send`.
+unsafe fn has_failed_argument<F, P: Predecessors, T>(header: NonNull<Header>) -> bool {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: as in `send`.
+    let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
+    params.failed().is_some()
+}
+
+/// # Safety
+/// As for `send`; when this gives a value, the task counts as run.
+unsafe fn accept<F, P, T: crate::Data>(header: NonNull<Header>, reader: &mut Reader<'_>) -> Result<(), WireError> {
+    let value = crate::wire::take::<T>(reader)?;
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    // Before the outcome is known, as in `run`: whoever is woken by it may count on being the arguments' last user.
+    // SAFETY: claimed and not run (precondition).
+    unsafe { discard::<F, P, T>(header) };
+    // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
+    unsafe { (*record.value.get()).write(value) };
+    record.header.note(VALUE_WRITTEN);
+    Ok(())
 }
 
 /// # Safety

@@ -16,6 +16,7 @@ use crate::ambient::Ambient;
 use crate::error::TaskError;
 use crate::graph::state::RunState;
 use crate::options::Occupancy;
+use crate::ship::processor::RemoteProcessor;
 use crate::task::record::{Header, TaskRef};
 
 thread_local! {
@@ -146,6 +147,12 @@ impl Context {
     #[inline]
     pub(crate) fn with_of<R>(shared: &Shared, body: impl FnOnce(Option<&Self>) -> R) -> R {
         Self::with(|context| body(context.filter(|context| std::ptr::eq(&*context.shared, shared))))
+    }
+
+    /// The process that this thread stands for.
+    #[inline]
+    pub(crate) fn remote(&self) -> Option<&RemoteProcessor> {
+        self.shared.slots.get(self.processor)?.remote.get()
     }
 
     /// The slot that this thread holds.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use crossbeam_deque::Steal;
-use poniard_interface::WorkerId;
+use poniard_interface::{Remote, WorkerId};
 
 use super::context::{Context, enter_ambient};
 use super::entry::{Entry, Work};
@@ -17,12 +18,15 @@ use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::run_part;
 use crate::options::{Occupancy, Priority, TaskOptions};
+use crate::ship::processor::RemoteProcessor;
 use crate::task::record::{Claim, TaskRef};
 
 /// Rounds after which a worker takes tasks that others keep to themselves.
 const SEIZE_ROUNDS: u32 = 16;
 /// How often a worker looks at the queue for foreign spawns although it has tasks of its own.
 const FAIRNESS: u32 = 61;
+/// How often a worker without others looks whether threads on errands have finished.
+const IDLE_PAUSE: Duration = Duration::from_micros(100);
 
 /// Why a worker's loop ended.
 enum Left {
@@ -33,9 +37,14 @@ enum Left {
 }
 
 /// Lends the calling thread to the runtime as `worker` until it is not needed any more.
-pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId) {
+/// `remote` is the process that the thread stands for.
+pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId, remote: Option<Arc<dyn Remote>>) {
     let index = worker.0 as usize;
     let Some(slot) = shared.slots.get(index) else { return };
+    if let Some(remote) = remote {
+        // One for a slot: the threads that come for it later stand for the same process.
+        slot.remote.get_or_init(|| RemoteProcessor::new(remote));
+    }
     let context = Context::new(Arc::clone(shared), index);
     let mut turn = slot.arrive();
     while let Some(next) = turn {
@@ -178,7 +187,14 @@ pub(crate) fn execute(context: &Context, task: &TaskRef) -> Option<TaskError> {
 
 #[inline(always)]
 fn execute_plain(context: &Context, task: &TaskRef) -> Option<TaskError> {
-    execute_body(context, task, || task.run_claimed())
+    execute_body(context, task, || run_body(context, task))
+}
+
+/// Runs the body here, or on the process that this thread stands for.
+#[inline]
+fn run_body(context: &Context, task: &TaskRef) -> Option<TaskError> {
+    let elsewhere = context.remote().and_then(|remote| remote.run(context, task));
+    elsewhere.unwrap_or_else(|| task.run_claimed())
 }
 
 #[cold]
@@ -188,8 +204,8 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
     }
     options.ties.drop_after();
     execute_body(context, task, || match &options.ties.inheritance {
-        None => task.run_claimed(),
-        Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || task.run_claimed()),
+        None => run_body(context, task),
+        Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || run_body(context, task)),
     })
 }
 
@@ -205,6 +221,21 @@ fn execute_body(context: &Context, task: &TaskRef, body: impl FnOnce() -> Option
         context.shared.queued.counts(context.processor).tasks.fetch_add(1, Relaxed);
     }
     failure
+}
+
+/// Runs all that this worker knows of, until every task that was spawned has finished. For a worker without others.
+pub(crate) fn run_all(context: &Context, index: usize) {
+    let shared = &*context.shared;
+    loop {
+        while let Some(found) = context.with_local(|slot, local| take_next(shared, index, slot, local)).flatten() {
+            perform(context, found);
+        }
+        if shared.is_quiet() {
+            return;
+        }
+        // On other threads of the slot: tasks that take no processor.
+        std::thread::sleep(IDLE_PAUSE);
+    }
 }
 
 /// What this worker does next: jobs first, since whoever is in the middle of a task waits for them.

@@ -5,7 +5,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_deque::{Stealer, Worker as Deque};
@@ -17,6 +17,7 @@ use super::occupancy::Errand;
 use super::ring::Ring;
 use super::waiter;
 use crate::options::Priority;
+use crate::ship::processor::RemoteProcessor;
 use crate::sync::Unparker;
 
 /// How many threads of one slot may wait for the slot to be lent to them again. More end instead.
@@ -135,6 +136,8 @@ pub(crate) struct Slot {
     pub(crate) jobs: JobsOfOther,
     /// Whom to steal from: groups of slots, nearest first.
     pub(crate) victims: Vec<Vec<usize>>,
+    /// The process that the slot's threads stand for; none: they run tasks themselves.
+    pub(crate) remote: OnceLock<RemoteProcessor>,
     succession: Mutex<Succession>,
 }
 
@@ -242,6 +245,7 @@ impl Slot {
             stealers,
             jobs: jobs_of_other,
             victims,
+            remote: OnceLock::new(),
             succession: Mutex::new(Succession {
                 vacant: Some(Token(index)),
                 holder: None,

@@ -69,6 +69,7 @@ const fn vtable<T: Data>() -> VTable {
         step: Some(step::<T>),
         free: free::<(), Flat<T>, T>,
         type_name,
+        travel: None,
     }
 }
 

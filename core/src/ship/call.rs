@@ -1,0 +1,106 @@
+//! What the bytes of calls, replies and requests mean.
+
+use crate::error::BoxError;
+use crate::wire::{Place, Reader, WireError, Writer};
+
+/// Reads arguments, calls a function and writes its value. One for each function that travels, made by the compiler.
+pub(crate) type CallBody = fn(&mut Reader<'_>, &mut Writer<'_>) -> Result<(), CallFailure>;
+
+/// Why a call gave no value.
+#[derive(Debug)]
+pub(crate) enum CallFailure {
+    /// The function returned an error.
+    Returned(BoxError),
+    /// It panicked, with this message.
+    Panicked(String),
+    /// The arguments could not be read, or the value not be written.
+    Wire(WireError),
+}
+
+impl From<WireError> for CallFailure {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+/// First bytes of replies: what became of the call.
+pub(crate) const VALUE: u8 = 0;
+pub(crate) const RETURNED: u8 = 1;
+pub(crate) const PANICKED: u8 = 2;
+pub(crate) const REFUSED: u8 = 3;
+
+/// A request of a process in the middle of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Lend me so many bytes.
+    Allocate { len_bytes: u64 },
+    /// Where is this arena?
+    Map { arena: u64 },
+}
+
+impl Request {
+    pub(crate) fn to_bytes(self) -> [u8; 9] {
+        let (tag, number) = match self {
+            Self::Allocate { len_bytes } => (0, len_bytes),
+            Self::Map { arena } => (1, arena),
+        };
+        let mut bytes = [tag; 9];
+        bytes[1..].copy_from_slice(&number.to_ne_bytes());
+        bytes
+    }
+
+    /// The request that the bytes are, if they are one.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let [tag, number @ ..] = <[u8; 9]>::try_from(bytes).ok()?;
+        let number = u64::from_ne_bytes(number);
+        match tag {
+            0 => Some(Self::Allocate { len_bytes: number }),
+            1 => Some(Self::Map { arena: number }),
+            _ => None,
+        }
+    }
+}
+
+/// Three numbers: the answer to a request that can be met. One that cannot is answered by nothing.
+pub(crate) fn answer(numbers: [u64; 3]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
+}
+
+/// The three numbers of an answer.
+pub(crate) fn of_answer(bytes: &[u8]) -> Option<[u64; 3]> {
+    let (numbers, []) = bytes.as_chunks::<8>() else { return None };
+    <[[u8; 8]; 3]>::try_from(numbers).ok().map(|numbers| numbers.map(u64::from_ne_bytes))
+}
+
+/// Writes the places of blocks that are given back.
+pub(crate) fn put_places(places: &[Place], writer: &mut Writer<'_>) {
+    writer.put_u64(places.len() as u64);
+    for place in places {
+        writer.put_u64(place.arena);
+        writer.put_u64(place.offset);
+        writer.put_u64(place.len_bytes);
+    }
+}
+
+/// Reads them again.
+pub(crate) fn take_places(reader: &mut Reader<'_>) -> Result<Vec<Place>, WireError> {
+    let len = reader.take_len(24)?;
+    (0..len).map(|_| Ok(Place { arena: reader.take_u64()?, offset: reader.take_u64()?, len_bytes: reader.take_u64()? })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_answers_come_back_and_others_are_none() {
+        for request in [Request::Allocate { len_bytes: u64::MAX }, Request::Map { arena: 7 }] {
+            assert_eq!(Request::of_bytes(&request.to_bytes()), Some(request));
+        }
+        assert_eq!(Request::of_bytes(&[2; 9]), None);
+        assert_eq!(Request::of_bytes(&[0; 8]), None);
+        assert_eq!(of_answer(&answer([1, 2, 3])), Some([1, 2, 3]));
+        assert_eq!(of_answer(&[]), None);
+        assert_eq!(of_answer(&[0; 25]), None);
+    }
+}

@@ -1,0 +1,19 @@
+//! Tasks are shipped to other processes: calls that another process of the same program executes.
+//!
+//! `README.md` beside this file says who does what, and what happens when a process ends.
+//!
+//! * `processor`: this side. A worker's thread that stands for a process sends tasks that can travel over, and takes their results.
+//! * `image`: the other side, which executes calls.
+//! * `call`: what the bytes of calls, replies and requests mean.
+//! * `code`: how a function is named for another process of the program.
+//! * `memory`: the arenas of the host as another process sees them.
+//! * `start`: how a process of the program becomes one that serves, before `main`.
+
+pub(crate) mod call;
+mod code;
+mod image;
+pub(crate) mod memory;
+pub(crate) mod processor;
+pub(crate) mod start;
+
+pub(crate) use image::{identity, is_stopping};
