@@ -38,6 +38,7 @@ fn long_after_help() -> String {
 Examples:
   poniard samples                          what can be run
   poniard run life --threads 2             run a sample on two threads
+  poniard run cholesky --processes 2       run a sample on threads and two worker processes
   poniard run ./graph.toml                 run your own graph file
   poniard processors                       what it would run on
   poniard bench --quick                    what a task costs here
@@ -212,6 +213,10 @@ pub struct RuntimeOptions {
     #[arg(long, value_name = "N", value_parser = thread_count, help_heading = WHERE)]
     pub threads: Option<NonZeroUsize>,
 
+    /// How many worker processes run tasks besides the threads [default: 0]
+    #[arg(long, value_name = "N", value_parser = process_count, help_heading = WHERE)]
+    pub processes: Option<u16>,
+
     /// A plugin file, or a folder of plugin files, to search first; give it again for more
     #[arg(long = "plugin", value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = WHERE)]
     pub plugins: Vec<PathBuf>,
@@ -292,6 +297,12 @@ fn number(text: &str) -> Result<u64, String> {
 fn thread_count(text: &str) -> Result<NonZeroUsize, String> {
     let threads = usize::try_from(number(text)?).map_err(|_| format!("it is too large, the largest is {}", usize::MAX))?;
     NonZeroUsize::new(threads).ok_or_else(|| "at least one thread is needed to run anything".into())
+}
+
+/// A number of worker processes.
+fn process_count(text: &str) -> Result<u16, String> {
+    const MOST: u16 = 1024;
+    number(text)?.try_into().ok().filter(|count| *count <= MOST).ok_or_else(|| format!("there are at most {MOST}"))
 }
 
 /// A setting as `NAME=VALUE`.

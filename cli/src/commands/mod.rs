@@ -54,6 +54,9 @@ fn build_runtime(options: &RuntimeOptions) -> Result<Runtime, Failure> {
     if let Some(threads) = options.threads {
         builder = builder.threads(threads.get());
     }
+    if let Some(processes) = options.processes {
+        builder = builder.processes(processes.into());
+    }
     for (name, value) in &options.settings {
         builder = builder.setting(name.as_str(), value.as_str());
     }

@@ -35,6 +35,14 @@ struct NotPositiveDefinite {
     value: f64,
 }
 
+/// The tile `rows` × `columns` of a matrix with `size` columns.
+fn cut_out(matrix: &Buffer<f64>, size: usize, rows: (usize, usize), columns: (usize, usize)) -> Result<Buffer<f64>, AllocateError> {
+    let (rows, columns) = (rows.0..rows.1, columns.0..columns.1);
+    let mut tile = buffer::try_zeroed(rows.len() * columns.len())?;
+    cut(matrix, size, rows, columns, &mut tile);
+    Ok(tile)
+}
+
 /// Factors a diagonal tile in place, row by row. `first` is the place of its first row in the matrix.
 fn potrf(mut tile: Buffer<f64>, size: usize, first: usize) -> Result<Buffer<f64>, NotPositiveDefinite> {
     for row in 0..size {
@@ -66,6 +74,18 @@ fn trsm(mut tile: Buffer<f64>, diagonal: &Buffer<f64>, width: usize) -> Buffer<f
     tile
 }
 
+/// Subtracts A Aᵀ from a diagonal tile in place.
+fn syrk(mut tile: Buffer<f64>, a: &Buffer<f64>, width: usize, depth: usize) -> Buffer<f64> {
+    add_product(&mut tile, -1.0, a, a, Second::Transposed, width, depth);
+    tile
+}
+
+/// Subtracts A Bᵀ from a tile in place.
+fn gemm(mut tile: Buffer<f64>, a: &Buffer<f64>, b: &Buffer<f64>, width: usize, depth: usize) -> Buffer<f64> {
+    add_product(&mut tile, -1.0, a, b, Second::Transposed, width, depth);
+    tile
+}
+
 /// The scalar product of two slices of the same length. Eight sums side by side, because one alone would have to wait for itself.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let (a_eights, b_eights) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -94,25 +114,18 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     for row in 0..tiles {
         for column in 0..=row {
             let (rows, columns) = (tiling.span(row), tiling.span(column));
-            let cut_one = move |matrix: &Buffer<f64>| -> Result<Buffer<f64>, AllocateError> {
-                let mut tile = buffer::try_zeroed(rows.len() * columns.len())?;
-                cut(matrix, size, rows, columns, &mut tile);
-                Ok(tile)
-            };
-            factor.put(row, column, runtime.task(cut_one, (&matrix,)).name(format!("cut({row},{column})")).spawn());
+            let arguments = (&matrix, size, (rows.start, rows.end), (columns.start, columns.end));
+            factor.put(row, column, runtime.task(cut_out, arguments).name(format!("cut({row},{column})")).spawn());
         }
     }
     for step in 0..tiles {
         let (first, depth) = (tiling.span(step).start, tiling.len_of(step));
         // `potrf` and `trsm` are what everything to the right waits for, so they go first where there is a choice.
-        let diagonal = runtime
-            .task(move |tile: Buffer<f64>| potrf(tile, depth, first), (factor.take(step, step),))
-            .name(format!("potrf({step})"))
-            .priority(Priority::High)
-            .spawn();
+        let diagonal =
+            runtime.task(potrf, (factor.take(step, step), depth, first)).name(format!("potrf({step})")).priority(Priority::High).spawn();
         for row in step + 1..tiles {
             let solved = runtime
-                .task(move |tile: Buffer<f64>, diagonal: &Buffer<f64>| trsm(tile, diagonal, depth), (factor.take(row, step), &diagonal))
+                .task(trsm, (factor.take(row, step), &diagonal, depth))
                 .name(format!("trsm({row},{step})"))
                 .priority(Priority::High)
                 .spawn();
@@ -124,18 +137,10 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
                 let width = tiling.len_of(column);
                 let old = factor.take(row, column);
                 let updated = if row == column {
-                    let syrk = move |mut tile: Buffer<f64>, a: &Buffer<f64>| -> Buffer<f64> {
-                        add_product(&mut tile, -1.0, a, a, Second::Transposed, width, depth);
-                        tile
-                    };
-                    runtime.task(syrk, (old, factor.get(row, step))).name(format!("syrk({row},{step})")).spawn()
+                    runtime.task(syrk, (old, factor.get(row, step), width, depth)).name(format!("syrk({row},{step})")).spawn()
                 } else {
-                    let gemm = move |mut tile: Buffer<f64>, a: &Buffer<f64>, b: &Buffer<f64>| -> Buffer<f64> {
-                        add_product(&mut tile, -1.0, a, b, Second::Transposed, width, depth);
-                        tile
-                    };
                     runtime
-                        .task(gemm, (old, factor.get(row, step), factor.get(column, step)))
+                        .task(gemm, (old, factor.get(row, step), factor.get(column, step), width, depth))
                         .name(format!("gemm({row},{column},{step})"))
                         .spawn()
                 };

@@ -173,6 +173,13 @@ impl RuntimeBuilder {
         self.setting("threads", count.to_string())
     }
 
+    /// Number of worker processes of the processes backend, besides the threads: none, unless this says otherwise. The same as the setting `processes`.
+    ///
+    /// They run the tasks that can travel (see the crate's chapter on processes), and are started when the first one does.
+    pub fn processes(self, count: usize) -> Self {
+        self.setting("processes", count.to_string())
+    }
+
     /// A setting for the backends; each reads those that it documents.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.set(name, value);

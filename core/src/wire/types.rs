@@ -227,16 +227,12 @@ pub(crate) const fn option<T: Data>() -> Option<Wire<Option<T>>> {
 }
 
 pub(crate) const fn boxed<T: Data>() -> Option<Wire<Box<T>>> {
-    if T::WIRE.is_some() {
-        Some(Wire::of(|value: &Box<T>, writer| put::<T>(value, writer), |reader| take(reader).map(Box::new)))
-    } else {
-        None
-    }
+    if T::WIRE.is_some() { Some(Wire::of(|value, writer| put::<T>(value, writer), |reader| take(reader).map(Box::new))) } else { None }
 }
 
 pub(crate) const fn shared<T: Data>() -> Option<Wire<Arc<T>>> {
     if T::WIRE.is_some() {
-        Some(Wire::of(|value: &Arc<T>, writer| put::<T>(value, writer), |reader| reader.keeping(take).map(Arc::new)))
+        Some(Wire::of(|value, writer| put::<T>(value, writer), |reader| reader.keeping(take).map(Arc::new)))
     } else {
         None
     }
