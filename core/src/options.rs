@@ -130,6 +130,7 @@ pub struct TaskOptions {
     pub(crate) scope: Option<Scope>,
     pub(crate) result_scope: Option<Scope>,
     pub(crate) occupancy: Option<Occupancy>,
+    pub(crate) once: Option<bool>,
 
     // When it ends early.
     pub(crate) deadline: Option<Instant>,
@@ -179,6 +180,12 @@ impl TaskOptions {
         self
     }
 
+    /// Whether a task is begun at most once: see [`TaskBuilder::once`].
+    pub fn once(mut self, once: bool) -> Self {
+        self.once = Some(once);
+        self
+    }
+
     /// When a task has to have finished: see [`TaskBuilder::deadline`].
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
@@ -224,6 +231,7 @@ impl TaskOptions {
         fill(&mut self.scope, &lower.scope);
         fill(&mut self.result_scope, &lower.result_scope);
         fill(&mut self.occupancy, &lower.occupancy);
+        fill(&mut self.once, &lower.once);
         fill(&mut self.deadline, &lower.deadline);
         fill(&mut self.timeout, &lower.timeout);
         for token in &lower.tokens {
@@ -267,7 +275,12 @@ impl TaskOptions {
 
     /// Whether a task has to carry them. Its priority it has elsewhere, its deadline is the timer's, and tokens have become bonds.
     pub(crate) fn is_worth_keeping(&self) -> bool {
-        self.name.is_some() || self.scope.is_some() || self.result_scope.is_some() || self.occupancy.is_some() || !self.ties.is_empty()
+        self.name.is_some()
+            || self.scope.is_some()
+            || self.result_scope.is_some()
+            || self.occupancy.is_some()
+            || self.once.is_some()
+            || !self.ties.is_empty()
     }
 }
 
@@ -451,6 +464,15 @@ impl<F, A> TaskBuilder<'_, F, A> {
     /// How much of the machine it takes, in processors: none (`0.0`), a part of one (`0.25`), or several (`2.0`).
     pub fn occupancy(mut self, processors: impl Into<Occupancy>) -> Self {
         self.options.occupancy = Some(processors.into());
+        self
+    }
+
+    /// Makes sure that it is begun at most once: for bodies that do something to the world outside that must not happen twice.
+    ///
+    /// Without this, a task whose worker process ends in the middle of it is begun again on another one; with it, the task fails, and its error says how the process
+    /// ended. For tasks on threads it changes nothing.
+    pub fn once(mut self) -> Self {
+        self.options.once = Some(true);
         self
     }
 

@@ -137,9 +137,14 @@ impl RemoteProcessor {
                 Err(CallError::Lost { process, reason }) => {
                     attempts += 1;
                     state.grants.take_all();
-                    if told || attempts == ATTEMPTS_MAX {
-                        let times = if attempts == 1 { String::new() } else { format!("; {attempts} processes have ended over it") };
-                        let reason = format!("the process {process} {reason}{times}");
+                    let once = task.options().is_some_and(|options| options.once == Some(true));
+                    if told || once || attempts == ATTEMPTS_MAX {
+                        let why = match attempts {
+                            _ if once => "; the task is to be begun only once".into(),
+                            1 => String::new(),
+                            _ => format!("; {attempts} processes have ended over it"),
+                        };
+                        let reason = format!("the process {process} {reason}{why}");
                         return Some(task.end_claimed(Some(FailureKind::Processor { processor: name.clone(), reason })));
                     }
                 }
