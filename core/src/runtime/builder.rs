@@ -367,6 +367,8 @@ fn builtin_backends() -> Vec<Box<dyn Backend>> {
     vec![
         #[cfg(feature = "threads")]
         Box::new(poniard_backend_threads::ThreadsBackend::new()),
+        #[cfg(feature = "processes")]
+        Box::new(poniard_backend_process::ProcessBackend::new()),
     ]
 }
 

@@ -1,0 +1,99 @@
+//! What the fork server asks of the kernel about processes, signals and descriptors.
+#![expect(unsafe_code, reason = "forks")]
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+
+use crate::control::Exit;
+
+/// The exit status of a worker process whose code panicked, the one that Rust's programs have then.
+const PANICKED: i32 = 101;
+
+/// Forks; the new process runs `body` and exits with its status.
+///
+/// The process ends with the calling one, and has no descriptors but the standard ones. Only for a process with one thread.
+pub(crate) fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
+    let parent = getpid();
+    // What waits to be written would be written twice.
+    flush();
+    // SAFETY: the process has one thread, so no lock is held by another one that the child does not have.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            // Unwinding out of here would run the fork server's loop a second time.
+            let status = catch_unwind(AssertUnwindSafe(|| child(parent, body))).unwrap_or(PANICKED);
+            flush();
+            // SAFETY: the function may be called at any time. `exit` would run what the program registered for its own end.
+            unsafe { libc::_exit(status) }
+        }
+        child => Pid::from_raw(child).ok_or_else(|| io::Error::other("the new process has no number")),
+    }
+}
+
+fn child(parent: Pid, body: impl FnOnce() -> i32) -> i32 {
+    let follows = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
+    // The parent may have ended before that.
+    if !follows || getppid() != Some(parent) {
+        return 1;
+    }
+    // Those of the server: a copy would keep its channels open when it is gone.
+    close_descriptors();
+    body()
+}
+
+/// Closes all descriptors but the standard ones.
+///
+/// Whoever made them in this process must not use or close them any more; in a child that does not return to their owners nobody does.
+pub(crate) fn close_descriptors() {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: the call takes plain numbers. What it closes nobody uses, as the function says.
+    let outcome = unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) };
+    if outcome == 0 {
+        return;
+    }
+    // A kernel before 5.9.
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<i32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // SAFETY: as above; the one by which the folder was read is closed already, which is an error and no more.
+        unsafe { libc::close(descriptor) };
+    }
+}
+
+/// Ignores what is for the host to obey: the interrupt from the terminal, which goes to all its processes. And makes the ends of children known.
+pub(crate) fn set_signals() {
+    for (signal, action) in [(libc::SIGINT, libc::SIG_IGN), (libc::SIGPIPE, libc::SIG_IGN), (libc::SIGCHLD, libc::SIG_DFL)] {
+        // SAFETY: neither action is a function that would be called.
+        unsafe { libc::signal(signal, action) };
+    }
+}
+
+/// How the child `process` ended, after which it is gone from the kernel's table; `None` if it has not.
+pub(crate) fn reap(process: u32) -> Option<Exit> {
+    use rustix::process::{WaitOptions, waitpid};
+
+    let pid = i32::try_from(process).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw);
+    let Some(pid) = pid else { return Some(Exit::Unknown) };
+    loop {
+        match waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(None) => return None,
+            Ok(Some((_, status))) => {
+                let exit = status.exit_status().map(Exit::Status).or(status.terminating_signal().map(Exit::Signal));
+                return Some(exit.unwrap_or(Exit::Unknown));
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            // No child of ours.
+            Err(_) => return Some(Exit::Unknown),
+        }
+    }
+}
+
+/// Writes what waits in the standard library's buffers and in C's.
+pub(crate) fn flush() {
+    // There is nobody to tell of an output that is closed.
+    let _ = io::stdout().flush();
+    // SAFETY: no stream means all of them.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+}

@@ -1,0 +1,253 @@
+//! What the tests have in place of the runtime: start-up code that serves, an image that executes small commands, and a host that lends its threads to a test.
+#![expect(unsafe_code, reason = "runs before `main`, and writes over memory as only a broken program does")]
+
+use std::process::Command;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use poniard_backend_process::ProcessBackend;
+use poniard_interface::{
+    Backend, CallError, Caller, CallerLink, Completion, HostServices, Image, LogLevel, Processor, Remote, RunError, ServeCommand,
+    ServeError, Settings, TaskId, Wanted, WorkerId,
+};
+
+/// By which the start-up code knows that it is to serve.
+const VARIABLE: &str = "PONIARD_PROCESS_TEST";
+
+extern "C" fn start_up() {
+    let Ok(argument) = std::env::var(VARIABLE) else { return };
+    let status = ProcessBackend::new().serve(&argument, Arc::new(TestImage)).unwrap_or(70);
+    std::process::exit(status);
+}
+
+// SAFETY: the section holds pointers to functions that take no arguments.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START_UP: extern "C" fn() = start_up;
+
+/// What the worker processes of the tests can do. A call is a letter and what belongs to it.
+struct TestImage;
+
+impl Image for TestImage {
+    fn execute(&self, call: &[u8], link: &dyn CallerLink) -> Vec<u8> {
+        let (command, rest) = call.split_first().expect("a command");
+        let number = || i32::from(rest[0]);
+        match command {
+            b'e' => rest.to_vec(),
+            b's' => rest.iter().map(|byte| u64::from(*byte)).sum::<u64>().to_le_bytes().to_vec(),
+            // Who are you?
+            b'i' => [std::process::id(), std::os::unix::process::parent_id()].iter().flat_map(|id| id.to_le_bytes()).collect(),
+            b'd' => std::fs::read_dir("/proc/self/fd").unwrap().count().to_le_bytes().to_vec(),
+            b'w' => {
+                while !link.is_stopping() {
+                    std::thread::yield_now();
+                }
+                b"stopped".to_vec()
+            }
+            b'f' => loop {
+                std::thread::sleep(Duration::from_secs(1));
+            },
+            b'a' => std::process::abort(),
+            b'x' => std::process::exit(number()),
+            b'!' => panic!("an image that breaks its word"),
+            // As many requests as the number, each of so many bytes as the rest has.
+            b'q' => (0..number()).flat_map(|_| link.ask(&rest[1..]).expect("the caller is there")).collect(),
+            // Requests from several threads.
+            b't' => {
+                let link = &link;
+                let ask = |number: u8| move || link.ask(&[number]).expect("the caller is there");
+                std::thread::scope(|scope| {
+                    let threads: Vec<_> = (0..rest[0]).map(|number| scope.spawn(ask(number))).collect();
+                    threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+                })
+            }
+            b'p' => {
+                print(rest);
+                Vec::new()
+            }
+            b'g' => {
+                scribble(rest[0], link);
+                self.execute(b"f", link)
+            }
+            _ => panic!("no such command"),
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "whether it arrives is what is tested")]
+fn print(text: &[u8]) {
+    print!("{}", String::from_utf8_lossy(text));
+}
+
+/// Where the rings' positions lie in the memory: a cache line each, ahead of the words of each ring.
+const RING_BYTES: usize = 128 + (64 << 10);
+
+/// Writes over the memory that the host reads.
+fn scribble(how: u8, link: &dyn CallerLink) {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let line = maps.lines().find(|line| line.contains("poniard-line")).expect("the memory");
+    let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+    let [start, end] = [start, end].map(|text| usize::from_str_radix(text, 16).unwrap());
+    let write = |offset: usize, word: u64| {
+        assert!(offset + 8 <= end - start);
+        // SAFETY: the address lies in a mapping that can be written to, which the code under test reads and writes by atomics only.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u64>(start + offset).write_volatile(word) };
+    };
+    let mut random = 88_172_645_463_325_252_u64;
+    match how {
+        // A position far beyond the end.
+        0 => write(RING_BYTES, u64::MAX),
+        // A frame that is none.
+        1 => {
+            write(RING_BYTES + 128, 0x0123_4567_89AB_CDEF);
+            write(RING_BYTES, 1);
+        }
+        // More was read than written; then a request whose answer would be written there.
+        2 => {
+            write(64, 1 << 40);
+            link.ask(b"anything");
+        }
+        // A frame that the host must not get, as long as can be.
+        3 => {
+            write(RING_BYTES + 128, 0x50_4F_4E << 40 | 1 << 32 | 1 << 31);
+            write(RING_BYTES, 1);
+        }
+        4 => (0..(end - start) / 8).for_each(|index| write(index * 8, u64::MAX)),
+        // Whatever comes.
+        seed => (0..(end - start) / 8).for_each(|index| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random = (random ^ (random << 17)).wrapping_add(u64::from(seed));
+            write(index * 8, random);
+        }),
+    }
+}
+
+/// A host that gives the ways to processes to the test.
+struct Host {
+    remotes: Mutex<Sender<Arc<dyn Remote>>>,
+    messages: Mutex<Vec<String>>,
+    program: std::path::PathBuf,
+}
+
+impl HostServices for Host {
+    fn worker_main(&self, _: WorkerId) {}
+    fn worker_main_remote(&self, _: WorkerId, remote: Arc<dyn Remote>) {
+        self.remotes.lock().unwrap().send(remote).unwrap();
+    }
+    fn serve_command(&self, argument: &str) -> Result<ServeCommand, ServeError> {
+        Ok(ServeCommand { program: self.program.clone(), variables: vec![(VARIABLE.to_owned(), argument.to_owned())] })
+    }
+    fn run(&self, _: TaskId) -> Result<(), RunError> {
+        Err(RunError::new("no tasks here"))
+    }
+    fn complete(&self, _: &[Completion]) {}
+    fn log(&self, _: LogLevel, message: &str) {
+        self.messages.lock().unwrap().push(message.to_owned());
+    }
+}
+
+/// An opened backend with its processors started.
+pub struct Fixture {
+    pub processors: Vec<Box<dyn Processor>>,
+    pub remotes: Vec<Arc<dyn Remote>>,
+}
+
+impl Fixture {
+    pub fn new(processes: usize) -> Self {
+        Self::with(processes, &[], "/proc/self/exe")
+    }
+
+    pub fn with(processes: usize, more: &[(&str, &str)], program: impl Into<std::path::PathBuf>) -> Self {
+        let (sender, receiver): (_, Receiver<_>) = channel();
+        let host = Arc::new(Host { remotes: Mutex::new(sender), messages: Mutex::default(), program: program.into() });
+        let mut settings = Settings::new();
+        settings.set("processes", processes.to_string());
+        for (name, value) in more {
+            settings.set(*name, *value);
+        }
+        let processors = ProcessBackend::new().open(&settings, host).unwrap().processors;
+        for (index, processor) in processors.iter().enumerate() {
+            processor.start(WorkerId(index as u32)).unwrap();
+        }
+        let remotes = processors.iter().map(|_| receiver.recv_timeout(LONG).unwrap()).collect();
+        Self { processors, remotes }
+    }
+
+    /// One call of the first process.
+    pub fn call(&self, call: &[u8]) -> Result<Vec<u8>, CallError> {
+        self.remotes[0].call(call, &mut Asker::default())
+    }
+
+    /// The numbers of the first process and of the fork server.
+    pub fn ids(&self) -> (u32, u32) {
+        // One that died a moment ago may not be known to be dead.
+        let reply = self.call(b"i").or_else(|_| self.call(b"i")).unwrap();
+        let id = |at: usize| u32::from_le_bytes(reply[at..at + 4].try_into().unwrap());
+        (id(0), id(4))
+    }
+
+    pub fn stop(self) {
+        for processor in &self.processors {
+            processor.stop().unwrap();
+        }
+    }
+}
+
+/// Longer than anything takes.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// Who waits for a call, in the tests.
+pub struct Asker {
+    pub answer: Box<dyn FnMut(&[u8]) -> Vec<u8>>,
+    pub wanted: Box<dyn FnMut() -> Wanted>,
+    pub processes: Vec<u32>,
+}
+
+impl Default for Asker {
+    fn default() -> Self {
+        Self { answer: Box::new(|request| request.to_vec()), wanted: Box::new(|| Wanted::Yes), processes: Vec::new() }
+    }
+}
+
+impl Caller for Asker {
+    fn answer(&mut self, request: &[u8]) -> Vec<u8> {
+        (self.answer)(request)
+    }
+    fn wanted(&mut self) -> Wanted {
+        (self.wanted)()
+    }
+    fn begins(&mut self, process: u32) {
+        self.processes.push(process);
+    }
+}
+
+/// Kills a process as the out-of-memory killer does.
+pub fn kill(process: u32) {
+    let pid = rustix::process::Pid::from_raw(process as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// Whether a process has ended. Whoever inherits it need not have waited for it.
+pub fn is_gone(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    !matches!(stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()), Some(state) if !"ZX".contains(state))
+}
+
+/// Waits until something is so.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < LONG, "{what} takes too long");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    begin.elapsed()
+}
+
+/// This program, to run one ignored test in a process of its own.
+pub fn alone(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
+    command
+}

@@ -1,0 +1,344 @@
+//! Tasks on worker processes: what travels, where it runs, and what is true when a process ends.
+//!
+//! Needs Linux with `/proc`. Every runtime here has one thread and two worker processes, and tasks that are to run on a process have its backend as their scope.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::id;
+use std::sync::Arc;
+use std::time::Duration;
+
+use poniard::{BoxError, Buffer, Data, FailureKind, Gather, Mutable, Runtime, Scope, Task, TaskOptions, buffer, read};
+use poniard_tests::in_time;
+use serde::{Deserialize, Serialize};
+
+fn runtime() -> Runtime {
+    Runtime::builder().threads(1).processes(2).build().expect("a runtime")
+}
+
+/// Options of a task that is to run on a process.
+fn far() -> TaskOptions {
+    TaskOptions::new().scope(Scope::backend("process"))
+}
+
+fn place() -> u32 {
+    id()
+}
+
+#[test]
+fn functions_that_capture_nothing_run_on_processes_and_others_here() {
+    in_time(|| {
+        let runtime = runtime();
+        let there = runtime.task(place, ()).options(&far()).spawn();
+        let closure = runtime.task(|| id(), ()).options(&far()).spawn();
+        let captured = 7;
+        let here = runtime.task(move || (captured, id()), ()).options(&far()).spawn();
+        assert_ne!(*there.fetch().unwrap(), id());
+        assert_ne!(*closure.fetch().unwrap(), id());
+        assert_eq!(*here.fetch().unwrap(), (7, id()));
+        // Without a scope both kinds take part, and nobody else.
+        let mut places: Vec<u32> = (0..64).map(|_| runtime.spawn(slow_place, ())).map(|task| *task.fetch().unwrap()).collect();
+        places.sort_unstable();
+        places.dedup();
+        assert!(places.len() <= 3, "{places:?}");
+    });
+}
+
+/// Long enough for others to take part.
+fn slow_place() -> u32 {
+    let primes = (2..20_000u32).filter(|number| (2..).take_while(|factor| factor * factor <= *number).all(|factor| !number.is_multiple_of(factor)));
+    assert_eq!(primes.count(), 2262);
+    id()
+}
+
+#[derive(Clone, Debug, PartialEq, Data, Serialize, Deserialize)]
+struct Settings {
+    name: String,
+    weights: Vec<f32>,
+    inner: Option<Box<Settings>>,
+}
+
+#[derive(Data)]
+struct Unserialisable(u32);
+
+#[derive(Clone, Data, Serialize, Deserialize)]
+#[data(local)]
+struct Local(u32);
+
+fn describe(settings: &Settings, factor: f32, text: &str, numbers: &[u64], map: BTreeMap<String, Vec<u8>>) -> (u32, String, Settings) {
+    let mut changed = settings.clone();
+    changed.weights.iter_mut().for_each(|weight| *weight *= factor);
+    changed.inner = Some(Box::new(settings.clone()));
+    (id(), format!("{text} {} {:?}", numbers.iter().sum::<u64>(), map), changed)
+}
+
+#[test]
+fn arguments_and_results_of_all_kinds_travel() {
+    in_time(|| {
+        let runtime = runtime();
+        let settings = Settings { name: "one".into(), weights: vec![1.0, 2.5], inner: None };
+        let shared = Arc::new(settings.clone());
+        let factor = runtime.spawn(|| 2.0f32, ());
+        let map = BTreeMap::from([("a".to_owned(), vec![1, 2])]);
+        let task = runtime.task(describe, (shared, factor, "text".to_owned(), vec![1, 2, 3], map)).options(&far()).spawn();
+        let (place, text, changed) = task.take().unwrap();
+        assert_ne!(place, id());
+        assert_eq!(text, r#"text 6 {"a": [1, 2]}"#);
+        assert_eq!(changed, Settings { weights: vec![2.0, 5.0], inner: Some(Box::new(settings.clone())), ..settings });
+
+        let parts: Vec<Task<u64>> = (0..10).map(|number| runtime.spawn(|number: u64| number * number, (number,))).collect();
+        let sum = runtime.task(|parts: Gather<'_, u64>| (id(), parts.len(), parts.iter().sum::<u64>()), (parts,)).options(&far()).spawn();
+        let (place, len, sum) = sum.take().unwrap();
+        assert_ne!(place, id());
+        assert_eq!((len, sum), (10, 285));
+
+        let mutable = Mutable::new(vec![1u64, 2]);
+        let looked = runtime.task(|numbers: &[u64]| (id(), numbers.to_vec()), (read(&mutable),)).options(&far()).spawn().take().unwrap();
+        assert_ne!(looked.0, id());
+        assert_eq!(looked.1, [1, 2]);
+    });
+}
+
+#[test]
+fn types_that_do_not_travel_keep_their_tasks_here() {
+    in_time(|| {
+        let runtime = runtime();
+        let one = runtime.task(|value: &Unserialisable| (value.0, id()), (Unserialisable(1),)).options(&far()).spawn();
+        let two = runtime.task(|value: Local| (value.0, id()), (Local(2),)).options(&far()).spawn();
+        let three = runtime.task(|| Unserialisable(id()), ()).options(&far()).spawn();
+        assert_eq!(*one.fetch().unwrap(), (1, id()));
+        assert_eq!(*two.fetch().unwrap(), (2, id()));
+        assert_eq!(three.fetch().unwrap().0, id());
+    });
+}
+
+fn filled(len: usize, value: f64) -> Buffer<f64> {
+    let mut made = buffer::zeroed(len);
+    assert!(made.iter().all(|value| *value == 0.0), "lent memory is zero");
+    made.fill(value);
+    made
+}
+
+fn doubled(mut values: Buffer<f64>) -> Buffer<f64> {
+    values.iter_mut().for_each(|value| *value *= 2.0);
+    values
+}
+
+fn sum(values: &Buffer<f64>, others: &Buffer<f64>) -> f64 {
+    values.iter().chain(others).sum()
+}
+
+#[test]
+fn buffers_are_handed_over_both_ways_and_originals_stay() {
+    in_time(|| {
+        let runtime = runtime();
+        for len in [0, 1, 7, 1000, 100_000, 3_000_000] {
+            let near = buffer::from_fn(len, |index| index as f64);
+            let expected: f64 = near.iter().sum();
+            let near = runtime.value(near);
+            let made = runtime.task(filled, (len, 3.0)).options(&far()).spawn();
+            let twice = runtime.task(doubled, (&near,)).options(&far()).spawn();
+            // Its only user: it could be changed in place, and is not.
+            let fourfold = runtime.task(doubled, (runtime.task(doubled, (&near,)).options(&far()).spawn(),)).options(&far()).spawn();
+            let total = runtime.task(sum, (&made, &twice)).options(&far()).spawn();
+            assert_eq!(*total.fetch().unwrap(), 3.0 * len as f64 + 2.0 * expected);
+            assert_eq!(fourfold.fetch().unwrap().iter().sum::<f64>(), 4.0 * expected);
+            assert_eq!(near.fetch().unwrap().iter().sum::<f64>(), expected);
+            assert!(made.fetch().unwrap().iter().all(|value| *value == 3.0));
+        }
+    });
+}
+
+#[test]
+fn a_buffer_that_comes_back_unchanged_is_another_one() {
+    in_time(|| {
+        let runtime = runtime();
+        let near = runtime.value(Arc::new(buffer::from_slice(&[1u32, 2, 3])));
+        let same = runtime.task(|values: Arc<Buffer<u32>>| values, (&near,)).options(&far()).spawn();
+        let back = same.take().unwrap();
+        assert_eq!(**back, [1, 2, 3]);
+        let kept = runtime.task(|values: &Arc<Buffer<u32>>| Arc::clone(values), (&near,)).options(&far()).spawn().take().unwrap();
+        drop(near);
+        assert_eq!(**kept, [1, 2, 3]);
+    });
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the outer part")]
+struct Outer(#[source] std::num::ParseIntError);
+
+fn parse(text: &str) -> Result<u64, Outer> {
+    text.parse().map_err(Outer)
+}
+
+fn refuse(number: u64) -> u64 {
+    assert!(number > 10, "{number} is too small");
+    number
+}
+
+#[test]
+fn errors_and_panics_come_back_with_their_texts() {
+    in_time(|| {
+        let runtime = runtime();
+        let error = runtime.task(parse, ("x1".to_owned(),)).options(&far()).name("parsing").spawn().fetch().unwrap_err();
+        assert_eq!(error.task(), "parsing");
+        assert!(matches!(error.kind(), FailureKind::Returned(_)), "{error}");
+        assert_eq!(error.reason(), "the outer part: invalid digit found in string");
+        let panicked = runtime.task(refuse, (3,)).options(&far()).spawn();
+        let after = runtime.task(refuse, (&panicked,)).options(&far()).spawn();
+        let error = panicked.fetch().unwrap_err();
+        assert!(matches!(error.kind(), FailureKind::Panicked(message) if message == "3 is too small"), "{error}");
+        assert!(matches!(after.fetch().unwrap_err().kind(), FailureKind::Dependency(_)));
+        // The process has survived.
+        assert_eq!(*runtime.task(refuse, (11,)).options(&far()).spawn().fetch().unwrap(), 11);
+    });
+}
+
+fn nested(depth: u64) -> Result<(u64, u32), BoxError> {
+    if depth == 0 {
+        return Ok((1, id()));
+    }
+    let one = poniard::spawn(nested, (depth - 1,));
+    let (two, three) = poniard::join(|| poniard::spawn(nested, (depth - 1,)).take(), || depth);
+    let sum = poniard::map_reduce(0..100, || 0, |number| number, |a, b| a + b);
+    assert_eq!((three, sum), (depth, 4950));
+    Ok((one.take()?.0 + two?.0, id()))
+}
+
+#[test]
+fn a_body_on_a_process_spawns_waits_and_joins_as_here() {
+    in_time(|| {
+        let runtime = runtime();
+        let (count, place) = runtime.task(nested, (6,)).options(&far()).spawn().take().unwrap();
+        assert_eq!(count, 64);
+        assert_ne!(place, id());
+        let name = runtime.task(|| poniard::current_processor().map(|processor| processor.name), ()).options(&far()).spawn().take().unwrap();
+        assert!(name.as_deref().is_some_and(|name| name.starts_with("processes-")), "{name:?}");
+    });
+}
+
+/// Ends its process in the given way as often as there are no marks, and marks each time.
+fn end_process(marks: PathBuf, times: u64, how: u64) -> u64 {
+    let begun = std::fs::read_dir(&marks).map_or(0, Iterator::count) as u64;
+    if begun < times {
+        std::fs::write(marks.join(begun.to_string()), "").expect("a mark");
+        match how {
+            0 => std::process::abort(),
+            1 => std::process::exit(3),
+            2 => {
+                let _ = std::process::Command::new("kill").args(["-9", &id().to_string()]).status();
+                loop {
+                    std::thread::park();
+                }
+            }
+            _ => deep(1),
+        };
+    }
+    begun
+}
+
+/// More stack than there is.
+#[expect(unconditional_recursion, reason = "its point")]
+fn deep(number: u64) -> u64 {
+    let page = [number; 512];
+    deep(std::hint::black_box(&page)[7] + 1) + page[3]
+}
+
+#[test]
+fn a_task_whose_process_ends_is_run_again_whatever_ended_it() {
+    in_time(|| {
+        let runtime = runtime();
+        for how in 0..4 {
+            let marks = tempfile::tempdir().unwrap();
+            let task = runtime.task(end_process, (marks.path().to_owned(), 2, how)).options(&far()).spawn();
+            assert_eq!(*task.fetch().unwrap(), 2, "how {how}");
+        }
+    });
+}
+
+#[test]
+fn a_task_that_ends_three_processes_fails_and_says_so() {
+    in_time(|| {
+        let runtime = runtime();
+        for (how, expected) in [(0u64, "was killed by signal 6 (SIGABRT)"), (1, "exited with status 3"), (2, "was killed by signal 9 (SIGKILL)")] {
+            let marks = tempfile::tempdir().unwrap();
+            let task = runtime.task(end_process, (marks.path().to_owned(), 99, how)).options(&far()).name("fatal").spawn();
+            let after = runtime.task(refuse, (&task,)).spawn();
+            let error = task.fetch().unwrap_err();
+            assert_eq!(error.task(), "fatal");
+            assert!(matches!(error.kind(), FailureKind::Processor { processor, .. } if processor.starts_with("processes-")), "{error:?}");
+            assert!(error.reason().contains(expected), "{error}");
+            assert!(error.reason().contains("3 processes have ended over it"), "{error}");
+            assert_eq!(std::fs::read_dir(marks.path()).unwrap().count(), 3);
+            assert!(matches!(after.fetch().unwrap_err().kind(), FailureKind::Dependency(_)));
+        }
+        assert_eq!(*runtime.task(refuse, (11,)).options(&far()).spawn().fetch().unwrap(), 11);
+    });
+}
+
+fn wait_until_told() -> bool {
+    while !poniard::is_cancelled() {
+        std::thread::yield_now();
+    }
+    true
+}
+
+fn never_end() {
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_body_on_a_process_is_told_to_stop_and_one_that_does_not_loses_its_process() {
+    in_time(|| {
+        let runtime = runtime();
+        let told = runtime.task(wait_until_told, ()).options(&far()).timeout(Duration::from_millis(5)).spawn();
+        assert!(matches!(told.fetch().unwrap_err().kind(), FailureKind::DeadlineExceeded));
+        let stubborn: Vec<_> = (0..2).map(|_| runtime.task(never_end, ()).options(&far()).timeout(Duration::from_millis(5)).spawn()).collect();
+        for task in stubborn {
+            assert!(matches!(task.fetch().unwrap_err().kind(), FailureKind::DeadlineExceeded));
+        }
+        // Both processes were taken; there are others now.
+        let places: Vec<_> = (0..4).map(|_| runtime.task(place, ()).options(&far()).spawn()).collect();
+        for place in places {
+            assert_ne!(*place.fetch().unwrap(), id());
+        }
+    });
+}
+
+#[test]
+fn many_small_tasks_are_each_run_once() {
+    in_time(|| {
+        let runtime = runtime();
+        let tasks: Vec<_> = (0..10_000u64).map(|number| runtime.spawn(|number: u64| number * 3, (number,))).collect();
+        for (number, task) in tasks.into_iter().enumerate() {
+            assert_eq!(task.take().unwrap(), number as u64 * 3);
+        }
+        let chain = (0..2_000).fold(runtime.spawn(|| 0u64, ()), |last, _| runtime.spawn(|last: u64| last + 1, (last,)));
+        assert_eq!(chain.take().unwrap(), 2_000);
+    });
+}
+
+#[test]
+fn two_runtimes_have_processes_of_their_own() {
+    in_time(|| {
+        let (one, two) = (runtime(), runtime());
+        let first = one.task(place, ()).options(&far()).spawn();
+        let second = two.task(|other: u32| (other, id()), (&first,)).options(&far()).spawn();
+        let (first, second) = second.take().unwrap();
+        assert_ne!(first, second);
+    });
+}
+
+#[test]
+fn a_task_that_is_to_be_begun_once_is_not_begun_again() {
+    in_time(|| {
+        let runtime = runtime();
+        let marks = tempfile::tempdir().unwrap();
+        let task = runtime.task(end_process, (marks.path().to_owned(), 1, 0u64)).options(&far()).once().spawn();
+        let error = task.fetch().unwrap_err();
+        assert!(error.reason().contains("was killed by signal 6 (SIGABRT); the task is to be begun only once"), "{error}");
+        assert_eq!(std::fs::read_dir(marks.path()).unwrap().count(), 1);
+    });
+}
