@@ -199,6 +199,21 @@ fn cancelling_a_group_reaches_the_groups_inside_it() {
 }
 
 #[test]
+fn a_group_inside_several_that_were_cancelled_takes_nothing_new() {
+    in_time(|| {
+        let runtime = threads(2);
+        for outermost_first in [true, false] {
+            let outer = TaskGroup::new(&runtime);
+            let middle = outer.run(|| runtime.group(|| ()));
+            let inner = middle.run(|| runtime.group(|| ()));
+            let order = if outermost_first { [&outer, &middle] } else { [&middle, &outer] };
+            assert!(order[0].cancel() && order[1].cancel());
+            assert!(cancelled(&inner.spawn(|| 1, ())), "none of them had a member that could have told it");
+        }
+    });
+}
+
+#[test]
 fn waiting_for_a_group_inside_its_own_member_is_an_error() {
     fn own(group: &TaskGroup) -> bool {
         group.wait().is_err_and(|error| matches!(error.first().kind(), FailureKind::WaitsForItself))

@@ -93,7 +93,7 @@ impl Members {
         let mut first = state.members.is_empty();
         state.members.insert(key, Member::Task(task.clone()));
         let mut group = self;
-        let mut cancelled_above = None;
+        let mut cancelled_above = Vec::new();
         while first && let Some(above) = &group.parent {
             let place = above.reserve();
             let mut above_state = above.lock();
@@ -101,14 +101,15 @@ impl Members {
             above_state.members.insert(place, Member::Group(Arc::clone(group)));
             state.place = place;
             if above.is_cancelled_itself() {
-                cancelled_above = Some(group);
+                cancelled_above.push(group);
             }
             state = above_state;
             group = above;
         }
         drop(state);
-        if let Some(group) = cancelled_above {
-            // The whole branch: others may have entered it meanwhile, and seen nothing.
+        // The whole branch: others may have entered it meanwhile, and seen nothing. Each of these groups, not the highest alone: one that has been cancelled
+        // before passes nothing on to those that come later.
+        for group in cancelled_above {
             group.cancel();
         }
         if cancelled {
