@@ -337,6 +337,19 @@ fn a_task_that_cannot_be_spawned_is_a_failure_of_its_group() {
 }
 
 #[test]
+fn a_task_that_cannot_be_spawned_into_an_empty_group_takes_no_other_out_of_the_group_around_it() {
+    in_time(|| {
+        let runtime = threads(1);
+        let outer = TaskGroup::new(&runtime);
+        let stopped = outer.run(|| Stopped::spawn(|body| runtime.spawn(body, ())));
+        let inner = outer.run(|| runtime.group(|| drop(runtime.task(add, (1, 1)).scope(Scope::kind("vulkan")).spawn())));
+        assert!(inner.is_finished() && !outer.is_finished());
+        stopped.go().detach();
+        assert_eq!(outer.wait().expect_err("no such processor").failure_count(), 1);
+    });
+}
+
+#[test]
 fn what_both_halves_of_a_join_spawn_is_in_the_group_around_it() {
     in_time(|| {
         let runtime = threads(2);
