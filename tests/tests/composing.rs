@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::time::Duration;
 
-use poniard::{CancelToken, Data, FailureKind, Gather, Scope, Task, TaskGroup, TaskOptions};
+use poniard::{CancelToken, Data, FailureKind, Gather, Mutable, Scope, Task, TaskGroup, TaskOptions, write};
 use poniard_tests::{Log, Stopped, add, in_time, threads};
 
 /// Numbers of threads that every law is tried with.
@@ -526,6 +527,40 @@ fn a_cancelled_task_that_comes_after_others_leaves_nothing_behind() {
         runtime.wait_idle();
         drop(runtime);
         assert_eq!(Arc::strong_count(&alive), 1);
+    });
+}
+
+#[test]
+fn a_task_that_cannot_be_spawned_keeps_nothing_that_it_would_have_come_after() {
+    in_time(|| {
+        let runtime = threads(1);
+        let alive = Arc::new(());
+        let place = Mutable::new(0);
+        for refused in [
+            &|first: &Task<Vec<Arc<()>>>| runtime.task(add, (1, 1)).after(first).timeout(Duration::ZERO).spawn(),
+            &|first: &Task<_>| runtime.task(add, (1, 1)).after(first).scope(Scope::kind("vulkan")).spawn(),
+            &|first: &Task<_>| {
+                let twice = |one: &mut u64, other: &mut u64| *one + *other;
+                runtime.sequential(|| runtime.task(twice, (write(&place), write(&place))).after(first).spawn())
+            },
+        ] as [&dyn Fn(&Task<Vec<Arc<()>>>) -> Task<u64>; 3]
+        {
+            let (go, gone) = mpsc::channel::<()>();
+            let held = Arc::clone(&alive);
+            let body = move || {
+                let _ = gone.recv();
+                vec![held]
+            };
+            let first = runtime.spawn(body, ());
+            let task = refused(&first);
+            assert!(task.is_finished() && task.wait().is_err());
+            drop(task);
+            drop(go);
+            first.wait().expect("no failure");
+            drop(first);
+            runtime.wait_idle();
+            assert_eq!(Arc::strong_count(&alive), 1);
+        }
     });
 }
 

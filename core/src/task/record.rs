@@ -1194,6 +1194,9 @@ pub(crate) fn create_failed<T: crate::Data>(
 ) -> Task<T> {
     let mut options = options.unwrap_or_default();
     options.name.get_or_insert_with(|| function_name(type_name()));
+    // It waits for nothing: a record with edges in the lists of others, or held, would keep a reference for whoever makes it ready, and nobody takes that.
+    options.ties.held = false;
+    options.ties.after = None;
     create_ended(runtime, location, Some(options), |task| Some(task.error(kind)))
 }
 
