@@ -13,7 +13,7 @@ use loom::thread::{JoinHandle, spawn};
 use poniard_interface::{BackendInfo, Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError};
 
 use super::memory;
-use super::record::{Claim, Released, TaskRef, create};
+use super::record::{Claim, Released, TaskRef, create, create_finished};
 use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::{Args, TaskFn};
@@ -300,6 +300,28 @@ fn a_cancelled_task_that_waits_is_buried_once() {
         assert_eq!(third.reference().failure().is_some(), cancelled, "a dependent of a cancelled task");
         assert_eq!(second.value_ref().is_some(), !cancelled);
     });
+}
+
+#[test]
+fn a_flattened_task_that_is_cancelled_while_it_is_finished_drops_what_it_refers_to_once() {
+    // Whoever settles it has made it refer to the inner task, or has dropped it as that one failed, when he finds that it was cancelled: dropped twice, or never.
+    for fails in [false, true] {
+        model(move || {
+            let world = World::new();
+            let runs = Arc::clone(&world);
+            let (inner, entry) = world.create(move || if fails { Err("it fails") } else { Ok(Payload::new(&runs)) }, ());
+            let flat = create_finished(inner.clone(), &raw const world.shared, Location::caller(), None).flatten();
+            let worker = thread(&world, entry.expect("nothing to wait for"), World::work_of);
+            let cancelled = flat.cancel();
+            worker.join().unwrap();
+            world.drain();
+            assert!(flat.is_finished() && inner.is_finished());
+            assert!(cancelled || fails || flat.value_ref().is_some());
+            assert_eq!(flat.value_ref().map_or(0, Payload::look), u64::from(!cancelled && !fails));
+            drop(flat);
+            assert_eq!(inner.value_ref().map_or(0, Payload::look), u64::from(!fails));
+        });
+    }
 }
 
 #[test]
