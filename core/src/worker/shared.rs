@@ -143,7 +143,13 @@ impl Shared {
     /// Whether everything was cancelled since a task was spawned.
     #[inline]
     pub(crate) fn is_outdated(&self, task: &Header) -> bool {
-        u32::from(task.epoch()) != self.epoch.load(Relaxed)
+        self.is_past(task.epoch())
+    }
+
+    /// Whether everything was cancelled since the count was this one.
+    #[inline]
+    pub(crate) fn is_past(&self, epoch: u16) -> bool {
+        u32::from(epoch) != self.epoch.load(Relaxed)
     }
 
     /// Why a task that is outdated was not run.
