@@ -208,7 +208,7 @@ impl RunState {
 
     /// Whether everything was cancelled since it began, on the runtime that runs it.
     pub(super) fn is_outdated(&self, shared: &Shared) -> bool {
-        shared.is_past(self.epoch.load(Relaxed))
+        shared.is_outdated(self.epoch.load(Relaxed))
     }
 
     /// Whether all nodes are over.

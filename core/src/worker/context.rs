@@ -242,7 +242,7 @@ impl Context {
     pub(crate) fn is_cancelled(&self) -> bool {
         match self.is_run_cancelled() {
             Some(cancelled) => cancelled,
-            None => self.with_task(|task| task.is_cancelled() || self.shared.is_outdated(task)).unwrap_or(false),
+            None => self.with_task(|task| task.is_cancelled() || is_outdated(task)).unwrap_or(false),
         }
     }
 
@@ -370,6 +370,12 @@ impl Context {
     pub(crate) fn forget_stack(&self) {
         self.stack.set((0, 0));
     }
+}
+
+/// Whether everything was cancelled since a task was spawned that runs. On its own runtime: a job of it may run on another one.
+fn is_outdated(task: &Header) -> bool {
+    // SAFETY: `runtime` is from `Arc::as_ptr`, and a runtime stays until all of its tasks have been counted as finished, which is done when they have run.
+    unsafe { &*task.runtime() }.is_outdated(task.epoch())
 }
 
 /// That a thread is in the middle of a run of a graph: on its stack.

@@ -140,15 +140,9 @@ impl Shared {
         self.epoch.load(Relaxed) as u16
     }
 
-    /// Whether everything was cancelled since a task was spawned.
+    /// Whether everything was cancelled since a task noted the count.
     #[inline]
-    pub(crate) fn is_outdated(&self, task: &Header) -> bool {
-        self.is_past(task.epoch())
-    }
-
-    /// Whether everything was cancelled since the count was this one.
-    #[inline]
-    pub(crate) fn is_past(&self, epoch: u16) -> bool {
+    pub(crate) fn is_outdated(&self, epoch: u16) -> bool {
         u32::from(epoch) != self.epoch.load(Relaxed)
     }
 
