@@ -1,9 +1,9 @@
 //! Graphs that are built once and run often: what fails, is refused, is cancelled; and who drops what.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 
-use poniard::{Data, FailureKind, Gather, GraphBuilder, GraphErrorKind, GraphRunError, Handle, Node};
+use poniard::{Data, FailureKind, Gather, GraphBuilder, GraphErrorKind, GraphRun, GraphRunError, Handle, Node};
 use poniard_tests::{add, in_time, threads};
 
 /// Numbers of threads that every law is tried with.
@@ -209,6 +209,31 @@ fn a_node_and_its_jobs_see_that_their_run_was_cancelled() {
 }
 
 #[test]
+fn a_job_of_a_node_that_waits_for_its_own_run_gets_an_error() {
+    in_time(|| {
+        let runtime = threads(2);
+        let known: Arc<OnceLock<GraphRun>> = Arc::default();
+        let mut graph = GraphBuilder::new();
+        let body = {
+            let known = Arc::clone(&known);
+            move || {
+                // Another worker takes it: the first half waits until it has begun.
+                let begun = Barrier::new(2);
+                let wait = || {
+                    begun.wait();
+                    known.wait().wait().map_err(|error| matches!(error.kind(), FailureKind::WaitsForItself))
+                };
+                poniard::join(|| begun.wait().is_leader(), wait).1 == Err(true)
+            }
+        };
+        let node = graph.task(body, ());
+        let run = graph.build().expect("a graph").run(&runtime, ()).expect("a run");
+        known.set(run).expect("set once");
+        assert!(known.wait().fetch(node).expect("no failure"));
+    });
+}
+
+#[test]
 fn everything_that_is_cancelled_takes_runs_with_it() {
     for count in COUNTS {
         let runtime = threads(count);
@@ -259,7 +284,11 @@ fn a_node_sees_that_everything_was_cancelled_or_the_runtime_ends() {
                 graph.task(body, ());
                 let run = graph.build().expect("a graph").run(&runtime, ()).expect("a run");
                 begun.recv().expect("it begins");
-                if ends { runtime.shutdown_now() } else { runtime.cancel_all() }
+                if ends {
+                    runtime.shutdown_now()
+                } else {
+                    runtime.cancel_all()
+                }
                 run.wait().expect("it had begun");
             });
         }
@@ -281,7 +310,7 @@ fn after_a_runtime_was_told_to_end_now_no_node_begins() {
                 let mut graph = GraphBuilder::new();
                 let node = graph.task(|| 1u64, ());
                 let run = graph.build().expect("a graph").run(&handle, ()).expect("a task may begin runs until it ends");
-                run.fetch(node).map(|value| *value).map_err(|error| error.to_string())
+                run.fetch(node).copied().map_err(|error| error.to_string())
             };
             let (tell, told) = mpsc::channel();
             runtime.spawn(move || tell.send(body()).expect("the test listens"), ()).detach();
