@@ -1001,6 +1001,24 @@ fn a_flattened_task_can_be_cancelled_or_dropped_in_every_state() {
 }
 
 #[test]
+fn a_task_whose_result_is_its_own_flattened_one_is_a_circle() {
+    in_time(|| {
+        let runtime = threads(2);
+        for detours in [0, 1, 3] {
+            let (give, take) = mpsc::channel::<Task<u64>>();
+            let itself = runtime.spawn(move || take.recv().map_err(|error| error.to_string()), ()).flatten();
+            let others = (0..detours).fold(itself.clone(), |task, _| runtime.value(task).flatten());
+            give.send(others.clone()).expect("the task listens");
+            // Outside it would be waited for until somebody cancels it.
+            let inside =
+                runtime.spawn(move || others.wait().map_err(|error| matches!(error.kind(), FailureKind::WaitsForItself)) == Err(true), ());
+            assert!(inside.take().expect("no failure"), "and it does not look at it again and again");
+            assert!(itself.cancel());
+        }
+    });
+}
+
+#[test]
 fn chains_of_tasks_of_tasks_have_any_length_and_hold_up_no_worker() {
     fn down(n: u64) -> Task<u64> {
         match n {
