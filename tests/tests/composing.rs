@@ -1,4 +1,6 @@
 //! Tasks in groups, with tokens, one after the other; and the graphs that users of such runtimes draw most.
+//!
+//! One file because what is tested is how the ways of tying tasks together meet.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
@@ -579,6 +581,54 @@ fn a_chain_whose_handles_are_gone_completes_when_the_last_is_held() {
             assert_eq!(*last.fetch().expect("no failure"), length + 1);
         }
     }
+}
+
+#[test]
+fn a_chain_that_nobody_needs_goes_as_a_whole_with_its_last_handle() {
+    const LENGTH: usize = 1_000_000;
+    in_time(|| {
+        let runtime = threads(1);
+        let stopped = Stopped::spawn(|body| runtime.spawn(body, ()));
+        let runs = Arc::new(AtomicUsize::new(0));
+        let step = |from: Task<u64>| {
+            let runs = Arc::clone(&runs);
+            runtime.spawn(move |x: u64| x + runs.fetch_add(1, Ordering::Relaxed) as u64, (from,))
+        };
+        let chain = |length: usize| (0..length).fold(runtime.spawn(|| 1u64, ()), |last, _| step(last));
+        // In a block, where spawning does not wait for room.
+        drop(runtime.bulk(|| chain(LENGTH)));
+        drop(chain(3).clone());
+
+        // What somebody else needs stays, with all that it needs: a handle, another task, `detach`, one that comes after it.
+        let (held, taken, detached, before) = (chain(2), chain(2), chain(2), chain(2));
+        let taker = step(taken.clone());
+        let after = runtime.task(|| (), ()).after(&before).spawn();
+        let gathered = runtime.spawn(
+            |all: Gather<'_, u64>| all.iter().sum::<u64>(),
+            (vec![held.clone(), taken, detached.clone(), before, chain(5), runtime.value(chain(5)).flatten()],),
+        );
+        detached.detach();
+        drop(runtime.spawn(|x: &u64, y: &u64| x + y, (gathered.clone(), gathered)));
+        stopped.go().detach();
+        runtime.wait_idle();
+        assert_eq!(runs.load(Ordering::Relaxed), 2 + 3 + 2 + 2);
+        held.wait().and(taker.wait()).and(after.wait()).expect("no failure");
+    });
+}
+
+#[test]
+fn what_only_a_dropped_task_used_can_be_moved_out_at_once() {
+    in_time(|| {
+        let runtime = threads(1);
+        let value = runtime.value(vec![1u64]);
+        let stopped = Stopped::spawn(|body| runtime.spawn(body, ()));
+        drop(runtime.spawn(|value: &Vec<u64>, (): &()| value.len() as u64, (&value, &stopped.task)));
+        // Its body is still there, as an edge of it is in the list of the one that runs.
+        let shared = value.fetch().expect("no failure");
+        drop(value);
+        assert!(shared.try_unwrap().is_ok_and(|value| value == [1]));
+        stopped.go().detach();
+    });
 }
 
 #[test]

@@ -65,6 +65,7 @@ const fn vtable<T: Data>() -> VTable {
         run: finish::<T>,
         discard: discard::<(), Flat<T>, T>,
         unfinished: unfinished::<(), Flat<T>, T>,
+        visit_used: visit_used::<(), Flat<T>, T>,
         drop_value: drop_source::<T>,
         step: Some(step::<T>),
         free: free::<(), Flat<T>, T>,
