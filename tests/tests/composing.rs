@@ -1,9 +1,12 @@
 //! Tasks in groups, with tokens, one after the other; and the graphs that users of such runtimes draw most.
+//!
+//! One file because what is tested is how the ways of tying tasks together meet.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::time::Duration;
 
-use poniard::{CancelToken, Data, FailureKind, Gather, Scope, Task, TaskGroup, TaskOptions};
+use poniard::{CancelToken, Data, FailureKind, Gather, Mutable, Scope, Task, TaskGroup, TaskOptions, write};
 use poniard_tests::{Log, Stopped, add, in_time, threads};
 
 /// Numbers of threads that every law is tried with.
@@ -199,6 +202,21 @@ fn cancelling_a_group_reaches_the_groups_inside_it() {
 }
 
 #[test]
+fn a_group_inside_several_that_were_cancelled_takes_nothing_new() {
+    in_time(|| {
+        let runtime = threads(2);
+        for outermost_first in [true, false] {
+            let outer = TaskGroup::new(&runtime);
+            let middle = outer.run(|| runtime.group(|| ()));
+            let inner = middle.run(|| runtime.group(|| ()));
+            let order = if outermost_first { [&outer, &middle] } else { [&middle, &outer] };
+            assert!(order[0].cancel() && order[1].cancel());
+            assert!(cancelled(&inner.spawn(|| 1, ())), "none of them had a member that could have told it");
+        }
+    });
+}
+
+#[test]
 fn waiting_for_a_group_inside_its_own_member_is_an_error() {
     fn own(group: &TaskGroup) -> bool {
         group.wait().is_err_and(|error| matches!(error.first().kind(), FailureKind::WaitsForItself))
@@ -319,6 +337,19 @@ fn a_task_that_cannot_be_spawned_is_a_failure_of_its_group() {
     let nowhere = Scope::kind("vulkan");
     let error = runtime.wait_all(|| drop(runtime.task(add, (1, 1)).scope(nowhere).spawn())).expect_err("no such processor");
     assert!(matches!(error.first().kind(), FailureKind::NoProcessor { .. }), "{error}");
+}
+
+#[test]
+fn a_task_that_cannot_be_spawned_into_an_empty_group_takes_no_other_out_of_the_group_around_it() {
+    in_time(|| {
+        let runtime = threads(1);
+        let outer = TaskGroup::new(&runtime);
+        let stopped = outer.run(|| Stopped::spawn(|body| runtime.spawn(body, ())));
+        let inner = outer.run(|| runtime.group(|| drop(runtime.task(add, (1, 1)).scope(Scope::kind("vulkan")).spawn())));
+        assert!(inner.is_finished() && !outer.is_finished());
+        stopped.go().detach();
+        assert_eq!(outer.wait().expect_err("no such processor").failure_count(), 1);
+    });
 }
 
 #[test]
@@ -501,6 +532,40 @@ fn a_cancelled_task_that_comes_after_others_leaves_nothing_behind() {
     });
 }
 
+#[test]
+fn a_task_that_cannot_be_spawned_keeps_nothing_that_it_would_have_come_after() {
+    in_time(|| {
+        let runtime = threads(1);
+        let alive = Arc::new(());
+        let place = Mutable::new(0);
+        for refused in [
+            &|first: &Task<Vec<Arc<()>>>| runtime.task(add, (1, 1)).after(first).timeout(Duration::ZERO).spawn(),
+            &|first: &Task<_>| runtime.task(add, (1, 1)).after(first).scope(Scope::kind("vulkan")).spawn(),
+            &|first: &Task<_>| {
+                let twice = |one: &mut u64, other: &mut u64| *one + *other;
+                runtime.sequential(|| runtime.task(twice, (write(&place), write(&place))).after(first).spawn())
+            },
+        ] as [&dyn Fn(&Task<Vec<Arc<()>>>) -> Task<u64>; 3]
+        {
+            let (go, gone) = mpsc::channel::<()>();
+            let held = Arc::clone(&alive);
+            let body = move || {
+                let _ = gone.recv();
+                vec![held]
+            };
+            let first = runtime.spawn(body, ());
+            let task = refused(&first);
+            assert!(task.is_finished() && task.wait().is_err());
+            drop(task);
+            drop(go);
+            first.wait().expect("no failure");
+            drop(first);
+            runtime.wait_idle();
+            assert_eq!(Arc::strong_count(&alive), 1);
+        }
+    });
+}
+
 // Graphs that users draw.
 
 fn increment(x: u64) -> u64 {
@@ -516,6 +581,54 @@ fn a_chain_whose_handles_are_gone_completes_when_the_last_is_held() {
             assert_eq!(*last.fetch().expect("no failure"), length + 1);
         }
     }
+}
+
+#[test]
+fn a_chain_that_nobody_needs_goes_as_a_whole_with_its_last_handle() {
+    const LENGTH: usize = 1_000_000;
+    in_time(|| {
+        let runtime = threads(1);
+        let stopped = Stopped::spawn(|body| runtime.spawn(body, ()));
+        let runs = Arc::new(AtomicUsize::new(0));
+        let step = |from: Task<u64>| {
+            let runs = Arc::clone(&runs);
+            runtime.spawn(move |x: u64| x + runs.fetch_add(1, Ordering::Relaxed) as u64, (from,))
+        };
+        let chain = |length: usize| (0..length).fold(runtime.spawn(|| 1u64, ()), |last, _| step(last));
+        // In a block, where spawning does not wait for room.
+        drop(runtime.bulk(|| chain(LENGTH)));
+        drop(chain(3).clone());
+
+        // What somebody else needs stays, with all that it needs: a handle, another task, `detach`, one that comes after it.
+        let (held, taken, detached, before) = (chain(2), chain(2), chain(2), chain(2));
+        let taker = step(taken.clone());
+        let after = runtime.task(|| (), ()).after(&before).spawn();
+        let gathered = runtime.spawn(
+            |all: Gather<'_, u64>| all.iter().sum::<u64>(),
+            (vec![held.clone(), taken, detached.clone(), before, chain(5), runtime.value(chain(5)).flatten()],),
+        );
+        detached.detach();
+        drop(runtime.spawn(|x: &u64, y: &u64| x + y, (gathered.clone(), gathered)));
+        stopped.go().detach();
+        runtime.wait_idle();
+        assert_eq!(runs.load(Ordering::Relaxed), 2 + 3 + 2 + 2);
+        held.wait().and(taker.wait()).and(after.wait()).expect("no failure");
+    });
+}
+
+#[test]
+fn what_only_a_dropped_task_used_can_be_moved_out_at_once() {
+    in_time(|| {
+        let runtime = threads(1);
+        let value = runtime.value(vec![1u64]);
+        let stopped = Stopped::spawn(|body| runtime.spawn(body, ()));
+        drop(runtime.spawn(|value: &Vec<u64>, (): &()| value.len() as u64, (&value, &stopped.task)));
+        // Its body is still there, as an edge of it is in the list of the one that runs.
+        let shared = value.fetch().expect("no failure");
+        drop(value);
+        assert!(shared.try_unwrap().is_ok_and(|value| value == [1]));
+        stopped.go().detach();
+    });
 }
 
 #[test]

@@ -651,6 +651,16 @@ fn a_waker_that_panics_takes_no_worker_with_it() {
 
 // Room.
 
+/// Whether somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_foreign_thread_that_floods_a_runtime_is_slowed_down() {
     const COUNT: usize = 100_000;
@@ -701,6 +711,36 @@ fn a_foreign_thread_does_not_wait_for_tasks_that_need_it() {
             runtime.wait_idle();
             assert_eq!(ran.load(Ordering::Relaxed), 100_000);
         }
+    });
+}
+
+#[test]
+fn whoever_waits_for_room_looks_again_although_everybody_was_hurried_meanwhile() {
+    const COUNT: usize = 20_000;
+    in_time(|| {
+        let (runtime, other) = (threads(1), threads(1));
+        let open = occupy(&runtime);
+        runtime.bulk(|| (0..COUNT).for_each(|_| runtime.spawn(|| (), ()).detach()));
+        let mut woken = 0;
+        for _ in 0..COUNT {
+            let mut spawned = pin!(runtime.spawn_async(|| (), ()));
+            let flag = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&flag));
+            let mut poll = || spawned.as_mut().poll(&mut Context::from_waker(&waker)).map(Task::detach);
+            if poll().is_pending() {
+                // Wakes all that wait for a time.
+                other.cancel_all();
+                while poll().is_pending() {
+                    while !flag.0.swap(false, Ordering::SeqCst) {
+                        std::thread::yield_now();
+                    }
+                    woken += 1;
+                }
+                break;
+            }
+        }
+        assert!(woken > 0, "it is crowded");
+        drop(open);
     });
 }
 
@@ -956,6 +996,24 @@ fn a_flattened_task_can_be_cancelled_or_dropped_in_every_state() {
                 runtime.spawn(|| (), ()).wait().expect("the worker has let go of everything");
                 assert_eq!(alive.load(Ordering::SeqCst), 0);
             }
+        }
+    });
+}
+
+#[test]
+fn a_task_whose_result_is_its_own_flattened_one_is_a_circle() {
+    in_time(|| {
+        let runtime = threads(2);
+        for detours in [0, 1, 3] {
+            let (give, take) = mpsc::channel::<Task<u64>>();
+            let itself = runtime.spawn(move || take.recv().map_err(|error| error.to_string()), ()).flatten();
+            let others = (0..detours).fold(itself.clone(), |task, _| runtime.value(task).flatten());
+            give.send(others.clone()).expect("the task listens");
+            // Outside it would be waited for until somebody cancels it.
+            let inside =
+                runtime.spawn(move || others.wait().map_err(|error| matches!(error.kind(), FailureKind::WaitsForItself)) == Err(true), ());
+            assert!(inside.take().expect("no failure"), "and it does not look at it again and again");
+            assert!(itself.cancel());
         }
     });
 }

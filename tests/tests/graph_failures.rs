@@ -1,10 +1,10 @@
 //! Graphs that are built once and run often: what fails, is refused, is cancelled; and who drops what.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 
-use poniard::{Data, FailureKind, Gather, GraphBuilder, GraphErrorKind, GraphRunError, Handle, Node};
-use poniard_tests::{add, threads};
+use poniard::{Data, FailureKind, Gather, GraphBuilder, GraphErrorKind, GraphRun, GraphRunError, Handle, Node};
+use poniard_tests::{add, in_time, threads};
 
 /// Numbers of threads that every law is tried with.
 const COUNTS: [usize; 3] = [1, 2, 8];
@@ -209,6 +209,31 @@ fn a_node_and_its_jobs_see_that_their_run_was_cancelled() {
 }
 
 #[test]
+fn a_job_of_a_node_that_waits_for_its_own_run_gets_an_error() {
+    in_time(|| {
+        let runtime = threads(2);
+        let known: Arc<OnceLock<GraphRun>> = Arc::default();
+        let mut graph = GraphBuilder::new();
+        let body = {
+            let known = Arc::clone(&known);
+            move || {
+                // Another worker takes it: the first half waits until it has begun.
+                let begun = Barrier::new(2);
+                let wait = || {
+                    begun.wait();
+                    known.wait().wait().map_err(|error| matches!(error.kind(), FailureKind::WaitsForItself))
+                };
+                poniard::join(|| begun.wait().is_leader(), wait).1 == Err(true)
+            }
+        };
+        let node = graph.task(body, ());
+        let run = graph.build().expect("a graph").run(&runtime, ()).expect("a run");
+        known.set(run).expect("set once");
+        assert!(known.wait().fetch(node).expect("no failure"));
+    });
+}
+
+#[test]
 fn everything_that_is_cancelled_takes_runs_with_it() {
     for count in COUNTS {
         let runtime = threads(count);
@@ -238,6 +263,61 @@ fn everything_that_is_cancelled_takes_runs_with_it() {
         gate.wait();
         gate.wait();
         assert_eq!(*run.fetch(last).expect("begun afterwards"), 1000);
+    }
+}
+
+#[test]
+fn a_node_sees_that_everything_was_cancelled_or_the_runtime_ends() {
+    for count in COUNTS {
+        for ends in [false, true] {
+            in_time(move || {
+                let runtime = threads(count);
+                let (begin, begun) = mpsc::channel();
+                let mut graph = GraphBuilder::new();
+                let body = move || {
+                    begin.send(()).expect("the test listens");
+                    // No worker looks at the run while its only node goes on.
+                    while !poniard::is_cancelled() {
+                        std::thread::yield_now();
+                    }
+                };
+                graph.task(body, ());
+                let run = graph.build().expect("a graph").run(&runtime, ()).expect("a run");
+                begun.recv().expect("it begins");
+                if ends {
+                    runtime.shutdown_now()
+                } else {
+                    runtime.cancel_all()
+                }
+                run.wait().expect("it had begun");
+            });
+        }
+    }
+}
+
+#[test]
+fn after_a_runtime_was_told_to_end_now_no_node_begins() {
+    for count in COUNTS {
+        in_time(move || {
+            let runtime = threads(count);
+            let handle = runtime.handle();
+            let (begin, begun) = mpsc::channel();
+            let body = move || {
+                begin.send(()).expect("the test listens");
+                while !poniard::is_cancelled() {
+                    std::thread::yield_now();
+                }
+                let mut graph = GraphBuilder::new();
+                let node = graph.task(|| 1u64, ());
+                let run = graph.build().expect("a graph").run(&handle, ()).expect("a task may begin runs until it ends");
+                run.fetch(node).copied().map_err(|error| error.to_string())
+            };
+            let (tell, told) = mpsc::channel();
+            runtime.spawn(move || tell.send(body()).expect("the test listens"), ()).detach();
+            begun.recv().expect("it begins");
+            runtime.shutdown_now();
+            assert!(told.recv().expect("it ends").is_err(), "what a task spawns then is not run, and nor are runs");
+        });
     }
 }
 

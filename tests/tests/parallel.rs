@@ -719,6 +719,30 @@ fn a_job_that_waits_for_the_task_it_belongs_to_gets_an_error() {
 }
 
 #[test]
+fn a_job_on_another_runtime_is_cancelled_with_its_task_and_not_with_that_runtime() {
+    in_time(|| {
+        let (own, other) = (threads(1), threads(1));
+        let handle = other.handle();
+        other.cancel_all();
+        let before = own.spawn(move || handle.join(poniard::is_cancelled, poniard::is_cancelled), ());
+        assert_eq!(before.take().expect("no failure"), (false, false));
+
+        let handle = other.handle();
+        let (begin, begun) = mpsc::channel();
+        let endless = move || {
+            begin.send(()).expect("the test listens");
+            while !poniard::is_cancelled() {
+                std::thread::yield_now();
+            }
+        };
+        own.spawn(move || handle.scope(|_| endless()), ()).detach();
+        begun.recv().expect("it begins");
+        own.cancel_all();
+        own.wait_idle();
+    });
+}
+
+#[test]
 fn a_worker_of_another_runtime_lends_its_slot_while_it_joins() {
     in_time(|| {
         let (one, other) = (threads(1), threads(1));

@@ -72,7 +72,7 @@ pub(crate) fn run_part(context: &Context, PartOf { run: number, part }: PartOf, 
     let Some(slot) = context.slot_index().map(|slot| &shared.slots[slot]) else { unreachable!("parts of runs lie in queues of slots") };
     // SAFETY: the run is not removed before all of its nodes are counted, and the part that the caller has is not.
     let run: &RunState = unsafe { shared.runs.get(number) };
-    if run.epoch() != shared.epoch() {
+    if run.is_outdated(shared) {
         run.cancel();
     }
     let graph = run.graph();
@@ -157,7 +157,7 @@ impl Driver<'_> {
     }
 
     fn look_around(&self) -> bool {
-        if self.run.epoch() != self.shared.epoch() {
+        if self.run.is_outdated(self.shared) {
             self.run.cancel();
         }
         let normal = Priority::Normal.level();

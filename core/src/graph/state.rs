@@ -53,7 +53,7 @@ pub(super) const NOBODY: u32 = u32::MAX;
 pub(crate) struct RunState {
     /// The graph that is run: from `Arc::into_raw`; null between runs.
     graph: AtomicPtr<Graph>,
-    /// What tells the runtime from others.
+    /// The runtime that runs it.
     runtime: AtomicPtr<Shared>,
     /// Its number at the runtime.
     number: AtomicU32,
@@ -206,8 +206,9 @@ impl RunState {
         std::ptr::eq(self.runtime.load(Relaxed), shared)
     }
 
-    pub(super) fn epoch(&self) -> u16 {
-        self.epoch.load(Relaxed)
+    /// Whether everything was cancelled since it began, on the runtime that runs it.
+    pub(super) fn is_outdated(&self, shared: &Shared) -> bool {
+        shared.is_outdated(self.epoch.load(Relaxed))
     }
 
     /// Whether all nodes are over.
@@ -231,9 +232,12 @@ impl RunState {
         self.flags.fetch_or(STOP, Relaxed);
     }
 
-    /// Whether somebody has said so.
+    /// Whether somebody has said so, of this run or of everything. For who is in the middle of one of its nodes.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.flags.load(Relaxed) & STOP != 0
+        // SAFETY: `begin` put in a runtime that has admitted the run, and that lives until the run is counted as over.
+        let shared = unsafe { &*self.runtime.load(Relaxed) };
+        // Not only the flag: who cancels everything touches no run, and no worker may look at this one before the node has ended.
+        self.flags.load(Relaxed) & STOP != 0 || self.is_outdated(shared)
     }
 
     fn troubles(&self) -> MutexGuard<'_, Troubles> {

@@ -34,7 +34,7 @@ struct State {
     /// By their keys, so that the newest is the last.
     members: BTreeMap<u64, Member>,
     /// Its own key in the group above, while it has members.
-    place: u64,
+    place: Option<u64>,
     failure_count: usize,
     /// Those that the group above has not been told of.
     untold_count: usize,
@@ -93,22 +93,23 @@ impl Members {
         let mut first = state.members.is_empty();
         state.members.insert(key, Member::Task(task.clone()));
         let mut group = self;
-        let mut cancelled_above = None;
+        let mut cancelled_above = Vec::new();
         while first && let Some(above) = &group.parent {
             let place = above.reserve();
             let mut above_state = above.lock();
             first = above_state.members.is_empty();
             above_state.members.insert(place, Member::Group(Arc::clone(group)));
-            state.place = place;
+            state.place = Some(place);
             if above.is_cancelled_itself() {
-                cancelled_above = Some(group);
+                cancelled_above.push(group);
             }
             state = above_state;
             group = above;
         }
         drop(state);
-        if let Some(group) = cancelled_above {
-            // The whole branch: others may have entered it meanwhile, and seen nothing.
+        // The whole branch: others may have entered it meanwhile, and seen nothing. Each of these groups, not the highest alone: one that has been cancelled
+        // before passes nothing on to those that come later.
+        for group in cancelled_above {
             group.cancel();
         }
         if cancelled {
@@ -162,7 +163,8 @@ impl Members {
                 let untold_count = std::mem::take(&mut state.untold_count);
                 above_state.failure_count += untold_count;
                 above_state.untold_count += untold_count;
-                gone.extend(above_state.members.remove(&state.place));
+                // None where it had no members: a task could not be spawned.
+                gone.extend(state.place.take().and_then(|place| above_state.members.remove(&place)));
             }
             state = above_state;
             group = above;

@@ -7,7 +7,17 @@ use std::time::Duration;
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard, atomic};
 pub(crate) use loom::thread::yield_now;
-pub(crate) use loom::thread_local;
+
+/// As loom's own, which does not know that a value may be a constant's.
+macro_rules! local {
+    ($(#[$attribute:meta])* static $name:ident: $type:ty = const $init:block;) => {
+        loom::thread_local! { $(#[$attribute])* static $name: $type = $init; }
+    };
+    ($($rest:tt)*) => {
+        loom::thread_local! { $($rest)* }
+    };
+}
+pub(crate) use local as thread_local;
 
 /// As `std::panic::catch_unwind`, and catches nothing: what loom finds is a panic, which no test is to miss.
 pub(crate) fn catch_unwind<R>(body: impl FnOnce() -> R + std::panic::UnwindSafe) -> std::thread::Result<R> {

@@ -2,6 +2,8 @@
 //!
 //! The threads of a test play a worker that has taken a task's entry out of a queue, and users. Loom finds two accesses that nothing orders, records and
 //! values that are used after their end or have none (`Watched`), and threads that wait for ever; the rest is asserted.
+//!
+//! One file because all of them meet in the same few fields of a record, on the same stage.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use loom::thread::{JoinHandle, spawn};
 use poniard_interface::{BackendInfo, Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError};
 
 use super::memory;
-use super::record::{Claim, Released, TaskRef, create};
+use super::record::{Claim, Released, TaskRef, create, create_finished};
 use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::{Args, TaskFn};
@@ -303,6 +305,28 @@ fn a_cancelled_task_that_waits_is_buried_once() {
 }
 
 #[test]
+fn a_flattened_task_that_is_cancelled_while_it_is_finished_drops_what_it_refers_to_once() {
+    // Whoever settles it has made it refer to the inner task, or has dropped it as that one failed, when he finds that it was cancelled: dropped twice, or never.
+    for fails in [false, true] {
+        model(move || {
+            let world = World::new();
+            let runs = Arc::clone(&world);
+            let (inner, entry) = world.create(move || if fails { Err("it fails") } else { Ok(Payload::new(&runs)) }, ());
+            let flat = create_finished(inner.clone(), &raw const world.shared, Location::caller(), None).flatten();
+            let worker = thread(&world, entry.expect("nothing to wait for"), World::work_of);
+            let cancelled = flat.cancel();
+            worker.join().unwrap();
+            world.drain();
+            assert!(flat.is_finished() && inner.is_finished());
+            assert!(cancelled || fails || flat.value_ref().is_some());
+            assert_eq!(flat.value_ref().map_or(0, Payload::look), u64::from(!cancelled && !fails));
+            drop(flat);
+            assert_eq!(inner.value_ref().map_or(0, Payload::look), u64::from(!fails));
+        });
+    }
+}
+
+#[test]
 fn arguments_are_looked_at_by_one_who_waits_while_they_are_claimed() {
     // Without the lock `INSPECTED`, the worker takes the arguments away while the waiting thread looks for predecessors in them; one that spins for ever.
     model(|| {
@@ -357,6 +381,63 @@ fn the_last_handle_takes_a_task_with_it_that_has_not_begun() {
         user.join().unwrap();
         world.drain();
         assert!(world.runs() <= 1);
+    });
+}
+
+#[test]
+fn a_task_goes_with_the_last_of_those_that_would_have_used_it() {
+    // Two dependents lose their handles while the task is about to run: it is abandoned by both of them or by none, or while it is needed; a body is dropped while
+    // its arguments are looked at, twice or never; the task is freed although an argument refers to it.
+    model(|| {
+        let world = World::new();
+        let (first, entry) = world.payload();
+        let (second, none) = world.create(Payload::look, (&first,));
+        assert!(none.is_none());
+        let (third, none) = world.create(sum, (first.clone(), first));
+        assert!(none.is_none());
+        let worker = thread(&world, entry, World::work_of);
+        let other = thread(&world, second, |_, second| drop(second));
+        drop(third);
+        worker.join().unwrap();
+        other.join().unwrap();
+        world.drain();
+    });
+}
+
+#[test]
+fn a_chain_goes_with_its_last_handle_while_its_first_task_runs() {
+    model(|| {
+        let world = World::new();
+        let (first, entry) = world.payload();
+        let (second, none) = world.create(|first: &Payload| 1 + first.look(), (first,));
+        assert!(none.is_none());
+        let (third, none) = world.create(|second: u64| second, (second,));
+        assert!(none.is_none());
+        let worker = thread(&world, entry, World::work_of);
+        drop(third);
+        worker.join().unwrap();
+        world.drain();
+    });
+}
+
+#[test]
+fn a_value_is_moved_out_although_the_body_of_an_abandoned_dependent_is_dropped_meanwhile() {
+    // Its argument becomes a user again for a moment, and looks at nothing.
+    model(|| {
+        let world = World::new();
+        let (first, first_entry) = world.payload();
+        let (other, other_entry) = world.ready(|| 1u64);
+        let (dependent, none) = world.create(|first: &Payload, other: u64| first.look() + other, (&first, &other));
+        assert!(none.is_none());
+        world.work(first_entry);
+        drop(dependent);
+        let worker = thread(&world, other_entry, |world, entry| {
+            world.work(entry);
+            world.drain();
+        });
+        look_and_take(first);
+        worker.join().unwrap();
+        assert!(other.is_finished());
     });
 }
 

@@ -21,7 +21,7 @@ use record::{TaskRef, UserRef};
 ///
 /// [`fetch`](Self::fetch) waits and shares the result, [`take`](Self::take) waits and moves it out. Given as an argument to another task it is
 /// a dependency, and nobody waits. When the last handle of a task that has not begun is dropped, and no other task depends on it, it never will:
-/// nobody could see its result. [`detach`](Self::detach) lets it run.
+/// nobody could see its result. Nor will those whose results only it would have taken. [`detach`](Self::detach) lets it run.
 #[must_use = "a task's result or error is in its handle; `wait` for it or give it to another task"]
 pub struct Task<T> {
     reference: UserRef,
@@ -124,7 +124,8 @@ impl<T: Data> Task<Task<T>> {
     /// A task that spawns others and returns the last of them is so as good as one that waits for it. Chains of any length are in order: a task whose
     /// result is the `flatten` of one that does the same. Cancelled, it leaves both tasks alone.
     ///
-    /// Its error is that of a dependent: the task to blame is the outer one or the inner one.
+    /// Its error is that of a dependent: the task to blame is the outer one or the inner one. One whose result is, in the end, itself never finishes; to wait for it
+    /// inside a task is an error.
     ///
     /// ```
     /// use poniard::{Runtime, Task};

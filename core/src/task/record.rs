@@ -59,6 +59,8 @@ const VALUE_WRITTEN: u8 = 2;
 const VALUE_TAKEN: u8 = 4;
 /// The value is another record's: the body says whose (`flat`).
 const FORWARDED: u8 = 8;
+/// The arguments in the body are users of nothing any more: their references are no users', until the body is dropped.
+const GIVEN_UP: u8 = 16;
 
 /// The part of a record that does not depend on the types of the task.
 #[repr(C)]
@@ -137,6 +139,8 @@ impl Edge {
     }
 }
 
+type VisitUsed = unsafe fn(NonNull<Header>, &mut dyn FnMut(&Header));
+
 /// Functions that know the types of the task.
 struct VTable {
     /// Runs the body with the arguments; the task has been claimed by the caller.
@@ -145,6 +149,8 @@ struct VTable {
     discard: unsafe fn(NonNull<Header>),
     /// Adds the predecessors that have not finished, if the task has not been claimed, which the caller prevents.
     unfinished: unsafe fn(NonNull<Header>, &mut Vec<TaskRef>),
+    /// Shows the predecessors whose results are arguments, once for each argument; nobody else changes the body.
+    visit_used: VisitUsed,
     /// Drops a value that will not be published; the task has been claimed by the caller, who has run it.
     drop_value: unsafe fn(NonNull<Header>),
     /// For tasks that no runtime runs: what is done when they become ready.
@@ -597,22 +603,29 @@ impl TaskRef {
     /// Makes the task end without a value: at once for whoever waits for it. One that has not begun never will; the body of one that runs can
     /// see that it is to stop, and its value is dropped. False when it has finished already.
     pub(crate) fn cancel(&self, kind: FailureKind) -> bool {
-        self.cancel_for(kind, Canceller::User)
+        self.cancel_for(kind, Canceller::User, &mut Vec::new())
     }
 
     /// Cancels a task for the timer, whose thread runs no code of users: arguments of a task that has not begun are dropped by whoever
     /// finds it in a queue.
     pub(crate) fn expire(&self) -> bool {
-        self.cancel_for(FailureKind::DeadlineExceeded, Canceller::Timer)
+        self.cancel_for(FailureKind::DeadlineExceeded, Canceller::Timer, &mut Vec::new())
     }
 
-    /// Cancels a task whose last handle was dropped, if it has not begun and nobody has detached it.
-    fn abandon(&self) -> bool {
-        self.cancel_for(FailureKind::Unneeded, Canceller::LastHandle)
+    /// Cancels a task whose last handle was dropped, if it has not begun and nobody has detached it; then those that nobody but it had a use for, and so on.
+    fn abandon(&self) {
+        let mut unneeded = Vec::new();
+        self.cancel_for(FailureKind::Unneeded, Canceller::LastHandle, &mut unneeded);
+        // One after the other, as chains have any length.
+        while let Some(task) = unneeded.pop() {
+            task.cancel_for(FailureKind::Unneeded, Canceller::LastHandle, &mut unneeded);
+        }
     }
 
-    fn cancel_for(&self, kind: FailureKind, canceller: Canceller) -> bool {
+    /// Adds the tasks that lose their last user with this one.
+    fn cancel_for(&self, kind: FailureKind, canceller: Canceller, unneeded: &mut Vec<Self>) -> bool {
         let mut first = false;
+        let mut gives_up = false;
         loop {
             if self.is_finished() {
                 return false;
@@ -646,9 +659,12 @@ impl TaskRef {
                 }
                 continue;
             }
-            let keep = gate & COUNT != 0 || canceller == Canceller::Timer;
+            let waits = gate & COUNT != 0;
+            let keep = waits || canceller == Canceller::Timer;
             let claimed = gate | CLAIMED | CANCELLED | OWED | if keep { KEPT } else { 0 };
-            if self.gate.compare_exchange_weak(gate, claimed, Acquire, Relaxed).is_ok() {
+            gives_up = waits && canceller == Canceller::LastHandle;
+            // One more than it waits for: nobody gets the body while this thread looks at it, below.
+            if self.gate.compare_exchange_weak(gate, claimed + u32::from(gives_up), Acquire, Relaxed).is_ok() {
                 if !keep {
                     // SAFETY: the claim gives this thread the body, and as nothing is waited for, no edge of it is in a list.
                     unsafe { self.discard() };
@@ -661,9 +677,30 @@ impl TaskRef {
         if published {
             self.settle_bonds();
         }
+        if gives_up {
+            // SAFETY: this thread has claimed the task, and the count is one higher than it would be, until the next line.
+            unsafe { self.give_up(unneeded) };
+            drop(self.release_hold());
+        }
         // Or the body has seen the flag, and who ran it was faster.
         let told = || self.failure().is_some_and(|error| matches!(error.kind(), FailureKind::Cancelled | FailureKind::DeadlineExceeded));
         published || first && told()
+    }
+
+    /// Makes the arguments of a task that will not be run users of nothing, although they stay where they are; adds the tasks that have lost their last user.
+    ///
+    /// # Safety
+    /// The caller has claimed the task, and nobody gets the body before he counts down.
+    unsafe fn give_up(&self, unneeded: &mut Vec<Self>) {
+        self.note(GIVEN_UP);
+        let mut look = |used: &Header| {
+            // AcqRel: as in `drop_unclaimed`. The reference that is left is the body's.
+            if used.refs.fetch_sub(USER - REFERENCE, AcqRel) >> 32 == 1 {
+                unneeded.push(Self::of(used));
+            }
+        };
+        // SAFETY: as the caller says.
+        unsafe { (self.vtable.visit_used)(self.0, &mut look) };
     }
 
     /// Tells those that the task belongs to that its outcome is known.
@@ -688,6 +725,16 @@ impl TaskRef {
     unsafe fn discard(&self) {
         if let Some(options) = self.options() {
             options.ties.drop_after();
+        }
+        // Relaxed: noted before the count-down that gave the caller the body.
+        if self.parts.load(Relaxed) & GIVEN_UP != 0 {
+            // The arguments drop themselves as users, who do not look at the results any more. Each of those tasks has finished, so that it has no other user is of no
+            // consequence; that it has one more for a moment makes another user clone the result in place of moving it.
+            let mut look = |used: &Header| {
+                used.refs.fetch_add(USER - REFERENCE, Relaxed);
+            };
+            // SAFETY: as the caller says.
+            unsafe { (self.vtable.visit_used)(self.0, &mut look) };
         }
         // SAFETY: as the caller says.
         unsafe { (self.vtable.discard)(self.0) };
@@ -977,7 +1024,8 @@ fn create_with<M, F: TaskFn<M>>(
     params.visit(&mut |_, _| predecessor_count += 1);
     let (more, marks) = options.as_deref().map_or((0, 0), unmet_by_options);
     predecessor_count += more;
-    assert!(predecessor_count < COUNT, "a task has more than sixteen million dependencies");
+    // One more until `register` has looked, and one while a canceller does.
+    assert!(predecessor_count < COUNT - 1, "a task has more than sixteen million dependencies");
     let header = Header {
         vtable: const { &vtable::<M, F>() },
         gate: AtomicU32::new(if predecessor_count == 0 { marks } else { (predecessor_count + 1) | marks }),
@@ -1045,6 +1093,7 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         run: run::<M, F>,
         discard: discard::<F, F::Params, F::Value>,
         unfinished: unfinished::<F, F::Params, F::Value>,
+        visit_used: visit_used::<F, F::Params, F::Value>,
         drop_value: drop_value::<F, F::Params, F::Value>,
         step: None,
         free: free::<F, F::Params, F::Value>,
@@ -1189,6 +1238,17 @@ unsafe fn unfinished<F, P: Predecessors, T>(header: NonNull<Header>, into: &mut 
 }
 
 /// # Safety
+/// `header` belongs to a live `Record<F, P, T>` whose body is there, and nobody takes it or changes it during the call.
+unsafe fn visit_used<F, P: Predecessors, T>(header: NonNull<Header>, visit: &mut dyn FnMut(&Header)) {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: the body is there and only read (precondition).
+    let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
+    params.visit_numbered(&mut |_, _, used| visit(used));
+}
+
+/// # Safety
 /// `header` belongs to a live `Record<F, P, T>` whose task the caller has claimed and run, and that ended with an error all the same.
 unsafe fn drop_value<F, P, T>(header: NonNull<Header>) {
     // SAFETY: live (precondition).
@@ -1317,6 +1377,9 @@ pub(crate) fn create_failed<T: crate::Data>(
 ) -> Task<T> {
     let mut options = options.unwrap_or_default();
     options.name.get_or_insert_with(|| function_name(type_name()));
+    // It waits for nothing: a record with edges in the lists of others, or held, would keep a reference for whoever makes it ready, and nobody takes that.
+    options.ties.held = false;
+    options.ties.after = None;
     create_ended(runtime, location, Some(options), |task| Some(task.error(kind)))
 }
 

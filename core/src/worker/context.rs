@@ -249,7 +249,7 @@ impl Context {
     pub(crate) fn is_cancelled(&self) -> bool {
         match self.is_run_cancelled() {
             Some(cancelled) => cancelled,
-            None => self.with_task(|task| task.is_cancelled() || self.shared.is_outdated(task)).unwrap_or(false),
+            None => self.with_task(|task| task.is_cancelled() || is_outdated(task)).unwrap_or(false),
         }
     }
 
@@ -267,17 +267,20 @@ impl Context {
         self.within.set(within.outer.get());
     }
 
-    /// Whether this thread is in the middle of a run.
+    /// Whether this thread is in the middle of a run, or of a job of one of its nodes.
     pub(crate) fn is_within_run(&self, run: &RunState) -> bool {
-        let mut at = self.within.get();
-        // SAFETY: null, or `enter_run` further down this thread's stack set it from a reference that outlives its call.
-        while let Some(within) = unsafe { at.as_ref() } {
-            if std::ptr::eq(within.run, run) {
-                return true;
+        let nodes = self.origins().filter_map(Origin::node).map(|node| node.as_ptr().cast_const());
+        std::iter::once(self.within.get()).chain(nodes).any(|mut at| {
+            // SAFETY: null, or `enter_run` set it from a reference that outlives its call: further down this thread's stack, or on that of a thread which waits for
+            // a job that this one is in the middle of. It is changed before anybody else can know of it.
+            while let Some(within) = unsafe { at.as_ref() } {
+                if std::ptr::eq(within.run, run) {
+                    return true;
+                }
+                at = within.outer.get();
             }
-            at = within.outer.get();
-        }
-        false
+            false
+        })
     }
 
     /// Whether the run was cancelled whose node this thread is in the middle of: for `is_cancelled`, in a node. None in a task, which may be on top of a node.
@@ -377,6 +380,12 @@ impl Context {
     pub(crate) fn forget_stack(&self) {
         self.stack.set((0, 0));
     }
+}
+
+/// Whether everything was cancelled since a task was spawned that runs. On its own runtime: a job of it may run on another one.
+fn is_outdated(task: &Header) -> bool {
+    // SAFETY: `runtime` is from `Arc::as_ptr`, and a runtime stays until all of its tasks have been counted as finished, which is done when they have run.
+    unsafe { &*task.runtime() }.is_outdated(task.epoch())
 }
 
 /// That a thread is in the middle of a run of a graph: on its stack.

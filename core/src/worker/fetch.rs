@@ -1,7 +1,7 @@
 //! Waiting for a task (README, "Waiting inside a task").
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -95,12 +95,18 @@ fn run_newest(context: &Context, task: &TaskRef, alone: bool) -> Result<bool, Ta
 fn wait_inside(context: &Context, task: &TaskRef) -> Result<(), TaskError> {
     // What has to finish, those that depend on others below them; from the top down to the next one that is ready, the way to it.
     let mut path = vec![task.clone()];
+    // The places in it of tasks that no runtime runs and that have been looked into. What such a one waits for may have been made after it, and wait for it in turn.
+    let mut flattened = BTreeMap::new();
     while let Some(top) = path.last() {
         if top.is_finished() {
             path.pop();
             continue;
         }
-        if context.is_within(top) {
+        let place = path.len() - 1;
+        let known = if top.runtime().is_null() { flattened.insert(top.identity(), place) } else { None };
+        // What lies above one that has been looked into is what that waits for.
+        let is_circle = known.is_some_and(|known| known < place && path[known].identity() == top.identity());
+        if is_circle || context.is_within(top) {
             return Err(TaskError::new(task.name(), FailureKind::WaitsForItself));
         }
         let ours = std::ptr::eq(top.runtime(), &*context.shared);

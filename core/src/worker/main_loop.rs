@@ -211,7 +211,7 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
 
 #[inline(always)]
 fn execute_body(context: &Context, task: &TaskRef, body: impl FnOnce() -> Option<TaskError>) -> Option<TaskError> {
-    if context.shared.is_outdated(task) {
+    if context.shared.is_outdated(task.epoch()) {
         return Some(task.fail_claimed(context.shared.outdated(task)));
     }
     let failure = context.run(task, body);

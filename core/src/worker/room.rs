@@ -149,18 +149,18 @@ impl Future for ForeignRoom {
         }
         let now = now();
         let finished = this.shared.finished();
-        match &this.look {
-            Some((at, _, before)) if now >= *at && finished == *before => {
+        let (at, before) = match &this.look {
+            // The alarm anew: it may have been what woke this, too early (`timer::hurry`), and is gone then.
+            Some((at, _, before)) if now < *at => (*at, *before),
+            Some((.., before)) if finished == *before => {
                 this.shared.note_room();
                 return Poll::Ready(());
             }
-            Some((at, ..)) if now < *at => return Poll::Pending,
-            _ => {}
-        }
-        let at = now + ROOM_PATIENCE;
+            _ => (now + ROOM_PATIENCE, finished),
+        };
         // Without a timer nobody would look again.
         let Ok(alarm) = timer::wake_at(at, waker) else { return Poll::Ready(()) };
-        this.look = Some((at, alarm, finished));
+        this.look = Some((at, alarm, before));
         Poll::Pending
     }
 }

@@ -140,10 +140,10 @@ impl Shared {
         self.epoch.load(Relaxed) as u16
     }
 
-    /// Whether everything was cancelled since a task was spawned.
+    /// Whether everything was cancelled since a task noted the count.
     #[inline]
-    pub(crate) fn is_outdated(&self, task: &Header) -> bool {
-        u32::from(task.epoch()) != self.epoch.load(Relaxed)
+    pub(crate) fn is_outdated(&self, epoch: u16) -> bool {
+        u32::from(epoch) != self.epoch.load(Relaxed)
     }
 
     /// Why a task that is outdated was not run.

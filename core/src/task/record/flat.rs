@@ -65,6 +65,7 @@ const fn vtable<T: Data>() -> VTable {
         run: finish::<T>,
         discard: discard::<(), Flat<T>, T>,
         unfinished: unfinished::<(), Flat<T>, T>,
+        visit_used: visit_used::<(), Flat<T>, T>,
         drop_value: drop_source::<T>,
         step: Some(step::<T>),
         free: free::<(), Flat<T>, T>,
@@ -108,7 +109,7 @@ pub(in crate::task) fn create<T: Data>(outer: Task<Task<T>>, location: &'static 
     task
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static SETTLING: Settling = const { Settling { ready: RefCell::new(Vec::new()), active: Cell::new(false) } };
 }
 
@@ -291,9 +292,13 @@ fn take_source<T>(task: Task<T>) -> Task<T> {
 unsafe fn drop_source<T>(header: NonNull<Header>) {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<FlatRecord<T>>().as_ref() };
+    // It failed, and `finish` has dropped what it waited for; or this has been called before, by whoever finished it and saw that it was to stop.
+    if record.header.parts.load(Relaxed) & (FORWARDED | BODY_TAKEN) != FORWARDED {
+        return;
+    }
     record.header.watched_body.change();
     record.header.note(BODY_TAKEN);
-    // SAFETY: the claim makes the body this thread's own, and nobody looks at the value of a task that failed.
+    // SAFETY: the claim makes the body this thread's own, the source is in it (above), and nobody looks at the value of a task that failed.
     dropped_quietly(unsafe { record.body.get().cast::<((), Flat<T>)>().read() });
 }
 
