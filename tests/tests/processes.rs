@@ -8,7 +8,7 @@ use std::process::id;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poniard::{BoxError, Buffer, Data, FailureKind, Gather, Mutable, Runtime, Scope, Task, TaskOptions, buffer, read};
+use poniard::{BoxError, Buffer, Data, FailureKind, Gather, Mutable, ProcessId, Runtime, Scope, Task, TaskOptions, buffer, read};
 use poniard_tests::in_time;
 use serde::{Deserialize, Serialize};
 
@@ -30,11 +30,11 @@ fn functions_that_capture_nothing_run_on_processes_and_others_here() {
     in_time(|| {
         let runtime = runtime();
         let there = runtime.task(place, ()).options(&far()).spawn();
-        let closure = runtime.task(|| id(), ()).options(&far()).spawn();
+        let closure = runtime.task(|| (1u8, id()), ()).options(&far()).spawn();
         let captured = 7;
-        let here = runtime.task(move || (captured, id()), ()).options(&far()).spawn();
+        let here = runtime.task(move || (captured, id()), ()).scope(Scope::host()).spawn();
         assert_ne!(*there.fetch().unwrap(), id());
-        assert_ne!(*closure.fetch().unwrap(), id());
+        assert_ne!(closure.fetch().unwrap().1, id());
         assert_eq!(*here.fetch().unwrap(), (7, id()));
         // Without a scope both kinds take part, and nobody else.
         let mut places: Vec<u32> = (0..64).map(|_| runtime.spawn(slow_place, ())).map(|task| *task.fetch().unwrap()).collect();
@@ -46,7 +46,8 @@ fn functions_that_capture_nothing_run_on_processes_and_others_here() {
 
 /// Long enough for others to take part.
 fn slow_place() -> u32 {
-    let primes = (2..20_000u32).filter(|number| (2..).take_while(|factor| factor * factor <= *number).all(|factor| !number.is_multiple_of(factor)));
+    let primes =
+        (2..20_000u32).filter(|number| (2..).take_while(|factor| factor * factor <= *number).all(|factor| !number.is_multiple_of(factor)));
     assert_eq!(primes.count(), 2262);
     id()
 }
@@ -58,7 +59,7 @@ struct Settings {
     inner: Option<Box<Settings>>,
 }
 
-#[derive(Data)]
+#[derive(Debug, Data)]
 struct Unserialisable(u32);
 
 #[derive(Clone, Data, Serialize, Deserialize)]
@@ -100,15 +101,33 @@ fn arguments_and_results_of_all_kinds_travel() {
 }
 
 #[test]
-fn types_that_do_not_travel_keep_their_tasks_here() {
+fn tasks_that_do_not_travel_stay_and_cannot_be_sent_away() {
     in_time(|| {
-        let runtime = runtime();
-        let one = runtime.task(|value: &Unserialisable| (value.0, id()), (Unserialisable(1),)).options(&far()).spawn();
-        let two = runtime.task(|value: Local| (value.0, id()), (Local(2),)).options(&far()).spawn();
-        let three = runtime.task(|| Unserialisable(id()), ()).options(&far()).spawn();
+        // Without a thread, those that stand for the processes run them.
+        let without_threads = Runtime::builder().backend("process").processes(2).build().expect("a runtime");
+        let with_one = runtime();
+        let stay = |runtime: &Runtime, scope: Scope| {
+            let captured = 4;
+            let one = runtime.task(|value: &Unserialisable| (value.0, id()), (Unserialisable(1),)).scope(scope.clone()).spawn();
+            let two = runtime.task(|value: Local| (value.0, id()), (Local(2),)).scope(scope.clone()).spawn();
+            let three = runtime.task(|| (3, Unserialisable(id())), ()).scope(scope.clone()).spawn();
+            let four = runtime.task(move || (captured, id()), ()).scope(scope).spawn();
+            (one, two, three, four)
+        };
+        let (one, two, three, four) = stay(&without_threads, Scope::any());
         assert_eq!(*one.fetch().unwrap(), (1, id()));
         assert_eq!(*two.fetch().unwrap(), (2, id()));
-        assert_eq!(three.fetch().unwrap().0, id());
+        assert_eq!(three.fetch().unwrap().1.0, id());
+        assert_eq!(*four.fetch().unwrap(), (4, id()));
+        let (one, two, three, four) = stay(&with_one, Scope::backend("process"));
+        let says = |error: poniard::TaskError, expected: &str| {
+            assert!(matches!(error.kind(), FailureKind::Stays { .. }), "{error}");
+            assert!(error.reason().contains("worker processes only") && error.reason().contains(expected), "{error}");
+        };
+        says(one.fetch().unwrap_err(), "an argument's values stay");
+        says(two.fetch().unwrap_err(), "an argument's values stay");
+        says(three.fetch().unwrap_err(), "its result's values stay");
+        says(four.fetch().unwrap_err(), "captured something");
     });
 }
 
@@ -212,8 +231,9 @@ fn a_body_on_a_process_spawns_waits_and_joins_as_here() {
         let (count, place) = runtime.task(nested, (6,)).options(&far()).spawn().take().unwrap();
         assert_eq!(count, 64);
         assert_ne!(place, id());
-        let name = runtime.task(|| poniard::current_processor().map(|processor| processor.name), ()).options(&far()).spawn().take().unwrap();
-        assert!(name.as_deref().is_some_and(|name| name.starts_with("processes-")), "{name:?}");
+        let processor = || poniard::current_processor().map(|processor| (processor.name, processor.process.0));
+        let processor = runtime.task(processor, ()).scope(Scope::process(ProcessId(2))).spawn().take().unwrap();
+        assert_eq!(processor, Some(("processes-1".into(), 2)));
     });
 }
 
@@ -260,7 +280,9 @@ fn a_task_whose_process_ends_is_run_again_whatever_ended_it() {
 fn a_task_that_ends_three_processes_fails_and_says_so() {
     in_time(|| {
         let runtime = runtime();
-        for (how, expected) in [(0u64, "was killed by signal 6 (SIGABRT)"), (1, "exited with status 3"), (2, "was killed by signal 9 (SIGKILL)")] {
+        for (how, expected) in
+            [(0u64, "was killed by signal 6 (SIGABRT)"), (1, "exited with status 3"), (2, "was killed by signal 9 (SIGKILL)")]
+        {
             let marks = tempfile::tempdir().unwrap();
             let task = runtime.task(end_process, (marks.path().to_owned(), 99, how)).options(&far()).name("fatal").spawn();
             let after = runtime.task(refuse, (&task,)).spawn();
@@ -295,7 +317,8 @@ fn a_body_on_a_process_is_told_to_stop_and_one_that_does_not_loses_its_process()
         let runtime = runtime();
         let told = runtime.task(wait_until_told, ()).options(&far()).timeout(Duration::from_millis(5)).spawn();
         assert!(matches!(told.fetch().unwrap_err().kind(), FailureKind::DeadlineExceeded));
-        let stubborn: Vec<_> = (0..2).map(|_| runtime.task(never_end, ()).options(&far()).timeout(Duration::from_millis(5)).spawn()).collect();
+        let stubborn: Vec<_> =
+            (0..2).map(|_| runtime.task(never_end, ()).options(&far()).timeout(Duration::from_millis(5)).spawn()).collect();
         for task in stubborn {
             assert!(matches!(task.fetch().unwrap_err().kind(), FailureKind::DeadlineExceeded));
         }

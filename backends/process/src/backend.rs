@@ -101,7 +101,7 @@ mod tests {
         let infos: Vec<_> = opened.processors.iter().map(|processor| processor.info()).collect();
         assert_eq!(infos.iter().map(|info| info.name.as_str()).collect::<Vec<_>>(), ["processes-0", "processes-1", "processes-2"]);
         for info in infos {
-            assert_eq!((info.kind, info.execution, info.space), (ProcessorKind::cpu(), Execution::Inline, SpaceId::HOST));
+            assert_eq!((info.kind, info.execution, info.space), (ProcessorKind::cpu(), Execution::Remote, SpaceId::HOST));
         }
         for processor in &opened.processors {
             processor.stop().unwrap();

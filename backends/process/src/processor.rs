@@ -56,7 +56,7 @@ impl Processor for ProcessProcessor {
         ProcessorInfo {
             name: self.name.clone(),
             kind: ProcessorKind::cpu(),
-            execution: Execution::Inline,
+            execution: Execution::Remote,
             space: SpaceId::HOST,
             numa_node: None,
         }

@@ -8,11 +8,20 @@ use crate::ids::{ProcessorKind, SpaceId, TaskId, WorkerId};
 pub enum Execution {
     /// The processor owns a thread and lends it to the runtime once; the loop over tasks stays in the runtime, at no cost a task.
     Inline,
-    /// The processor takes batches and reports completions: a child process, a device queue.
+    /// As `Inline`, and the thread stands for another process, which executes those tasks that can travel: see [`crate::Remote`].
+    Remote,
+    /// The processor takes batches and reports completions: a device queue, another machine.
     Queued {
         /// How many tasks it wants at once; more wait in the runtime.
         depth: u32,
     },
+}
+
+impl Execution {
+    /// Whether the processor lends threads to the runtime.
+    pub fn has_workers(self) -> bool {
+        matches!(self, Self::Inline | Self::Remote)
+    }
 }
 
 /// What a processor is.

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
-use poniard_interface::{Backend, BackendInfo, Execution, MemorySpace, Processor, Settings, WorkerId};
+use poniard_interface::{Backend, BackendInfo, MemorySpace, Processor, Settings, WorkerId};
 
 use super::host::{HostLink, Log};
 use super::report::Refused;
@@ -337,8 +337,8 @@ fn start(
     link: &OnceLock<Weak<Shared>>,
 ) -> Result<Arc<Shared>, (String, String)> {
     // Inline processors first: their places are those of their slots. The sort is stable, so the order of each backend stays.
-    processors.sort_by_key(|record| !matches!(record.info.execution, Execution::Inline));
-    let slot_count = processors.iter().take_while(|record| matches!(record.info.execution, Execution::Inline)).count();
+    processors.sort_by_key(|record| !record.info.execution.has_workers());
+    let slot_count = processors.iter().take_while(|record| record.info.execution.has_workers()).count();
     let slots = (0..slot_count).map(|slot| Slot::new(slot, victims(&processors[..slot_count], slot))).collect();
     let shared = Arc::new(Shared::new(processors, Backends { records, found }, slots, choices));
     // The cell is new and nobody else sets it.

@@ -111,7 +111,8 @@ impl Scope {
         Self::term(ScopeTerm::Host)
     }
 
-    /// Processors that run in one process of the operating system, whatever memory they work in. Today all run in [`ProcessId::HOST`].
+    /// Processors that run in one process of the operating system, whatever memory they work in. A task that cannot travel fails where
+    /// its scope has none in [`ProcessId::HOST`].
     pub fn process(process: ProcessId) -> Self {
         Self::term(ScopeTerm::Process(process))
     }

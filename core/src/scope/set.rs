@@ -6,8 +6,7 @@ use poniard_interface::{ProcessorKind, SpaceId, WorkerId};
 
 /// A process of the operating system that runs tasks of a runtime.
 ///
-/// Today there is one, [`ProcessId::HOST`]: every processor runs in the program's own process. A backend whose processors are processes of their own
-/// gives them the numbers that follow.
+/// [`ProcessId::HOST`] is the program's own; worker processes have the numbers that follow, in the order of their processors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessId(pub u32);
 

@@ -11,7 +11,7 @@ use super::call::{CallFailure, PANICKED, REFUSED, RETURNED, VALUE, put_places};
 use super::memory::{FarBuffers, during, take_returned};
 use super::{code, memory};
 use crate::runtime::{BackendRecord, Backends};
-use crate::scope::ProcessorIdentity;
+use crate::scope::{ProcessId, ProcessorIdentity};
 use crate::task::record::panic_message;
 use crate::wire::{Reader, WireError, Writer};
 use crate::worker::context::Context;
@@ -57,8 +57,8 @@ fn execute(call: &[u8]) -> Vec<u8> {
 /// Finds the function that a call names, and calls it.
 fn call_by(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallFailure> {
     let distance = reader.take_u64()?;
-    let name = reader.take_text()?;
-    note_identity(name);
+    let process = ProcessId(reader.take_u64()? as u32);
+    note_identity(process, reader.take_text()?);
     let body =
         code::function_at(distance).ok_or_else(|| WireError::new(format!("there is no function at {distance:#x} of the program")))?;
     body(reader, writer)
@@ -100,10 +100,10 @@ fn with_causes(error: &(dyn std::error::Error + Send + Sync)) -> String {
     text
 }
 
-fn note_identity(name: &str) {
+fn note_identity(process: ProcessId, name: &str) {
     let mut identity = IDENTITY.write().unwrap_or_else(PoisonError::into_inner);
     if identity.as_ref().is_none_or(|known| known.name != name) {
-        *identity = Some(ProcessorIdentity { name: name.to_owned(), ..own_runtime().identities[0].clone() });
+        *identity = Some(ProcessorIdentity { name: name.to_owned(), process, ..own_runtime().identities[0].clone() });
     }
 }
 

@@ -108,11 +108,13 @@ impl RemoteProcessor {
         let distance = code::distance_of(travel.body)?;
         // Poisoned: a thread has panicked in the middle of a call, so what the process is doing is unknown.
         let mut state = self.state.try_lock().ok()?;
-        let name = &context.shared.identities[context.processor].name;
+        let identity = &context.shared.identities[context.processor];
+        let name = &identity.name;
         let call = {
             let mut buffers = Arguments;
             let mut writer = Writer::new(&mut buffers);
             writer.put_u64(distance);
+            writer.put_u64(identity.process.0.into());
             writer.put_text(name);
             // A value that serde cannot write after all stays here.
             task.send(&travel, &mut writer).ok()?;
@@ -220,7 +222,7 @@ impl Caller for Waiting<'_> {
     }
 
     fn wanted(&mut self) -> Wanted {
-        if self.task.stopped().is_none() && !self.context.shared.is_outdated(self.task) {
+        if self.task.stopped().is_none() && !self.context.shared.is_outdated(self.task.epoch()) {
             return Wanted::Yes;
         }
         let now = now();

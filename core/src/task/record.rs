@@ -1102,9 +1102,22 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
     }
 }
 
-/// A function travels if it is all in its type: it has captured nothing, and nothing happens when it is dropped.
+/// Why tasks of a function stay in the process that spawns them, if they do.
+pub(crate) const fn why_it_stays<M, F: TaskFn<M>>() -> Option<&'static str> {
+    // A function travels if it is all in its type: it has captured nothing, and nothing happens when it is dropped.
+    if size_of::<F>() != 0 || std::mem::needs_drop::<F>() {
+        Some("its function has captured something, or is tried again; what it needs can be an argument")
+    } else if !F::Params::TRAVEL {
+        Some("an argument's values stay in their process; `#[derive(Data)]` lets those travel that serde can write")
+    } else if <F::Value as crate::Data>::WIRE.is_none() {
+        Some("its result's values stay in their process; `#[derive(Data)]` lets those travel that serde can write")
+    } else {
+        None
+    }
+}
+
 const fn travel<M, F: TaskFn<M>>() -> Option<Travel> {
-    if size_of::<F>() == 0 && !std::mem::needs_drop::<F>() && F::Params::TRAVEL && <F::Value as crate::Data>::WIRE.is_some() {
+    if why_it_stays::<M, F>().is_none() {
         Some(Travel {
             body: call_body::<M, F>,
             send: send::<F, F::Params, F::Value>,

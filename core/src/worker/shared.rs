@@ -103,7 +103,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>, choices: Choices) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
-        let identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
+        let mut identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
+        let remote = processors.iter().zip(&mut identities).filter(|(record, _)| record.info.execution == Execution::Remote);
+        for ((_, identity), number) in remote.zip(1..) {
+            identity.process = ProcessId(number);
+        }
         let domains = Domains::new(processors.len(), slots.len());
         // With more workers the look takes longer, and the crowd may be a little larger.
         let crowd_mask = (CROWD_INTERVAL * slots.len().next_power_of_two() as u64).min(CROWD / 2) - 1;
@@ -399,6 +403,14 @@ impl Shared {
         self.domains.pass_on(slot, &self.sleep);
     }
 
+    /// Whether a task with these options is to run on other processes and nowhere else.
+    pub(crate) fn is_for_processes(&self, options: &TaskOptions) -> bool {
+        let domain = options.ties.domain.upgrade();
+        domain.is_some_and(|domain| {
+            self.identities.iter().enumerate().all(|(place, identity)| identity.process != ProcessId::HOST || !domain.contains(place))
+        })
+    }
+
     /// Why no processor can run a task with these options, if none can. Its run scope has been settled.
     pub(crate) fn refusal(&self, options: &TaskOptions) -> Option<FailureKind> {
         let asked = options.taken();
@@ -582,10 +594,9 @@ fn identity(place: usize, record: &ProcessorRecord, backends: &Backends) -> Proc
         name,
         kind,
         backend: backends[record.backend].info.name.clone(),
-        // Backends have no way yet to say that a processor is a process of its own.
         process: ProcessId::HOST,
         space,
-        worker: matches!(execution, Execution::Inline).then_some(WorkerId(place as u32)),
+        worker: execution.has_workers().then_some(WorkerId(place as u32)),
     }
 }
 

@@ -26,8 +26,10 @@ pub type Outcome<T> = RResult<T, StableError>;
 pub struct StableProcessorInfo {
     pub name: RString,
     pub kind: RString,
-    /// `RNone` for an inline processor.
+    /// `RNone` for a processor that lends threads.
     pub depth: ROption<u32>,
+    /// Whether those stand for another process.
+    pub remote: bool,
     pub space: u32,
     pub numa_node: ROption<u32>,
 }
@@ -38,9 +40,10 @@ impl From<ProcessorInfo> for StableProcessorInfo {
             name: info.name.into(),
             kind: info.kind.as_str().into(),
             depth: match info.execution {
-                crate::Execution::Inline => ROption::RNone,
+                crate::Execution::Inline | crate::Execution::Remote => ROption::RNone,
                 crate::Execution::Queued { depth } => ROption::RSome(depth),
             },
+            remote: info.execution == crate::Execution::Remote,
             space: info.space.0,
             numa_node: info.numa_node.into(),
         }
@@ -53,6 +56,7 @@ impl From<StableProcessorInfo> for ProcessorInfo {
             name: info.name.into(),
             kind: crate::ProcessorKind::new(info.kind),
             execution: match info.depth {
+                ROption::RNone if info.remote => crate::Execution::Remote,
                 ROption::RNone => crate::Execution::Inline,
                 ROption::RSome(depth) => crate::Execution::Queued { depth },
             },
