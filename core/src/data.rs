@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +89,7 @@ data! {
     [T: Data] Option<T>, "Option", [T], wire::option();
     [T: Data] Box<T>, "Box", [T], wire::boxed();
     [T: Data] Arc<T>, "Arc", [T], wire::shared();
+    [T: Data] Range<T>, "Range", [T], wire::range();
     [T: Data] VecDeque<T>, "VecDeque", [T], wire::deque();
     [T: Data + Ord] BTreeSet<T>, "BTreeSet", [T], wire::ordered_set();
     [T: Data + Eq + Hash] HashSet<T>, "HashSet", [T], wire::unordered_set();

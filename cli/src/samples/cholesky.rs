@@ -6,11 +6,11 @@
 //! algorithms for multicore architectures", Parallel Computing 35(1), 2009.
 
 use ndarray::{ArrayView2, s};
-use poniard::{AllocateError, Buffer, Priority, buffer};
+use poniard::{Buffer, Priority};
 
 use super::product::{Second, add_product};
 use super::random::Random;
-use super::tiling::{TileTasks, Tiling, cut, paste};
+use super::tiling::{TileTasks, Tiling, cut_out, paste};
 use super::{files, limits, npy};
 use crate::sample::{Check, Context, Outcome, Sample, SampleError, SampleOption};
 
@@ -33,14 +33,6 @@ pub(crate) static SAMPLE: Sample = Sample {
 struct NotPositiveDefinite {
     pivot: usize,
     value: f64,
-}
-
-/// The tile `rows` × `columns` of a matrix with `size` columns.
-fn cut_out(matrix: &Buffer<f64>, size: usize, rows: (usize, usize), columns: (usize, usize)) -> Result<Buffer<f64>, AllocateError> {
-    let (rows, columns) = (rows.0..rows.1, columns.0..columns.1);
-    let mut tile = buffer::try_zeroed(rows.len() * columns.len())?;
-    cut(matrix, size, rows, columns, &mut tile);
-    Ok(tile)
 }
 
 /// Factors a diagonal tile in place, row by row. `first` is the place of its first row in the matrix.
@@ -99,7 +91,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     rest + sums.iter().sum::<f64>()
 }
 
-fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
+pub(super) fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let runtime = context.runtime;
     let tile = limits::count("tile", context.tile, 256, u64::MAX)?;
     files::check_output(context, &["npy"])?;
@@ -113,8 +105,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let mut factor = TileTasks::new(tiles, tiles);
     for row in 0..tiles {
         for column in 0..=row {
-            let (rows, columns) = (tiling.span(row), tiling.span(column));
-            let arguments = (&matrix, size, (rows.start, rows.end), (columns.start, columns.end));
+            let arguments = (&matrix, size, tiling.span(row), tiling.span(column));
             factor.put(row, column, runtime.task(cut_out, arguments).name(format!("cut({row},{column})")).spawn());
         }
     }

@@ -4,8 +4,10 @@
 //! The kernel is applied as written, not mirrored, as image programs do. Beyond the picture its outermost pixels repeat. Alpha is kept.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use poniard::{AllocateError, Buffer, Task, buffer};
+use poniard::{AllocateError, Buffer, Data, Task, buffer};
+use serde::{Deserialize, Serialize};
 
 use super::picture::{Picture, colours, encode};
 use super::tiling::{Tiling, paste};
@@ -42,7 +44,7 @@ const NAMED: &[(&str, &str, f64)] = &[
 const MOST_EDGE: usize = 31;
 
 /// What to do to each pixel.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Data, Serialize, Deserialize)]
 struct Filter {
     /// Rows and columns of its kernels: odd.
     edge: usize,
@@ -94,7 +96,7 @@ fn parse_kernel(text: &str) -> Result<Vec<f64>, String> {
 }
 
 /// The size of a picture and of what a pixel is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Data, Serialize, Deserialize)]
 struct Shape {
     width: usize,
     height: usize,
@@ -102,7 +104,13 @@ struct Shape {
 }
 
 /// Copies a tile and the halo of `radius` pixels around it; the picture's outermost pixels repeat beyond it.
-fn with_halo(picture: &[u8], shape: Shape, rows: Range<usize>, columns: Range<usize>, radius: usize) -> Result<Buffer<u8>, AllocateError> {
+fn with_halo(
+    picture: &Buffer<u8>,
+    shape: Shape,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    radius: usize,
+) -> Result<Buffer<u8>, AllocateError> {
     let clamped = |position: usize, len: usize| position.saturating_sub(radius).min(len - 1);
     let line_bytes = (columns.len() + 2 * radius) * shape.channels;
     let mut patch = buffer::try_zeroed((rows.len() + 2 * radius) * line_bytes)?;
@@ -154,7 +162,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let file = files::required_input(context, "poniard run convolve --input photo.png --output edges.png")?;
     let tile = limits::count("tile", context.tile, 256, u64::MAX)?;
     let name = context.kernel.unwrap_or("edges");
-    let chosen = Filter::parse(name).map_err(|reason| SampleError::Usage { option: "kernel", reason })?;
+    let chosen = Arc::new(Filter::parse(name).map_err(|reason| SampleError::Usage { option: "kernel", reason })?);
     files::check_output(context, &["png"])?;
     let Picture { width, height, channels, bytes } = Picture::read(file)?;
     let shape = Shape { width, height, channels };
@@ -166,11 +174,11 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     for row in 0..down.count() {
         for column in 0..across.count() {
             let (rows, columns) = (down.span(row), across.span(column));
-            let (height, width, radius, chosen) = (rows.len(), columns.len(), chosen.radius(), chosen.clone());
-            let cut = move |picture: &Buffer<u8>| with_halo(picture, shape, rows, columns, radius);
-            let patch = runtime.task(cut, (&picture,)).name(format!("cut({row},{column})")).spawn();
-            let apply = move |patch: &Buffer<u8>| filter(patch, &chosen, width, height, channels);
-            filtered.push(runtime.task(apply, (patch,)).name(format!("filter({row},{column})")).spawn());
+            let (height, width) = (rows.len(), columns.len());
+            let cut =
+                runtime.task(with_halo, (&picture, shape, rows, columns, chosen.radius())).name(format!("cut({row},{column})")).spawn();
+            let arguments = (cut, Arc::clone(&chosen), width, height, channels);
+            filtered.push(runtime.task(filter, arguments).name(format!("filter({row},{column})")).spawn());
         }
     }
 

@@ -1,6 +1,8 @@
 //! `histogram`: bands of a picture are counted side by side, and one task takes all of the counts. Shows `Gather`, the parameter for any
 //! number of results.
 
+use std::ops::Range;
+
 use poniard::{AllocateError, Buffer, Gather, Task, buffer};
 
 use super::picture::Picture;
@@ -32,6 +34,11 @@ fn count(pixels: &[u8], channels: usize) -> Result<Buffer<u64>, AllocateError> {
     Ok(bins)
 }
 
+/// Counts a band of a picture: those of its bytes.
+fn count_band(picture: &Buffer<u8>, bytes: Range<usize>, channels: usize) -> Result<Buffer<u64>, AllocateError> {
+    count(&picture[bytes], channels)
+}
+
 /// The sum of the bands' counts.
 fn total(bands: Gather<'_, Buffer<u64>>) -> Result<Buffer<u64>, AllocateError> {
     let mut total: Buffer<u64> = buffer::try_zeroed(bands.get(0).map_or(0, |band| band.len()))?;
@@ -56,8 +63,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
         .map(|index| {
             let rows = bands.span(index);
             let bytes = rows.start * width * channels..rows.end * width * channels;
-            let count_band = move |picture: &Buffer<u8>| count(&picture[bytes], channels);
-            runtime.task(count_band, (&picture,)).name(format!("count({index})")).spawn()
+            runtime.task(count_band, (&picture, bytes, channels)).name(format!("count({index})")).spawn()
         })
         .collect();
     let bins = runtime.spawn(total, (counted,)).fetch()?;

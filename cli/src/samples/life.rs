@@ -122,9 +122,8 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
                         .iter()
                         .flat_map(|&row| columns.iter().map(|&column| tasks.get(row, column).clone()).collect::<Vec<_>>())
                         .collect();
-                    let step = move |around: Gather<'_, Buffer<u8>>| next_tile(around, heights, widths, rule);
                     let name = format!("generation({generation},{row},{column})");
-                    next.put(row, column, runtime.task(step, (needed,)).name(name).spawn());
+                    next.put(row, column, runtime.task(next_tile, (needed, heights, widths, rule)).name(name).spawn());
                 }
             }
             tasks = next;

@@ -7,7 +7,7 @@ use poniard::{AllocateError, Buffer, buffer};
 
 use super::product::{Second, add_product};
 use super::random::Random;
-use super::tiling::{TileTasks, Tiling, cut, paste};
+use super::tiling::{TileTasks, Tiling, cut_out, paste};
 use super::{files, limits, npy};
 use crate::sample::{Check, Context, Outcome, Sample, SampleError, SampleOption};
 
@@ -31,6 +31,19 @@ fn random_matrix(size: usize, seed: u64, stream: u64) -> Result<Buffer<f64>, Sam
     Ok(matrix)
 }
 
+/// The first product of a tile of C.
+fn begin(a: &Buffer<f64>, b: &Buffer<f64>, height: usize, width: usize, depth: usize) -> Result<Buffer<f64>, AllocateError> {
+    let mut c = buffer::try_zeroed(height * width)?;
+    add_product(&mut c, 1.0, a, b, Second::AsIs, width, depth);
+    Ok(c)
+}
+
+/// Adds a further product to a tile of C in place.
+fn update(mut c: Buffer<f64>, a: &Buffer<f64>, b: &Buffer<f64>, width: usize, depth: usize) -> Buffer<f64> {
+    add_product(&mut c, 1.0, a, b, Second::AsIs, width, depth);
+    c
+}
+
 fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let runtime = context.runtime;
     let size = limits::count("size", context.size, 1024, 1 << 20)?;
@@ -49,13 +62,8 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
         let mut cuts = TileTasks::new(tiles, tiles);
         for row in 0..tiles {
             for column in 0..tiles {
-                let (rows, columns) = (tiling.span(row), tiling.span(column));
-                let cut_one = move |matrix: &Buffer<f64>| -> Result<Buffer<f64>, AllocateError> {
-                    let mut tile = buffer::try_zeroed(rows.len() * columns.len())?;
-                    cut(matrix, size, rows, columns, &mut tile);
-                    Ok(tile)
-                };
-                cuts.put(row, column, runtime.task(cut_one, (matrix,)).name("cut").spawn());
+                let arguments = (matrix, size, tiling.span(row), tiling.span(column));
+                cuts.put(row, column, runtime.task(cut_out, arguments).name("cut").spawn());
             }
         }
         cuts
@@ -70,19 +78,10 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
                 let depth = tiling.len_of(inner);
                 let (a, b) = (a_tiles.get(row, inner), b_tiles.get(inner, column));
                 let task = if inner == 0 {
-                    let begin = move |a: &Buffer<f64>, b: &Buffer<f64>| -> Result<Buffer<f64>, AllocateError> {
-                        let mut c = buffer::try_zeroed(height * width)?;
-                        add_product(&mut c, 1.0, a, b, Second::AsIs, width, depth);
-                        Ok(c)
-                    };
-                    runtime.task(begin, (a, b)).name("begin").spawn()
+                    runtime.task(begin, (a, b, height, width, depth)).name("begin").spawn()
                 } else {
                     // The old tile is taken out and handed over: the task owns it alone and updates it in place.
-                    let update = move |mut c: Buffer<f64>, a: &Buffer<f64>, b: &Buffer<f64>| -> Buffer<f64> {
-                        add_product(&mut c, 1.0, a, b, Second::AsIs, width, depth);
-                        c
-                    };
-                    runtime.task(update, (c_tiles.take(row, column), a, b)).name("update").spawn()
+                    runtime.task(update, (c_tiles.take(row, column), a, b, width, depth)).name("update").spawn()
                 };
                 c_tiles.put(row, column, task);
             }

@@ -4,6 +4,7 @@ use crate::sample::Sample;
 
 mod awaiting;
 mod cancel;
+mod chaos;
 mod cholesky;
 mod convolve;
 mod diamond;
@@ -20,6 +21,7 @@ mod scopes;
 mod sleep;
 mod tree_reduce;
 mod wavefront;
+mod whereabouts;
 
 mod files;
 mod limits;
@@ -45,9 +47,11 @@ pub(crate) const SAMPLES: &[&Sample] = &[
     &cancel::SAMPLE,
     &awaiting::SAMPLE,
     &rerun::SAMPLE,
+    &whereabouts::SAMPLE,
     &tree_reduce::SAMPLE,
     &matmul::SAMPLE,
     &cholesky::SAMPLE,
+    &chaos::SAMPLE,
     &wavefront::SAMPLE,
     &life::SAMPLE,
     &histogram::SAMPLE,

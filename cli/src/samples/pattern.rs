@@ -8,6 +8,9 @@
 //!
 //! Source: <https://conwaylife.com/wiki/Run_Length_Encoded>.
 
+use poniard::Data;
+use serde::{Deserialize, Serialize};
+
 use std::fmt;
 
 /// The most rows and columns of a pattern.
@@ -16,7 +19,7 @@ const MOST_EDGE: usize = 1 << 16;
 const MOST_ALIVE: usize = 1 << 24;
 
 /// When a cell is born, and when it stays alive, by the number of its neighbours that are alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Data, Serialize, Deserialize)]
 pub(crate) struct Rule {
     /// Bit n: a dead cell with n living neighbours is born.
     birth: u32,

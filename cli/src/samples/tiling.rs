@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use poniard::Task;
+use poniard::{AllocateError, Buffer, Task, buffer};
 
 /// `len` cut into pieces of `tile`.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,13 @@ pub(crate) fn cut<T: Copy>(matrix: &[T], width: usize, rows: Range<usize>, colum
     for (row, line) in rows.zip(tile.chunks_exact_mut(columns.len())) {
         line.copy_from_slice(&matrix[row * width..][columns.clone()]);
     }
+}
+
+/// The same as a task's function: the tile itself.
+pub(crate) fn cut_out(matrix: &Buffer<f64>, width: usize, rows: Range<usize>, columns: Range<usize>) -> Result<Buffer<f64>, AllocateError> {
+    let mut tile = buffer::try_zeroed(rows.len() * columns.len())?;
+    cut(matrix, width, rows, columns, &mut tile);
+    Ok(tile)
 }
 
 /// Copies a tile to its place in a row-major matrix with `width` columns.

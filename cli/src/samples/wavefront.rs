@@ -12,6 +12,8 @@
 //! The table itself is never kept, only the borders between tiles: texts of 100 kB would need 40 GB for it. The distance is Levenshtein's: the
 //! least number of bytes (not characters) to insert, delete or replace.
 
+use std::ops::Range;
+
 use poniard::{AllocateError, Buffer, Task, buffer};
 
 use super::random::Random;
@@ -60,6 +62,18 @@ fn fill(rows: &[u8], columns: &[u8], above: &[u32], left: &[u32]) -> Result<Bord
     Ok((line, last_column))
 }
 
+/// Fills the tile for these parts of both texts.
+fn fill_tile(
+    row_text: &Buffer<u8>,
+    column_text: &Buffer<u8>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    above: &Borders,
+    left: &Borders,
+) -> Result<Borders, AllocateError> {
+    fill(&row_text[rows], &column_text[columns], &above.0, &left.1)
+}
+
 fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let tile = limits::count("tile", context.tile, 512, u64::MAX)?;
     let (rows, columns) = texts(context)?;
@@ -96,11 +110,8 @@ fn distance(context: &Context<'_>, rows: &[u8], columns: &[u8], down: Tiling, ac
     for row in 0..down.count() {
         let mut left = runtime.value((buffer::zeroed(0), edge(down.span(row))));
         for (column, above) in above.iter_mut().enumerate() {
-            let (row_span, column_span) = (down.span(row), across.span(column));
-            let fill_tile = move |rows: &Buffer<u8>, columns: &Buffer<u8>, above: &Borders, left: &Borders| {
-                fill(&rows[row_span], &columns[column_span], &above.0, &left.1)
-            };
-            left = runtime.task(fill_tile, (&row_text, &column_text, &*above, left)).name(format!("tile({row},{column})")).spawn();
+            let arguments = (&row_text, &column_text, down.span(row), across.span(column), &*above, left);
+            left = runtime.task(fill_tile, arguments).name(format!("tile({row},{column})")).spawn();
             // From here on nobody holds the border above but the tasks that read it: it is freed with the last of them.
             *above = left.clone();
         }

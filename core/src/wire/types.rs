@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::hash::Hash;
+use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -238,6 +239,17 @@ pub(crate) const fn shared<T: Data>() -> Option<Wire<Arc<T>>> {
     }
 }
 
+pub(crate) const fn range<T: Data>() -> Option<Wire<Range<T>>> {
+    fn write<T: Data>(value: &Range<T>, writer: &mut Writer<'_>) -> Written {
+        put(&value.start, writer)?;
+        put(&value.end, writer)
+    }
+    fn read<T: Data>(reader: &mut Reader<'_>) -> Result<Range<T>, WireError> {
+        Ok(take(reader)?..take(reader)?)
+    }
+    if T::WIRE.is_some() { Some(Wire::of(write::<T>, read::<T>)) } else { None }
+}
+
 pub(crate) const fn array<T: Data, const N: usize>() -> Option<Wire<[T; N]>> {
     fn read<T: Data, const N: usize>(reader: &mut Reader<'_>) -> Result<[T; N], WireError> {
         let values = take_vec(N, reader)?;
@@ -364,7 +376,7 @@ mod tests {
         check(BTreeMap::from([(1usize, "one".to_owned()), (2, String::new())]));
         check(HashMap::from([("a".to_owned(), [1u16, 2, 3]), ("b".to_owned(), [0; 3])]));
         check((BTreeSet::from([3i8, -1]), HashSet::from([7u64]), VecDeque::from([1i128, 2])));
-        check((Box::new(5u32), Arc::new(vec![isize::MIN])));
+        check((Box::new(5u32), Arc::new(vec![isize::MIN]), 3usize..9));
         check(Array2::from_shape_fn((3, 4), |(row, column)| (row * 10 + column) as f64));
         check(Array2::from_shape_fn((3, 4), |(row, column)| (row * 10 + column) as f64).reversed_axes());
         check(
