@@ -58,6 +58,14 @@ impl FrameKind {
     fn of(number: u8) -> Option<Self> {
         [Self::Call, Self::Reply, Self::Request, Self::Answer, Self::Failure].into_iter().find(|kind| *kind as u8 == number)
     }
+
+    /// Which side gets such frames.
+    fn receiver(self) -> Side {
+        match self {
+            Self::Call | Self::Answer => Side::Worker,
+            Self::Reply | Self::Request | Self::Failure => Side::Host,
+        }
+    }
 }
 
 /// A frame that was read.
@@ -151,7 +159,8 @@ impl End {
         let ring = self.incoming(&line);
         let first = ring.words[place(self.read)].load(Relaxed);
         let len = (first & 0xFFFF_FFFF) as usize;
-        let kind = FrameKind::of((first >> 32) as u8).filter(|_| first >> 40 == MARK && len <= MAX_FRAME_BYTES);
+        let kind =
+            FrameKind::of((first >> 32) as u8).filter(|kind| first >> 40 == MARK && len <= MAX_FRAME_BYTES && kind.receiver() == self.side);
         let kind = kind.ok_or_else(|| RingError::Garbage(format!("a frame begins with {first:#x}")))?;
         self.read += 1;
         unread -= 1;

@@ -302,7 +302,7 @@ fn a_program_that_does_not_serve_is_an_error() {
 
 #[test]
 fn a_program_that_does_not_answer_is_an_error_for_all_who_wait() {
-    let fixture = Fixture::with(3, &[], "/bin/yes");
+    let fixture = Fixture::with(3, &[], program::SILENT);
     let reasons: Vec<String> = thread::scope(|scope| {
         let ask = |index: usize| {
             let remote = fixture.remotes[index].clone();
