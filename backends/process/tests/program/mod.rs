@@ -209,9 +209,12 @@ pub(crate) const SILENT: &str = "silent";
 /// Longer than anything takes.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
+/// What answers requests.
+pub(crate) type Answer = dyn FnMut(&[u8]) -> Vec<u8>;
+
 /// Who waits for a call, in the tests.
 pub(crate) struct Asker {
-    pub(crate) answer: Box<dyn FnMut(&[u8]) -> Vec<u8>>,
+    pub(crate) answer: Box<Answer>,
     pub(crate) wanted: Box<dyn FnMut() -> Wanted>,
     pub(crate) processes: Vec<u32>,
 }
