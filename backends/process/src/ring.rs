@@ -58,6 +58,14 @@ impl FrameKind {
     fn of(number: u8) -> Option<Self> {
         [Self::Call, Self::Reply, Self::Request, Self::Answer, Self::Failure].into_iter().find(|kind| *kind as u8 == number)
     }
+
+    /// Which side gets such frames.
+    fn receiver(self) -> Side {
+        match self {
+            Self::Call | Self::Answer => Side::Worker,
+            Self::Reply | Self::Request | Self::Failure => Side::Host,
+        }
+    }
 }
 
 /// A frame that was read.
@@ -125,10 +133,11 @@ impl End {
         loop {
             let count = room.min(rest.len().div_ceil(8));
             let (now, later) = rest.split_at(rest.len().min(count * 8));
-            for piece in pieces(self.written, count).map(|(range, from)| (&ring.words[range], &now[from * 8..])) {
-                let (words, bytes) = piece;
-                for (word, bytes) in words.iter().zip(bytes.chunks(8)) {
-                    word.store(word_of(bytes), Relaxed);
+            for (range, before) in pieces(self.written, count) {
+                let (words, last) = now[before * 8..].as_chunks();
+                let last = (!last.is_empty()).then(|| padded(last));
+                for (place, word) in ring.words[range].iter().zip(words.iter().copied().chain(last)) {
+                    place.store(u64::from_ne_bytes(word), Relaxed);
                 }
             }
             self.written += count as u64;
@@ -151,7 +160,8 @@ impl End {
         let ring = self.incoming(&line);
         let first = ring.words[place(self.read)].load(Relaxed);
         let len = (first & 0xFFFF_FFFF) as usize;
-        let kind = FrameKind::of((first >> 32) as u8).filter(|_| first >> 40 == MARK && len <= MAX_FRAME_BYTES);
+        let kind =
+            FrameKind::of((first >> 32) as u8).filter(|kind| first >> 40 == MARK && len <= MAX_FRAME_BYTES && kind.receiver() == self.side);
         let kind = kind.ok_or_else(|| RingError::Garbage(format!("a frame begins with {first:#x}")))?;
         self.read += 1;
         unread -= 1;
@@ -327,16 +337,11 @@ fn pieces(position: u64, count: usize) -> impl Iterator<Item = (std::ops::Range<
     [(start..start + first, 0), (0..count - first, first)].into_iter().filter(|(range, _)| !range.is_empty())
 }
 
-/// Up to eight bytes as a word, the missing ones zero.
-fn word_of(bytes: &[u8]) -> u64 {
-    match bytes.try_into() {
-        Ok(whole) => u64::from_ne_bytes(whole),
-        Err(_) => {
-            let mut padded = [0; 8];
-            padded[..bytes.len()].copy_from_slice(bytes);
-            u64::from_ne_bytes(padded)
-        }
-    }
+/// The bytes of a word that are not there are zero.
+fn padded(bytes: &[u8]) -> [u8; 8] {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    word
 }
 
 #[cfg(test)]

@@ -125,6 +125,8 @@ struct Visitor {
     messages: mpsc::Receiver<Result<Hello, String>>,
     thread: Option<JoinHandle<()>>,
     name: String,
+    /// Whether the wait is over.
+    is_over: bool,
 }
 
 impl Visitor {
@@ -137,13 +139,15 @@ impl Visitor {
         };
         let thread = thread::Builder::new().name("processes-door".into()).stack_size(256 << 10).spawn(body);
         let thread = thread.map_err(|error| format!("cannot start the thread that waits for the fork server: {error}"))?;
-        Ok(Self { messages, thread: Some(thread), name })
+        Ok(Self { messages, thread: Some(thread), name, is_over: false })
     }
 
-    fn hello(self, child: &mut Child) -> Result<Hello, NoServer> {
+    fn hello(mut self, child: &mut Child) -> Result<Hello, NoServer> {
         let begin = Instant::now();
         loop {
-            match self.messages.recv_timeout(LOOK) {
+            let message = self.messages.recv_timeout(LOOK);
+            self.is_over = !matches!(message, Err(RecvTimeoutError::Timeout));
+            match message {
                 Ok(Ok(hello)) => return Ok(hello),
                 Ok(Err(reason)) => return Err(NoServer::new(reason)),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -170,10 +174,9 @@ impl Visitor {
 impl Drop for Visitor {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
-        // Whoever comes and goes without a word ends the wait. If it was over, nobody is there.
-        let came = thread.is_finished() || IpcSender::<Hello>::connect(self.name.clone()).is_ok();
-        if came || thread.is_finished() {
-            // A panic there was told by the channel.
+        // Whoever comes and goes without a word ends the wait. Not if it is over: `ipc-channel` leaks a descriptor where nobody is there.
+        if self.is_over || IpcSender::<Hello>::connect(self.name.clone()).is_ok() {
+            // If it panicked, the channel has told.
             let _ = thread.join();
         }
     }

@@ -1,10 +1,12 @@
 //! Calls into worker processes, and what happens when somebody dies. What needs a process of its own is an ignored test that another test runs.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "the helpers of the tests are tests too")]
 
 mod program;
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -238,7 +240,7 @@ fn a_fork_server_that_dies_is_replaced() {
 #[test]
 fn a_second_call_at_a_time_has_no_process_and_does_not_hang() {
     let fixture = Fixture::new(1);
-    let again = fixture.remotes[0].clone();
+    let again = Arc::clone(&fixture.remotes[0]);
     let mut asker =
         Asker { answer: Box::new(move |_| no_process(again.call(b"e", &mut Asker::default())).into_bytes()), ..Asker::default() };
     assert_eq!(fixture.remotes[0].call(b"q\x01", &mut asker).unwrap(), b"it executes another call");
@@ -302,10 +304,10 @@ fn a_program_that_does_not_serve_is_an_error() {
 
 #[test]
 fn a_program_that_does_not_answer_is_an_error_for_all_who_wait() {
-    let fixture = Fixture::with(3, &[], "/bin/yes");
+    let fixture = Fixture::with(3, &[], program::SILENT);
     let reasons: Vec<String> = thread::scope(|scope| {
         let ask = |index: usize| {
-            let remote = fixture.remotes[index].clone();
+            let remote = Arc::clone(&fixture.remotes[index]);
             move || no_process(remote.call(b"e", &mut Asker::default()))
         };
         let threads: Vec<_> = (0..3).map(|index| scope.spawn(ask(index))).collect();
@@ -387,7 +389,7 @@ fn alone_with_few_descriptors() {
         fixture.stop();
     }
     assert!(refused > 2);
-    setrlimit(Resource::Nofile, whole.clone()).unwrap();
+    setrlimit(Resource::Nofile, whole).unwrap();
     assert_eq!(descriptor_count() as u64, open);
     // No memory for files.
     setrlimit(Resource::Fsize, Rlimit { current: Some(0), maximum: getrlimit(Resource::Fsize).maximum }).unwrap();

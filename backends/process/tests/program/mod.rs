@@ -17,6 +17,9 @@ const VARIABLE: &str = "PONIARD_PROCESS_TEST";
 
 extern "C" fn start_up() {
     let Ok(argument) = std::env::var(VARIABLE) else { return };
+    if argument == SILENT {
+        std::thread::sleep(LONG);
+    }
     let status = ProcessBackend::new().serve(&argument, Arc::new(TestImage)).unwrap_or(70);
     std::process::exit(status);
 }
@@ -94,25 +97,26 @@ fn scribble(how: u8, link: &dyn CallerLink) {
         // SAFETY: the address lies in a mapping that can be written to, which the code under test reads and writes by atomics only.
         unsafe { std::ptr::with_exposed_provenance_mut::<u64>(start + offset).write_volatile(word) };
     };
+    // The first word of a frame behind what is there.
+    let frame = |word: u64| {
+        // SAFETY: as above.
+        let head = unsafe { std::ptr::with_exposed_provenance::<u64>(start + RING_BYTES).read_volatile() };
+        write(RING_BYTES + 128 + head as usize * 8, word);
+        write(RING_BYTES, head + 1);
+    };
     let mut random = 88_172_645_463_325_252_u64;
     match how {
         // A position far beyond the end.
         0 => write(RING_BYTES, u64::MAX),
         // A frame that is none.
-        1 => {
-            write(RING_BYTES + 128, 0x0123_4567_89AB_CDEF);
-            write(RING_BYTES, 1);
-        }
+        1 => frame(0x0123_4567_89AB_CDEF),
         // More was read than written; then a request whose answer would be written there.
         2 => {
             write(64, 1 << 40);
             link.ask(b"anything");
         }
         // A frame that the host must not get, as long as can be.
-        3 => {
-            write(RING_BYTES + 128, 0x50_4F_4E << 40 | 1 << 32 | 1 << 31);
-            write(RING_BYTES, 1);
-        }
+        3 => frame(0x50_4F_4E << 40 | 1 << 32 | 1 << 31),
         4 => (0..(end - start) / 8).for_each(|index| write(index * 8, u64::MAX)),
         // Whatever comes.
         seed => (0..(end - start) / 8).for_each(|index| {
@@ -137,7 +141,11 @@ impl HostServices for Host {
         self.remotes.lock().unwrap().send(remote).unwrap();
     }
     fn serve_command(&self, argument: &str) -> Result<ServeCommand, ServeError> {
-        Ok(ServeCommand { program: self.program.clone(), variables: vec![(VARIABLE.to_owned(), argument.to_owned())] })
+        let variables = |argument: &str| vec![(VARIABLE.to_owned(), argument.to_owned())];
+        if self.program.as_os_str() == SILENT {
+            return Ok(ServeCommand { program: "/proc/self/exe".into(), variables: variables(SILENT) });
+        }
+        Ok(ServeCommand { program: self.program.clone(), variables: variables(argument) })
     }
     fn run(&self, _: TaskId) -> Result<(), RunError> {
         Err(RunError::new("no tasks here"))
@@ -149,17 +157,17 @@ impl HostServices for Host {
 }
 
 /// An opened backend with its processors started.
-pub struct Fixture {
-    pub processors: Vec<Box<dyn Processor>>,
-    pub remotes: Vec<Arc<dyn Remote>>,
+pub(crate) struct Fixture {
+    pub(crate) processors: Vec<Box<dyn Processor>>,
+    pub(crate) remotes: Vec<Arc<dyn Remote>>,
 }
 
 impl Fixture {
-    pub fn new(processes: usize) -> Self {
+    pub(crate) fn new(processes: usize) -> Self {
         Self::with(processes, &[], "/proc/self/exe")
     }
 
-    pub fn with(processes: usize, more: &[(&str, &str)], program: impl Into<std::path::PathBuf>) -> Self {
+    pub(crate) fn with(processes: usize, more: &[(&str, &str)], program: impl Into<std::path::PathBuf>) -> Self {
         let (sender, receiver): (_, Receiver<_>) = channel();
         let host = Arc::new(Host { remotes: Mutex::new(sender), messages: Mutex::default(), program: program.into() });
         let mut settings = Settings::new();
@@ -176,33 +184,39 @@ impl Fixture {
     }
 
     /// One call of the first process.
-    pub fn call(&self, call: &[u8]) -> Result<Vec<u8>, CallError> {
+    pub(crate) fn call(&self, call: &[u8]) -> Result<Vec<u8>, CallError> {
         self.remotes[0].call(call, &mut Asker::default())
     }
 
     /// The numbers of the first process and of the fork server.
-    pub fn ids(&self) -> (u32, u32) {
+    pub(crate) fn ids(&self) -> (u32, u32) {
         // One that died a moment ago may not be known to be dead.
         let reply = self.call(b"i").or_else(|_| self.call(b"i")).unwrap();
         let id = |at: usize| u32::from_le_bytes(reply[at..at + 4].try_into().unwrap());
         (id(0), id(4))
     }
 
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         for processor in &self.processors {
             processor.stop().unwrap();
         }
     }
 }
 
+/// In place of a program, one that never says anything.
+pub(crate) const SILENT: &str = "silent";
+
 /// Longer than anything takes.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// What answers requests.
+pub(crate) type Answer = dyn FnMut(&[u8]) -> Vec<u8>;
 
 /// Who waits for a call, in the tests.
-pub struct Asker {
-    pub answer: Box<dyn FnMut(&[u8]) -> Vec<u8>>,
-    pub wanted: Box<dyn FnMut() -> Wanted>,
-    pub processes: Vec<u32>,
+pub(crate) struct Asker {
+    pub(crate) answer: Box<Answer>,
+    pub(crate) wanted: Box<dyn FnMut() -> Wanted>,
+    pub(crate) processes: Vec<u32>,
 }
 
 impl Default for Asker {
@@ -224,19 +238,19 @@ impl Caller for Asker {
 }
 
 /// Kills a process as the out-of-memory killer does.
-pub fn kill(process: u32) {
+pub(crate) fn kill(process: u32) {
     let pid = rustix::process::Pid::from_raw(process as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 /// Whether a process has ended. Whoever inherits it need not have waited for it.
-pub fn is_gone(process: u32) -> bool {
+pub(crate) fn is_gone(process: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     !matches!(stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()), Some(state) if !"ZX".contains(state))
 }
 
 /// Waits until something is so.
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     let begin = Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < LONG, "{what} takes too long");
@@ -246,7 +260,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
 }
 
 /// This program, to run one ignored test in a process of its own.
-pub fn alone(test: &str) -> Command {
+pub(crate) fn alone(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
     command
