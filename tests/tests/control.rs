@@ -1169,24 +1169,82 @@ fn runtimes_end_while_their_tasks_are_cancelled() {
     });
 }
 
+/// Ways for a body to end that was told to stop.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Value,
+    OwnError,
+    Check,
+    Panic,
+}
+
+impl Way {
+    const ALL: [Self; 4] = [Self::Value, Self::OwnError, Self::Check, Self::Panic];
+
+    /// Runs until it is told to stop.
+    fn end(self) -> Result<u64, BoxError> {
+        while !poniard::is_cancelled() {
+            std::hint::spin_loop();
+        }
+        match self {
+            Self::Value => Ok(1),
+            Self::OwnError => Err("I stop".into()),
+            Self::Check => Err(poniard::check_cancelled().expect_err("it was told").into()),
+            Self::Panic => std::panic::resume_unwind(Box::new("I stop")),
+        }
+    }
+}
+
 #[test]
-fn a_body_that_stops_because_it_was_told_to_has_no_value() {
-    // The body may see the flag, and return, before whoever cancels has made the error known.
+fn a_body_that_stops_because_it_was_told_to_has_no_outcome_of_its_own() {
+    // The body may see the flag, and end, before whoever cancels has made the error known.
     in_time(|| {
         let runtime = threads(2);
-        for _ in 0..300 {
+        for (round, way) in Way::ALL.into_iter().cycle().take(1200).enumerate() {
             let (says, began) = std::sync::mpsc::channel();
             let body = move || {
                 says.send(()).expect("the test listens");
-                while !poniard::is_cancelled() {
-                    std::hint::spin_loop();
-                }
-                1u64
+                way.end()
             };
-            let task = runtime.spawn(body, ());
+            let task = if round % 8 < 4 {
+                runtime.spawn(body, ())
+            } else {
+                // "Finished" means that the body is over: whoever cancels it only tells.
+                runtime.sequential(|| runtime.spawn(body, ()))
+            };
             began.recv().expect("it begins");
-            assert!(task.cancel());
-            assert!(matches!(task.fetch().map(drop).expect_err("it was cancelled").kind(), FailureKind::Cancelled));
+            assert!(task.cancel(), "{way:?}");
+            assert_eq!(kind(task.fetch()), "Cancelled", "{way:?}");
+            assert!(!task.cancel(), "for the second time");
+        }
+    });
+}
+
+#[test]
+fn a_body_that_stops_at_its_deadline_has_no_outcome_of_its_own() {
+    in_time(|| {
+        let runtime = threads(2);
+        for (round, way) in Way::ALL.into_iter().cycle().take(400).enumerate() {
+            let timed = || runtime.task(move || way.end(), ()).timeout(Duration::from_micros(200)).spawn();
+            let task = if round % 8 < 4 { timed() } else { runtime.sequential(timed) };
+            assert_eq!(kind(task.fetch()), "DeadlineExceeded", "{way:?}");
+            assert!(!task.cancel(), "too late");
+        }
+    });
+}
+
+#[test]
+fn whoever_cancels_a_task_of_a_sequence_is_told_the_truth() {
+    // Its body ends at about the time at which it is cancelled: it has a value, or its canceller ended it.
+    in_time(|| {
+        let runtime = threads(2);
+        for _ in 0..3000 {
+            let (says, began) = std::sync::mpsc::channel();
+            let body = move || says.send(()).expect("the test listens");
+            let task = runtime.sequential(|| runtime.spawn(body, ()));
+            began.recv().expect("it begins");
+            let cancelled = task.cancel();
+            assert_eq!(kind(task.fetch()), if cancelled { "Cancelled" } else { "a value" });
         }
     });
 }

@@ -35,6 +35,8 @@ const COUNT: u32 = (1 << 24) - 1;
 const CLAIMED: u32 = 1 << 31;
 /// Set for a moment by whoever looks at the arguments of a task that has not been claimed.
 const INSPECTED: u32 = 1 << 30;
+/// The same bit of a task that has been claimed, with `HOLDS`: its body is over, and who ran it has looked whether somebody wanted it to stop.
+const ENDED: u32 = INSPECTED;
 /// The task is to stop, or not to begin. Its body can ask for it.
 const CANCELLED: u32 = 1 << 29;
 /// It was claimed by a canceller: whoever gets the runtime's reference counts it as finished.
@@ -636,13 +638,23 @@ impl TaskRef {
             }
             let expired = if canceller == Canceller::Timer { EXPIRED } else { 0 };
             if gate & CLAIMED != 0 {
-                let before = self.gate.fetch_or(CANCELLED | expired, Relaxed);
+                if gate & HOLDS != 0 && gate & (CANCELLED | ENDED) != 0 {
+                    // Somebody else was first, or who ran it has looked for the last time.
+                    return false;
+                }
+                if gate & CANCELLED != 0 {
+                    break;
+                }
+                // The first one says why it is to stop, and whoever sees the flag relies on that.
+                if self.gate.compare_exchange_weak(gate, gate | CANCELLED | expired, Relaxed, Relaxed).is_err() {
+                    continue;
+                }
                 if gate & HOLDS != 0 {
                     // Who runs it will see the flag, and publish; at once if the body pauses.
                     crate::timer::hurry();
-                    return before & CANCELLED == 0;
+                    return true;
                 }
-                first = before & CANCELLED == 0;
+                first = true;
                 break;
             }
             if gate & INSPECTED != 0 {
@@ -803,15 +815,24 @@ impl TaskRef {
     pub(crate) fn run_claimed(&self) -> Option<TaskError> {
         debug_assert!(self.gate.load(Relaxed) & CLAIMED != 0, "a task is run by whoever claimed it");
         let holds = self.gate.load(Relaxed) & HOLDS != 0;
-        if holds && let Some(kind) = self.stopped() {
+        if holds && let Some(kind) = stopped(self.gate.load(Relaxed)) {
             return Some(self.fail_claimed(kind));
         }
         // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
         let failure = unsafe { (self.vtable.run)(self.0) };
-        // A body that returns because it was told to stop must not have its value published before whoever told it has published the error.
-        if let Some(kind) = self.stopped() {
+        self.end_body(holds, failure)
+    }
+
+    /// What the body comes to when it is over. One that returns because it was told to stop must not have its own outcome published before whoever told it
+    /// has published the error.
+    #[inline]
+    fn end_body(&self, holds: bool, failure: Option<TaskError>) -> Option<TaskError> {
+        let gate = if holds { self.gate.fetch_or(ENDED, Relaxed) } else { self.gate.load(Relaxed) };
+        if let Some(kind) = stopped(gate) {
             self.drop_value();
-            return failure.or_else(|| Some(self.error(kind)));
+            // What the body returned in its place is a user's value.
+            dropped_quietly(failure);
+            return Some(self.error(kind));
         }
         failure
     }
@@ -835,24 +856,16 @@ impl TaskRef {
         unsafe { (travel.accept)(self.0, reader) }
     }
 
-    /// Makes the outcome of a task that another process has run, or not, the one that `publish` then makes known: the error, if there is one.
-    /// What `run_claimed` does after the body.
+    /// The error of a task that another process has run, or failed to: what `run_claimed` gives. Without a failure its value has been accepted.
     pub(crate) fn end_claimed(&self, failure: Option<FailureKind>) -> Option<TaskError> {
+        let holds = self.gate.load(Relaxed) & HOLDS != 0;
         let failure = failure.map(|kind| self.fail_claimed(kind));
-        if let Some(kind) = self.stopped() {
-            self.drop_value();
-            return failure.or_else(|| Some(self.error(kind)));
-        }
-        failure
+        self.end_body(holds, failure)
     }
 
-    /// Why somebody wants a task to stop that he could not end at once.
+    /// Why somebody wants a task that has been claimed to stop.
     pub(crate) fn stopped(&self) -> Option<FailureKind> {
-        match self.gate.load(Relaxed) {
-            gate if gate & CANCELLED == 0 => None,
-            gate if gate & EXPIRED != 0 => Some(FailureKind::DeadlineExceeded),
-            _ => Some(FailureKind::Cancelled),
-        }
+        stopped(self.gate.load(Relaxed))
     }
 
     /// Others will rely on the body being over when the task has finished; with `needed`, it runs even if no handle is left. For who has just made it.
@@ -959,6 +972,15 @@ impl TaskRef {
     #[inline]
     pub(crate) unsafe fn from_address(address: NonNull<Header>) -> Self {
         Self(address)
+    }
+}
+
+/// Why somebody wants a task with this gate to stop that he could not end at once.
+fn stopped(gate: u32) -> Option<FailureKind> {
+    match gate & (CANCELLED | EXPIRED) {
+        0 => None,
+        CANCELLED => Some(FailureKind::Cancelled),
+        _ => Some(FailureKind::DeadlineExceeded),
     }
 }
 
