@@ -1,6 +1,7 @@
 //! Support for the tests: builders and stand-ins.
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, Once, PoisonError, mpsc};
 use std::time::Duration;
 
 use poniard::{Data, Runtime, Task};
@@ -18,6 +19,43 @@ pub fn in_time<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> 
     match take.recv_timeout(FOREVER) {
         Ok(result) => result,
         Err(error) => panic!("it panicked or hangs: {error}"),
+    }
+}
+
+/// What a panic says.
+#[derive(Clone, Debug, Default)]
+pub struct Panicked {
+    /// Its text.
+    pub text: String,
+    /// The file that it names.
+    pub file: String,
+    /// The line in that file.
+    pub line: u32,
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Panicked>> = const { RefCell::new(None) };
+}
+
+/// Runs `body`, which panics, and gives what its panic says.
+///
+/// # Panics
+/// When `body` does not.
+pub fn panic_of<R>(body: impl FnOnce() -> R) -> Panicked {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let text = info.payload_as_str().unwrap_or_default().to_owned();
+            let place = info.location().map(|place| (place.file().to_owned(), place.line()));
+            let (file, line) = place.unwrap_or_default();
+            LAST.set(Some(Panicked { text, file, line }));
+            before(info);
+        }));
+    });
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
+        Ok(_) => panic!("it does not panic"),
+        Err(_) => LAST.take().unwrap_or_default(),
     }
 }
 

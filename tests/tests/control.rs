@@ -12,7 +12,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use poniard::{BoxError, Data, FailureKind, Handle, Runtime, Task, TaskError, Value};
-use poniard_tests::{add, in_time, threads};
+use poniard_tests::{add, in_time, panic_of, threads};
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(3600);
@@ -537,6 +537,55 @@ fn a_task_may_shut_its_own_runtime_down() {
         );
         assert!(*task.fetch().expect("it goes on"));
         runtime.shutdown();
+    });
+}
+
+#[test]
+fn a_runtime_that_a_task_has_shut_down_takes_no_more_tasks_from_outside() {
+    in_time(|| {
+        for count in [1, 2] {
+            let runtime = Arc::new(threads(count));
+            let (say, hear) = mpsc::channel();
+            let (open, wait) = gate();
+            let own = Arc::clone(&runtime);
+            let body = move || {
+                own.shutdown();
+                say.send(()).expect("the test listens");
+                wait();
+                poniard::spawn(add, (1, 2)).take().expect("a task may spawn until the end")
+            };
+            let task = runtime.spawn(body, ());
+            hear.recv().expect("it begins");
+            let late = runtime.spawn(add, (1, 2));
+            assert!(late.is_finished() && kind(late.fetch()) == "Shutdown");
+            drop(open);
+            assert_eq!(*task.fetch().expect("it goes on"), 3);
+            runtime.shutdown();
+        }
+    });
+}
+
+#[test]
+fn whoever_would_wait_for_himself_until_all_is_idle_is_told_where() {
+    in_time(|| {
+        let runtime = Arc::new(threads(2));
+        let other = threads(1);
+        let own = Arc::clone(&runtime);
+        let (text, file) = {
+            let body = move || {
+                let panicked = panic_of(|| own.wait_idle());
+                (panicked.text, panicked.file)
+            };
+            runtime.task(body, ()).name("eager").spawn().take().expect("it catches the panic")
+        };
+        assert!(text.contains("`wait_idle` was called inside task `eager` ("), "{text}");
+        assert!(file.ends_with("control.rs"), "{file}");
+        let piece = runtime.join(|| panic_of(|| runtime.wait_idle()), || ()).0;
+        assert!(piece.text.contains("`wait_idle` was called inside something that"), "{piece:?}");
+        assert!(piece.file.ends_with("control.rs"), "{piece:?}");
+        // Of another runtime, it is as good as any thread.
+        let handle = runtime.handle();
+        other.spawn(move || handle.wait_idle(), ()).wait().expect("there is nothing to wait for");
     });
 }
 

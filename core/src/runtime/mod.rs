@@ -77,7 +77,8 @@ impl Runtime {
     /// Takes no more tasks from outside, waits for all that there are, and ends the threads. What dropping the runtime does, too. Tasks spawned
     /// afterwards fail with [`FailureKind::Shutdown`]; until the last one has finished, running tasks may spawn.
     ///
-    /// May be called by several threads, each of which waits for the end. Inside a task of the runtime it cannot wait, and returns at once.
+    /// May be called by several threads, each of which waits for the end. Inside a task of the runtime it cannot wait, and returns at once; tasks spawned from outside
+    /// afterwards fail there, too.
     pub fn shutdown(&self) {
         self.end();
     }
@@ -101,6 +102,8 @@ impl Runtime {
                 return;
             };
             let own = std::ptr::eq(&*context.shared, &*shared);
+            // Before this returns, whoever does the waiting: it takes no more tasks from outside.
+            shared.close();
             let ended = Waiter::for_this_thread();
             let thread = std::thread::Builder::new().name("poniard-shutdown".into()).spawn({
                 let ended = Arc::clone(&ended);
@@ -267,8 +270,17 @@ impl Handle {
         one.select(&self.shared.identities) == other.select(&self.shared.identities)
     }
 
-    /// Waits until every task that was spawned on the runtime, by anybody, has finished. For a thread that is in the middle of no task: its own would never have.
+    /// Waits until every task that was spawned on the runtime, by anybody, has finished.
+    ///
+    /// # Panics
+    /// On a thread that is in the middle of one of them, or of a piece of a `join` or a loop that the runtime runs: it would wait for itself.
+    #[track_caller]
     pub fn wait_idle(&self) {
+        if let Some(place) = context::inside(&self.shared) {
+            panic!(
+                "`wait_idle` was called inside {place}: it waits for that too, and so for ever; wait for the tasks that are meant, or for a group of them"
+            );
+        }
         ambient::flush();
         self.shared.wait_until_quiet();
     }

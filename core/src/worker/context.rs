@@ -388,6 +388,21 @@ fn is_outdated(task: &Header) -> bool {
     unsafe { &*task.runtime() }.is_outdated(task.epoch())
 }
 
+/// What this thread is in the middle of that belongs to a runtime, in words.
+#[cold]
+pub(crate) fn inside(shared: &Shared) -> Option<String> {
+    let mut next = CURRENT.get();
+    // SAFETY: null, or `enter` further down this thread's stack set it from a reference that outlives its frame; so for the contexts that it hides.
+    while let Some(context) = unsafe { next.as_ref() } {
+        if ptr::eq(&*context.shared, shared) {
+            let task = context.with_task(|task| format!("task {}", task.name()));
+            return Some(task.unwrap_or_else(|| "something that a thread of the same runtime runs".into()));
+        }
+        next = context.outer.get();
+    }
+    None
+}
+
 /// That a thread is in the middle of a run of a graph: on its stack.
 pub(crate) struct Within {
     run: *const RunState,

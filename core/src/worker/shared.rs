@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) room: Room,
     pub(crate) idle_policy: IdlePolicy,
     phase: AtomicU8,
+    /// Whether somebody is at ending it.
+    ends: AtomicBool,
     /// How often everything has been cancelled, modulo 2^16; a task of an earlier count is not run. With `FOR_GOOD` none is.
     epoch: AtomicU32,
     /// A worker looks at the number of unfinished tasks when the number of its spawns has none of these bits.
@@ -128,6 +130,7 @@ impl Shared {
             room: Room::default(),
             idle_policy: choices.idle_policy,
             phase: AtomicU8::new(OPEN),
+            ends: AtomicBool::new(false),
             epoch: AtomicU32::new(0),
             crowd_mask,
             foreign_spawned: CachePadded::default(),
@@ -556,10 +559,17 @@ impl Shared {
         self.raise_epoch(FOR_GOOD);
     }
 
+    /// Takes no more tasks from outside.
+    pub(crate) fn close(&self) {
+        // Closed already, otherwise.
+        let _ = self.phase.compare_exchange(OPEN, DRAINING, SeqCst, SeqCst);
+    }
+
     /// Waits for all tasks, then ends all threads; if another thread is at it, waits until it is done. On a thread that is in the middle of a task it
     /// would wait for itself: call it elsewhere.
     pub(crate) fn shut_down(&self) {
-        if self.phase.compare_exchange(OPEN, DRAINING, SeqCst, SeqCst).is_err() {
+        self.close();
+        if self.ends.swap(true, SeqCst) {
             let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
             while !self.has_ended() {
                 guard = self.idle.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
