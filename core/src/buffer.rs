@@ -23,6 +23,7 @@ pub fn try_zeroed<T: Element>(len: usize) -> Result<Buffer<T>, AllocateError> {
 ///
 /// # Panics
 /// When the size overflows or there is no memory for it; [`try_zeroed`] gives an error instead.
+#[track_caller]
 pub fn zeroed<T: Element>(len: usize) -> Buffer<T> {
     match try_zeroed(len) {
         Ok(buffer) => buffer,
@@ -34,6 +35,7 @@ pub fn zeroed<T: Element>(len: usize) -> Buffer<T> {
 ///
 /// # Panics
 /// As [`zeroed`].
+#[track_caller]
 pub fn from_slice<T: Element>(values: &[T]) -> Buffer<T> {
     let mut buffer = zeroed(values.len());
     buffer.copy_from_slice(values);
@@ -44,6 +46,7 @@ pub fn from_slice<T: Element>(values: &[T]) -> Buffer<T> {
 ///
 /// # Panics
 /// As [`zeroed`].
+#[track_caller]
 pub fn from_fn<T: Element>(len: usize, value: impl FnMut(usize) -> T) -> Buffer<T> {
     let mut buffer = zeroed(len);
     for (slot, value) in buffer.iter_mut().zip((0..len).map(value)) {

@@ -41,7 +41,7 @@ thread_local! {
 ///
 /// # Panics
 /// When `body` does not.
-pub fn panic_of<R>(body: impl FnOnce() -> R) -> Panicked {
+pub fn caught_panic<R>(body: impl FnOnce() -> R) -> Panicked {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();

@@ -12,7 +12,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use poniard::{BoxError, Data, FailureKind, Handle, Runtime, Task, TaskError, Value};
-use poniard_tests::{add, in_time, panic_of, threads};
+use poniard_tests::{add, caught_panic, in_time, threads};
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(3600);
@@ -573,14 +573,14 @@ fn whoever_would_wait_for_himself_until_all_is_idle_is_told_where() {
         let own = Arc::clone(&runtime);
         let (text, file) = {
             let body = move || {
-                let panicked = panic_of(|| own.wait_idle());
+                let panicked = caught_panic(|| own.wait_idle());
                 (panicked.text, panicked.file)
             };
             runtime.task(body, ()).name("eager").spawn().take().expect("it catches the panic")
         };
         assert!(text.contains("`wait_idle` was called inside task `eager` ("), "{text}");
         assert!(file.ends_with("control.rs"), "{file}");
-        let piece = runtime.join(|| panic_of(|| runtime.wait_idle()), || ()).0;
+        let piece = runtime.join(|| caught_panic(|| runtime.wait_idle()), || ()).0;
         assert!(piece.text.contains("`wait_idle` was called inside something that"), "{piece:?}");
         assert!(piece.file.ends_with("control.rs"), "{piece:?}");
         // Of another runtime, it is as good as any thread.

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
-use poniard::{FailureKind, Handle, Task};
-use poniard_tests::{add, threads};
+use poniard::{FailureKind, GraphBuilder, Handle, Task};
+use poniard_tests::{Panicked, add, caught_panic, threads};
 
 const COUNTS: [usize; 3] = [1, 2, 8];
 /// Zero, one, two, odd, and around the numbers of pieces.
@@ -852,4 +852,31 @@ fn a_queue_of_jobs_grows() {
         });
         assert_eq!(sum.into_inner(), 5000 * 4999 / 2);
     }
+}
+
+#[test]
+fn a_call_out_of_place_names_the_place_of_the_call() {
+    let expect = |panicked: Panicked, line: u32, text: &str| {
+        assert!(panicked.file.ends_with("parallel.rs") && panicked.line == line, "line {line}: {panicked:?}");
+        assert!(panicked.text.contains(text), "{panicked:?}");
+    };
+    let outside = "works inside a task";
+    expect(caught_panic(|| poniard::spawn(|| (), ())), line!(), outside);
+    expect(caught_panic(|| poniard::spawn_detached(|| (), ())), line!(), outside);
+    expect(caught_panic(|| poniard::join(|| (), || ())), line!(), outside);
+    expect(caught_panic(|| poniard::scope(|_| ())), line!(), outside);
+    expect(caught_panic(|| poniard::parallel_for(0..1, |_| ())), line!(), outside);
+    expect(caught_panic(|| poniard::parallel_chunks(0..1, |_| ())), line!(), outside);
+    expect(caught_panic(|| poniard::parallel_for_each_mut(&mut [0], |_, _| ())), line!(), outside);
+    expect(caught_panic(|| poniard::parallel_chunks_mut(&mut [0], 1, |_, _| ())), line!(), outside);
+    expect(caught_panic(|| poniard::map_reduce(0..1, || (), |_| (), |(), ()| ())), line!(), outside);
+
+    let runtime = threads(1);
+    expect(caught_panic(|| runtime.parallel_chunks_mut(&mut [0], 0, |_, _| ())), line!(), "at least one element");
+    let node = GraphBuilder::new().task(|| 1u64, ());
+    let graph = GraphBuilder::new().build().expect("a graph without nodes");
+    let run = graph.run(&runtime, ()).expect("a run");
+    expect(caught_panic(|| run.fetch(node)), line!(), "another graph");
+    let run = Mutex::new(run);
+    expect(caught_panic(|| run.lock().expect("not poisoned yet").take(node)), line!(), "another graph");
 }

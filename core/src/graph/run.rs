@@ -42,6 +42,7 @@ impl GraphRun {
     ///
     /// # Panics
     /// When the node belongs to another graph.
+    #[track_caller]
     pub fn fetch<T: Data>(&self, node: impl Into<Node<T>>) -> Result<&T, TaskError> {
         let index = self.index(node.into());
         let state = self.state();
@@ -68,6 +69,7 @@ impl GraphRun {
     ///
     /// # Panics
     /// As [`fetch`](Self::fetch).
+    #[track_caller]
     pub fn take<T: Data>(&mut self, node: impl Into<Node<T>>) -> Result<T, TaskError> {
         let index = self.index(node.into());
         let state = self.state();
@@ -118,6 +120,7 @@ impl GraphRun {
         }
     }
 
+    #[track_caller]
     fn index<T>(&self, node: Node<T>) -> u32 {
         assert!(node.builder == self.graph.builder, "this node belongs to another graph than the one that is run");
         node.index

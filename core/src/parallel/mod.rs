@@ -273,6 +273,7 @@ impl Handle {
     ///
     /// # Panics
     /// When `chunk_len` is 0; else as [`parallel_for`](Self::parallel_for).
+    #[track_caller]
     pub fn parallel_chunks_mut<T: Send>(&self, values: &mut [T], chunk_len: usize, body: impl Fn(usize, &mut [T]) + Sync) {
         assert!(chunk_len > 0, "a chunk has at least one element");
         inside(&self.shared, || {
@@ -311,21 +312,28 @@ impl Handle {
 
 /// Gives `body` the runtime whose task the calling thread is in the middle of.
 #[inline]
+#[track_caller]
 fn with_current<R>(name: &str, body: impl FnOnce(&Shared) -> R) -> R {
-    Context::with(|context| match context {
-        Some(context) => body(&context.shared),
+    // The panic is out here, where it names the caller's place: closures do not.
+    match Context::with(|context| context.map(|context| body(&context.shared))) {
+        Some(result) => result,
         None => nowhere(name),
-    })
+    }
 }
 
 #[cold]
+#[track_caller]
 fn nowhere(name: &str) -> ! {
     panic!("`poniard::{name}` works inside a task; elsewhere, use the method of the `Runtime` or a `Handle` of it")
 }
 
 /// The handle of the runtime whose task the calling thread is in the middle of.
+#[track_caller]
 fn current(name: &str) -> Handle {
-    crate::current().unwrap_or_else(|| nowhere(name))
+    match crate::current() {
+        Some(handle) => handle,
+        None => nowhere(name),
+    }
 }
 
 /// Runs two closures, maybe at the same time, inside a task. See [`Handle::join`].
@@ -333,6 +341,7 @@ fn current(name: &str) -> Handle {
 /// # Panics
 /// When the calling thread is not in the middle of a task; else as [`Handle::join`].
 #[inline]
+#[track_caller]
 pub fn join<A, B, RA, RB>(a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA + Send,
@@ -347,6 +356,7 @@ where
 ///
 /// # Panics
 /// When the calling thread is not in the middle of a task; else as [`Handle::scope`].
+#[track_caller]
 pub fn scope<'scope, R: Send>(body: impl FnOnce(&JobScope<'scope>) -> R + Send) -> R {
     current("scope").scope(body)
 }
@@ -355,6 +365,7 @@ pub fn scope<'scope, R: Send>(body: impl FnOnce(&JobScope<'scope>) -> R + Send) 
 ///
 /// # Panics
 /// When the calling thread is not in the middle of a task; else as [`Handle::parallel_for`].
+#[track_caller]
 pub fn parallel_for(range: Range<usize>, body: impl Fn(usize) + Sync) {
     current("parallel_for").parallel_for(range, body);
 }
@@ -363,6 +374,7 @@ pub fn parallel_for(range: Range<usize>, body: impl Fn(usize) + Sync) {
 ///
 /// # Panics
 /// When the calling thread is not in the middle of a task; else as [`Handle::parallel_for`].
+#[track_caller]
 pub fn parallel_chunks(range: Range<usize>, body: impl Fn(Range<usize>) + Sync) {
     current("parallel_chunks").parallel_chunks(range, body);
 }
@@ -371,6 +383,7 @@ pub fn parallel_chunks(range: Range<usize>, body: impl Fn(Range<usize>) + Sync) 
 ///
 /// # Panics
 /// When the calling thread is not in the middle of a task; else as [`Handle::parallel_for`].
+#[track_caller]
 pub fn parallel_for_each_mut<T: Send>(values: &mut [T], body: impl Fn(usize, &mut T) + Sync) {
     current("parallel_for_each_mut").parallel_for_each_mut(values, body);
 }
@@ -379,6 +392,7 @@ pub fn parallel_for_each_mut<T: Send>(values: &mut [T], body: impl Fn(usize, &mu
 ///
 /// # Panics
 /// When the calling thread is not in the middle of a task; else as [`Handle::parallel_chunks_mut`].
+#[track_caller]
 pub fn parallel_chunks_mut<T: Send>(values: &mut [T], chunk_len: usize, body: impl Fn(usize, &mut [T]) + Sync) {
     current("parallel_chunks_mut").parallel_chunks_mut(values, chunk_len, body);
 }
@@ -387,6 +401,7 @@ pub fn parallel_chunks_mut<T: Send>(values: &mut [T], chunk_len: usize, body: im
 ///
 /// # Panics
 /// When the calling thread is not in the middle of a task; else as [`Handle::map_reduce`].
+#[track_caller]
 pub fn map_reduce<T: Send>(
     range: Range<usize>,
     identity: impl Fn() -> T + Sync,

@@ -533,10 +533,11 @@ where
     A: Args<F::Params>,
 {
     let location = caller();
-    Context::with(|context| match context {
-        Some(context) => spawn_in(&context.shared, Some(context), function, args, location, None),
+    // The panic is out here, where it names the caller's place: closures do not.
+    match Context::with(|context| context.map(|context| spawn_in(&context.shared, Some(context), function, args, location, None))) {
+        Some(task) => task,
         None => panic!("`poniard::spawn` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
-    })
+    }
 }
 
 /// Spawns a task from inside another one, on the same runtime, that nobody waits for. See [`Handle::spawn_detached`].
@@ -551,8 +552,8 @@ where
     A: Args<F::Params>,
 {
     let location = caller();
-    Context::with(|context| match context {
-        Some(context) => spawn_detached_in(&context.shared, Some(context), function, args, location),
-        None => panic!("`poniard::spawn_detached` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it"),
-    });
+    let spawn = |context: &Context| spawn_detached_in(&context.shared, Some(context), function, args, location);
+    if Context::with(|context| context.map(spawn)).is_none() {
+        panic!("`poniard::spawn_detached` works inside a task; elsewhere, spawn with the `Runtime` or a `Handle` of it");
+    }
 }
