@@ -22,7 +22,7 @@ pub struct TaskError(Arc<Failure>);
 pub(crate) struct Failure {
     task: TaskName,
     kind: FailureKind,
-    /// How often its function was called, if more than once.
+    /// How often its function was called, where the kind does not say it.
     attempts: Option<u32>,
 }
 
@@ -71,6 +71,8 @@ pub enum FailureKind {
     },
     /// Its result was moved into another node of its graph.
     Moved,
+    /// Its result was taken out of the run of its graph before.
+    Taken,
     /// The runtime has been shut down.
     Shutdown,
     /// Somebody cancelled it, or a group that it is in, or everything.
@@ -112,6 +114,14 @@ pub enum FailureKind {
     },
 }
 
+impl FailureKind {
+    /// What happened to a task whose function returned `error`.
+    pub(crate) fn of_returned(error: BoxError) -> Self {
+        // From `check_cancelled`, so there is somebody who wanted it to end that way.
+        if error.is::<Cancelled>() { Self::Cancelled } else { Self::Returned(error) }
+    }
+}
+
 impl TaskError {
     pub(crate) fn new(task: TaskName, kind: FailureKind) -> Self {
         Self(Arc::new(Failure { task, kind, attempts: None }))
@@ -120,12 +130,15 @@ impl TaskError {
     /// The error of a task whose function returned `error`.
     pub(crate) fn of_returned(task: TaskName, error: BoxError) -> Self {
         let (error, attempts) = match error.downcast::<Exhausted>() {
-            Ok(exhausted) => (exhausted.last, Some(exhausted.attempts)),
-            Err(error) => (error, None),
+            Ok(exhausted) => (exhausted.last, exhausted.attempts),
+            Err(error) => (error, 1),
         };
-        // From `check_cancelled`, so there is somebody who wanted it to end that way.
-        let kind = if error.is::<Cancelled>() { FailureKind::Cancelled } else { FailureKind::Returned(error) };
-        Self(Arc::new(Failure { task, kind, attempts }))
+        Self::of_begun(task, FailureKind::of_returned(error), attempts)
+    }
+
+    /// The error of a task whose function has been called so often.
+    pub(crate) fn of_begun(task: TaskName, kind: FailureKind, attempts: u32) -> Self {
+        Self(Arc::new(Failure { task, kind, attempts: Some(attempts) }))
     }
 
     /// The error that shares `failure`.
@@ -209,7 +222,8 @@ impl TaskError {
             FailureKind::Occupancy { asked, .. } => {
                 format!("it takes {asked} processors: a task takes none, part of one, or a whole number of them")
             }
-            FailureKind::Moved => "its result was moved into another node".into(),
+            FailureKind::Moved => "it was moved into another node".into(),
+            FailureKind::Taken => "it was taken out of this run before".into(),
             FailureKind::Shutdown => "the runtime has been shut down".into(),
             FailureKind::Cancelled => "it was cancelled".into(),
             FailureKind::DeadlineExceeded => "its deadline has passed".into(),
@@ -236,13 +250,18 @@ impl fmt::Display for TaskError {
         let task = &self.0.task;
         match &self.0.kind {
             FailureKind::Returned(_) => match self.0.attempts {
-                Some(attempts) => write!(f, "task {task} failed {attempts} times: {}", self.reason()),
-                None => write!(f, "task {task} failed: {}", self.reason()),
+                Some(attempts @ 2..) => write!(f, "task {task} failed {attempts} times: {}", self.reason()),
+                _ => write!(f, "task {task} failed: {}", self.reason()),
             },
             FailureKind::Panicked(message) => write!(f, "task {task} panicked: {message}"),
             FailureKind::Dependency(root) => write!(f, "task {task} was not run, because it depends on another: {root}"),
             // Those may have begun.
             FailureKind::Cancelled | FailureKind::DeadlineExceeded => write!(f, "task {task} has no result: {}", self.reason()),
+            FailureKind::Moved | FailureKind::Taken => write!(f, "task {task} has no result any more: {}", self.reason()),
+            // Of this task nothing is wrong.
+            FailureKind::WaitsForItself => {
+                write!(f, "waiting for task {task} would never end: it, or what it needs, waits for the waiting task")
+            }
             _ => write!(f, "task {task} was not run: {}", self.reason()),
         }
     }

@@ -1,6 +1,7 @@
 //! What may be said about a task besides its function and arguments.
 
 use std::fmt;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -301,6 +302,8 @@ pub(crate) struct Ties {
     pub(crate) holds: bool,
     /// It is made with one predecessor too many, for `TaskRef::release_hold`.
     pub(crate) held: bool,
+    /// How often its function has been called so far; for one that is tried again.
+    pub(crate) attempts: Option<AtomicU32>,
 
     /// Until it is spawned: those of its own options that are to be inherited, and what its `#[task(...)]` says.
     pub(crate) bequest: Option<Box<TaskOptions>>,
@@ -316,6 +319,7 @@ impl Ties {
             && !self.needed
             && !self.holds
             && !self.held
+            && self.attempts.is_none()
     }
 
     /// Comes after one more task. Only before it is spawned.
@@ -538,7 +542,8 @@ impl<'r, F, A> TaskBuilder<'r, F, A> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn retries(self, retries: u32) -> TaskBuilder<'r, Retrying<F>, A> {
-        let Self { handle, function, args, options } = self;
+        let Self { handle, function, args, mut options } = self;
+        options.ties.attempts = Some(AtomicU32::new(0));
         let function = Retrying { function, retries, backoff: Duration::ZERO };
         TaskBuilder { handle, function, args, options }
     }

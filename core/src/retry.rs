@@ -49,14 +49,21 @@ impl<M, F: TaskFn<M> + Clone> TaskFn<Again<M>> for Retrying<F> {
         let mut attempts = 0;
         loop {
             attempts += 1;
+            note(attempts);
             let last = attempts > self.retries;
             let outcome = if last { self.function.clone().call(params) } else { self.function.clone().call_keeping(params) };
             let error = match outcome {
-                Err(error) if !error.is::<Cancelled>() => error,
-                outcome => return outcome,
+                Ok(value) => return Ok(value),
+                Err(error) => error,
             };
-            if last || pause(self.pause_after(attempts))?.is_none() {
-                return Err(Box::new(Exhausted { attempts, last: error }));
+            let exhausted = |last| Err::<F::Value, BoxError>(Box::new(Exhausted { attempts, last }));
+            if last || error.is::<Cancelled>() {
+                return exhausted(error);
+            }
+            match pause(self.pause_after(attempts)) {
+                Ok(Some(Over)) => {}
+                Ok(None) => return exhausted(error),
+                Err(cancelled) => return exhausted(cancelled.into()),
             }
         }
     }
@@ -72,6 +79,11 @@ impl<F> Retrying<F> {
         let doubled = 1u32.checked_shl(attempts - 1).map_or(Duration::MAX, |factor| self.backoff.saturating_mul(factor));
         if self.backoff.is_zero() { Duration::ZERO } else { doubled.min(PAUSE_MAX.max(self.backoff)) }
     }
+}
+
+/// Notes how often the function has been called, for whoever ends the task meanwhile.
+fn note(attempts: u32) {
+    Context::with(|context| context.and_then(|context| context.with_task(|task| task.note_attempts(attempts))));
 }
 
 /// The pause is over.

@@ -433,6 +433,56 @@ fn during_a_pause_the_worker_does_other_things() {
 }
 
 #[test]
+fn a_task_that_is_ended_between_two_attempts_knows_how_many_there_were() {
+    in_time(|| {
+        let runtime = threads(1);
+        let (say, hear) = mpsc::channel();
+        let body = move || -> Result<u64, &str> {
+            say.send(()).expect("the test listens");
+            Err("not yet")
+        };
+        let error = runtime.task(body.clone(), ()).retries(9).backoff(LONG).timeout(Duration::from_millis(20)).spawn().wait();
+        let error = error.expect_err("it has a deadline");
+        assert!(matches!(error.kind(), FailureKind::DeadlineExceeded));
+        assert_eq!(error.attempts() as usize, hear.try_iter().count());
+
+        for everything in [false, true] {
+            let end = |task: &Task<u64>| {
+                if everything {
+                    runtime.cancel_all();
+                } else {
+                    assert!(task.cancel());
+                }
+                let error = task.wait().expect_err("it was cancelled");
+                assert!(matches!(error.kind(), FailureKind::Cancelled));
+                error.attempts()
+            };
+            let pauses = runtime.task(body.clone(), ()).retries(9).backoff(LONG).spawn();
+            hear.recv().expect("it begins");
+            // The only worker is free: the pause has begun.
+            runtime.spawn(|| (), ()).wait().expect("no failure");
+            assert_eq!(end(&pauses), 1);
+
+            let calls = Arc::new(AtomicUsize::new(0));
+            let last = body.clone();
+            let third = move || -> Result<u64, BoxError> {
+                if calls.fetch_add(1, Ordering::SeqCst) < 2 {
+                    return Err("not yet".into());
+                }
+                let _ = last();
+                while !poniard::is_cancelled() {
+                    std::hint::spin_loop();
+                }
+                Err(Box::new(poniard::check_cancelled().expect_err("it was told")))
+            };
+            let runs = runtime.task(third, ()).retries(9).spawn();
+            hear.recv().expect("the third attempt begins");
+            assert_eq!(end(&runs), 3);
+        }
+    });
+}
+
+#[test]
 fn a_pause_ends_when_the_task_is_cancelled() {
     in_time(|| {
         let runtime = threads(1);

@@ -430,9 +430,15 @@ fn a_parameter_by_value_clones_unless_the_result_is_moved() {
         assert_eq!(run.fetch(made).is_ok(), !moved);
         assert_eq!(run.take(made).is_ok(), !moved);
         if moved {
-            assert!(matches!(run.fetch(made).map(drop).expect_err("moved").kind(), FailureKind::Moved));
+            let error = run.fetch(made).map(drop).expect_err("moved");
+            assert!(matches!(error.kind(), FailureKind::Moved));
+            assert!(error.to_string().ends_with(") has no result any more: it was moved into another node"), "{error}");
         }
-        assert!(run.take(taken).is_ok() && run.take(taken).is_err(), "taken once");
+        assert!(run.take(taken).is_ok(), "taken once");
+        for error in [run.take(taken).expect_err("taken before"), run.fetch(taken).map(drop).expect_err("taken before")] {
+            assert!(matches!(error.kind(), FailureKind::Taken));
+            assert!(error.to_string().ends_with(") has no result any more: it was taken out of this run before"), "{error}");
+        }
     }
     let mut graph = GraphBuilder::new();
     let x = graph.input::<Counted>("x");

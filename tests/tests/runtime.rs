@@ -259,17 +259,20 @@ fn an_error_in_a_nested_task_can_be_passed_on_with_a_question_mark() {
 #[test]
 fn fetching_oneself_is_an_error() {
     let runtime = threads(2);
-    let (give, take) = mpsc::channel::<Task<bool>>();
+    let (give, take) = mpsc::channel::<Task<(bool, String)>>();
     let take = Mutex::new(take);
     let task = runtime.spawn(
         move || {
             let myself = take.lock().expect("not poisoned").recv().expect("sent below");
-            matches!(myself.fetch().expect_err("it would wait for itself").kind(), FailureKind::WaitsForItself)
+            let error = myself.fetch().expect_err("it would wait for itself");
+            (matches!(error.kind(), FailureKind::WaitsForItself), error.to_string())
         },
         (),
     );
     give.send(task.clone()).expect("it listens");
-    assert!(*task.fetch().expect("no failure"));
+    let (found, text) = task.take().expect("no failure");
+    assert!(found);
+    assert!(text.starts_with("waiting for task `") && text.contains("would never end: it, or what it needs"), "{text}");
 }
 
 #[test]

@@ -282,7 +282,8 @@ impl RunState {
                 self.failure(to_blame).map(|root| root.dependent(name()))
             }
             CANCELLED => None,
-            _ => Some(TaskError::new(name(), FailureKind::Moved)),
+            _ if self.graph().is_moved(node) => Some(TaskError::new(name(), FailureKind::Moved)),
+            _ => Some(TaskError::new(name(), FailureKind::Taken)),
         };
         root.unwrap_or_else(|| TaskError::new(name(), FailureKind::Cancelled))
     }

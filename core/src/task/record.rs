@@ -483,6 +483,24 @@ impl Header {
         TaskError::new(self.name(), kind)
     }
 
+    /// Notes how often its function has been called, if it is one that may be tried again.
+    pub(crate) fn note_attempts(&self, attempts: u32) {
+        if let Some(noted) = self.options().and_then(|options| options.ties.attempts.as_ref()) {
+            // Relaxed: for messages.
+            noted.store(attempts, Relaxed);
+        }
+    }
+
+    /// How often its function has been called: once, unless it is tried again. For a task that has begun.
+    fn attempts(&self) -> u32 {
+        self.options().and_then(|options| options.ties.attempts.as_ref()).map_or(1, |noted| noted.load(Relaxed))
+    }
+
+    /// Makes an error of this task, which has begun.
+    fn error_of_begun(&self, kind: FailureKind) -> TaskError {
+        TaskError::of_begun(self.name(), kind, self.attempts())
+    }
+
     /// Whether all predecessors have finished. True for ever once true, but for tasks that no runtime runs: those may find another one.
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
@@ -628,6 +646,7 @@ impl TaskRef {
     fn cancel_for(&self, kind: FailureKind, canceller: Canceller, unneeded: &mut Vec<Self>) -> bool {
         let mut first = false;
         let mut gives_up = false;
+        let mut begun = false;
         loop {
             if self.is_finished() {
                 return false;
@@ -643,6 +662,7 @@ impl TaskRef {
                     return false;
                 }
                 if gate & CANCELLED != 0 {
+                    begun = gate & OWED == 0;
                     break;
                 }
                 // The first one says why it is to stop, and whoever sees the flag relies on that.
@@ -654,7 +674,7 @@ impl TaskRef {
                     crate::timer::hurry();
                     return true;
                 }
-                first = true;
+                (first, begun) = (true, true);
                 break;
             }
             if gate & INSPECTED != 0 {
@@ -684,7 +704,7 @@ impl TaskRef {
                 break;
             }
         }
-        let error = self.error(kind);
+        let error = if begun { self.error_of_begun(kind) } else { self.error(kind) };
         let published = self.publish(Some(error), Shared::release_elsewhere);
         if published {
             self.settle_bonds();
@@ -832,7 +852,7 @@ impl TaskRef {
             self.drop_value();
             // What the body returned in its place is a user's value.
             dropped_quietly(failure);
-            return Some(self.error(kind));
+            return Some(self.error_of_begun(kind));
         }
         failure
     }
@@ -1241,7 +1261,7 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
         Err(payload) => {
             let message = panic_message(&*payload);
             dropped_quietly(payload);
-            Some(task.error(FailureKind::Panicked(message)))
+            Some(task.error_of_begun(FailureKind::Panicked(message)))
         }
     }
 }
