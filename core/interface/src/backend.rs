@@ -21,7 +21,7 @@ pub struct BackendInfo {
 /// What the user asked of a backend: names and values as text, for instance `threads = 4`.
 ///
 /// A backend reads the settings that it documents and refuses values that it does not understand; it ignores names that it does not know,
-/// since one set of settings is offered to all.
+/// since one set of settings is offered to all, but for those that begin with its own name and a point: these it refuses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings(BTreeMap<String, String>);
 
