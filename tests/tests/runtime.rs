@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use poniard::{Buffer, Data, FailureKind, Gather, Handle, Priority, Runtime, Scope, Task, TaskError, buffer};
-use poniard_tests::{add, fib, threads};
+use poniard_tests::{Stopped, add, fib, threads};
 
 /// Numbers of threads that every law is tried with.
 const COUNTS: [usize; 3] = [1, 2, 5];
@@ -543,5 +543,74 @@ fn more_threads_than_cores_lose_nothing() {
             level = level.chunks(2).map(|pair| runtime.spawn(add, (&pair[0], &pair[1]))).collect();
         }
         assert_eq!(*level[0].fetch().expect("no failure"), 64 * 63 / 2 + 64 * round);
+    }
+}
+
+#[test]
+fn chains_of_handles_of_any_length_are_dropped() {
+    /// A list whose elements are results.
+    #[derive(Clone, Data)]
+    struct Element {
+        _counted: Arc<()>,
+        next: Option<Task<Element>>,
+    }
+    const LENGTH: usize = 50_000;
+    for count in COUNTS {
+        let alive = Arc::new(());
+        let all_gone = || {
+            while Arc::strong_count(&alive) > 1 {
+                std::thread::yield_now();
+            }
+        };
+        let runtime = threads(count);
+
+        // In results.
+        let mut last: Option<Task<Element>> = None;
+        for _ in 0..LENGTH {
+            let element = Element { _counted: Arc::clone(&alive), next: last.take() };
+            last = Some(runtime.value(element));
+        }
+        drop(last);
+        assert_eq!(Arc::strong_count(&alive), 1, "freed when the outermost one is");
+        let mut next = None;
+        for _ in 0..LENGTH {
+            let counted = Arc::clone(&alive);
+            next = Some(runtime.spawn(move || Element { _counted: counted, next }, ()));
+        }
+        runtime.wait_idle();
+        assert!(next.as_ref().expect("the last").fetch().expect("no failure").next.is_some());
+        drop(next);
+        all_gone();
+
+        // In closures of tasks that wait for another one, which are dropped before they begin.
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let gate = runtime.task(move || gate.lock().expect("not poisoned").recv().is_err(), ()).occupancy(0.0).spawn();
+        let captures = |previous: Option<Task<bool>>| {
+            let counted = Arc::clone(&alive);
+            move |_: &bool| {
+                let _captured = (&counted, &previous);
+                true
+            }
+        };
+        let mut last = None;
+        for _ in 0..LENGTH / 5 {
+            last = Some(runtime.spawn(captures(last), (&gate,)));
+        }
+        drop(last);
+        drop(open);
+        runtime.wait_idle();
+        all_gone();
+
+        // The same of tasks that are ready.
+        let held: Vec<_> = (0..count).map(|_| Stopped::spawn(|body| runtime.spawn(body, ()))).collect();
+        let mut last = None;
+        for _ in 0..LENGTH / 5 {
+            last = Some(runtime.spawn(captures(last), (&runtime.value(true),)));
+        }
+        drop(last);
+        held.into_iter().for_each(|held| drop(held.go()));
+        runtime.wait_idle();
+        all_gone();
     }
 }

@@ -21,7 +21,7 @@ use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
 use crate::sync::{Watched, catch_unwind, spin_loop};
 use crate::task::bond::Bond;
-use crate::task::{Task, Value, memory};
+use crate::task::{Task, Value, memory, nested};
 use crate::wire::{Reader, WireError, Writer};
 use crate::worker::domain::Domain;
 use crate::worker::entry::{Entry, Work};
@@ -692,7 +692,8 @@ impl TaskRef {
                 continue;
             }
             let waits = gate & COUNT != 0;
-            let keep = waits || canceller == Canceller::Timer;
+            // Deep inside the freeing of others, too: what the body holds may be the last handle of one more.
+            let keep = waits || canceller == Canceller::Timer || nested::is_deep();
             let claimed = gate | CLAIMED | CANCELLED | OWED | if keep { KEPT } else { 0 };
             gives_up = waits && canceller == Canceller::LastHandle;
             // One more than it waits for: nobody gets the body while this thread looks at it, below.
@@ -1274,7 +1275,21 @@ unsafe fn discard<F, P, T>(header: NonNull<Header>) {
     record.header.watched_body.change();
     record.header.note(BODY_TAKEN);
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
-    dropped_quietly(unsafe { record.body.get().cast::<(F, P)>().read() });
+    let body = unsafe { record.body.get().cast::<(F, P)>().read() };
+    if std::mem::needs_drop::<(F, P)>() {
+        nested::enter();
+        dropped_quietly(body);
+        leave_nested();
+    }
+}
+
+/// Ends what `nested::enter` began; the outermost one frees what was put off meanwhile.
+fn leave_nested() {
+    while let Some(header) = nested::next() {
+        // SAFETY: the record was to be freed, and this is done in place of that, once; `free` belongs to its type.
+        unsafe { (header.as_ref().vtable.free)(header) };
+    }
+    nested::leave();
 }
 
 /// # Safety
@@ -1322,18 +1337,32 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
     // SAFETY: live and exclusive (precondition).
     let record = unsafe { pointer.as_mut() };
     let parts = record.header.parts.load(Relaxed);
-    if std::mem::needs_drop::<(F, P)>() && parts & BODY_TAKEN == 0 {
+    let has_body = std::mem::needs_drop::<(F, P)>() && parts & BODY_TAKEN == 0;
+    let has_value = std::mem::needs_drop::<T>() && parts & (VALUE_WRITTEN | VALUE_TAKEN) == VALUE_WRITTEN;
+    let outcome = Word::of(record.header.successors.load(Relaxed));
+    // What is dropped may be the last handle of another record, which is freed inside this call, or put off.
+    let nests = has_body || has_value || matches!(outcome, Word::Failed(_));
+    if nests {
+        if nested::is_deep() && nested::put_off(header) {
+            return;
+        }
+        nested::enter();
+    }
+    if has_body {
         // SAFETY: nobody has taken the body out, so it is there.
         dropped_quietly(unsafe { record.body.get_mut().assume_init_read() });
     }
-    if std::mem::needs_drop::<T>() && parts & (VALUE_WRITTEN | VALUE_TAKEN) == VALUE_WRITTEN {
+    if has_value {
         // SAFETY: the value was written and not taken.
         dropped_quietly(unsafe { record.value.get_mut().assume_init_read() });
     }
-    if let Word::Failed(error) = Word::of(record.header.successors.load(Relaxed)) {
+    if let Word::Failed(error) = outcome {
         // An error that the task returned is a user's value, too.
         // SAFETY: the address came from `Arc::into_raw`, and the record's count is given up once, here.
         dropped_quietly(unsafe { Arc::from_raw(error) });
+    }
+    if nests {
+        leave_nested();
     }
     // SAFETY: the header is dropped once, here.
     unsafe { std::ptr::drop_in_place(&raw mut record.header) };
