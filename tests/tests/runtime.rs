@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use poniard::{Buffer, Data, FailureKind, Gather, Handle, Priority, Runtime, Scope, Task, TaskError, buffer};
-use poniard_tests::{Stopped, add, fib, threads};
+use poniard_tests::{Stopped, add, fib, in_time, threads};
 
 /// Numbers of threads that every law is tried with.
 const COUNTS: [usize; 3] = [1, 2, 5];
@@ -613,4 +613,30 @@ fn chains_of_handles_of_any_length_are_dropped() {
         runtime.wait_idle();
         all_gone();
     }
+}
+
+#[test]
+fn many_tasks_may_wait_for_one_that_ends_when_all_have_begun() {
+    // Each of them needs a thread of its own, as what it waits for runs elsewhere.
+    const WAITING: usize = 200;
+    in_time(|| {
+        let runtime = threads(1);
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let gate = runtime.task(move || gate.lock().expect("not poisoned").recv().is_err(), ()).occupancy(0.0).spawn();
+        let (say, hear) = mpsc::channel();
+        let waiting: Vec<_> = (0..WAITING)
+            .map(|_| {
+                let (say, gate) = (say.clone(), gate.clone());
+                runtime.spawn(move || (say.send(()).is_ok(), gate.take().expect("no failure")), ())
+            })
+            .collect();
+        for _ in 0..WAITING {
+            hear.recv().expect("it begins");
+        }
+        drop(open);
+        for task in waiting {
+            assert_eq!(task.take().expect("no failure"), (true, true));
+        }
+    });
 }

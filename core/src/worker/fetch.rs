@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::context::{Context, has_ambient};
 use super::entry::{Entry, Work};
 use super::main_loop::execute;
-use super::shared::CROWD;
+use super::shared::{CROWD, Shared};
 use super::slot::Passed;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
@@ -26,8 +27,13 @@ pub(super) const STACK_RESERVE_BYTES: usize = 1 << 20;
 pub(super) const STACK_SEGMENT_BYTES: usize = 4 << 20;
 /// Segments that one thread may add: 4 GiB of addresses, of which only what is used takes memory.
 pub(super) const STACK_SEGMENTS_MAX: usize = 1024;
-/// Threads for one slot; a waiting thread that would need one more keeps the slot instead, and others do the work.
-const SLOT_THREADS_MAX: usize = 64;
+/// Threads for one slot at first; a waiting thread that would need one more keeps the slot instead, and others do the work. They may all wait for what nobody
+/// has begun: a slot gets twice as many when nothing at all has been finished for `STALL_PATIENCE`, although there is something to do.
+pub(super) const SLOT_THREADS: usize = 64;
+/// Threads for one slot at last: what takes more memory than it is worth, and may be all that the system gives.
+const SLOT_THREADS_MAX: usize = 1024;
+/// So long may nothing be finished before a slot gets more threads. Long beside a task; a program that stalls now and then waits for it some times.
+const STALL_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Waits until `task` has finished.
 pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
@@ -276,6 +282,25 @@ fn park_until(over: &dyn Fn() -> bool) {
     }
 }
 
+/// Sleeps, with the slot, until something is `over`; or until nothing goes on any more, and then the slot may have more threads.
+fn park_unless_stalled(shared: &Shared, slot_index: usize, over: &dyn Fn() -> bool) {
+    let mut finished = shared.finished();
+    while !over() {
+        let began_ns = now_ns();
+        waiter::park_for(STALL_PATIENCE);
+        if over() || now_ns() - began_ns < STALL_PATIENCE.as_nanos() as u64 {
+            continue;
+        }
+        let before = std::mem::replace(&mut finished, shared.finished());
+        if before == finished && shared.has_work(slot_index) {
+            let most = &shared.slots[slot_index].threads_max;
+            // Only who holds the slot comes here.
+            most.store(SLOT_THREADS_MAX.min(2 * most.load(Relaxed)), Relaxed);
+            return;
+        }
+    }
+}
+
 /// Waits, on a worker's thread that has spawned more than is good, until some of it has run, by lending the slot to another thread.
 #[cold]
 pub(crate) fn wait_for_room(context: &Context) {
@@ -286,7 +311,7 @@ pub(crate) fn wait_for_room(context: &Context) {
     let seat = slot.crowd();
     slot.counters.activity.end(now_ns());
     if let Passed::Vacant = slot.pass(token)
-        && !shared.start_thread(slot_index, SLOT_THREADS_MAX)
+        && !shared.start_thread(slot_index, slot.threads_max.load(Relaxed))
     {
         // No thread to be had: it goes on, unless another one has come by.
         slot.uncrowd();
@@ -308,14 +333,14 @@ fn wait_without_slot(context: &Context, slot_index: usize, over: &dyn Fn() -> bo
         match slot.pass(token) {
             Passed::ToThread => {}
             Passed::Vacant => {
-                if !shared.start_thread(slot_index, SLOT_THREADS_MAX)
+                if !shared.start_thread(slot_index, slot.threads_max.load(Relaxed))
                     && let Some(token) = slot.take_vacant()
                 {
                     // No thread to be had: this one keeps the slot and sleeps; what lies in its queue can be stolen. What it waits for may itself
                     // wait to come back to this slot, so it looks out for that.
                     context.put_token(token);
                     shared.stop_looking(slot_index);
-                    park_until(&|| over() || slot.is_wanted());
+                    park_unless_stalled(shared, slot_index, &|| over() || slot.is_wanted());
                     if !over() {
                         continue;
                     }

@@ -4,7 +4,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crossbeam_deque::{Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 
 use super::entry::Entry;
+use super::fetch::SLOT_THREADS;
 use super::job_deque::{Jobs, JobsOfOther};
 use super::occupancy::Errand;
 use super::ring::Ring;
@@ -128,6 +129,8 @@ pub(crate) struct Slot {
     wanted: CachePadded<AtomicU32>,
     /// Number of threads in `Succession::crowded`.
     crowded: AtomicU32,
+    /// So many threads may serve the slot before one that waits keeps it.
+    pub(super) threads_max: AtomicUsize,
     /// The newest tasks of normal priority.
     pub(crate) ring: CachePadded<Ring>,
     /// The queues of `Local`, to be stolen from.
@@ -241,6 +244,7 @@ impl Slot {
             counters: CachePadded::default(),
             wanted: CachePadded::default(),
             crowded: AtomicU32::new(0),
+            threads_max: AtomicUsize::new(SLOT_THREADS),
             ring: CachePadded::new(Ring::new()),
             stealers,
             jobs: jobs_of_other,
