@@ -4,6 +4,7 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::{Pin, pin};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Barrier, Mutex};
@@ -1344,6 +1345,72 @@ fn whoever_cancels_a_task_of_a_sequence_is_told_the_truth() {
             began.recv().expect("it begins");
             let cancelled = task.cancel();
             assert_eq!(kind(task.fetch()), if cancelled { "Cancelled" } else { "a value" });
+        }
+    });
+}
+
+#[test]
+fn a_circle_of_flattened_tasks_is_dropped() {
+    in_time(|| {
+        let alive = Arc::new(());
+        let runtime = threads(2);
+        let own = Arc::new(OnceLock::<Task<u64>>::new());
+        let body = {
+            let (own, alive) = (Arc::clone(&own), Arc::clone(&alive));
+            move || {
+                let _alive = &alive;
+                own.wait().clone()
+            }
+        };
+        let task = runtime.spawn(body, ()).flatten();
+        own.set(task).expect("set once");
+        drop(runtime);
+        assert_eq!(kind(own.get().expect("set").wait()), "WaitsForItself");
+        drop(own);
+        assert_eq!(Arc::strong_count(&alive), 1);
+    });
+}
+
+#[test]
+fn a_flattened_task_that_would_wait_for_itself_fails() {
+    type Later = Arc<OnceLock<Task<u64>>>;
+    /// Returns what is put in later, when it is there.
+    fn returns(later: &Later) -> impl FnOnce() -> Task<u64> + Send + Sync + 'static {
+        let later = Arc::clone(later);
+        move || later.wait().clone()
+    }
+    in_time(|| {
+        for count in [1, 2] {
+            // Itself.
+            let runtime = threads(count);
+            let own = Later::default();
+            let task = runtime.task(returns(&own), ()).name("ouroboros").spawn().flatten();
+            own.set(task.clone()).expect("set once");
+            let error = task.fetch().expect_err("there is no end to it");
+            assert!(matches!(error.kind(), FailureKind::WaitsForItself), "{error}");
+            assert!(error.task().contains("ouroboros"), "{error}");
+
+            // Each other.
+            let laters = [(); 3].map(|()| Later::default());
+            let tasks = [0, 1, 2].map(|index| runtime.task(returns(&laters[(index + 1) % 3]), ()).occupancy(0.0).spawn().flatten());
+            let dependent = runtime.spawn(add, (&tasks[1], 1));
+            for (later, task) in laters.iter().zip(&tasks) {
+                later.set(task.clone()).expect("set once");
+            }
+            for task in &tasks {
+                assert_eq!(kind(task.fetch()), "WaitsForItself");
+            }
+            assert_eq!(kind(dependent.fetch()), "WaitsForItself");
+
+            // By way of a task that takes its result, asked for inside a task.
+            let own = Later::default();
+            let (handle, later) = (runtime.handle(), Arc::clone(&own));
+            let body = move || handle.spawn(add, (later.wait(), 1));
+            let task = runtime.spawn(body, ()).flatten();
+            own.set(task.clone()).expect("set once");
+            let inside = runtime.spawn(move || kind(task.fetch()), ());
+            assert_eq!(*inside.fetch().expect("no failure"), "WaitsForItself");
+            drop(runtime);
         }
     });
 }

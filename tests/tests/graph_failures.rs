@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 
-use poniard::{Data, FailureKind, Gather, GraphBuilder, GraphErrorKind, GraphRun, GraphRunError, Handle, Node};
+use poniard::{BoxError, Data, FailureKind, Gather, GraphBuilder, GraphErrorKind, GraphRun, GraphRunError, Handle, Node};
 use poniard_tests::{add, in_time, threads};
 
 /// Numbers of threads that every law is tried with.
@@ -600,5 +600,106 @@ fn a_runtime_waits_for_its_runs() {
         drop(runtime);
         assert!(run.is_finished());
         assert_eq!(done.load(Ordering::Relaxed), 6000);
+    }
+}
+
+#[test]
+fn a_node_that_ends_early_with_a_question_mark_was_cancelled() {
+    let runtime = threads(2);
+    let gate = Arc::new(Barrier::new(2));
+    let mut graph = GraphBuilder::new();
+    let node = {
+        let gate = Arc::clone(&gate);
+        let body = move || -> Result<u64, BoxError> {
+            gate.wait();
+            gate.wait();
+            poniard::check_cancelled()?;
+            Ok(1)
+        };
+        graph.task(body, ())
+    };
+    let graph = graph.build().expect("a graph");
+    let run = graph.run(&runtime, ()).expect("a run");
+    gate.wait();
+    run.cancel();
+    gate.wait();
+    assert!(matches!(run.fetch(node).expect_err("it looked").kind(), FailureKind::Cancelled));
+}
+
+#[test]
+fn a_run_that_a_task_begins_after_the_end_is_cancelled() {
+    for count in COUNTS {
+        let runtime = Arc::new(threads(count));
+        let mut graph = GraphBuilder::new();
+        let node = graph.task(|| 1u64, ());
+        let graph = graph.build().expect("a graph");
+        let (says, begins) = mpsc::channel();
+        let task = {
+            let handle = runtime.handle();
+            let body = move || {
+                says.send(()).expect("the test listens");
+                while !poniard::is_cancelled() {
+                    std::hint::spin_loop();
+                }
+                let run = graph.run(&handle, ()).expect("a task may begin runs until it is over");
+                matches!(run.fetch(node).expect_err("nothing is run any more").kind(), FailureKind::Cancelled)
+            };
+            runtime.spawn(body, ())
+        };
+        begins.recv().expect("it begins");
+        runtime.shutdown_now();
+        assert!(*task.fetch().expect("its body ran"));
+    }
+}
+
+#[test]
+fn nodes_that_run_see_that_everything_is_cancelled_and_nothing_further_of_their_run_begins() {
+    for count in COUNTS {
+        for shuts_down in [false, true] {
+            let runtime = threads(count);
+            let (says, begins) = mpsc::channel();
+            let further = Arc::new(AtomicUsize::new(0));
+            let mut graph = GraphBuilder::new();
+            // Its body ends only when it is told to.
+            let endless = graph.task(
+                move || {
+                    says.send(()).expect("the test listens");
+                    while !poniard::is_cancelled() {
+                        std::hint::spin_loop();
+                    }
+                    7u64
+                },
+                (),
+            );
+            let mut last = endless;
+            for _ in 0..200 {
+                let further = Arc::clone(&further);
+                let next = move |x: u64| {
+                    further.fetch_add(1, Ordering::SeqCst);
+                    x
+                };
+                last = graph.task(next, (last,));
+            }
+            let checked = graph.task(
+                |_: &u64| -> Result<u64, BoxError> {
+                    poniard::check_cancelled()?;
+                    Ok(0)
+                },
+                (&endless,),
+            );
+            let graph = graph.build().expect("a graph");
+            let run = graph.run(&runtime, ()).expect("a run");
+            begins.recv().expect("it begins");
+            if shuts_down {
+                runtime.shutdown_now();
+            } else {
+                runtime.cancel_all();
+            }
+            assert_eq!(*run.fetch(endless).expect("it gives a value all the same"), 7);
+            assert!(matches!(run.fetch(last).expect_err("it was cancelled").kind(), FailureKind::Cancelled));
+            assert!(matches!(run.fetch(checked).expect_err("it was cancelled").kind(), FailureKind::Cancelled));
+            run.wait().expect_err("not all was run");
+            assert_eq!(further.load(Ordering::SeqCst), 0);
+        }
     }
 }
