@@ -125,8 +125,8 @@ impl<T: Data> Task<Task<T>> {
     /// A task that spawns others and returns the last of them is so as good as one that waits for it. Chains of any length are in order: a task whose
     /// result is the `flatten` of one that does the same. Cancelled, it leaves both tasks alone.
     ///
-    /// Its error is that of a dependent: the task to blame is the outer one or the inner one. One whose result is, in the end, itself never finishes; to wait for it
-    /// inside a task is an error.
+    /// Its error is that of a dependent: the task to blame is the outer one or the inner one. When the result leads back to this task, it fails with
+    /// [`FailureKind::WaitsForItself`](crate::FailureKind::WaitsForItself).
     ///
     /// ```
     /// use poniard::{Runtime, Task};

@@ -9,14 +9,22 @@
 //!
 //! Settling one may make the next one ready, and so on through a chain of any length, so they are put into a list of the thread and settled one after the
 //! other. References are dropped when the list is empty: a destructor may wait for a task that is still in the list.
+//!
+//! A step can close a circle: a task may return its own `flatten`, or two each other's. Nobody would ever finish one of them, so the step that closes it
+//! fails its task.
 #![expect(unsafe_code, reason = "the body of a record that changes while the task waits")]
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::panic::Location;
 
 use super::*;
 use crate::data::Data;
 use crate::mutable::Touch;
+use crate::sync::atomic::Ordering::SeqCst;
+
+/// So many tasks are looked at, at most, in search of a circle. Those that are made by mistake are short, and a look at more would cost more than the tasks do.
+const CIRCLE_TASKS_MAX: usize = 256;
 
 /// What such a task waits for, or refers to.
 enum Flat<T> {
@@ -110,12 +118,15 @@ pub(in crate::task) fn create<T: Data>(outer: Task<Task<T>>, location: &'static 
 }
 
 crate::sync::thread_local! {
-    static SETTLING: Settling = const { Settling { ready: RefCell::new(Vec::new()), active: Cell::new(false) } };
+    static SETTLING: Settling =
+        const { Settling { ready: RefCell::new(Vec::new()), seen: RefCell::new(Vec::new()), active: Cell::new(false) } };
 }
 
 /// What a thread has to settle.
 struct Settling {
     ready: RefCell<Vec<Entry>>,
+    /// References that a search for circles has made.
+    seen: RefCell<Vec<TaskRef>>,
     /// Whether it is at it.
     active: Cell<bool>,
 }
@@ -144,8 +155,9 @@ pub(super) fn settle() {
             let Some(entry) = next else { break };
             settled.extend(settle_one(entry));
         }
+        let seen = settling.seen.take();
         settling.active.set(false);
-        drop(settled);
+        drop((settled, seen));
     });
 }
 
@@ -237,8 +249,37 @@ unsafe fn step<T>(header: NonNull<Header>) -> Step {
     inner.edge.successor.store(header.as_ptr(), Relaxed);
     // SAFETY: the edge is new, and the body stays until the task is claimed, which needs this predecessor to be published.
     let waits = unsafe { inner.header().add_edge(&inner.edge) };
+    if waits && closes_circle(&record.header, inner.header()) {
+        // It is waited for by what it waits for. The count keeps the body until the end of this function.
+        let task = ManuallyDrop::new(TaskRef(header));
+        task.cancel(FailureKind::WaitsForItself);
+    }
     let ready = record.header.count_down(if waits { 1 } else { 2 });
     if ready { Step::Ready } else { Step::Waiting }
+}
+
+/// Whether `task`, which has just begun to wait for `inner`, is among what that one needs.
+fn closes_circle(task: &Header, inner: &Header) -> bool {
+    // Of several threads that close one circle together, each has added its edge before; the last one at least sees those of the others.
+    fence(SeqCst);
+    if task.successors.load(Acquire).is_null() {
+        return false;
+    }
+    let mut seen = vec![TaskRef::of(inner)];
+    let mut known = BTreeSet::new();
+    let mut next = 0;
+    let mut found = false;
+    while next < seen.len().min(CIRCLE_TASKS_MAX) && !found {
+        let looked_at = seen[next].clone();
+        next += 1;
+        found = std::ptr::eq::<Header>(&*looked_at, task);
+        if !found && known.insert(looked_at.identity()) {
+            looked_at.unfinished_predecessors(&mut seen);
+        }
+    }
+    // Dropped when everything is settled, as what is taken out of a list is.
+    let _ = SETTLING.try_with(|settling| settling.seen.borrow_mut().append(&mut seen));
+    found
 }
 
 /// # Safety
