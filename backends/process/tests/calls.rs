@@ -183,10 +183,20 @@ fn a_process_killed_in_the_middle_of_a_call_is_lost_at_once() {
     }
     // And while nothing is on its way.
     let (worker, _) = fixture.ids();
-    let killer = thread::spawn(move || kill(worker));
-    assert_eq!(lost(fixture.call(b"f")), "was killed by signal 9 (SIGKILL)");
-    killer.join().unwrap();
+    assert_eq!(lost(call_and_kill(&fixture, worker)), "was killed by signal 9 (SIGKILL)");
     fixture.stop();
+}
+
+/// Calls what never ends, and kills `process` in the middle of it.
+fn call_and_kill(fixture: &Fixture, process: u32) -> Result<Vec<u8>, CallError> {
+    let mut alive = true;
+    let wanted = move || {
+        if std::mem::take(&mut alive) {
+            kill(process);
+        }
+        Wanted::Yes
+    };
+    fixture.remotes[0].call(b"f", &mut Asker { wanted: Box::new(wanted), ..Asker::default() })
 }
 
 #[test]
@@ -230,10 +240,8 @@ fn a_fork_server_that_dies_is_replaced() {
         );
     }
     let (_, server) = fixture.ids();
-    let killer = thread::spawn(move || kill(server));
-    let reason = lost(fixture.call(b"f"));
+    let reason = lost(call_and_kill(&fixture, server));
     assert!(reason == "ended" || reason == "was killed by signal 9 (SIGKILL)", "{reason}");
-    killer.join().unwrap();
     fixture.stop();
 }
 
