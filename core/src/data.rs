@@ -22,7 +22,7 @@ use crate::wire::{self, Wire};
 /// No two types have the same [`KEY`](Self::KEY), in this program or in another image that it loads; the derive macro sees to that.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a task's argument or result",
-    note = "derive it: `#[derive(poniard::Data)]`; it has to be `Send + Sync + 'static`"
+    note = "derive it: `#[derive(poniard::Data)]`; it has to be `Send + Sync + 'static`; a `Mutable` is given as `read(&m)`, `write(&m)` or `overwrite(&m)`"
 )]
 pub unsafe trait Data: Send + Sync + Sized + 'static {
     /// The type's identity across separately compiled files.

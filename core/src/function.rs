@@ -51,7 +51,7 @@ impl<T: Data, E: Into<BoxError>> TaskOutput for Result<T, E> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a task function",
     note = "its parameters are `T`, `&T`, `&mut T` or `Gather<'_, T>` with `T: Data`; its result is `Data` or a `Result` of it; a closure's parameters need types; \
-            what a closure captures is moved into it and `Send`"
+            what a closure captures is moved into it and `Send`; an error is a type that implements `Error`, a `String` or a `&str`; at most eight parameters"
 )]
 pub trait TaskFn<M>: Send + 'static {
     /// The stored arguments.

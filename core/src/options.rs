@@ -99,6 +99,19 @@ impl From<f64> for Occupancy {
     }
 }
 
+impl From<u32> for Occupancy {
+    fn from(processors: u32) -> Self {
+        Self(processors.into())
+    }
+}
+
+/// What a whole number without a type is. A negative one makes the task fail when it is spawned.
+impl From<i32> for Occupancy {
+    fn from(processors: i32) -> Self {
+        Self(processors.into())
+    }
+}
+
 /// What may be said about a task, to be used for several: a builder whose settings are all optional.
 ///
 /// They reach a task in four ways. Where two of them say the same thing, the first one counts:

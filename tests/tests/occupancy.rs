@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 
-use poniard::{FailureKind, Runtime, Task};
+use poniard::{FailureKind, Runtime, Task, TaskOptions};
 use poniard_tests::{add, threads};
 
 fn wait_at(barrier: &Barrier) {
@@ -154,6 +154,15 @@ fn more_than_the_machine_has_and_numbers_that_mean_nothing_are_errors() {
         let said = error.to_string();
         assert!(said.contains("`wide`") && said.contains(text), "{said}");
     }
+}
+
+#[test]
+fn an_occupancy_may_be_an_integer() {
+    let runtime = threads(2);
+    assert_eq!(*runtime.task(add, (1, 2)).occupancy(2).spawn().fetch().expect("no failure"), 3);
+    assert_eq!(*runtime.task(add, (1, 2)).occupancy(1u32).spawn().fetch().expect("no failure"), 3);
+    let error = runtime.task(add, (1, 2)).options(&TaskOptions::new().occupancy(-1)).spawn().wait().expect_err("not possible");
+    assert!(error.to_string().contains("it takes -1 processors"), "{error}");
 }
 
 #[test]

@@ -140,22 +140,34 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
         format!("deadline:  after {} ms: {late}", TIMEOUT.as_millis()),
         "finished:  cancelling a task that has a result changes nothing".into(),
     ];
-    let all = began && was_cancelled && unbegun == waiting.len() && group_began && failure_count == size && too_late;
+    let told = [
+        (began, "the single task did not begin"),
+        (was_cancelled, "cancelling the single task had no effect"),
+        (unbegun == waiting.len(), "a task that wanted the single task's result has another error than that it was not run"),
+        (group_began, "no task of the group began"),
+        (failure_count == size, "the group counts another number of failures than it has tasks"),
+        (too_late, "a task that had finished was cancelled"),
+    ];
     Ok(Outcome {
         lines,
         values: vec![("size", size.into()), ("begun", many.begun.into()), ("deadline", late.into())],
-        check: check(all, [single, many, slow]),
+        check: check(&told, [single, many, slow]),
         output: None,
     })
 }
 
-/// Every task ended as it was told to, and no body that began was left running.
-fn check(all: bool, fates: [Fates; 3]) -> Check {
+/// Every task ended as it was told to, and no body that began was left running. `told` has what else is to hold, and what is wrong where it does not.
+fn check(told: &[(bool, &str)], fates: [Fates; 3]) -> Check {
     let (begun, stopped) = fates.iter().fold((0, 0), |(begun, stopped), fates| (begun + fates.begun, stopped + fates.stopped));
-    Check {
-        passed: all && fates.iter().all(|fates| fates.are_right()),
-        text: format!("{stopped} of {begun} bodies that began were told to stop, and each task has the error that it should have"),
-    }
+    let wrong: Vec<String> = (told.iter().filter(|(holds, _)| !holds).map(|(_, wrong)| (*wrong).to_owned()))
+        .chain(["the single task", "the group", "the task with a deadline"].into_iter().zip(fates).filter_map(|(what, fates)| {
+            let Fates { tasks, begun, stopped, ended } = fates;
+            let text = format!("of {what}, {stopped} of {begun} bodies were told to stop, and {ended} of {tasks} tasks have the error that they should have");
+            (!fates.are_right()).then_some(text)
+        }))
+        .collect();
+    let text = format!("{stopped} of {begun} bodies that began were told to stop, and each task has the error that it should have");
+    Check { passed: wrong.is_empty(), text: if wrong.is_empty() { text } else { wrong.join("; ") } }
 }
 
 #[cfg(test)]
@@ -185,10 +197,16 @@ mod tests {
     #[test]
     fn check_notices_a_body_that_runs_on_and_a_task_without_its_error() {
         let fine = Fates { tasks: 3, begun: 2, stopped: 2, ended: 3 };
-        assert!(check(true, [fine; 3]).passed);
-        assert!(!check(false, [fine; 3]).passed);
-        assert!(!check(true, [fine, Fates { stopped: 1, ..fine }, fine]).passed);
-        assert!(!check(true, [fine, fine, Fates { ended: 2, ..fine }]).passed);
-        assert!(!check(true, [Fates { begun: 4, stopped: 4, ..fine }, fine, fine]).passed);
+        let wrong = |told: &[(bool, &str)], fates| {
+            let check = check(told, fates);
+            assert!(!check.passed);
+            check.text
+        };
+        assert!(check(&[(true, "no")], [fine; 3]).passed);
+        assert_eq!(wrong(&[(true, "one"), (false, "two")], [fine; 3]), "two");
+        let text = wrong(&[], [fine, Fates { stopped: 1, ..fine }, fine]);
+        assert_eq!(text, "of the group, 1 of 2 bodies were told to stop, and 3 of 3 tasks have the error that they should have");
+        assert!(wrong(&[], [fine, fine, Fates { ended: 2, ..fine }]).starts_with("of the task with a deadline, 2 of 2"));
+        assert!(wrong(&[], [Fates { begun: 4, stopped: 4, ..fine }, fine, fine]).contains("the single task"));
     }
 }

@@ -300,22 +300,24 @@ impl fmt::Display for ScopeTerm {
 /// In words: ``processors of kind `cpu` except processor `threads-0` ``.
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// What stands between the two sides.
-        fn words(operator: Operator) -> &'static str {
+        /// What stands between the two sides, of which the first is one processor, or several.
+        fn words(operator: Operator, is_one: bool) -> &'static str {
             match operator {
                 Operator::Or => " or ",
+                Operator::And if is_one => " and also ",
                 Operator::And => " that are also ",
                 Operator::Except => " except ",
             }
         }
-        // Each text with the operator that it was made with last: in parentheses where it would be read otherwise.
-        let (text, _) = self.fold(
-            |term| (term.to_string(), None),
-            |operator, (mut left, last_of_left): (String, Option<Operator>), (right, last_of_right)| {
+        // Each text with the operator that it was made with last: in parentheses where it would be read otherwise. And whether it speaks of one processor.
+        let is_one = |term: &ScopeTerm| matches!(term, ScopeTerm::Processor(_) | ScopeTerm::Worker(_));
+        let (text, _, _) = self.fold(
+            |term| (term.to_string(), None, is_one(term)),
+            |operator, (mut left, last_of_left, is_one): (String, Option<Operator>, bool), (right, last_of_right, _)| {
                 if last_of_left.is_some_and(|last| last < operator) {
                     left = format!("({left})");
                 }
-                left.push_str(words(operator));
+                left.push_str(words(operator, is_one));
                 let regrouped =
                     last_of_right.is_some_and(|last| last < operator || last == Operator::Except && operator == Operator::Except);
                 if regrouped {
@@ -325,7 +327,7 @@ impl fmt::Display for Scope {
                 if regrouped {
                     left.push(')');
                 }
-                (left, Some(operator))
+                (left, Some(operator), is_one && operator != Operator::Or)
             },
         );
         f.write_str(&text)

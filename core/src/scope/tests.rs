@@ -150,7 +150,7 @@ proptest! {
     fn words_group_as_the_expression_does(tree in tree()) {
         // Read back with signs for the words, in the precedence of the text form.
         let words = tree.scope().to_string();
-        let mut text = words.replace(" or ", " | ").replace(" that are also ", " & ").replace(" except ", " - ");
+        let mut text = words.replace(" or ", " | ").replace(" that are also ", " & ").replace(" and also ", " & ").replace(" except ", " - ");
         for (words, word) in [
             ("any processor", "any"), ("processors of the host", "host"), ("processors of process ", "process:"), ("worker ", "worker:"),
             ("processors of kind `", "kind:\""), ("processors of the backend `", "backend:\""), ("processor `", "processor:\""), ("`", "\""),
@@ -208,6 +208,8 @@ fn words_say_what_is_meant() {
         ("kind:cpu - processor:threads-0", "processors of kind `cpu` except processor `threads-0`"),
         ("any - (worker:1 | worker:2)", "any processor except (worker 1 or worker 2)"),
         ("any - (worker:1 - worker:2) - host", "any processor except (worker 1 except worker 2) except processors of the host"),
+        ("processor:threads-0 & processor:threads-1", "processor `threads-0` and also processor `threads-1`"),
+        ("worker:0 & host & kind:cpu", "worker 0 and also processors of the host and also processors of kind `cpu`"),
         (
             "host & backend:a & process:0",
             "processors of the host that are also processors of the backend `a` that are also processors of process 0",
