@@ -1286,8 +1286,10 @@ unsafe fn discard<F, P, T>(header: NonNull<Header>) {
 /// Ends what `nested::enter` began; the outermost one frees what was put off meanwhile.
 fn leave_nested() {
     while let Some(header) = nested::next() {
-        // SAFETY: the record was to be freed, and this is done in place of that, once; `free` belongs to its type.
-        unsafe { (header.as_ref().vtable.free)(header) };
+        // SAFETY: the record was to be freed, and has not been: its header is there.
+        let free = unsafe { header.as_ref() }.vtable.free;
+        // SAFETY: done in place of what was put off, once; `free` belongs to the record's type.
+        unsafe { free(header) };
     }
     nested::leave();
 }
