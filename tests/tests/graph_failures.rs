@@ -1,4 +1,6 @@
 //! Graphs that are built once and run often: what fails, is refused, is cancelled; and who drops what.
+//!
+//! One file because what fails, and what is cancelled, is counted and dropped in the same ways.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};

@@ -1,4 +1,6 @@
 //! The runtime as a user meets it: spawning, waiting, errors, nesting, ending.
+//!
+//! One file because each law needs the same few functions, at the same numbers of threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};

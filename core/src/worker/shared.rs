@@ -1,4 +1,6 @@
 //! What all threads of one runtime share: queues, workers, processors, and the count of tasks that have not finished.
+//!
+//! One file because each way into a queue, and each way to the end, relies on the same counts.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
