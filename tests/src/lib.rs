@@ -150,6 +150,8 @@ pub fn threads(count: usize) -> Runtime {
 mod documents {
     #[doc = include_str!("../../README.md")]
     mod readme {}
+    #[doc = include_str!("../../docs/PROCESSES.md")]
+    mod processes {}
     #[doc = include_str!("../../docs/TASKS.md")]
     mod tasks {}
     #[doc = include_str!("../../docs/WRITING_A_BACKEND.md")]

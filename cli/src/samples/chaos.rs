@@ -14,7 +14,7 @@ use crate::sample::{Context, Outcome, Sample, SampleError, SampleOption};
 
 pub(crate) static SAMPLE: Sample = Sample {
     name: "chaos",
-    summary: "the Cholesky factor, while worker processes are killed",
+    summary: "the Cholesky factor, while worker processes are killed: nothing is lost",
     options: &[
         SampleOption { name: "size", meaning: "rows and columns of a random matrix, default 4096" },
         SampleOption { name: "tile", meaning: "rows and columns of a tile, default 256" },

@@ -234,7 +234,7 @@ unsafe fn run<M, F: NodeFn<M>, W: Wired<F::Params>>(frame: &Frame<'_>, body: Non
             unsafe { value.cast::<F::Value>().write(result) };
             None
         }
-        Ok(Err(error)) => Some(Box::new(FailureKind::Returned(error))),
+        Ok(Err(error)) => Some(Box::new(FailureKind::of_returned(error))),
         Err(payload) => Some(panicked(payload)),
     }
 }

@@ -72,9 +72,6 @@ pub(crate) fn run_part(context: &Context, PartOf { run: number, part }: PartOf, 
     let Some(slot) = context.slot_index().map(|slot| &shared.slots[slot]) else { unreachable!("parts of runs lie in queues of slots") };
     // SAFETY: the run is not removed before all of its nodes are counted, and the part that the caller has is not.
     let run: &RunState = unsafe { shared.runs.get(number) };
-    if run.is_outdated(shared) {
-        run.cancel();
-    }
     let graph = run.graph();
     let mut driver = Driver {
         context,
@@ -157,9 +154,6 @@ impl Driver<'_> {
     }
 
     fn look_around(&self) -> bool {
-        if self.run.is_outdated(self.shared) {
-            self.run.cancel();
-        }
         let normal = Priority::Normal.level();
         let others = || !self.shared.injectors[normal].is_empty() || self.shared.runs.has_fresh(normal) || self.slot.is_crowded();
         if self.shared.special.load(Relaxed) {
@@ -515,6 +509,8 @@ pub(super) fn begin(run: &Arc<RunState>, graph: &Arc<Graph>, shared: &Shared) ->
         }
         run.begin(graph, shared, 2, parts);
         let number = shared.runs.insert(Arc::clone(run));
+        // Whoever cancelled everything before it was there has not seen it.
+        run.cancel_if_outdated(shared);
         for level in (0..Priority::COUNT).filter(has_roots) {
             shared.push_part(context, Priority::ALL[level], Entry::successors(number, graph.roots(level)));
         }

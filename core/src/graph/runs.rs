@@ -53,20 +53,18 @@ impl Runs {
     /// # Panics
     /// When a thousand million runs are in flight.
     pub(super) fn insert(&self, run: Arc<RunState>) -> u32 {
-        let number = {
-            let mut numbers = self.numbers();
-            numbers.free.pop().unwrap_or_else(|| {
-                let number = numbers.used;
-                assert!(number < 1 << 30, "a thousand million runs are in flight");
-                numbers.used += 1;
-                // So that `remove` need not allocate.
-                let used = numbers.used as usize;
-                numbers.free.reserve(used);
-                number
-            })
-        };
+        let mut numbers = self.numbers();
+        let number = numbers.free.pop().unwrap_or_else(|| {
+            let number = numbers.used;
+            assert!(number < 1 << 30, "a thousand million runs are in flight");
+            numbers.used += 1;
+            // So that `remove` need not allocate.
+            let used = numbers.used as usize;
+            numbers.free.reserve(used);
+            number
+        });
         run.set_number(number);
-        // Release: pairs with the Acquire in `get` and `remove`.
+        // Release: pairs with the Acquire in `get`. Under the lock: `visit` sees it, or whoever inserts it sees what `visit` was called for.
         self.slot(number).store(Arc::into_raw(run).cast_mut(), Release);
         number
     }
@@ -86,11 +84,23 @@ impl Runs {
     /// # Safety
     /// A run was inserted with this number, and this is the only call to remove it.
     pub(super) unsafe fn remove(&self, number: u32) -> Arc<RunState> {
-        let run = self.slot(number).load(Acquire);
+        let mut numbers = self.numbers();
+        let run = self.slot(number).swap(std::ptr::null_mut(), Acquire);
         // SAFETY: `insert` put it there by `Arc::into_raw`, and it is turned back once (precondition).
         let run = unsafe { Arc::from_raw(run) };
-        self.numbers().free.push(number);
+        numbers.free.push(number);
         run
+    }
+
+    /// Lets `look` see all runs that are in flight; none is forgotten meanwhile.
+    pub(crate) fn visit(&self, look: impl Fn(&RunState)) {
+        let numbers = self.numbers();
+        for number in 0..numbers.used {
+            // SAFETY: null, or `insert` put it there; `remove` takes it away under the lock.
+            if let Some(run) = unsafe { self.slot(number).load(Acquire).as_ref() } {
+                look(run);
+            }
+        }
     }
 
     fn numbers(&self) -> MutexGuard<'_, Numbers> {

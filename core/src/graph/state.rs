@@ -206,9 +206,11 @@ impl RunState {
         std::ptr::eq(self.runtime.load(Relaxed), shared)
     }
 
-    /// Whether everything was cancelled since it began, on the runtime that runs it.
-    pub(super) fn is_outdated(&self, shared: &Shared) -> bool {
-        shared.is_outdated(self.epoch.load(Relaxed))
+    /// Stops it if everything was cancelled since it began, on the runtime that runs it.
+    pub(crate) fn cancel_if_outdated(&self, shared: &Shared) {
+        if shared.is_outdated(self.epoch.load(Relaxed)) {
+            self.cancel();
+        }
     }
 
     /// Whether all nodes are over.
@@ -232,12 +234,9 @@ impl RunState {
         self.flags.fetch_or(STOP, Relaxed);
     }
 
-    /// Whether somebody has said so, of this run or of everything. For who is in the middle of one of its nodes.
+    /// Whether somebody has said so, of this run or of everything.
     pub(crate) fn is_cancelled(&self) -> bool {
-        // SAFETY: `begin` put in a runtime that has admitted the run, and that lives until the run is counted as over.
-        let shared = unsafe { &*self.runtime.load(Relaxed) };
-        // Not only the flag: who cancels everything touches no run, and no worker may look at this one before the node has ended.
-        self.flags.load(Relaxed) & STOP != 0 || self.is_outdated(shared)
+        self.flags.load(Relaxed) & STOP != 0
     }
 
     fn troubles(&self) -> MutexGuard<'_, Troubles> {

@@ -171,6 +171,8 @@ impl Shared {
         let raised = |epoch: u32| Some(epoch & FOR_GOOD | add | (epoch + 1) & (FOR_GOOD - 1));
         // The closure never refuses.
         let _ = self.epoch.fetch_update(Relaxed, Relaxed, raised);
+        // Nothing further of a run begins.
+        self.runs.visit(|run| run.cancel_if_outdated(self));
         // Tasks that pause between two attempts look at the count again.
         crate::timer::hurry();
     }
