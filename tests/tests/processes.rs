@@ -224,13 +224,26 @@ fn nested(depth: u64) -> Result<(u64, u32), BoxError> {
     Ok((one.take()?.0 + two?.0, id()))
 }
 
+/// Waits for a task that takes no processor, and that waits for one which only another thread can run meanwhile.
+fn lends_its_place() -> Result<u64, BoxError> {
+    let (send, receive) = std::sync::mpsc::channel();
+    let handle = poniard::current().ok_or("no runtime")?;
+    let waiting = handle.task(move || receive.recv().map_err(|error| error.to_string()), ()).occupancy(0.0).spawn();
+    poniard::spawn(move || send.send(7u64).is_ok(), ()).detach();
+    Ok(waiting.take()?)
+}
+
 #[test]
 fn a_body_on_a_process_spawns_waits_and_joins_as_here() {
     in_time(|| {
         let runtime = runtime();
-        let (count, place) = runtime.task(nested, (6,)).options(&far()).spawn().take().unwrap();
-        assert_eq!(count, 64);
-        assert_ne!(place, id());
+        // More than once on one process: what a body leaves behind is in nobody's way.
+        for _ in 0..5 {
+            let (count, place) = runtime.task(nested, (6,)).scope(Scope::process(ProcessId(1))).spawn().take().unwrap();
+            assert_eq!(count, 64);
+            assert_ne!(place, id());
+            assert_eq!(runtime.task(lends_its_place, ()).scope(Scope::process(ProcessId(1))).spawn().take().unwrap(), 7);
+        }
         let processor = || poniard::current_processor().map(|processor| (processor.name, processor.process.0));
         let processor = runtime.task(processor, ()).scope(Scope::process(ProcessId(2))).spawn().take().unwrap();
         assert_eq!(processor, Some(("processes-1".into(), 2)));

@@ -1,7 +1,7 @@
 //! The other side: what executes calls in a process that serves.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use poniard_interface::{
     BackendInfo, CallerLink, Execution, Image, Processor, ProcessorInfo, ProcessorKind, SpaceId, StartError, StopError, WorkerId,
@@ -17,10 +17,13 @@ use crate::wire::{Reader, WireError, Writer};
 use crate::worker::context::Context;
 use crate::worker::main_loop::{run_all, worker_main};
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
-use crate::worker::slot::{Slot, Turn};
+use crate::worker::slot::{Slot, Token, Turn};
 
 /// The processor that this process stands for, as the host says.
 static IDENTITY: RwLock<Option<ProcessorIdentity>> = RwLock::new(None);
+
+/// The token of the only slot, between two calls: given up, it would go to a thread that was started while a body waited, and stay there.
+static TOKEN: Mutex<Option<Token>> = Mutex::new(None);
 
 /// The processor that this process stands for, if it executes calls.
 pub(crate) fn identity() -> Option<ProcessorIdentity> {
@@ -112,15 +115,19 @@ fn in_a_runtime<R>(body: impl FnOnce() -> R) -> R {
     let shared = own_runtime();
     let slot = &shared.slots[0];
     let context = Context::new(Arc::clone(shared), 0);
-    let Some(Turn::Slot(token)) = slot.arrive() else { unreachable!("between two calls nobody has the slot") };
-    context.put_token(token);
+    let kept = std::mem::take(&mut *TOKEN.lock().unwrap_or_else(PoisonError::into_inner));
+    let turn = || match slot.arrive() {
+        Some(Turn::Slot(token)) => token,
+        _ => unreachable!("before the first call nobody has the slot"),
+    };
+    context.put_token(kept.unwrap_or_else(turn));
     let result = context.enter(|| {
         let result = body();
         // What it has spawned and not waited for, too: this process may have nothing to do for long after the reply.
         run_all(&context, 0);
         result
     });
-    slot.leave(context.take_token());
+    *TOKEN.lock().unwrap_or_else(PoisonError::into_inner) = context.take_token();
     result
 }
 

@@ -151,6 +151,10 @@ impl RemoteProcessor {
                     }
                 }
                 Err(error) => {
+                    // Not here either: a body that does not stop when it is told to would keep this thread.
+                    if told || task.stopped().is_some() {
+                        return Some(task.end_claimed(Some(context.shared.outdated(task))));
+                    }
                     if !std::mem::replace(&mut state.complained, true) {
                         let message = format!("processor {name}: {error}; its tasks run in this process");
                         context.shared.backends.found.log.push(LogLevel::Warning, message);
