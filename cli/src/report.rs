@@ -16,14 +16,17 @@ pub fn task_count(report: &Report) -> u64 {
 pub fn summary(report: &Report) -> String {
     let processors = || report.backends.iter().flat_map(|backend| &backend.processors);
     let threads = processors().all(|processor| !processor.queued && processor.kind == ProcessorKind::cpu());
-    let place = if threads { "thread" } else { "processor" };
+    let processes = report.backends.iter().any(|backend| backend.name == "process" && !backend.processors.is_empty());
+    let place = if threads && !processes { "thread" } else { "processor" };
     let mut line = format!(
         "ran {} in {} on {}: ",
         counted(task_count(report), "task"),
         duration(Duration::from_nanos(report.makespan_ns)),
         counted(processors().count() as u64, place)
     );
-    for (index, backend) in report.backends.iter().enumerate() {
+    // Without the processes backend unless there are processes.
+    let present = report.backends.iter().filter(|backend| !backend.processors.is_empty());
+    for (index, backend) in present.enumerate() {
         let shares: Vec<String> =
             backend.processors.iter().map(|processor| format!("{} {}", processor.name, digits(processor.tasks))).collect();
         let separator = if index == 0 { "" } else { "; " };
@@ -195,5 +198,14 @@ mod tests {
             "ran 1 128 tasks in 41.2 ms on 3 processors: threads-0 66, threads-1 62 (libponiard_backend_threads.so 0.1.0); \
              example-0 1 000 (built-in example 0.1.0)"
         );
+    }
+
+    #[test]
+    fn the_summary_leaves_out_backends_without_processors() {
+        let backends = vec![backend("process", None, &[]), backend("threads", None, &[1])];
+        let mut report = Report { backends, refused: Vec::new(), searched: Vec::new(), messages: Vec::new(), makespan_ns: 1_000_000 };
+        assert_eq!(summary(&report), "ran 1 task in 1.00 ms on 1 thread: threads-0 1 (built-in threads 0.1.0)");
+        report.backends = vec![backend("process", None, &[2]), backend("threads", None, &[1])];
+        assert!(summary(&report).starts_with("ran 3 tasks in 1.00 ms on 2 processors: process-0 2 "), "{}", summary(&report));
     }
 }
