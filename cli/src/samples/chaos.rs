@@ -3,14 +3,15 @@
 //! Every tenth of a second one of the processes gets the signal that cannot be caught. Its task is begun again on another one; nothing is lost.
 
 use std::fs;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use poniard::Scope;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::cholesky;
 use super::random::Random;
-use crate::sample::{Context, Outcome, Sample, SampleError, SampleOption};
+use crate::sample::{Context, Outcome, Progress, Sample, SampleError, SampleOption};
 
 pub(crate) static SAMPLE: Sample = Sample {
     name: "chaos",
@@ -26,21 +27,37 @@ pub(crate) static SAMPLE: Sample = Sample {
 /// The time between two deaths.
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// Tells the killer that all tiles are there: what remains is the check, which needs no worker process.
+struct UntilDone<'a> {
+    shown: &'a dyn Progress,
+    stop: Sender<()>,
+}
+
+impl Progress for UntilDone<'_> {
+    fn advance(&self, done: u64, total: u64) {
+        self.shown.advance(done, total);
+        if done == total {
+            // The killer may have ended already.
+            let _ = self.stop.send(());
+        }
+    }
+}
+
 fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
-    let size = context.size.unwrap_or(4096);
     let (stop, stopped) = channel();
-    let killing = std::thread::scope(|scope| {
-        let seed = context.seed;
-        let killer = scope.spawn(move || kill_workers(&stopped, seed));
-        let outcome = cholesky::run(&Context { size: Some(size), ..*context });
-        // An error is as good: the killer has ended.
-        let _ = stop.send(());
+    let nobody = context.runtime.processors_in(&Scope::backend("process")).is_empty();
+    let (outcome, deaths) = std::thread::scope(|scope| {
+        let killer = scope.spawn(move || kill_workers(&stopped, context.seed));
+        let progress = UntilDone { shown: context.progress, stop };
+        let outcome = cholesky::run(&Context { size: Some(context.size.unwrap_or(4096)), progress: &progress, ..*context });
+        // After an error too, which is what the sample ends with.
+        drop(progress);
         (outcome, killer.join().unwrap_or(0))
     });
-    let (outcome, deaths) = killing;
     let mut outcome = outcome?;
     outcome.lines.push(match deaths {
-        0 => "no worker process was killed: there was none, or the time was too short".into(),
+        _ if nobody => "there is no worker process, so nobody to kill: --processes 2 makes some".into(),
+        0 => "no worker process was killed: the time was too short".into(),
         1 => "1 worker process was killed meanwhile".into(),
         deaths => format!("{deaths} worker processes were killed meanwhile"),
     });
@@ -91,7 +108,7 @@ mod tests {
     #[test]
     fn without_processes_nobody_is_killed() {
         let outcome = Trial { size: Some(65), tile: Some(16), ..Trial::default() }.passes(&SAMPLE);
-        assert!(outcome.lines.last().is_some_and(|line| line.contains("no worker process was killed")), "{:?}", outcome.lines);
+        assert!(outcome.lines.last().is_some_and(|line| line.contains("nobody to kill")), "{:?}", outcome.lines);
         Trial { size: Some(0), ..Trial::default() }.refused(&SAMPLE, "size");
     }
 }
