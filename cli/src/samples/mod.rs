@@ -22,6 +22,7 @@ mod sleep;
 mod tree_reduce;
 mod wavefront;
 mod whereabouts;
+mod xfer;
 
 mod files;
 mod limits;
@@ -48,6 +49,7 @@ pub(crate) const SAMPLES: &[&Sample] = &[
     &awaiting::SAMPLE,
     &rerun::SAMPLE,
     &whereabouts::SAMPLE,
+    &xfer::SAMPLE,
     &tree_reduce::SAMPLE,
     &matmul::SAMPLE,
     &cholesky::SAMPLE,
