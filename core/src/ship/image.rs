@@ -54,7 +54,11 @@ fn execute(call: &[u8]) -> Vec<u8> {
     let mut results = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut results);
     let outcome = in_a_runtime(|| call_by(&mut Reader::new(call, &mut buffers), &mut writer));
-    reply(&outcome, writer.into_bytes())
+    let (value, blocks) = writer.finish();
+    let reply = reply(&outcome, value);
+    // They are in the reply, which has given them away.
+    drop(blocks);
+    reply
 }
 
 /// Finds the function that a call names, and calls it.
@@ -88,7 +92,7 @@ fn reply(outcome: &Result<(), CallFailure>, value: Vec<u8>) -> Vec<u8> {
             writer.put_text(&text);
         }
     }
-    writer.into_bytes()
+    writer.finish().0
 }
 
 /// The text of an error and of what caused it.

@@ -110,7 +110,7 @@ impl RemoteProcessor {
         let mut state = self.state.try_lock().ok()?;
         let identity = &context.shared.identities[context.processor];
         let name = &identity.name;
-        let call = {
+        let (call, _blocks) = {
             let mut buffers = Arguments;
             let mut writer = Writer::new(&mut buffers);
             writer.put_u64(distance);
@@ -118,7 +118,7 @@ impl RemoteProcessor {
             writer.put_text(name);
             // A value that serde cannot write after all stays here.
             task.send(&travel, &mut writer).ok()?;
-            writer.into_bytes()
+            writer.finish()
         };
         let mut attempts = 0;
         loop {

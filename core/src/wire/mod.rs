@@ -98,8 +98,8 @@ pub(crate) struct Place {
 pub struct Writer<'a> {
     bytes: Vec<u8>,
     buffers: &'a mut dyn Buffers,
-    /// Bytes of buffers that were written, since their memory is in no shared arena.
-    copied_bytes: u64,
+    /// Blocks that the receiver reads; they stay until the call is over.
+    blocks: Vec<RawBuffer>,
 }
 
 impl fmt::Debug for Writer<'_> {
@@ -110,11 +110,12 @@ impl fmt::Debug for Writer<'_> {
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(buffers: &'a mut dyn Buffers) -> Self {
-        Self { bytes: Vec::with_capacity(128), buffers, copied_bytes: 0 }
+        Self { bytes: Vec::with_capacity(128), buffers, blocks: Vec::new() }
     }
 
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    /// What was written, and the blocks that have to stay until it has been read.
+    pub(crate) fn finish(self) -> (Vec<u8>, Vec<RawBuffer>) {
+        (self.bytes, self.blocks)
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) {
@@ -147,9 +148,14 @@ impl<'a> Writer<'a> {
                 self.put_u8(0);
                 self.put_u64(raw.len_bytes());
                 self.put(raw.as_bytes());
-                self.copied_bytes += raw.len_bytes();
             }
         }
+    }
+
+    /// Writes a block whose bytes are copied where they arrive.
+    pub(crate) fn put_block(&mut self, block: RawBuffer) {
+        self.put_buffer(&block);
+        self.blocks.push(block);
     }
 }
 
@@ -221,6 +227,14 @@ impl<'a> Reader<'a> {
             Ok(len) if len.checked_mul(element_bytes).is_some_and(|bytes| bytes <= self.bytes.len()) => Ok(len),
             _ => Err(WireError::new(format!("a length of {len} is more than the {} bytes that are left", self.bytes.len()))),
         }
+    }
+
+    /// A block, to be copied at once.
+    pub(crate) fn take_block(&mut self) -> Result<RawBuffer, WireError> {
+        let received = self.received;
+        let block = self.take_buffer();
+        self.received = received;
+        block
     }
 
     pub(crate) fn take_buffer(&mut self) -> Result<RawBuffer, WireError> {

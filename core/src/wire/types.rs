@@ -160,8 +160,12 @@ fn take_vec<T: Data>(len: usize, reader: &mut Reader<'_>) -> Result<Vec<T>, Wire
 
 pub(crate) const fn vector<T: Data>() -> Option<Wire<Vec<T>>> {
     fn read<T: Data>(reader: &mut Reader<'_>) -> Result<Vec<T>, WireError> {
-        let len = if wire::<T>().plain { reader.take_len(size_of::<T>())? } else { take_count::<T>(reader)? };
-        take_vec(len, reader)
+        if !wire::<T>().plain {
+            let len = take_count::<T>(reader)?;
+            return take_all(len, reader);
+        }
+        let len = reader.take_u64()?;
+        take_vec(usize::try_from(len).map_err(|_| WireError::new("a length is more than an address has"))?, reader)
     }
     let write = |values: &Vec<T>, writer: &mut Writer<'_>| {
         writer.put_u64(values.len() as u64);
@@ -289,6 +293,7 @@ pub(crate) const fn nd_array<T: Data, D: Dimension>() -> Option<Wire<Array<T, D>
         for axis in values.shape() {
             writer.put_u64(*axis as u64);
         }
+        writer.put_u8(u8::from(values.as_slice().is_some()));
         match values.as_slice() {
             Some(values) => put_slice(values, writer),
             None => put_all(values, writer),
@@ -306,12 +311,15 @@ pub(crate) const fn nd_array<T: Data, D: Dimension>() -> Option<Wire<Array<T, D>
             count = count.checked_mul(len).ok_or_else(|| WireError::new("an array's number of elements overflows"))?;
             *axis = usize::try_from(len).map_err(|_| WireError::new("an axis is longer than an address"))?;
         }
-        let wire = wire::<T>();
-        let least = if wire.plain { size_of::<T>() as u64 } else { u64::from(size_of::<T>() > 0) };
-        if count.checked_mul(least).is_none_or(|bytes| bytes > reader.bytes.len() as u64) {
-            return Err(WireError::new(format!("an array of {count} elements is more than the bytes that are left")));
-        }
-        let values = take_vec(count as usize, reader)?;
+        let one_by_one = reader.take_u8()? == 0;
+        let values = if wire::<T>().plain && !one_by_one {
+            take_vec(count as usize, reader)?
+        } else {
+            if size_of::<T>() > 0 && count > reader.bytes.len() as u64 {
+                return Err(WireError::new(format!("an array of {count} elements is more than the bytes that are left")));
+            }
+            take_all(count as usize, reader)?
+        };
         Array::from_shape_vec(shape, values).map_err(|error| WireError::new(format!("an array's shape does not fit: {error}")))
     }
     if T::WIRE.is_some() { Some(Wire::of(write::<T, D>, read::<T, D>)) } else { None }
@@ -345,7 +353,7 @@ mod tests {
         let mut buffers = NoBuffers;
         let mut writer = Writer::new(&mut buffers);
         put(value, &mut writer).expect("it can be written");
-        writer.into_bytes()
+        writer.finish().0
     }
 
     fn of_bytes<T: Data>(bytes: &[u8]) -> Result<T, WireError> {
@@ -383,6 +391,16 @@ mod tests {
             ndarray::Array::from_shape_vec(IxDyn(&[2, 1, 2]), vec!["a".to_owned(), "b".into(), "c".into(), "d".into()]).expect("it fits"),
         );
         check(crate::buffer::from_slice(&[1u32, 2, 3]));
+    }
+
+    #[test]
+    fn large_values_come_back_too() {
+        let large: Vec<u64> = (0..100_000).collect();
+        assert_eq!(of_bytes::<Vec<u64>>(&bytes_of(&large)).expect("it can be read"), large);
+        let array = Array2::from_shape_fn((300, 400), |(row, column)| (row * column) as u32);
+        assert_eq!(of_bytes::<Array2<u32>>(&bytes_of(&array)).expect("it can be read"), array);
+        let turned = array.reversed_axes();
+        assert_eq!(of_bytes::<Array2<u32>>(&bytes_of(&turned)).expect("it can be read"), turned);
     }
 
     #[test]
