@@ -62,6 +62,7 @@ pub(crate) const SAMPLES: &[&Sample] = &[
 
 #[cfg(test)]
 mod tests {
+    use super::picture::encode;
     use super::trial::Trial;
     use super::*;
 
@@ -82,6 +83,34 @@ mod tests {
                 "convolve" | "histogram" => assert!(Trial::default().refused(sample, "input").contains("for example: poniard run")),
                 _ => assert!(!Trial::default().passes(sample).lines.is_empty()),
             }
+        }
+    }
+
+    #[test]
+    fn tasks_that_compute_can_run_on_worker_processes() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = folder.path().join("picture.png");
+        std::fs::write(&picture, encode(&[7; 20 * 13 * 3], 20, 13, 3)).unwrap();
+        let apart = || Trial { apart: true, ..Trial::default() };
+        let sized = |size| Trial { size: Some(size), ..apart() };
+        let tiled = |size, tile| Trial { tile: Some(tile), ..sized(size) };
+        let pictured = || Trial { inputs: vec![picture.clone()], tile: Some(8), ..apart() };
+        for (sample, trial) in [
+            (&hello::SAMPLE, apart()),
+            (&diamond::SAMPLE, sized(10)),
+            (&error::SAMPLE, apart()),
+            (&fib::SAMPLE, sized(8)),
+            (&nested::SAMPLE, sized(3)),
+            (&whereabouts::SAMPLE, sized(4)),
+            (&tree_reduce::SAMPLE, sized(9)),
+            (&matmul::SAMPLE, tiled(20, 8)),
+            (&cholesky::SAMPLE, tiled(20, 8)),
+            (&wavefront::SAMPLE, tiled(100, 40)),
+            (&life::SAMPLE, Trial { generations: Some(3), ..tiled(64, 32) }),
+            (&histogram::SAMPLE, pictured()),
+            (&convolve::SAMPLE, pictured()),
+        ] {
+            trial.passes(sample);
         }
     }
 }

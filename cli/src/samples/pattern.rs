@@ -8,10 +8,10 @@
 //!
 //! Source: <https://conwaylife.com/wiki/Run_Length_Encoded>.
 
+use std::fmt;
+
 use poniard::Data;
 use serde::{Deserialize, Serialize};
-
-use std::fmt;
 
 /// The most rows and columns of a pattern.
 const MOST_EDGE: usize = 1 << 16;

@@ -1,9 +1,9 @@
 //! Runs a sample in a test: the options of a command line, without one.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
-use poniard::Runtime;
+use poniard::{Runtime, Scope, TaskOptions, with_options};
 
 use crate::sample::{Context, Outcome, Progress, Sample, SampleError};
 
@@ -12,6 +12,8 @@ use crate::sample::{Context, Outcome, Progress, Sample, SampleError};
 pub(crate) struct Trial {
     /// Two unless it is given.
     pub(crate) threads: Option<usize>,
+    /// Every task that the sample spawns has to run on a worker process; one that cannot travel there fails.
+    pub(crate) apart: bool,
     pub(crate) size: Option<u64>,
     pub(crate) tile: Option<u64>,
     pub(crate) inputs: Vec<PathBuf>,
@@ -31,12 +33,18 @@ impl Progress for Last {
     }
 }
 
+/// Held while worker processes run tasks, and while `chaos` runs, which kills those of the whole program.
+static WORKER_PROCESSES: Mutex<()> = Mutex::new(());
+
 impl Trial {
     /// Runs `sample`, which must end with all of its progress made.
     pub(crate) fn run(&self, sample: &Sample) -> Result<Outcome, SampleError> {
-        let runtime = Runtime::builder().threads(self.threads.unwrap_or(2)).build().unwrap();
+        let exclusive = self.apart || sample.name == "chaos";
+        let _held = exclusive.then(|| WORKER_PROCESSES.lock().unwrap_or_else(PoisonError::into_inner));
+        let processes = if self.apart { 2 } else { 0 };
+        let runtime = Runtime::builder().threads(self.threads.unwrap_or(2)).processes(processes).build().unwrap();
         let progress = Last::default();
-        let outcome = (sample.run)(&Context {
+        let context = Context {
             runtime: &runtime,
             size: self.size,
             tile: self.tile,
@@ -46,7 +54,9 @@ impl Trial {
             kernel: self.kernel,
             generations: self.generations,
             progress: &progress,
-        })?;
+        };
+        let run = || (sample.run)(&context);
+        let outcome = if self.apart { with_options(TaskOptions::new().scope(Scope::backend("process")), run) } else { run() }?;
         if let Some((done, total)) = *progress.0.lock().unwrap() {
             assert_eq!(done, total, "{} ended before its progress did", sample.name);
         }

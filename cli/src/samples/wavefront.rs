@@ -102,7 +102,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
 fn distance(context: &Context<'_>, rows: &[u8], columns: &[u8], down: Tiling, across: Tiling) -> Result<u32, SampleError> {
     let runtime = context.runtime;
     // Beyond the edges of the table: to make n bytes of nothing, or nothing of n bytes, takes n steps.
-    let edge = |span: std::ops::Range<usize>| buffer::from_fn(span.len() + 1, |index| (span.start + index) as u32);
+    let edge = |span: Range<usize>| buffer::from_fn(span.len() + 1, |index| (span.start + index) as u32);
     let (row_text, column_text) = (runtime.value(buffer::from_slice(rows)), runtime.value(buffer::from_slice(columns)));
     let mut above: Vec<Task<Borders>> =
         (0..across.count()).map(|index| runtime.value((edge(across.span(index)), buffer::zeroed(0)))).collect();
