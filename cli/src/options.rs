@@ -302,7 +302,7 @@ fn thread_count(text: &str) -> Result<NonZeroUsize, String> {
 /// A number of worker processes.
 fn process_count(text: &str) -> Result<u16, String> {
     const MOST: u16 = 1024;
-    number(text)?.try_into().ok().filter(|count| *count <= MOST).ok_or_else(|| format!("there are at most {MOST}"))
+    number(text)?.try_into().ok().filter(|count| *count <= MOST).ok_or_else(|| format!("it is too large, the largest is {MOST}"))
 }
 
 /// A setting as `NAME=VALUE`.
@@ -317,7 +317,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 mod tests {
     use clap::CommandFactory;
 
-    use super::{Options, number, setting, thread_count};
+    use super::{Options, number, process_count, setting, thread_count};
 
     #[test]
     fn clap_finds_no_mistake() {
@@ -332,6 +332,11 @@ mod tests {
             assert!(number(text).unwrap_err().contains("whole number"), "{text:?}");
         }
         assert!(thread_count("0").unwrap_err().contains("at least one"));
+        assert_eq!((process_count("0"), process_count("1024")), (Ok(0), Ok(1024)));
+        for text in ["1025", "65536", "18446744073709551615"] {
+            assert!(process_count(text).unwrap_err().ends_with("the largest is 1024"), "{text}");
+        }
+        assert!(process_count("-1").unwrap_err().contains("whole number"));
     }
 
     #[test]

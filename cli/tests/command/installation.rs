@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 /// The name of the plugin file.
 pub(crate) const PLUGIN: &str = "libponiard_backend_threads.so";
+/// That of worker processes.
+const PROCESS_PLUGIN: &str = "libponiard_backend_process.so";
 
 /// `bin/poniard`, `lib/poniard/*.so` and an empty folder `work`, in which the command runs.
 pub(crate) struct Installation {
@@ -28,6 +30,13 @@ impl Installation {
     pub(crate) fn new() -> Self {
         let installation = Self::without_plugins();
         put(&built_plugin(), &installation.plugins().join(PLUGIN));
+        installation
+    }
+
+    /// With the plugins of threads and of worker processes.
+    pub(crate) fn with_processes() -> Self {
+        let installation = Self::new();
+        put(&built(PROCESS_PLUGIN), &installation.plugins().join(PROCESS_PLUGIN));
         installation
     }
 
@@ -115,7 +124,12 @@ impl From<Output> for Answer {
 
 /// The plugin file that cargo built for these tests.
 pub(crate) fn built_plugin() -> PathBuf {
-    let file = std::env::current_exe().unwrap().parent().unwrap().join(PLUGIN);
+    built(PLUGIN)
+}
+
+/// A plugin file that cargo built for these tests, by its name.
+fn built(name: &str) -> PathBuf {
+    let file = std::env::current_exe().unwrap().parent().unwrap().join(name);
     assert!(file.exists(), "cargo did not build {}", file.display());
     file
 }

@@ -8,6 +8,7 @@ mod installation;
 mod interrupts;
 mod lists;
 mod output;
+mod processes;
 mod processors;
 mod run;
 mod usage;

@@ -27,7 +27,10 @@ fn every_help_has_examples() {
         assert!(help.contains("Examples:") && help.contains(&format!("  poniard {command}")), "{help}");
     }
     let help = installation.ask("run --help").good();
-    assert!(help.contains("Exit codes:") && help.contains("--generations") && help.contains("70  a bug"), "{help}");
+    assert!(
+        help.contains("Exit codes:") && help.contains("--generations") && help.contains("--processes") && help.contains("70  a bug"),
+        "{help}"
+    );
     assert!(installation.ask("--version").good().starts_with("poniard "));
 }
 
@@ -48,6 +51,9 @@ fn numbers_out_of_range_are_usage_errors() {
     check("bench --threads 0", 2, &["--threads", "at least one thread"]);
     check("processors --threads 0", 2, &["--threads", "at least one thread"]);
     check("run hello --threads 18446744073709551616", 2, &["--threads", "too large"]);
+    check("run hello --processes 1025", 2, &["--processes", "too large", "1024"]);
+    check("bench --processes many", 2, &["--processes", "not a whole number"]);
+    check("processors --processes=-1", 2, &["--processes", "not a whole number"]);
     for option in ["size", "tile", "seed", "generations"] {
         check(&format!("run hello --{option} 99999999999999999999"), 2, &[option, "too large", "18446744073709551615"]);
         check(&format!("run hello --{option} 1.5"), 2, &[option, "not a whole number"]);

@@ -1,0 +1,42 @@
+//! `--processes`: worker processes besides the threads.
+
+use serde_json::Value;
+
+use crate::installation::Installation;
+
+/// Names of the processors that `arguments` give, by backend.
+fn processors(installation: &Installation, arguments: &str) -> Vec<(String, Vec<String>)> {
+    let found = installation.ask(&format!("processors --json {arguments}")).json();
+    let text = |value: &Value| value["name"].as_str().unwrap().to_owned();
+    let backends = found["backends"].as_array().unwrap();
+    backends.iter().map(|backend| (text(backend), backend["processors"].as_array().unwrap().iter().map(text).collect())).collect()
+}
+
+#[test]
+fn there_are_as_many_as_asked_for_and_none_otherwise() {
+    let installation = Installation::with_processes();
+    let with = |arguments| processors(&installation, arguments).into_iter().find(|(backend, _)| backend == "process");
+    let names = |arguments| with(arguments).map_or_else(Vec::new, |(_, names)| names);
+    assert_eq!(names("--threads 1 --processes 2"), ["processes-0", "processes-1"]);
+    assert!(names("--threads 1 --processes 0").is_empty());
+    assert!(names("--threads 1").is_empty());
+}
+
+#[test]
+fn tasks_run_on_them() {
+    // Without threads all of them do.
+    let text = Installation::with_processes().ask("run where --backend process --processes 2").good();
+    let count = |place| text.lines().filter(|line| line.starts_with(place)).count();
+    assert!(text.contains("check: passed") && (1..=2).contains(&count("worker process ")) && count("this process ") == 0, "{text}");
+}
+
+#[test]
+fn samples_agree_with_their_checks_on_threads_and_processes() {
+    let installation = Installation::with_processes();
+    for sample in
+        ["fib --size 20", "matmul --size 300 --tile 64", "cholesky --size 300 --tile 64", "life --generations 10", "wavefront", "error"]
+    {
+        let done = installation.ask(&format!("run {sample} --threads 1 --processes 2 --json")).json();
+        assert_eq!(done["check"]["passed"], true, "{done:#}");
+    }
+}
