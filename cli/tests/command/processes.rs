@@ -25,9 +25,15 @@ fn there_are_as_many_as_asked_for_and_none_otherwise() {
 #[test]
 fn tasks_run_on_them() {
     // Without threads all of them do.
+    let found = Installation::with_processes().ask("run where --backend process --processes 2 --json").json();
+    assert_eq!(found["check"]["passed"], true, "{found:#}");
+    let processors = found["processors"].as_array().unwrap();
+    assert!(processors.iter().all(|processor| processor["backend"] == "process"), "{found:#}");
     let text = Installation::with_processes().ask("run where --backend process --processes 2").good();
-    let count = |place| text.lines().filter(|line| line.starts_with(place)).count();
-    assert!(text.contains("check: passed") && (1..=2).contains(&count("worker process ")) && count("this process ") == 0, "{text}");
+    let host = text.lines().next().and_then(|line| line.rsplit(' ').next()).unwrap().to_owned();
+    let rows: Vec<_> = text.lines().filter(|line| line.contains(" processes-")).filter(|line| !line.starts_with("ran ")).collect();
+    assert!((1..=2).contains(&rows.len()), "{text}");
+    assert!(rows.iter().all(|row| row.split_whitespace().next() != Some(&host)), "none of them is this process: {text}");
 }
 
 #[test]
