@@ -217,8 +217,10 @@ fn a_job_of_a_node_that_waits_for_its_own_run_gets_an_error() {
         let known: Arc<OnceLock<GraphRun>> = Arc::default();
         let mut graph = GraphBuilder::new();
         let body = {
-            let known = Arc::clone(&known);
+            // Not the run itself: it has the graph, which has this.
+            let known = Arc::downgrade(&known);
             move || {
+                let known = known.upgrade().expect("the test has it");
                 // Another worker takes it: the first half waits until it has begun.
                 let begun = Barrier::new(2);
                 let wait = || {
