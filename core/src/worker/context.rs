@@ -68,6 +68,8 @@ pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     /// The processor that it runs them for: a place in `Shared::processors`.
     pub(crate) processor: usize,
+    /// The process that the thread stands for, in the slot; null for none. One step nearer for what every task asks.
+    remote: *const RemoteProcessor,
     /// The slot that the thread holds; none for a thread of a queued processor.
     token: RefCell<Option<Token>>,
     /// Stack segments that nested tasks have added.
@@ -101,9 +103,11 @@ struct Frame {
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, processor: usize) -> Self {
         let base = (!shared.defaults.is_empty()).then(Box::default);
+        let remote = shared.slots.get(processor).and_then(|slot| slot.remote.get()).map_or(ptr::null(), ptr::from_ref);
         Self {
             shared,
             processor,
+            remote,
             token: RefCell::new(None),
             segments: Cell::new(0),
             task: Cell::new(ptr::null()),
@@ -152,7 +156,8 @@ impl Context {
     /// The process that this thread stands for.
     #[inline]
     pub(crate) fn remote(&self) -> Option<&RemoteProcessor> {
-        self.shared.slots.get(self.processor)?.remote.get()
+        // SAFETY: null, or `new` took it from a slot, which lives as long as `shared`; what is in the cell of the slot stays there.
+        unsafe { self.remote.as_ref() }
     }
 
     /// The slot that this thread holds.
