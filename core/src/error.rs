@@ -114,6 +114,18 @@ pub enum FailureKind {
     },
 }
 
+/// The text of an error and of what caused it.
+pub(crate) fn with_causes(error: &(dyn std::error::Error + Send + Sync)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 impl FailureKind {
     /// What happened to a task whose function returned `error`.
     pub(crate) fn of_returned(error: BoxError) -> Self {
@@ -197,16 +209,7 @@ impl TaskError {
     /// What the task to blame said: the text of its error or panic.
     pub fn reason(&self) -> String {
         match &self.root().0.kind {
-            FailureKind::Returned(error) => {
-                let mut text = error.to_string();
-                let mut source = error.source();
-                while let Some(cause) = source {
-                    text.push_str(": ");
-                    text.push_str(&cause.to_string());
-                    source = cause.source();
-                }
-                text
-            }
+            FailureKind::Returned(error) => with_causes(&**error),
             FailureKind::Panicked(message) => message.clone(),
             FailureKind::Dependency(root) => root.reason(),
             FailureKind::WaitsForItself => "it would wait for itself".into(),

@@ -8,8 +8,9 @@ use poniard_interface::{
 };
 
 use super::call::{CallFailure, PANICKED, REFUSED, RETURNED, VALUE, put_places};
+use super::code;
 use super::memory::{FarBuffers, during, take_returned};
-use super::{code, memory};
+use crate::error::with_causes;
 use crate::runtime::{BackendRecord, Backends};
 use crate::scope::{ProcessId, ProcessorIdentity};
 use crate::task::record::panic_message;
@@ -28,11 +29,6 @@ static TOKEN: Mutex<Option<Token>> = Mutex::new(None);
 /// The processor that this process stands for, if it executes calls.
 pub(crate) fn identity() -> Option<ProcessorIdentity> {
     IDENTITY.read().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-/// Whether the call that this process executes is to stop.
-pub(crate) fn is_stopping() -> bool {
-    memory::is_stopping()
 }
 
 /// The program in this process.
@@ -93,18 +89,6 @@ fn reply(outcome: &Result<(), CallFailure>, value: Vec<u8>) -> Vec<u8> {
         }
     }
     writer.finish().0
-}
-
-/// The text of an error and of what caused it.
-fn with_causes(error: &(dyn std::error::Error + Send + Sync)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 fn note_identity(process: ProcessId, name: &str) {

@@ -16,4 +16,5 @@ pub(crate) mod memory;
 pub(crate) mod processor;
 pub(crate) mod start;
 
-pub(crate) use image::{identity, is_stopping};
+pub(crate) use image::identity;
+pub(crate) use memory::is_stopping;
