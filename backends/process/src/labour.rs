@@ -1,6 +1,9 @@
 //! What a worker process does: executes calls until there are no more.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use poniard_interface::{CallerLink, Image};
@@ -16,17 +19,26 @@ const CONFUSED: i32 = 76;
 /// Executes calls until the host closes the line or is gone; gives the exit status.
 pub(crate) fn labour(line: Arc<Line>, image: &dyn Image, spin: bool) -> i32 {
     let end = End::new(Arc::clone(&line), Side::Worker, spin);
-    let link = Link { line, parent: getppid(), state: Mutex::new(State { end, in_call: false }) };
+    let state = Mutex::new(State { end, in_call: false, ahead: VecDeque::new() });
+    let link = Link { line, parent: getppid(), number: AtomicU64::new(0), state };
     loop {
         let call = match link.next_call() {
             Ok(call) => call,
             Err(status) => return status,
         };
-        let reply = image.execute(&call, &link);
-        drop(call);
-        // The process may be killed, and what it printed is about this call.
-        fork::flush();
-        if let Err(status) = link.reply(&reply) {
+        // Only this thread counts.
+        let number = link.number.load(Relaxed) + 1;
+        link.number.store(number, Relaxed);
+        let replied = if link.line.begin(number) {
+            let reply = image.execute(&call, &link);
+            drop(call);
+            // The process may be killed, and what it printed is about this call.
+            fork::flush();
+            link.reply(FrameKind::Reply, &reply)
+        } else {
+            link.reply(FrameKind::Skipped, &[])
+        };
+        if let Err(status) = replied {
             return status;
         }
     }
@@ -37,6 +49,8 @@ struct Link {
     line: Arc<Line>,
     /// The fork server, which ends when the host does.
     parent: Option<Pid>,
+    /// The call that is executed; they count from 1.
+    number: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -44,6 +58,8 @@ struct State {
     end: End,
     /// Whether the host waits for a reply. If not, it reads no requests.
     in_call: bool,
+    /// Calls that lay in front of an answer.
+    ahead: VecDeque<Vec<u8>>,
 }
 
 /// Gives up when the host has closed the line or is gone.
@@ -57,8 +73,11 @@ struct Gone;
 
 impl Watch for Host<'_> {
     type Reason = Gone;
-    /// The kernel ends the process when the fork server ends, so this is for what cannot happen.
-    const SLICE: Duration = Duration::from_millis(250);
+
+    fn slice(&self) -> Duration {
+        // The kernel ends the process when the fork server ends, so this is for what cannot happen.
+        Duration::from_millis(250)
+    }
 
     fn tick(&mut self) -> Result<(), Gone> {
         Ok(())
@@ -82,6 +101,14 @@ impl Link {
     /// Waits for the next call; an error is the exit status.
     fn next_call(&self) -> Result<Vec<u8>, i32> {
         let mut state = self.state();
+        if let Some(call) = state.ahead.pop_front() {
+            state.in_call = true;
+            return Ok(call);
+        }
+        if !state.end.has_unread() {
+            // What was replied last, and perhaps more before it: whoever waits was left asleep as long as there were further calls.
+            state.end.wake_reader();
+        }
         match state.end.read(&mut self.host()) {
             Ok(frame) if frame.kind == FrameKind::Call => {
                 state.in_call = true;
@@ -96,15 +123,15 @@ impl Link {
         }
     }
 
-    /// Sends the reply; an error is the exit status.
-    fn reply(&self, reply: &[u8]) -> Result<(), i32> {
+    /// Sends the reply, of which whoever waits for it is told before this thread waits; an error is the exit status.
+    fn reply(&self, kind: FrameKind, reply: &[u8]) -> Result<(), i32> {
         let mut state = self.state();
         state.in_call = false;
         if reply.len() > MAX_FRAME_BYTES {
             self.fail(&mut state, &format!("cannot send a reply of {} bytes: {MAX_FRAME_BYTES} are possible", reply.len()));
             return Ok(());
         }
-        match state.end.write(FrameKind::Reply, reply, &mut self.host()) {
+        match state.end.write_quietly(kind, reply, &mut self.host()) {
             Ok(()) => Ok(()),
             Err(RingError::GaveUp(Gone)) => Err(0),
             Err(_) => Err(CONFUSED),
@@ -125,19 +152,22 @@ impl CallerLink for Link {
             return None;
         }
         let mut host = self.host();
-        let sent = state.end.write(FrameKind::Request, request, &mut host);
-        let frame = sent.and_then(|()| state.end.read(&mut host));
-        match frame {
-            Ok(frame) if frame.kind == FrameKind::Answer => Some(frame.bytes),
-            _ => {
-                // A broken line is not used again; the end of the call finds that out, too.
-                state.in_call = false;
-                None
+        if state.end.write(FrameKind::Request, request, &mut host).is_ok() {
+            // Calls that were sent ahead may lie in front of the answer.
+            while let Ok(frame) = state.end.read(&mut host) {
+                match frame.kind {
+                    FrameKind::Answer => return Some(frame.bytes),
+                    FrameKind::Call => state.ahead.push_back(frame.bytes),
+                    _ => break,
+                }
             }
         }
+        // A broken line is not used again; the end of the call finds that out, too.
+        state.in_call = false;
+        None
     }
 
     fn is_stopping(&self) -> bool {
-        self.line.is_stopping() || self.line.is_closed()
+        self.line.is_stopping(self.number.load(Relaxed)) || self.line.is_closed()
     }
 }

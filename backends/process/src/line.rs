@@ -1,10 +1,10 @@
 //! What the host and one worker process share, and what the host knows of the process besides.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, fence};
 
 use crate::ring::ring;
-use crate::shared_memory::SharedMemory;
+use crate::shared_memory::{SharedMemory, TICKETS};
 
 /// The memory between the host and a worker process.
 #[derive(Debug)]
@@ -47,13 +47,37 @@ impl Line {
         self.memory.closed.load(Relaxed) != 0
     }
 
-    /// Host: whether the call is to stop.
-    pub(crate) fn set_stopping(&self, stopping: bool) {
-        self.memory.stopping.store(stopping.into(), Relaxed);
+    /// Host: this call is to stop.
+    pub(crate) fn stop(&self, call: u64) {
+        self.memory.stopping.store(call, Relaxed);
     }
 
-    /// Worker process: whether the call is to stop.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.memory.stopping.load(Relaxed) != 0
+    /// Worker process: whether this call is to stop.
+    pub(crate) fn is_stopping(&self, call: u64) -> bool {
+        self.memory.stopping.load(Relaxed) == call
+    }
+
+    /// Host: this call may begin. Before its frame is published, with which the worker process sees it.
+    pub(crate) fn open(&self, call: u64) {
+        self.ticket(call).store(call, Relaxed);
+    }
+
+    /// Worker process: begins this call, unless it has come back.
+    ///
+    /// Relaxed, here and in `take_back`: of the two exchanges one comes first, and nothing else depends on which.
+    pub(crate) fn begin(&self, call: u64) -> bool {
+        self.ticket(call).compare_exchange(call, SHUT, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Host: has this call come back, unless it has begun.
+    pub(crate) fn take_back(&self, call: u64) -> bool {
+        self.ticket(call).compare_exchange(call, SHUT, Relaxed, Relaxed).is_ok()
+    }
+
+    fn ticket(&self, call: u64) -> &AtomicU64 {
+        &self.memory.tickets[(call % TICKETS as u64) as usize]
     }
 }
+
+/// What is in the ticket of a call that has begun, or come back; in others is the call's number. Calls count from 1.
+const SHUT: u64 = 0;

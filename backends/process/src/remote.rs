@@ -66,11 +66,27 @@ impl ProcessRemote {
         self.end_if_stopped();
     }
 
+    /// Lets `call` have the process. A second one at a time has none.
+    fn locked(&self, call: impl FnOnce(&mut State) -> Result<Vec<u8>, CallError>) -> Result<Vec<u8>, CallError> {
+        // Whoever waited here for a call of the same thread would wait for ever.
+        let Some(mut state) = self.try_state() else {
+            return Err(CallError::NoProcess { reason: "it executes another call".into() });
+        };
+        let outcome = call(&mut state);
+        drop(state);
+        self.end_if_stopped();
+        outcome
+    }
+
     fn end_if_stopped(&self) {
         if !self.stopped.load(SeqCst) {
             return;
         }
         if let Some(mut state) = self.try_state() {
+            if state.worker.as_ref().is_some_and(|worker| !worker.is_idle()) {
+                // Whoever sent calls ahead waits for them yet.
+                return;
+            }
             if let Some(worker) = state.worker.take() {
                 worker.end(GRACE);
             }
@@ -86,10 +102,14 @@ impl ProcessRemote {
         if call.len() > MAX_FRAME_BYTES {
             return Err(no_process(format!("the call has {} bytes, and at most {MAX_FRAME_BYTES} are possible", call.len())));
         }
-        let mut worker = match state.worker.take() {
-            Some(worker) if !worker.is_dead() => worker,
+        let ready = state.worker.take().map(|mut worker| match !worker.is_dead() && worker.settle(caller).is_ok() {
+            true => Ok(worker),
+            false => Err(worker),
+        });
+        let mut worker = match ready {
+            Some(Ok(worker)) => worker,
             dead => {
-                if let Some(worker) = dead {
+                if let Some(Err(worker)) = dead {
                     let number = worker.number();
                     let exit = worker.end(Duration::ZERO).in_words();
                     self.host.log(LogLevel::Info, &format!("worker process {number} {exit} between two calls"));
@@ -98,8 +118,33 @@ impl ProcessRemote {
                 pool.start_worker().map_err(no_process)?
             }
         };
+        let outcome = worker.call(call, caller);
+        self.after(state, worker, outcome, caller)
+    }
+
+    fn next_with(&self, state: &mut State, caller: &mut dyn Caller) -> Result<Vec<u8>, CallError> {
+        let no_process = |reason: &str| CallError::NoProcess { reason: reason.into() };
+        let mut worker = state.worker.take().ok_or_else(|| no_process("there is no process any more to which a call was sent ahead"))?;
+        match worker.next(caller) {
+            Ok(None) => {
+                state.worker = Some(worker);
+                Err(no_process("no call was sent ahead"))
+            }
+            Ok(Some(reply)) => self.after(state, worker, Ok(reply), caller),
+            Err(broken) => self.after(state, worker, Err(broken), caller),
+        }
+    }
+
+    /// Keeps the process for further calls, or ends it.
+    fn after(
+        &self,
+        state: &mut State,
+        worker: Worker,
+        outcome: Result<Vec<u8>, Broken>,
+        caller: &mut dyn Caller,
+    ) -> Result<Vec<u8>, CallError> {
         let process = worker.number();
-        let broken = match worker.call(call, caller) {
+        let broken = match outcome {
             Ok(reply) => {
                 state.deaths = None;
                 state.worker = Some(worker);
@@ -107,7 +152,7 @@ impl ProcessRemote {
             }
             Err(broken) => broken,
         };
-        let exit = worker.end(Duration::ZERO);
+        let exit = worker.give_up(caller);
         let reason = match broken {
             // What we end is no sign that the next one would die, too.
             Broken::Unwanted => {
@@ -148,16 +193,12 @@ fn rest_after(deaths: u32) -> Duration {
 }
 
 impl Remote for ProcessRemote {
-    /// A second call at a time has no process.
     fn call(&self, call: &[u8], caller: &mut dyn Caller) -> Result<Vec<u8>, CallError> {
-        // Whoever waited here for a call of the same thread would wait for ever.
-        let Some(mut state) = self.try_state() else {
-            return Err(CallError::NoProcess { reason: "it executes another call".into() });
-        };
-        let outcome = self.call_with(&mut state, call, caller);
-        drop(state);
-        self.end_if_stopped();
-        outcome
+        self.locked(|state| self.call_with(state, call, caller))
+    }
+
+    fn next(&self, caller: &mut dyn Caller) -> Result<Vec<u8>, CallError> {
+        self.locked(|state| self.next_with(state, caller))
     }
 }
 

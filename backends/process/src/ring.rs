@@ -52,18 +52,22 @@ pub(crate) enum FrameKind {
     Answer = 4,
     /// To the host, instead of a reply: why there is none, as text.
     Failure = 5,
+    /// To the host, instead of a reply: the call had come back before it began.
+    Skipped = 6,
 }
 
 impl FrameKind {
     fn of(number: u8) -> Option<Self> {
-        [Self::Call, Self::Reply, Self::Request, Self::Answer, Self::Failure].into_iter().find(|kind| *kind as u8 == number)
+        const ALL: [FrameKind; 6] =
+            [FrameKind::Call, FrameKind::Reply, FrameKind::Request, FrameKind::Answer, FrameKind::Failure, FrameKind::Skipped];
+        ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 
     /// Which side gets such frames.
     fn receiver(self) -> Side {
         match self {
             Self::Call | Self::Answer => Side::Worker,
-            Self::Reply | Self::Request | Self::Failure => Side::Host,
+            Self::Reply | Self::Request | Self::Failure | Self::Skipped => Side::Host,
         }
     }
 }
@@ -92,7 +96,7 @@ pub(crate) trait Watch {
     type Reason;
 
     /// How long it sleeps before it looks around.
-    const SLICE: Duration;
+    fn slice(&self) -> Duration;
 
     /// Called now and then, data or not.
     fn tick(&mut self) -> Result<(), Self::Reason>;
@@ -121,6 +125,13 @@ impl End {
 
     /// Sends a frame; waits for room where it is needed.
     pub(crate) fn write<W: Watch>(&mut self, kind: FrameKind, bytes: &[u8], watch: &mut W) -> Result<(), RingError<W::Reason>> {
+        self.write_quietly(kind, bytes, watch)?;
+        self.wake_reader();
+        Ok(())
+    }
+
+    /// The same, but whoever sleeps until it comes may be left asleep until [`wake_reader`](Self::wake_reader).
+    pub(crate) fn write_quietly<W: Watch>(&mut self, kind: FrameKind, bytes: &[u8], watch: &mut W) -> Result<(), RingError<W::Reason>> {
         assert!(bytes.len() <= MAX_FRAME_BYTES, "a frame has at most {MAX_FRAME_BYTES} bytes");
         let first = MARK << 40 | (kind as u64) << 32 | bytes.len() as u64;
         let mut room = self.wait_for_room(watch)?;
@@ -143,11 +154,11 @@ impl End {
             self.written += count as u64;
             // Partner: the load in `unread` of the other side, which sees the words with the position.
             ring.head.store(self.written, Release);
-            self.wake(FOR_DATA);
             rest = later;
             if rest.is_empty() {
                 return Ok(());
             }
+            self.wake_reader();
             watch.tick().map_err(RingError::GaveUp)?;
             room = self.wait_for_room(watch)?;
         }
@@ -189,6 +200,17 @@ impl End {
             watch.tick().map_err(RingError::GaveUp)?;
             unread = self.wait_for_data(watch)?;
         }
+    }
+
+    /// Wakes the other side if it sleeps until something comes.
+    pub(crate) fn wake_reader(&self) {
+        self.wake(FOR_DATA);
+    }
+
+    /// Whether a frame of so many bytes goes into the ring now, without waiting for room.
+    pub(crate) fn has_room_for(&self, len_bytes: usize) -> bool {
+        // A position that is out of range is found by whoever writes.
+        self.room::<()>().is_ok_and(|room| room > len_bytes.div_ceil(8))
     }
 
     /// Whether something came that nobody has read.
@@ -292,7 +314,6 @@ fn sleep<W: Watch>(
     count: impl Fn() -> Result<usize, RingError<W::Reason>>,
     watch: &mut W,
 ) -> Result<usize, RingError<W::Reason>> {
-    let slice = futex::Timespec { tv_sec: W::SLICE.as_secs() as i64, tv_nsec: W::SLICE.subsec_nanos().into() };
     let mut slept = false;
     loop {
         bell.store(what, Relaxed);
@@ -308,6 +329,8 @@ fn sleep<W: Watch>(
             return if ready == 0 { Err(RingError::GaveUp(reason)) } else { Ok(ready) };
         }
         watch.tick().map_err(RingError::GaveUp)?;
+        let slice = watch.slice();
+        let slice = futex::Timespec { tv_sec: slice.as_secs() as i64, tv_nsec: slice.subsec_nanos().into() };
         // Returns at once if the bell was rung since. Why it returns does not matter, except for what `gone` looks at.
         slept = futex::wait(bell, futex::Flags::empty(), what, Some(&slice)).is_err();
         let ready = count()?;
@@ -358,8 +381,10 @@ mod tests {
 
     impl Watch for Patience {
         type Reason = ();
-        const SLICE: Duration = Duration::from_millis(1);
 
+        fn slice(&self) -> Duration {
+            Duration::from_millis(1)
+        }
         fn tick(&mut self) -> Result<(), ()> {
             Ok(())
         }

@@ -16,6 +16,8 @@ use rustix::process::{Resource, getrlimit};
 
 /// How many words a ring has: 64 KiB.
 pub(crate) const RING_WORDS: usize = 8192;
+/// How many calls may be on their way at the same time: one that is executed and those that were sent ahead, with some more that came back and were not passed over yet.
+pub(crate) const TICKETS: usize = 8;
 /// What the memory is called in `/proc/<pid>/maps`.
 const NAME: &str = "poniard-line";
 
@@ -56,8 +58,10 @@ pub(crate) struct Layout {
     pub(crate) host_bell: Padded<AtomicU32>,
     /// What the worker process sleeps on.
     pub(crate) worker_bell: Padded<AtomicU32>,
-    /// Not 0: the call is to stop. The host's.
-    pub(crate) stopping: Padded<AtomicU32>,
+    /// The number of the call that is to stop; 0: none. The host's.
+    pub(crate) stopping: Padded<AtomicU64>,
+    /// Whether call `n` may begin, has begun, or has come back, at `n % TICKETS` (`line.rs`).
+    pub(crate) tickets: [Padded<AtomicU64>; TICKETS],
     /// Not 0: there are no more calls, the worker process is to exit. The host's.
     pub(crate) closed: Padded<AtomicU32>,
 }

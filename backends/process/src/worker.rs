@@ -1,5 +1,6 @@
 //! The host's side of one worker process, from its start to its end.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,12 @@ use crate::ring::{End, FrameKind, MAX_FRAME_BYTES, RingError, Side, Watch};
 
 /// How often whoever waits asks whether the reply is wanted, and looks whether the process lives.
 const SLICE: Duration = Duration::from_millis(5);
+/// How long whoever waits leaves calls where they are that were sent ahead: about as long as all of them take if they are as short as they should be.
+const PATIENCE: Duration = Duration::from_micros(100);
+/// How many calls are sent ahead of the one that is executed.
+const AHEAD_MAX: usize = 4;
+/// And no longer than this: what is read while an answer is waited for takes memory.
+const AHEAD_MAX_BYTES: usize = 16 << 10;
 /// How long a killed process may take to end. More only if the kernel is in trouble.
 const KILLED: Duration = Duration::from_secs(1);
 
@@ -23,6 +30,7 @@ pub(crate) struct Worker {
     process: Process,
     line: Arc<Line>,
     end: End,
+    flights: Flights,
     /// Who tells the line of its death, and by what key.
     watched: Option<(Arc<Monitor>, u64)>,
     pool: Arc<Pool>,
@@ -52,16 +60,73 @@ impl From<RingError<Self>> for Broken {
     }
 }
 
+/// A call that was sent, or is about to be, and has no reply yet.
+#[derive(Debug)]
+struct Flight {
+    number: u64,
+    /// What was not sent yet: it is too long for the ring to take at once, so it has to be the oldest.
+    unsent: Option<Vec<u8>>,
+    came_back: bool,
+}
+
+/// Calls on their way, oldest first.
+#[derive(Debug, Default)]
+struct Flights {
+    queue: VecDeque<Flight>,
+    /// The number of the last one; they count from 1.
+    last: u64,
+}
+
+impl Flights {
+    fn push(&mut self, unsent: Option<Vec<u8>>) -> u64 {
+        self.last += 1;
+        self.queue.push_back(Flight { number: self.last, unsent, came_back: false });
+        self.last
+    }
+
+    /// Whether one more may be sent ahead. Those that came back count: their tickets are taken until the worker process has passed them over.
+    fn may_be_more(&self) -> bool {
+        self.queue.len() <= AHEAD_MAX && self.queue.iter().all(|flight| flight.unsent.is_none())
+    }
+
+    /// Has those that have not begun come back, but the oldest; how many.
+    fn take_back(&mut self, line: &Line) -> usize {
+        let mut count = 0;
+        while self.queue.len() > count + 1 {
+            let at = self.queue.len() - 1 - count;
+            let flight = &mut self.queue[at];
+            if flight.came_back || (flight.unsent.is_none() && !line.take_back(flight.number)) {
+                break;
+            }
+            flight.came_back = true;
+            count += 1;
+        }
+        // Nobody was told of what was not sent.
+        self.queue.retain(|flight| !(flight.came_back && flight.unsent.is_some()));
+        count
+    }
+}
+
 struct Waiting<'a> {
     caller: &'a mut dyn Caller,
     process: &'a Process,
     line: &'a Line,
+    flights: &'a mut Flights,
     asked: Instant,
+}
+
+impl Waiting<'_> {
+    fn is_anything_ahead(&self) -> bool {
+        self.flights.queue.iter().skip(1).any(|flight| !flight.came_back)
+    }
 }
 
 impl Watch for Waiting<'_> {
     type Reason = Broken;
-    const SLICE: Duration = SLICE;
+
+    fn slice(&self) -> Duration {
+        if self.is_anything_ahead() { PATIENCE } else { SLICE }
+    }
 
     fn tick(&mut self) -> Result<(), Broken> {
         let now = Instant::now();
@@ -70,7 +135,11 @@ impl Watch for Waiting<'_> {
         }
         self.asked = now;
         match self.caller.wanted() {
-            Wanted::Stop => self.line.set_stopping(true),
+            Wanted::Stop => {
+                if let Some(oldest) = self.flights.queue.front() {
+                    self.line.stop(oldest.number);
+                }
+            }
             Wanted::End => return Err(Broken::Unwanted),
             _ => {}
         }
@@ -78,6 +147,12 @@ impl Watch for Waiting<'_> {
     }
 
     fn gone(&mut self, slept: bool) -> Result<(), Broken> {
+        if slept && self.is_anything_ahead() {
+            let count = self.flights.take_back(self.line);
+            if count > 0 {
+                self.caller.came_back(count);
+            }
+        }
         if self.line.is_dead() || (slept && self.process.is_dead()) { Err(Broken::Died) } else { Ok(()) }
     }
 }
@@ -86,7 +161,7 @@ impl Worker {
     /// The worker process on the other side of `line`.
     pub(crate) fn new(process: Process, line: Arc<Line>, spin: bool, watched: Option<(Arc<Monitor>, u64)>, pool: Arc<Pool>) -> Self {
         let end = End::new(Arc::clone(&line), Side::Host, spin);
-        Self { process, line, end, watched, pool, has_ended: false }
+        Self { process, line, end, flights: Flights::default(), watched, pool, has_ended: false }
     }
 
     /// Its number.
@@ -99,32 +174,93 @@ impl Worker {
         self.line.is_dead()
     }
 
-    /// Executes a call there. After an error it is of no use any more.
+    /// Waits until calls that came back have been passed over. After an error it is of no use any more.
+    pub(crate) fn settle(&mut self, caller: &mut dyn Caller) -> Result<(), Broken> {
+        while !self.flights.queue.is_empty() {
+            self.reply(caller, false)?;
+        }
+        Ok(())
+    }
+
+    /// Executes a call there, ahead of which there is none. After an error it is of no use any more.
     pub(crate) fn call(&mut self, call: &[u8], caller: &mut dyn Caller) -> Result<Vec<u8>, Broken> {
         if self.end.has_unread() {
             return Err(Broken::Garbage("something that nobody asked for".into()));
         }
-        // The worker process sees it with the call.
-        self.line.set_stopping(false);
         caller.begins(self.process.number());
-        let mut waiting = Waiting { caller, process: &self.process, line: &self.line, asked: Instant::now() };
-        self.end.write(FrameKind::Call, call, &mut waiting)?;
+        let number = self.flights.push(None);
+        self.line.open(number);
+        let Self { process, line, end, flights, .. } = self;
+        let mut waiting = Waiting { caller, process, line, flights, asked: Instant::now() };
+        end.write(FrameKind::Call, call, &mut waiting)?;
+        match self.reply(caller, true)? {
+            Some(reply) => Ok(reply),
+            None => Err(Broken::Garbage("that a call came back which did not".into())),
+        }
+    }
+
+    /// The reply to the oldest call that was sent ahead; nothing if there is none.
+    pub(crate) fn next(&mut self, caller: &mut dyn Caller) -> Result<Option<Vec<u8>>, Broken> {
+        while !self.flights.queue.is_empty() {
+            if let Some(reply) = self.reply(caller, true)? {
+                return Ok(Some(reply));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What came of the oldest call: its reply, or nothing if it had come back. With `goes_ahead`, further calls may be sent.
+    fn reply(&mut self, caller: &mut dyn Caller, goes_ahead: bool) -> Result<Option<Vec<u8>>, Broken> {
+        let Self { process, line, end, flights, .. } = self;
+        let mut waiting = Waiting { caller, process, line, flights, asked: Instant::now() };
+        if let Some(oldest) = waiting.flights.queue.front_mut()
+            && let Some(call) = oldest.unsent.take()
+        {
+            line.open(oldest.number);
+            end.write(FrameKind::Call, &call, &mut waiting)?;
+        }
         loop {
-            let frame = self.end.read(&mut waiting)?;
+            if goes_ahead && !end.has_unread() {
+                send_ahead(end, &mut waiting)?;
+            }
+            let frame = end.read(&mut waiting)?;
+            let came_back = waiting.flights.queue.front().is_some_and(|oldest| oldest.came_back);
             match frame.kind {
-                FrameKind::Reply => return Ok(frame.bytes),
+                FrameKind::Reply if !came_back => {
+                    waiting.flights.queue.pop_front();
+                    return Ok(Some(frame.bytes));
+                }
+                FrameKind::Skipped if came_back => {
+                    waiting.flights.queue.pop_front();
+                    return Ok(None);
+                }
                 FrameKind::Request => {
                     let answer = waiting.caller.answer(&frame.bytes);
                     if answer.len() > MAX_FRAME_BYTES {
                         return Err(Broken::Failed(format!("asked for {} bytes, of which {MAX_FRAME_BYTES} are possible", answer.len())));
                     }
-                    self.end.write(FrameKind::Answer, &answer, &mut waiting)?;
+                    end.write(FrameKind::Answer, &answer, &mut waiting)?;
                 }
                 FrameKind::Failure => return Err(Broken::Failed(String::from_utf8_lossy(&frame.bytes).into_owned())),
-                FrameKind::Call | FrameKind::Answer => return Err(Broken::Garbage(format!("a frame that is {:?}", frame.kind))),
+                kind => return Err(Broken::Garbage(format!("a frame that is {kind:?}"))),
             }
             waiting.tick()?;
         }
+    }
+
+    /// Whether there is no call on its way that has not come back.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.flights.queue.iter().all(|flight| flight.came_back)
+    }
+
+    /// Ends it after an error, and says how it ended. Of what was sent ahead all that has not begun has come back then.
+    pub(crate) fn give_up(mut self, caller: &mut dyn Caller) -> Exit {
+        let exit = self.finish(Duration::ZERO);
+        let count = self.flights.take_back(&self.line);
+        if count > 0 {
+            caller.came_back(count);
+        }
+        exit
     }
 
     /// Ends it, by asking first if there is `grace`, and says how it ended.
@@ -146,6 +282,21 @@ impl Worker {
         }
         self.pool.status(self.number())
     }
+}
+
+/// Sends what there is to be sent ahead. Never waits for room: the worker process may wait for us to read.
+fn send_ahead(end: &mut End, waiting: &mut Waiting<'_>) -> Result<(), Broken> {
+    while waiting.flights.may_be_more() {
+        let Some(call) = waiting.caller.ahead() else { return Ok(()) };
+        if call.len() > AHEAD_MAX_BYTES || !end.has_room_for(call.len()) {
+            waiting.flights.push(Some(call));
+            return Ok(());
+        }
+        let number = waiting.flights.push(None);
+        waiting.line.open(number);
+        end.write(FrameKind::Call, &call, waiting)?;
+    }
+    Ok(())
 }
 
 impl Drop for Worker {

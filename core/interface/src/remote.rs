@@ -8,13 +8,28 @@
 //! In the other process the runtime's own start-up code runs before `main` ([`crate::HostServices::serve_command`]), finds the backend again and calls
 //! [`crate::Backend::serve`] with the [`Image`] of the program. So a program needs no call for that in its `main`.
 
-/// The way to a process. One call at a time.
+/// The way to a process, which executes one call after the other. One thread at a time waits for replies.
+///
+/// Calls may be sent **ahead**: when the thread is about to wait, it is asked for further ones ([`Caller::ahead`]), which the process begins by itself, in their
+/// order. They are waited for by [`next`](Self::next), or come back as not begun.
 pub trait Remote: Send + Sync {
     /// Has the process execute `call`, and gives its reply. Starts the process first if there is none. Meanwhile answers its requests by `caller`.
     ///
+    /// There is no call ahead: each has been waited for, or has come back.
+    ///
     /// # Errors
-    /// [`CallError`] when there is no process, or it ended before it replied.
+    /// [`CallError`] when there is no process, or it ended before it replied. A call that was sent ahead has come back by then ([`Caller::came_back`]), or was lost
+    /// with the process as this one was.
     fn call(&self, call: &[u8], caller: &mut dyn Caller) -> Result<Vec<u8>, CallError>;
+
+    /// Gives the reply to the oldest call that was sent ahead. Meanwhile answers its requests by `caller`.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call). With [`CallError::NoProcess`] this one has not begun either.
+    fn next(&self, caller: &mut dyn Caller) -> Result<Vec<u8>, CallError> {
+        let _ = caller;
+        Err(CallError::NoProcess { reason: "no call was sent ahead".into() })
+    }
 }
 
 /// Who waits for a call.
@@ -27,6 +42,16 @@ pub trait Caller {
 
     /// The process called `process` executes the call from now on. Told before it begins.
     fn begins(&mut self, process: u32);
+
+    /// A call to be sent behind those that are there; nothing if there is none just now. Asked before the thread waits, as long as the process may have more.
+    fn ahead(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The newest so many of the calls that were sent ahead have come back: the one that is waited for takes long, and they have not begun and never will.
+    fn came_back(&mut self, count: usize) {
+        let _ = count;
+    }
 }
 
 /// Whether somebody wants the reply to a call.

@@ -1,6 +1,8 @@
 //! This side: a worker's thread that stands for a process sends tasks over, and takes their results.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,14 +11,19 @@ use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 use super::call::{self, PANICKED, REFUSED, RETURNED, Request, VALUE};
 use super::code;
 use crate::arena;
-use crate::clock::now;
+use crate::clock::{now, now_ns};
 use crate::error::{FailureKind, TaskError};
 use crate::task::record::{TaskRef, Travel};
 use crate::wire::{Buffers, Place, Reader, WireError, Writer};
 use crate::worker::context::Context;
+use crate::worker::entry::Entry;
+use crate::worker::main_loop::next_ahead;
 
 /// How often a task is begun on processes before it counts as what ends them.
 const ATTEMPTS_MAX: u32 = 3;
+/// A process is sent calls ahead as long as its calls take no longer than this. As long as a few wake-ups: beyond it there is nothing to be gained, and the tasks could be run
+/// by others meanwhile.
+const QUICK_NS: u64 = 20_000;
 /// How long a body that was told to stop may go on before its process is ended.
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -25,6 +32,8 @@ pub(crate) struct RemoteProcessor {
     remote: Arc<dyn Remote>,
     /// Held during a call; a thread that finds it held runs its task by itself.
     state: Mutex<State>,
+    /// How many tasks are in `State::ahead`, about: for those that look for work.
+    ahead: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +43,37 @@ struct State {
     grants: Grants,
     /// Whether it has been said that there is no process.
     complained: bool,
+    /// Tasks that were claimed ahead of their turn, oldest first.
+    ahead: VecDeque<Ahead>,
+    /// When the last call began or ended.
+    since_ns: u64,
+    /// Whether it was a quick one.
+    quick: bool,
+}
+
+/// A task that was claimed ahead of its turn.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    pub(crate) task: TaskRef,
+    fate: Fate,
+}
+
+/// What has become of a task that was claimed ahead of its turn.
+#[derive(Debug)]
+enum Fate {
+    /// Its call was sent. The blocks stay until it is over.
+    Sent { travel: Travel, _blocks: Vec<RawBuffer> },
+    /// Its call had begun when the process was lost with the one before.
+    Lost { travel: Travel, error: CallError },
+    /// It stays, or does not begin at all. Nothing is sent behind it.
+    Here,
+}
+
+impl Ahead {
+    /// Whether its call was sent.
+    pub(crate) fn is_sent(&self) -> bool {
+        !matches!(self.fate, Fate::Here)
+    }
 }
 
 /// Blocks that a process has been lent, by (arena, offset), with their size classes: what lies in one may be shorter than what was asked for first.
@@ -92,42 +132,122 @@ impl Buffers for Results<'_> {
     }
 }
 
+/// A call, and the blocks that stay until it is over.
+type Encoded = (Vec<u8>, Vec<RawBuffer>);
+
+/// The call of a task that this thread has claimed; nothing when it stays.
+fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Encoded> {
+    let distance = code::distance_of(travel.body)?;
+    let identity = &context.shared.identities[context.processor];
+    let mut buffers = Arguments;
+    let mut writer = Writer::new(&mut buffers);
+    writer.put_u64(distance);
+    writer.put_u64(identity.process.0.into());
+    writer.put_text(&identity.name);
+    // A value that serde cannot write after all stays here.
+    task.send(travel, &mut writer).ok()?;
+    Some(writer.finish())
+}
+
 impl RemoteProcessor {
     pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
-        Self { remote, state: Mutex::default() }
+        Self { remote, state: Mutex::default(), ahead: AtomicUsize::new(0) }
     }
 
     /// Has the process run a task that this thread has claimed. Its error, as `run_claimed` gives it; nothing when it has to be run here: it does
     /// not travel, or there is no process.
     #[cold]
     pub(crate) fn run(&self, context: &Context, task: &TaskRef) -> Option<Option<TaskError>> {
+        let goes_ahead = context.take_between();
         if task.stopped().is_some() {
             return None;
         }
         let travel = task.travel()?;
-        let distance = code::distance_of(travel.body)?;
         // Poisoned: a thread has panicked in the middle of a call, so what the process is doing is unknown.
         let mut state = self.state.try_lock().ok()?;
-        let identity = &context.shared.identities[context.processor];
-        let name = &identity.name;
-        let (call, _blocks) = {
-            let mut buffers = Arguments;
-            let mut writer = Writer::new(&mut buffers);
-            writer.put_u64(distance);
-            writer.put_u64(identity.process.0.into());
-            writer.put_text(name);
-            // A value that serde cannot write after all stays here.
-            task.send(&travel, &mut writer).ok()?;
-            writer.finish()
+        if !state.ahead.is_empty() {
+            // On top of what this thread does between two tasks, such as dropping a value.
+            return None;
+        }
+        let (call, _blocks) = encode(context, task, &travel)?;
+        state.since_ns = now_ns();
+        let outcome = |caller: &mut Waiting<'_>| self.remote.call(&call, caller);
+        self.conclude(context, task, &travel, &mut state, goes_ahead, outcome)
+    }
+
+    /// Whether there are tasks that were claimed ahead of their turn.
+    pub(crate) fn has_ahead(&self) -> bool {
+        self.ahead.load(Relaxed) > 0
+    }
+
+    /// The oldest task that was claimed ahead of its turn, which now has come.
+    #[inline]
+    pub(crate) fn take_ahead(&self) -> Option<Ahead> {
+        if !self.has_ahead() {
+            return None;
+        }
+        let ahead = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).ahead.pop_front();
+        self.ahead.fetch_sub(usize::from(ahead.is_some()), Relaxed);
+        ahead
+    }
+
+    /// As `run`, for a task from `take_ahead` whose call was sent.
+    #[cold]
+    pub(crate) fn run_ahead(&self, context: &Context, ahead: &Ahead) -> Option<TaskError> {
+        let task = &ahead.task;
+        let here = || task.run_claimed();
+        let Ok(mut state) = self.state.try_lock() else { return here() };
+        let concluded = match &ahead.fate {
+            Fate::Sent { travel, .. } => {
+                let outcome = |caller: &mut Waiting<'_>| match self.remote.next(caller) {
+                    // It was not begun.
+                    Err(CallError::NoProcess { .. }) => self.send_again(caller, travel),
+                    outcome => outcome,
+                };
+                self.conclude(context, task, travel, &mut state, true, outcome)
+            }
+            Fate::Lost { travel, error } => self.conclude(context, task, travel, &mut state, true, |_| Err(error.clone())),
+            Fate::Here => None,
         };
+        drop(state);
+        concluded.unwrap_or_else(here)
+    }
+
+    fn send_again(&self, caller: &mut Waiting<'_>, travel: &Travel) -> Result<Vec<u8>, CallError> {
+        match encode(caller.context, caller.task, travel) {
+            Some((call, _blocks)) => self.remote.call(&call, caller),
+            None => Err(CallError::NoProcess { reason: "the task cannot be sent a second time".into() }),
+        }
+    }
+
+    /// Takes what comes of a call, and repeats it when its process ends. The task's error; nothing when it has to be run here.
+    fn conclude(
+        &self,
+        context: &Context,
+        task: &TaskRef,
+        travel: &Travel,
+        state: &mut State,
+        goes_ahead: bool,
+        first: impl FnOnce(&mut Waiting<'_>) -> Result<Vec<u8>, CallError>,
+    ) -> Option<Option<TaskError>> {
+        let name = &context.shared.identities[context.processor].name;
         let mut attempts = 0;
+        let mut first = Some(first);
         loop {
-            let mut caller = Waiting { state: &mut state, context, task, told: None };
-            let outcome = self.remote.call(&call, &mut caller);
+            // Behind one that stays, or whose process was lost, nothing is sent: they come in their order.
+            let goes_ahead = goes_ahead && state.ahead.iter().all(|ahead| matches!(ahead.fate, Fate::Sent { .. }));
+            let mut caller = Waiting { remote: self, state: &mut *state, context, task, goes_ahead, told: None };
+            let outcome = match first.take() {
+                Some(first) => first(&mut caller),
+                None => self.send_again(&mut caller, travel),
+            };
             let told = caller.told.is_some();
+            let now_ns = now_ns();
+            state.quick = now_ns - state.since_ns <= QUICK_NS;
+            state.since_ns = now_ns;
             match outcome {
                 Ok(reply) => {
-                    let failure = match accept(&mut state.grants, task, &travel, &reply) {
+                    let failure = match accept(&mut state.grants, task, travel, &reply) {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
@@ -136,30 +256,40 @@ impl RemoteProcessor {
                     };
                     return Some(task.end_claimed(failure));
                 }
-                Err(CallError::Lost { process, reason }) => {
-                    attempts += 1;
-                    state.grants.take_all();
-                    let once = task.options().is_some_and(|options| options.once == Some(true));
-                    if told || once || attempts == ATTEMPTS_MAX {
-                        let why = match attempts {
-                            _ if once => "; the task is to be begun only once".into(),
-                            1 => String::new(),
-                            _ => format!("; {attempts} processes have ended over it"),
-                        };
-                        let reason = format!("the process {process} {reason}{why}");
-                        return Some(task.end_claimed(Some(FailureKind::Processor { processor: name.clone(), reason })));
-                    }
-                }
                 Err(error) => {
-                    // Not here either: a body that does not stop when it is told to would keep this thread.
-                    if told || task.stopped().is_some() {
-                        return Some(task.end_claimed(Some(context.shared.outdated(task))));
+                    // What has not come back by now was lost, too.
+                    for ahead in &mut state.ahead {
+                        if let Fate::Sent { travel, .. } = ahead.fate {
+                            ahead.fate = Fate::Lost { travel, error: error.clone() };
+                        }
                     }
-                    if !std::mem::replace(&mut state.complained, true) {
-                        let message = format!("processor {name}: {error}; its tasks run in this process");
-                        context.shared.backends.found.log.push(LogLevel::Warning, message);
+                    match error {
+                        CallError::Lost { process, reason } => {
+                            attempts += 1;
+                            state.grants.take_all();
+                            let once = task.options().is_some_and(|options| options.once == Some(true));
+                            if told || once || attempts == ATTEMPTS_MAX {
+                                let why = match attempts {
+                                    _ if once => "; the task is to be begun only once".into(),
+                                    1 => String::new(),
+                                    _ => format!("; {attempts} processes have ended over it"),
+                                };
+                                let reason = format!("the process {process} {reason}{why}");
+                                return Some(task.end_claimed(Some(FailureKind::Processor { processor: name.clone(), reason })));
+                            }
+                        }
+                        error => {
+                            // Not here either: a body that does not stop when it is told to would keep this thread.
+                            if told || task.stopped().is_some() {
+                                return Some(task.end_claimed(Some(context.shared.outdated(task))));
+                            }
+                            if !std::mem::replace(&mut state.complained, true) {
+                                let message = format!("processor {name}: {error}; its tasks run in this process");
+                                context.shared.backends.found.log.push(LogLevel::Warning, message);
+                            }
+                            return None;
+                        }
                     }
-                    return None;
                 }
             }
         }
@@ -202,9 +332,12 @@ fn accept(grants: &mut Grants, task: &TaskRef, travel: &Travel, reply: &[u8]) ->
 
 /// The thread that waits for a call.
 struct Waiting<'a> {
+    remote: &'a RemoteProcessor,
     state: &'a mut State,
     context: &'a Context,
     task: &'a TaskRef,
+    /// Whether it may send further calls ahead.
+    goes_ahead: bool,
     /// When the body was first told to stop.
     told: Option<Instant>,
 }
@@ -240,5 +373,42 @@ impl Caller for Waiting<'_> {
             self.state.grants.take_all();
             self.state.process = process;
         }
+    }
+
+    fn ahead(&mut self) -> Option<Vec<u8>> {
+        if !self.goes_ahead || !self.state.quick {
+            return None;
+        }
+        let task = next_ahead(self.context)?;
+        let sent = if task.stopped().is_some() || self.context.shared.is_outdated(task.epoch()) || !task.begins() {
+            None
+        } else {
+            task.travel().and_then(|travel| Some((travel, encode(self.context, &task, &travel)?)))
+        };
+        let (call, fate) = match sent {
+            Some((travel, (call, blocks))) => (Some(call), Fate::Sent { travel, _blocks: blocks }),
+            None => (None, Fate::Here),
+        };
+        self.goes_ahead = call.is_some();
+        self.state.ahead.push_back(Ahead { task, fate });
+        self.remote.ahead.fetch_add(1, Relaxed);
+        call
+    }
+
+    fn came_back(&mut self, count: usize) {
+        for _ in 0..count {
+            let place = self.state.ahead.iter().rposition(|ahead| matches!(ahead.fate, Fate::Sent { .. }));
+            let Some(ahead) = place.and_then(|place| self.state.ahead.remove(place)) else { return };
+            self.remote.ahead.fetch_sub(1, Relaxed);
+            let task = ahead.task;
+            if task.unclaim() {
+                self.context.shared.enqueue(Some(self.context), Entry::task(task));
+            } else {
+                let failure = task.end_claimed(Some(FailureKind::Cancelled));
+                self.context.shared.finish(Some(self.context), &task, failure, false);
+            }
+        }
+        // What takes long is no time to send more.
+        self.goes_ahead = false;
     }
 }

@@ -165,7 +165,7 @@ struct VTable {
 }
 
 /// The functions that let another process run a body.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Travel {
     /// What the other process calls.
     pub(crate) body: CallBody,
@@ -856,6 +856,31 @@ impl TaskRef {
             return Some(self.error_of_begun(kind));
         }
         failure
+    }
+
+    /// Gives up a claim, so that somebody else can win it. False when the task is to stop: then it is ended by whoever claimed it.
+    ///
+    /// The caller has claimed it and not run it, and puts the reference that it has into a queue next.
+    pub(crate) fn unclaim(&self) -> bool {
+        let unclaimed = |gate| (gate & (CANCELLED | EXPIRED) == 0).then_some(gate & !CLAIMED);
+        // Release: pairs with the Acquire in `try_claim`, which finds the arguments as they are now.
+        self.gate.fetch_update(Release, Relaxed, unclaimed).is_ok()
+    }
+
+    /// Whether it begins whatever its group says; drops then what it waited for by `after`. The caller has claimed it.
+    pub(crate) fn begins(&self) -> bool {
+        let Some(options) = self.options() else { return true };
+        if self.is_withdrawn() {
+            return false;
+        }
+        options.ties.drop_after();
+        true
+    }
+
+    /// Whether its types travel, whatever its arguments are.
+    #[inline]
+    pub(crate) fn has_travel(&self) -> bool {
+        self.vtable.travel.is_some()
     }
 
     /// How another process runs the body, if it can: it travels, and no argument has failed. The caller has claimed the task and not run it.

@@ -70,6 +70,8 @@ pub(crate) struct Context {
     pub(crate) processor: usize,
     /// The process that the thread stands for, in the slot; null for none. One step nearer for what every task asks.
     remote: *const RemoteProcessor,
+    /// Whether what the thread begins next is a task between two others, and on top of none.
+    between: Cell<bool>,
     /// The slot that the thread holds; none for a thread of a queued processor.
     token: RefCell<Option<Token>>,
     /// Stack segments that nested tasks have added.
@@ -108,6 +110,7 @@ impl Context {
             shared,
             processor,
             remote,
+            between: Cell::new(false),
             token: RefCell::new(None),
             segments: Cell::new(0),
             task: Cell::new(ptr::null()),
@@ -158,6 +161,18 @@ impl Context {
     pub(crate) fn remote(&self) -> Option<&RemoteProcessor> {
         // SAFETY: null, or `new` took it from a slot, which lives as long as `shared`; what is in the cell of the slot stays there.
         unsafe { self.remote.as_ref() }
+    }
+
+    /// Notes that the thread of a process is between two tasks while `body` begins one.
+    pub(crate) fn between_tasks(&self, body: impl FnOnce()) {
+        self.between.set(true);
+        body();
+        self.between.set(false);
+    }
+
+    /// Whether the thread has been between two tasks; it is not any more.
+    pub(crate) fn take_between(&self) -> bool {
+        self.between.replace(false)
     }
 
     /// The slot that this thread holds.

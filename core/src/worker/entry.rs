@@ -79,7 +79,7 @@ impl Entry {
     }
 
     #[inline]
-    fn is_task(&self) -> bool {
+    pub(crate) fn is_task(&self) -> bool {
         self.0.get() & TAG == TASK
     }
 

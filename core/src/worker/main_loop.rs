@@ -18,7 +18,7 @@ use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::run_part;
 use crate::options::{Occupancy, Priority, TaskOptions};
-use crate::ship::processor::RemoteProcessor;
+use crate::ship::processor::{Ahead, RemoteProcessor};
 use crate::task::record::{Claim, TaskRef};
 
 /// Rounds after which a worker takes tasks that others keep to themselves.
@@ -79,8 +79,14 @@ fn work(context: &Context, index: usize) -> Left {
     let slot = &shared.slots[index];
     // Whoever had the slot before may have been woken for a task of a domain, and this thread takes something else first.
     shared.domains.pass_on(index, &shared.sleep);
+    let remote = context.remote();
     let mut busy = false;
     loop {
+        // They have begun, or are about to: nobody else can do anything about them.
+        if let Some(ahead) = remote.and_then(RemoteProcessor::take_ahead) {
+            run_ahead(context, ahead);
+            continue;
+        }
         if slot.is_wanted() {
             slot.counters.activity.end(now_ns());
             return Left::Wanted;
@@ -114,6 +120,7 @@ fn work(context: &Context, index: usize) -> Left {
 #[inline]
 fn perform(context: &Context, found: Found) {
     match found {
+        Found::Task(entry) if context.remote().is_some() => context.between_tasks(|| run(context, entry)),
         Found::Task(entry) => run(context, entry),
         Found::Job(job) => jobs::execute(context, job),
     }
@@ -190,6 +197,54 @@ fn execute_plain(context: &Context, task: &TaskRef) -> Option<TaskError> {
     execute_body(context, task, || run_body(context, task))
 }
 
+/// Goes on with a task that was claimed ahead of its turn.
+#[cold]
+fn run_ahead(context: &Context, ahead: Ahead) {
+    let failure = match context.remote() {
+        Some(remote) if ahead.is_sent() => execute_begun(context, &ahead.task, || remote.run_ahead(context, &ahead)),
+        _ => execute(context, &ahead.task),
+    };
+    context.shared.finish(Some(context), &ahead.task, failure, true);
+}
+
+/// A task to be claimed ahead of its turn by the thread of a process, which is in the middle of another one: one that this process would get next, that can travel, and that
+/// nobody else is about to take.
+pub(crate) fn next_ahead(context: &Context) -> Option<TaskRef> {
+    let shared = &*context.shared;
+    let slot_index = context.slot_index()?;
+    let slot = &shared.slots[slot_index];
+    // Others that are idle do not take it if it can be seen by them only.
+    let is_special = shared.special.load(Relaxed);
+    if slot.is_wanted() || shared.is_stopped() || (!is_special && shared.sleep.is_anybody_idle()) {
+        return None;
+    }
+    loop {
+        let normal = Priority::Normal.level();
+        let next = |slot: &Slot, local: &Local| take_own(shared, slot_index, slot, local).or_else(|| from_injector(shared, local, normal));
+        let entry = context.with_local(next).flatten()?;
+        if !entry.is_task() {
+            shared.push_part(Some(context), Priority::Normal, entry);
+            return None;
+        }
+        let is_fit = entry.peek(|task| {
+            let is_confined = || task.domain().is_some_and(|domain| !domain.has_all_workers());
+            task.has_travel()
+                && task.options().is_none_or(|options| options.taken() == Occupancy::ONE)
+                && (!shared.sleep.is_anybody_idle() || is_confined())
+        });
+        if !is_fit {
+            shared.enqueue(Some(context), entry);
+            return None;
+        }
+        let Work::Task(task) = entry.into_work() else { unreachable!("it is a task") };
+        match task.try_claim() {
+            Claim::Won => return Some(task),
+            Claim::Lost => drop(Entry::task(task)),
+            Claim::Waiting => unreachable!("only ready tasks are queued"),
+        }
+    }
+}
+
 /// Runs the body here, or on the process that this thread stands for.
 #[inline]
 fn run_body(context: &Context, task: &TaskRef) -> Option<TaskError> {
@@ -199,10 +254,9 @@ fn run_body(context: &Context, task: &TaskRef) -> Option<TaskError> {
 
 #[cold]
 fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Option<TaskError> {
-    if task.is_withdrawn() {
+    if !task.begins() {
         return Some(task.fail_claimed(FailureKind::Cancelled));
     }
-    options.ties.drop_after();
     execute_body(context, task, || match &options.ties.inheritance {
         None => run_body(context, task),
         Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || run_body(context, task)),
@@ -214,6 +268,12 @@ fn execute_body(context: &Context, task: &TaskRef, body: impl FnOnce() -> Option
     if context.shared.is_outdated(task.epoch()) {
         return Some(task.fail_claimed(context.shared.outdated(task)));
     }
+    execute_begun(context, task, body)
+}
+
+/// The same when it has been looked at whether it is to begin at all.
+#[inline(always)]
+fn execute_begun(context: &Context, task: &TaskRef, body: impl FnOnce() -> Option<TaskError>) -> Option<TaskError> {
     let failure = context.run(task, body);
     let not_run = failure.as_ref().is_some_and(|error| matches!(error.kind(), FailureKind::Dependency(_)));
     // Those of an errand have been counted.

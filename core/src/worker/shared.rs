@@ -27,6 +27,7 @@ use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
 use crate::scope::{ProcessId, ProcessorIdentity};
+use crate::ship::processor::RemoteProcessor;
 use crate::task::record::{Header, Released, TaskRef};
 
 /// Tasks spawned and not finished from which on a worker that spawns more waits for room. As many records as a core's cache holds.
@@ -436,6 +437,7 @@ impl Shared {
             || !self.jobs.is_empty()
             || self.runs.has_any_fresh()
             || self.unusual.has_work(self, slot)
+            || self.slots[slot].remote.get().is_some_and(RemoteProcessor::has_ahead)
             || self.slots.iter().any(Slot::has_work)
     }
 

@@ -121,15 +121,24 @@ struct ExportedRemote(Arc<dyn Remote>);
 impl StableRemote for ExportedRemote {
     fn call(&self, call: RSlice<'_, u8>, caller: CallerObject<'_>) -> RResult<RVec<u8>, StableCallError> {
         let mut caller = ImportedCaller(caller);
-        // `guard` knows errors as text only, so the real one is inside.
-        let outcome = guard(|| Ok(self.0.call(call.as_slice(), &mut caller)));
-        let failed = |process: Option<u32>, reason: String| StableCallError { process: process.into(), reason: reason.into() };
-        match outcome {
-            RResult::ROk(Ok(reply)) => RResult::ROk(reply.into()),
-            RResult::ROk(Err(CallError::NoProcess { reason })) => RResult::RErr(failed(None, reason)),
-            RResult::ROk(Err(CallError::Lost { process, reason })) => RResult::RErr(failed(Some(process), reason)),
-            RResult::RErr(error) => RResult::RErr(failed(None, format!("the plugin panicked: {}", error.message))),
-        }
+        called(|| self.0.call(call.as_slice(), &mut caller))
+    }
+
+    fn next(&self, caller: CallerObject<'_>) -> RResult<RVec<u8>, StableCallError> {
+        let mut caller = ImportedCaller(caller);
+        called(|| self.0.next(&mut caller))
+    }
+}
+
+/// What comes of a call.
+fn called(call: impl FnOnce() -> Result<Vec<u8>, CallError>) -> RResult<RVec<u8>, StableCallError> {
+    let failed = |process: Option<u32>, reason: String| StableCallError { process: process.into(), reason: reason.into() };
+    // `guard` knows errors as text only, so the real one is inside.
+    match guard(|| Ok(call())) {
+        RResult::ROk(Ok(reply)) => RResult::ROk(reply.into()),
+        RResult::ROk(Err(CallError::NoProcess { reason })) => RResult::RErr(failed(None, reason)),
+        RResult::ROk(Err(CallError::Lost { process, reason })) => RResult::RErr(failed(Some(process), reason)),
+        RResult::RErr(error) => RResult::RErr(failed(None, format!("the plugin panicked: {}", error.message))),
     }
 }
 
@@ -151,6 +160,14 @@ impl Caller for ImportedCaller<'_> {
 
     fn begins(&mut self, process: u32) {
         self.0.begins(process);
+    }
+
+    fn ahead(&mut self) -> Option<Vec<u8>> {
+        self.0.ahead().into_option().map(Into::into)
+    }
+
+    fn came_back(&mut self, count: usize) {
+        self.0.came_back(count);
     }
 }
 

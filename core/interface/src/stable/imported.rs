@@ -74,15 +74,25 @@ struct ImportedRemote(RemoteObject);
 impl Remote for ImportedRemote {
     fn call(&self, call: &[u8], caller: &mut dyn Caller) -> Result<Vec<u8>, CallError> {
         let mut caller = ExportedCaller(caller);
-        match self.0.call(RSlice::from_slice(call), CallerObject::from_ptr(&mut caller, TD_Opaque)) {
-            RResult::ROk(reply) => Ok(reply.into()),
-            RResult::RErr(error) => {
-                let reason = error.reason.into();
-                Err(match error.process {
-                    ROption::RSome(process) => CallError::Lost { process, reason },
-                    ROption::RNone => CallError::NoProcess { reason },
-                })
-            }
+        called(self.0.call(RSlice::from_slice(call), CallerObject::from_ptr(&mut caller, TD_Opaque)))
+    }
+
+    fn next(&self, caller: &mut dyn Caller) -> Result<Vec<u8>, CallError> {
+        let mut caller = ExportedCaller(caller);
+        called(self.0.next(CallerObject::from_ptr(&mut caller, TD_Opaque)))
+    }
+}
+
+/// What came of a call.
+fn called(outcome: RResult<RVec<u8>, StableCallError>) -> Result<Vec<u8>, CallError> {
+    match outcome {
+        RResult::ROk(reply) => Ok(reply.into()),
+        RResult::RErr(error) => {
+            let reason = error.reason.into();
+            Err(match error.process {
+                ROption::RSome(process) => CallError::Lost { process, reason },
+                ROption::RNone => CallError::NoProcess { reason },
+            })
         }
     }
 }
@@ -101,6 +111,14 @@ impl StableCaller for ExportedCaller<'_> {
 
     fn begins(&mut self, process: u32) {
         quietly(|| self.0.begins(process));
+    }
+
+    fn ahead(&mut self) -> ROption<RVec<u8>> {
+        caught(|| self.0.ahead().map(Into::into).into(), ROption::RNone)
+    }
+
+    fn came_back(&mut self, count: usize) {
+        quietly(|| self.0.came_back(count));
     }
 }
 

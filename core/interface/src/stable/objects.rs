@@ -148,8 +148,10 @@ pub type ProcessorObject = StableProcessor_TO<'static, RBox<()>>;
 pub trait StableCaller {
     fn answer(&mut self, request: RSlice<'_, u8>) -> RVec<u8>;
     fn wanted(&mut self) -> u32;
-    #[sabi(last_prefix_field)]
     fn begins(&mut self, process: u32);
+    fn ahead(&mut self) -> ROption<RVec<u8>>;
+    #[sabi(last_prefix_field)]
+    fn came_back(&mut self, count: usize);
 }
 
 /// A caller of the other side, lent for one call.
@@ -166,8 +168,9 @@ pub struct StableCallError {
 /// Twin of [`crate::Remote`].
 #[sabi_trait]
 pub trait StableRemote: Send + Sync {
-    #[sabi(last_prefix_field)]
     fn call(&self, call: RSlice<'_, u8>, caller: CallerObject<'_>) -> RResult<RVec<u8>, StableCallError>;
+    #[sabi(last_prefix_field)]
+    fn next(&self, caller: CallerObject<'_>) -> RResult<RVec<u8>, StableCallError>;
 }
 
 /// A way to a process of the other side.
