@@ -10,6 +10,7 @@ use poniard_interface::{
 use super::call::{CallFailure, PANICKED, REFUSED, RETURNED, VALUE, put_places};
 use super::code;
 use super::memory::{FarBuffers, during, take_returned};
+use crate::clock::now_ns;
 use crate::error::with_causes;
 use crate::runtime::{BackendRecord, Backends};
 use crate::scope::{ProcessId, ProcessorIdentity};
@@ -40,7 +41,7 @@ impl Image for ProgramImage {
         executed.unwrap_or_else(|payload| {
             let message = panic_message(&*payload);
             std::mem::forget(payload);
-            reply(&Err(CallFailure::Panicked(message)), Vec::new())
+            reply(&Err(CallFailure::Panicked(message)), Vec::new(), 0)
         })
     }
 }
@@ -49,9 +50,10 @@ fn execute(call: &[u8]) -> Vec<u8> {
     let mut buffers = FarBuffers { copies: false };
     let mut results = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut results);
+    let began_ns = now_ns();
     let outcome = in_a_runtime(|| call_by(&mut Reader::new(call, &mut buffers), &mut writer));
     let (value, blocks) = writer.finish();
-    let reply = reply(&outcome, value);
+    let reply = reply(&outcome, value, now_ns() - began_ns);
     // They are in the reply, which has given them away.
     drop(blocks);
     reply
@@ -67,13 +69,14 @@ fn call_by(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallF
     body(reader, writer)
 }
 
-/// The bytes that say what became of a call.
-fn reply(outcome: &Result<(), CallFailure>, value: Vec<u8>) -> Vec<u8> {
+/// The bytes that say what became of a call, and how long it took.
+fn reply(outcome: &Result<(), CallFailure>, value: Vec<u8>, took_ns: u64) -> Vec<u8> {
     let mut buffers = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut buffers);
     match outcome {
         Ok(()) => {
             writer.put_u8(VALUE);
+            writer.put_u64(took_ns);
             put_places(&take_returned(), &mut writer);
             writer.put(&value);
         }
@@ -84,6 +87,7 @@ fn reply(outcome: &Result<(), CallFailure>, value: Vec<u8>) -> Vec<u8> {
                 CallFailure::Wire(error) => (REFUSED, error.to_string()),
             };
             writer.put_u8(tag);
+            writer.put_u64(took_ns);
             put_places(&take_returned(), &mut writer);
             writer.put_text(&text);
         }
