@@ -411,8 +411,12 @@ fn what_waits_behind_a_task_that_takes_long_is_run_by_others() {
             std::thread::yield_now();
         }
         let gate = runtime.task(wait_for, (at("gate"), at("open"))).scope(Scope::host()).spawn();
-        let long = runtime.task(wait_for, (at("begun"), at("done"))).options(&far()).priority(Priority::High).after(&gate).spawn();
-        let behind: Vec<_> = (0..20).map(|_| runtime.task(mark, (at("done"),)).options(&far()).after(&gate).spawn()).collect();
+        // They keep the other one busy until the rest is there.
+        let first: Vec<_> = (0..500).map(|_| runtime.task(refuse, (11,)).options(&far()).after(&gate).spawn()).collect();
+        let urgent = far().priority(Priority::High);
+        let long = runtime.task(wait_for, (at("begun"), at("done"))).options(&urgent).after(&gate).spawn();
+        let names = std::iter::once("done").chain(std::iter::repeat_n("another", 20));
+        let behind: Vec<_> = names.map(|name| runtime.task(mark, (at(name),)).options(&urgent).after(&gate).spawn()).collect();
         mark(at("open"));
         while !at("begun").exists() {
             std::thread::yield_now();
@@ -420,6 +424,7 @@ fn what_waits_behind_a_task_that_takes_long_is_run_by_others() {
         mark(at("free"));
         long.fetch().unwrap();
         taken.fetch().unwrap();
+        first.iter().for_each(|task| task.wait().unwrap());
         behind.iter().for_each(|task| task.wait().unwrap());
     });
 }
