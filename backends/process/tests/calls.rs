@@ -4,31 +4,15 @@
 
 mod program;
 
-use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Wanted, WorkerId};
-use program::{Asker, Fixture, LONG, alone, is_gone, kill, wait_until};
-
-fn lost(outcome: Result<Vec<u8>, CallError>) -> String {
-    match outcome {
-        Err(CallError::Lost { reason, .. }) => reason,
-        other => panic!("expected a lost process, found {other:?}"),
-    }
-}
-
-fn no_process(outcome: Result<Vec<u8>, CallError>) -> String {
-    match outcome {
-        Err(CallError::NoProcess { reason }) => reason,
-        other => panic!("expected no process, found {other:?}"),
-    }
-}
+use program::{Asker, Fixture, LONG, alone, is_gone, kill, lost, no_process, wait_until};
 
 #[test]
 fn calls_of_all_sizes_come_back() {
@@ -146,74 +130,6 @@ fn a_call_that_does_not_stop_is_ended_with_its_process() {
     assert_eq!(lost(outcome), "was ended, as it did not stop when it was told to");
     assert!(is_gone(asker.processes[0]));
     assert_eq!(fixture.call(b"e1").unwrap(), b"1");
-    fixture.stop();
-}
-
-/// The reply to the next call that was sent ahead; to the next one that has come back, if there is none: on a machine with much to do a process may take long over any call.
-fn next(fixture: &Fixture, asker: &mut Asker) -> Result<Vec<u8>, CallError> {
-    match fixture.remotes[0].next(asker) {
-        Err(CallError::NoProcess { .. }) => {
-            let next = asker.ahead.pop_front().expect("a call that has come back");
-            fixture.remotes[0].call(&next, asker)
-        }
-        outcome => outcome,
-    }
-}
-
-#[test]
-fn calls_sent_ahead_are_executed_in_their_order() {
-    for spin in ["true", "false"] {
-        let fixture = Fixture::with(1, &[("processes.spin", spin)], "/proc/self/exe");
-        let remote = &fixture.remotes[0];
-        let number = |number: u32| number.to_le_bytes();
-        // Short ones, some that are longer than the ring, some in the middle of which there are requests.
-        let call = |index: u32| match index % 50 {
-            7 => [&b"e"[..], &number(index).repeat(50_000)].concat(),
-            3 | 13 => [&b"q\x01"[..], &number(index)].concat(),
-            _ => [&b"e"[..], &number(index)].concat(),
-        };
-        let reply = |index: u32| if index % 50 == 7 { number(index).repeat(50_000) } else { number(index).to_vec() };
-        let mut asker = Asker { ahead: (1..2000).map(call).collect(), again: true, ..Asker::default() };
-        assert!(remote.call(&call(0), &mut asker).unwrap() == reply(0));
-        for index in 1..2000 {
-            assert!(next(&fixture, &mut asker).unwrap() == reply(index), "call {index}");
-        }
-        assert_eq!(no_process(remote.next(&mut asker)), "no call was sent ahead");
-        fixture.stop();
-    }
-}
-
-#[test]
-fn what_is_behind_a_call_that_takes_long_comes_back() {
-    let fixture = Fixture::new(1);
-    for _ in 0..3 {
-        let back = Rc::new(Cell::new(0));
-        let seen = Rc::clone(&back);
-        let wanted = move || if seen.get() == 3 { Wanted::Stop } else { Wanted::Yes };
-        // None of these is begun, or the process would be gone.
-        let ahead = [&b"x\x01"[..], b"a", b"!"].map(<[u8]>::to_vec);
-        let mut asker = Asker { wanted: Box::new(wanted), ahead: ahead.into(), back: Rc::clone(&back), ..Asker::default() };
-        assert_eq!(fixture.remotes[0].call(b"w", &mut asker).unwrap(), b"stopped");
-        assert_eq!(back.get(), 3);
-        assert_eq!(no_process(fixture.remotes[0].next(&mut asker)), "no call was sent ahead");
-        let mut asker = Asker { ahead: [b"e2".to_vec()].into(), ..Asker::default() };
-        assert_eq!(fixture.remotes[0].call(b"e1", &mut asker).unwrap(), b"1");
-        assert_eq!(fixture.remotes[0].next(&mut asker).unwrap(), b"2");
-    }
-    fixture.stop();
-}
-
-#[test]
-fn what_is_behind_a_call_whose_process_dies_comes_back() {
-    let fixture = Fixture::new(1);
-    let ahead = [&b"e1"[..], b"a", b"e2", b"e3"].map(<[u8]>::to_vec);
-    let mut asker = Asker { ahead: ahead.clone().into(), again: true, ..Asker::default() };
-    assert_eq!(fixture.remotes[0].call(b"e0", &mut asker).unwrap(), b"0");
-    assert_eq!(next(&fixture, &mut asker).unwrap(), b"1");
-    assert_eq!(lost(next(&fixture, &mut asker)), "was killed by signal 6 (SIGABRT)");
-    assert_eq!(asker.ahead, ahead[2..].to_vec());
-    no_process(fixture.remotes[0].next(&mut asker));
-    assert_eq!(fixture.call(b"e4").unwrap(), b"4");
     fixture.stop();
 }
 

@@ -1,4 +1,5 @@
 //! What the tests have in place of the runtime: start-up code that serves, an image that executes small commands, and a host that lends its threads to a test.
+#![allow(dead_code, reason = "each of the test programs needs a part of it")]
 #![expect(unsafe_code, reason = "runs before `main`, and writes over memory as only a broken program does")]
 
 use std::cell::Cell;
@@ -264,6 +265,22 @@ impl Caller for Asker {
         for call in self.sent.split_off(self.sent.len() - count).into_iter().rev().filter(|_| self.again) {
             self.ahead.push_front(call);
         }
+    }
+}
+
+/// How the process ended with which a call was lost.
+pub(crate) fn lost(outcome: Result<Vec<u8>, CallError>) -> String {
+    match outcome {
+        Err(CallError::Lost { reason, .. }) => reason,
+        other => panic!("expected a lost process, found {other:?}"),
+    }
+}
+
+/// Why there was no process.
+pub(crate) fn no_process(outcome: Result<Vec<u8>, CallError>) -> String {
+    match outcome {
+        Err(CallError::NoProcess { reason }) => reason,
+        other => panic!("expected no process, found {other:?}"),
     }
 }
 
