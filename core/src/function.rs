@@ -59,6 +59,9 @@ pub trait TaskFn<M>: Send + 'static {
     type Params: Send + 'static + Predecessors;
     /// What the task's handle will give.
     type Value: Data;
+    /// Which parameters it takes by value, one bit for each, the first one lowest; none of a function that is called several times.
+    #[doc(hidden)]
+    const TAKES: u8 = 0;
 
     /// The type of the function that a user named, and what gives its name.
     #[doc(hidden)]
@@ -110,13 +113,29 @@ pub trait Predecessors {
     /// Whether all of them can travel to another process.
     #[doc(hidden)]
     const TRAVEL: bool = false;
-    /// Writes them: see `Slots::send`.
+    /// Writes them: see `Slots::send`. Those whose bit is set in `gives` are needed by nobody when the task has begun.
     ///
     /// # Errors
     /// [`WireError`] when one cannot be written after all.
     #[doc(hidden)]
-    fn send(&self, _writer: &mut Writer<'_>) -> Result<(), WireError> {
+    fn send(&self, _writer: &mut Writer<'_>, _gives: u8) -> Result<(), WireError> {
         unreachable!("these arguments do not travel")
+    }
+    /// Writes what the body has made of those that are access to a [`Mutable`](crate::Mutable).
+    ///
+    /// # Errors
+    /// [`WireError`] when one cannot be written.
+    #[doc(hidden)]
+    fn send_back(&self, _writer: &mut Writer<'_>) -> Result<(), WireError> {
+        Ok(())
+    }
+    /// Reads that.
+    ///
+    /// # Errors
+    /// [`WireError`] when it is not there.
+    #[doc(hidden)]
+    fn take_back(&mut self, _reader: &mut Reader<'_>) -> Result<(), WireError> {
+        Ok(())
     }
     /// Reads them: see `Slots::receive`.
     ///
@@ -144,6 +163,7 @@ macro_rules! arity {
         {
             type Params = ($(Argument<$param::Of>,)*);
             type Value = R::Value;
+            const TAKES: u8 = 0 $(| (($param::TAKES as u8) << $index))*;
 
             #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
             #[inline]
@@ -197,8 +217,20 @@ macro_rules! arity {
             const TRAVEL: bool = true $(&& <$stored::Slots as Slots>::TRAVELS)*;
 
             #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
-            fn send(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
-                $(self.$index.0.send(writer)?;)*
+            fn send(&self, writer: &mut Writer<'_>, gives: u8) -> Result<(), WireError> {
+                $(self.$index.0.send(writer, gives >> $index & 1 == 1)?;)*
+                Ok(())
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn send_back(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
+                $(self.$index.0.send_back(writer)?;)*
+                Ok(())
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn take_back(&mut self, reader: &mut Reader<'_>) -> Result<(), WireError> {
+                $(self.$index.0.take_back(reader)?;)*
                 Ok(())
             }
 

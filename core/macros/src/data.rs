@@ -62,6 +62,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         {
             type Of = Self;
             type Item<'a> = Self;
+            const TAKES: bool = true;
 
             #[inline]
             fn get(slot: &mut ::poniard::private::Slot<Self>) -> Self {

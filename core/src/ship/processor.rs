@@ -1,20 +1,20 @@
 //! This side: a worker's thread that stands for a process sends tasks over, and takes their results.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
-use super::call::{self, PANICKED, REFUSED, RETURNED, Request, VALUE};
+use super::call::{self, BROKEN, PANICKED, REFUSED, RETURNED, Request, VALUE};
 use super::code;
 use crate::arena;
 use crate::clock::{now, now_ns};
 use crate::error::{FailureKind, TaskError};
 use crate::task::record::{TaskRef, Travel};
-use crate::wire::{Buffers, Place, Reader, WireError, Writer};
+use crate::wire::{Buffers, Place, Reader, WireError, Writer, Written};
 use crate::worker::context::Context;
 use crate::worker::entry::Entry;
 use crate::worker::main_loop::next_ahead;
@@ -34,6 +34,8 @@ pub(crate) struct RemoteProcessor {
     state: Mutex<State>,
     /// How many tasks are in `State::ahead`, about: for those that look for work.
     ahead: AtomicUsize,
+    /// Bytes of values that were copied to the process, and from there.
+    pub(crate) copied_bytes: (AtomicU64, AtomicU64),
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +93,15 @@ impl Grants {
         Ok(arena::take_back(place))
     }
 
+    /// Enters a block that the process may write to, and that lies in an argument, too.
+    fn hand_over(&mut self, place: Place) {
+        if let Some(class) = arena::size_class(place.len_bytes)
+            && self.0.insert((place.arena, place.offset), class).is_none()
+        {
+            arena::hand_over(place);
+        }
+    }
+
     /// The process has ended: all that it was lent is free.
     fn take_all(&mut self) {
         for ((arena, offset), len_bytes) in std::mem::take(&mut self.0) {
@@ -132,18 +143,16 @@ impl Buffers for Results<'_> {
     }
 }
 
-/// A call, and the blocks that stay until it is over.
-type Encoded = (Vec<u8>, Vec<RawBuffer>);
-
 /// The call of a task that this thread has claimed; nothing when it stays.
-fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Encoded> {
+fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Written> {
     let distance = code::distance_of(travel.body)?;
     let identity = &context.shared.identities[context.processor];
     let mut buffers = Arguments;
     let mut writer = Writer::new(&mut buffers);
     writer.put_u64(distance);
     writer.put_u64(identity.process.0.into());
-    writer.put_text(&identity.name);
+    writer.put_u64(identity.name.len() as u64);
+    writer.put_uncounted(identity.name.as_bytes());
     // A value that serde cannot write after all stays here.
     task.send(travel, &mut writer).ok()?;
     Some(writer.finish())
@@ -151,7 +160,7 @@ fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Encoded>
 
 impl RemoteProcessor {
     pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
-        Self { remote, state: Mutex::default(), ahead: AtomicUsize::new(0) }
+        Self { remote, state: Mutex::default(), ahead: AtomicUsize::new(0), copied_bytes: Default::default() }
     }
 
     /// Has the process run a task that this thread has claimed. Its error, as `run_claimed` gives it; nothing when it has to be run here: it does
@@ -169,9 +178,9 @@ impl RemoteProcessor {
             // On top of what this thread does between two tasks, such as dropping a value.
             return None;
         }
-        let (call, _blocks) = encode(context, task, &travel)?;
+        let call = encode(context, task, &travel)?;
         state.since_ns = now_ns();
-        let outcome = |caller: &mut Waiting<'_>| self.remote.call(&call, caller);
+        let outcome = |caller: &mut Waiting<'_>| self.send(caller, call);
         self.conclude(context, task, &travel, &mut state, goes_ahead, outcome)
     }
 
@@ -215,9 +224,17 @@ impl RemoteProcessor {
 
     fn send_again(&self, caller: &mut Waiting<'_>, travel: &Travel) -> Result<Vec<u8>, CallError> {
         match encode(caller.context, caller.task, travel) {
-            Some((call, _blocks)) => self.remote.call(&call, caller),
+            Some(call) => self.send(caller, call),
             None => Err(CallError::NoProcess { reason: "the task cannot be sent a second time".into() }),
         }
+    }
+
+    fn send(&self, caller: &mut Waiting<'_>, call: Written) -> Result<Vec<u8>, CallError> {
+        self.copied_bytes.0.fetch_add(call.copied_bytes, Relaxed);
+        caller.handed = call.handed;
+        caller.is_delicate = call.is_delicate;
+        // The blocks stay until the call is over.
+        self.remote.call(&call.bytes, caller)
     }
 
     /// Takes what comes of a call, and repeats it when its process ends. The task's error; nothing when it has to be run here.
@@ -236,18 +253,19 @@ impl RemoteProcessor {
         loop {
             // Behind one that stays, or whose process was lost, nothing is sent: they come in their order.
             let goes_ahead = goes_ahead && state.ahead.iter().all(|ahead| matches!(ahead.fate, Fate::Sent { .. }));
-            let mut caller = Waiting { remote: self, state: &mut *state, context, task, goes_ahead, told: None };
+            let mut caller = Waiting { remote: self, state: &mut *state, context, task, goes_ahead, told: None, handed: Vec::new(), is_delicate: false };
             let outcome = match first.take() {
                 Some(first) => first(&mut caller),
                 None => self.send_again(&mut caller, travel),
             };
             let told = caller.told.is_some();
+            let (handed, is_delicate) = (std::mem::take(&mut caller.handed), caller.is_delicate);
             let now_ns = now_ns();
             state.quick = now_ns - state.since_ns <= QUICK_NS;
             state.since_ns = now_ns;
             match outcome {
                 Ok(reply) => {
-                    let failure = match accept(&mut state.grants, task, travel, &reply) {
+                    let failure = match self.accept(&mut state.grants, task, travel, &reply, &handed) {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
@@ -267,9 +285,10 @@ impl RemoteProcessor {
                         CallError::Lost { process, reason } => {
                             attempts += 1;
                             state.grants.take_all();
-                            let once = task.options().is_some_and(|options| options.once == Some(true));
-                            if told || once || attempts == ATTEMPTS_MAX {
+                            let once = task.is_once();
+                            if told || once || is_delicate || attempts == ATTEMPTS_MAX {
                                 let why = match attempts {
+                                    _ if is_delicate => "; it was writing in place, so what it wrote to is lost, and it cannot be begun again".into(),
                                     _ if once => "; the task is to be begun only once".into(),
                                     1 => String::new(),
                                     _ => format!("; {attempts} processes have ended over it"),
@@ -294,39 +313,70 @@ impl RemoteProcessor {
             }
         }
     }
+
+    /// Takes what a reply brings. Why the task has no value, if it has none.
+    fn accept(
+        &self,
+        grants: &mut Grants,
+        task: &TaskRef,
+        travel: &Travel,
+        reply: &[u8],
+        handed: &[Place],
+    ) -> Result<Option<FailureKind>, WireError> {
+        let accepted = self.read_reply(grants, task, travel, reply);
+        if !matches!(accepted, Ok((_, true))) {
+            // The arguments are as they were, and what was handed over is theirs alone again.
+            for place in handed {
+                drop(grants.take(*place));
+            }
+        }
+        accepted.map(|(failure, _)| failure)
+    }
+
+    /// The same, and whether the process has given back what it was to change.
+    fn read_reply(
+        &self,
+        grants: &mut Grants,
+        task: &TaskRef,
+        travel: &Travel,
+        reply: &[u8],
+    ) -> Result<(Option<FailureKind>, bool), WireError> {
+        let (tag, places, copied) = {
+            let mut none = Arguments;
+            let mut reader = Reader::new(reply, &mut none);
+            (reader.take_u8()?, call::take_places(&mut reader)?, [reader.take_u64()?, reader.take_u64()?])
+        };
+        self.copied_bytes.0.fetch_add(copied[0], Relaxed);
+        self.copied_bytes.1.fetch_add(copied[1], Relaxed);
+        for place in &places {
+            drop(grants.take(*place)?);
+        }
+        let mut results = Results(grants);
+        let mut reader = Reader::new(reply, &mut results);
+        reader.take(1 + 8 + 24 * places.len() as u64 + 16)?;
+        if tag == VALUE {
+            // Read to the end before the task counts as run.
+            task.accept(travel, &mut reader)?;
+            return Ok((None, true));
+        }
+        let text = reader.take_text()?.to_owned();
+        if matches!(tag, RETURNED | PANICKED) {
+            task.take_back(travel, &mut reader)?;
+        }
+        reader.end()?;
+        match tag {
+            RETURNED => Ok((Some(FailureKind::Returned(text.into())), true)),
+            PANICKED => Ok((Some(FailureKind::Panicked(text)), true)),
+            BROKEN => Ok((Some(FailureKind::Panicked(text)), false)),
+            REFUSED => Err(WireError::new(text)),
+            _ => Err(WireError::new(format!("{tag} says nothing about a call"))),
+        }
+    }
 }
 
 impl std::fmt::Debug for RemoteProcessor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RemoteProcessor").field("state", &self.state).finish_non_exhaustive()
-    }
-}
-
-/// Takes what a reply brings. Why the task has no value, if it has none.
-fn accept(grants: &mut Grants, task: &TaskRef, travel: &Travel, reply: &[u8]) -> Result<Option<FailureKind>, WireError> {
-    let (tag, places) = {
-        let mut none = Arguments;
-        let mut reader = Reader::new(reply, &mut none);
-        (reader.take_u8()?, call::take_places(&mut reader)?)
-    };
-    for place in &places {
-        drop(grants.take(*place)?);
-    }
-    let mut results = Results(grants);
-    let mut reader = Reader::new(reply, &mut results);
-    reader.take(1 + 8 + 24 * places.len() as u64)?;
-    if tag == VALUE {
-        // Read to the end before the task counts as run.
-        task.accept(travel, &mut reader)?;
-        return Ok(None);
-    }
-    let text = reader.take_text()?.to_owned();
-    reader.end()?;
-    match tag {
-        RETURNED => Ok(Some(FailureKind::Returned(text.into()))),
-        PANICKED => Ok(Some(FailureKind::Panicked(text))),
-        REFUSED => Err(WireError::new(text)),
-        _ => Err(WireError::new(format!("{tag} says nothing about a call"))),
     }
 }
 
@@ -340,6 +390,10 @@ struct Waiting<'a> {
     goes_ahead: bool,
     /// When the body was first told to stop.
     told: Option<Instant>,
+    /// Blocks that the process is handed when it begins.
+    handed: Vec<Place>,
+    /// Whether what is in them is needed if it does not end.
+    is_delicate: bool,
 }
 
 impl Caller for Waiting<'_> {
@@ -373,6 +427,9 @@ impl Caller for Waiting<'_> {
             self.state.grants.take_all();
             self.state.process = process;
         }
+        for place in &self.handed {
+            self.state.grants.hand_over(*place);
+        }
     }
 
     fn ahead(&mut self) -> Option<Vec<u8>> {
@@ -386,8 +443,12 @@ impl Caller for Waiting<'_> {
             task.travel().and_then(|travel| Some((travel, encode(self.context, &task, &travel)?)))
         };
         let (call, fate) = match sent {
-            Some((travel, (call, blocks))) => (Some(call), Fate::Sent { travel, _blocks: blocks }),
-            None => (None, Fate::Here),
+            // One that writes in place is sent when its turn has come: what becomes of it must be known.
+            Some((travel, call)) if call.handed.is_empty() => {
+                self.remote.copied_bytes.0.fetch_add(call.copied_bytes, Relaxed);
+                (Some(call.bytes), Fate::Sent { travel, _blocks: call.blocks })
+            }
+            _ => (None, Fate::Here),
         };
         self.goes_ahead = call.is_some();
         self.state.ahead.push_back(Ahead { task, fate });

@@ -173,7 +173,9 @@ pub(crate) struct Travel {
     send: unsafe fn(NonNull<Header>, &mut Writer<'_>) -> Result<(), WireError>,
     /// The error of an argument. For the same.
     failed: unsafe fn(NonNull<Header>) -> bool,
-    /// Reads the value and takes the body out. For the same.
+    /// Reads what was changed in place. For the same.
+    take_back: unsafe fn(NonNull<Header>, &mut Reader<'_>) -> Result<(), WireError>,
+    /// Reads the value and what was changed in place, and takes the body out. For the same.
     accept: unsafe fn(NonNull<Header>, &mut Reader<'_>) -> Result<(), WireError>,
 }
 
@@ -394,6 +396,11 @@ impl Header {
             }
             _ => None,
         }
+    }
+
+    /// Whether its body is to be begun at most once.
+    pub(crate) fn is_once(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.once == Some(true))
     }
 
     /// Whether its value is another record's. Once it has a value.
@@ -896,7 +903,13 @@ impl TaskRef {
         unsafe { (travel.send)(self.0, writer) }
     }
 
-    /// Reads the value that another process has sent; the task then counts as run. The caller has claimed the task and not run it.
+    /// Reads what another process has changed in place before it failed. The caller has claimed the task and not run it.
+    pub(crate) fn take_back(&self, travel: &Travel, reader: &mut Reader<'_>) -> Result<(), WireError> {
+        // SAFETY: as in `send`.
+        unsafe { (travel.take_back)(self.0, reader) }
+    }
+
+    /// Reads the value that another process has sent, and what it has changed in place; the task then counts as run. The caller has claimed the task and not run it.
     pub(crate) fn accept(&self, travel: &Travel, reader: &mut Reader<'_>) -> Result<(), WireError> {
         // SAFETY: as in `send`.
         unsafe { (travel.accept)(self.0, reader) }
@@ -1188,7 +1201,8 @@ const fn travel<M, F: TaskFn<M>>() -> Option<Travel> {
     if why_it_stays::<M, F>().is_none() {
         Some(Travel {
             body: call_body::<M, F>,
-            send: send::<F, F::Params, F::Value>,
+            send: send::<M, F>,
+            take_back: take_back::<F, F::Params, F::Value>,
             failed: has_failed_argument::<F, F::Params, F::Value>,
             accept: accept::<F, F::Params, F::Value>,
         })
@@ -1204,13 +1218,11 @@ fn call_body<M, F: TaskFn<M>>(reader: &mut Reader<'_>, writer: &mut Writer<'_>) 
     // SAFETY: `travel` lets only types without size, whose values have no bytes to be read, through. One was moved into the record that stands for this
     // call, nobody uses that one (`accept` forgets it), and nothing happens when one is dropped: so this is that value.
     let function = unsafe { NonNull::<F>::dangling().read() };
-    let outcome = catch_unwind(AssertUnwindSafe(|| function.call(&mut params)));
-    dropped_quietly(params);
-    match outcome {
+    let outcome = match catch_unwind(AssertUnwindSafe(|| function.call(&mut params))) {
         Ok(Ok(value)) => {
             let written = crate::wire::put(&value, writer);
             dropped_quietly(value);
-            Ok(written?)
+            written.map_err(CallFailure::Wire)
         }
         Ok(Err(error)) => Err(CallFailure::Returned(error)),
         Err(payload) => {
@@ -1218,35 +1230,58 @@ fn call_body<M, F: TaskFn<M>>(reader: &mut Reader<'_>, writer: &mut Writer<'_>) 
             dropped_quietly(payload);
             Err(CallFailure::Panicked(message))
         }
-    }
+    };
+    // Whatever came of it: what it was to change is as it left it.
+    let sent_back = match outcome {
+        Err(CallFailure::Wire(_)) => Ok(()),
+        _ => params.send_back(writer),
+    };
+    dropped_quietly(params);
+    sent_back?;
+    outcome
+}
+
+/// # Safety
+/// `header` belongs to a live `Record<F, F::Params, F::Value>` whose task the caller has claimed and not run.
+unsafe fn send<M, F: TaskFn<M>>(header: NonNull<Header>, writer: &mut Writer<'_>) -> Result<(), WireError> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, F::Params, F::Value>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (_, params) = unsafe { &*record.body.get().cast::<(F, F::Params)>() };
+    // A task that is begun again needs what it takes by value a second time.
+    params.send(writer, if record.header.is_once() { F::TAKES } else { 0 })
+}
+
+/// # Safety
+/// As for `has_failed_argument`.
+unsafe fn take_back<F, P: Predecessors, T>(header: NonNull<Header>, reader: &mut Reader<'_>) -> Result<(), WireError> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.change();
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (_, params) = unsafe { &mut *record.body.get().cast::<(F, P)>() };
+    params.take_back(reader)
 }
 
 /// # Safety
 /// `header` belongs to a live `Record<F, P, T>` whose task the caller has claimed and not run.
-unsafe fn send<F, P: Predecessors, T>(header: NonNull<Header>, writer: &mut Writer<'_>) -> Result<(), WireError> {
+unsafe fn has_failed_argument<F, P: Predecessors, T>(header: NonNull<Header>) -> bool {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
     record.header.watched_body.look();
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
-    params.send(writer)
-}
-
-/// # Safety
-/// As for `send`.
-unsafe fn has_failed_argument<F, P: Predecessors, T>(header: NonNull<Header>) -> bool {
-    // SAFETY: live (precondition).
-    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
-    record.header.watched_body.look();
-    // SAFETY: as in `send`.
-    let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
     params.failed().is_some()
 }
 
 /// # Safety
-/// As for `send`; when this gives a value, the task counts as run.
-unsafe fn accept<F, P, T: crate::Data>(header: NonNull<Header>, reader: &mut Reader<'_>) -> Result<(), WireError> {
+/// As for `has_failed_argument`; when this gives a value, the task counts as run.
+unsafe fn accept<F, P: Predecessors, T: crate::Data>(header: NonNull<Header>, reader: &mut Reader<'_>) -> Result<(), WireError> {
     let value = crate::wire::take::<T>(reader)?;
+    // SAFETY: the precondition.
+    unsafe { take_back::<F, P, T>(header, reader) }?;
+    reader.end()?;
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
     // Before the outcome is known, as in `run`: whoever is woken by it may count on being the arguments' last user.
@@ -1576,6 +1611,11 @@ impl<T> Dependency<T> {
 
     pub(crate) fn value(&self) -> Option<&T> {
         self.task.value_ref()
+    }
+
+    /// Whether the value is its own, and nobody else can look at it.
+    pub(crate) fn is_last_user(&self) -> bool {
+        self.task.reference.is_last_user() && !self.task.reference.is_forwarded()
     }
 
     pub(crate) fn into_value(self) -> Option<Value<T>> {

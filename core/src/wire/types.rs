@@ -237,7 +237,9 @@ pub(crate) const fn boxed<T: Data>() -> Option<Wire<Box<T>>> {
 
 pub(crate) const fn shared<T: Data>() -> Option<Wire<Arc<T>>> {
     if T::WIRE.is_some() {
-        Some(Wire::of(|value, writer| put::<T>(value, writer), |reader| reader.keeping(take).map(Arc::new)))
+        // Others may share it: it is nobody's to be written to.
+        let write = |value: &Arc<T>, writer: &mut Writer<'_>| writer.handing_over(false, |writer| put::<T>(value, writer));
+        Some(Wire::of(write, |reader| reader.keeping(take).map(Arc::new)))
     } else {
         None
     }
@@ -353,7 +355,7 @@ mod tests {
         let mut buffers = NoBuffers;
         let mut writer = Writer::new(&mut buffers);
         put(value, &mut writer).expect("it can be written");
-        writer.finish().0
+        writer.finish().bytes
     }
 
     fn of_bytes<T: Data>(bytes: &[u8]) -> Result<T, WireError> {
