@@ -8,7 +8,7 @@ use crate::error::{BoxError, TaskError};
 use crate::mutable::Touch;
 use crate::parameter::{IntoArg, Param, Slots, Stored};
 use crate::task::record::{Edge, Header};
-use crate::wire::{Reader, WireError, Writer};
+use crate::wire::{Parts, Reader, WireError, Writer};
 
 /// What a task function returns: a value, or a `Result` whose error makes the task fail.
 ///
@@ -113,6 +113,11 @@ pub trait Predecessors {
     /// Whether all of them can travel to another process.
     #[doc(hidden)]
     const TRAVEL: bool = false;
+    /// Whether all that their types are made of can, too.
+    #[doc(hidden)]
+    fn parts_travel(_parts: &mut Parts) -> bool {
+        false
+    }
     /// Writes them: see `Slots::send`. Those whose bit is set in `gives` are needed by nobody when the task has begun.
     ///
     /// # Errors
@@ -215,6 +220,11 @@ macro_rules! arity {
             }
 
             const TRAVEL: bool = true $(&& <$stored::Slots as Slots>::TRAVELS)*;
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn parts_travel(parts: &mut Parts) -> bool {
+                true $(&& <$stored::Slots as Slots>::parts_travel(parts))*
+            }
 
             #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
             fn send(&self, writer: &mut Writer<'_>, gives: u8) -> Result<(), WireError> {

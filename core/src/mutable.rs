@@ -21,7 +21,7 @@ use crate::options::{Priority, TaskOptions};
 use crate::parameter::{IntoArg, Param, Slot, Slots, Stored};
 use crate::task::Task;
 use crate::task::record::{Edge, Header, Hold, TaskRef, create, dropped_quietly};
-use crate::wire::{self, Reader, WireError, Writer};
+use crate::wire::{self, Parts, Reader, WireError, Writer};
 use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
 
@@ -378,6 +378,10 @@ impl<T: Data> Slots for Box<PlaceSlot<T>> {
     }
 
     const TRAVELS: bool = T::WIRE.is_some();
+
+    fn parts_travel(parts: &mut Parts) -> bool {
+        parts.travel::<T>()
+    }
 
     // The memory of its buffers is handed over: until the call is over nobody but the task has access to the value.
     fn send(&self, writer: &mut Writer<'_>, _gives: bool) -> Result<(), WireError> {

@@ -10,7 +10,7 @@ use crate::graph::{Place, Places};
 use crate::mutable::{PlaceSlot, Touch};
 use crate::task::record::{Dependency, Edge, Header, create_finished};
 use crate::task::{Task, Value};
-use crate::wire::{self, Reader, WireError, Writer};
+use crate::wire::{self, Parts, Reader, WireError, Writer};
 
 /// A type that a task function may have as a parameter: `&T`, `&mut T`, `T` and [`Gather<'_, T>`](Gather), where `T:` [`Data`].
 ///
@@ -72,6 +72,10 @@ pub trait Slots: 'static {
     fn visit_places(&mut self, _visit: &mut dyn FnMut(&mut dyn Touch)) {}
     /// Whether it can travel to another process.
     const TRAVELS: bool = false;
+    /// Whether all that its type is made of can, too.
+    fn parts_travel(_parts: &mut Parts) -> bool {
+        false
+    }
     /// Writes the argument. Only where it travels, and once all that it is the result of have finished with a value. With `gives`, nobody needs the value when
     /// the task has begun.
     ///
@@ -175,6 +179,10 @@ impl<T: Data> Slots for Slot<T> {
     }
 
     const TRAVELS: bool = T::WIRE.is_some();
+
+    fn parts_travel(parts: &mut Parts) -> bool {
+        parts.travel::<T>()
+    }
 
     fn send(&self, writer: &mut Writer<'_>, gives: bool) -> Result<(), WireError> {
         let is_last_user = match self {
@@ -415,6 +423,10 @@ impl<T: Data> Slots for Box<[Dependency<T>]> {
     }
 
     const TRAVELS: bool = T::WIRE.is_some();
+
+    fn parts_travel(parts: &mut Parts) -> bool {
+        parts.travel::<T>()
+    }
 
     fn send(&self, writer: &mut Writer<'_>, _gives: bool) -> Result<(), WireError> {
         writer.put_u64(self.len() as u64);

@@ -4,11 +4,15 @@
 
 use std::path::PathBuf;
 use std::process::id;
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
-
-use poniard::{Buffer, FailureKind, Mutable, Runtime, Scope, TaskOptions, buffer, overwrite, read, write};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1};
+use poniard::{Buffer, Data, FailureKind, Mutable, Runtime, Scope, TaskOptions, buffer, overwrite, read, write};
 use poniard_tests::in_time;
+use serde::{Deserialize, Serialize};
 
 fn runtime() -> Runtime {
     Runtime::builder().threads(1).processes(2).build().expect("a runtime")
@@ -270,5 +274,181 @@ fn copies_are_counted_and_buffers_make_none() {
         let shared = Arc::new(chain);
         let copy = runtime.task(halved, (Arc::clone(&shared),)).options(&far()).once().spawn().take().unwrap();
         assert_eq!((since(), shared[4], copy[4]), ((BYTES, 0), 2.0, 1.0), "somebody else has it");
+    });
+}
+
+/// Two types that are made of each other, and of large data.
+#[derive(Clone, Debug, PartialEq, Data)]
+struct Block {
+    name: String,
+    values: Buffer<f32>,
+    table: Array2<f64>,
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Data)]
+enum Step {
+    Nothing,
+    Scale(f32, u8),
+    Inner { block: Box<Block>, times: usize },
+}
+
+/// Whatever it is of; a constant and a parameter that is only named.
+#[derive(Clone, Debug, PartialEq, Data)]
+struct Pair<T, const N: usize, Unit = ()> {
+    both: [T; N],
+    more: BTreeMap<String, Vec<T>>,
+    unit: PhantomData<Unit>,
+}
+
+/// What serde is told about it counts.
+#[derive(Clone, Debug, PartialEq, Data, Serialize, Deserialize)]
+struct Cached {
+    value: u32,
+    #[serde(skip)]
+    cache: Vec<u32>,
+}
+
+/// Has a part that only serde knows.
+#[derive(Clone, Debug, PartialEq, Data, Serialize, Deserialize)]
+struct Address {
+    of: Ipv4Addr,
+    port: u16,
+}
+
+fn block(depth: usize) -> Block {
+    let mut steps = vec![Step::Nothing, Step::Scale(0.5, 3)];
+    if depth > 0 {
+        steps.push(Step::Inner { block: Box::new(block(depth - 1)), times: depth });
+    }
+    let table = Array2::from_shape_fn((2, 3), |(row, column)| (row * 3 + column) as f64);
+    Block { name: format!("level {depth}"), values: buffer::from_slice(&[depth as f32; 1000]), table, steps }
+}
+
+/// Follows the blocks inside.
+fn look(block: &Block) -> (u32, usize) {
+    let inner = block.steps.iter().find_map(|step| if let Step::Inner { block, times } = step { Some((block, times)) } else { None });
+    let Some((inner, times)) = inner else { return (id(), 1) };
+    assert!(block.values.iter().all(|value| *value == *times as f32));
+    (id(), look(inner).1 + 1)
+}
+
+fn turn(mut block: Block) -> Block {
+    block.table = block.table.reversed_axes();
+    block
+}
+
+fn pick<T: Data + Clone, const N: usize>(pair: &Pair<T, N>) -> (u32, T) {
+    (id(), pair.both[N - 1].clone())
+}
+
+#[test]
+fn types_travel_part_by_part_and_their_buffers_as_places() {
+    in_time(|| {
+        let runtime = runtime();
+        let made = runtime.task(block, (3usize,)).options(&far()).spawn();
+        assert_eq!(*made.fetch().unwrap(), block(3));
+        // The values are in buffers, 4 KB each; the rest is much less.
+        assert!(copied(&runtime).1 < 1000, "{:?}", copied(&runtime));
+        let (place, count) = runtime.task(look, (block(2),)).options(&far()).spawn().take().unwrap();
+        assert_ne!(place, id());
+        assert_eq!(count, 3);
+        let turned = runtime.task(turn, (&made,)).options(&far()).spawn().take().unwrap();
+        assert_eq!(turned, turn(block(3)));
+
+        let pair = Pair { both: ["a".to_owned(), "b".to_owned()], more: BTreeMap::from([("x".to_owned(), vec![])]), unit: PhantomData };
+        let (place, text) = runtime.task(pick::<String, 2>, (pair.clone(),)).options(&far()).spawn().take().unwrap();
+        assert_eq!((place == id(), text.as_str()), (false, "b"));
+        let same = runtime.task(|pair: Pair<String, 2>| pair, (pair.clone(),)).options(&far()).spawn().take().unwrap();
+        assert_eq!(same, pair);
+
+        let cached = Cached { value: 1, cache: vec![1, 2, 3] };
+        let back = runtime.task(|cached: &Cached| cached.clone(), (cached,)).options(&far()).spawn().take().unwrap();
+        assert_eq!(back, Cached { value: 1, cache: vec![] });
+        let address = Address { of: Ipv4Addr::LOCALHOST, port: 80 };
+        assert_eq!(runtime.task(|address: Address| address, (address.clone(),)).options(&far()).spawn().take().unwrap(), address);
+    });
+}
+
+#[derive(Clone, Debug, Data)]
+#[data(local)]
+struct Local(u8);
+
+/// Refers to itself, and deep inside to what stays.
+#[derive(Clone, Debug, Data)]
+struct Outer {
+    next: Option<Box<Outer>>,
+    inner: Vec<Middle>,
+}
+
+#[derive(Clone, Debug, Data)]
+enum Middle {
+    Number(u8),
+    Local(Local),
+    Outer(Outer),
+}
+
+/// Stands for something: a copy in another process would not be it.
+#[derive(Data)]
+struct Guard(u8);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        assert_eq!(self.0, 7);
+    }
+}
+
+#[test]
+fn types_with_a_part_that_stays_stay() {
+    in_time(|| {
+        let runtime = runtime();
+        let outer = Outer { next: None, inner: vec![Middle::Number(1), Middle::Local(Local(2)), Middle::Outer(Outer { next: None, inner: vec![] })] };
+        let count = |outer: &Outer| (id(), outer.inner.len());
+        assert_eq!(*runtime.task(count, (outer.clone(),)).scope(Scope::host()).spawn().fetch().unwrap(), (id(), 3));
+        let says = |error: poniard::TaskError, expected: &str| {
+            assert!(matches!(error.kind(), FailureKind::Stays { reason } if reason.contains(expected)), "{error}");
+        };
+        says(runtime.task(count, (outer,)).options(&far()).spawn().fetch().unwrap_err(), "an argument's values stay");
+        let makes = || Outer { next: None, inner: vec![] };
+        says(runtime.task(makes, ()).options(&far()).spawn().fetch().unwrap_err(), "its result's values stay");
+        let pair = |pair: &Pair<Local, 1>| pair.both[0].0;
+        let locals = Pair { both: [Local(1)], more: BTreeMap::new(), unit: PhantomData };
+        says(runtime.task(pair, (locals,)).options(&far()).spawn().fetch().unwrap_err(), "an argument's values stay");
+        says(runtime.task(|guard: &Guard| guard.0, (Guard(7),)).options(&far()).spawn().fetch().unwrap_err(), "an argument's values stay");
+        // Where they may stay they do, on the threads that stand for processes, too.
+        let without_threads = Runtime::builder().backend("process").processes(2).build().expect("a runtime");
+        assert_eq!(without_threads.spawn(makes, ()).take().unwrap().inner.len(), 0);
+        let outer = Outer { next: Some(Box::new(makes())), inner: vec![] };
+        assert_eq!(*without_threads.spawn(count, (outer,)).fetch().unwrap(), (id(), 0));
+    });
+}
+
+/// Where the buffer and views of it begin, and a sum by way of one.
+fn view(values: &Buffer<f64>) -> Result<(u32, usize, usize, f64), String> {
+    let line = ArrayView1::from(&**values);
+    let table = ArrayView2::from_shape((100, 1000), values).map_err(|error| error.to_string())?;
+    Ok((id(), address(values), line.as_ptr().addr() ^ table.as_ptr().addr(), table.row(3).sum()))
+}
+
+fn view_mut(values: &mut Buffer<f64>) -> bool {
+    let before = address(values);
+    let mut line = ArrayViewMut1::from(&mut **values);
+    line *= 2.0;
+    line.as_ptr().addr() == before
+}
+
+#[test]
+fn an_ndarray_view_of_a_buffer_is_the_mapping_itself() {
+    in_time(|| {
+        let runtime = runtime();
+        let values = Mutable::new(buffer::from_fn(100_000, |index| index as f64));
+        let expected = (3000..4000).sum::<usize>() as f64;
+        for task in [runtime.task(view, (read(&values),)).options(&far()), runtime.task(view, (read(&values),)).scope(Scope::host())] {
+            let (_, _, difference, sum) = task.spawn().take().unwrap();
+            assert_eq!((difference, sum), (0, expected), "both views begin where the buffer does");
+        }
+        assert!(runtime.task(view_mut, (write(&values),)).options(&far()).spawn().take().unwrap());
+        assert_eq!(values.fetch().unwrap()[70_000], 140_000.0);
+        assert_eq!(copied(&runtime).0, 0);
     });
 }

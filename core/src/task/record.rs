@@ -22,7 +22,7 @@ use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize
 use crate::sync::{Watched, catch_unwind, spin_loop};
 use crate::task::bond::Bond;
 use crate::task::{Task, Value, memory, nested};
-use crate::wire::{Reader, WireError, Writer};
+use crate::wire::{Parts, Reader, WireError, Writer};
 use crate::worker::domain::Domain;
 use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
@@ -169,6 +169,8 @@ struct VTable {
 pub(crate) struct Travel {
     /// What the other process calls.
     pub(crate) body: CallBody,
+    /// Whether all that the types of arguments and value are made of travels.
+    parts: fn() -> bool,
     /// Writes the arguments. For who has claimed the task and not run it.
     send: unsafe fn(NonNull<Header>, &mut Writer<'_>) -> Result<(), WireError>,
     /// The error of an argument. For the same.
@@ -894,7 +896,8 @@ impl TaskRef {
     pub(crate) fn travel(&self) -> Option<Travel> {
         let travel = self.vtable.travel?;
         // SAFETY: the caller has claimed the task and not run it.
-        (!unsafe { (travel.failed)(self.0) }).then_some(travel)
+        let has_failed = unsafe { (travel.failed)(self.0) };
+        (!has_failed && (travel.parts)()).then_some(travel)
     }
 
     /// Writes the arguments for another process. The caller has claimed the task and not run it.
@@ -1189,9 +1192,26 @@ pub(crate) const fn why_it_stays<M, F: TaskFn<M>>() -> Option<&'static str> {
     if size_of::<F>() != 0 || std::mem::needs_drop::<F>() {
         Some("its function has captured something, or is tried again; what it needs can be an argument")
     } else if !F::Params::TRAVEL {
-        Some("an argument's values stay in their process; `#[derive(Data)]` lets those travel that serde can write")
+        Some(ARGUMENT_STAYS)
     } else if <F::Value as crate::Data>::WIRE.is_none() {
-        Some("its result's values stay in their process; `#[derive(Data)]` lets those travel that serde can write")
+        Some(RESULT_STAYS)
+    } else {
+        None
+    }
+}
+
+const ARGUMENT_STAYS: &str =
+    "an argument's values stay in their process; with `#[derive(Data)]` those travel whose parts do, or that serde can write";
+const RESULT_STAYS: &str =
+    "its result's values stay in their process; with `#[derive(Data)]` those travel whose parts do, or that serde can write";
+
+/// The same for what types are made of, where `why_it_stays` gives no reason.
+pub(crate) fn parts_that_stay<M, F: TaskFn<M>>() -> Option<&'static str> {
+    let mut parts = Parts::default();
+    if !F::Params::parts_travel(&mut parts) {
+        Some(ARGUMENT_STAYS)
+    } else if !parts.travel::<F::Value>() {
+        Some(RESULT_STAYS)
     } else {
         None
     }
@@ -1201,6 +1221,7 @@ const fn travel<M, F: TaskFn<M>>() -> Option<Travel> {
     if why_it_stays::<M, F>().is_none() {
         Some(Travel {
             body: call_body::<M, F>,
+            parts: || parts_that_stay::<M, F>().is_none(),
             send: send::<M, F>,
             take_back: take_back::<F, F::Params, F::Value>,
             failed: has_failed_argument::<F, F::Params, F::Value>,

@@ -8,11 +8,13 @@ mod plain;
 mod probe;
 mod types;
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::Arc;
 
 use poniard_interface::RawBuffer;
+
+use crate::data::Data;
 
 pub(crate) use plain::{read_plain, write_plain};
 pub use probe::{NoWire, Probe};
@@ -27,15 +29,49 @@ pub struct Wire<T> {
     pub(crate) read: fn(&mut Reader<'_>) -> Result<T, WireError>,
     /// Whether a value is nothing but its bytes, and any bytes are a value.
     pub(crate) plain: bool,
+    /// Whether all that it is made of travels, too.
+    pub(crate) parts: fn(&mut Parts) -> bool,
 }
 
+type Write<T> = fn(&T, &mut Writer<'_>) -> Result<(), WireError>;
+type Read<T> = fn(&mut Reader<'_>) -> Result<T, WireError>;
+
 impl<T> Wire<T> {
-    /// A wire of two functions, for a type that is not plain.
-    pub(crate) const fn of(
-        write: fn(&T, &mut Writer<'_>) -> Result<(), WireError>,
-        read: fn(&mut Reader<'_>) -> Result<T, WireError>,
-    ) -> Self {
-        Self { write, read, plain: false }
+    /// A wire of two functions, for a type that is not plain and has no parts.
+    pub(crate) const fn of(write: Write<T>, read: Read<T>) -> Self {
+        Self::of_parts(write, read, |_| true)
+    }
+
+    /// The wire of a type with parts.
+    #[doc(hidden)]
+    pub const fn of_parts(write: Write<T>, read: Read<T>, parts: fn(&mut Parts) -> bool) -> Self {
+        Self { write, read, plain: false, parts }
+    }
+}
+
+/// Looks at what types are made of, each once: a type may be a part of itself.
+///
+/// That is why it is done while the program runs: the compiler refuses constants that depend on themselves.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Parts(Vec<TypeId>);
+
+impl Parts {
+    /// Whether `T` travels, with all that it is made of.
+    #[doc(hidden)]
+    pub fn travel<T: Data>(&mut self) -> bool {
+        T::WIRE.is_some_and(|wire| (wire.parts)(self))
+    }
+
+    /// Whether this has been asked of `T` before; then whoever asked first has the answer.
+    #[doc(hidden)]
+    pub fn knows<T: 'static>(&mut self) -> bool {
+        let id = TypeId::of::<T>();
+        let knows = self.0.contains(&id);
+        if !knows {
+            self.0.push(id);
+        }
+        knows
     }
 }
 
@@ -60,6 +96,13 @@ impl<T> fmt::Debug for Wire<T> {
 pub struct WireError(pub(crate) String);
 
 impl WireError {
+    /// There is no such variant.
+    #[doc(hidden)]
+    #[cold]
+    pub fn no_variant(index: u32, name: &str) -> Self {
+        Self(format!("`{name}` has no variant {index}"))
+    }
+
     pub(crate) fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
@@ -166,6 +209,12 @@ impl<'a> Writer<'a> {
         self.put(text.as_bytes());
     }
 
+    /// Writes which variant of an enum it is.
+    #[doc(hidden)]
+    pub fn put_variant(&mut self, index: u32) {
+        self.put_uncounted(&index.to_ne_bytes());
+    }
+
     /// Writes the memory of a buffer: its place, or its bytes where it has none that others know.
     pub(crate) fn put_buffer(&mut self, raw: &RawBuffer) {
         match self.buffers.send(raw) {
@@ -256,6 +305,15 @@ impl<'a> Reader<'a> {
             }
             None => Err(WireError::short(N as u64, self.bytes.len())),
         }
+    }
+
+    /// Reads which variant of an enum it is.
+    ///
+    /// # Errors
+    /// [`WireError`] when the bytes are over.
+    #[doc(hidden)]
+    pub fn take_variant(&mut self) -> Result<u32, WireError> {
+        self.take_array().map(u32::from_ne_bytes)
     }
 
     pub(crate) fn take_u64(&mut self) -> Result<u64, WireError> {
