@@ -7,6 +7,7 @@ use crate::data::Data;
 use crate::error::{BoxError, TaskError};
 use crate::mutable::Touch;
 use crate::parameter::{IntoArg, Param, Slots, Stored};
+use crate::retry::Retrying;
 use crate::task::record::{Edge, Header};
 use crate::wire::{Parts, Reader, WireError, Writer};
 
@@ -53,7 +54,7 @@ impl<T: Data, E: Into<BoxError>> TaskOutput for Result<T, E> {
     note = "its parameters are `T`, `&T`, `&mut T` or `Gather<'_, T>` with `T: Data`; its result is `Data` or a `Result` of it; a closure's parameters need types; \
             what a closure captures is moved into it and `Send`; an error is a type that implements `Error`, a `String` or a `&str`; at most eight parameters"
 )]
-pub trait TaskFn<M>: Send + 'static {
+pub trait TaskFn<M>: Send + Sized + 'static {
     /// The stored arguments.
     #[doc(hidden)]
     type Params: Send + 'static + Predecessors;
@@ -63,12 +64,22 @@ pub trait TaskFn<M>: Send + 'static {
     #[doc(hidden)]
     const TAKES: u8 = 0;
 
+    /// What another process calls: the function itself, or the one that is tried again from here.
+    #[doc(hidden)]
+    type Tried: TaskFn<Self::Signature, Params = Self::Params, Value = Self::Value>;
+    /// The signature of that.
+    #[doc(hidden)]
+    type Signature;
+
+    /// How often and after which pauses it is called again.
+    #[doc(hidden)]
+    fn retries(&self) -> Option<Retrying<()>> {
+        None
+    }
+
     /// The type of the function that a user named, and what gives its name.
     #[doc(hidden)]
-    fn known_as() -> (TypeId, fn() -> &'static str)
-    where
-        Self: Sized,
-    {
+    fn known_as() -> (TypeId, fn() -> &'static str) {
         (TypeId::of::<Self>(), std::any::type_name::<Self>)
     }
 
@@ -168,6 +179,8 @@ macro_rules! arity {
         {
             type Params = ($(Argument<$param::Of>,)*);
             type Value = R::Value;
+            type Tried = Self;
+            type Signature = fn($($param),*) -> R;
             const TAKES: u8 = 0 $(| (($param::TAKES as u8) << $index))*;
 
             #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]

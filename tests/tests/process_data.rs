@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1};
-use poniard::{Buffer, Data, FailureKind, Mutable, Runtime, Scope, TaskOptions, buffer, overwrite, read, write};
+use poniard::{BoxError, Buffer, Data, FailureKind, Mutable, Runtime, Scope, TaskOptions, buffer, overwrite, read, write};
 use poniard_tests::in_time;
 use serde::{Deserialize, Serialize};
 
@@ -423,18 +424,32 @@ fn types_with_a_part_that_stays_stay() {
     });
 }
 
-/// Where the buffer and views of it begin, and a sum by way of one.
-fn view(values: &Buffer<f64>) -> Result<(u32, usize, usize, f64), String> {
-    let line = ArrayView1::from(&**values);
-    let table = ArrayView2::from_shape((100, 1000), values).map_err(|error| error.to_string())?;
-    Ok((id(), address(values), line.as_ptr().addr() ^ table.as_ptr().addr(), table.row(3).sum()))
+/// How the memory at an address is mapped: what may be done with it, and which file it is of.
+fn mapping_of(address: usize) -> Result<(String, bool), BoxError> {
+    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        let mut words = line.split_whitespace();
+        let (range, rights) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (begin, end) = range.split_once('-').ok_or("a range")?;
+        if (usize::from_str_radix(begin, 16)?..usize::from_str_radix(end, 16)?).contains(&address) {
+            return Ok((rights.to_owned(), line.contains("memfd:poniard-arena")));
+        }
+    }
+    Err("it is not mapped".into())
 }
 
-fn view_mut(values: &mut Buffer<f64>) -> bool {
-    let before = address(values);
+/// How the memory under two views of a buffer is mapped, and a sum by way of one.
+fn view(values: &Buffer<f64>) -> Result<(String, bool, f64), BoxError> {
+    let line = ArrayView1::from(&**values);
+    let table = ArrayView2::from_shape((100, 1000), values)?;
+    assert_eq!((line.as_ptr(), table.as_ptr()), (values.as_ptr(), values.as_ptr()));
+    let (rights, is_arena) = mapping_of(table.as_ptr().addr())?;
+    Ok((rights, is_arena, table.row(3).sum()))
+}
+
+fn view_mut(values: &mut Buffer<f64>) -> Result<(String, bool), BoxError> {
     let mut line = ArrayViewMut1::from(&mut **values);
     line *= 2.0;
-    line.as_ptr().addr() == before
+    mapping_of(line.as_ptr().addr())
 }
 
 #[test]
@@ -443,12 +458,65 @@ fn an_ndarray_view_of_a_buffer_is_the_mapping_itself() {
         let runtime = runtime();
         let values = Mutable::new(buffer::from_fn(100_000, |index| index as f64));
         let expected = (3000..4000).sum::<usize>() as f64;
-        for task in [runtime.task(view, (read(&values),)).options(&far()), runtime.task(view, (read(&values),)).scope(Scope::host())] {
-            let (_, _, difference, sum) = task.spawn().take().unwrap();
-            assert_eq!((difference, sum), (0, expected), "both views begin where the buffer does");
-        }
-        assert!(runtime.task(view_mut, (write(&values),)).options(&far()).spawn().take().unwrap());
+        let looks = |options: &TaskOptions| runtime.task(view, (read(&values),)).options(options).spawn().take().unwrap();
+        assert_eq!(looks(&far()), ("r--s".into(), true, expected));
+        assert_eq!(looks(&TaskOptions::new().scope(Scope::host())), ("rw-s".into(), true, expected));
+        assert_eq!(runtime.task(view_mut, (write(&values),)).options(&far()).spawn().take().unwrap(), ("rw-s".into(), true));
         assert_eq!(values.fetch().unwrap()[70_000], 140_000.0);
         assert_eq!(copied(&runtime).0, 0);
+    });
+}
+
+/// Fails until there are so many marks, and makes one each time. Changes what it is lent all the same.
+fn moody(marks: PathBuf, wanted: usize, mut own: Vec<u8>, seen: &mut Buffer<u64>) -> Result<(u32, usize), String> {
+    let marked = std::fs::read_dir(&marks).map_or(0, Iterator::count);
+    std::fs::write(marks.join(marked.to_string()), "").map_err(|error| error.to_string())?;
+    own.push(1);
+    seen[0] += 1;
+    if marked < wanted { Err(format!("attempt {marked}")) } else { Ok((id(), own.len())) }
+}
+
+#[test]
+fn functions_that_are_tried_again_travel() {
+    in_time(|| {
+        let runtime = runtime();
+        for pause in [Duration::ZERO, Duration::from_millis(1)] {
+            let marks = tempfile::tempdir().unwrap();
+            let seen = Mutable::new(buffer::zeroed::<u64>(1));
+            let arguments = (marks.path().to_owned(), 2usize, vec![0u8], write(&seen));
+            let task = runtime.task(moody, arguments).retries(5).backoff(pause).options(&far()).spawn();
+            let (place, len) = task.take().unwrap();
+            assert_ne!(place, id());
+            // Each call has its own copy of what it takes by value.
+            assert_eq!((len, seen.fetch().unwrap()[0]), (2, 3));
+        }
+        let marks = tempfile::tempdir().unwrap();
+        let seen = Mutable::new(buffer::zeroed::<u64>(1));
+        let task = runtime.task(moody, (marks.path().to_owned(), 99usize, vec![], write(&seen))).retries(3).options(&far()).spawn();
+        let error = task.fetch().unwrap_err();
+        assert!(matches!(error.kind(), FailureKind::Returned(_)), "{error:?}");
+        assert_eq!((error.attempts(), error.reason().as_str()), (4, "attempt 3"));
+        assert_eq!(std::fs::read_dir(marks.path()).unwrap().count(), 4);
+    });
+}
+
+#[test]
+fn a_pause_before_another_attempt_ends_when_the_task_is_cancelled() {
+    in_time(|| {
+        let runtime = runtime();
+        let marks = tempfile::tempdir().unwrap();
+        let seen = Mutable::new(buffer::zeroed::<u64>(1));
+        let arguments = (marks.path().to_owned(), 99usize, vec![], write(&seen));
+        let task = runtime.task(moody, arguments).retries(3).backoff(Duration::from_secs(1000)).options(&far()).spawn();
+        while std::fs::read_dir(marks.path()).unwrap().count() == 0 {
+            std::thread::yield_now();
+        }
+        // Others use the process meanwhile.
+        for _ in 0..4 {
+            assert_ne!(*runtime.task(id, ()).spawn_away().fetch().unwrap(), id());
+        }
+        task.cancel();
+        assert!(matches!(task.fetch().unwrap_err().kind(), FailureKind::Cancelled));
+        assert_eq!(std::fs::read_dir(marks.path()).unwrap().count(), 1);
     });
 }

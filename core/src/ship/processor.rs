@@ -13,6 +13,7 @@ use super::code;
 use crate::arena;
 use crate::clock::{now, now_ns};
 use crate::error::{FailureKind, TaskError};
+use crate::retry::{self, Over};
 use crate::task::record::{TaskRef, Travel};
 use crate::wire::{Buffers, Place, Reader, WireError, Writer, Written};
 use crate::worker::context::Context;
@@ -69,6 +70,27 @@ enum Fate {
     Lost { travel: Travel, error: CallError },
     /// It stays, or does not begin at all. Nothing is sent behind it.
     Here,
+}
+
+/// What has come of a call.
+enum Outcome {
+    /// The task has ended, with an error or without.
+    Ended(Option<TaskError>),
+    /// The function has returned an error: the task is to be ended with it, or the function called again.
+    Returned(FailureKind),
+    /// The task has to be run here.
+    Here,
+}
+
+impl Outcome {
+    /// The error of the task, which has not been called again; nothing when it has to be run here.
+    fn of(self, task: &TaskRef) -> Option<Option<TaskError>> {
+        match self {
+            Self::Ended(failure) => Some(failure),
+            Self::Returned(kind) => Some(task.end_claimed(Some(kind))),
+            Self::Here => None,
+        }
+    }
 }
 
 impl Ahead {
@@ -172,16 +194,29 @@ impl RemoteProcessor {
             return None;
         }
         let travel = task.travel()?;
-        // Poisoned: a thread has panicked in the middle of a call, so what the process is doing is unknown.
-        let mut state = self.state.try_lock().ok()?;
-        if !state.ahead.is_empty() {
-            // On top of what this thread does between two tasks, such as dropping a value.
-            return None;
+        let retrying = task.retries(&travel);
+        for attempt in 1.. {
+            // Poisoned: a thread has panicked in the middle of a call, so what the process is doing is unknown.
+            let mut state = self.state.try_lock().ok()?;
+            if !state.ahead.is_empty() {
+                // On top of what this thread does between two tasks, such as dropping a value.
+                return None;
+            }
+            let call = encode(context, task, &travel)?;
+            state.since_ns = now_ns();
+            task.note_attempts(attempt);
+            let outcome = |caller: &mut Waiting<'_>| self.send(caller, call);
+            // Behind one that is tried again nothing is sent: its next call would come after it.
+            let outcome = self.conclude(context, task, &travel, &mut state, goes_ahead && retrying.is_none(), outcome);
+            // Others may use the process during the pause.
+            drop(state);
+            match (outcome, &retrying) {
+                (Outcome::Returned(_), Some(retrying))
+                    if attempt <= retrying.retries && matches!(retry::pause(retrying.pause_after(attempt)), Ok(Some(Over))) => {}
+                (outcome, _) => return outcome.of(task),
+            }
         }
-        let call = encode(context, task, &travel)?;
-        state.since_ns = now_ns();
-        let outcome = |caller: &mut Waiting<'_>| self.send(caller, call);
-        self.conclude(context, task, &travel, &mut state, goes_ahead, outcome)
+        unreachable!("more calls than there are numbers")
     }
 
     /// Whether there are tasks that were claimed ahead of their turn.
@@ -213,9 +248,9 @@ impl RemoteProcessor {
                     Err(CallError::NoProcess { .. }) => self.send_again(caller, travel),
                     outcome => outcome,
                 };
-                self.conclude(context, task, travel, &mut state, true, outcome)
+                self.conclude(context, task, travel, &mut state, true, outcome).of(task)
             }
-            Fate::Lost { travel, error } => self.conclude(context, task, travel, &mut state, true, |_| Err(error.clone())),
+            Fate::Lost { travel, error } => self.conclude(context, task, travel, &mut state, true, |_| Err(error.clone())).of(task),
             Fate::Here => None,
         };
         drop(state);
@@ -237,7 +272,7 @@ impl RemoteProcessor {
         self.remote.call(&call.bytes, caller)
     }
 
-    /// Takes what comes of a call, and repeats it when its process ends. The task's error; nothing when it has to be run here.
+    /// Takes what comes of a call, and repeats it when its process ends.
     fn conclude(
         &self,
         context: &Context,
@@ -246,7 +281,7 @@ impl RemoteProcessor {
         state: &mut State,
         goes_ahead: bool,
         first: impl FnOnce(&mut Waiting<'_>) -> Result<Vec<u8>, CallError>,
-    ) -> Option<Option<TaskError>> {
+    ) -> Outcome {
         let name = &context.shared.identities[context.processor].name;
         let mut attempts = 0;
         let mut first = Some(first);
@@ -272,7 +307,10 @@ impl RemoteProcessor {
                             reason: format!("the process {} sent a reply that cannot be read: {error}", state.process),
                         }),
                     };
-                    return Some(task.end_claimed(failure));
+                    return match failure {
+                        Some(failure @ FailureKind::Returned(_)) => Outcome::Returned(failure),
+                        failure => Outcome::Ended(task.end_claimed(failure)),
+                    };
                 }
                 Err(error) => {
                     // What has not come back by now was lost, too.
@@ -294,19 +332,19 @@ impl RemoteProcessor {
                                     _ => format!("; {attempts} processes have ended over it"),
                                 };
                                 let reason = format!("the process {process} {reason}{why}");
-                                return Some(task.end_claimed(Some(FailureKind::Processor { processor: name.clone(), reason })));
+                                return Outcome::Ended(task.end_claimed(Some(FailureKind::Processor { processor: name.clone(), reason })));
                             }
                         }
                         error => {
                             // Not here either: a body that does not stop when it is told to would keep this thread.
                             if told || task.stopped().is_some() {
-                                return Some(task.end_claimed(Some(context.shared.outdated(task))));
+                                return Outcome::Ended(task.end_claimed(Some(context.shared.outdated(task))));
                             }
                             if !std::mem::replace(&mut state.complained, true) {
                                 let message = format!("processor {name}: {error}; its tasks run in this process");
                                 context.shared.backends.found.log.push(LogLevel::Warning, message);
                             }
-                            return None;
+                            return Outcome::Here;
                         }
                     }
                 }
@@ -443,8 +481,8 @@ impl Caller for Waiting<'_> {
             task.travel().and_then(|travel| Some((travel, encode(self.context, &task, &travel)?)))
         };
         let (call, fate) = match sent {
-            // One that writes in place is sent when its turn has come: what becomes of it must be known.
-            Some((travel, call)) if call.handed.is_empty() => {
+            // One that writes in place, or is tried again, is sent when its turn has come: what becomes of it must be known.
+            Some((travel, call)) if call.handed.is_empty() && task.retries(&travel).is_none() => {
                 self.remote.copied_bytes.0.fetch_add(call.copied_bytes, Relaxed);
                 (Some(call.bytes), Fate::Sent { travel, _blocks: call.blocks })
             }

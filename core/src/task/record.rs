@@ -16,6 +16,7 @@ use std::task::Waker;
 use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
+use crate::retry::Retrying;
 use crate::ship::call::{CallBody, CallFailure};
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
@@ -169,9 +170,11 @@ struct VTable {
 pub(crate) struct Travel {
     /// What the other process calls.
     pub(crate) body: CallBody,
+    /// How the function is tried again. For who has claimed the task and not run it.
+    retries: unsafe fn(NonNull<Header>) -> Option<Retrying<()>>,
     /// Whether all that the types of arguments and value are made of travels.
     parts: fn() -> bool,
-    /// Writes the arguments. For who has claimed the task and not run it.
+    /// Writes the arguments. For the same.
     send: unsafe fn(NonNull<Header>, &mut Writer<'_>) -> Result<(), WireError>,
     /// The error of an argument. For the same.
     failed: unsafe fn(NonNull<Header>) -> bool,
@@ -900,6 +903,12 @@ impl TaskRef {
         (!has_failed && (travel.parts)()).then_some(travel)
     }
 
+    /// How its function is tried again, if it is. The caller has claimed the task and not run it.
+    pub(crate) fn retries(&self, travel: &Travel) -> Option<Retrying<()>> {
+        // SAFETY: `travel` is this record's, and the caller has claimed the task and not run it.
+        unsafe { (travel.retries)(self.0) }
+    }
+
     /// Writes the arguments for another process. The caller has claimed the task and not run it.
     pub(crate) fn send(&self, travel: &Travel, writer: &mut Writer<'_>) -> Result<(), WireError> {
         // SAFETY: `travel` is this record's, and the caller has claimed the task and not run it.
@@ -921,7 +930,14 @@ impl TaskRef {
     /// The error of a task that another process has run, or failed to: what `run_claimed` gives. Without a failure its value has been accepted.
     pub(crate) fn end_claimed(&self, failure: Option<FailureKind>) -> Option<TaskError> {
         let holds = self.gate.load(Relaxed) & HOLDS != 0;
-        let failure = failure.map(|kind| self.fail_claimed(kind));
+        let failure = failure.map(|kind| match kind {
+            FailureKind::Returned(_) | FailureKind::Panicked(_) => {
+                // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
+                unsafe { self.discard() };
+                self.error_of_begun(kind)
+            }
+            kind => self.fail_claimed(kind),
+        });
         self.end_body(holds, failure)
     }
 
@@ -1189,8 +1205,8 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
 /// Why tasks of a function stay in the process that spawns them, if they do.
 pub(crate) const fn why_it_stays<M, F: TaskFn<M>>() -> Option<&'static str> {
     // A function travels if it is all in its type: it has captured nothing, and nothing happens when it is dropped.
-    if size_of::<F>() != 0 || std::mem::needs_drop::<F>() {
-        Some("its function has captured something, or is tried again; what it needs can be an argument")
+    if size_of::<F::Tried>() != 0 || std::mem::needs_drop::<F::Tried>() {
+        Some("its function has captured something; what it needs can be an argument")
     } else if !F::Params::TRAVEL {
         Some(ARGUMENT_STAYS)
     } else if <F::Value as crate::Data>::WIRE.is_none() {
@@ -1220,7 +1236,8 @@ pub(crate) fn parts_that_stay<M, F: TaskFn<M>>() -> Option<&'static str> {
 const fn travel<M, F: TaskFn<M>>() -> Option<Travel> {
     if why_it_stays::<M, F>().is_none() {
         Some(Travel {
-            body: call_body::<M, F>,
+            body: call_body::<F::Signature, F::Tried>,
+            retries: retries::<M, F>,
             parts: || parts_that_stay::<M, F>().is_none(),
             send: send::<M, F>,
             take_back: take_back::<F, F::Params, F::Value>,
@@ -1272,6 +1289,17 @@ unsafe fn send<M, F: TaskFn<M>>(header: NonNull<Header>, writer: &mut Writer<'_>
     let (_, params) = unsafe { &*record.body.get().cast::<(F, F::Params)>() };
     // A task that is begun again needs what it takes by value a second time.
     params.send(writer, if record.header.is_once() { F::TAKES } else { 0 })
+}
+
+/// # Safety
+/// As for `send`.
+unsafe fn retries<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<Retrying<()>> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, F::Params, F::Value>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (function, _) = unsafe { &*record.body.get().cast::<(F, F::Params)>() };
+    function.retries()
 }
 
 /// # Safety
