@@ -172,6 +172,8 @@ mod tests {
             numa_node: None,
             tasks,
             busy_ns: 0,
+            copied_to_bytes: 0,
+            copied_from_bytes: 0,
         });
         BackendReport {
             name: name.into(),

@@ -5,7 +5,7 @@
 //! that maps the arena. On systems without `memfd_create` the memory is anonymous and private.
 #![expect(unsafe_code, reason = "maps shared memory and lends parts of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
@@ -25,18 +25,36 @@ const ARENA_BYTES: u64 = 64 << 20;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostArena;
 
-/// `len_bytes` zeroed bytes.
-pub(crate) fn allocate(len_bytes: u64) -> Result<RawBuffer, AllocateError> {
-    HostArena.allocate(len_bytes)
+/// The same bytes in a block. Each is written once.
+pub(crate) fn copy_of(bytes: &[u8]) -> Result<RawBuffer, AllocateError> {
+    let mut raw = allocate_as(bytes.len() as u64, false)?;
+    raw.as_bytes_mut().copy_from_slice(bytes);
+    Ok(raw)
+}
+
+/// `len_bytes` bytes: zero, or with `zeroed` false what was there before.
+pub(crate) fn allocate_as(len_bytes: u64, zeroed: bool) -> Result<RawBuffer, AllocateError> {
+    // In a process that executes calls for another one, the memory is that one's.
+    if let Some(borrowed) = memory::borrow(len_bytes, zeroed) {
+        return borrowed;
+    }
+    let (place, clean) = lend(len_bytes)?;
+    let mut raw = take_back(place);
+    if zeroed && !clean {
+        raw.as_bytes_mut().fill(0);
+    }
+    Ok(raw)
 }
 
 /// The process's arenas. One mutex: a block is at least thousands of times more work to fill than to find.
-static ARENAS: Mutex<Arenas> = Mutex::new(Arenas { mapped: Vec::new(), free: BTreeMap::new(), current: None });
+static ARENAS: Mutex<Arenas> = Mutex::new(Arenas { mapped: Vec::new(), free: BTreeMap::new(), handed: BTreeSet::new(), current: None });
 
 struct Arenas {
     mapped: Vec<Mapped>,
     /// Free blocks, by size: (arena, offset).
     free: BTreeMap<u64, Vec<(usize, u64)>>,
+    /// Blocks with two owners: the value that they lie in, and a process that was handed them. The first one to give such a block up does not free it.
+    handed: BTreeSet<(usize, u64)>,
     /// The arena that new blocks are cut from, and how much of it is used.
     current: Option<(usize, u64)>,
 }
@@ -53,16 +71,7 @@ unsafe impl Send for Mapped {}
 
 impl Arena for HostArena {
     fn allocate(&self, len_bytes: u64) -> Result<RawBuffer, AllocateError> {
-        // In a process that executes calls for another one, the memory is that one's.
-        if let Some(borrowed) = memory::borrow(len_bytes) {
-            return borrowed;
-        }
-        let (place, clean) = lend(len_bytes)?;
-        let mut raw = take_back(place);
-        if !clean {
-            raw.as_bytes_mut().fill(0);
-        }
-        Ok(raw)
+        allocate_as(len_bytes, true)
     }
 }
 
@@ -78,13 +87,19 @@ pub(crate) fn lend(len_bytes: u64) -> Result<(Place, bool), AllocateError> {
     Ok((Place { arena: arena as u64, offset, len_bytes }, recycled.is_none()))
 }
 
-/// The memory of a block that `lend` gave out. Whoever had it does not use it any more.
+/// Lends a block that lies in a value, too. It is free when both `take_back` has made a buffer of it that is gone, and the value's buffer is.
+pub(crate) fn hand_over(place: Place) {
+    ARENAS.lock().unwrap_or_else(PoisonError::into_inner).handed.insert((place.arena as usize, place.offset));
+}
+
+/// The memory of a block that `lend` or `hand_over` gave out. Whoever had it does not use it any more.
 pub(crate) fn take_back(place: Place) -> RawBuffer {
     let start = ARENAS.lock().unwrap_or_else(PoisonError::into_inner).mapped[place.arena as usize].start;
     // SAFETY: the place lies within the arena (`cut`), so it is inside one mapping.
     let data = unsafe { start.add(place.offset as usize) }.as_ptr();
     // SAFETY: blocks begin at multiples of 64 in a page-aligned mapping; the bytes are initialised (fresh pages are zero) and nobody else's
-    // until `release` puts the block back into its list.
+    // until `release` puts the block back into its list. The value that has a block that was handed over is not looked at any more (`Slots::take_back`), or this
+    // buffer is dropped at once (`Grants`).
     unsafe { RawBuffer::from_raw_parts(data, place.len_bytes, place.arena, place.offset, &FUNCTIONS) }
 }
 
@@ -123,9 +138,9 @@ impl Arenas {
 
 static FUNCTIONS: ArenaFunctions = ArenaFunctions { release, allocate: allocate_for_holder };
 
-/// `HostArena::allocate` for whoever holds a block and not the arena.
-unsafe extern "C" fn allocate_for_holder(len_bytes: u64, place: *mut RawBuffer) -> bool {
-    match HostArena.allocate(len_bytes) {
+/// `allocate_as` for whoever holds a block and not the arena.
+unsafe extern "C" fn allocate_for_holder(len_bytes: u64, zeroed: bool, place: *mut RawBuffer) -> bool {
+    match allocate_as(len_bytes, zeroed) {
         Ok(buffer) => {
             // SAFETY: the caller gives a place for a `RawBuffer`.
             unsafe { place.write(buffer) };
@@ -139,6 +154,9 @@ unsafe extern "C" fn allocate_for_holder(len_bytes: u64, place: *mut RawBuffer) 
 unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset: u64) {
     let Some(class) = size_class(len_bytes) else { return };
     let mut arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
+    if arenas.handed.remove(&(arena as usize, offset)) {
+        return;
+    }
     arenas.free.entry(class).or_default().push((arena as usize, offset));
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ data! {
     [] Duration, "Duration", [], Some(wire::duration());
     [T: Data] Vec<T>, "Vec", [T], wire::vector();
     [T: Data] Option<T>, "Option", [T], wire::option();
+    [T: Data] PhantomData<T>, "PhantomData", [T], Some(wire::phantom());
     [T: Data] Box<T>, "Box", [T], wire::boxed();
     [T: Data] Arc<T>, "Arc", [T], wire::shared();
     [T: Data] Range<T>, "Range", [T], wire::range();

@@ -7,8 +7,9 @@ use crate::data::Data;
 use crate::error::{BoxError, TaskError};
 use crate::mutable::Touch;
 use crate::parameter::{IntoArg, Param, Slots, Stored};
+use crate::retry::Retrying;
 use crate::task::record::{Edge, Header};
-use crate::wire::{Reader, WireError, Writer};
+use crate::wire::{Parts, Reader, WireError, Writer};
 
 /// What a task function returns: a value, or a `Result` whose error makes the task fail.
 ///
@@ -53,19 +54,32 @@ impl<T: Data, E: Into<BoxError>> TaskOutput for Result<T, E> {
     note = "its parameters are `T`, `&T`, `&mut T` or `Gather<'_, T>` with `T: Data`; its result is `Data` or a `Result` of it; a closure's parameters need types; \
             what a closure captures is moved into it and `Send`; an error is a type that implements `Error`, a `String` or a `&str`; at most eight parameters"
 )]
-pub trait TaskFn<M>: Send + 'static {
+pub trait TaskFn<M>: Send + Sized + 'static {
     /// The stored arguments.
     #[doc(hidden)]
     type Params: Send + 'static + Predecessors;
     /// What the task's handle will give.
     type Value: Data;
+    /// Which parameters it takes by value, one bit for each, the first one lowest; none of a function that is called several times.
+    #[doc(hidden)]
+    const TAKES: u8 = 0;
+
+    /// What another process calls: the function itself, or the one that is tried again from here.
+    #[doc(hidden)]
+    type Tried: TaskFn<Self::Signature, Params = Self::Params, Value = Self::Value>;
+    /// The signature of that.
+    #[doc(hidden)]
+    type Signature;
+
+    /// How often and after which pauses it is called again.
+    #[doc(hidden)]
+    fn retries(&self) -> Option<Retrying<()>> {
+        None
+    }
 
     /// The type of the function that a user named, and what gives its name.
     #[doc(hidden)]
-    fn known_as() -> (TypeId, fn() -> &'static str)
-    where
-        Self: Sized,
-    {
+    fn known_as() -> (TypeId, fn() -> &'static str) {
         (TypeId::of::<Self>(), std::any::type_name::<Self>)
     }
 
@@ -110,13 +124,34 @@ pub trait Predecessors {
     /// Whether all of them can travel to another process.
     #[doc(hidden)]
     const TRAVEL: bool = false;
-    /// Writes them: see `Slots::send`.
+    /// Whether all that their types are made of can, too.
+    #[doc(hidden)]
+    fn parts_travel(_parts: &mut Parts) -> bool {
+        false
+    }
+    /// Writes them: see `Slots::send`. Those whose bit is set in `gives` are needed by nobody when the task has begun.
     ///
     /// # Errors
     /// [`WireError`] when one cannot be written after all.
     #[doc(hidden)]
-    fn send(&self, _writer: &mut Writer<'_>) -> Result<(), WireError> {
+    fn send(&self, _writer: &mut Writer<'_>, _gives: u8) -> Result<(), WireError> {
         unreachable!("these arguments do not travel")
+    }
+    /// Writes what the body has made of those that are access to a [`Mutable`](crate::Mutable).
+    ///
+    /// # Errors
+    /// [`WireError`] when one cannot be written.
+    #[doc(hidden)]
+    fn send_back(&self, _writer: &mut Writer<'_>) -> Result<(), WireError> {
+        Ok(())
+    }
+    /// Reads that.
+    ///
+    /// # Errors
+    /// [`WireError`] when it is not there.
+    #[doc(hidden)]
+    fn take_back(&mut self, _reader: &mut Reader<'_>) -> Result<(), WireError> {
+        Ok(())
     }
     /// Reads them: see `Slots::receive`.
     ///
@@ -144,6 +179,9 @@ macro_rules! arity {
         {
             type Params = ($(Argument<$param::Of>,)*);
             type Value = R::Value;
+            type Tried = Self;
+            type Signature = fn($($param),*) -> R;
+            const TAKES: u8 = 0 $(| (($param::TAKES as u8) << $index))*;
 
             #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
             #[inline]
@@ -197,8 +235,25 @@ macro_rules! arity {
             const TRAVEL: bool = true $(&& <$stored::Slots as Slots>::TRAVELS)*;
 
             #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
-            fn send(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
-                $(self.$index.0.send(writer)?;)*
+            fn parts_travel(parts: &mut Parts) -> bool {
+                true $(&& <$stored::Slots as Slots>::parts_travel(parts))*
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn send(&self, writer: &mut Writer<'_>, gives: u8) -> Result<(), WireError> {
+                $(self.$index.0.send(writer, gives >> $index & 1 == 1)?;)*
+                Ok(())
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn send_back(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
+                $(self.$index.0.send_back(writer)?;)*
+                Ok(())
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn take_back(&mut self, reader: &mut Reader<'_>) -> Result<(), WireError> {
+                $(self.$index.0.take_back(reader)?;)*
                 Ok(())
             }
 

@@ -62,5 +62,5 @@ pub use worker::sleep::IdlePolicy;
 #[doc(hidden)]
 pub mod private {
     pub use crate::parameter::{Slot, Stored, copy, take, take_place};
-    pub use crate::wire::{NoWire, Probe, Wire};
+    pub use crate::wire::{NoWire, Parts, Probe, Reader, Wire, WireError, Writer};
 }

@@ -20,7 +20,8 @@ use crate::function::{Predecessors, TaskFn, caller};
 use crate::options::{Priority, TaskOptions};
 use crate::parameter::{IntoArg, Param, Slot, Slots, Stored};
 use crate::task::Task;
-use crate::task::record::{Edge, Header, Hold, TaskRef, create};
+use crate::task::record::{Edge, Header, Hold, TaskRef, create, dropped_quietly};
+use crate::wire::{self, Parts, Reader, WireError, Writer};
 use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
 
@@ -374,6 +375,34 @@ impl<T: Data> Slots for Box<PlaceSlot<T>> {
 
     fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
         visit(&mut **self);
+    }
+
+    const TRAVELS: bool = T::WIRE.is_some();
+
+    fn parts_travel(parts: &mut Parts) -> bool {
+        parts.travel::<T>()
+    }
+
+    // The memory of its buffers is handed over: until the call is over nobody but the task has access to the value.
+    fn send(&self, writer: &mut Writer<'_>, _gives: bool) -> Result<(), WireError> {
+        writer.in_place(self.access == Access::Write, |writer| wire::put(self.get(), writer))
+    }
+
+    fn send_back(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
+        wire::put(self.get(), writer)
+    }
+
+    fn take_back(&mut self, reader: &mut Reader<'_>) -> Result<(), WireError> {
+        let value = wire::take(reader)?;
+        // What was there before, and has handed its buffers over.
+        dropped_quietly(std::mem::replace(self.get_mut(), value));
+        Ok(())
+    }
+
+    fn receive(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let value = reader.keeping(wire::take::<T>)?;
+        let place = Arc::new(Place { history: Arc::default(), value: UnsafeCell::new(value) });
+        Ok(Box::new(PlaceSlot { place, access: Access::Write, edges: Box::default() }))
     }
 }
 

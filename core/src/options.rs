@@ -11,10 +11,10 @@ use crate::function::{Args, TaskFn};
 use crate::group::CancelToken;
 use crate::retry::Retrying;
 use crate::runtime::Handle;
-use crate::scope::Scope;
+use crate::scope::{ProcessId, Scope};
 use crate::task::Task;
 use crate::task::bond::Bond;
-use crate::task::record::{Order, TaskRef};
+use crate::task::record::{Order, TaskRef, why_it_stays};
 use crate::worker::domain::Domain;
 
 /// How urgent a ready task is. Workers take the highest level first; a running task is never interrupted.
@@ -534,6 +534,50 @@ impl<F, A> TaskBuilder<'_, F, A> {
     {
         let options = (!self.options.says_nothing()).then(|| Box::new(self.options));
         self.handle.spawn_with(self.function, self.args, options)
+    }
+
+    /// Spawns it on a worker process and nowhere else: what a scope of worker processes says, and the compiler refuses what it knows to stay. That is a closure which has
+    /// captured something, and an argument or a result of a type that stays.
+    ///
+    /// The program is refused when it is built; `cargo check` does not see it.
+    ///
+    /// ```
+    /// # use poniard::Runtime;
+    /// let runtime = Runtime::builder().threads(1).processes(1).build()?;
+    /// let place = runtime.task(std::process::id, ()).spawn_away();
+    /// assert_ne!(*place.fetch()?, std::process::id());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// ```compile_fail
+    /// # use poniard::Runtime;
+    /// # let runtime = Runtime::new().unwrap();
+    /// let captured = 1;
+    /// let _ = runtime.task(move || captured, ()).spawn_away();
+    /// ```
+    ///
+    /// ```compile_fail
+    /// # use poniard::Runtime;
+    /// #[derive(poniard::Data)]
+    /// #[data(local)]
+    /// struct Local(u8);
+    /// # let runtime = Runtime::new().unwrap();
+    /// let _ = runtime.task(|value: &Local| value.0, (Local(1),)).spawn_away();
+    /// ```
+    #[track_caller]
+    pub fn spawn_away<M>(mut self) -> Task<F::Value>
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
+        const {
+            if let Some(reason) = why_it_stays::<M, F>() {
+                panic!("{}", reason)
+            }
+        }
+        let away = Scope::any() - Scope::process(ProcessId::HOST);
+        self.options.scope = Some(self.options.scope.map_or(away.clone(), |scope| scope & away));
+        self.spawn()
     }
 }
 

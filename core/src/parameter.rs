@@ -10,7 +10,7 @@ use crate::graph::{Place, Places};
 use crate::mutable::{PlaceSlot, Touch};
 use crate::task::record::{Dependency, Edge, Header, create_finished};
 use crate::task::{Task, Value};
-use crate::wire::{self, Reader, WireError, Writer};
+use crate::wire::{self, Parts, Reader, WireError, Writer};
 
 /// A type that a task function may have as a parameter: `&T`, `&mut T`, `T` and [`Gather<'_, T>`](Gather), where `T:` [`Data`].
 ///
@@ -27,6 +27,9 @@ pub trait Param {
     type Of: Stored;
     /// The parameter, for one lifetime.
     type Item<'a>;
+    /// Whether it takes the argument by value.
+    #[doc(hidden)]
+    const TAKES: bool = false;
 
     /// The stored argument as the function wants it.
     #[doc(hidden)]
@@ -69,12 +72,31 @@ pub trait Slots: 'static {
     fn visit_places(&mut self, _visit: &mut dyn FnMut(&mut dyn Touch)) {}
     /// Whether it can travel to another process.
     const TRAVELS: bool = false;
-    /// Writes the argument. Only where it travels, and once all that it is the result of have finished with a value.
+    /// Whether all that its type is made of can, too.
+    fn parts_travel(_parts: &mut Parts) -> bool {
+        false
+    }
+    /// Writes the argument. Only where it travels, and once all that it is the result of have finished with a value. With `gives`, nobody needs the value when
+    /// the task has begun.
     ///
     /// # Errors
     /// [`WireError`] when the value cannot be written after all.
-    fn send(&self, _writer: &mut Writer<'_>) -> Result<(), WireError> {
+    fn send(&self, _writer: &mut Writer<'_>, _gives: bool) -> Result<(), WireError> {
         unreachable!("this argument does not travel")
+    }
+    /// Writes what the body has made of the argument, if it is access to a [`Mutable`](crate::Mutable).
+    ///
+    /// # Errors
+    /// [`WireError`] when the value cannot be written.
+    fn send_back(&self, _writer: &mut Writer<'_>) -> Result<(), WireError> {
+        Ok(())
+    }
+    /// Reads what the body has made of the argument in the other process, and puts it into the argument's place.
+    ///
+    /// # Errors
+    /// [`WireError`] when it is not there.
+    fn take_back(&mut self, _reader: &mut Reader<'_>) -> Result<(), WireError> {
+        Ok(())
     }
     /// Reads an argument that was written. Only where it travels.
     ///
@@ -158,8 +180,17 @@ impl<T: Data> Slots for Slot<T> {
 
     const TRAVELS: bool = T::WIRE.is_some();
 
-    fn send(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
-        wire::put(self.get(), writer)
+    fn parts_travel(parts: &mut Parts) -> bool {
+        parts.travel::<T>()
+    }
+
+    fn send(&self, writer: &mut Writer<'_>, gives: bool) -> Result<(), WireError> {
+        let is_last_user = match self {
+            Self::Own(_) => true,
+            Self::Task(dependency) => dependency.is_last_user(),
+            _ => false,
+        };
+        writer.handing_over(gives && is_last_user, |writer| wire::put(self.get(), writer))
     }
 
     fn receive(reader: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -273,6 +304,7 @@ macro_rules! by_value {
         {
             type Of = $type;
             type Item<'a> = $type;
+            const TAKES: bool = true;
 
             #[inline]
             fn get(slot: &mut $crate::parameter::Slot<$type>) -> $type {
@@ -392,7 +424,11 @@ impl<T: Data> Slots for Box<[Dependency<T>]> {
 
     const TRAVELS: bool = T::WIRE.is_some();
 
-    fn send(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
+    fn parts_travel(parts: &mut Parts) -> bool {
+        parts.travel::<T>()
+    }
+
+    fn send(&self, writer: &mut Writer<'_>, _gives: bool) -> Result<(), WireError> {
         writer.put_u64(self.len() as u64);
         self.iter().try_for_each(|dependency| match dependency.value() {
             Some(value) => wire::put(value, writer),

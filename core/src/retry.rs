@@ -40,6 +40,12 @@ pub(crate) struct Exhausted {
 impl<M, F: TaskFn<M> + Clone> TaskFn<Again<M>> for Retrying<F> {
     type Params = F::Params;
     type Value = F::Value;
+    type Tried = F::Tried;
+    type Signature = F::Signature;
+
+    fn retries(&self) -> Option<Retrying<()>> {
+        Some(Retrying { function: (), retries: self.retries, backoff: self.backoff })
+    }
 
     fn known_as() -> (TypeId, fn() -> &'static str) {
         F::known_as()
@@ -75,7 +81,7 @@ impl<M, F: TaskFn<M> + Clone> TaskFn<Again<M>> for Retrying<F> {
 
 impl<F> Retrying<F> {
     /// The pause after so many attempts: doubled each time, up to `PAUSE_MAX`, or the first one where that is longer.
-    fn pause_after(&self, attempts: u32) -> Duration {
+    pub(crate) fn pause_after(&self, attempts: u32) -> Duration {
         let doubled = 1u32.checked_shl(attempts - 1).map_or(Duration::MAX, |factor| self.backoff.saturating_mul(factor));
         if self.backoff.is_zero() { Duration::ZERO } else { doubled.min(PAUSE_MAX.max(self.backoff)) }
     }
@@ -87,10 +93,10 @@ fn note(attempts: u32) {
 }
 
 /// The pause is over.
-struct Over;
+pub(crate) struct Over;
 
 /// Waits inside a task, and lends its processor meanwhile. Nothing when there is no thread that ends the pause; an error when the task is to stop.
-fn pause(time: Duration) -> Result<Option<Over>, Cancelled> {
+pub(crate) fn pause(time: Duration) -> Result<Option<Over>, Cancelled> {
     // A time that the clock does not reach is waited for until somebody cancels the task.
     let until: Option<Instant> = now().checked_add(time);
     Context::with(|context| {

@@ -3,6 +3,7 @@
 //! Needs Linux with `/proc`. Every runtime here has one thread and two worker processes, and tasks that are to run on a process have its backend as their scope.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::id;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ struct Settings {
 }
 
 #[derive(Debug, Data)]
-struct Unserialisable(u32);
+struct Unserialisable(Ipv4Addr);
 
 #[derive(Clone, Data, Serialize, Deserialize)]
 #[data(local)]
@@ -108,16 +109,16 @@ fn tasks_that_do_not_travel_stay_and_cannot_be_sent_away() {
         let with_one = runtime();
         let stay = |runtime: &Runtime, scope: Scope| {
             let captured = 4;
-            let one = runtime.task(|value: &Unserialisable| (value.0, id()), (Unserialisable(1),)).scope(scope.clone()).spawn();
+            let one = runtime.task(|value: &Unserialisable| (value.0.to_bits(), id()), (Unserialisable(Ipv4Addr::from_bits(1)),)).scope(scope.clone()).spawn();
             let two = runtime.task(|value: Local| (value.0, id()), (Local(2),)).scope(scope.clone()).spawn();
-            let three = runtime.task(|| (3, Unserialisable(id())), ()).scope(scope.clone()).spawn();
+            let three = runtime.task(|| (3, Unserialisable(Ipv4Addr::from_bits(id()))), ()).scope(scope.clone()).spawn();
             let four = runtime.task(move || (captured, id()), ()).scope(scope).spawn();
             (one, two, three, four)
         };
         let (one, two, three, four) = stay(&without_threads, Scope::any());
         assert_eq!(*one.fetch().unwrap(), (1, id()));
         assert_eq!(*two.fetch().unwrap(), (2, id()));
-        assert_eq!(three.fetch().unwrap().1.0, id());
+        assert_eq!(three.fetch().unwrap().1.0.to_bits(), id());
         assert_eq!(*four.fetch().unwrap(), (4, id()));
         let (one, two, three, four) = stay(&with_one, Scope::backend("process"));
         let says = |error: poniard::TaskError, expected: &str| {

@@ -77,8 +77,8 @@ pub struct RawBuffer {
 pub struct ArenaFunctions {
     /// Takes the memory back. Called once.
     pub release: unsafe extern "C" fn(data: *mut u8, len_bytes: u64, arena: u64, offset: u64),
-    /// Lends `len_bytes` zeroed bytes more, written to `place`; false when there is no room.
-    pub allocate: unsafe extern "C" fn(len_bytes: u64, place: *mut RawBuffer) -> bool,
+    /// Lends `len_bytes` bytes more, written to `place`; false when there is no room. They are zero, or with `zeroed` false initialised and of any value.
+    pub allocate: unsafe extern "C" fn(len_bytes: u64, zeroed: bool, place: *mut RawBuffer) -> bool,
 }
 
 impl fmt::Debug for ArenaFunctions {
@@ -128,9 +128,23 @@ impl RawBuffer {
     /// # Errors
     /// [`crate::AllocateError`] when there is no room.
     pub fn allocate_alike(&self, len_bytes: u64) -> Result<Self, crate::AllocateError> {
+        self.allocate(len_bytes, true)
+    }
+
+    /// A copy of the bytes, of the same allocator. Each byte is written once.
+    ///
+    /// # Errors
+    /// As [`allocate_alike`](Self::allocate_alike).
+    pub fn copy(&self) -> Result<Self, crate::AllocateError> {
+        let mut copy = self.allocate(self.len_bytes, false)?;
+        copy.as_bytes_mut().copy_from_slice(self.as_bytes());
+        Ok(copy)
+    }
+
+    fn allocate(&self, len_bytes: u64, zeroed: bool) -> Result<Self, crate::AllocateError> {
         let mut place = std::mem::MaybeUninit::uninit();
         // SAFETY: `allocate` writes a `RawBuffer` to a place that is one's size, or returns false.
-        if unsafe { (self.functions.allocate)(len_bytes, place.as_mut_ptr()) } {
+        if unsafe { (self.functions.allocate)(len_bytes, zeroed, place.as_mut_ptr()) } {
             // SAFETY: `allocate` returned true, so it wrote the value.
             Ok(unsafe { place.assume_init() })
         } else {
@@ -239,11 +253,8 @@ impl<T: Element> Clone for Buffer<T> {
     /// # Panics
     /// When there is no memory for them.
     fn clone(&self) -> Self {
-        match self.raw.allocate_alike(self.raw.len_bytes) {
-            Ok(mut raw) => {
-                raw.as_bytes_mut().copy_from_slice(self.raw.as_bytes());
-                Self { raw, len: self.len, element: PhantomData }
-            }
+        match self.raw.copy() {
+            Ok(raw) => Self { raw, len: self.len, element: PhantomData },
             Err(error) => panic!("{error}"),
         }
     }

@@ -1,8 +1,8 @@
 //! `#[derive(Data)]`.
 
 use proc_macro2::TokenStream;
-use quote::quote;
-use syn::{DeriveInput, GenericParam, Result};
+use quote::{format_ident, quote};
+use syn::{Attribute, Data, DeriveInput, Fields, GenericParam, Member, Path, Result, Type};
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
@@ -30,16 +30,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             }
         }
     }
-    // Only of a type without parameters is it known here whether serde can write it.
-    let wire = if is_local(input)? || !input.generics.params.is_empty() {
-        quote!(::core::option::Option::None)
-    } else {
-        quote! {{
-            #[allow(unused_imports, clippy::allow_attributes, reason = "only for types that serde cannot write")]
-            use ::poniard::private::NoWire as _;
-            ::poniard::private::Probe::<Self>::WIRE
-        }}
-    };
+    let wire = wire(input)?;
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let predicates = where_clause.map(|clause| &clause.predicates);
     Ok(quote! {
@@ -51,6 +42,9 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
                 ::poniard::TypeKey::build_of(::core::env!("CARGO_PKG_VERSION")),
             ) #folded;
             const NAME: &'static str = #text;
+            #[allow(
+                unused_imports, unused_variables, unreachable_code, clippy::allow_attributes, reason = "types without parts, and those that the compiler knows less of"
+            )]
             const WIRE: ::core::option::Option<::poniard::private::Wire<Self>> = #wire;
         }
 
@@ -62,6 +56,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         {
             type Of = Self;
             type Item<'a> = Self;
+            const TAKES: bool = true;
 
             #[inline]
             fn get(slot: &mut ::poniard::private::Slot<Self>) -> Self {
@@ -79,6 +74,116 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             }
         }
     })
+}
+
+/// The expression that says how values travel.
+///
+/// Part by part, if all of them are `Data`; as serde writes them, if not, or if the type has attributes for serde, which say how it is to be written. Both are found out by the
+/// compiler, since a macro sees the names of types and nothing else.
+fn wire(input: &DeriveInput) -> Result<TokenStream> {
+    if is_local(input)? {
+        return Ok(quote!(::core::option::Option::None));
+    }
+    // Of a type with parameters the compiler does not know it: serde's traits are no bounds of theirs.
+    let serde = match input.generics.params.is_empty() {
+        true => quote!(::poniard::private::Probe::<Self>::SERDE),
+        false => quote!(::core::option::Option::None),
+    };
+    let wire = match by_parts(input) {
+        Some(Parts { types, wire }) => quote! {
+            if true #(&& ::poniard::private::Probe::<#types>::IS_DATA)* && !::poniard::private::Probe::<Self>::HAS_DROP {
+                #wire
+            } else {
+                #serde
+            }
+        },
+        None => serde,
+    };
+    Ok(quote! {{
+        use ::poniard::private::NoWire as _;
+        #wire
+    }})
+}
+
+/// How a type travels part by part.
+struct Parts {
+    types: Vec<Type>,
+    /// An expression.
+    wire: TokenStream,
+}
+
+fn by_parts(input: &DeriveInput) -> Option<Parts> {
+    let has = |attributes: &[Attribute], name: &str| attributes.iter().any(|attribute| attribute.path().is_ident(name));
+    // References to the fields of a packed structure cannot be made.
+    let is_packed = input.attrs.iter().any(|attribute| {
+        let mut packed = false;
+        // What `repr` says is checked by the compiler.
+        let _ = attribute.parse_nested_meta(|meta| {
+            packed |= meta.path.is_ident("packed");
+            Ok(())
+        });
+        attribute.path().is_ident("repr") && packed
+    });
+    let cases: Vec<(Path, &Fields)> = match &input.data {
+        Data::Struct(data) => vec![(syn::parse_quote!(Self), &data.fields)],
+        Data::Enum(data) => data
+            .variants
+            .iter()
+            .map(|variant| {
+                let name = &variant.ident;
+                (syn::parse_quote!(Self::#name), &variant.fields)
+            })
+            .collect(),
+        Data::Union(_) => return None,
+    };
+    let for_serde = has(&input.attrs, "serde")
+        || matches!(&input.data, Data::Enum(data) if data.variants.iter().any(|variant| has(&variant.attrs, "serde")))
+        || cases.iter().any(|(_, fields)| fields.iter().any(|field| has(&field.attrs, "serde")));
+    if is_packed || for_serde {
+        return None;
+    }
+    let text = input.ident.to_string();
+    let (mut types, mut writes, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, (path, fields)) in (0u32..).zip(&cases) {
+        let members: Vec<Member> = fields.members().collect();
+        let names: Vec<_> = (0..members.len()).map(|number| format_ident!("part_{number}")).collect();
+        let of_case: Vec<&Type> = fields.iter().map(|field| &field.ty).collect();
+        let variant = matches!(input.data, Data::Enum(_)).then(|| quote!(writer.put_variant(#index);));
+        writes.push(quote! {
+            #path { #(#members: ref #names),* } => {
+                #variant
+                #(::poniard::private::Probe::<#of_case>::put(#names, writer)?;)*
+            }
+        });
+        let read = quote!(#path { #(#members: ::poniard::private::Probe::<#of_case>::take(reader)?),* });
+        reads.push(match input.data {
+            Data::Enum(_) => quote!(#index => #read),
+            _ => read,
+        });
+        types.extend(of_case.into_iter().cloned());
+    }
+    let read = match input.data {
+        Data::Enum(_) => quote! {
+            match reader.take_variant()? {
+                #(#reads,)*
+                other => return ::core::result::Result::Err(::poniard::private::WireError::no_variant(other, #text)),
+            }
+        },
+        _ => quote!(#(#reads)*),
+    };
+    let wire = quote! {
+        ::core::option::Option::Some(::poniard::private::Wire::of_parts(
+            |value: &Self, writer: &mut ::poniard::private::Writer<'_>| {
+                match *value {
+                    #(#writes)*
+                }
+                ::core::result::Result::Ok(())
+            },
+            |reader: &mut ::poniard::private::Reader<'_>| ::core::result::Result::Ok(#read),
+            |parts: &mut ::poniard::private::Parts| parts.knows::<Self>() || (true #(&& ::poniard::private::Probe::<#types>::travels(parts))*),
+        ))
+    };
+    Some(Parts { types, wire })
 }
 
 /// Whether `#[data(local)]` says that values stay in their process.

@@ -23,7 +23,7 @@ use crate::options::{Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
-use crate::task::record::{create, create_detached, create_failed, create_finished, why_it_stays};
+use crate::task::record::{create, create_detached, create_failed, create_finished, parts_that_stay, why_it_stays};
 use crate::timer;
 use crate::worker::context::{self, Context};
 use crate::worker::entry::Entry;
@@ -417,9 +417,9 @@ where
         return fail(shared, location, options, type_name, FailureKind::Shutdown);
     }
     let stays = || {
-        let reason = const { why_it_stays::<M, F>() }?;
-        let options = options.as_deref().filter(|options| shared.is_for_processes(options));
-        options.map(|_| FailureKind::Stays { reason })
+        options.as_deref().filter(|options| shared.is_for_processes(options))?;
+        let reason = const { why_it_stays::<M, F>() }.or_else(parts_that_stay::<M, F>)?;
+        Some(FailureKind::Stays { reason })
     };
     let refusal = options.as_ref().and_then(|options| shared.refusal(options)).or_else(stays);
     if let Some(kind) = refusal {

@@ -68,6 +68,11 @@ pub struct ProcessorReport {
     pub tasks: u64,
     /// Time that it spent on them, in ns. For a thread: from finding a task until finding none.
     pub busy_ns: u64,
+    /// For a worker process: bytes of arguments that were copied for it. All that travels, but for the memory of buffers that the process reads or
+    /// writes where it is.
+    pub copied_to_bytes: u64,
+    /// The same of results, and of what tasks have changed in place: bytes that were copied from there.
+    pub copied_from_bytes: u64,
 }
 
 impl Report {
@@ -120,6 +125,8 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         None => shared.queued.counts(place).tasks.load(Relaxed),
     };
     let busy_ns = activity(shared, place, now_ns()).busy_ns;
+    let remote = shared.slots.get(place).and_then(|slot| slot.remote.get());
+    let copied = remote.map_or((0, 0), |remote| (remote.copied_bytes.0.load(Relaxed), remote.copied_bytes.1.load(Relaxed)));
     let space = spaces(shared, record.backend).into_iter().find(|info| info.id == record.info.space);
     ProcessorReport {
         name: record.info.name.clone(),
@@ -129,6 +136,8 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         numa_node: record.info.numa_node,
         tasks,
         busy_ns,
+        copied_to_bytes: copied.0,
+        copied_from_bytes: copied.1,
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) const VALUE: u8 = 0;
 pub(crate) const RETURNED: u8 = 1;
 pub(crate) const PANICKED: u8 = 2;
 pub(crate) const REFUSED: u8 = 3;
+/// It panicked outside of the function: where arguments are read, or a value is written.
+pub(crate) const BROKEN: u8 = 4;
 
 /// A request of a process in the middle of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

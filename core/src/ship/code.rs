@@ -103,11 +103,11 @@ mod tests {
         let mut buffers = NoBuffers;
         let mut writer = Writer::new(&mut buffers);
         writer.put_text("hello");
-        let (bytes, _) = writer.finish();
+        let bytes = writer.finish().bytes;
         let (mut in_buffers, mut out_buffers) = (NoBuffers, NoBuffers);
         let mut written = Writer::new(&mut out_buffers);
         found(&mut Reader::new(&bytes, &mut in_buffers), &mut written).expect("it works");
-        assert_eq!(&written.finish().0[8..], b"HELLO");
+        assert_eq!(&written.finish().bytes[8..], b"HELLO");
         for distance in [u64::MAX, 1 << 40] {
             // SAFETY: there is no code at such a distance, so no function is made of it.
             assert!(unsafe { at_distance(distance) }.is_none());

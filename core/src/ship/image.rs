@@ -7,15 +7,15 @@ use poniard_interface::{
     BackendInfo, CallerLink, Execution, Image, Processor, ProcessorInfo, ProcessorKind, SpaceId, StartError, StopError, WorkerId,
 };
 
-use super::call::{CallFailure, PANICKED, REFUSED, RETURNED, VALUE, put_places};
+use super::call::{BROKEN, CallFailure, PANICKED, REFUSED, RETURNED, VALUE, put_places};
 use super::code;
-use super::memory::{FarBuffers, during, take_returned};
+use super::memory::{self, FarBuffers, during, take_returned};
 use crate::clock::now_ns;
 use crate::error::with_causes;
 use crate::runtime::{BackendRecord, Backends};
 use crate::scope::{ProcessId, ProcessorIdentity};
 use crate::task::record::panic_message;
-use crate::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer, Written};
 use crate::worker::context::Context;
 use crate::worker::main_loop::{run_all, worker_main};
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
@@ -41,21 +41,28 @@ impl Image for ProgramImage {
         executed.unwrap_or_else(|payload| {
             let message = panic_message(&*payload);
             std::mem::forget(payload);
-            reply(&Err(CallFailure::Panicked(message)), Vec::new(), 0)
+            reply(BROKEN, Some(message), &Written::default(), 0)
         })
     }
 }
 
 fn execute(call: &[u8]) -> Vec<u8> {
+    memory::begin();
     let mut buffers = FarBuffers { copies: false };
     let mut results = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut results);
     let began_ns = now_ns();
     let outcome = in_a_runtime(|| call_by(&mut Reader::new(call, &mut buffers), &mut writer));
-    let (value, blocks) = writer.finish();
-    let reply = reply(&outcome, value, now_ns() - began_ns);
+    let written = writer.finish();
+    let (tag, text) = match outcome {
+        Ok(()) => (VALUE, None),
+        Err(CallFailure::Returned(error)) => (RETURNED, Some(with_causes(&*error))),
+        Err(CallFailure::Panicked(message)) => (PANICKED, Some(message)),
+        Err(CallFailure::Wire(error)) => (REFUSED, Some(error.to_string())),
+    };
+    let reply = reply(tag, text, &written, now_ns() - began_ns);
     // They are in the reply, which has given them away.
-    drop(blocks);
+    drop(written.blocks);
     reply
 }
 
@@ -69,30 +76,28 @@ fn call_by(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallF
     body(reader, writer)
 }
 
-/// The bytes that say what became of a call, and how long it took.
-fn reply(outcome: &Result<(), CallFailure>, value: Vec<u8>, took_ns: u64) -> Vec<u8> {
+/// The bytes that say what became of a call: a tag, how long it took, the blocks that are given back, how many bytes of arguments and of the rest were copied; then the value, or
+/// the text of the failure; then what was changed in place.
+fn reply(tag: u8, text: Option<String>, written: &Written, took_ns: u64) -> Vec<u8> {
     let mut buffers = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut buffers);
-    match outcome {
-        Ok(()) => {
-            writer.put_u8(VALUE);
-            writer.put_u64(took_ns);
-            put_places(&take_returned(), &mut writer);
-            writer.put(&value);
-        }
-        Err(failure) => {
-            let (tag, text) = match failure {
-                CallFailure::Returned(error) => (RETURNED, with_causes(&**error)),
-                CallFailure::Panicked(message) => (PANICKED, message.clone()),
-                CallFailure::Wire(error) => (REFUSED, error.to_string()),
-            };
-            writer.put_u8(tag);
-            writer.put_u64(took_ns);
-            put_places(&take_returned(), &mut writer);
-            writer.put_text(&text);
-        }
+    let is_refused = matches!(tag, REFUSED | BROKEN);
+    if is_refused && memory::keeps_handed() {
+        // The host gets its memory back, which somebody here may still write to.
+        std::process::abort();
     }
-    writer.finish().0
+    writer.put_u8(tag);
+    writer.put_u64(took_ns);
+    put_places(&take_returned(), &mut writer);
+    writer.put_u64(memory::copied_bytes());
+    writer.put_u64(written.copied_bytes);
+    if let Some(text) = text {
+        writer.put_text(&text);
+    }
+    if !is_refused {
+        writer.put_uncounted(&written.bytes);
+    }
+    writer.finish().bytes
 }
 
 fn note_identity(process: ProcessId, name: &str) {

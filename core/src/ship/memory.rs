@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use poniard_interface::{AllocateError, Arena, ArenaFunctions, CallerLink, RawBuffer};
+use poniard_interface::{AllocateError, ArenaFunctions, CallerLink, RawBuffer};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::call::{Request, of_answer};
-use crate::arena::{HostArena, size_class};
+use crate::arena::{allocate_as, copy_of, size_class};
 use crate::wire::{Buffers, Place, WireError};
 
 /// Bytes of lent blocks that this process keeps for what it will need.
@@ -23,8 +23,16 @@ const KEPT_MAX_BYTES: u64 = 32 << 20;
 
 /// Whether this process executes calls for another one.
 static SERVING: AtomicBool = AtomicBool::new(false);
-static MEMORY: Mutex<Memory> =
-    Mutex::new(Memory { arenas: BTreeMap::new(), kept: BTreeMap::new(), kept_bytes: 0, given: BTreeSet::new(), returned: Vec::new() });
+static MEMORY: Mutex<Memory> = Mutex::new(Memory {
+    arenas: BTreeMap::new(),
+    kept: BTreeMap::new(),
+    kept_bytes: 0,
+    handed: BTreeSet::new(),
+    given: BTreeSet::new(),
+    returned: Vec::new(),
+});
+/// Bytes of arguments that were copied in this process since it was last asked.
+static COPIED_BYTES: AtomicU64 = AtomicU64::new(0);
 /// The way to the caller, while there is a call.
 static LINK: RwLock<Option<Link>> = RwLock::new(None);
 
@@ -41,6 +49,8 @@ struct Memory {
     /// Lent blocks that are free, by size class.
     kept: BTreeMap<u64, Vec<(u64, u64)>>,
     kept_bytes: u64,
+    /// Blocks that the call has handed over, and that nobody has given up yet: (arena, offset). They go back with its reply, so that the host may have them again.
+    handed: BTreeSet<(u64, u64)>,
     /// Blocks that are in the reply that is being written: (arena, offset).
     given: BTreeSet<(u64, u64)>,
     /// Blocks that are given back with the next reply.
@@ -64,7 +74,7 @@ fn memory() -> MutexGuard<'static, Memory> {
 }
 
 /// The functions of arguments: what is read where the host keeps it, and not freed here.
-static READ: ArenaFunctions = ArenaFunctions { release: keep, allocate };
+static READ: ArenaFunctions = ArenaFunctions { release: keep, allocate: allocate_copy };
 /// The functions of lent blocks.
 static LENT: ArenaFunctions = ArenaFunctions { release, allocate };
 
@@ -72,7 +82,12 @@ unsafe extern "C" fn keep(_data: *mut u8, _len_bytes: u64, _arena: u64, _offset:
 
 unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset: u64) {
     let mut memory = memory();
+    let handed = memory.handed.remove(&(arena, offset));
     if memory.given.remove(&(arena, offset)) {
+        return;
+    }
+    if handed {
+        memory.returned.push(Place { arena, offset, len_bytes });
         return;
     }
     match size_class(len_bytes) {
@@ -86,8 +101,17 @@ unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset:
 
 /// # Safety
 /// `place` is a place for a `RawBuffer`.
-unsafe extern "C" fn allocate(len_bytes: u64, place: *mut RawBuffer) -> bool {
-    match HostArena.allocate(len_bytes) {
+unsafe extern "C" fn allocate_copy(len_bytes: u64, zeroed: bool, place: *mut RawBuffer) -> bool {
+    // Whoever asks by way of an argument copies it.
+    COPIED_BYTES.fetch_add(len_bytes, Relaxed);
+    // SAFETY: the precondition.
+    unsafe { allocate(len_bytes, zeroed, place) }
+}
+
+/// # Safety
+/// `place` is a place for a `RawBuffer`.
+unsafe extern "C" fn allocate(len_bytes: u64, zeroed: bool, place: *mut RawBuffer) -> bool {
+    match allocate_as(len_bytes, zeroed) {
         Ok(buffer) => {
             // SAFETY: the precondition.
             unsafe { place.write(buffer) };
@@ -134,8 +158,8 @@ fn ask(request: Request) -> Option<[u64; 3]> {
     with_link(|link| link.ask(&request.to_bytes()))?.and_then(|bytes| of_answer(&bytes))
 }
 
-/// A zeroed block that the host lends; none in a process that executes no call, and where the host has none.
-pub(crate) fn borrow(len_bytes: u64) -> Option<Result<RawBuffer, AllocateError>> {
+/// A block that the host lends, zeroed if so wanted; none in a process that executes no call, and where the host has none.
+pub(crate) fn borrow(len_bytes: u64, zeroed: bool) -> Option<Result<RawBuffer, AllocateError>> {
     if !SERVING.load(Relaxed) {
         return None;
     }
@@ -155,9 +179,10 @@ pub(crate) fn borrow(len_bytes: u64) -> Option<Result<RawBuffer, AllocateError>>
             (arena, offset, clean == 1)
         }
     };
-    Some(lent(Place { arena, offset, len_bytes }, clean).map_err(|error| AllocateError::new(len_bytes, error.to_string())))
+    Some(lent(Place { arena, offset, len_bytes }, clean || !zeroed).map_err(|error| AllocateError::new(len_bytes, error.to_string())))
 }
 
+/// The memory of a block that this process may write to.
 fn lent(place: Place, clean: bool) -> Result<RawBuffer, WireError> {
     let mapped = mapped(place)?;
     // SAFETY: `mapped` has checked that the place lies in the arena.
@@ -166,7 +191,7 @@ fn lent(place: Place, clean: bool) -> Result<RawBuffer, WireError> {
         // SAFETY: the block is that long, mapped to be written, and lent to this process alone.
         unsafe { data.write_bytes(0, place.len_bytes as usize) };
     }
-    // SAFETY: blocks begin at multiples of 64 (`mapped`), are zeroed, and the host lends each once, until `release` or a reply gives it back.
+    // SAFETY: blocks begin at multiples of 64 (`mapped`), have been initialised, and the host lends each once, until `release` or a reply gives it back.
     Ok(unsafe { RawBuffer::from_raw_parts(data, place.len_bytes, place.arena, place.offset, &LENT) })
 }
 
@@ -233,14 +258,35 @@ impl Buffers for FarBuffers {
         if !self.copies {
             return Ok(read);
         }
-        let mut copy = crate::arena::allocate(place.len_bytes).map_err(|error| WireError::new(error.to_string()))?;
-        copy.as_bytes_mut().copy_from_slice(read.as_bytes());
-        Ok(copy)
+        COPIED_BYTES.fetch_add(place.len_bytes, Relaxed);
+        copy_of(read.as_bytes()).map_err(|error| WireError::new(error.to_string()))
+    }
+
+    fn receive_handed(&mut self, place: Place) -> Result<RawBuffer, WireError> {
+        let block = lent(place, true)?;
+        memory().handed.insert((place.arena, place.offset));
+        Ok(block)
     }
 
     fn copies(&mut self, copies: bool) -> bool {
         std::mem::replace(&mut self.copies, copies)
     }
+}
+
+/// A call begins. What was handed over before and has not been given up is this process's, like what was lent.
+pub(super) fn begin() {
+    memory().handed.clear();
+    COPIED_BYTES.store(0, Relaxed);
+}
+
+/// Whether somebody has kept what the call has handed over.
+pub(super) fn keeps_handed() -> bool {
+    !memory().handed.is_empty()
+}
+
+/// Bytes of arguments that were copied in this process since the call began.
+pub(super) fn copied_bytes() -> u64 {
+    COPIED_BYTES.load(Relaxed)
 }
 
 /// The blocks that are given back with the reply that is being written.

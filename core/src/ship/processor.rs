@@ -1,20 +1,21 @@
 //! This side: a worker's thread that stands for a process sends tasks over, and takes their results.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
-use super::call::{self, PANICKED, REFUSED, RETURNED, Request, VALUE};
+use super::call::{self, BROKEN, PANICKED, REFUSED, RETURNED, Request, VALUE};
 use super::code;
 use crate::arena;
 use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
+use crate::retry::{self, Over};
 use crate::task::record::{TaskRef, Travel};
-use crate::wire::{Buffers, Place, Reader, WireError, Writer};
+use crate::wire::{Buffers, Place, Reader, WireError, Writer, Written};
 use crate::worker::context::Context;
 use crate::worker::entry::Entry;
 use crate::worker::main_loop::next_ahead;
@@ -40,6 +41,8 @@ pub(crate) struct RemoteProcessor {
     state: Mutex<State>,
     /// How many tasks are in `State::ahead`, about: for those that look for work.
     ahead: AtomicUsize,
+    /// Bytes of values that were copied to the process, and from there.
+    pub(crate) copied_bytes: (AtomicU64, AtomicU64),
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +92,27 @@ enum Fate {
     Here,
 }
 
+/// What has come of a call.
+enum Outcome {
+    /// The task has ended, with an error or without.
+    Ended(Option<TaskError>),
+    /// The function has returned an error: the task is to be ended with it, or the function called again.
+    Returned(FailureKind),
+    /// The task has to be run here.
+    Here,
+}
+
+impl Outcome {
+    /// The error of the task, which has not been called again; nothing when it has to be run here.
+    fn of(self, task: &TaskRef) -> Option<Option<TaskError>> {
+        match self {
+            Self::Ended(failure) => Some(failure),
+            Self::Returned(kind) => Some(task.end_claimed(Some(kind))),
+            Self::Here => None,
+        }
+    }
+}
+
 impl Ahead {
     /// Whether its call was sent.
     pub(crate) fn is_sent(&self) -> bool {
@@ -109,6 +133,15 @@ impl Grants {
         }
         self.0.remove(&(place.arena, place.offset));
         Ok(arena::take_back(place))
+    }
+
+    /// Enters a block that the process may write to, and that lies in an argument, too.
+    fn hand_over(&mut self, place: Place) {
+        if let Some(class) = arena::size_class(place.len_bytes)
+            && self.0.insert((place.arena, place.offset), class).is_none()
+        {
+            arena::hand_over(place);
+        }
     }
 
     /// The process has ended: all that it was lent is free.
@@ -152,18 +185,16 @@ impl Buffers for Results<'_> {
     }
 }
 
-/// A call, and the blocks that stay until it is over.
-type Encoded = (Vec<u8>, Vec<RawBuffer>);
-
 /// The call of a task that this thread has claimed; nothing when it stays.
-fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Encoded> {
+fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Written> {
     let distance = code::distance_of(travel.body)?;
     let identity = &context.shared.identities[context.processor];
     let mut buffers = Arguments;
     let mut writer = Writer::new(&mut buffers);
     writer.put_u64(distance);
     writer.put_u64(identity.process.0.into());
-    writer.put_text(&identity.name);
+    writer.put_u64(identity.name.len() as u64);
+    writer.put_uncounted(identity.name.as_bytes());
     // A value that serde cannot write after all stays here.
     task.send(travel, &mut writer).ok()?;
     Some(writer.finish())
@@ -171,7 +202,7 @@ fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Encoded>
 
 impl RemoteProcessor {
     pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
-        Self { remote, state: Mutex::default(), ahead: AtomicUsize::new(0) }
+        Self { remote, state: Mutex::default(), ahead: AtomicUsize::new(0), copied_bytes: Default::default() }
     }
 
     /// Has the process run a task that this thread has claimed. Its error, as `run_claimed` gives it; nothing when it has to be run here: it does
@@ -183,15 +214,28 @@ impl RemoteProcessor {
             return None;
         }
         let travel = task.travel()?;
-        // Poisoned: a thread has panicked in the middle of a call, so what the process is doing is unknown.
-        let mut state = self.state.try_lock().ok()?;
-        if !state.ahead.is_empty() {
-            // On top of what this thread does between two tasks, such as dropping a value.
-            return None;
+        let retrying = task.retries(&travel);
+        for attempt in 1.. {
+            // Poisoned: a thread has panicked in the middle of a call, so what the process is doing is unknown.
+            let mut state = self.state.try_lock().ok()?;
+            if !state.ahead.is_empty() {
+                // On top of what this thread does between two tasks, such as dropping a value.
+                return None;
+            }
+            let call = encode(context, task, &travel)?;
+            task.note_attempts(attempt);
+            let outcome = |caller: &mut Waiting<'_>| self.send(caller, call);
+            // Behind one that is tried again nothing is sent: its next call would come after it.
+            let outcome = self.conclude(context, task, &travel, &mut state, goes_ahead && retrying.is_none(), outcome);
+            // Others may use the process during the pause.
+            drop(state);
+            match (outcome, &retrying) {
+                (Outcome::Returned(_), Some(retrying))
+                    if attempt <= retrying.retries && matches!(retry::pause(retrying.pause_after(attempt)), Ok(Some(Over))) => {}
+                (outcome, _) => return outcome.of(task),
+            }
         }
-        let (call, _blocks) = encode(context, task, &travel)?;
-        let outcome = |caller: &mut Waiting<'_>| self.remote.call(&call, caller);
-        self.conclude(context, task, &travel, &mut state, goes_ahead, outcome)
+        unreachable!("more calls than there are numbers")
     }
 
     /// Whether there are tasks that were claimed ahead of their turn.
@@ -223,9 +267,9 @@ impl RemoteProcessor {
                     Err(CallError::NoProcess { .. }) => self.send_again(caller, travel),
                     outcome => outcome,
                 };
-                self.conclude(context, task, travel, &mut state, true, outcome)
+                self.conclude(context, task, travel, &mut state, true, outcome).of(task)
             }
-            Fate::Lost { travel, error } => self.conclude(context, task, travel, &mut state, true, |_| Err(error.clone())),
+            Fate::Lost { travel, error } => self.conclude(context, task, travel, &mut state, true, |_| Err(error.clone())).of(task),
             Fate::Here => None,
         };
         drop(state);
@@ -234,12 +278,20 @@ impl RemoteProcessor {
 
     fn send_again(&self, caller: &mut Waiting<'_>, travel: &Travel) -> Result<Vec<u8>, CallError> {
         match encode(caller.context, caller.task, travel) {
-            Some((call, _blocks)) => self.remote.call(&call, caller),
+            Some(call) => self.send(caller, call),
             None => Err(CallError::NoProcess { reason: "the task cannot be sent a second time".into() }),
         }
     }
 
-    /// Takes what comes of a call, and repeats it when its process ends. The task's error; nothing when it has to be run here.
+    fn send(&self, caller: &mut Waiting<'_>, call: Written) -> Result<Vec<u8>, CallError> {
+        self.copied_bytes.0.fetch_add(call.copied_bytes, Relaxed);
+        caller.handed = call.handed;
+        caller.is_delicate = call.is_delicate;
+        // The blocks stay until the call is over.
+        self.remote.call(&call.bytes, caller)
+    }
+
+    /// Takes what comes of a call, and repeats it when its process ends.
     fn conclude(
         &self,
         context: &Context,
@@ -248,29 +300,33 @@ impl RemoteProcessor {
         state: &mut State,
         goes_ahead: bool,
         first: impl FnOnce(&mut Waiting<'_>) -> Result<Vec<u8>, CallError>,
-    ) -> Option<Option<TaskError>> {
+    ) -> Outcome {
         let name = &context.shared.identities[context.processor].name;
         let mut attempts = 0;
         let mut first = Some(first);
         loop {
             // Behind one that stays, or whose process was lost, nothing is sent: they come in their order.
             let goes_ahead = goes_ahead && state.ahead.iter().all(|ahead| matches!(ahead.fate, Fate::Sent { .. }));
-            let mut caller = Waiting { remote: self, state: &mut *state, context, task, goes_ahead, told: None };
+            let mut caller = Waiting { remote: self, state: &mut *state, context, task, goes_ahead, told: None, handed: Vec::new(), is_delicate: false };
             let outcome = match first.take() {
                 Some(first) => first(&mut caller),
                 None => self.send_again(&mut caller, travel),
             };
             let told = caller.told.is_some();
+            let (handed, is_delicate) = (std::mem::take(&mut caller.handed), caller.is_delicate);
             match outcome {
                 Ok(reply) => {
-                    let failure = match accept(state, task, travel, &reply) {
+                    let failure = match self.accept(state, task, travel, &reply, &handed) {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
                             reason: format!("the process {} sent a reply that cannot be read: {error}", state.process),
                         }),
                     };
-                    return Some(task.end_claimed(failure));
+                    return match failure {
+                        Some(failure @ FailureKind::Returned(_)) => Outcome::Returned(failure),
+                        failure => Outcome::Ended(task.end_claimed(failure)),
+                    };
                 }
                 Err(error) => {
                     // What has not come back by now was lost, too.
@@ -283,31 +339,92 @@ impl RemoteProcessor {
                         CallError::Lost { process, reason } => {
                             attempts += 1;
                             state.grants.take_all();
-                            let once = task.options().is_some_and(|options| options.once == Some(true));
-                            if told || once || attempts == ATTEMPTS_MAX {
+                            let once = task.is_once();
+                            if told || once || is_delicate || attempts == ATTEMPTS_MAX {
                                 let why = match attempts {
+                                    _ if is_delicate => "; it was writing in place, so what it wrote to is lost, and it cannot be begun again".into(),
                                     _ if once => "; the task is to be begun only once".into(),
                                     1 => String::new(),
                                     _ => format!("; {attempts} processes have ended over it"),
                                 };
                                 let reason = format!("the process {process} {reason}{why}");
-                                return Some(task.end_claimed(Some(FailureKind::Processor { processor: name.clone(), reason })));
+                                return Outcome::Ended(task.end_claimed(Some(FailureKind::Processor { processor: name.clone(), reason })));
                             }
                         }
                         error => {
                             // Not here either: a body that does not stop when it is told to would keep this thread.
                             if told || task.stopped().is_some() {
-                                return Some(task.end_claimed(Some(context.shared.outdated(task))));
+                                return Outcome::Ended(task.end_claimed(Some(context.shared.outdated(task))));
                             }
                             if !std::mem::replace(&mut state.complained, true) {
                                 let message = format!("processor {name}: {error}; its tasks run in this process");
                                 context.shared.backends.found.log.push(LogLevel::Warning, message);
                             }
-                            return None;
+                            return Outcome::Here;
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// Takes what a reply brings. Why the task has no value, if it has none.
+    fn accept(
+        &self,
+        state: &mut State,
+        task: &TaskRef,
+        travel: &Travel,
+        reply: &[u8],
+        handed: &[Place],
+    ) -> Result<Option<FailureKind>, WireError> {
+        let accepted = self.read_reply(state, task, travel, reply);
+        if !matches!(accepted, Ok((_, true))) {
+            // The arguments are as they were, and what was handed over is theirs alone again.
+            for place in handed {
+                drop(state.grants.take(*place));
+            }
+        }
+        accepted.map(|(failure, _)| failure)
+    }
+
+    /// The same, and whether the process has given back what it was to change.
+    fn read_reply(
+        &self,
+        state: &mut State,
+        task: &TaskRef,
+        travel: &Travel,
+        reply: &[u8],
+    ) -> Result<(Option<FailureKind>, bool), WireError> {
+        let (tag, took_ns, places, copied) = {
+            let mut none = Arguments;
+            let mut reader = Reader::new(reply, &mut none);
+            (reader.take_u8()?, reader.take_u64()?, call::take_places(&mut reader)?, [reader.take_u64()?, reader.take_u64()?])
+        };
+        self.copied_bytes.0.fetch_add(copied[0], Relaxed);
+        self.copied_bytes.1.fetch_add(copied[1], Relaxed);
+        state.note_call(took_ns);
+        for place in &places {
+            drop(state.grants.take(*place)?);
+        }
+        let mut results = Results(&mut state.grants);
+        let mut reader = Reader::new(reply, &mut results);
+        reader.take(1 + 8 + 8 + 24 * places.len() as u64 + 16)?;
+        if tag == VALUE {
+            // Read to the end before the task counts as run.
+            task.accept(travel, &mut reader)?;
+            return Ok((None, true));
+        }
+        let text = reader.take_text()?.to_owned();
+        if matches!(tag, RETURNED | PANICKED) {
+            task.take_back(travel, &mut reader)?;
+        }
+        reader.end()?;
+        match tag {
+            RETURNED => Ok((Some(FailureKind::Returned(text.into())), true)),
+            PANICKED => Ok((Some(FailureKind::Panicked(text)), true)),
+            BROKEN => Ok((Some(FailureKind::Panicked(text)), false)),
+            REFUSED => Err(WireError::new(text)),
+            _ => Err(WireError::new(format!("{tag} says nothing about a call"))),
         }
     }
 }
@@ -315,35 +432,6 @@ impl RemoteProcessor {
 impl std::fmt::Debug for RemoteProcessor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RemoteProcessor").field("state", &self.state).finish_non_exhaustive()
-    }
-}
-
-/// Takes what a reply brings. Why the task has no value, if it has none.
-fn accept(state: &mut State, task: &TaskRef, travel: &Travel, reply: &[u8]) -> Result<Option<FailureKind>, WireError> {
-    let (tag, took_ns, places) = {
-        let mut none = Arguments;
-        let mut reader = Reader::new(reply, &mut none);
-        (reader.take_u8()?, reader.take_u64()?, call::take_places(&mut reader)?)
-    };
-    state.note_call(took_ns);
-    for place in &places {
-        drop(state.grants.take(*place)?);
-    }
-    let mut results = Results(&mut state.grants);
-    let mut reader = Reader::new(reply, &mut results);
-    reader.take(1 + 8 + 8 + 24 * places.len() as u64)?;
-    if tag == VALUE {
-        // Read to the end before the task counts as run.
-        task.accept(travel, &mut reader)?;
-        return Ok(None);
-    }
-    let text = reader.take_text()?.to_owned();
-    reader.end()?;
-    match tag {
-        RETURNED => Ok(Some(FailureKind::Returned(text.into()))),
-        PANICKED => Ok(Some(FailureKind::Panicked(text))),
-        REFUSED => Err(WireError::new(text)),
-        _ => Err(WireError::new(format!("{tag} says nothing about a call"))),
     }
 }
 
@@ -357,6 +445,10 @@ struct Waiting<'a> {
     goes_ahead: bool,
     /// When the body was first told to stop.
     told: Option<Instant>,
+    /// Blocks that the process is handed when it begins.
+    handed: Vec<Place>,
+    /// Whether what is in them is needed if it does not end.
+    is_delicate: bool,
 }
 
 impl Caller for Waiting<'_> {
@@ -390,6 +482,9 @@ impl Caller for Waiting<'_> {
             self.state.grants.take_all();
             self.state.process = process;
         }
+        for place in &self.handed {
+            self.state.grants.hand_over(*place);
+        }
     }
 
     fn ahead(&mut self) -> Option<Vec<u8>> {
@@ -403,8 +498,12 @@ impl Caller for Waiting<'_> {
             task.travel().and_then(|travel| Some((travel, encode(self.context, &task, &travel)?)))
         };
         let (call, fate) = match sent {
-            Some((travel, (call, blocks))) => (Some(call), Fate::Sent { travel, _blocks: blocks }),
-            None => (None, Fate::Here),
+            // One that writes in place, or is tried again, is sent when its turn has come: what becomes of it must be known.
+            Some((travel, call)) if call.handed.is_empty() && task.retries(&travel).is_none() => {
+                self.remote.copied_bytes.0.fetch_add(call.copied_bytes, Relaxed);
+                (Some(call.bytes), Fate::Sent { travel, _blocks: call.blocks })
+            }
+            _ => (None, Fate::Here),
         };
         self.goes_ahead = call.is_some();
         self.state.ahead.push_back(Ahead { task, fate });

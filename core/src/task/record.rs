@@ -16,13 +16,14 @@ use std::task::Waker;
 use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
+use crate::retry::Retrying;
 use crate::ship::call::{CallBody, CallFailure};
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
 use crate::sync::{Watched, catch_unwind, spin_loop};
 use crate::task::bond::Bond;
 use crate::task::{Task, Value, memory, nested};
-use crate::wire::{Reader, WireError, Writer};
+use crate::wire::{Parts, Reader, WireError, Writer};
 use crate::worker::domain::Domain;
 use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
@@ -169,11 +170,17 @@ struct VTable {
 pub(crate) struct Travel {
     /// What the other process calls.
     pub(crate) body: CallBody,
-    /// Writes the arguments. For who has claimed the task and not run it.
+    /// How the function is tried again. For who has claimed the task and not run it.
+    retries: unsafe fn(NonNull<Header>) -> Option<Retrying<()>>,
+    /// Whether all that the types of arguments and value are made of travels.
+    parts: fn() -> bool,
+    /// Writes the arguments. For the same.
     send: unsafe fn(NonNull<Header>, &mut Writer<'_>) -> Result<(), WireError>,
     /// The error of an argument. For the same.
     failed: unsafe fn(NonNull<Header>) -> bool,
-    /// Reads the value and takes the body out. For the same.
+    /// Reads what was changed in place. For the same.
+    take_back: unsafe fn(NonNull<Header>, &mut Reader<'_>) -> Result<(), WireError>,
+    /// Reads the value and what was changed in place, and takes the body out. For the same.
     accept: unsafe fn(NonNull<Header>, &mut Reader<'_>) -> Result<(), WireError>,
 }
 
@@ -394,6 +401,11 @@ impl Header {
             }
             _ => None,
         }
+    }
+
+    /// Whether its body is to be begun at most once.
+    pub(crate) fn is_once(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.once == Some(true))
     }
 
     /// Whether its value is another record's. Once it has a value.
@@ -887,7 +899,14 @@ impl TaskRef {
     pub(crate) fn travel(&self) -> Option<Travel> {
         let travel = self.vtable.travel?;
         // SAFETY: the caller has claimed the task and not run it.
-        (!unsafe { (travel.failed)(self.0) }).then_some(travel)
+        let has_failed = unsafe { (travel.failed)(self.0) };
+        (!has_failed && (travel.parts)()).then_some(travel)
+    }
+
+    /// How its function is tried again, if it is. The caller has claimed the task and not run it.
+    pub(crate) fn retries(&self, travel: &Travel) -> Option<Retrying<()>> {
+        // SAFETY: `travel` is this record's, and the caller has claimed the task and not run it.
+        unsafe { (travel.retries)(self.0) }
     }
 
     /// Writes the arguments for another process. The caller has claimed the task and not run it.
@@ -896,7 +915,13 @@ impl TaskRef {
         unsafe { (travel.send)(self.0, writer) }
     }
 
-    /// Reads the value that another process has sent; the task then counts as run. The caller has claimed the task and not run it.
+    /// Reads what another process has changed in place before it failed. The caller has claimed the task and not run it.
+    pub(crate) fn take_back(&self, travel: &Travel, reader: &mut Reader<'_>) -> Result<(), WireError> {
+        // SAFETY: as in `send`.
+        unsafe { (travel.take_back)(self.0, reader) }
+    }
+
+    /// Reads the value that another process has sent, and what it has changed in place; the task then counts as run. The caller has claimed the task and not run it.
     pub(crate) fn accept(&self, travel: &Travel, reader: &mut Reader<'_>) -> Result<(), WireError> {
         // SAFETY: as in `send`.
         unsafe { (travel.accept)(self.0, reader) }
@@ -905,7 +930,14 @@ impl TaskRef {
     /// The error of a task that another process has run, or failed to: what `run_claimed` gives. Without a failure its value has been accepted.
     pub(crate) fn end_claimed(&self, failure: Option<FailureKind>) -> Option<TaskError> {
         let holds = self.gate.load(Relaxed) & HOLDS != 0;
-        let failure = failure.map(|kind| self.fail_claimed(kind));
+        let failure = failure.map(|kind| match kind {
+            FailureKind::Returned(_) | FailureKind::Panicked(_) => {
+                // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
+                unsafe { self.discard() };
+                self.error_of_begun(kind)
+            }
+            kind => self.fail_claimed(kind),
+        });
         self.end_body(holds, failure)
     }
 
@@ -1173,12 +1205,29 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
 /// Why tasks of a function stay in the process that spawns them, if they do.
 pub(crate) const fn why_it_stays<M, F: TaskFn<M>>() -> Option<&'static str> {
     // A function travels if it is all in its type: it has captured nothing, and nothing happens when it is dropped.
-    if size_of::<F>() != 0 || std::mem::needs_drop::<F>() {
-        Some("its function has captured something, or is tried again; what it needs can be an argument")
+    if size_of::<F::Tried>() != 0 || std::mem::needs_drop::<F::Tried>() {
+        Some("its function has captured something; what it needs can be an argument")
     } else if !F::Params::TRAVEL {
-        Some("an argument's values stay in their process; `#[derive(Data)]` lets those travel that serde can write")
+        Some(ARGUMENT_STAYS)
     } else if <F::Value as crate::Data>::WIRE.is_none() {
-        Some("its result's values stay in their process; `#[derive(Data)]` lets those travel that serde can write")
+        Some(RESULT_STAYS)
+    } else {
+        None
+    }
+}
+
+const ARGUMENT_STAYS: &str =
+    "an argument's values stay in their process; with `#[derive(Data)]` those travel whose parts do, or that serde can write";
+const RESULT_STAYS: &str =
+    "its result's values stay in their process; with `#[derive(Data)]` those travel whose parts do, or that serde can write";
+
+/// The same for what types are made of, where `why_it_stays` gives no reason.
+pub(crate) fn parts_that_stay<M, F: TaskFn<M>>() -> Option<&'static str> {
+    let mut parts = Parts::default();
+    if !F::Params::parts_travel(&mut parts) {
+        Some(ARGUMENT_STAYS)
+    } else if !parts.travel::<F::Value>() {
+        Some(RESULT_STAYS)
     } else {
         None
     }
@@ -1187,8 +1236,11 @@ pub(crate) const fn why_it_stays<M, F: TaskFn<M>>() -> Option<&'static str> {
 const fn travel<M, F: TaskFn<M>>() -> Option<Travel> {
     if why_it_stays::<M, F>().is_none() {
         Some(Travel {
-            body: call_body::<M, F>,
-            send: send::<F, F::Params, F::Value>,
+            body: call_body::<F::Signature, F::Tried>,
+            retries: retries::<M, F>,
+            parts: || parts_that_stay::<M, F>().is_none(),
+            send: send::<M, F>,
+            take_back: take_back::<F, F::Params, F::Value>,
             failed: has_failed_argument::<F, F::Params, F::Value>,
             accept: accept::<F, F::Params, F::Value>,
         })
@@ -1204,13 +1256,11 @@ fn call_body<M, F: TaskFn<M>>(reader: &mut Reader<'_>, writer: &mut Writer<'_>) 
     // SAFETY: `travel` lets only types without size, whose values have no bytes to be read, through. One was moved into the record that stands for this
     // call, nobody uses that one (`accept` forgets it), and nothing happens when one is dropped: so this is that value.
     let function = unsafe { NonNull::<F>::dangling().read() };
-    let outcome = catch_unwind(AssertUnwindSafe(|| function.call(&mut params)));
-    dropped_quietly(params);
-    match outcome {
+    let outcome = match catch_unwind(AssertUnwindSafe(|| function.call(&mut params))) {
         Ok(Ok(value)) => {
             let written = crate::wire::put(&value, writer);
             dropped_quietly(value);
-            Ok(written?)
+            written.map_err(CallFailure::Wire)
         }
         Ok(Err(error)) => Err(CallFailure::Returned(error)),
         Err(payload) => {
@@ -1218,35 +1268,69 @@ fn call_body<M, F: TaskFn<M>>(reader: &mut Reader<'_>, writer: &mut Writer<'_>) 
             dropped_quietly(payload);
             Err(CallFailure::Panicked(message))
         }
-    }
+    };
+    // Whatever came of it: what it was to change is as it left it.
+    let sent_back = match outcome {
+        Err(CallFailure::Wire(_)) => Ok(()),
+        _ => params.send_back(writer),
+    };
+    dropped_quietly(params);
+    sent_back?;
+    outcome
+}
+
+/// # Safety
+/// `header` belongs to a live `Record<F, F::Params, F::Value>` whose task the caller has claimed and not run.
+unsafe fn send<M, F: TaskFn<M>>(header: NonNull<Header>, writer: &mut Writer<'_>) -> Result<(), WireError> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, F::Params, F::Value>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (_, params) = unsafe { &*record.body.get().cast::<(F, F::Params)>() };
+    // A task that is begun again needs what it takes by value a second time.
+    params.send(writer, if record.header.is_once() { F::TAKES } else { 0 })
+}
+
+/// # Safety
+/// As for `send`.
+unsafe fn retries<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<Retrying<()>> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, F::Params, F::Value>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (function, _) = unsafe { &*record.body.get().cast::<(F, F::Params)>() };
+    function.retries()
+}
+
+/// # Safety
+/// As for `has_failed_argument`.
+unsafe fn take_back<F, P: Predecessors, T>(header: NonNull<Header>, reader: &mut Reader<'_>) -> Result<(), WireError> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.change();
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (_, params) = unsafe { &mut *record.body.get().cast::<(F, P)>() };
+    params.take_back(reader)
 }
 
 /// # Safety
 /// `header` belongs to a live `Record<F, P, T>` whose task the caller has claimed and not run.
-unsafe fn send<F, P: Predecessors, T>(header: NonNull<Header>, writer: &mut Writer<'_>) -> Result<(), WireError> {
+unsafe fn has_failed_argument<F, P: Predecessors, T>(header: NonNull<Header>) -> bool {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
     record.header.watched_body.look();
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
-    params.send(writer)
-}
-
-/// # Safety
-/// As for `send`.
-unsafe fn has_failed_argument<F, P: Predecessors, T>(header: NonNull<Header>) -> bool {
-    // SAFETY: live (precondition).
-    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
-    record.header.watched_body.look();
-    // SAFETY: as in `send`.
-    let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
     params.failed().is_some()
 }
 
 /// # Safety
-/// As for `send`; when this gives a value, the task counts as run.
-unsafe fn accept<F, P, T: crate::Data>(header: NonNull<Header>, reader: &mut Reader<'_>) -> Result<(), WireError> {
+/// As for `has_failed_argument`; when this gives a value, the task counts as run.
+unsafe fn accept<F, P: Predecessors, T: crate::Data>(header: NonNull<Header>, reader: &mut Reader<'_>) -> Result<(), WireError> {
     let value = crate::wire::take::<T>(reader)?;
+    // SAFETY: the precondition.
+    unsafe { take_back::<F, P, T>(header, reader) }?;
+    reader.end()?;
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
     // Before the outcome is known, as in `run`: whoever is woken by it may count on being the arguments' last user.
@@ -1576,6 +1660,11 @@ impl<T> Dependency<T> {
 
     pub(crate) fn value(&self) -> Option<&T> {
         self.task.value_ref()
+    }
+
+    /// Whether the value is its own, and nobody else can look at it.
+    pub(crate) fn is_last_user(&self) -> bool {
+        self.task.reference.is_last_user() && !self.task.reference.is_forwarded()
     }
 
     pub(crate) fn into_value(self) -> Option<Value<T>> {

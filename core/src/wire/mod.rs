@@ -8,11 +8,13 @@ mod plain;
 mod probe;
 mod types;
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::Arc;
 
 use poniard_interface::RawBuffer;
+
+use crate::data::Data;
 
 pub(crate) use plain::{read_plain, write_plain};
 pub use probe::{NoWire, Probe};
@@ -27,15 +29,49 @@ pub struct Wire<T> {
     pub(crate) read: fn(&mut Reader<'_>) -> Result<T, WireError>,
     /// Whether a value is nothing but its bytes, and any bytes are a value.
     pub(crate) plain: bool,
+    /// Whether all that it is made of travels, too.
+    pub(crate) parts: fn(&mut Parts) -> bool,
 }
 
+type Write<T> = fn(&T, &mut Writer<'_>) -> Result<(), WireError>;
+type Read<T> = fn(&mut Reader<'_>) -> Result<T, WireError>;
+
 impl<T> Wire<T> {
-    /// A wire of two functions, for a type that is not plain.
-    pub(crate) const fn of(
-        write: fn(&T, &mut Writer<'_>) -> Result<(), WireError>,
-        read: fn(&mut Reader<'_>) -> Result<T, WireError>,
-    ) -> Self {
-        Self { write, read, plain: false }
+    /// A wire of two functions, for a type that is not plain and has no parts.
+    pub(crate) const fn of(write: Write<T>, read: Read<T>) -> Self {
+        Self::of_parts(write, read, |_| true)
+    }
+
+    /// The wire of a type with parts.
+    #[doc(hidden)]
+    pub const fn of_parts(write: Write<T>, read: Read<T>, parts: fn(&mut Parts) -> bool) -> Self {
+        Self { write, read, plain: false, parts }
+    }
+}
+
+/// Looks at what types are made of, each once: a type may be a part of itself.
+///
+/// That is why it is done while the program runs: the compiler refuses constants that depend on themselves.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Parts(Vec<TypeId>);
+
+impl Parts {
+    /// Whether `T` travels, with all that it is made of.
+    #[doc(hidden)]
+    pub fn travel<T: Data>(&mut self) -> bool {
+        T::WIRE.is_some_and(|wire| (wire.parts)(self))
+    }
+
+    /// Whether this has been asked of `T` before; then whoever asked first has the answer.
+    #[doc(hidden)]
+    pub fn knows<T: 'static>(&mut self) -> bool {
+        let id = TypeId::of::<T>();
+        let knows = self.0.contains(&id);
+        if !knows {
+            self.0.push(id);
+        }
+        knows
     }
 }
 
@@ -60,6 +96,13 @@ impl<T> fmt::Debug for Wire<T> {
 pub struct WireError(pub(crate) String);
 
 impl WireError {
+    /// There is no such variant.
+    #[doc(hidden)]
+    #[cold]
+    pub fn no_variant(index: u32, name: &str) -> Self {
+        Self(format!("`{name}` has no variant {index}"))
+    }
+
     pub(crate) fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
@@ -79,6 +122,11 @@ pub(crate) trait Buffers {
     /// The memory of a buffer that came as a place.
     fn receive(&mut self, place: Place) -> Result<RawBuffer, WireError>;
 
+    /// The same where it is handed over: the receiver's own, to be written to.
+    fn receive_handed(&mut self, place: Place) -> Result<RawBuffer, WireError> {
+        Err(WireError::new(format!("nothing is handed over here, and {place:?} came")))
+    }
+
     /// Whether what is received from now on is the receiver's own for as long as it wants; what was so before.
     fn copies(&mut self, _copies: bool) -> bool {
         true
@@ -93,41 +141,67 @@ pub(crate) struct Place {
     pub(crate) len_bytes: u64,
 }
 
+/// How the memory of a buffer travels: byte by byte, as a place to be read, as a place to be written to.
+const BYTES: u8 = 0;
+const PLACE: u8 = 1;
+const HANDED: u8 = 2;
+
 /// Bytes that are being written.
 #[doc(hidden)]
 pub struct Writer<'a> {
-    bytes: Vec<u8>,
     buffers: &'a mut dyn Buffers,
+    /// Whether the receiver may write to the memory of buffers.
+    hands_over: bool,
+    written: Written,
+}
+
+/// What came of writing.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) bytes: Vec<u8>,
     /// Blocks that the receiver reads; they stay until the call is over.
-    blocks: Vec<RawBuffer>,
+    pub(crate) blocks: Vec<RawBuffer>,
+    /// Memory of buffers that the receiver may write to.
+    pub(crate) handed: Vec<Place>,
+    /// Whether what was there before is needed if the receiver does not come to its end.
+    pub(crate) is_delicate: bool,
+    /// Bytes of values that were copied: all but the memory of buffers that travels as a place.
+    pub(crate) copied_bytes: u64,
 }
 
 impl fmt::Debug for Writer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("len", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("Writer").field("len", &self.written.bytes.len()).finish_non_exhaustive()
     }
 }
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(buffers: &'a mut dyn Buffers) -> Self {
-        Self { bytes: Vec::with_capacity(128), buffers, blocks: Vec::new() }
+        Self { buffers, hands_over: false, written: Written { bytes: Vec::with_capacity(128), ..Written::default() } }
     }
 
-    /// What was written, and the blocks that have to stay until it has been read.
-    pub(crate) fn finish(self) -> (Vec<u8>, Vec<RawBuffer>) {
-        (self.bytes, self.blocks)
+    pub(crate) fn finish(self) -> Written {
+        self.written
     }
 
+    /// Writes bytes of a value.
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        self.written.copied_bytes += bytes.len() as u64;
+        self.put_uncounted(bytes);
     }
 
+    /// Writes what is no part of a value, or counted elsewhere.
+    pub(crate) fn put_uncounted(&mut self, bytes: &[u8]) {
+        self.written.bytes.extend_from_slice(bytes);
+    }
+
+    /// Writes a length or the like.
     pub(crate) fn put_u64(&mut self, value: u64) {
-        self.put(&value.to_ne_bytes());
+        self.put_uncounted(&value.to_ne_bytes());
     }
 
     pub(crate) fn put_u8(&mut self, value: u8) {
-        self.bytes.push(value);
+        self.written.bytes.push(value);
     }
 
     pub(crate) fn put_text(&mut self, text: &str) {
@@ -135,17 +209,26 @@ impl<'a> Writer<'a> {
         self.put(text.as_bytes());
     }
 
+    /// Writes which variant of an enum it is.
+    #[doc(hidden)]
+    pub fn put_variant(&mut self, index: u32) {
+        self.put_uncounted(&index.to_ne_bytes());
+    }
+
     /// Writes the memory of a buffer: its place, or its bytes where it has none that others know.
     pub(crate) fn put_buffer(&mut self, raw: &RawBuffer) {
         match self.buffers.send(raw) {
             Some(place) => {
-                self.put_u8(1);
+                if self.hands_over {
+                    self.written.handed.push(place);
+                }
+                self.put_u8(if self.hands_over { HANDED } else { PLACE });
                 self.put_u64(place.arena);
                 self.put_u64(place.offset);
                 self.put_u64(place.len_bytes);
             }
             None => {
-                self.put_u8(0);
+                self.put_u8(BYTES);
                 self.put_u64(raw.len_bytes());
                 self.put(raw.as_bytes());
             }
@@ -154,8 +237,25 @@ impl<'a> Writer<'a> {
 
     /// Writes a block whose bytes are copied where they arrive.
     pub(crate) fn put_block(&mut self, block: RawBuffer) {
-        self.put_buffer(&block);
-        self.blocks.push(block);
+        self.written.copied_bytes += block.len_bytes();
+        self.handing_over(false, |writer| writer.put_buffer(&block));
+        self.written.blocks.push(block);
+    }
+
+    /// Lets `write` write something whose buffers the receiver may write to: nobody looks at them until the call is over. Or, with false, may not.
+    pub(crate) fn handing_over<R>(&mut self, hands_over: bool, write: impl FnOnce(&mut Self) -> R) -> R {
+        let before = std::mem::replace(&mut self.hands_over, hands_over);
+        let result = write(self);
+        self.hands_over = before;
+        result
+    }
+
+    /// Lets `write` write a value that is changed in place; with `needed`, its contents are needed when it is changed a second time.
+    pub(crate) fn in_place<R>(&mut self, needed: bool, write: impl FnOnce(&mut Self) -> R) -> R {
+        let before = self.written.handed.len();
+        let result = self.handing_over(true, write);
+        self.written.is_delicate |= needed && self.written.handed.len() > before;
+        result
     }
 }
 
@@ -207,6 +307,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads which variant of an enum it is.
+    ///
+    /// # Errors
+    /// [`WireError`] when the bytes are over.
+    #[doc(hidden)]
+    pub fn take_variant(&mut self) -> Result<u32, WireError> {
+        self.take_array().map(u32::from_ne_bytes)
+    }
+
     pub(crate) fn take_u64(&mut self) -> Result<u64, WireError> {
         self.take_array().map(u64::from_ne_bytes)
     }
@@ -239,15 +348,16 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn take_buffer(&mut self) -> Result<RawBuffer, WireError> {
         match self.take_u8()? {
-            0 => {
+            BYTES => {
                 let len = self.take_u64()?;
                 let bytes = self.take(len)?;
-                let mut raw = crate::arena::allocate(len).map_err(|error| WireError::new(error.to_string()))?;
-                raw.as_bytes_mut().copy_from_slice(bytes);
-                Ok(raw)
+                crate::arena::copy_of(bytes).map_err(|error| WireError::new(error.to_string()))
             }
-            1 => {
+            tag @ (PLACE | HANDED) => {
                 let place = Place { arena: self.take_u64()?, offset: self.take_u64()?, len_bytes: self.take_u64()? };
+                if tag == HANDED {
+                    return self.buffers.receive_handed(place);
+                }
                 self.received += 1;
                 self.buffers.receive(place)
             }

@@ -18,9 +18,8 @@ pub(crate) unsafe fn write_plain<T>(values: &[T], writer: &mut Writer<'_>) {
     // SAFETY: the slice is that many bytes long, all of them initialised (precondition), and bytes need no alignment.
     let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
     if bytes.len() >= BULK_MIN_BYTES
-        && let Ok(mut block) = crate::arena::allocate(bytes.len() as u64)
+        && let Ok(block) = crate::arena::copy_of(bytes)
     {
-        block.as_bytes_mut().copy_from_slice(bytes);
         writer.put_u8(BULK);
         writer.put_block(block);
         return;

@@ -1,30 +1,88 @@
-//! Whether serde can write and read a type, found out where the type is known.
+//! What is known of a type where it is known: whether serde can write it, whether it is `Data`.
 
 use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Reader, Wire, WireError, Writer};
+use super::{Parts, Reader, Wire, WireError, Writer, put, take};
+use crate::data::Data;
 
-/// `Probe::<T>::WIRE` is a wire where `T` is serialisable, and none where it is not. For `derive(Data)`.
+/// What `T` is, for `derive(Data)`: whether it is serialisable, whether it is [`Data`], whether it implements `Drop`.
 ///
-/// An inherent constant comes before one of a trait, and is there only where its bounds hold: so the type decides, at compile time. It has to be known
-/// where this is written: of a type parameter nothing but its bounds is.
+/// An inherent item comes before one of a trait, and is there only where its bounds hold: so the type decides, at compile time. Of a type parameter nothing but its
+/// bounds is known where this is written.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Probe<T>(PhantomData<T>);
 
 impl<T: Serialize + DeserializeOwned> Probe<T> {
     /// By serde.
-    pub const WIRE: Option<Wire<T>> = Some(Wire::of(write::<T>, read::<T>));
+    pub const SERDE: Option<Wire<T>> = Some(Wire::of(write::<T>, read::<T>));
 }
 
-/// What `Probe::<T>::WIRE` is otherwise.
+impl<T: Data> Probe<T> {
+    /// Whether it is [`Data`].
+    pub const IS_DATA: bool = true;
+
+    /// Writes a part of a value.
+    ///
+    /// # Errors
+    /// As its wire.
+    pub fn put(value: &T, writer: &mut Writer<'_>) -> Result<(), WireError> {
+        put(value, writer)
+    }
+
+    /// Reads a part of a value.
+    ///
+    /// # Errors
+    /// As its wire.
+    pub fn take(reader: &mut Reader<'_>) -> Result<T, WireError> {
+        take(reader)
+    }
+
+    /// Whether it travels, with all that it is made of.
+    pub fn travels(parts: &mut Parts) -> bool {
+        parts.travel::<T>()
+    }
+}
+
+#[expect(drop_bounds, reason = "what is asked is whether the type has a destructor of its own, not whether it needs to be dropped")]
+impl<T: Drop> Probe<T> {
+    /// Whether something is done when a value is dropped: it stands for something, which a copy of it in another process would not.
+    pub const HAS_DROP: bool = true;
+}
+
+/// What `Probe::<T>` says otherwise.
 #[doc(hidden)]
 pub trait NoWire<T> {
     /// None.
-    const WIRE: Option<Wire<T>> = None;
+    const SERDE: Option<Wire<T>> = None;
+    /// It is not.
+    const IS_DATA: bool = false;
+    /// It does not.
+    const HAS_DROP: bool = false;
+
+    /// Not called: nothing travels in parts if one of them is no `Data`.
+    ///
+    /// # Errors
+    /// Always.
+    fn put(_value: &T, _writer: &mut Writer<'_>) -> Result<(), WireError> {
+        Err(WireError::new("a part of it does not travel"))
+    }
+
+    /// As `put`.
+    ///
+    /// # Errors
+    /// Always.
+    fn take(_reader: &mut Reader<'_>) -> Result<T, WireError> {
+        Err(WireError::new("a part of it does not travel"))
+    }
+
+    /// It does not.
+    fn travels(_parts: &mut Parts) -> bool {
+        false
+    }
 }
 
 impl<T> NoWire<T> for Probe<T> {}

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use ndarray::{Array, Dimension};
 use poniard_interface::{Buffer, Element};
 
-use super::{Reader, Wire, WireError, Writer, read_plain, write_plain};
+use super::{Parts, Reader, Wire, WireError, Writer, read_plain, write_plain};
 use crate::data::Data;
 
 type Written = Result<(), WireError>;
@@ -47,6 +48,7 @@ macro_rules! number {
             },
             read: |reader| reader.take_array().map(<$type>::from_ne_bytes),
             plain: true,
+            parts: |_| true,
         }
     };
 }
@@ -54,6 +56,11 @@ pub(crate) use number;
 
 pub(crate) const fn unit() -> Wire<()> {
     Wire::of(|(), _| Ok(()), |_| Ok(()))
+}
+
+/// Nothing, whatever the type.
+pub(crate) const fn phantom<T: Data>() -> Wire<PhantomData<T>> {
+    Wire::of(|_, _| Ok(()), |_| Ok(PhantomData))
 }
 
 pub(crate) const fn boolean() -> Wire<bool> {
@@ -171,7 +178,7 @@ pub(crate) const fn vector<T: Data>() -> Option<Wire<Vec<T>>> {
         writer.put_u64(values.len() as u64);
         put_slice(values, writer)
     };
-    if T::WIRE.is_some() { Some(Wire::of(write, read::<T>)) } else { None }
+    if T::WIRE.is_some() { Some(Wire::of_parts(write, read::<T>, Parts::travel::<T>)) } else { None }
 }
 
 /// The wire of a collection of elements that can be walked through by reference and collected.
@@ -186,7 +193,7 @@ macro_rules! collection {
                 let len = take_count::<T>(reader)?;
                 take_all(len, reader)
             }
-            if T::WIRE.is_some() { Some(Wire::of(write::<T>, read::<T>)) } else { None }
+            if T::WIRE.is_some() { Some(Wire::of_parts(write::<T>, read::<T>, Parts::travel::<T>)) } else { None }
         }
     };
 }
@@ -209,7 +216,8 @@ macro_rules! map {
                 let len = take_count::<(K, V)>(reader)?;
                 (0..len).map(|_| Ok((take(reader)?, take(reader)?))).collect()
             }
-            if K::WIRE.is_some() && V::WIRE.is_some() { Some(Wire::of(write::<K, V>, read::<K, V>)) } else { None }
+            let parts = |parts: &mut Parts| parts.travel::<K>() && parts.travel::<V>();
+            if K::WIRE.is_some() && V::WIRE.is_some() { Some(Wire::of_parts(write::<K, V>, read::<K, V>, parts)) } else { None }
         }
     };
 }
@@ -228,16 +236,23 @@ pub(crate) const fn option<T: Data>() -> Option<Wire<Option<T>>> {
             other => Err(WireError::new(format!("{other} is neither none nor some"))),
         }
     }
-    if T::WIRE.is_some() { Some(Wire::of(write::<T>, read::<T>)) } else { None }
+    if T::WIRE.is_some() { Some(Wire::of_parts(write::<T>, read::<T>, Parts::travel::<T>)) } else { None }
 }
 
 pub(crate) const fn boxed<T: Data>() -> Option<Wire<Box<T>>> {
-    if T::WIRE.is_some() { Some(Wire::of(|value, writer| put::<T>(value, writer), |reader| take(reader).map(Box::new))) } else { None }
+    if T::WIRE.is_some() {
+        let write = |value: &Box<T>, writer: &mut Writer<'_>| put::<T>(value, writer);
+        Some(Wire::of_parts(write, |reader| take(reader).map(Box::new), Parts::travel::<T>))
+    } else {
+        None
+    }
 }
 
 pub(crate) const fn shared<T: Data>() -> Option<Wire<Arc<T>>> {
     if T::WIRE.is_some() {
-        Some(Wire::of(|value, writer| put::<T>(value, writer), |reader| reader.keeping(take).map(Arc::new)))
+        // Others may share it: it is nobody's to be written to.
+        let write = |value: &Arc<T>, writer: &mut Writer<'_>| writer.handing_over(false, |writer| put::<T>(value, writer));
+        Some(Wire::of_parts(write, |reader| reader.keeping(take).map(Arc::new), Parts::travel::<T>))
     } else {
         None
     }
@@ -251,7 +266,7 @@ pub(crate) const fn range<T: Data>() -> Option<Wire<Range<T>>> {
     fn read<T: Data>(reader: &mut Reader<'_>) -> Result<Range<T>, WireError> {
         Ok(take(reader)?..take(reader)?)
     }
-    if T::WIRE.is_some() { Some(Wire::of(write::<T>, read::<T>)) } else { None }
+    if T::WIRE.is_some() { Some(Wire::of_parts(write::<T>, read::<T>, Parts::travel::<T>)) } else { None }
 }
 
 pub(crate) const fn array<T: Data, const N: usize>() -> Option<Wire<[T; N]>> {
@@ -262,7 +277,7 @@ pub(crate) const fn array<T: Data, const N: usize>() -> Option<Wire<[T; N]>> {
     fn write<T: Data, const N: usize>(values: &[T; N], writer: &mut Writer<'_>) -> Written {
         put_slice(values, writer)
     }
-    if T::WIRE.is_some() { Some(Wire::of(write::<T, N>, read::<T, N>)) } else { None }
+    if T::WIRE.is_some() { Some(Wire::of_parts(write::<T, N>, read::<T, N>, Parts::travel::<T>)) } else { None }
 }
 
 macro_rules! tuple {
@@ -275,7 +290,8 @@ macro_rules! tuple {
             fn read<$($type: Data),*>(reader: &mut Reader<'_>) -> Result<($($type,)*), WireError> {
                 Ok(($(take::<$type>(reader)?,)*))
             }
-            if $($type::WIRE.is_some())&&* { Some(Wire::of(write::<$($type),*>, read::<$($type),*>)) } else { None }
+            let parts = |parts: &mut Parts| $(parts.travel::<$type>())&&*;
+            if $($type::WIRE.is_some())&&* { Some(Wire::of_parts(write::<$($type),*>, read::<$($type),*>, parts)) } else { None }
         }
     };
 }
@@ -322,7 +338,7 @@ pub(crate) const fn nd_array<T: Data, D: Dimension>() -> Option<Wire<Array<T, D>
         };
         Array::from_shape_vec(shape, values).map_err(|error| WireError::new(format!("an array's shape does not fit: {error}")))
     }
-    if T::WIRE.is_some() { Some(Wire::of(write::<T, D>, read::<T, D>)) } else { None }
+    if T::WIRE.is_some() { Some(Wire::of_parts(write::<T, D>, read::<T, D>, Parts::travel::<T>)) } else { None }
 }
 
 /// The place of the memory.
@@ -353,7 +369,7 @@ mod tests {
         let mut buffers = NoBuffers;
         let mut writer = Writer::new(&mut buffers);
         put(value, &mut writer).expect("it can be written");
-        writer.finish().0
+        writer.finish().bytes
     }
 
     fn of_bytes<T: Data>(bytes: &[u8]) -> Result<T, WireError> {
