@@ -417,9 +417,8 @@ where
         return fail(shared, location, options, type_name, FailureKind::Shutdown);
     }
     let stays = || {
-        let reason = const { why_it_stays::<M, F>() }?;
-        let options = options.as_deref().filter(|options| shared.is_for_processes(options));
-        options.map(|_| FailureKind::Stays { reason })
+        options.as_deref().filter(|options| shared.is_for_processes(options))?;
+        why_it_stays::<M, F>().map(|reason| FailureKind::Stays { reason })
     };
     let refusal = options.as_ref().and_then(|options| shared.refusal(options)).or_else(stays);
     if let Some(kind) = refusal {

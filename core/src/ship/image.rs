@@ -7,14 +7,14 @@ use poniard_interface::{
     BackendInfo, CallerLink, Execution, Image, Processor, ProcessorInfo, ProcessorKind, SpaceId, StartError, StopError, WorkerId,
 };
 
-use super::call::{CallFailure, PANICKED, REFUSED, RETURNED, VALUE, put_places};
-use super::code;
-use super::memory::{FarBuffers, during, take_returned};
+use super::call::{CallFailure, NO_CODE, PANICKED, REFUSED, RETURNED, Request, VALUE, put_places};
+use super::code::{CodeRef, Key, Named};
+use super::memory::{FarBuffers, ask_bytes, during, take_returned};
 use crate::error::with_causes;
 use crate::runtime::{BackendRecord, Backends};
 use crate::scope::{ProcessId, ProcessorIdentity};
 use crate::task::record::panic_message;
-use crate::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, Writer};
 use crate::worker::context::Context;
 use crate::worker::main_loop::{run_all, worker_main};
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
@@ -59,12 +59,11 @@ fn execute(call: &[u8]) -> Vec<u8> {
 
 /// Finds the function that a call names, and calls it.
 fn call_by(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallFailure> {
-    let distance = reader.take_u64()?;
+    let reference = CodeRef::take(Key::of_host(), reader)?;
     let process = ProcessId(reader.take_u64()? as u32);
     note_identity(process, reader.take_text()?);
-    let body =
-        code::function_at(distance).ok_or_else(|| WireError::new(format!("there is no function at {distance:#x} of the program")))?;
-    body(reader, writer)
+    let ask = |number: u16| Named::of_bytes(&ask_bytes(Request::Library { number: number.into() })?);
+    reference.function(ask).map_err(CallFailure::NoCode)?(reader, writer)
 }
 
 /// The bytes that say what became of a call.
@@ -77,11 +76,16 @@ fn reply(outcome: &Result<(), CallFailure>, value: Vec<u8>) -> Vec<u8> {
             put_places(&take_returned(), &mut writer);
             writer.put(&value);
         }
+        Err(CallFailure::NoCode(reason)) => {
+            writer.put_u8(NO_CODE);
+            writer.put(reason.as_bytes());
+        }
         Err(failure) => {
             let (tag, text) = match failure {
                 CallFailure::Returned(error) => (RETURNED, with_causes(&**error)),
                 CallFailure::Panicked(message) => (PANICKED, message.clone()),
                 CallFailure::Wire(error) => (REFUSED, error.to_string()),
+                CallFailure::NoCode(_) => unreachable!("above"),
             };
             writer.put_u8(tag);
             put_places(&take_returned(), &mut writer);

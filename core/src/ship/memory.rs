@@ -131,7 +131,12 @@ pub(crate) fn is_stopping() -> bool {
 }
 
 fn ask(request: Request) -> Option<[u64; 3]> {
-    with_link(|link| link.ask(&request.to_bytes()))?.and_then(|bytes| of_answer(&bytes))
+    of_answer(&ask_bytes(request)?)
+}
+
+/// What the host answers, if it can; an answer that is no number.
+pub(super) fn ask_bytes(request: Request) -> Option<Vec<u8>> {
+    with_link(|link| link.ask(&request.to_bytes()))?.filter(|bytes| !bytes.is_empty())
 }
 
 /// A zeroed block that the host lends; none in a process that executes no call, and where the host has none.

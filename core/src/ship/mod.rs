@@ -6,13 +6,15 @@
 //! * `image`: the other side, which executes calls.
 //! * `call`: what the bytes of calls, replies and requests mean.
 //! * `code`: how a function is named for another process of the program.
+//! * `object`: what the dynamic linker has loaded.
 //! * `memory`: the arenas of the host as another process sees them.
 //! * `start`: how a process of the program becomes one that serves, before `main`.
 
 pub(crate) mod call;
-mod code;
+pub(crate) mod code;
 mod image;
 pub(crate) mod memory;
+mod object;
 pub(crate) mod processor;
 pub(crate) mod start;
 

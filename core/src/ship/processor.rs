@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
-use super::call::{self, PANICKED, REFUSED, RETURNED, Request, VALUE};
-use super::code;
+use super::call::{self, NO_CODE, PANICKED, REFUSED, RETURNED, Request, VALUE};
+use super::code::{self, CodeRef, Key};
 use crate::arena;
 use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
@@ -105,7 +105,10 @@ impl RemoteProcessor {
             return None;
         }
         let travel = task.travel()?;
-        let distance = code::distance_of(travel.body)?;
+        let function = match CodeRef::of(travel.body) {
+            Ok(function) => function,
+            Err(reason) => return stays(context, task, reason),
+        };
         // Poisoned: a thread has panicked in the middle of a call, so what the process is doing is unknown.
         let mut state = self.state.try_lock().ok()?;
         let identity = &context.shared.identities[context.processor];
@@ -113,7 +116,7 @@ impl RemoteProcessor {
         let (call, _blocks) = {
             let mut buffers = Arguments;
             let mut writer = Writer::new(&mut buffers);
-            writer.put_u64(distance);
+            function.put(Key::own(), &mut writer);
             writer.put_u64(identity.process.0.into());
             writer.put_text(name);
             // A value that serde cannot write after all stays here.
@@ -126,6 +129,12 @@ impl RemoteProcessor {
             let outcome = self.remote.call(&call, &mut caller);
             let told = caller.told.is_some();
             match outcome {
+                Ok(reply) if reply.first() == Some(&NO_CODE) => {
+                    let reason = String::from_utf8_lossy(&reply[1..]);
+                    let message = format!("processor {name}: {reason}; tasks with functions of it stay in this process");
+                    context.shared.backends.found.log.push(LogLevel::Warning, message);
+                    return stays(context, task, code::keep_here(function, &reason));
+                }
                 Ok(reply) => {
                     let failure = match accept(&mut state.grants, task, &travel, &reply) {
                         Ok(failure) => failure,
@@ -172,6 +181,12 @@ impl std::fmt::Debug for RemoteProcessor {
     }
 }
 
+/// What becomes of a task whose function no process finds: it runs here, unless its scope is against it. (Most are found out when they are spawned.)
+fn stays(context: &Context, task: &TaskRef, reason: String) -> Option<Option<TaskError>> {
+    let options = task.options().filter(|options| context.shared.is_for_processes(options));
+    options.map(|_| task.end_claimed(Some(FailureKind::Stays { reason })))
+}
+
 /// Takes what a reply brings. Why the task has no value, if it has none.
 fn accept(grants: &mut Grants, task: &TaskRef, travel: &Travel, reply: &[u8]) -> Result<Option<FailureKind>, WireError> {
     let (tag, places) = {
@@ -215,14 +230,15 @@ impl Caller for Waiting<'_> {
             Request::Allocate { len_bytes } => {
                 let (place, clean) = arena::lend(len_bytes).ok()?;
                 self.state.grants.0.insert((place.arena, place.offset), arena::size_class(len_bytes)?);
-                Some([place.arena, place.offset, u64::from(clean)])
+                Some(call::answer([place.arena, place.offset, u64::from(clean)]))
             }
             Request::Map { arena } => {
                 let (descriptor, bytes) = arena::descriptor_of(arena)?;
-                Some([u64::from(std::process::id()), descriptor, bytes])
+                Some(call::answer([u64::from(std::process::id()), descriptor, bytes]))
             }
+            Request::Library { number } => code::named(number).map(|named| named.to_bytes()),
         });
-        answer.map(call::answer).unwrap_or_default()
+        answer.unwrap_or_default()
     }
 
     fn wanted(&mut self) -> Wanted {

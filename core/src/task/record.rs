@@ -17,6 +17,7 @@ use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
 use crate::ship::call::{CallBody, CallFailure};
+use crate::ship::code;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
 use crate::sync::{Watched, catch_unwind, spin_loop};
@@ -1145,8 +1146,8 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
     }
 }
 
-/// Why tasks of a function stay in the process that spawns them, if they do.
-pub(crate) const fn why_it_stays<M, F: TaskFn<M>>() -> Option<&'static str> {
+/// Why tasks of a function stay in the process that spawns them for their types, if they do.
+const fn why_types_stay<M, F: TaskFn<M>>() -> Option<&'static str> {
     // A function travels if it is all in its type: it has captured nothing, and nothing happens when it is dropped.
     if size_of::<F>() != 0 || std::mem::needs_drop::<F>() {
         Some("its function has captured something, or is tried again; what it needs can be an argument")
@@ -1159,8 +1160,17 @@ pub(crate) const fn why_it_stays<M, F: TaskFn<M>>() -> Option<&'static str> {
     }
 }
 
+/// Why tasks of a function stay in the process that spawns them, if they do: for their types, or since other processes do not find its code.
+#[cold]
+pub(crate) fn why_it_stays<M, F: TaskFn<M>>() -> Option<String> {
+    match const { travel::<M, F>() } {
+        Some(travel) => code::why_it_stays(travel.body),
+        None => const { why_types_stay::<M, F>() }.map(Into::into),
+    }
+}
+
 const fn travel<M, F: TaskFn<M>>() -> Option<Travel> {
-    if why_it_stays::<M, F>().is_none() {
+    if why_types_stay::<M, F>().is_none() {
         Some(Travel {
             body: call_body::<M, F>,
             send: send::<F, F::Params, F::Value>,
