@@ -172,6 +172,8 @@ mod tests {
             numa_node: None,
             tasks,
             busy_ns: 0,
+            shared_values_sent: 0,
+            shared_values_bytes: 0,
         });
         BackendReport {
             name: name.into(),

@@ -118,6 +118,11 @@ pub trait Predecessors {
     fn send(&self, _writer: &mut Writer<'_>) -> Result<(), WireError> {
         unreachable!("these arguments do not travel")
     }
+    /// Writes a value among them: see `Slots::send_again`.
+    #[doc(hidden)]
+    fn send_again(&self, _number: u64, _writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
+        None
+    }
     /// Reads them: see `Slots::receive`.
     ///
     /// # Errors
@@ -200,6 +205,11 @@ macro_rules! arity {
             fn send(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
                 $(self.$index.0.send(writer)?;)*
                 Ok(())
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn send_again(&self, number: u64, writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
+                None$(.or_else(|| self.$index.0.send_again(number, writer)))*
             }
 
             #[allow(unused_variables, clippy::allow_attributes, clippy::unused_unit, reason = "no parameters")]

@@ -68,6 +68,10 @@ pub struct ProcessorReport {
     pub tasks: u64,
     /// Time that it spent on them, in ns. For a thread: from finding a task until finding none.
     pub busy_ns: u64,
+    /// Values that several tasks use and that were sent to its process, to be kept there for the next of them. 0 for a thread.
+    pub shared_values_sent: u64,
+    /// Their length, in bytes.
+    pub shared_values_bytes: u64,
 }
 
 impl Report {
@@ -120,6 +124,8 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         None => shared.queued.counts(place).tasks.load(Relaxed),
     };
     let busy_ns = activity(shared, place, now_ns()).busy_ns;
+    let remote = shared.slots.get(place).and_then(|slot| slot.remote.get());
+    let sent = remote.map(|remote| remote.sent.get()).unwrap_or_default();
     let space = spaces(shared, record.backend).into_iter().find(|info| info.id == record.info.space);
     ProcessorReport {
         name: record.info.name.clone(),
@@ -129,6 +135,8 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         numa_node: record.info.numa_node,
         tasks,
         busy_ns,
+        shared_values_sent: sent.values,
+        shared_values_bytes: sent.bytes,
     }
 }
 

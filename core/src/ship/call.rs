@@ -42,6 +42,8 @@ pub(crate) enum Request {
     Map { arena: u64 },
     /// Which library has this number? Answered by `code::Named`.
     Library { number: u64 },
+    /// Send me the argument of my call that has this number. Answered by its bytes.
+    Value { number: u64 },
 }
 
 impl Request {
@@ -50,6 +52,7 @@ impl Request {
             Self::Allocate { len_bytes } => (0, len_bytes),
             Self::Map { arena } => (1, arena),
             Self::Library { number } => (2, number),
+            Self::Value { number } => (3, number),
         };
         let mut bytes = [tag; 9];
         bytes[1..].copy_from_slice(&number.to_ne_bytes());
@@ -64,6 +67,7 @@ impl Request {
             0 => Some(Self::Allocate { len_bytes: number }),
             1 => Some(Self::Map { arena: number }),
             2 => Some(Self::Library { number }),
+            3 => Some(Self::Value { number }),
             _ => None,
         }
     }
@@ -102,7 +106,7 @@ mod tests {
 
     #[test]
     fn requests_and_answers_come_back_and_others_are_none() {
-        for request in [Request::Allocate { len_bytes: u64::MAX }, Request::Map { arena: 7 }, Request::Library { number: 9 }] {
+        for request in [Request::Allocate { len_bytes: u64::MAX }, Request::Map { arena: 7 }, Request::Library { number: 9 }, Request::Value { number: 3 }] {
             assert_eq!(Request::of_bytes(&request.to_bytes()), Some(request));
         }
         assert_eq!(Request::of_bytes(&[99; 9]), None);

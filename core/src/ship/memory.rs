@@ -15,8 +15,9 @@ use poniard_interface::{AllocateError, Arena, ArenaFunctions, CallerLink, RawBuf
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::call::{Request, of_answer};
+use super::values;
 use crate::arena::{HostArena, size_class};
-use crate::wire::{Buffers, Place, WireError};
+use crate::wire::{Buffers, Kept, Place, WireError};
 
 /// Bytes of lent blocks that this process keeps for what it will need.
 const KEPT_MAX_BYTES: u64 = 32 << 20;
@@ -245,6 +246,18 @@ impl Buffers for FarBuffers {
 
     fn copies(&mut self, copies: bool) -> bool {
         std::mem::replace(&mut self.copies, copies)
+    }
+
+    fn find(&mut self, number: u64) -> Option<Kept> {
+        values::find(number)
+    }
+
+    fn keep(&mut self, number: u64, value: Kept, len_bytes: u64) {
+        values::keep(number, value, len_bytes);
+    }
+
+    fn fetch(&mut self, number: u64) -> Option<Vec<u8>> {
+        ask_bytes(Request::Value { number })
     }
 }
 

@@ -8,11 +8,12 @@ use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
 use super::call::{self, NO_CODE, PANICKED, REFUSED, RETURNED, Request, VALUE};
 use super::code::{self, CodeRef, Key};
+use super::values::{self, SentCount};
 use crate::arena;
 use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
 use crate::task::record::{TaskRef, Travel};
-use crate::wire::{Buffers, Place, Reader, WireError, Writer};
+use crate::wire::{Buffers, Identity, Place, Reader, WireError, Writer};
 use crate::worker::context::Context;
 
 /// How often a task is begun on processes before it counts as what ends them.
@@ -23,6 +24,8 @@ const GRACE: Duration = Duration::from_millis(200);
 /// The process of an inline processor.
 pub(crate) struct RemoteProcessor {
     remote: Arc<dyn Remote>,
+    /// Values that were sent to be kept there.
+    pub(crate) sent: SentCount,
     /// Held during a call; a thread that finds it held runs its task by itself.
     state: Mutex<State>,
 }
@@ -77,6 +80,14 @@ impl Buffers for Arguments {
     fn receive(&mut self, place: Place) -> Result<RawBuffer, WireError> {
         Err(WireError::new(format!("an argument is not received, and {place:?} came")))
     }
+
+    fn number_of(&mut self, value: &Identity<'_>) -> Option<u64> {
+        values::number_of(value)
+    }
+
+    fn give_number(&mut self, value: &Identity<'_>) -> Option<u64> {
+        values::give_number(value)
+    }
 }
 
 /// The memory of results that are received.
@@ -94,7 +105,7 @@ impl Buffers for Results<'_> {
 
 impl RemoteProcessor {
     pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
-        Self { remote, state: Mutex::default() }
+        Self { remote, sent: SentCount::default(), state: Mutex::default() }
     }
 
     /// Has the process run a task that this thread has claimed. Its error, as `run_claimed` gives it; nothing when it has to be run here: it does
@@ -121,11 +132,12 @@ impl RemoteProcessor {
             writer.put_text(name);
             // A value that serde cannot write after all stays here.
             task.send(&travel, &mut writer).ok()?;
+            self.sent.add(writer.sent);
             writer.finish()
         };
         let mut attempts = 0;
         loop {
-            let mut caller = Waiting { state: &mut state, context, task, told: None };
+            let mut caller = Waiting { state: &mut state, context, task, travel: &travel, sent: &self.sent, blocks: Vec::new(), told: None };
             let outcome = self.remote.call(&call, &mut caller);
             let told = caller.told.is_some();
             match outcome {
@@ -220,6 +232,10 @@ struct Waiting<'a> {
     state: &'a mut State,
     context: &'a Context,
     task: &'a TaskRef,
+    travel: &'a Travel,
+    sent: &'a SentCount,
+    /// Of values that were asked for; the process reads them until the call is over.
+    blocks: Vec<RawBuffer>,
     /// When the body was first told to stop.
     told: Option<Instant>,
 }
@@ -237,6 +253,15 @@ impl Caller for Waiting<'_> {
                 Some(call::answer([u64::from(std::process::id()), descriptor, bytes]))
             }
             Request::Library { number } => code::named(number).map(|named| named.to_bytes()),
+            Request::Value { number } => {
+                let mut buffers = Arguments;
+                let mut writer = Writer::new(&mut buffers);
+                self.task.send_again(self.travel, number, &mut writer)?.ok()?;
+                self.sent.add(writer.sent);
+                let (bytes, blocks) = writer.finish();
+                self.blocks.extend(blocks);
+                Some(bytes)
+            }
         });
         answer.unwrap_or_default()
     }

@@ -80,7 +80,8 @@ pub struct Header {
     successors: AtomicPtr<Edge>,
     /// The runtime that it was spawned on, which outlives every task that has not finished. Null: no runtime runs it (`flat`).
     runtime: *const Shared,
-    /// Names the thread that runs it: the address of its context. Read only to compare.
+    /// Names the thread that runs it: the address of its context. Read only to compare. Once it has finished, the number of its value, which is odd, where it
+    /// was sent to other processes.
     runner: AtomicUsize,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
@@ -172,6 +173,8 @@ pub(crate) struct Travel {
     pub(crate) body: CallBody,
     /// Writes the arguments. For who has claimed the task and not run it.
     send: unsafe fn(NonNull<Header>, &mut Writer<'_>) -> Result<(), WireError>,
+    /// Writes one of the arguments. For the same.
+    send_again: unsafe fn(NonNull<Header>, u64, &mut Writer<'_>) -> Option<Result<(), WireError>>,
     /// The error of an argument. For the same.
     failed: unsafe fn(NonNull<Header>) -> bool,
     /// Reads the value and takes the body out. For the same.
@@ -462,6 +465,29 @@ impl Header {
     pub(crate) fn runner(&self) -> Option<usize> {
         let runner = self.runner.load(Relaxed);
         (runner != 0 && !self.is_finished()).then_some(runner)
+    }
+
+    /// The number under which other processes know its value, if they do. For who uses the value.
+    pub(crate) fn value_number(&self) -> Option<u64> {
+        let number = self.runner.load(Relaxed);
+        (number % 2 == 1).then_some(number as u64)
+    }
+
+    /// Gives the value of a task that has finished the number `number`, which is odd, unless it has one; the number that it has. For who uses the value.
+    pub(crate) fn give_value_number(&self, number: u64) -> u64 {
+        debug_assert!(self.is_finished() && number % 2 == 1, "numbers are told from addresses, which nobody needs any more");
+        let runner = self.runner.load(Relaxed);
+        // Relaxed: the number is all that there is to it.
+        let given = if runner % 2 == 1 { Err(runner) } else { self.runner.compare_exchange(runner, number as usize, Relaxed, Relaxed) };
+        match given {
+            Ok(_) => number,
+            Err(other) => other as u64,
+        }
+    }
+
+    /// Whether it has more than one user, at this moment.
+    pub(crate) fn has_several_users(&self) -> bool {
+        self.refs.load(Relaxed) >> 32 > 1
     }
 
     /// Whether the thread with this context is in the middle of it. Relaxed is enough: what a thread noted itself it sees, and no
@@ -872,6 +898,12 @@ impl TaskRef {
         unsafe { (travel.send)(self.0, writer) }
     }
 
+    /// Writes the value among the arguments that has a number, if one has it. The caller has claimed the task and not run it.
+    pub(crate) fn send_again(&self, travel: &Travel, number: u64, writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
+        // SAFETY: as in `send`.
+        unsafe { (travel.send_again)(self.0, number, writer) }
+    }
+
     /// Reads the value that another process has sent; the task then counts as run. The caller has claimed the task and not run it.
     pub(crate) fn accept(&self, travel: &Travel, reader: &mut Reader<'_>) -> Result<(), WireError> {
         // SAFETY: as in `send`.
@@ -1174,6 +1206,7 @@ const fn travel<M, F: TaskFn<M>>() -> Option<Travel> {
         Some(Travel {
             body: call_body::<M, F>,
             send: send::<F, F::Params, F::Value>,
+            send_again: send_again::<F, F::Params, F::Value>,
             failed: has_failed_argument::<F, F::Params, F::Value>,
             accept: accept::<F, F::Params, F::Value>,
         })
@@ -1215,6 +1248,21 @@ unsafe fn send<F, P: Predecessors, T>(header: NonNull<Header>, writer: &mut Writ
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
     params.send(writer)
+}
+
+/// # Safety
+/// As for `send`.
+unsafe fn send_again<F, P: Predecessors, T>(
+    header: NonNull<Header>,
+    number: u64,
+    writer: &mut Writer<'_>,
+) -> Option<Result<(), WireError>> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: as in `send`.
+    let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
+    params.send_again(number, writer)
 }
 
 /// # Safety
