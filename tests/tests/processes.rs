@@ -491,7 +491,10 @@ fn values_of_one_task_and_those_that_change_are_sent_each_time() {
             let shared = Arc::new(vec![f64::from(round); 1000]);
             let sum = runtime.task(sum_and_place, (Arc::clone(&shared),)).options(&far()).spawn().take().unwrap().0;
             assert_eq!(sum, f64::from(round) * 1000.0);
+            let value = runtime.value(vec![f64::from(round); 1000]);
+            let sum = runtime.task(sum_and_place, (&value,)).options(&far()).spawn().take().unwrap().0;
+            assert_eq!(sum, f64::from(round) * 1000.0);
         }
-        assert_eq!(sent(&runtime).0, 200);
+        assert_eq!(sent(&runtime).0, 400);
     });
 }
