@@ -174,6 +174,8 @@ mod tests {
             busy_ns: 0,
             copied_to_bytes: 0,
             copied_from_bytes: 0,
+            shared_values_sent: 0,
+            shared_values_bytes: 0,
         });
         BackendReport {
             name: name.into(),

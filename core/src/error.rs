@@ -103,7 +103,7 @@ pub enum FailureKind {
     /// Its scope has no processor in this process, and it cannot travel to another one.
     Stays {
         /// Why not, in words.
-        reason: &'static str,
+        reason: String,
     },
     /// The processor could not execute it.
     Processor {

@@ -153,6 +153,11 @@ pub trait Predecessors {
     fn take_back(&mut self, _reader: &mut Reader<'_>) -> Result<(), WireError> {
         Ok(())
     }
+    /// Writes a value among them: see `Slots::send_again`.
+    #[doc(hidden)]
+    fn send_again(&self, _number: u64, _writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
+        None
+    }
     /// Reads them: see `Slots::receive`.
     ///
     /// # Errors
@@ -255,6 +260,11 @@ macro_rules! arity {
             fn take_back(&mut self, reader: &mut Reader<'_>) -> Result<(), WireError> {
                 $(self.$index.0.take_back(reader)?;)*
                 Ok(())
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn send_again(&self, number: u64, writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
+                None$(.or_else(|| self.$index.0.send_again(number, writer)))*
             }
 
             #[allow(unused_variables, clippy::allow_attributes, clippy::unused_unit, reason = "no parameters")]

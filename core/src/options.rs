@@ -14,7 +14,7 @@ use crate::runtime::Handle;
 use crate::scope::{ProcessId, Scope};
 use crate::task::Task;
 use crate::task::bond::Bond;
-use crate::task::record::{Order, TaskRef, why_it_stays};
+use crate::task::record::{Order, TaskRef, why_types_stay};
 use crate::worker::domain::Domain;
 
 /// How urgent a ready task is. Workers take the highest level first; a running task is never interrupted.
@@ -571,7 +571,7 @@ impl<F, A> TaskBuilder<'_, F, A> {
         A: Args<F::Params>,
     {
         const {
-            if let Some(reason) = why_it_stays::<M, F>() {
+            if let Some(reason) = why_types_stay::<M, F>() {
                 panic!("{}", reason)
             }
         }

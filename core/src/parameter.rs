@@ -10,7 +10,7 @@ use crate::graph::{Place, Places};
 use crate::mutable::{PlaceSlot, Touch};
 use crate::task::record::{Dependency, Edge, Header, create_finished};
 use crate::task::{Task, Value};
-use crate::wire::{self, Parts, Reader, WireError, Writer};
+use crate::wire::{self, Identity, Parts, Reader, Taken, WireError, Writer};
 
 /// A type that a task function may have as a parameter: `&T`, `&mut T`, `T` and [`Gather<'_, T>`](Gather), where `T:` [`Data`].
 ///
@@ -97,6 +97,10 @@ pub trait Slots: 'static {
     /// [`WireError`] when it is not there.
     fn take_back(&mut self, _reader: &mut Reader<'_>) -> Result<(), WireError> {
         Ok(())
+    }
+    /// Writes a value that several tasks use once more, if there is one with this number. Where and when `send` may be called.
+    fn send_again(&self, _number: u64, _writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
+        None
     }
     /// Reads an argument that was written. Only where it travels.
     ///
@@ -190,12 +194,19 @@ impl<T: Data> Slots for Slot<T> {
             Self::Task(dependency) => dependency.is_last_user(),
             _ => false,
         };
-        writer.handing_over(gives && is_last_user, |writer| wire::put(self.get(), writer))
+        writer.handing_over(gives && is_last_user, |writer| wire::put_shared(self.get(), self.identity(), writer))
+    }
+
+    fn send_again(&self, number: u64, writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
+        wire::put_again(self.get(), self.identity(), number, writer)
     }
 
     fn receive(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let before = reader.received;
-        let value = wire::take::<T>(reader)?;
+        let value = match wire::take_shared::<T>(reader)? {
+            Taken::Own(value) => value,
+            Taken::Shared(task) => return Ok(Self::Task(Dependency::new(task))),
+        };
         if reader.received == before {
             return Ok(Self::Own(value));
         }
@@ -208,6 +219,15 @@ impl<T: Data> Slots for Slot<T> {
 }
 
 impl<T: Data> Slot<T> {
+    /// Of a value that others may use, too.
+    fn identity(&self) -> Option<Identity<'_>> {
+        match self {
+            Self::Task(dependency) => Some(Identity::Result(dependency.header())),
+            Self::Shared(value) => Identity::of_arc(value),
+            _ => None,
+        }
+    }
+
     fn get(&self) -> &T {
         match self {
             Self::Own(value) => value,
@@ -431,15 +451,23 @@ impl<T: Data> Slots for Box<[Dependency<T>]> {
     fn send(&self, writer: &mut Writer<'_>, _gives: bool) -> Result<(), WireError> {
         writer.put_u64(self.len() as u64);
         self.iter().try_for_each(|dependency| match dependency.value() {
-            Some(value) => wire::put(value, writer),
+            Some(value) => wire::put_shared(value, Some(Identity::Result(dependency.header())), writer),
             None => unreachable!("a dependency that has not finished"),
         })
     }
 
+    fn send_again(&self, number: u64, writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
+        self.iter().find_map(|dependency| wire::put_again(dependency.value()?, Some(Identity::Result(dependency.header())), number, writer))
+    }
+
     fn receive(reader: &mut Reader<'_>) -> Result<Self, WireError> {
-        let len = reader.take_len(usize::from(size_of::<T>() > 0))?;
+        let len = reader.take_len(1)?;
         // Tasks that have finished from the start: to whoever gathers them they look as they did where they came from.
-        (0..len).map(|_| Ok(Dependency::new(create_finished(wire::take::<T>(reader)?, std::ptr::null(), caller(), None)))).collect()
+        let task = |taken| match taken {
+            Taken::Own(value) => create_finished(value, std::ptr::null(), caller(), None),
+            Taken::Shared(task) => task,
+        };
+        (0..len).map(|_| wire::take_shared::<T>(reader).map(|taken| Dependency::new(task(taken)))).collect()
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! Needs Linux with `/proc`. Every runtime here has one thread and two worker processes, and tasks that are to run on a process have its backend as their scope.
 
-use std::path::PathBuf;
-use std::process::id;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::id;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -71,8 +71,7 @@ fn append(values: &mut Vec<u64>, first: &mut Buffer<u64>, more: &[u64], text: &m
 fn other_values_travel_there_and_back_beside_buffers() {
     in_time(|| {
         let runtime = runtime();
-        let (values, first, text) =
-            (Mutable::new(vec![1u64, 2]), Mutable::new(buffer::zeroed::<u64>(10)), Mutable::new("text".to_owned()));
+        let (values, first, text) = (Mutable::new(vec![1u64, 2]), Mutable::new(buffer::zeroed::<u64>(10)), Mutable::new("text".to_owned()));
         for round in 1..=3 {
             let task = runtime.task(append, (write(&values), write(&first), vec![7u64; 10_000], write(&text))).options(&far()).spawn();
             assert_eq!(*task.fetch().unwrap(), 2 + round * 10_000);
@@ -130,8 +129,7 @@ fn a_buffer_that_a_body_keeps_is_the_process_s_own() {
         // One process: it is the one that has kept the last one.
         let runtime = Runtime::builder().threads(1).processes(1).build().expect("a runtime");
         let values = Mutable::new(buffer::from_slice(&[1u64]));
-        let kept: Vec<u64> =
-            (0..4).map(|_| runtime.task(keep, (write(&values),)).options(&far()).spawn().take().unwrap()).collect();
+        let kept: Vec<u64> = (0..4).map(|_| runtime.task(keep, (write(&values),)).options(&far()).spawn().take().unwrap()).collect();
         assert_eq!(kept, [0, 101, 102, 103]);
         // New memory is none that was kept.
         let others: Vec<Buffer<u64>> = (0..50).map(|_| buffer::from_slice(&[5u64])).collect();
@@ -403,7 +401,10 @@ impl Drop for Guard {
 fn types_with_a_part_that_stays_stay() {
     in_time(|| {
         let runtime = runtime();
-        let outer = Outer { next: None, inner: vec![Middle::Number(1), Middle::Local(Local(2)), Middle::Outer(Outer { next: None, inner: vec![] })] };
+        let outer = Outer {
+            next: None,
+            inner: vec![Middle::Number(1), Middle::Local(Local(2)), Middle::Outer(Outer { next: None, inner: vec![] })],
+        };
         let count = |outer: &Outer| (id(), outer.inner.len());
         assert_eq!(*runtime.task(count, (outer.clone(),)).scope(Scope::host()).spawn().fetch().unwrap(), (id(), 3));
         let says = |error: poniard::TaskError, expected: &str| {

@@ -109,7 +109,10 @@ fn tasks_that_do_not_travel_stay_and_cannot_be_sent_away() {
         let with_one = runtime();
         let stay = |runtime: &Runtime, scope: Scope| {
             let captured = 4;
-            let one = runtime.task(|value: &Unserialisable| (value.0.to_bits(), id()), (Unserialisable(Ipv4Addr::from_bits(1)),)).scope(scope.clone()).spawn();
+            let one = runtime
+                .task(|value: &Unserialisable| (value.0.to_bits(), id()), (Unserialisable(Ipv4Addr::from_bits(1)),))
+                .scope(scope.clone())
+                .spawn();
             let two = runtime.task(|value: Local| (value.0, id()), (Local(2),)).scope(scope.clone()).spawn();
             let three = runtime.task(|| (3, Unserialisable(Ipv4Addr::from_bits(id()))), ()).scope(scope.clone()).spawn();
             let four = runtime.task(move || (captured, id()), ()).scope(scope).spawn();
@@ -449,5 +452,125 @@ fn what_waits_behind_a_task_that_ends_its_process_has_not_begun() {
                 assert_eq!(task.take().unwrap(), 11);
             }
         }
+    });
+}
+
+/// Values that were sent to be kept, and their bytes, of all processors.
+fn sent(runtime: &Runtime) -> (u64, u64) {
+    let report = runtime.report();
+    let processors = report.backends.iter().flat_map(|backend| &backend.processors);
+    processors.fold((0, 0), |(values, bytes), processor| (values + processor.shared_values_sent, bytes + processor.shared_values_bytes))
+}
+
+/// The sum, and where in memory the numbers are.
+fn sum_and_place(numbers: &[f64]) -> (f64, u64) {
+    (numbers.iter().sum(), numbers.as_ptr().addr() as u64)
+}
+
+#[test]
+fn a_value_that_many_tasks_use_is_sent_to_a_process_once() {
+    in_time(|| {
+        let runtime = Runtime::builder().threads(1).processes(1).build().expect("a runtime");
+        let numbers: Vec<f64> = (0..1_000_000).map(f64::from).collect();
+        let expected = numbers.iter().sum::<f64>();
+        let check = |tasks: Vec<Task<(f64, u64)>>| {
+            let mut places: Vec<_> = tasks
+                .into_iter()
+                .map(|task| {
+                    let (sum, place) = task.take().unwrap();
+                    assert_eq!(sum, expected);
+                    place
+                })
+                .collect();
+            places.dedup();
+            assert_eq!(places.len(), 1, "it was read once");
+        };
+        let value = runtime.value(numbers.clone());
+        check((0..50).map(|_| runtime.task(sum_and_place, (&value,)).options(&far()).spawn()).collect());
+        let (values, bytes) = sent(&runtime);
+        assert_eq!(values, 1);
+        assert!((8_000_000..8_000_100).contains(&bytes), "{bytes}");
+        let shared = Arc::new(numbers);
+        check((0..50).map(|_| runtime.task(sum_and_place, (Arc::clone(&shared),)).options(&far()).spawn()).collect());
+        assert_eq!(sent(&runtime).0, 2);
+        // Whoever takes it by value gets one of his own.
+        let changes = |mut numbers: Vec<f64>| {
+            numbers.iter_mut().for_each(|number| *number = 0.0);
+            numbers.len() as u64
+        };
+        for _ in 0..2 {
+            assert_eq!(runtime.task(changes, (&value,)).options(&far()).spawn().take().unwrap(), 1_000_000);
+        }
+        check(vec![runtime.task(sum_and_place, (&value,)).options(&far()).spawn()]);
+        // What serde writes, and what is gathered.
+        let settings = Settings { name: "shared".repeat(100), weights: vec![1.0; 100], inner: None };
+        let parts: Vec<_> = (0..4).map(|_| runtime.value(settings.clone())).collect();
+        for _ in 0..10 {
+            let names = |parts: Gather<'_, Settings>, first: &Settings| {
+                parts.iter().map(|part| part.name.len()).sum::<usize>() + first.weights.len()
+            };
+            assert_eq!(runtime.task(names, (&parts, &parts[0])).options(&far()).spawn().take().unwrap(), 2400 + 100);
+        }
+        assert_eq!(sent(&runtime).0, 6);
+    });
+}
+
+#[test]
+fn a_process_that_does_not_have_a_value_asks_for_it() {
+    in_time(|| {
+        let runtime = Runtime::builder().threads(1).processes(1).build().expect("a runtime");
+        let value = runtime.value(vec![0.5; 100_000]);
+        let sum = || runtime.task(sum_and_place, (&value,)).options(&far()).spawn().take().unwrap().0;
+        assert_eq!((sum(), sum()), (50_000.0, 50_000.0));
+        assert_eq!(sent(&runtime).0, 1);
+        // Another process takes its place.
+        let end = || -> u64 { std::process::exit(3) };
+        runtime.task(end, ()).options(&far()).once().spawn().fetch().map(drop).unwrap_err();
+        assert_eq!((sum(), sum()), (50_000.0, 50_000.0));
+        assert_eq!(sent(&runtime).0, 2);
+        // More than it keeps, twice.
+        let many: Vec<_> = (0..80u32).map(|number| runtime.value(vec![f64::from(number); 1 << 17])).collect();
+        for _ in 0..2 {
+            for (number, value) in many.iter().enumerate() {
+                let (sum, _) = runtime.task(sum_and_place, (value,)).options(&far()).spawn().take().unwrap();
+                assert_eq!(sum, (number << 17) as f64);
+            }
+        }
+        assert_eq!(sent(&runtime).0, 2 + 160, "the oldest went, and was the next to be needed");
+    });
+}
+
+#[test]
+fn values_of_one_task_and_those_that_change_are_sent_each_time() {
+    in_time(|| {
+        let runtime = Runtime::builder().threads(1).processes(1).build().expect("a runtime");
+        let step = |numbers: Vec<f64>| numbers.into_iter().map(|number| number + 1.0).collect::<Vec<_>>();
+        let chain = (0..20).fold(runtime.value(vec![0.0; 1000]), |last, _| runtime.task(step, (last,)).options(&far()).spawn());
+        assert_eq!(chain.take().unwrap(), [20.0; 1000]);
+        let mutable = Mutable::new(vec![0.0; 1000]);
+        for round in 0..10u32 {
+            runtime.spawn(|numbers: &mut Vec<f64>, value: f64| numbers.fill(value), (poniard::write(&mutable), f64::from(round)));
+            let sum = runtime.task(sum_and_place, (read(&mutable),)).options(&far()).spawn().take().unwrap().0;
+            assert_eq!(sum, f64::from(round) * 1000.0);
+        }
+        // Small ones, and the places of buffers.
+        let small = runtime.value(vec![1.0; 4]);
+        let buffers = runtime.value(vec![buffer::from_slice(&[1.5; 100]); 20]);
+        for _ in 0..5 {
+            assert_eq!(runtime.task(sum_and_place, (&small,)).options(&far()).spawn().take().unwrap().0, 4.0);
+            let sum = |buffers: &Vec<Buffer<f64>>| buffers.iter().flat_map(|buffer| buffer.iter()).sum::<f64>();
+            assert_eq!(runtime.task(sum, (&buffers,)).options(&far()).spawn().take().unwrap(), 3000.0);
+        }
+        assert_eq!(sent(&runtime), (0, 0));
+        // Each lies where the one before it did, as likely as not.
+        for round in 0..200u32 {
+            let shared = Arc::new(vec![f64::from(round); 1000]);
+            let sum = runtime.task(sum_and_place, (Arc::clone(&shared),)).options(&far()).spawn().take().unwrap().0;
+            assert_eq!(sum, f64::from(round) * 1000.0);
+            let value = runtime.value(vec![f64::from(round); 1000]);
+            let sum = runtime.task(sum_and_place, (&value,)).options(&far()).spawn().take().unwrap().0;
+            assert_eq!(sum, f64::from(round) * 1000.0);
+        }
+        assert_eq!(sent(&runtime).0, 400);
     });
 }

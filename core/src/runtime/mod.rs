@@ -418,7 +418,7 @@ where
     }
     let stays = || {
         options.as_deref().filter(|options| shared.is_for_processes(options))?;
-        let reason = const { why_it_stays::<M, F>() }.or_else(parts_that_stay::<M, F>)?;
+        let reason = why_it_stays::<M, F>().or_else(|| parts_that_stay::<M, F>().map(Into::into))?;
         Some(FailureKind::Stays { reason })
     };
     let refusal = options.as_ref().and_then(|options| shared.refusal(options)).or_else(stays);

@@ -73,6 +73,10 @@ pub struct ProcessorReport {
     pub copied_to_bytes: u64,
     /// The same of results, and of what tasks have changed in place: bytes that were copied from there.
     pub copied_from_bytes: u64,
+    /// Values that several tasks use and that were sent to its process, to be kept there for the next of them. 0 for a thread.
+    pub shared_values_sent: u64,
+    /// Their length, in bytes.
+    pub shared_values_bytes: u64,
 }
 
 impl Report {
@@ -127,6 +131,7 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
     let busy_ns = activity(shared, place, now_ns()).busy_ns;
     let remote = shared.slots.get(place).and_then(|slot| slot.remote.get());
     let copied = remote.map_or((0, 0), |remote| (remote.copied_bytes.0.load(Relaxed), remote.copied_bytes.1.load(Relaxed)));
+    let sent = remote.map(|remote| remote.sent.get()).unwrap_or_default();
     let space = spaces(shared, record.backend).into_iter().find(|info| info.id == record.info.space);
     ProcessorReport {
         name: record.info.name.clone(),
@@ -138,6 +143,8 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         busy_ns,
         copied_to_bytes: copied.0,
         copied_from_bytes: copied.1,
+        shared_values_sent: sent.values,
+        shared_values_bytes: sent.bytes,
     }
 }
 

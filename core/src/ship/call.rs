@@ -15,6 +15,8 @@ pub(crate) enum CallFailure {
     Panicked(String),
     /// The arguments could not be read, or the value not be written.
     Wire(WireError),
+    /// The function is not to be had in this process; nothing was read.
+    NoCode(String),
 }
 
 impl From<WireError> for CallFailure {
@@ -30,6 +32,8 @@ pub(crate) const PANICKED: u8 = 2;
 pub(crate) const REFUSED: u8 = 3;
 /// It panicked outside of the function: where arguments are read, or a value is written.
 pub(crate) const BROKEN: u8 = 4;
+/// Followed by nothing but a text.
+pub(crate) const NO_CODE: u8 = 5;
 
 /// A request of a process in the middle of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,10 @@ pub(crate) enum Request {
     Allocate { len_bytes: u64 },
     /// Where is this arena?
     Map { arena: u64 },
+    /// Which library has this number? Answered by `code::Named`.
+    Library { number: u64 },
+    /// Send me the argument of my call that has this number. Answered by its bytes.
+    Value { number: u64 },
 }
 
 impl Request {
@@ -45,6 +53,8 @@ impl Request {
         let (tag, number) = match self {
             Self::Allocate { len_bytes } => (0, len_bytes),
             Self::Map { arena } => (1, arena),
+            Self::Library { number } => (2, number),
+            Self::Value { number } => (3, number),
         };
         let mut bytes = [tag; 9];
         bytes[1..].copy_from_slice(&number.to_ne_bytes());
@@ -58,6 +68,8 @@ impl Request {
         match tag {
             0 => Some(Self::Allocate { len_bytes: number }),
             1 => Some(Self::Map { arena: number }),
+            2 => Some(Self::Library { number }),
+            3 => Some(Self::Value { number }),
             _ => None,
         }
     }
@@ -96,10 +108,15 @@ mod tests {
 
     #[test]
     fn requests_and_answers_come_back_and_others_are_none() {
-        for request in [Request::Allocate { len_bytes: u64::MAX }, Request::Map { arena: 7 }] {
+        for request in [
+            Request::Allocate { len_bytes: u64::MAX },
+            Request::Map { arena: 7 },
+            Request::Library { number: 9 },
+            Request::Value { number: 3 },
+        ] {
             assert_eq!(Request::of_bytes(&request.to_bytes()), Some(request));
         }
-        assert_eq!(Request::of_bytes(&[2; 9]), None);
+        assert_eq!(Request::of_bytes(&[99; 9]), None);
         assert_eq!(Request::of_bytes(&[0; 8]), None);
         assert_eq!(of_answer(&answer([1, 2, 3])), Some([1, 2, 3]));
         assert_eq!(of_answer(&[]), None);

@@ -7,15 +7,15 @@ use poniard_interface::{
     BackendInfo, CallerLink, Execution, Image, Processor, ProcessorInfo, ProcessorKind, SpaceId, StartError, StopError, WorkerId,
 };
 
-use super::call::{BROKEN, CallFailure, PANICKED, REFUSED, RETURNED, VALUE, put_places};
-use super::code;
-use super::memory::{self, FarBuffers, during, take_returned};
+use super::call::{BROKEN, CallFailure, NO_CODE, PANICKED, REFUSED, RETURNED, Request, VALUE, put_places};
+use super::code::{CodeRef, Key, Named};
+use super::memory::{self, FarBuffers, ask_bytes, during, take_returned};
 use crate::clock::now_ns;
 use crate::error::with_causes;
 use crate::runtime::{BackendRecord, Backends};
 use crate::scope::{ProcessId, ProcessorIdentity};
 use crate::task::record::panic_message;
-use crate::wire::{Reader, WireError, Writer, Written};
+use crate::wire::{Reader, Writer, Written};
 use crate::worker::context::Context;
 use crate::worker::main_loop::{run_all, worker_main};
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
@@ -59,6 +59,7 @@ fn execute(call: &[u8]) -> Vec<u8> {
         Err(CallFailure::Returned(error)) => (RETURNED, Some(with_causes(&*error))),
         Err(CallFailure::Panicked(message)) => (PANICKED, Some(message)),
         Err(CallFailure::Wire(error)) => (REFUSED, Some(error.to_string())),
+        Err(CallFailure::NoCode(reason)) => (NO_CODE, Some(reason)),
     };
     let reply = reply(tag, text, &written, now_ns() - began_ns);
     // They are in the reply, which has given them away.
@@ -68,12 +69,11 @@ fn execute(call: &[u8]) -> Vec<u8> {
 
 /// Finds the function that a call names, and calls it.
 fn call_by(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallFailure> {
-    let distance = reader.take_u64()?;
+    let reference = CodeRef::take(Key::of_host(), reader)?;
     let process = ProcessId(reader.take_u64()? as u32);
     note_identity(process, reader.take_text()?);
-    let body =
-        code::function_at(distance).ok_or_else(|| WireError::new(format!("there is no function at {distance:#x} of the program")))?;
-    body(reader, writer)
+    let ask = |number: u16| Named::of_bytes(&ask_bytes(Request::Library { number: number.into() })?);
+    reference.function(ask).map_err(CallFailure::NoCode)?(reader, writer)
 }
 
 /// The bytes that say what became of a call: a tag, how long it took, the blocks that are given back, how many bytes of arguments and of the rest were copied; then the value, or
@@ -81,7 +81,7 @@ fn call_by(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallF
 fn reply(tag: u8, text: Option<String>, written: &Written, took_ns: u64) -> Vec<u8> {
     let mut buffers = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut buffers);
-    let is_refused = matches!(tag, REFUSED | BROKEN);
+    let is_refused = matches!(tag, REFUSED | BROKEN | NO_CODE);
     if is_refused && memory::keeps_handed() {
         // The host gets its memory back, which somebody here may still write to.
         std::process::abort();

@@ -7,16 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use poniard_interface::{AllocateError, ArenaFunctions, CallerLink, RawBuffer};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::call::{Request, of_answer};
+use super::values;
 use crate::arena::{allocate_as, copy_of, size_class};
-use crate::wire::{Buffers, Place, WireError};
+use crate::wire::{Buffers, Kept, Place, WireError};
 
 /// Bytes of lent blocks that this process keeps for what it will need.
 const KEPT_MAX_BYTES: u64 = 32 << 20;
@@ -155,7 +156,12 @@ pub(crate) fn is_stopping() -> bool {
 }
 
 fn ask(request: Request) -> Option<[u64; 3]> {
-    with_link(|link| link.ask(&request.to_bytes()))?.and_then(|bytes| of_answer(&bytes))
+    of_answer(&ask_bytes(request)?)
+}
+
+/// What the host answers, if it can; an answer that is no number.
+pub(super) fn ask_bytes(request: Request) -> Option<Vec<u8>> {
+    with_link(|link| link.ask(&request.to_bytes()))?.filter(|bytes| !bytes.is_empty())
 }
 
 /// A block that the host lends, zeroed if so wanted; none in a process that executes no call, and where the host has none.
@@ -270,6 +276,18 @@ impl Buffers for FarBuffers {
 
     fn copies(&mut self, copies: bool) -> bool {
         std::mem::replace(&mut self.copies, copies)
+    }
+
+    fn find(&mut self, number: u64) -> Option<Kept> {
+        values::find(number)
+    }
+
+    fn keep(&mut self, number: u64, value: Kept, len_bytes: u64) {
+        values::keep(number, value, len_bytes);
+    }
+
+    fn fetch(&mut self, number: u64) -> Option<Vec<u8>> {
+        ask_bytes(Request::Value { number })
     }
 }
 

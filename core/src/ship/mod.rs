@@ -6,15 +6,19 @@
 //! * `image`: the other side, which executes calls.
 //! * `call`: what the bytes of calls, replies and requests mean.
 //! * `code`: how a function is named for another process of the program.
+//! * `object`: what the dynamic linker has loaded.
 //! * `memory`: the arenas of the host as another process sees them.
+//! * `values`: values that several tasks use, which are sent once.
 //! * `start`: how a process of the program becomes one that serves, before `main`.
 
 pub(crate) mod call;
-mod code;
+pub(crate) mod code;
 mod image;
 pub(crate) mod memory;
+mod object;
 pub(crate) mod processor;
 pub(crate) mod start;
+pub(crate) mod values;
 
 pub(crate) use image::identity;
 pub(crate) use memory::is_stopping;

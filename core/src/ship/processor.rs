@@ -1,21 +1,22 @@
 //! This side: a worker's thread that stands for a process sends tasks over, and takes their results.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
-use super::call::{self, BROKEN, PANICKED, REFUSED, RETURNED, Request, VALUE};
-use super::code;
+use super::call::{self, BROKEN, NO_CODE, PANICKED, REFUSED, RETURNED, Request, VALUE};
+use super::code::{self, CodeRef, Key};
+use super::values::{self, SentCount};
 use crate::arena;
 use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
 use crate::retry::{self, Over};
 use crate::task::record::{TaskRef, Travel};
-use crate::wire::{Buffers, Place, Reader, WireError, Writer, Written};
+use crate::wire::{Buffers, Identity, Place, Reader, WireError, Writer, Written};
 use crate::worker::context::Context;
 use crate::worker::entry::Entry;
 use crate::worker::main_loop::next_ahead;
@@ -37,6 +38,8 @@ const GRACE: Duration = Duration::from_millis(200);
 /// The process of an inline processor.
 pub(crate) struct RemoteProcessor {
     remote: Arc<dyn Remote>,
+    /// Values that were sent to be kept there.
+    pub(crate) sent: SentCount,
     /// Held during a call; a thread that finds it held runs its task by itself.
     state: Mutex<State>,
     /// How many tasks are in `State::ahead`, about: for those that look for work.
@@ -170,6 +173,14 @@ impl Buffers for Arguments {
     fn receive(&mut self, place: Place) -> Result<RawBuffer, WireError> {
         Err(WireError::new(format!("an argument is not received, and {place:?} came")))
     }
+
+    fn number_of(&mut self, value: &Identity<'_>) -> Option<u64> {
+        values::number_of(value)
+    }
+
+    fn give_number(&mut self, value: &Identity<'_>) -> Option<u64> {
+        values::give_number(value)
+    }
 }
 
 /// The memory of results that are received.
@@ -187,11 +198,11 @@ impl Buffers for Results<'_> {
 
 /// The call of a task that this thread has claimed; nothing when it stays.
 fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Written> {
-    let distance = code::distance_of(travel.body)?;
+    let function = CodeRef::of(travel.body).ok()?;
     let identity = &context.shared.identities[context.processor];
     let mut buffers = Arguments;
     let mut writer = Writer::new(&mut buffers);
-    writer.put_u64(distance);
+    function.put(Key::own(), &mut writer);
     writer.put_u64(identity.process.0.into());
     writer.put_u64(identity.name.len() as u64);
     writer.put_uncounted(identity.name.as_bytes());
@@ -202,7 +213,7 @@ fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Written>
 
 impl RemoteProcessor {
     pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
-        Self { remote, state: Mutex::default(), ahead: AtomicUsize::new(0), copied_bytes: Default::default() }
+        Self { remote, sent: SentCount::default(), state: Mutex::default(), ahead: AtomicUsize::new(0), copied_bytes: Default::default() }
     }
 
     /// Has the process run a task that this thread has claimed. Its error, as `run_claimed` gives it; nothing when it has to be run here: it does
@@ -214,6 +225,9 @@ impl RemoteProcessor {
             return None;
         }
         let travel = task.travel()?;
+        if let Err(reason) = CodeRef::of(travel.body) {
+            return stays(context, task, reason).of(task);
+        }
         let retrying = task.retries(&travel);
         for attempt in 1.. {
             // Poisoned: a thread has panicked in the middle of a call, so what the process is doing is unknown.
@@ -285,6 +299,7 @@ impl RemoteProcessor {
 
     fn send(&self, caller: &mut Waiting<'_>, call: Written) -> Result<Vec<u8>, CallError> {
         self.copied_bytes.0.fetch_add(call.copied_bytes, Relaxed);
+        self.sent.add(call.sent);
         caller.handed = call.handed;
         caller.is_delicate = call.is_delicate;
         // The blocks stay until the call is over.
@@ -307,7 +322,18 @@ impl RemoteProcessor {
         loop {
             // Behind one that stays, or whose process was lost, nothing is sent: they come in their order.
             let goes_ahead = goes_ahead && state.ahead.iter().all(|ahead| matches!(ahead.fate, Fate::Sent { .. }));
-            let mut caller = Waiting { remote: self, state: &mut *state, context, task, goes_ahead, told: None, handed: Vec::new(), is_delicate: false };
+            let mut caller = Waiting {
+                remote: self,
+                state: &mut *state,
+                context,
+                task,
+                travel,
+                goes_ahead,
+                blocks: Vec::new(),
+                told: None,
+                handed: Vec::new(),
+                is_delicate: false,
+            };
             let outcome = match first.take() {
                 Some(first) => first(&mut caller),
                 None => self.send_again(&mut caller, travel),
@@ -325,6 +351,12 @@ impl RemoteProcessor {
                     };
                     return match failure {
                         Some(failure @ FailureKind::Returned(_)) => Outcome::Returned(failure),
+                        Some(FailureKind::Stays { reason }) => {
+                            let message = format!("processor {name}: {reason}; tasks with functions of it stay in this process");
+                            context.shared.backends.found.log.push(LogLevel::Warning, message);
+                            let reason = CodeRef::of(travel.body).map_or_else(|reason| reason, |code| code::keep_here(code, &reason));
+                            stays(context, task, reason)
+                        }
                         failure => Outcome::Ended(task.end_claimed(failure)),
                     };
                 }
@@ -342,7 +374,9 @@ impl RemoteProcessor {
                             let once = task.is_once();
                             if told || once || is_delicate || attempts == ATTEMPTS_MAX {
                                 let why = match attempts {
-                                    _ if is_delicate => "; it was writing in place, so what it wrote to is lost, and it cannot be begun again".into(),
+                                    _ if is_delicate => {
+                                        "; it was writing in place, so what it wrote to is lost, and it cannot be begun again".into()
+                                    }
                                     _ if once => "; the task is to be begun only once".into(),
                                     1 => String::new(),
                                     _ => format!("; {attempts} processes have ended over it"),
@@ -423,6 +457,7 @@ impl RemoteProcessor {
             RETURNED => Ok((Some(FailureKind::Returned(text.into())), true)),
             PANICKED => Ok((Some(FailureKind::Panicked(text)), true)),
             BROKEN => Ok((Some(FailureKind::Panicked(text)), false)),
+            NO_CODE => Ok((Some(FailureKind::Stays { reason: text }), false)),
             REFUSED => Err(WireError::new(text)),
             _ => Err(WireError::new(format!("{tag} says nothing about a call"))),
         }
@@ -435,14 +470,23 @@ impl std::fmt::Debug for RemoteProcessor {
     }
 }
 
+/// What becomes of a task whose function no process finds: it runs here, unless its scope is against it. (Most are found out when they are spawned.)
+fn stays(context: &Context, task: &TaskRef, reason: String) -> Outcome {
+    let options = task.options().filter(|options| context.shared.is_for_processes(options));
+    options.map_or(Outcome::Here, |_| Outcome::Ended(task.end_claimed(Some(FailureKind::Stays { reason }))))
+}
+
 /// The thread that waits for a call.
 struct Waiting<'a> {
     remote: &'a RemoteProcessor,
     state: &'a mut State,
     context: &'a Context,
     task: &'a TaskRef,
+    travel: &'a Travel,
     /// Whether it may send further calls ahead.
     goes_ahead: bool,
+    /// Of values that were asked for; the process reads them until the call is over.
+    blocks: Vec<RawBuffer>,
     /// When the body was first told to stop.
     told: Option<Instant>,
     /// Blocks that the process is handed when it begins.
@@ -457,14 +501,25 @@ impl Caller for Waiting<'_> {
             Request::Allocate { len_bytes } => {
                 let (place, clean) = arena::lend(len_bytes).ok()?;
                 self.state.grants.0.insert((place.arena, place.offset), arena::size_class(len_bytes)?);
-                Some([place.arena, place.offset, u64::from(clean)])
+                Some(call::answer([place.arena, place.offset, u64::from(clean)]))
             }
             Request::Map { arena } => {
                 let (descriptor, bytes) = arena::descriptor_of(arena)?;
-                Some([u64::from(std::process::id()), descriptor, bytes])
+                Some(call::answer([u64::from(std::process::id()), descriptor, bytes]))
+            }
+            Request::Library { number } => code::named(number).map(|named| named.to_bytes()),
+            Request::Value { number } => {
+                let mut buffers = Arguments;
+                let mut writer = Writer::new(&mut buffers);
+                self.task.send_again(self.travel, number, &mut writer)?.ok()?;
+                let Written { bytes, blocks, copied_bytes, sent, .. } = writer.finish();
+                self.remote.sent.add(sent);
+                self.remote.copied_bytes.0.fetch_add(copied_bytes, Relaxed);
+                self.blocks.extend(blocks);
+                Some(bytes)
             }
         });
-        answer.map(call::answer).unwrap_or_default()
+        answer.unwrap_or_default()
     }
 
     fn wanted(&mut self) -> Wanted {
@@ -501,6 +556,7 @@ impl Caller for Waiting<'_> {
             // One that writes in place, or is tried again, is sent when its turn has come: what becomes of it must be known.
             Some((travel, call)) if call.handed.is_empty() && task.retries(&travel).is_none() => {
                 self.remote.copied_bytes.0.fetch_add(call.copied_bytes, Relaxed);
+                self.remote.sent.add(call.sent);
                 (Some(call.bytes), Fate::Sent { travel, _blocks: call.blocks })
             }
             _ => (None, Fate::Here),

@@ -18,6 +18,7 @@ use crate::function::{Predecessors, TaskFn, function_name};
 use crate::options::{Priority, TaskOptions};
 use crate::retry::Retrying;
 use crate::ship::call::{CallBody, CallFailure};
+use crate::ship::code;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
 use crate::sync::{Watched, catch_unwind, spin_loop};
@@ -80,7 +81,8 @@ pub struct Header {
     successors: AtomicPtr<Edge>,
     /// The runtime that it was spawned on, which outlives every task that has not finished. Null: no runtime runs it (`flat`).
     runtime: *const Shared,
-    /// Names the thread that runs it: the address of its context. Read only to compare.
+    /// Names the thread that runs it: the address of its context. Read only to compare. Once it has finished, the number of its value, which is odd, where it
+    /// was sent to other processes.
     runner: AtomicUsize,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
@@ -176,6 +178,8 @@ pub(crate) struct Travel {
     parts: fn() -> bool,
     /// Writes the arguments. For the same.
     send: unsafe fn(NonNull<Header>, &mut Writer<'_>) -> Result<(), WireError>,
+    /// Writes one of the arguments. For the same.
+    send_again: unsafe fn(NonNull<Header>, u64, &mut Writer<'_>) -> Option<Result<(), WireError>>,
     /// The error of an argument. For the same.
     failed: unsafe fn(NonNull<Header>) -> bool,
     /// Reads what was changed in place. For the same.
@@ -473,6 +477,29 @@ impl Header {
     pub(crate) fn runner(&self) -> Option<usize> {
         let runner = self.runner.load(Relaxed);
         (runner != 0 && !self.is_finished()).then_some(runner)
+    }
+
+    /// The number under which other processes know its value, if they do. For who uses the value.
+    pub(crate) fn value_number(&self) -> Option<u64> {
+        let number = self.runner.load(Relaxed);
+        (number % 2 == 1).then_some(number as u64)
+    }
+
+    /// Gives the value of a task that has finished the number `number`, which is odd, unless it has one; the number that it has. For who uses the value.
+    pub(crate) fn give_value_number(&self, number: u64) -> u64 {
+        debug_assert!(self.is_finished() && number % 2 == 1, "numbers are told from addresses, which nobody needs any more");
+        let runner = self.runner.load(Relaxed);
+        // Relaxed: the number is all that there is to it.
+        let given = if runner % 2 == 1 { Err(runner) } else { self.runner.compare_exchange(runner, number as usize, Relaxed, Relaxed) };
+        match given {
+            Ok(_) => number,
+            Err(other) => other as u64,
+        }
+    }
+
+    /// Whether it has more than one user, at this moment.
+    pub(crate) fn has_several_users(&self) -> bool {
+        self.refs.load(Relaxed) >> 32 > 1
     }
 
     /// Whether the thread with this context is in the middle of it. Relaxed is enough: what a thread noted itself it sees, and no
@@ -921,6 +948,12 @@ impl TaskRef {
         unsafe { (travel.take_back)(self.0, reader) }
     }
 
+    /// Writes the value among the arguments that has a number, if one has it. The caller has claimed the task and not run it.
+    pub(crate) fn send_again(&self, travel: &Travel, number: u64, writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
+        // SAFETY: as in `send`.
+        unsafe { (travel.send_again)(self.0, number, writer) }
+    }
+
     /// Reads the value that another process has sent, and what it has changed in place; the task then counts as run. The caller has claimed the task and not run it.
     pub(crate) fn accept(&self, travel: &Travel, reader: &mut Reader<'_>) -> Result<(), WireError> {
         // SAFETY: as in `send`.
@@ -1202,8 +1235,8 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
     }
 }
 
-/// Why tasks of a function stay in the process that spawns them, if they do.
-pub(crate) const fn why_it_stays<M, F: TaskFn<M>>() -> Option<&'static str> {
+/// Why tasks of a function stay in the process that spawns them for their types, if they do.
+pub(crate) const fn why_types_stay<M, F: TaskFn<M>>() -> Option<&'static str> {
     // A function travels if it is all in its type: it has captured nothing, and nothing happens when it is dropped.
     if size_of::<F::Tried>() != 0 || std::mem::needs_drop::<F::Tried>() {
         Some("its function has captured something; what it needs can be an argument")
@@ -1233,13 +1266,23 @@ pub(crate) fn parts_that_stay<M, F: TaskFn<M>>() -> Option<&'static str> {
     }
 }
 
+/// Why tasks of a function stay in the process that spawns them, if they do: for their types, or since other processes do not find its code.
+#[cold]
+pub(crate) fn why_it_stays<M, F: TaskFn<M>>() -> Option<String> {
+    match const { travel::<M, F>() } {
+        Some(travel) => code::why_it_stays(travel.body),
+        None => const { why_types_stay::<M, F>() }.map(Into::into),
+    }
+}
+
 const fn travel<M, F: TaskFn<M>>() -> Option<Travel> {
-    if why_it_stays::<M, F>().is_none() {
+    if why_types_stay::<M, F>().is_none() {
         Some(Travel {
             body: call_body::<F::Signature, F::Tried>,
             retries: retries::<M, F>,
             parts: || parts_that_stay::<M, F>().is_none(),
             send: send::<M, F>,
+            send_again: send_again::<F, F::Params, F::Value>,
             take_back: take_back::<F, F::Params, F::Value>,
             failed: has_failed_argument::<F, F::Params, F::Value>,
             accept: accept::<F, F::Params, F::Value>,
@@ -1322,6 +1365,21 @@ unsafe fn has_failed_argument<F, P: Predecessors, T>(header: NonNull<Header>) ->
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
     params.failed().is_some()
+}
+
+/// # Safety
+/// As for `has_failed_argument`.
+unsafe fn send_again<F, P: Predecessors, T>(
+    header: NonNull<Header>,
+    number: u64,
+    writer: &mut Writer<'_>,
+) -> Option<Result<(), WireError>> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
+    params.send_again(number, writer)
 }
 
 /// # Safety

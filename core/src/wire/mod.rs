@@ -6,11 +6,11 @@
 
 mod plain;
 mod probe;
+mod shared;
 mod types;
 
-use std::any::{Any, TypeId};
+use std::any::TypeId;
 use std::fmt;
-use std::sync::Arc;
 
 use poniard_interface::RawBuffer;
 
@@ -18,6 +18,7 @@ use crate::data::Data;
 
 pub(crate) use plain::{read_plain, write_plain};
 pub use probe::{NoWire, Probe};
+pub(crate) use shared::{Identity, Kept, Sent, Taken, put_again, put_shared, take_shared};
 pub(crate) use types::*;
 
 /// The functions that write and read values of one type.
@@ -131,6 +132,29 @@ pub(crate) trait Buffers {
     fn copies(&mut self, _copies: bool) -> bool {
         true
     }
+
+    /// The number by which a receiver may know a value, if it has one.
+    fn number_of(&mut self, _value: &Identity<'_>) -> Option<u64> {
+        None
+    }
+
+    /// A number for a value that had none; nothing where values are sent once.
+    fn give_number(&mut self, _value: &Identity<'_>) -> Option<u64> {
+        None
+    }
+
+    /// The value with a number, if it is kept here.
+    fn find(&mut self, _number: u64) -> Option<Kept> {
+        None
+    }
+
+    /// Keeps a value that was so many bytes long.
+    fn keep(&mut self, _number: u64, _value: Kept, _len_bytes: u64) {}
+
+    /// The bytes of the value with a number, from the sender.
+    fn fetch(&mut self, _number: u64) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// Where the memory of a buffer lies, for every process that maps its arena.
@@ -152,6 +176,9 @@ pub struct Writer<'a> {
     buffers: &'a mut dyn Buffers,
     /// Whether the receiver may write to the memory of buffers.
     hands_over: bool,
+    blocks_bytes: u64,
+    /// Buffers that have been written, but for blocks.
+    places: u64,
     written: Written,
 }
 
@@ -167,6 +194,8 @@ pub(crate) struct Written {
     pub(crate) is_delicate: bool,
     /// Bytes of values that were copied: all but the memory of buffers that travels as a place.
     pub(crate) copied_bytes: u64,
+    /// What was written to be kept.
+    pub(crate) sent: Sent,
 }
 
 impl fmt::Debug for Writer<'_> {
@@ -177,7 +206,18 @@ impl fmt::Debug for Writer<'_> {
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(buffers: &'a mut dyn Buffers) -> Self {
-        Self { buffers, hands_over: false, written: Written { bytes: Vec::with_capacity(128), ..Written::default() } }
+        Self {
+            buffers,
+            hands_over: false,
+            places: 0,
+            blocks_bytes: 0,
+            written: Written { bytes: Vec::with_capacity(128), ..Written::default() },
+        }
+    }
+
+    /// Bytes written so far, those of blocks included.
+    fn len_bytes(&self) -> u64 {
+        self.written.bytes.len() as u64 + self.blocks_bytes
     }
 
     pub(crate) fn finish(self) -> Written {
@@ -217,6 +257,7 @@ impl<'a> Writer<'a> {
 
     /// Writes the memory of a buffer: its place, or its bytes where it has none that others know.
     pub(crate) fn put_buffer(&mut self, raw: &RawBuffer) {
+        self.places += 1;
         match self.buffers.send(raw) {
             Some(place) => {
                 if self.hands_over {
@@ -238,7 +279,10 @@ impl<'a> Writer<'a> {
     /// Writes a block whose bytes are copied where they arrive.
     pub(crate) fn put_block(&mut self, block: RawBuffer) {
         self.written.copied_bytes += block.len_bytes();
+        let places = self.places;
         self.handing_over(false, |writer| writer.put_buffer(&block));
+        self.places = places;
+        self.blocks_bytes += block.len_bytes();
         self.written.blocks.push(block);
     }
 
@@ -267,7 +311,9 @@ pub struct Reader<'a> {
     /// Buffers that have been received as places.
     pub(crate) received: u64,
     /// What has to stay until the call is over.
-    kept: Vec<Arc<dyn Any + Send + Sync>>,
+    kept: Vec<Kept>,
+    /// Bytes of blocks that have been read.
+    blocks_bytes: u64,
 }
 
 impl fmt::Debug for Reader<'_> {
@@ -278,11 +324,16 @@ impl fmt::Debug for Reader<'_> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8], buffers: &'a mut dyn Buffers) -> Self {
-        Self { bytes, buffers, received: 0, kept: Vec::new() }
+        Self { bytes, buffers, received: 0, kept: Vec::new(), blocks_bytes: 0 }
+    }
+
+    /// Bytes read since so many were left, those of blocks included.
+    fn read_bytes(&self, before: (usize, u64)) -> u64 {
+        (before.0 - self.bytes.len()) as u64 + self.blocks_bytes - before.1
     }
 
     /// Keeps a value until the reader goes.
-    pub(crate) fn keep(&mut self, value: Arc<dyn Any + Send + Sync>) {
+    pub(crate) fn keep(&mut self, value: Kept) {
         self.kept.push(value);
     }
 
@@ -343,6 +394,7 @@ impl<'a> Reader<'a> {
         let received = self.received;
         let block = self.take_buffer();
         self.received = received;
+        self.blocks_bytes += block.as_ref().map_or(0, RawBuffer::len_bytes);
         block
     }
 
