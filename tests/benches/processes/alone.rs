@@ -73,11 +73,11 @@ impl Alone {
         settings.set("processes", processes.to_string());
         settings.set("processes.spin", spin.to_string());
         let processors = ProcessBackend::new().open(&settings, Arc::new(Host(Mutex::new(sender)))).expect("an open backend").processors;
-        let start = |(number, processor): (u32, &Box<dyn Processor>)| {
+        let mut remotes = Vec::new();
+        for (number, processor) in (0..).zip(&processors) {
             processor.start(WorkerId(number)).expect("a thread");
-            receiver.recv().expect("the way to a process")
-        };
-        let remotes = (0..).zip(&processors).map(start).collect();
+            remotes.push(receiver.recv().expect("the way to a process"));
+        }
         Self { processors, remotes }
     }
 

@@ -36,7 +36,6 @@ impl Peer {
         peer
     }
 
-
     /// The number of its process.
     pub(crate) fn id(&self) -> u32 {
         self.0.id()

@@ -31,7 +31,7 @@ impl Pace {
             Self::Spinning => {
                 // Caches, and a peer that is only just starting.
                 (0..100).for_each(&mut trip);
-                let count = effort.scaled(800);
+                let count = effort.scaled(400);
                 per_task(count, || (0..count).for_each(&mut trip))
             }
             Self::Asleep => {
@@ -51,8 +51,12 @@ impl Pace {
     pub(crate) fn systems(self, effort: Effort) -> Vec<System<'static>> {
         let spin = self == Self::Spinning;
         let limit = match self {
-            Self::Spinning => System::new("limit", "two processes, a bare ring each way, both spin", move || self.time(effort, peer::ring())),
-            Self::Asleep => System::new("limit", "two processes, a bare ring each way and a futex", move || self.time(effort, peer::futexes())),
+            Self::Spinning => {
+                System::new("limit", "two processes, a bare ring each way, both spin", move || self.time(effort, peer::ring()))
+            }
+            Self::Asleep => {
+                System::new("limit", "two processes, a bare ring each way and a futex", move || self.time(effort, peer::futexes()))
+            }
         };
         let asked = if spin { "asked: at most x3" } else { "asked: at most x1.5" };
         let runtime = Runtime::builder().processes(1).setting("processes.spin", spin.to_string()).build().expect("a runtime");
