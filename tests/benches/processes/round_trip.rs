@@ -76,6 +76,8 @@ impl Pace {
             without_threads.spawn(body, ()).take().expect("a time")
         };
         let alone = Alone::new(1, spin);
+        let threads = Runtime::builder().threads(1).build().expect("a runtime");
+        let near = move || self.time(effort, |number| assert_eq!(threads.task(echo, (number,)).spawn().take().expect("a number"), number));
         vec![
             limit,
             System::new("poniard", format!("{asked}; spawn to result, by a thread that is no worker"), outside),
@@ -83,6 +85,7 @@ impl Pace {
             System::new("poniard-call", "the backend alone: the call without a task", move || {
                 self.time(effort, |number| alone.call(0, number))
             }),
+            System::new("threads", "the same task on a thread, by a thread that is no worker", near),
             System::new("ipc-channel", "", move || self.time(effort, peer::channel())),
             System::new("unix-socket", "", move || self.time(effort, peer::socket())),
         ]
