@@ -175,11 +175,11 @@ fn workers() -> Vec<u32> {
 }
 
 pub(crate) fn chaos(effort: Effort) -> Vec<System<'static>> {
-    // Among others there is a `Runtime` for each seed: it begins and ends in the middle of deaths.
     let seeds = if effort == Effort::Quick { 10 } else { 100 };
     vec![System::telling("poniard", move |note| {
         let (mut lost, mut all_deaths, start) = (0, 0, Instant::now());
         for seed in 0..seeds {
+            // One for each seed, so that it ends soon after deaths, too.
             let runtime = Runtime::builder().processes(2).build().expect("a runtime");
             // One process is there, at least, when the deaths begin.
             runtime.task(id, ()).scope(Scope::process(ProcessId(1))).spawn().wait().expect("a process");

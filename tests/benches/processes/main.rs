@@ -11,7 +11,7 @@
 //! | `poniard` | what a user has: a task on a worker process, from spawn to result |
 //! | `poniard-call` | the backend alone: a call through its `Remote`, without a runtime and without a task |
 //! | `ipc-channel`, `unix-socket` | a word to another process and back |
-//! | `local` | the same work on a thread |
+//! | `threads`, `local` | the same work on threads |
 //!
 //! The other processes are this program again: a fork server where the runtime, or [`alone`], says so in the environment, and a peer with the argument `--peer`.
 
