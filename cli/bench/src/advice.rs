@@ -36,7 +36,7 @@ mod tests {
     use crate::figure::Figure;
 
     fn figure(case: &'static str, system: &'static str, median: f64) -> Figure {
-        Figure { case, system, unit: "", min: median / 2.0, median, sample_count: 3, ratio: None, note: String::new() }
+        Figure { bench: "", case, system, unit: "", min: median / 2.0, median, sample_count: 3, ratio: None, note: String::new() }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 /// One system's figures in one case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
+    /// The benchmark's name.
+    pub bench: &'static str,
     /// The case's name.
     pub case: &'static str,
     /// The system's name.
@@ -35,17 +37,17 @@ impl Figure {
 
     /// One JSON object in one line.
     pub fn json(&self) -> String {
-        let Self { case, system, unit, min, median, sample_count, note, .. } = self;
+        let Self { bench, case, system, unit, min, median, sample_count, note, .. } = self;
         // Debug quotes and escapes a string, for plain text in the way of JSON.
         format!(
-            r#"{{"bench":"overhead","case":"{case}","system":"{system}","unit":"{unit}","min":{min:.3},"median":{median:.3},"samples":{sample_count},"note":{note:?}}}"#
+            r#"{{"bench":"{bench}","case":"{case}","system":"{system}","unit":"{unit}","min":{min:.3},"median":{median:.3},"samples":{sample_count},"note":{note:?}}}"#
         )
     }
 }
 
 /// Cells in their columns.
 fn line([case, system, min, median, unit, ratio, note]: [&str; 7]) -> String {
-    format!("{case:<14} {system:<17} {min:>8} {median:>8} {unit:<11} {ratio:>7}  {note}").trim_end().to_owned()
+    format!("{case:<19} {system:<17} {min:>8} {median:>8} {unit:<11} {ratio:>7}  {note}").trim_end().to_owned()
 }
 
 /// A number as exactly as it is worth reading.
@@ -66,6 +68,7 @@ mod tests {
     #[test]
     fn lines_have_all_that_was_measured() {
         let figure = Figure {
+            bench: "overhead",
             case: "chain",
             system: "poniard-spawn",
             unit: "ns/task",
@@ -79,7 +82,7 @@ mod tests {
             figure.json(),
             r#"{"bench":"overhead","case":"chain","system":"poniard-spawn","unit":"ns/task","min":97.250,"median":1234.568,"samples":9,"note":"2 workers, \"quoted\""}"#
         );
-        assert_eq!(figure.row(), r#"chain          poniard-spawn         97.2     1235 ns/task      x35.40  2 workers, "quoted""#);
+        assert_eq!(figure.row(), r#"chain               poniard-spawn         97.2     1235 ns/task      x35.40  2 workers, "quoted""#);
         let column = |line: &str, word: &str| line.find(word).map(|at| at + word.len());
         assert_eq!(column(&Figure::heading(), "ratio"), column(&figure.row(), "x35.40"));
         assert!(Figure { ratio: None, ..figure }.row().contains("ns/task           -  2"));

@@ -1,13 +1,16 @@
 //! What a task costs: the cases, Poniard's ways to do them, and how they are measured and shown.
 //!
-//! `poniard bench` measures them on a user's machine, and the benchmark `overhead` of `poniard-tests` beside rayon. This is a crate of its own because of what
+//! `poniard bench` measures them on a user's machine, and the benchmark `overhead` of `poniard-tests` beside rayon; the benchmark `processes` there
+//! has cases of its own and the same harness and table. This is a crate of its own because of what
 //! the two would otherwise have to build: the benchmark all that the command's samples need, or the command rayon. It depends on the runtime and on no backend.
 //!
 //! A tour: [`case`](mod@case) names what there is, [`systems`](mod@systems) has a file for each group of cases, [`measure`](mod@measure) runs the systems of
-//! a case in turn, [`figure`] shows what came of it, and [`advice`](mod@advice) draws the conclusion. Whoever measures more systems beside
+//! a case in turn, [`figure`] shows what came of it, [`arguments`] is how a benchmark is told what to measure, and
+//! [`advice`](mod@advice) draws the conclusion. Whoever measures more systems beside
 //! these, as the benchmark does, takes the sizes from here: [`Effort`], [`Stencil`], [`Wavefront`].
 
 pub mod advice;
+pub mod arguments;
 pub mod case;
 mod counting_allocator;
 pub mod figure;
@@ -18,10 +21,11 @@ pub mod systems;
 mod tally;
 
 pub use advice::advice;
+pub use arguments::Arguments;
 pub use case::{CASES, Case, Effort, Kind};
 pub use counting_allocator::{Counted, CountingAllocator, count};
 pub use figure::Figure;
-pub use measure::{System, measure, per_task};
+pub use measure::{System, Turns, measure, per_task};
 pub use metg::{Stencil, metg};
 pub use systems::grid::Wavefront;
 pub use systems::{Setup, systems};

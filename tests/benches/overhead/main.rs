@@ -1,8 +1,9 @@
-//! What a task costs, beside rayon in the same run: `cargo bench -p poniard-tests --bench overhead [-- [--json] [CASE ...]]`.
+//! What a task costs, beside rayon in the same run: `cargo bench -p poniard-tests --bench overhead [-- [--json] [--quick] [CASE ...]]`.
 //!
 //! Poniard's systems, the cases, the harness and the table are those of `poniard bench` (crate `poniard-bench`); here are rayon's, a file for each group of
 //! cases. Systems measured side by side are interleaved, a sample of each in turn. Two workers everywhere. Read the minima, and the ratios between systems;
-//! a single figure in ns belongs to one machine. All cases take about half a minute.
+//! a single figure in ns belongs to one machine. All cases take about half a minute;
+//! `--quick` takes fewer samples.
 //!
 //! | System | Is |
 //! |---|---|
@@ -24,7 +25,7 @@ mod graph;
 use std::process::ExitCode;
 
 use poniard::Runtime;
-use poniard_bench::{CASES, Case, CountingAllocator, Effort, Figure, Kind, Setup, System, measure, systems};
+use poniard_bench::{Arguments, CASES, Case, CountingAllocator, Effort, Kind, Setup, System, measure, systems};
 use rayon::ThreadPool;
 
 const WORKERS: usize = 2;
@@ -49,40 +50,20 @@ fn rayon_systems<'a>(case: &Case, pool: &'a ThreadPool) -> Vec<System<'a>> {
     }
 }
 
-/// The cases to measure, and whether as JSON.
-fn parse(arguments: impl Iterator<Item = String>) -> Result<(Vec<&'static Case>, bool), String> {
-    let (mut cases, mut json) = (Vec::new(), false);
-    for argument in arguments {
-        match argument.as_str() {
-            // From cargo.
-            "--bench" => {}
-            "--json" => json = true,
-            name => cases.push(Case::named(name).ok_or_else(|| {
-                let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
-                format!("no case named {name}; there are {}", names.join(", "))
-            })?),
-        }
-    }
-    if cases.is_empty() {
-        cases = CASES.iter().collect();
-    }
-    Ok((cases, json))
-}
-
 fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let (cases, json) = parse(std::env::args().skip(1))?;
+    let arguments = Arguments::parse(std::env::args().skip(1), &CASES.each_ref().map(|case| case.name))?;
     let runtime = Runtime::builder().threads(WORKERS).build()?;
     // Its threads are asleep when it has nothing to do, and so do not count in the case `idle`.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build()?;
     let setup = Setup { runtime: &runtime, workers: WORKERS, effort: EFFORT };
-    if !json {
-        println!("{}", Figure::heading());
+    if let Some(heading) = arguments.heading() {
+        println!("{heading}");
     }
-    for case in cases {
+    for case in CASES.iter().filter(|case| arguments.includes(case.name)) {
         let mut all = rayon_systems(case, &pool);
         all.extend(systems(case, &setup));
-        for figure in measure(case, EFFORT, all) {
-            println!("{}", if json { figure.json() } else { figure.row() });
+        for figure in measure(case, arguments.effort, all) {
+            println!("{}", arguments.line(&figure));
         }
     }
     Ok(())
