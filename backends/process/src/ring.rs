@@ -9,6 +9,7 @@ use std::hint::spin_loop;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, fence};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::thread::futex;
@@ -20,6 +21,8 @@ use crate::shared_memory::{RING_WORDS, RingMemory};
 pub(crate) const MAX_FRAME_BYTES: usize = 1 << 31;
 /// How long whoever spins looks before it sleeps.
 const SPIN: Duration = Duration::from_micros(20);
+/// After how long it lets others have its core meanwhile.
+const ALONE: Duration = Duration::from_micros(1);
 /// What the upper bits of a frame's first word are.
 const MARK: u64 = 0x50_4F_4E;
 /// How many words are copied at a time on their way out.
@@ -273,13 +276,21 @@ impl End {
         }
         if self.spin {
             let begin = Instant::now();
-            while begin.elapsed() < SPIN {
+            loop {
                 for _ in 0..16 {
                     let ready = count()?;
                     if ready != 0 {
                         return Ok(ready);
                     }
                     spin_loop();
+                }
+                let elapsed = begin.elapsed();
+                if elapsed >= SPIN {
+                    break;
+                }
+                if elapsed >= ALONE {
+                    // The other side may be waiting for this very core.
+                    thread::yield_now();
                 }
             }
         }
@@ -369,8 +380,6 @@ fn padded(bytes: &[u8]) -> [u8; 8] {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use proptest::prelude::*;
 
     use super::*;

@@ -66,6 +66,9 @@ pub(crate) fn wait_alone(task: &TaskRef) -> Result<(), TaskError> {
 
 /// Waits on a thread that is no worker.
 fn wait_asleep(task: &TaskRef) {
+    if looks_finished(task) {
+        return;
+    }
     let waiter = Waiter::for_this_thread();
     if task.add_waiter(&waiter.waker()) {
         waiter.wait();
@@ -221,17 +224,25 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
     }
 }
 
-/// Waits for a task that somebody else runs, or will run.
-fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), TaskError> {
+/// Looks for a while whether a task finishes that somebody else runs.
+fn looks_finished(task: &TaskRef) -> bool {
     for round in 0..SPIN_ROUNDS {
         if task.is_finished() {
-            return Ok(());
+            return true;
         }
         if round % 16 == 15 {
             std::thread::yield_now();
         } else {
             std::hint::spin_loop();
         }
+    }
+    false
+}
+
+/// Waits for a task that somebody else runs, or will run.
+fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), TaskError> {
+    if looks_finished(task) {
+        return Ok(());
     }
     let Some(_wait) = Wait::begin(context, vec![task.clone()]) else {
         return Err(TaskError::new(awaited.name(), FailureKind::WaitsForItself));
