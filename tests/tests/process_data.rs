@@ -2,11 +2,11 @@
 //!
 //! Needs Linux with `/proc`. Every runtime here has one thread and two worker processes, and tasks that are to run on a process have its backend as their scope.
 
-use std::path::PathBuf;
-use std::process::id;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::id;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -71,8 +71,7 @@ fn append(values: &mut Vec<u64>, first: &mut Buffer<u64>, more: &[u64], text: &m
 fn other_values_travel_there_and_back_beside_buffers() {
     in_time(|| {
         let runtime = runtime();
-        let (values, first, text) =
-            (Mutable::new(vec![1u64, 2]), Mutable::new(buffer::zeroed::<u64>(10)), Mutable::new("text".to_owned()));
+        let (values, first, text) = (Mutable::new(vec![1u64, 2]), Mutable::new(buffer::zeroed::<u64>(10)), Mutable::new("text".to_owned()));
         for round in 1..=3 {
             let task = runtime.task(append, (write(&values), write(&first), vec![7u64; 10_000], write(&text))).options(&far()).spawn();
             assert_eq!(*task.fetch().unwrap(), 2 + round * 10_000);
@@ -115,7 +114,7 @@ static KEPT: Mutex<Option<Buffer<u64>>> = Mutex::new(None);
 fn keep(values: &mut Buffer<u64>) -> u64 {
     let new = buffer::from_slice(&[values[0] + 1]);
     let old = std::mem::replace(values, new);
-    let mut kept = KEPT.lock().unwrap();
+    let mut kept = KEPT.lock().expect("nobody has panicked");
     let before = kept.as_mut().map_or(0, |kept| {
         kept[0] += 100;
         kept[0]
@@ -130,8 +129,7 @@ fn a_buffer_that_a_body_keeps_is_the_process_s_own() {
         // One process: it is the one that has kept the last one.
         let runtime = Runtime::builder().threads(1).processes(1).build().expect("a runtime");
         let values = Mutable::new(buffer::from_slice(&[1u64]));
-        let kept: Vec<u64> =
-            (0..4).map(|_| runtime.task(keep, (write(&values),)).options(&far()).spawn().take().unwrap()).collect();
+        let kept: Vec<u64> = (0..4).map(|_| runtime.task(keep, (write(&values),)).options(&far()).spawn().take().unwrap()).collect();
         assert_eq!(kept, [0, 101, 102, 103]);
         // New memory is none that was kept.
         let others: Vec<Buffer<u64>> = (0..50).map(|_| buffer::from_slice(&[5u64])).collect();
@@ -403,7 +401,10 @@ impl Drop for Guard {
 fn types_with_a_part_that_stays_stay() {
     in_time(|| {
         let runtime = runtime();
-        let outer = Outer { next: None, inner: vec![Middle::Number(1), Middle::Local(Local(2)), Middle::Outer(Outer { next: None, inner: vec![] })] };
+        let outer = Outer {
+            next: None,
+            inner: vec![Middle::Number(1), Middle::Local(Local(2)), Middle::Outer(Outer { next: None, inner: vec![] })],
+        };
         let count = |outer: &Outer| (id(), outer.inner.len());
         assert_eq!(*runtime.task(count, (outer.clone(),)).scope(Scope::host()).spawn().fetch().unwrap(), (id(), 3));
         let says = |error: poniard::TaskError, expected: &str| {
@@ -518,5 +519,62 @@ fn a_pause_before_another_attempt_ends_when_the_task_is_cancelled() {
         task.cancel();
         assert!(matches!(task.fetch().unwrap_err().kind(), FailureKind::Cancelled));
         assert_eq!(std::fs::read_dir(marks.path()).unwrap().count(), 1);
+    });
+}
+
+/// Panics when serde writes it (1), when serde reads it (2), or says that there is more of it than there is (3).
+#[derive(Clone, Debug, Data)]
+#[data(serde)]
+struct Faulty(u8);
+
+impl Serialize for Faulty {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert_ne!(self.0, 1, "it does not want to be written");
+        serializer.serialize_u8(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Faulty {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u8::deserialize(deserializer)?;
+        assert_ne!(number, 2, "it does not want to be read");
+        if number == 3 { Err(serde::de::Error::custom("it is not three")) } else { Ok(Self(number)) }
+    }
+}
+
+fn faulty(how: u8, values: &mut Buffer<u64>) -> Faulty {
+    values[0] += 1;
+    Faulty(how)
+}
+
+#[test]
+fn types_that_cannot_be_written_or_read_are_errors_of_their_tasks() {
+    in_time(|| {
+        let runtime = runtime();
+        for (how, expected) in [(1u8, "it does not want to be written"), (2, "it does not want to be read"), (3, "serde cannot read it")] {
+            // What was handed over comes back, and the process goes on.
+            let values = Mutable::new(buffer::from_slice(&[1u64]));
+            let error = runtime.task(faulty, (how, write(&values))).options(&far()).spawn().fetch().unwrap_err();
+            assert!(matches!(error.kind(), FailureKind::Processor { .. }) && error.reason().contains(expected), "{error}");
+            assert!(values.fetch().is_err());
+            runtime.task(fill, (overwrite(&values), 3)).options(&far()).spawn().fetch().unwrap();
+            assert_eq!(**values.fetch().unwrap(), [3]);
+
+            let values = Mutable::new(buffer::from_slice(&[1u64]));
+            let takes = |faulty: &Faulty, values: &mut Buffer<u64>| {
+                values[0] += 1;
+                (faulty.0, id())
+            };
+            let task = runtime.task(takes, (Faulty(how), write(&values))).options(&far()).spawn();
+            match how {
+                // What cannot be sent stays.
+                1 => assert_eq!(*task.fetch().unwrap(), (1, id())),
+                _ => {
+                    let error = task.fetch().unwrap_err();
+                    assert!(matches!(error.kind(), FailureKind::Processor { .. }) && error.reason().contains(expected), "{error}");
+                }
+            }
+        }
+        assert_ne!(*runtime.task(id, ()).spawn_away().fetch().unwrap(), id());
     });
 }

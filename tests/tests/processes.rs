@@ -109,7 +109,10 @@ fn tasks_that_do_not_travel_stay_and_cannot_be_sent_away() {
         let with_one = runtime();
         let stay = |runtime: &Runtime, scope: Scope| {
             let captured = 4;
-            let one = runtime.task(|value: &Unserialisable| (value.0.to_bits(), id()), (Unserialisable(Ipv4Addr::from_bits(1)),)).scope(scope.clone()).spawn();
+            let one = runtime
+                .task(|value: &Unserialisable| (value.0.to_bits(), id()), (Unserialisable(Ipv4Addr::from_bits(1)),))
+                .scope(scope.clone())
+                .spawn();
             let two = runtime.task(|value: Local| (value.0, id()), (Local(2),)).scope(scope.clone()).spawn();
             let three = runtime.task(|| (3, Unserialisable(Ipv4Addr::from_bits(id()))), ()).scope(scope.clone()).spawn();
             let four = runtime.task(move || (captured, id()), ()).scope(scope).spawn();

@@ -1,8 +1,8 @@
 //! This side: a worker's thread that stands for a process sends tasks over, and takes their results.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -288,7 +288,8 @@ impl RemoteProcessor {
         loop {
             // Behind one that stays, or whose process was lost, nothing is sent: they come in their order.
             let goes_ahead = goes_ahead && state.ahead.iter().all(|ahead| matches!(ahead.fate, Fate::Sent { .. }));
-            let mut caller = Waiting { remote: self, state: &mut *state, context, task, goes_ahead, told: None, handed: Vec::new(), is_delicate: false };
+            let mut caller =
+                Waiting { remote: self, state: &mut *state, context, task, goes_ahead, told: None, handed: Vec::new(), is_delicate: false };
             let outcome = match first.take() {
                 Some(first) => first(&mut caller),
                 None => self.send_again(&mut caller, travel),
@@ -304,7 +305,7 @@ impl RemoteProcessor {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
-                            reason: format!("the process {} sent a reply that cannot be read: {error}", state.process),
+                            reason: format!("what went to the process {} or came back cannot be written or read: {error}", state.process),
                         }),
                     };
                     return match failure {
@@ -326,7 +327,9 @@ impl RemoteProcessor {
                             let once = task.is_once();
                             if told || once || is_delicate || attempts == ATTEMPTS_MAX {
                                 let why = match attempts {
-                                    _ if is_delicate => "; it was writing in place, so what it wrote to is lost, and it cannot be begun again".into(),
+                                    _ if is_delicate => {
+                                        "; it was writing in place, so what it wrote to is lost, and it cannot be begun again".into()
+                                    }
                                     _ if once => "; the task is to be begun only once".into(),
                                     1 => String::new(),
                                     _ => format!("; {attempts} processes have ended over it"),
