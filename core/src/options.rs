@@ -1,4 +1,6 @@
 //! What may be said about a task besides its function and arguments.
+//!
+//! One file because what options say, and what a builder sets, is one list.
 
 use std::fmt;
 use std::sync::atomic::AtomicU32;

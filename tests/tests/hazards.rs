@@ -142,7 +142,7 @@ fn constants_are_part_of_a_types_key() {
 fn types_of_one_name_in_two_functions_have_two_keys() {
     fn number() -> Erased {
         #[derive(Data)]
-        struct Local(#[expect(dead_code, reason = "only its type matters")] usize);
+        struct Local(usize);
         Erased::of(Local(8))
     }
     fn text(erased: &Erased) -> Option<usize> {
@@ -163,7 +163,7 @@ fn types_of_one_name_in_two_functions_have_two_keys() {
     macro_rules! local {
         ($type:ty) => {{
             #[derive(Data)]
-            struct Local(#[expect(dead_code, reason = "only its type matters")] $type);
+            struct Local($type);
             Local::KEY
         }};
     }
