@@ -9,7 +9,7 @@ use std::process::id;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poniard::{BoxError, Buffer, Data, FailureKind, Gather, Mutable, ProcessId, Runtime, Scope, Task, TaskOptions, buffer, read};
+use poniard::{BoxError, Buffer, Data, FailureKind, Gather, Mutable, Priority, ProcessId, Runtime, Scope, Task, TaskOptions, buffer, read};
 use poniard_tests::in_time;
 use serde::{Deserialize, Serialize};
 
@@ -380,5 +380,77 @@ fn a_task_that_is_to_be_begun_once_is_not_begun_again() {
         let error = task.fetch().unwrap_err();
         assert!(error.reason().contains("was killed by signal 6 (SIGABRT); the task is to be begun only once"), "{error}");
         assert_eq!(std::fs::read_dir(marks.path()).unwrap().count(), 1);
+    });
+}
+
+/// Marks that it was begun, and waits for another mark.
+fn wait_for(begun: PathBuf, awaited: PathBuf) {
+    mark(begun);
+    while !awaited.exists() {
+        std::thread::yield_now();
+    }
+}
+
+fn mark(place: PathBuf) {
+    std::fs::write(place, "").expect("a mark");
+}
+
+/// Has both processes run tasks that are quick, so that more of them are sent ahead.
+fn be_quick(runtime: &Runtime) {
+    let quick = |process: u32| runtime.task(refuse, (11,)).scope(Scope::process(ProcessId(process))).spawn();
+    let tasks: Vec<_> = (0..200).map(|number| quick(1 + number % 2)).collect();
+    assert!(tasks.into_iter().all(|task| task.take().unwrap() == 11));
+}
+
+#[test]
+fn what_waits_behind_a_task_that_takes_long_is_run_by_others() {
+    in_time(|| {
+        let runtime = runtime();
+        be_quick(&runtime);
+        let marks = tempfile::tempdir().unwrap();
+        let at = |name: &str| marks.path().join(name);
+        // One process is taken until the other one is in the middle of a task that needs one of those behind it.
+        let taken = runtime.task(wait_for, (at("taken"), at("free"))).scope(Scope::process(ProcessId(2))).spawn();
+        while !at("taken").exists() {
+            std::thread::yield_now();
+        }
+        let gate = runtime.task(wait_for, (at("gate"), at("open"))).scope(Scope::host()).spawn();
+        // They keep the other one busy until the rest is there.
+        let first: Vec<_> = (0..500).map(|_| runtime.task(refuse, (11,)).options(&far()).after(&gate).spawn()).collect();
+        let urgent = far().priority(Priority::High);
+        let long = runtime.task(wait_for, (at("begun"), at("done"))).options(&urgent).after(&gate).spawn();
+        let names = std::iter::once("done").chain(std::iter::repeat_n("another", 20));
+        let behind: Vec<_> = names.map(|name| runtime.task(mark, (at(name),)).options(&urgent).after(&gate).spawn()).collect();
+        mark(at("open"));
+        while !at("begun").exists() {
+            std::thread::yield_now();
+        }
+        mark(at("free"));
+        long.fetch().unwrap();
+        taken.fetch().unwrap();
+        first.iter().for_each(|task| task.wait().unwrap());
+        behind.iter().for_each(|task| task.wait().unwrap());
+    });
+}
+
+#[test]
+fn what_waits_behind_a_task_that_ends_its_process_has_not_begun() {
+    in_time(|| {
+        let runtime = runtime();
+        for _ in 0..10 {
+            be_quick(&runtime);
+            let marks = tempfile::tempdir().unwrap();
+            let at = |name: &str| marks.path().join(name);
+            let gate = runtime.task(wait_for, (at("gate"), at("open"))).scope(Scope::host()).spawn();
+            let here = || TaskOptions::new().scope(Scope::process(ProcessId(1)));
+            std::fs::create_dir(at("ends")).unwrap();
+            let ends = runtime.task(end_process, (at("ends"), 1, 0u64)).options(&here()).priority(Priority::High).after(&gate).spawn();
+            let behind: Vec<_> = (0..20).map(|_| runtime.task(refuse, (11,)).options(&here()).once().after(&gate).spawn()).collect();
+            mark(at("open"));
+            assert_eq!(ends.take().unwrap(), 1);
+            for task in behind {
+                assert_eq!(task.take().unwrap(), 11);
+            }
+        }
     });
 }

@@ -17,7 +17,7 @@ use rustix::process::{Resource, getrlimit};
 /// How many words a ring has: 64 KiB.
 pub(crate) const RING_WORDS: usize = 8192;
 /// How many calls may be on their way at the same time: one that is executed and those that were sent ahead, with some more that came back and were not passed over yet.
-pub(crate) const TICKETS: usize = 8;
+pub(crate) const TICKETS: usize = 32;
 /// What the memory is called in `/proc/<pid>/maps`.
 const NAME: &str = "poniard-line";
 

@@ -12,13 +12,16 @@ use crate::monitor::Monitor;
 use crate::pool::Pool;
 use crate::process::Process;
 use crate::ring::{End, FrameKind, MAX_FRAME_BYTES, RingError, Side, Watch};
+use crate::shared_memory::TICKETS;
 
 /// How often whoever waits asks whether the reply is wanted, and looks whether the process lives.
 const SLICE: Duration = Duration::from_millis(5);
 /// How long whoever waits leaves calls where they are that were sent ahead: about as long as all of them take if they are as short as they should be.
-const PATIENCE: Duration = Duration::from_micros(100);
-/// How many calls are sent ahead of the one that is executed.
-const AHEAD_MAX: usize = 4;
+const PATIENCE: Duration = Duration::from_micros(200);
+/// How many calls are sent ahead of the one that is executed, at most; the runtime decides how many are worth it. All have tickets.
+const AHEAD_MAX: usize = TICKETS - 1;
+/// With so few of them left more are sent although the next reply is there: the worker process may be through with them before this thread is.
+const FEW: usize = 3;
 /// And no longer than this: what is read while an answer is waited for takes memory.
 const AHEAD_MAX_BYTES: usize = 16 << 10;
 /// How long a killed process may take to end. More only if the kernel is in trouble.
@@ -86,7 +89,7 @@ impl Flights {
 
     /// Whether one more may be sent ahead. Those that came back count: their tickets are taken until the worker process has passed them over.
     fn may_be_more(&self) -> bool {
-        self.queue.len() <= AHEAD_MAX && self.queue.iter().all(|flight| flight.unsent.is_none())
+        self.queue.len() < AHEAD_MAX && self.queue.iter().all(|flight| flight.unsent.is_none())
     }
 
     /// Has those that have not begun come back, but the oldest; how many.
@@ -101,8 +104,10 @@ impl Flights {
             flight.came_back = true;
             count += 1;
         }
-        // Nobody was told of what was not sent.
-        self.queue.retain(|flight| !(flight.came_back && flight.unsent.is_some()));
+        // The worker process was not told of what was not sent, which is the newest, and counts the next one in its place.
+        if count > 0 && self.queue.pop_back_if(|newest| newest.unsent.is_some()).is_some() {
+            self.last -= 1;
+        }
         count
     }
 }
@@ -192,7 +197,7 @@ impl Worker {
         self.line.open(number);
         let Self { process, line, end, flights, .. } = self;
         let mut waiting = Waiting { caller, process, line, flights, asked: Instant::now() };
-        end.write(FrameKind::Call, call, &mut waiting)?;
+        end.write_quietly(FrameKind::Call, call, &mut waiting)?;
         match self.reply(caller, true)? {
             Some(reply) => Ok(reply),
             None => Err(Broken::Garbage("that a call came back which did not".into())),
@@ -217,11 +222,16 @@ impl Worker {
             && let Some(call) = oldest.unsent.take()
         {
             line.open(oldest.number);
-            end.write(FrameKind::Call, &call, &mut waiting)?;
+            end.write_quietly(FrameKind::Call, &call, &mut waiting)?;
         }
         loop {
-            if goes_ahead && !end.has_unread() {
+            let is_next = end.has_unread();
+            if goes_ahead && (!is_next || waiting.flights.queue.len() <= FEW) {
                 send_ahead(end, &mut waiting)?;
+            }
+            if !is_next {
+                // Once for all that was sent: woken by the first call, the worker process would often take the place of this thread and find no more than that.
+                end.wake_reader();
             }
             let frame = end.read(&mut waiting)?;
             let came_back = waiting.flights.queue.front().is_some_and(|oldest| oldest.came_back);
@@ -294,7 +304,7 @@ fn send_ahead(end: &mut End, waiting: &mut Waiting<'_>) -> Result<(), Broken> {
         }
         let number = waiting.flights.push(None);
         waiting.line.open(number);
-        end.write(FrameKind::Call, &call, waiting)?;
+        end.write_quietly(FrameKind::Call, &call, waiting)?;
     }
     Ok(())
 }

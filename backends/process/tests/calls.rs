@@ -12,21 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Wanted, WorkerId};
-use program::{Asker, Fixture, LONG, alone, is_gone, kill, wait_until};
-
-fn lost(outcome: Result<Vec<u8>, CallError>) -> String {
-    match outcome {
-        Err(CallError::Lost { reason, .. }) => reason,
-        other => panic!("expected a lost process, found {other:?}"),
-    }
-}
-
-fn no_process(outcome: Result<Vec<u8>, CallError>) -> String {
-    match outcome {
-        Err(CallError::NoProcess { reason }) => reason,
-        other => panic!("expected no process, found {other:?}"),
-    }
-}
+use program::{Asker, Fixture, LONG, alone, is_gone, kill, lost, no_process, wait_until};
 
 #[test]
 fn calls_of_all_sizes_come_back() {

@@ -10,6 +10,7 @@ use poniard_interface::{
 use super::call::{BROKEN, CallFailure, PANICKED, REFUSED, RETURNED, VALUE, put_places};
 use super::code;
 use super::memory::{self, FarBuffers, during, take_returned};
+use crate::clock::now_ns;
 use crate::error::with_causes;
 use crate::runtime::{BackendRecord, Backends};
 use crate::scope::{ProcessId, ProcessorIdentity};
@@ -40,7 +41,7 @@ impl Image for ProgramImage {
         executed.unwrap_or_else(|payload| {
             let message = panic_message(&*payload);
             std::mem::forget(payload);
-            reply(BROKEN, Some(message), &Written::default())
+            reply(BROKEN, Some(message), &Written::default(), 0)
         })
     }
 }
@@ -50,7 +51,9 @@ fn execute(call: &[u8]) -> Vec<u8> {
     let mut buffers = FarBuffers { copies: false };
     let mut results = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut results);
+    let began_ns = now_ns();
     let outcome = in_a_runtime(|| call_by(&mut Reader::new(call, &mut buffers), &mut writer));
+    let took_ns = now_ns() - began_ns;
     let written = writer.finish();
     let (tag, text) = match outcome {
         Ok(()) => (VALUE, None),
@@ -58,7 +61,7 @@ fn execute(call: &[u8]) -> Vec<u8> {
         Err(CallFailure::Panicked(message)) => (PANICKED, Some(message)),
         Err(CallFailure::Wire(error)) => (REFUSED, Some(error.to_string())),
     };
-    let reply = reply(tag, text, &written);
+    let reply = reply(tag, text, &written, took_ns);
     // They are in the reply, which has given them away.
     drop(written.blocks);
     reply
@@ -74,9 +77,9 @@ fn call_by(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallF
     body(reader, writer)
 }
 
-/// The bytes that say what became of a call: a tag, the blocks that are given back, how many bytes of arguments and of the rest were copied; then the value, or
+/// The bytes that say what became of a call: a tag, how long it took, the blocks that are given back, how many bytes of arguments and of the rest were copied; then the value, or
 /// the text of the failure; then what was changed in place.
-fn reply(tag: u8, text: Option<String>, written: &Written) -> Vec<u8> {
+fn reply(tag: u8, text: Option<String>, written: &Written, took_ns: u64) -> Vec<u8> {
     let mut buffers = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut buffers);
     let is_refused = matches!(tag, REFUSED | BROKEN);
@@ -85,6 +88,7 @@ fn reply(tag: u8, text: Option<String>, written: &Written) -> Vec<u8> {
         std::process::abort();
     }
     writer.put_u8(tag);
+    writer.put_u64(took_ns);
     put_places(&take_returned(), &mut writer);
     writer.put_u64(memory::copied_bytes());
     writer.put_u64(written.copied_bytes);

@@ -11,7 +11,7 @@ use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 use super::call::{self, BROKEN, PANICKED, REFUSED, RETURNED, Request, VALUE};
 use super::code;
 use crate::arena;
-use crate::clock::{now, now_ns};
+use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
 use crate::retry::{self, Over};
 use crate::task::record::{TaskRef, Travel};
@@ -22,9 +22,15 @@ use crate::worker::main_loop::next_ahead;
 
 /// How often a task is begun on processes before it counts as what ends them.
 const ATTEMPTS_MAX: u32 = 3;
-/// A process is sent calls ahead as long as its calls take no longer than this. As long as a few wake-ups: beyond it there is nothing to be gained, and the tasks could be run
-/// by others meanwhile.
-const QUICK_NS: u64 = 20_000;
+/// How many tasks are claimed ahead of their turn at least, if there is to be any gain in it.
+const AHEAD_MIN: usize = 4;
+/// A process is sent calls ahead as long as its calls take no longer than this. As long as some wake-ups: beyond it there is little to be gained, and others
+/// could run the tasks meanwhile.
+const QUICK_NS: u64 = 50_000;
+/// So much work is sent ahead, however many tasks that takes.
+const AHEAD_NS: u64 = 20_000;
+/// One call counts for no longer than this in the mean, which would take long to get down again.
+const LONG_NS: u64 = 4 * QUICK_NS;
 /// How long a body that was told to stop may go on before its process is ended.
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -48,10 +54,24 @@ struct State {
     complained: bool,
     /// Tasks that were claimed ahead of their turn, oldest first.
     ahead: VecDeque<Ahead>,
-    /// When the last call began or ended.
-    since_ns: u64,
-    /// Whether it was a quick one.
-    quick: bool,
+    /// How long calls take, about; nothing before the first.
+    mean_ns: Option<u64>,
+}
+
+impl State {
+    /// How many tasks are worth to be claimed ahead of their turn.
+    fn ahead_max(&self) -> usize {
+        match self.mean_ns {
+            Some(mean_ns) if mean_ns <= QUICK_NS => AHEAD_MIN.max((AHEAD_NS / mean_ns.max(1)) as usize),
+            _ => 0,
+        }
+    }
+
+    /// Takes a call into account.
+    fn note_call(&mut self, took_ns: u64) {
+        let took_ns = took_ns.min(LONG_NS);
+        self.mean_ns = Some(self.mean_ns.map_or(took_ns, |mean_ns| (3 * mean_ns + took_ns) / 4));
+    }
 }
 
 /// A task that was claimed ahead of its turn.
@@ -203,7 +223,6 @@ impl RemoteProcessor {
                 return None;
             }
             let call = encode(context, task, &travel)?;
-            state.since_ns = now_ns();
             task.note_attempts(attempt);
             let outcome = |caller: &mut Waiting<'_>| self.send(caller, call);
             // Behind one that is tried again nothing is sent: its next call would come after it.
@@ -296,12 +315,9 @@ impl RemoteProcessor {
             };
             let told = caller.told.is_some();
             let (handed, is_delicate) = (std::mem::take(&mut caller.handed), caller.is_delicate);
-            let now_ns = now_ns();
-            state.quick = now_ns - state.since_ns <= QUICK_NS;
-            state.since_ns = now_ns;
             match outcome {
                 Ok(reply) => {
-                    let failure = match self.accept(&mut state.grants, task, travel, &reply, &handed) {
+                    let failure = match self.accept(state, task, travel, &reply, &handed) {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
@@ -358,17 +374,17 @@ impl RemoteProcessor {
     /// Takes what a reply brings. Why the task has no value, if it has none.
     fn accept(
         &self,
-        grants: &mut Grants,
+        state: &mut State,
         task: &TaskRef,
         travel: &Travel,
         reply: &[u8],
         handed: &[Place],
     ) -> Result<Option<FailureKind>, WireError> {
-        let accepted = self.read_reply(grants, task, travel, reply);
+        let accepted = self.read_reply(state, task, travel, reply);
         if !matches!(accepted, Ok((_, true))) {
             // The arguments are as they were, and what was handed over is theirs alone again.
             for place in handed {
-                drop(grants.take(*place));
+                drop(state.grants.take(*place));
             }
         }
         accepted.map(|(failure, _)| failure)
@@ -377,24 +393,23 @@ impl RemoteProcessor {
     /// The same, and whether the process has given back what it was to change.
     fn read_reply(
         &self,
-        grants: &mut Grants,
+        state: &mut State,
         task: &TaskRef,
         travel: &Travel,
         reply: &[u8],
     ) -> Result<(Option<FailureKind>, bool), WireError> {
-        let (tag, places, copied) = {
-            let mut none = Arguments;
-            let mut reader = Reader::new(reply, &mut none);
-            (reader.take_u8()?, call::take_places(&mut reader)?, [reader.take_u64()?, reader.take_u64()?])
-        };
-        self.copied_bytes.0.fetch_add(copied[0], Relaxed);
-        self.copied_bytes.1.fetch_add(copied[1], Relaxed);
+        let mut none = Arguments;
+        let mut header = Reader::new(reply, &mut none);
+        let (tag, took_ns) = (header.take_u8()?, header.take_u64()?);
+        let places = call::take_places(&mut header)?;
+        self.copied_bytes.0.fetch_add(header.take_u64()?, Relaxed);
+        self.copied_bytes.1.fetch_add(header.take_u64()?, Relaxed);
+        state.note_call(took_ns);
         for place in &places {
-            drop(grants.take(*place)?);
+            drop(state.grants.take(*place)?);
         }
-        let mut results = Results(grants);
-        let mut reader = Reader::new(reply, &mut results);
-        reader.take(1 + 8 + 24 * places.len() as u64 + 16)?;
+        let mut results = Results(&mut state.grants);
+        let mut reader = Reader::new(header.rest(), &mut results);
         if tag == VALUE {
             // Read to the end before the task counts as run.
             task.accept(travel, &mut reader)?;
@@ -474,7 +489,7 @@ impl Caller for Waiting<'_> {
     }
 
     fn ahead(&mut self) -> Option<Vec<u8>> {
-        if !self.goes_ahead || !self.state.quick {
+        if !self.goes_ahead || self.state.ahead.len() >= self.state.ahead_max() {
             return None;
         }
         let task = next_ahead(self.context)?;

@@ -1,7 +1,11 @@
 //! What the tests have in place of the runtime: start-up code that serves, an image that executes small commands, and a host that lends its threads to a test.
+#![allow(dead_code, reason = "each of the test programs needs a part of it")]
 #![expect(unsafe_code, reason = "runs before `main`, and writes over memory as only a broken program does")]
 
+use std::cell::Cell;
+use std::collections::VecDeque;
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -217,11 +221,27 @@ pub(crate) struct Asker {
     pub(crate) answer: Box<Answer>,
     pub(crate) wanted: Box<dyn FnMut() -> Wanted>,
     pub(crate) processes: Vec<u32>,
+    /// What is to be sent ahead.
+    pub(crate) ahead: VecDeque<Vec<u8>>,
+    /// What was.
+    pub(crate) sent: Vec<Vec<u8>>,
+    /// Whether what comes back is sent again.
+    pub(crate) again: bool,
+    /// How many have come back.
+    pub(crate) back: Rc<Cell<usize>>,
 }
 
 impl Default for Asker {
     fn default() -> Self {
-        Self { answer: Box::new(|request| request.to_vec()), wanted: Box::new(|| Wanted::Yes), processes: Vec::new() }
+        Self {
+            answer: Box::new(|request| request.to_vec()),
+            wanted: Box::new(|| Wanted::Yes),
+            processes: Vec::new(),
+            ahead: VecDeque::new(),
+            sent: Vec::new(),
+            again: false,
+            back: Rc::default(),
+        }
     }
 }
 
@@ -234,6 +254,33 @@ impl Caller for Asker {
     }
     fn begins(&mut self, process: u32) {
         self.processes.push(process);
+    }
+    fn ahead(&mut self) -> Option<Vec<u8>> {
+        let call = self.ahead.pop_front()?;
+        self.sent.push(call.clone());
+        Some(call)
+    }
+    fn came_back(&mut self, count: usize) {
+        self.back.set(self.back.get() + count);
+        for call in self.sent.split_off(self.sent.len() - count).into_iter().rev().filter(|_| self.again) {
+            self.ahead.push_front(call);
+        }
+    }
+}
+
+/// How the process ended with which a call was lost.
+pub(crate) fn lost(outcome: Result<Vec<u8>, CallError>) -> String {
+    match outcome {
+        Err(CallError::Lost { reason, .. }) => reason,
+        other => panic!("expected a lost process, found {other:?}"),
+    }
+}
+
+/// Why there was no process.
+pub(crate) fn no_process(outcome: Result<Vec<u8>, CallError>) -> String {
+    match outcome {
+        Err(CallError::NoProcess { reason }) => reason,
+        other => panic!("expected no process, found {other:?}"),
     }
 }
 
