@@ -30,6 +30,9 @@ use crate::worker::shared::Shared;
 /// Tasks spawned by one thread see the value as if they ran one after the other in the order of their spawns; those that only read it run at the same time.
 /// Spawns of several threads are ordered as they come. Cheap to clone: clones are the same value. Results of tasks, in contrast, never change.
 ///
+/// A task that writes on a worker process does so in place where the value is a [`Buffer`](crate::Buffer) or has buffers in it; all else travels there and back. If the process ends
+/// meanwhile, a task with [`write()`] fails where it was writing in place, and is begun again where not.
+///
 /// A task that writes runs even if its handle is dropped. When it fails, the value is what it left, and later tasks that look at the value fail as
 /// its dependents, until one [`overwrite`]s it. Cancelled, it ends when those before it have ended and, if it runs, its body has.
 ///

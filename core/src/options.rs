@@ -1,4 +1,6 @@
 //! What may be said about a task besides its function and arguments.
+//!
+//! One file because what options say, and what a builder sets, is one list.
 
 use std::fmt;
 use std::sync::atomic::AtomicU32;
@@ -487,7 +489,7 @@ impl<F, A> TaskBuilder<'_, F, A> {
     /// Makes sure that it is begun at most once: for bodies that do something to the world outside that must not happen twice.
     ///
     /// Without this, a task whose worker process ends in the middle of it is begun again on another one; with it, the task fails, and its error says how the process
-    /// ended. For tasks on threads it changes nothing.
+    /// ended. A [`Buffer`](crate::Buffer) that such a task takes by value, and alone has, is not copied for it. For tasks on threads it changes nothing.
     pub fn once(mut self) -> Self {
         self.options.once = Some(true);
         self

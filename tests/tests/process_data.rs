@@ -114,7 +114,7 @@ static KEPT: Mutex<Option<Buffer<u64>>> = Mutex::new(None);
 fn keep(values: &mut Buffer<u64>) -> u64 {
     let new = buffer::from_slice(&[values[0] + 1]);
     let old = std::mem::replace(values, new);
-    let mut kept = KEPT.lock().unwrap();
+    let mut kept = KEPT.lock().expect("nobody has panicked");
     let before = kept.as_mut().map_or(0, |kept| {
         kept[0] += 100;
         kept[0]
@@ -519,5 +519,62 @@ fn a_pause_before_another_attempt_ends_when_the_task_is_cancelled() {
         task.cancel();
         assert!(matches!(task.fetch().unwrap_err().kind(), FailureKind::Cancelled));
         assert_eq!(std::fs::read_dir(marks.path()).unwrap().count(), 1);
+    });
+}
+
+/// Panics when serde writes it (1), when serde reads it (2), or says that there is more of it than there is (3).
+#[derive(Clone, Debug, Data)]
+#[data(serde)]
+struct Faulty(u8);
+
+impl Serialize for Faulty {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert_ne!(self.0, 1, "it does not want to be written");
+        serializer.serialize_u8(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Faulty {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u8::deserialize(deserializer)?;
+        assert_ne!(number, 2, "it does not want to be read");
+        if number == 3 { Err(serde::de::Error::custom("it is not three")) } else { Ok(Self(number)) }
+    }
+}
+
+fn faulty(how: u8, values: &mut Buffer<u64>) -> Faulty {
+    values[0] += 1;
+    Faulty(how)
+}
+
+#[test]
+fn types_that_cannot_be_written_or_read_are_errors_of_their_tasks() {
+    in_time(|| {
+        let runtime = runtime();
+        for (how, expected) in [(1u8, "it does not want to be written"), (2, "it does not want to be read"), (3, "serde cannot read it")] {
+            // What was handed over comes back, and the process goes on.
+            let values = Mutable::new(buffer::from_slice(&[1u64]));
+            let error = runtime.task(faulty, (how, write(&values))).options(&far()).spawn().fetch().unwrap_err();
+            assert!(matches!(error.kind(), FailureKind::Processor { .. }) && error.reason().contains(expected), "{error}");
+            assert!(values.fetch().is_err());
+            runtime.task(fill, (overwrite(&values), 3)).options(&far()).spawn().fetch().unwrap();
+            assert_eq!(**values.fetch().unwrap(), [3]);
+
+            let values = Mutable::new(buffer::from_slice(&[1u64]));
+            let takes = |faulty: &Faulty, values: &mut Buffer<u64>| {
+                values[0] += 1;
+                (faulty.0, id())
+            };
+            let task = runtime.task(takes, (Faulty(how), write(&values))).options(&far()).spawn();
+            match how {
+                // What cannot be sent stays.
+                1 => assert_eq!(*task.fetch().unwrap(), (1, id())),
+                _ => {
+                    let error = task.fetch().unwrap_err();
+                    assert!(matches!(error.kind(), FailureKind::Processor { .. }) && error.reason().contains(expected), "{error}");
+                }
+            }
+        }
+        assert_ne!(*runtime.task(id, ()).spawn_away().fetch().unwrap(), id());
     });
 }

@@ -78,10 +78,11 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
 
 /// The expression that says how values travel.
 ///
-/// Part by part, if all of them are `Data`; as serde writes them, if not, or if the type has attributes for serde, which say how it is to be written. Both are found out by the
-/// compiler, since a macro sees the names of types and nothing else.
+/// Part by part, if all of them are `Data` and nothing is done when a value is dropped; else as serde writes them, if it can. Both are found out by the compiler, since a
+/// macro sees the names of types and nothing else. Attributes for serde say how values are to be written, so they count.
 fn wire(input: &DeriveInput) -> Result<TokenStream> {
-    if is_local(input)? {
+    let said = said(input)?;
+    if said == Said::Local {
         return Ok(quote!(::core::option::Option::None));
     }
     // Of a type with parameters the compiler does not know it: serde's traits are no bounds of theirs.
@@ -89,7 +90,7 @@ fn wire(input: &DeriveInput) -> Result<TokenStream> {
         true => quote!(::poniard::private::Probe::<Self>::SERDE),
         false => quote!(::core::option::Option::None),
     };
-    let wire = match by_parts(input) {
+    let wire = match by_parts(input).filter(|_| said == Said::Nothing) {
         Some(Parts { types, wire }) => quote! {
             if true #(&& ::poniard::private::Probe::<#types>::IS_DATA)* && !::poniard::private::Probe::<Self>::HAS_DROP {
                 #wire
@@ -186,17 +187,30 @@ fn by_parts(input: &DeriveInput) -> Option<Parts> {
     Some(Parts { types, wire })
 }
 
-/// Whether `#[data(local)]` says that values stay in their process.
-fn is_local(input: &DeriveInput) -> Result<bool> {
-    let mut local = false;
+/// What `#[data(...)]` says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    /// Values stay in their process.
+    Local,
+    /// They travel as serde writes them.
+    Serde,
+}
+
+fn said(input: &DeriveInput) -> Result<Said> {
+    let mut said = Said::Nothing;
     for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("data")) {
         attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("local") {
-                return Err(meta.error("`#[data(...)]` knows `local`: values of this type stay in the process that made them"));
-            }
-            local = true;
+            said = match meta.path.get_ident().map(ToString::to_string).as_deref() {
+                Some("local") => Said::Local,
+                Some("serde") => Said::Serde,
+                _ => {
+                    let known = "`#[data(...)]` knows `local`: values of this type stay in the process that made them; and `serde`: they travel as serde writes them";
+                    return Err(meta.error(known));
+                }
+            };
             Ok(())
         })?;
     }
-    Ok(local)
+    Ok(said)
 }

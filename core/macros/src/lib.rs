@@ -10,8 +10,9 @@ mod task;
 /// Every type can then be passed by reference; one that is also `Clone` can be taken by value. Generic parameters have to be `Data` themselves.
 /// The type's identity is its path and the version of its crate.
 ///
-/// Values travel to other processes if the type has no parameters and implements serde's `Serialize` and `Deserialize`; `#[data(local)]` keeps them in
-/// the process that made them all the same.
+/// Values travel to other processes field by field, if all fields do and the type has no `Drop` of its own. Serde is used instead where a field's type is not `Data`, with attributes for
+/// serde on the type or in it, and with `#[data(serde)]`; the type then implements `Serialize` and `Deserialize` and has no parameters. Otherwise values stay, as they do with
+/// `#[data(local)]`: for what means something only in the process that made it, such as an index into a `static`.
 #[proc_macro_derive(Data, attributes(data))]
 pub fn derive_data(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);

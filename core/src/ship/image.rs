@@ -53,6 +53,7 @@ fn execute(call: &[u8]) -> Vec<u8> {
     let mut writer = Writer::new(&mut results);
     let began_ns = now_ns();
     let outcome = in_a_runtime(|| call_by(&mut Reader::new(call, &mut buffers), &mut writer));
+    let took_ns = now_ns() - began_ns;
     let written = writer.finish();
     let (tag, text) = match outcome {
         Ok(()) => (VALUE, None),
@@ -61,7 +62,7 @@ fn execute(call: &[u8]) -> Vec<u8> {
         Err(CallFailure::Wire(error)) => (REFUSED, Some(error.to_string())),
         Err(CallFailure::NoCode(reason)) => (NO_CODE, Some(reason)),
     };
-    let reply = reply(tag, text, &written, now_ns() - began_ns);
+    let reply = reply(tag, text, &written, took_ns);
     // They are in the reply, which has given them away.
     drop(written.blocks);
     reply

@@ -346,7 +346,7 @@ impl RemoteProcessor {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
-                            reason: format!("the process {} sent a reply that cannot be read: {error}", state.process),
+                            reason: format!("what went to the process {} or came back cannot be written or read: {error}", state.process),
                         }),
                     };
                     return match failure {
@@ -429,20 +429,18 @@ impl RemoteProcessor {
         travel: &Travel,
         reply: &[u8],
     ) -> Result<(Option<FailureKind>, bool), WireError> {
-        let (tag, took_ns, places, copied) = {
-            let mut none = Arguments;
-            let mut reader = Reader::new(reply, &mut none);
-            (reader.take_u8()?, reader.take_u64()?, call::take_places(&mut reader)?, [reader.take_u64()?, reader.take_u64()?])
-        };
-        self.copied_bytes.0.fetch_add(copied[0], Relaxed);
-        self.copied_bytes.1.fetch_add(copied[1], Relaxed);
+        let mut none = Arguments;
+        let mut header = Reader::new(reply, &mut none);
+        let (tag, took_ns) = (header.take_u8()?, header.take_u64()?);
+        let places = call::take_places(&mut header)?;
+        self.copied_bytes.0.fetch_add(header.take_u64()?, Relaxed);
+        self.copied_bytes.1.fetch_add(header.take_u64()?, Relaxed);
         state.note_call(took_ns);
         for place in &places {
             drop(state.grants.take(*place)?);
         }
         let mut results = Results(&mut state.grants);
-        let mut reader = Reader::new(reply, &mut results);
-        reader.take(1 + 8 + 8 + 24 * places.len() as u64 + 16)?;
+        let mut reader = Reader::new(header.rest(), &mut results);
         if tag == VALUE {
             // Read to the end before the task counts as run.
             task.accept(travel, &mut reader)?;

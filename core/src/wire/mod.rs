@@ -425,6 +425,11 @@ impl<'a> Reader<'a> {
         value
     }
 
+    /// What has not been read.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Whether all has been read.
     pub(crate) fn end(&self) -> Result<(), WireError> {
         match self.bytes.len() {

@@ -241,8 +241,7 @@ pub(crate) const fn option<T: Data>() -> Option<Wire<Option<T>>> {
 
 pub(crate) const fn boxed<T: Data>() -> Option<Wire<Box<T>>> {
     if T::WIRE.is_some() {
-        let write = |value: &Box<T>, writer: &mut Writer<'_>| put::<T>(value, writer);
-        Some(Wire::of_parts(write, |reader| take(reader).map(Box::new), Parts::travel::<T>))
+        Some(Wire::of_parts(|value, writer| put::<T>(value, writer), |reader| take(reader).map(Box::new), Parts::travel::<T>))
     } else {
         None
     }
