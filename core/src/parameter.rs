@@ -421,9 +421,7 @@ impl<T: Data> Slots for Box<[Dependency<T>]> {
     }
 
     fn send_again(&self, number: u64, writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
-        self.iter().find_map(|dependency| {
-            wire::put_again(dependency.value()?, Some(Identity::Result(dependency.header())), number, writer)
-        })
+        self.iter().find_map(|dependency| wire::put_again(dependency.value()?, Some(Identity::Result(dependency.header())), number, writer))
     }
 
     fn receive(reader: &mut Reader<'_>) -> Result<Self, WireError> {

@@ -383,9 +383,7 @@ fn a_task_that_is_to_be_begun_once_is_not_begun_again() {
 fn sent(runtime: &Runtime) -> (u64, u64) {
     let report = runtime.report();
     let processors = report.backends.iter().flat_map(|backend| &backend.processors);
-    processors.fold((0, 0), |(values, bytes), processor| {
-        (values + processor.shared_values_sent, bytes + processor.shared_values_bytes)
-    })
+    processors.fold((0, 0), |(values, bytes), processor| (values + processor.shared_values_sent, bytes + processor.shared_values_bytes))
 }
 
 /// The sum, and where in memory the numbers are.
@@ -432,7 +430,9 @@ fn a_value_that_many_tasks_use_is_sent_to_a_process_once() {
         let settings = Settings { name: "shared".repeat(100), weights: vec![1.0; 100], inner: None };
         let parts: Vec<_> = (0..4).map(|_| runtime.value(settings.clone())).collect();
         for _ in 0..10 {
-            let names = |parts: Gather<'_, Settings>, first: &Settings| parts.iter().map(|part| part.name.len()).sum::<usize>() + first.weights.len();
+            let names = |parts: Gather<'_, Settings>, first: &Settings| {
+                parts.iter().map(|part| part.name.len()).sum::<usize>() + first.weights.len()
+            };
             assert_eq!(runtime.task(names, (&parts, &parts[0])).options(&far()).spawn().take().unwrap(), 2400 + 100);
         }
         assert_eq!(sent(&runtime).0, 6);

@@ -106,7 +106,12 @@ mod tests {
 
     #[test]
     fn requests_and_answers_come_back_and_others_are_none() {
-        for request in [Request::Allocate { len_bytes: u64::MAX }, Request::Map { arena: 7 }, Request::Library { number: 9 }, Request::Value { number: 3 }] {
+        for request in [
+            Request::Allocate { len_bytes: u64::MAX },
+            Request::Map { arena: 7 },
+            Request::Library { number: 9 },
+            Request::Value { number: 3 },
+        ] {
             assert_eq!(Request::of_bytes(&request.to_bytes()), Some(request));
         }
         assert_eq!(Request::of_bytes(&[99; 9]), None);

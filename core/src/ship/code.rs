@@ -211,7 +211,9 @@ impl Libraries {
             for library in &mut self.known {
                 let is_there = |placed: &Placed| {
                     let there = object::with_code_at(placed.code.start);
-                    there.is_some_and(|there| there.placed == *placed && library.named.as_ref().is_ok_and(|named| there.id.as_ref() == Some(&named.id)))
+                    there.is_some_and(|there| {
+                        there.placed == *placed && library.named.as_ref().is_ok_and(|named| there.id.as_ref() == Some(&named.id))
+                    })
                 };
                 library.placed = library.placed.take().filter(is_there);
             }

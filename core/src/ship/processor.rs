@@ -137,7 +137,8 @@ impl RemoteProcessor {
         };
         let mut attempts = 0;
         loop {
-            let mut caller = Waiting { state: &mut state, context, task, travel: &travel, sent: &self.sent, blocks: Vec::new(), told: None };
+            let mut caller =
+                Waiting { state: &mut state, context, task, travel: &travel, sent: &self.sent, blocks: Vec::new(), told: None };
             let outcome = self.remote.call(&call, &mut caller);
             let told = caller.told.is_some();
             match outcome {

@@ -56,11 +56,15 @@ fn preload(library: &Named, before: &str) -> Result<String, ServeError> {
     let separates = |letter: char| letter == ':' || letter.is_whitespace();
     let Some(file) = library.file.to_str().filter(|file| !file.contains(separates)) else {
         let file = library.file.display();
-        return Err(ServeError::new(format!("the runtime is part of the library {file}, whose path has a colon or a space in it, or is not UTF-8")));
+        return Err(ServeError::new(format!(
+            "the runtime is part of the library {file}, whose path has a colon or a space in it, or is not UTF-8"
+        )));
     };
     // SAFETY: the call takes a plain number.
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
-        return Err(ServeError::new("the runtime is part of a library, and the program has more rights than its user, so it ignores which to load"));
+        return Err(ServeError::new(
+            "the runtime is part of a library, and the program has more rights than its user, so it ignores which to load",
+        ));
     }
     Ok(if before.is_empty() { file.into() } else { format!("{file}:{before}") })
 }

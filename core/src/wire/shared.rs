@@ -77,9 +77,8 @@ pub(crate) fn put_shared<T: Data>(value: &T, identity: Option<Identity<'_>>, wri
     put(value, writer)?;
     let len_bytes = writer.len_bytes() - begin;
     // The places of buffers mean something during this call only.
-    let identity = identity.filter(|identity| {
-        (MIN_BYTES..=MAX_BYTES).contains(&len_bytes) && writer.places == places && identity.has_others()
-    });
+    let identity =
+        identity.filter(|identity| (MIN_BYTES..=MAX_BYTES).contains(&len_bytes) && writer.places == places && identity.has_others());
     if let Some(number) = identity.and_then(|identity| writer.buffers.give_number(&identity)) {
         writer.bytes[tag_at] = KEEP;
         writer.put_u64(number);
