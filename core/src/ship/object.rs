@@ -136,9 +136,17 @@ fn loaded(info: &libc::dl_phdr_info) -> Option<Loaded> {
     };
     let executable = headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0);
     let code = executable.map(range).reduce(|one, other| one.start.min(other.start)..one.end.max(other.end))?;
-    let notes = headers.iter().filter(|header| header.p_type == libc::PT_NOTE).map(range);
-    let id = notes.into_iter().find_map(|note| {
-        // SAFETY: an object's notes are part of what was loaded of it, and it stays while the linker shows it.
+    let readable = |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_R != 0;
+    let is_loaded = |part: &Range<usize>| {
+        headers
+            .iter()
+            .filter(readable)
+            .map(range)
+            .any(|loaded| loaded.start <= part.start && part.start <= part.end && part.end <= loaded.end)
+    };
+    let mut notes = headers.iter().filter(|header| header.p_type == libc::PT_NOTE).map(range).filter(is_loaded);
+    let id = notes.find_map(|note| {
+        // SAFETY: the notes lie in a part that was loaded to be read (`is_loaded`), which stays while the linker shows the object.
         let bytes = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(note.start), note.len()) };
         id_in(bytes)
     });
