@@ -42,7 +42,7 @@ fn open_processors(settings: ProcessSettings, host: Arc<dyn HostServices>) -> Re
     use crate::pool::Pool;
     use crate::processor::ProcessProcessor;
 
-    let pool = Arc::new(Pool::new(settings.spin, Arc::clone(&host)));
+    let pool = Arc::new(Pool::new(settings, Arc::clone(&host)));
     let processors = (0..settings.processes)
         .map(|index| Box::new(ProcessProcessor::new(index, Arc::clone(&pool), Arc::clone(&host))) as Box<dyn Processor>)
         .collect();

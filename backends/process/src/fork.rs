@@ -2,9 +2,12 @@
 #![expect(unsafe_code, reason = "forks")]
 
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+
+use rustix::stdio::{dup2_stderr, dup2_stdout};
 
 use crate::control::Exit;
 
@@ -13,8 +16,9 @@ const PANICKED: i32 = 101;
 
 /// Forks; the new process runs `body` and exits with its status.
 ///
-/// The process ends with the calling one, and has no descriptors but the standard ones. Only for a process with one thread.
-pub(crate) fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
+/// The process ends with the calling one, and has no descriptors but the standard ones, of which output and error are those of `prints_to`. Only for a process with
+/// one thread.
+pub(crate) fn fork(prints_to: [&OwnedFd; 2], body: impl FnOnce() -> i32) -> io::Result<Pid> {
     let parent = getpid();
     // What waits to be written would be written twice.
     flush();
@@ -23,7 +27,7 @@ pub(crate) fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             // Unwinding out of here would run the fork server's loop a second time.
-            let status = catch_unwind(AssertUnwindSafe(|| child(parent, body))).unwrap_or(PANICKED);
+            let status = catch_unwind(AssertUnwindSafe(|| child(parent, prints_to, body))).unwrap_or(PANICKED);
             flush();
             // SAFETY: the function may be called at any time. `exit` would run what the program registered for its own end.
             unsafe { libc::_exit(status) }
@@ -32,12 +36,17 @@ pub(crate) fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
-fn child(parent: Pid, body: impl FnOnce() -> i32) -> i32 {
+fn child(parent: Pid, prints_to: [&OwnedFd; 2], body: impl FnOnce() -> i32) -> i32 {
     let follows = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
     // The parent may have ended before that.
     if !follows || getppid() != Some(parent) {
         return 1;
     }
+    let [output, error] = prints_to;
+    if dup2_stdout(output).is_err() || dup2_stderr(error).is_err() {
+        return 1;
+    }
+    print_lines();
     // Those of the server: a copy would keep its channels open when it is gone.
     close_descriptors();
     body()
@@ -88,6 +97,17 @@ pub(crate) fn reap(process: u32) -> Option<Exit> {
             Err(_) => return Some(Exit::Unknown),
         }
     }
+}
+
+/// Has C's standard output write each line as it ends, which it does by itself for terminals only: of a process that crashes nothing but the last, unfinished line is lost.
+fn print_lines() {
+    // SAFETY: the stream is C's own, and the process has one thread; without a buffer of ours C takes one of its own.
+    unsafe { libc::setvbuf(stdout, std::ptr::null_mut(), libc::_IOLBF, 0) };
+}
+
+unsafe extern "C" {
+    /// C's standard output.
+    static stdout: *mut libc::FILE;
 }
 
 /// Writes what waits in the standard library's buffers and in C's.

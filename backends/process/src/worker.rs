@@ -8,6 +8,7 @@ use poniard_interface::{Caller, Wanted};
 use crate::control::Exit;
 use crate::line::Line;
 use crate::monitor::Monitor;
+use crate::output::Output;
 use crate::pool::Pool;
 use crate::process::Process;
 use crate::ring::{End, FrameKind, MAX_FRAME_BYTES, RingError, Side, Watch};
@@ -23,8 +24,9 @@ pub(crate) struct Worker {
     process: Process,
     line: Arc<Line>,
     end: End,
-    /// Who tells the line of its death, and by what key.
-    watched: Option<(Arc<Monitor>, u64)>,
+    output: Arc<Output>,
+    /// Who tells the line of its death and passes on what it prints, and by what number.
+    monitor: (Arc<Monitor>, u64),
     pool: Arc<Pool>,
     has_ended: bool,
 }
@@ -84,9 +86,16 @@ impl Watch for Waiting<'_> {
 
 impl Worker {
     /// The worker process on the other side of `line`.
-    pub(crate) fn new(process: Process, line: Arc<Line>, spin: bool, watched: Option<(Arc<Monitor>, u64)>, pool: Arc<Pool>) -> Self {
+    pub(crate) fn new(
+        process: Process,
+        line: Arc<Line>,
+        output: Arc<Output>,
+        spin: bool,
+        monitor: (Arc<Monitor>, u64),
+        pool: Arc<Pool>,
+    ) -> Self {
         let end = End::new(Arc::clone(&line), Side::Host, spin);
-        Self { process, line, end, watched, pool, has_ended: false }
+        Self { process, line, end, output, monitor, pool, has_ended: false }
     }
 
     /// Its number.
@@ -112,7 +121,11 @@ impl Worker {
         loop {
             let frame = self.end.read(&mut waiting)?;
             match frame.kind {
-                FrameKind::Reply => return Ok(frame.bytes),
+                FrameKind::Reply => {
+                    // What the body printed comes before what is done when it has returned.
+                    self.output.pass_on();
+                    return Ok(frame.bytes);
+                }
                 FrameKind::Request => {
                     let answer = waiting.caller.answer(&frame.bytes);
                     if answer.len() > MAX_FRAME_BYTES {
@@ -141,9 +154,9 @@ impl Worker {
                 self.process.wait(KILLED);
             }
         }
-        if let (Some((monitor, key)), Some(descriptor)) = (&self.watched, self.process.descriptor()) {
-            monitor.forget(*key, descriptor);
-        }
+        let (monitor, number) = &self.monitor;
+        monitor.forget(*number, self.process.descriptor());
+        self.output.end();
         self.pool.status(self.number())
     }
 }
