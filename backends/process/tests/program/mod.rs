@@ -1,6 +1,7 @@
 //! What the tests have in place of the runtime: start-up code that serves, an image that executes small commands, and a host that lends its threads to a test.
 #![expect(unsafe_code, reason = "runs before `main`, and writes over memory as only a broken program does")]
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -69,6 +70,17 @@ impl Image for TestImage {
                 print(rest);
                 Vec::new()
             }
+            // Prints lines of `rest[1..]`, and ends as the number says: 0 returns, 1 aborts.
+            b'l' => {
+                print_all_ways(&rest[1..]);
+                if number() == 1 { std::process::abort() } else { Vec::new() }
+            }
+            // One line of so many MiB, all tildes.
+            b'm' => {
+                (0..number()).for_each(|_| print(&[b'~'; 1 << 20]));
+                print(b"end\n");
+                Vec::new()
+            }
             b'g' => {
                 scribble(rest[0], link);
                 self.execute(b"f", link)
@@ -81,6 +93,34 @@ impl Image for TestImage {
 #[expect(clippy::print_stdout, reason = "whether it arrives is what is tested")]
 fn print(text: &[u8]) {
     print!("{}", String::from_utf8_lossy(text));
+}
+
+/// Prints a line of `text` in all ways that there are, each in pieces: Rust's output and error, C's output and error, and system calls to both.
+#[expect(clippy::print_stderr, reason = "whether it arrives is what is tested")]
+fn print_all_ways(text: &[u8]) {
+    unsafe extern "C" {
+        fn printf(format: *const std::ffi::c_char, ...) -> std::ffi::c_int;
+        fn perror(text: *const std::ffi::c_char);
+    }
+    let pieces = text.chunks(7);
+    let way = |name: &str, print: &dyn Fn(&[u8])| {
+        print(name.as_bytes());
+        pieces.clone().for_each(print);
+        print(b"\n");
+    };
+    let whole = |stream: BorrowedFd<'_>, bytes: &[u8]| assert_eq!(rustix::io::write(stream, bytes).unwrap(), bytes.len());
+    way("rust's output ", &print);
+    way("rust's error ", &|piece| eprint!("{}", String::from_utf8_lossy(piece)));
+    way("the system's output ", &|piece| whole(std::io::stdout().as_fd(), piece));
+    way("the system's error ", &|piece| whole(std::io::stderr().as_fd(), piece));
+    way("C's output ", &|piece| {
+        let piece = std::ffi::CString::new(piece).unwrap();
+        // SAFETY: the format takes one text, which ends with a zero.
+        unsafe { printf(c"%s".as_ptr(), piece.as_ptr()) };
+    });
+    let line = std::ffi::CString::new([b"C's error ", text].concat()).unwrap();
+    // SAFETY: a text that ends with a zero.
+    unsafe { perror(line.as_ptr()) };
 }
 
 /// Where the rings' positions lie in the memory: a cache line each, ahead of the words of each ring.
