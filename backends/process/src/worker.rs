@@ -15,6 +15,9 @@ use crate::ring::{End, FrameKind, MAX_FRAME_BYTES, RingError, Side, Watch};
 
 /// How often whoever waits asks whether the reply is wanted, and looks whether the process lives.
 const SLICE: Duration = Duration::from_millis(5);
+/// What a body printed is passed on before its reply is given, if the call took so long: to look costs two system calls, as much as all of a short call. Of a shorter one
+/// the monitor does it, a moment later.
+const LONG_CALL: Duration = Duration::from_micros(20);
 /// How long a killed process may take to end. More only if the kernel is in trouble.
 const KILLED: Duration = Duration::from_secs(1);
 
@@ -58,7 +61,10 @@ struct Waiting<'a> {
     caller: &'a mut dyn Caller,
     process: &'a Process,
     line: &'a Line,
+    begun: Instant,
     asked: Instant,
+    /// Whether the reply was waited for asleep.
+    slept: bool,
 }
 
 impl Watch for Waiting<'_> {
@@ -80,6 +86,7 @@ impl Watch for Waiting<'_> {
     }
 
     fn gone(&mut self, slept: bool) -> Result<(), Broken> {
+        self.slept = true;
         if self.line.is_dead() || (slept && self.process.is_dead()) { Err(Broken::Died) } else { Ok(()) }
     }
 }
@@ -116,14 +123,16 @@ impl Worker {
         // The worker process sees it with the call.
         self.line.set_stopping(false);
         caller.begins(self.process.number());
-        let mut waiting = Waiting { caller, process: &self.process, line: &self.line, asked: Instant::now() };
+        let begun = Instant::now();
+        let mut waiting = Waiting { caller, process: &self.process, line: &self.line, begun, asked: begun, slept: false };
         self.end.write(FrameKind::Call, call, &mut waiting)?;
         loop {
             let frame = self.end.read(&mut waiting)?;
             match frame.kind {
                 FrameKind::Reply => {
-                    // What the body printed comes before what is done when it has returned.
-                    self.output.pass_on();
+                    if waiting.slept && waiting.begun.elapsed() >= LONG_CALL {
+                        self.output.pass_on();
+                    }
                     return Ok(frame.bytes);
                 }
                 FrameKind::Request => {
