@@ -70,14 +70,11 @@ impl Image for TestImage {
                 print(rest);
                 Vec::new()
             }
-            // Prints lines of `rest[1..]`, and ends as the number says: 0 returns after a millisecond, 1 aborts.
+            // Prints lines of `rest[1..]` after a millisecond, and ends as the number says: 0 returns, 1 aborts.
             b'l' => {
-                print_all_ways(&rest[1..]);
-                if number() == 1 {
-                    std::process::abort()
-                }
                 std::thread::sleep(Duration::from_millis(1));
-                Vec::new()
+                print_all_ways(&rest[1..]);
+                if number() == 1 { std::process::abort() } else { Vec::new() }
             }
             // One line of so many MiB, all tildes.
             b'm' => {
