@@ -70,7 +70,7 @@ impl Output {
         self.pipe(stream).from.as_ref().map(|from| look(from.as_fd()))
     }
 
-    /// Passes on what was printed. Does not wait for more. Costs two system calls where nothing was.
+    /// Passes on what was printed; does not wait for more. Costs two system calls where nothing was.
     pub(crate) fn pass_on(&self) {
         for stream in STREAMS {
             self.pass_on_from(stream, false);
