@@ -131,7 +131,7 @@ impl RemoteProcessor {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
-                            reason: format!("the process {} sent a reply that cannot be read: {error}", state.process),
+                            reason: format!("the process {} sent a reply without a value: {error}", state.process),
                         }),
                     };
                     return Some(task.end_claimed(failure));

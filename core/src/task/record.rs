@@ -1174,8 +1174,11 @@ const fn travel<M, F: TaskFn<M>>() -> Option<Travel> {
 
 /// Reads arguments, calls the function with them and writes what came of it: in another process than the one that spawned the task.
 fn call_body<M, F: TaskFn<M>>(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallFailure> {
-    let mut params = F::Params::receive(reader)?;
-    reader.end()?;
+    let mut params = crate::wire::caught(|| {
+        let params = F::Params::receive(reader)?;
+        reader.end().map(|()| params)
+    })
+    .map_err(|error| WireError::new(format!("its arguments cannot be read: {error}")))?;
     // SAFETY: `travel` lets only types without size, whose values have no bytes to be read, through. One was moved into the record that stands for this
     // call, nobody uses that one (`accept` forgets it), and nothing happens when one is dropped: so this is that value.
     let function = unsafe { NonNull::<F>::dangling().read() };
@@ -1183,7 +1186,8 @@ fn call_body<M, F: TaskFn<M>>(reader: &mut Reader<'_>, writer: &mut Writer<'_>) 
     dropped_quietly(params);
     match outcome {
         Ok(Ok(value)) => {
-            let written = crate::wire::put(&value, writer);
+            let written = crate::wire::caught(|| crate::wire::put(&value, writer));
+            let written = written.map_err(|error| WireError::new(format!("its value cannot be written: {error}")));
             dropped_quietly(value);
             Ok(written?)
         }
@@ -1204,7 +1208,7 @@ unsafe fn send<F, P: Predecessors, T>(header: NonNull<Header>, writer: &mut Writ
     record.header.watched_body.look();
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
-    params.send(writer)
+    crate::wire::caught(|| params.send(writer))
 }
 
 /// # Safety
@@ -1221,7 +1225,10 @@ unsafe fn has_failed_argument<F, P: Predecessors, T>(header: NonNull<Header>) ->
 /// # Safety
 /// As for `send`; when this gives a value, the task counts as run.
 unsafe fn accept<F, P, T: crate::Data>(header: NonNull<Header>, reader: &mut Reader<'_>) -> Result<(), WireError> {
-    let value = crate::wire::take::<T>(reader)?;
+    let value = crate::wire::caught(|| {
+        let value = crate::wire::take::<T>(reader)?;
+        reader.end().map(|()| value)
+    })?;
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
     // Before the outcome is known, as in `run`: whoever is woken by it may count on being the arguments' last user.
