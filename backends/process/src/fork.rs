@@ -4,12 +4,17 @@
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 
 use rustix::stdio::{dup2_stderr, dup2_stdout};
 
 use crate::control::Exit;
+
+/// Whether this process is one that the code of a worker process has forked, and that returned from the call.
+static IS_COPY: AtomicBool = AtomicBool::new(false);
 
 /// The exit status of a worker process whose code panicked, the one that Rust's programs have then.
 const PANICKED: i32 = 101;
@@ -47,6 +52,7 @@ fn child(parent: Pid, prints_to: [&OwnedFd; 2], body: impl FnOnce() -> i32) -> i
         return 1;
     }
     print_lines();
+    mark_copies();
     // Those of the server: a copy would keep its channels open when it is gone.
     close_descriptors();
     body()
@@ -97,6 +103,20 @@ pub(crate) fn reap(process: u32) -> Option<Exit> {
             Err(_) => return Some(Exit::Unknown),
         }
     }
+}
+
+/// Whether this process is a copy of a worker process: it has the same memory as the host, which must not hear the same thing twice.
+pub(crate) fn is_copy() -> bool {
+    IS_COPY.load(Relaxed)
+}
+
+/// Has forks of this process know that they are copies. A call of the kernel's without C's `fork` goes unnoticed.
+fn mark_copies() {
+    extern "C" fn in_the_copy() {
+        IS_COPY.store(true, Relaxed);
+    }
+    // SAFETY: the function stores to a static, which may be done after a fork. Where there is no memory to note it, copies are not known.
+    unsafe { libc::pthread_atfork(None, None, Some(in_the_copy)) };
 }
 
 /// Has C's standard output write each line as it ends, which it does by itself for terminals only: of a process that crashes nothing but the last, unfinished line is lost.

@@ -82,6 +82,38 @@ impl Image for TestImage {
                 print(b"end\n");
                 Vec::new()
             }
+            // Forks, and both return; gives the status of the other one, which may ask as well.
+            b'k' => {
+                // SAFETY: the copy does what a single thread may do, and no lock of another one matters to it.
+                let copy = unsafe { libc::fork() };
+                if copy == 0 {
+                    return link.ask(b"who").unwrap_or_default();
+                }
+                let mut status = 0;
+                // SAFETY: the status is a number of ours.
+                unsafe { libc::waitpid(copy, &raw mut status, 0) };
+                libc::WEXITSTATUS(status).to_le_bytes().to_vec()
+            }
+            b'c' => {
+                // SAFETY: whoever has one of them gets an error from then on, and no more.
+                (0..64).for_each(|descriptor| _ = unsafe { libc::close(descriptor) });
+                print(b"nobody reads this\n");
+                b"closed".to_vec()
+            }
+            b'X' => {
+                use std::os::unix::process::CommandExt;
+                panic!("it returned: {}", Command::new("/bin/true").exec())
+            }
+            // Sends the signal to itself, or with a second number to the fork server.
+            b'z' => {
+                let to = if rest.len() > 1 { std::os::unix::process::parent_id() } else { std::process::id() };
+                signal(to, number());
+                self.execute(b"f", link)
+            }
+            b'h' => {
+                scribble(HALF, link);
+                self.execute(b"f", link)
+            }
             b'g' => {
                 scribble(rest[0], link);
                 self.execute(b"f", link)
@@ -127,6 +159,9 @@ fn print_all_ways(text: &[u8]) {
 /// Where the rings' positions lie in the memory: a cache line each, ahead of the words of each ring.
 const RING_BYTES: usize = 128 + (64 << 10);
 
+/// How to `scribble` half a reply.
+const HALF: u8 = 255;
+
 /// Writes over the memory that the host reads.
 fn scribble(how: u8, link: &dyn CallerLink) {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -158,6 +193,11 @@ fn scribble(how: u8, link: &dyn CallerLink) {
         }
         // A frame that the host must not get, as long as can be.
         3 => frame(0x50_4F_4E << 40 | 1 << 32 | 1 << 31),
+        // Half a reply, after which it waits for the next call.
+        HALF => {
+            write(2 * RING_BYTES + 64, 1);
+            frame(0x50_4F_4E << 40 | 2 << 32 | 100);
+        }
         4 => (0..(end - start) / 8).for_each(|index| write(index * 8, u64::MAX)),
         // Whatever comes.
         seed => (0..(end - start) / 8).for_each(|index| {
@@ -282,6 +322,12 @@ impl Caller for Asker {
 pub(crate) fn kill(process: u32) {
     let pid = rustix::process::Pid::from_raw(process as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// Sends a signal.
+pub(crate) fn signal(process: u32, number: i32) {
+    // SAFETY: a call of the kernel's with two numbers.
+    assert_eq!(unsafe { libc::kill(process as i32, number) }, 0);
 }
 
 /// Whether a process has ended. Whoever inherits it need not have waited for it.
