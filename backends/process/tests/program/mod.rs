@@ -330,6 +330,29 @@ pub(crate) fn signal(process: u32, number: i32) {
     assert_eq!(unsafe { libc::kill(process as i32, number) }, 0);
 }
 
+/// Has the kernel refuse a call with an error to this thread, and to all threads and processes that it starts.
+pub(crate) fn refuse(calls: &[libc::c_long], error: i32) -> std::io::Result<()> {
+    let step = |code: u32, jump_true: u8, jump_false: u8, number: u32| libc::sock_filter {
+        code: code as u16,
+        jt: jump_true,
+        jf: jump_false,
+        k: number,
+    };
+    // The number of the call is the first word of what the filter looks at.
+    let mut filter = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
+    for call in calls {
+        filter.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, *call as u32));
+        filter.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32));
+    }
+    filter.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: a call with plain numbers.
+    let privileges = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: the program and its steps are there during the call.
+    let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    if privileges == 0 && filtered == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 /// Whether a process has ended. Whoever inherits it need not have waited for it.
 pub(crate) fn is_gone(process: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
