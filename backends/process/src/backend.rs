@@ -22,6 +22,10 @@ impl Backend for ProcessBackend {
         BackendInfo { name: "process".into(), version: env!("CARGO_PKG_VERSION").into() }
     }
 
+    fn settings(&self) -> Vec<String> {
+        ProcessSettings::NAMES.map(Into::into).into()
+    }
+
     fn open(&self, settings: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
         let settings = ProcessSettings::read(settings)?;
         if settings.processes == 0 {

@@ -26,6 +26,9 @@ pub struct ProcessSettings {
 }
 
 impl ProcessSettings {
+    /// Their names.
+    pub const NAMES: [&str; 3] = ["processes", "processes.prefix", "processes.spin"];
+
     /// Reads the settings of this backend out of those of all.
     ///
     /// # Errors
