@@ -455,3 +455,129 @@ fn without_proc_tasks_run_in_the_program() {
     }
     run_alone(hide(r#"exec "$0" "$@""#).arg(this_program()).args(arguments("alone_without_proc")));
 }
+
+/// How many tasks and deaths the soak has: these, or as the variable says.
+const SOAK: (u64, u64) = (1_000_000, 1_000);
+const SOAK_VARIABLE: &str = "PONIARD_SOAK_TEST";
+
+/// What a process has that could leak.
+#[derive(Debug)]
+struct Holdings {
+    descriptors: usize,
+    mappings: usize,
+    threads: usize,
+    children: usize,
+    resident_kb: u64,
+}
+
+impl Holdings {
+    fn of(process: u32) -> Self {
+        let count = |folder: &str| std::fs::read_dir(format!("/proc/{process}/{folder}")).expect("it lives").count();
+        let text = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).expect("it lives");
+        let resident = text("status").lines().find_map(|line| line.strip_prefix("VmRSS:").map(str::to_owned)).expect("a size");
+        let children = |task: std::io::Result<std::fs::DirEntry>| {
+            let task = task.expect("a task").file_name();
+            // A thread may have ended meanwhile.
+            let children = std::fs::read_to_string(format!("/proc/{process}/task/{}/children", task.display())).unwrap_or_default();
+            children.split_whitespace().count()
+        };
+        Self {
+            descriptors: count("fd"),
+            mappings: text("maps").lines().filter(|line| line.contains("poniard")).count(),
+            threads: count("task"),
+            children: std::fs::read_dir(format!("/proc/{process}/task")).expect("it lives").map(children).sum(),
+            resident_kb: resident.trim().trim_end_matches(" kB").parse().expect("a number"),
+        }
+    }
+}
+
+fn parent() -> u32 {
+    std::os::unix::process::parent_id()
+}
+
+fn shift(numbers: &Buffer<u64>, by: u64) -> Buffer<u64> {
+    poniard::buffer::from_fn(numbers.len(), |index| numbers[index] + by)
+}
+
+/// Ends its process: by a signal, by itself, in the middle of nested tasks.
+fn end_process(how: u64) -> u64 {
+    match how % 3 {
+        0 => std::process::abort(),
+        1 => std::process::exit(3),
+        _ => {
+            let nested: Vec<_> = (0..4u64).map(|number| poniard::spawn(|number: u64| number, (number,))).collect();
+            let sum = nested.into_iter().map(|task| task.take().unwrap_or(0)).sum::<u64>();
+            if sum == 6 { std::process::abort() } else { sum }
+        }
+    }
+}
+
+/// A round of tasks of all kinds, and `deaths` of processes.
+fn soak_round(runtime: &Runtime, round: u64, tasks: u64, deaths: u64) {
+    let numbers: Vec<_> =
+        (0..tasks * 7 / 10).map(|number| runtime.task(|number: u64| number * 3, (number,)).options(&far()).spawn()).collect();
+    let texts: Vec<_> = (0..tasks * 2 / 10)
+        .map(|number| runtime.task(|text: String| text.len(), ("x".repeat(number as usize % 300),)).options(&far()).spawn())
+        .collect();
+    let dying: Vec<_> = (0..deaths).map(|how| runtime.task(end_process, (round + how,)).options(&far()).once().spawn()).collect();
+    let buffer = runtime.value(poniard::buffer::from_fn(1000 + round as usize % 7 * 4000, |index| index as u64));
+    let buffers: Vec<_> = (0..tasks / 10).map(|by| runtime.task(shift, (&buffer, by)).options(&far()).spawn()).collect();
+    for (number, task) in numbers.into_iter().enumerate() {
+        assert_eq!(task.take().expect("a value"), number as u64 * 3);
+    }
+    for (number, task) in texts.into_iter().enumerate() {
+        assert_eq!(task.take().expect("a value"), number % 300);
+    }
+    for (by, task) in buffers.into_iter().enumerate() {
+        assert_eq!(task.take().expect("a value")[999], 999 + by as u64);
+    }
+    for task in dying {
+        assert!(matches!(task.fetch().expect_err("it ended its process").kind(), FailureKind::Processor { .. }));
+    }
+}
+
+#[test]
+#[ignore = "counts what the whole process has, and takes minutes; `a_short_soak_leaves_nothing_behind` runs a short one"]
+#[expect(clippy::print_stdout, reason = "tells whoever runs it")]
+fn soak() {
+    let (tasks, deaths) = std::env::var(SOAK_VARIABLE).ok().map_or(SOAK, |text| {
+        let (tasks, deaths) = text.split_once(' ').expect("two numbers");
+        (tasks.parse().expect("a number"), deaths.parse().expect("a number"))
+    });
+    const ROUND: u64 = 1000;
+    let rounds = tasks / ROUND;
+    let runtime = runtime();
+    let server = || runtime.task(parent, ()).options(&far()).spawn().take().expect("a value");
+    for round in 0..14 {
+        soak_round(&runtime, round, ROUND, 1);
+    }
+    let the_server = server();
+    let before = (Holdings::of(id()), Holdings::of(the_server));
+    let begin = std::time::Instant::now();
+    for round in 0..rounds {
+        soak_round(&runtime, round, ROUND, deaths * (round + 1) / rounds - deaths * round / rounds);
+    }
+    let took = begin.elapsed();
+    // Both processes are there.
+    soak_round(&runtime, 0, ROUND, 0);
+    assert_eq!(server(), the_server, "the fork server is the one of the beginning");
+    let after = (Holdings::of(id()), Holdings::of(the_server));
+    println!("\n{tasks} tasks and {deaths} deaths in {took:?}\nhost before: {:?}\nhost after:  {:?}", before.0, after.0);
+    println!("fork server before: {:?}\nfork server after:  {:?}", before.1, after.1);
+    for (before, after) in [(&before.0, &after.0), (&before.1, &after.1)] {
+        // A process that is not there at one of the two moments has three descriptors and a mapping.
+        assert!(after.descriptors <= before.descriptors + 6, "descriptors");
+        // And arenas of a size that came later.
+        assert!(after.mappings <= before.mappings + 4, "mappings");
+        assert!(after.threads <= before.threads + 2, "threads");
+        assert!(after.children <= 2.max(before.children), "children");
+        assert!(after.resident_kb <= before.resident_kb + (16 << 10), "memory");
+    }
+    drop(runtime);
+    assert!(Holdings::of(id()).children == 0, "the fork server has ended and was waited for");
+}
+
+#[test]
+fn a_short_soak_leaves_nothing_behind() {
+    run_alone(Command::new(this_program()).args(arguments("soak")).env(SOAK_VARIABLE, "20000 30"));
+}
