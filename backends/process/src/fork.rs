@@ -85,6 +85,41 @@ pub(crate) fn set_signals() {
     }
 }
 
+/// Lets `body` write to a channel whose other end may be closed: it gets an error then, and the program no `SIGPIPE`, which would end one that does not ignore it.
+pub(crate) fn without_pipe_signal<R>(body: impl FnOnce() -> R) -> R {
+    /// Takes the signal that came meanwhile, and lets later ones come.
+    struct Restore {
+        pipe: libc::sigset_t,
+        before: libc::sigset_t,
+        was_pending: bool,
+    }
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: the set and the time are there during the call. The signal is this thread's own, as writes raise it.
+            while !self.was_pending
+                && unsafe { libc::sigtimedwait(&raw const self.pipe, std::ptr::null_mut(), &raw const now) } == libc::SIGPIPE
+            {}
+            // SAFETY: the mask is the one that the thread had.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+        }
+    }
+    // SAFETY: a set of signals is plain bits; what they mean is said below.
+    let [mut pipe, mut before, mut pending] = [unsafe { std::mem::zeroed::<libc::sigset_t>() }; 3];
+    // SAFETY: the set is there during the call.
+    unsafe { libc::sigemptyset(&raw mut pipe) };
+    // SAFETY: as above.
+    unsafe { libc::sigaddset(&raw mut pipe, libc::SIGPIPE) };
+    // SAFETY: both sets are there during the call; the mask is restored when `_restore` goes.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe, &raw mut before) };
+    // SAFETY: as above.
+    unsafe { libc::sigpending(&raw mut pending) };
+    // SAFETY: as above.
+    let was_pending = unsafe { libc::sigismember(&raw const pending, libc::SIGPIPE) } == 1;
+    let _restore = Restore { pipe, before, was_pending };
+    body()
+}
+
 /// How the child `process` ended, after which it is gone from the kernel's table; `None` if it has not.
 pub(crate) fn reap(process: u32) -> Option<Exit> {
     use rustix::process::{WaitOptions, waitpid};
@@ -136,4 +171,23 @@ pub(crate) fn flush() {
     let _ = io::stdout().flush();
     // SAFETY: no stream means all of them.
     unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_channel_is_an_error_and_no_signal() {
+        // SAFETY: the action is no function; the other tests write to nothing that is closed.
+        let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        for _ in 0..3 {
+            let (from, into) = rustix::pipe::pipe().unwrap();
+            drop(from);
+            let outcome = without_pipe_signal(|| rustix::io::write(&into, b"x"));
+            assert_eq!(outcome, Err(rustix::io::Errno::PIPE));
+        }
+        // SAFETY: as above.
+        unsafe { libc::signal(libc::SIGPIPE, before) };
+    }
 }
