@@ -47,6 +47,16 @@ fn a_wish_that_nobody_hears_is_an_error() {
 }
 
 #[test]
+fn processes_that_cannot_be_started_are_a_warning() {
+    let installation = Installation::with_processes();
+    let mut command = installation.command();
+    let output = command.args("run where --backend process --processes 1".split(' ')).env("TMPDIR", "/nonexistent").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("/nonexistent, is of no use") && said.contains("its tasks run in this process"), "{said}");
+}
+
+#[test]
 fn tasks_run_on_them() {
     // Without threads all of them do.
     let found = Installation::with_processes().ask("run where --backend process --processes 2 --json").json();
