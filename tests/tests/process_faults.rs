@@ -361,14 +361,14 @@ proptest! {
             let runtime = with_liar(move |_| Ok(replies.next().expect("a cycle has no end")));
             for _ in 0..8 {
                 let check = |failed: Option<TaskError>| assert!(failed.is_none_or(|error| !error.reason().contains("unreachable")));
-                check(runtime.spawn(|| unreachable::<u64>(), ()).fetch().err());
-                check(runtime.spawn(|| unreachable::<String>(), ()).fetch().err());
-                check(runtime.spawn(|| unreachable::<Vec<f64>>(), ()).fetch().err());
-                check(runtime.spawn(|| unreachable::<Vec<String>>(), ()).fetch().err());
-                check(runtime.spawn(|| unreachable::<BTreeMap<String, Option<(u8, char)>>>(), ()).fetch().err());
-                check(runtime.spawn(|| unreachable::<Buffer<u32>>(), ()).fetch().err());
-                check(runtime.spawn(|| unreachable::<(bool, Duration)>(), ()).fetch().err());
-                check(runtime.spawn(|| unreachable::<How>(), ()).fetch().err());
+                check(runtime.spawn(unreachable::<u64>, ()).fetch().err());
+                check(runtime.spawn(unreachable::<String>, ()).fetch().err());
+                check(runtime.spawn(unreachable::<Vec<f64>>, ()).fetch().err());
+                check(runtime.spawn(unreachable::<Vec<String>>, ()).fetch().err());
+                check(runtime.spawn(unreachable::<BTreeMap<String, Option<(u8, char)>>>, ()).fetch().err());
+                check(runtime.spawn(unreachable::<Buffer<u32>>, ()).fetch().err());
+                check(runtime.spawn(unreachable::<(bool, Duration)>, ()).fetch().err());
+                check(runtime.spawn(unreachable::<How>, ()).fetch().err());
             }
         });
     }

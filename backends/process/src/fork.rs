@@ -96,10 +96,10 @@ pub(crate) fn without_pipe_signal<R>(body: impl FnOnce() -> R) -> R {
     impl Drop for Restore {
         fn drop(&mut self) {
             let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            // SAFETY: the set and the time are there during the call. The signal is this thread's own, as writes raise it.
-            while !self.was_pending
-                && unsafe { libc::sigtimedwait(&raw const self.pipe, std::ptr::null_mut(), &raw const now) } == libc::SIGPIPE
-            {}
+            if !self.was_pending {
+                // SAFETY: the set and the time are there during the call. The signal is this thread's own, as writes raise it.
+                unsafe { libc::sigtimedwait(&raw const self.pipe, std::ptr::null_mut(), &raw const now) };
+            }
             // SAFETY: the mask is the one that the thread had.
             unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
         }
