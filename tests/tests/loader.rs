@@ -511,6 +511,7 @@ fn a_panic_in_an_entry_of_a_plugin_is_an_error() {
     let entries = [
         ("create", "refused: failed to load the plugin"),
         ("info", "refused: failed to load the plugin"),
+        ("settings", "refused: failed to load the plugin"),
         ("open", "open: failed to open the backend"),
         ("processor-info", "open: failed to open the backend"),
         ("space-info", "open: failed to open the backend"),

@@ -521,6 +521,24 @@ fn zero_threads_are_refused() {
 }
 
 #[test]
+fn settings_that_no_backend_in_use_reads_are_refused() {
+    let refused = |builder: poniard::RuntimeBuilder| {
+        let error = builder.build().expect_err("nobody reads it");
+        (error.kind(), error.to_string())
+    };
+    let (kind, text) = refused(Runtime::builder().setting("threads.pni", "true"));
+    assert_eq!(kind, poniard::BuildErrorKind::Setting);
+    assert!(text.contains("`threads.pni` is known to no backend in use; did you mean `threads.pin`, of the backend `threads`?"), "{text}");
+    let (kind, text) = refused(Runtime::builder().backend("threads").threads(1).processes(1));
+    assert_eq!(kind, poniard::BuildErrorKind::UnknownBackend);
+    assert!(
+        text.contains("setting `processes` is `1`, and the backend `process`, which reads it, is not in use; in use: threads"),
+        "{text}"
+    );
+    Runtime::builder().backend("threads").threads(1).processes(0).build().expect("none can be had everywhere");
+}
+
+#[test]
 fn many_threads_fetch_the_same_task() {
     let runtime = threads(2);
     let slow = runtime.spawn(fib, (18,));

@@ -22,6 +22,10 @@ impl Backend for ProcessBackend {
         BackendInfo { name: "process".into(), version: env!("CARGO_PKG_VERSION").into() }
     }
 
+    fn settings(&self) -> Vec<String> {
+        ProcessSettings::NAMES.map(Into::into).into()
+    }
+
     fn open(&self, settings: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
         let settings = ProcessSettings::read(settings)?;
         if settings.processes == 0 {
@@ -42,7 +46,7 @@ fn open_processors(settings: ProcessSettings, host: Arc<dyn HostServices>) -> Re
     use crate::pool::Pool;
     use crate::processor::ProcessProcessor;
 
-    let pool = Arc::new(Pool::new(settings.spin, Arc::clone(&host)));
+    let pool = Arc::new(Pool::new(settings, Arc::clone(&host)));
     let processors = (0..settings.processes)
         .map(|index| Box::new(ProcessProcessor::new(index, Arc::clone(&pool), Arc::clone(&host))) as Box<dyn Processor>)
         .collect();

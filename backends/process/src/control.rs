@@ -17,6 +17,8 @@ pub(crate) enum Request {
     Fork {
         /// The number of the memory's descriptor in the host.
         memory: i32,
+        /// The numbers of the descriptors there to which it prints: its standard output and error.
+        prints_to: [i32; 2],
         /// Whether it spins before it sleeps.
         spin: bool,
     },

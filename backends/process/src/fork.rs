@@ -2,19 +2,28 @@
 #![expect(unsafe_code, reason = "forks")]
 
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 
+use rustix::stdio::{dup2_stderr, dup2_stdout};
+
 use crate::control::Exit;
+
+/// Whether this process is one that the code of a worker process has forked, and that returned from the call.
+static IS_COPY: AtomicBool = AtomicBool::new(false);
 
 /// The exit status of a worker process whose code panicked, the one that Rust's programs have then.
 const PANICKED: i32 = 101;
 
 /// Forks; the new process runs `body` and exits with its status.
 ///
-/// The process ends with the calling one, and has no descriptors but the standard ones. Only for a process with one thread.
-pub(crate) fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
+/// The process ends with the calling one, and has no descriptors but the standard ones, of which output and error are those of `prints_to`. Only for a process with
+/// one thread.
+pub(crate) fn fork(prints_to: [&OwnedFd; 2], body: impl FnOnce() -> i32) -> io::Result<Pid> {
     let parent = getpid();
     // What waits to be written would be written twice.
     flush();
@@ -23,7 +32,7 @@ pub(crate) fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             // Unwinding out of here would run the fork server's loop a second time.
-            let status = catch_unwind(AssertUnwindSafe(|| child(parent, body))).unwrap_or(PANICKED);
+            let status = catch_unwind(AssertUnwindSafe(|| child(parent, prints_to, body))).unwrap_or(PANICKED);
             flush();
             // SAFETY: the function may be called at any time. `exit` would run what the program registered for its own end.
             unsafe { libc::_exit(status) }
@@ -32,12 +41,18 @@ pub(crate) fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
-fn child(parent: Pid, body: impl FnOnce() -> i32) -> i32 {
+fn child(parent: Pid, prints_to: [&OwnedFd; 2], body: impl FnOnce() -> i32) -> i32 {
     let follows = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
     // The parent may have ended before that.
     if !follows || getppid() != Some(parent) {
         return 1;
     }
+    let [output, error] = prints_to;
+    if dup2_stdout(output).is_err() || dup2_stderr(error).is_err() {
+        return 1;
+    }
+    print_lines();
+    mark_copies();
     // Those of the server: a copy would keep its channels open when it is gone.
     close_descriptors();
     body()
@@ -70,6 +85,41 @@ pub(crate) fn set_signals() {
     }
 }
 
+/// Lets `body` write to a channel whose other end may be closed: it gets an error then, and the program no `SIGPIPE`, which would end one that does not ignore it.
+pub(crate) fn without_pipe_signal<R>(body: impl FnOnce() -> R) -> R {
+    /// Takes the signal that came meanwhile, and lets later ones come.
+    struct Restore {
+        pipe: libc::sigset_t,
+        before: libc::sigset_t,
+        was_pending: bool,
+    }
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            if !self.was_pending {
+                // SAFETY: the set and the time are there during the call. The signal is this thread's own, as writes raise it.
+                unsafe { libc::sigtimedwait(&raw const self.pipe, std::ptr::null_mut(), &raw const now) };
+            }
+            // SAFETY: the mask is the one that the thread had.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+        }
+    }
+    // SAFETY: a set of signals is plain bits; what they mean is said below.
+    let [mut pipe, mut before, mut pending] = [unsafe { std::mem::zeroed::<libc::sigset_t>() }; 3];
+    // SAFETY: the set is there during the call.
+    unsafe { libc::sigemptyset(&raw mut pipe) };
+    // SAFETY: as above.
+    unsafe { libc::sigaddset(&raw mut pipe, libc::SIGPIPE) };
+    // SAFETY: both sets are there during the call; the mask is restored when `_restore` goes.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe, &raw mut before) };
+    // SAFETY: as above.
+    unsafe { libc::sigpending(&raw mut pending) };
+    // SAFETY: as above.
+    let was_pending = unsafe { libc::sigismember(&raw const pending, libc::SIGPIPE) } == 1;
+    let _restore = Restore { pipe, before, was_pending };
+    body()
+}
+
 /// How the child `process` ended, after which it is gone from the kernel's table; `None` if it has not.
 pub(crate) fn reap(process: u32) -> Option<Exit> {
     use rustix::process::{WaitOptions, waitpid};
@@ -90,10 +140,54 @@ pub(crate) fn reap(process: u32) -> Option<Exit> {
     }
 }
 
+/// Whether this process is a copy of a worker process: it has the same memory as the host, which must not hear the same thing twice.
+pub(crate) fn is_copy() -> bool {
+    IS_COPY.load(Relaxed)
+}
+
+/// Has forks of this process know that they are copies. A call of the kernel's without C's `fork` goes unnoticed.
+fn mark_copies() {
+    extern "C" fn in_the_copy() {
+        IS_COPY.store(true, Relaxed);
+    }
+    // SAFETY: the function stores to a static, which may be done after a fork. Where there is no memory to note it, copies are not known.
+    unsafe { libc::pthread_atfork(None, None, Some(in_the_copy)) };
+}
+
+/// Has C's standard output write each line as it ends, which it does by itself for terminals only: of a process that crashes nothing but the last, unfinished line is lost.
+fn print_lines() {
+    // SAFETY: the stream is C's own, and the process has one thread; without a buffer of ours C takes one of its own.
+    unsafe { libc::setvbuf(stdout, std::ptr::null_mut(), libc::_IOLBF, 0) };
+}
+
+unsafe extern "C" {
+    /// C's standard output.
+    static stdout: *mut libc::FILE;
+}
+
 /// Writes what waits in the standard library's buffers and in C's.
 pub(crate) fn flush() {
     // There is nobody to tell of an output that is closed.
     let _ = io::stdout().flush();
     // SAFETY: no stream means all of them.
     unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_channel_is_an_error_and_no_signal() {
+        // SAFETY: the action is no function; the other tests write to nothing that is closed.
+        let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        for _ in 0..3 {
+            let (from, into) = rustix::pipe::pipe().unwrap();
+            drop(from);
+            let outcome = without_pipe_signal(|| rustix::io::write(&into, b"x"));
+            assert_eq!(outcome, Err(rustix::io::Errno::PIPE));
+        }
+        // SAFETY: as above.
+        unsafe { libc::signal(libc::SIGPIPE, before) };
+    }
 }

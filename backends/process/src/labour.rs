@@ -13,7 +13,7 @@ use crate::fork;
 use crate::line::Line;
 use crate::ring::{End, FrameKind, MAX_FRAME_BYTES, RingError, Side, Watch};
 
-/// The exit status of a worker process that the host sent something senseless.
+/// The exit status of a worker process that the host sent something senseless, and of a copy of one that came back from a call.
 const CONFUSED: i32 = 76;
 
 /// Executes calls until the host closes the line or is gone; gives the exit status.
@@ -32,6 +32,9 @@ pub(crate) fn labour(line: Arc<Line>, image: &dyn Image, spin: bool) -> i32 {
         let replied = if link.line.begin(number) {
             let reply = image.execute(&call, &link);
             drop(call);
+            if fork::is_copy() {
+                return CONFUSED;
+            }
             // The process may be killed, and what it printed is about this call.
             fork::flush();
             link.reply(FrameKind::Reply, &reply)
@@ -148,7 +151,7 @@ impl Link {
 impl CallerLink for Link {
     fn ask(&self, request: &[u8]) -> Option<Vec<u8>> {
         let mut state = self.state();
-        if !state.in_call || request.len() > MAX_FRAME_BYTES {
+        if !state.in_call || fork::is_copy() || request.len() > MAX_FRAME_BYTES {
             return None;
         }
         let mut host = self.host();

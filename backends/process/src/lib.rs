@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `backend`, `settings`, `processor`, `remote` | what the runtime sees |
 //! | `pool`, `server`, `control`, `monitor` | the host's side of the fork server, and who notices deaths |
-//! | `worker`, `process`, `line` | the host's side of a worker process |
+//! | `worker`, `process`, `line`, `output` | the host's side of a worker process |
 //! | `serve`, `labour`, `fork` | what runs in the fork server and in a worker process |
 //! | `shared_memory`, `ring` | the memory between them |
 
@@ -29,6 +29,8 @@ mod labour;
 mod line;
 #[cfg(target_os = "linux")]
 mod monitor;
+#[cfg(target_os = "linux")]
+mod output;
 #[cfg(target_os = "linux")]
 mod pool;
 #[cfg(target_os = "linux")]

@@ -1,6 +1,6 @@
-//! The thread that notices deaths.
+//! The thread that notices deaths, and passes on what worker processes print.
 //!
-//! It sleeps until a worker process ends, and wakes whoever waits for it. Without it they would find out when they look around.
+//! It sleeps until a worker process ends or prints. Whoever waits for one that has ended is woken; without that he would find out when he looks around.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,9 +13,12 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
 
 use crate::line::Line;
+use crate::output::{Output, STREAMS, Stream};
 
 /// The key of the descriptor by which the thread is told to end.
 const END: u64 = 0;
+/// How many keys each process has: its own, and one for each of its streams.
+const KEYS: u64 = 1 + STREAMS.len() as u64;
 
 /// Watches worker processes until it is dropped.
 #[derive(Debug)]
@@ -28,19 +31,19 @@ pub(crate) struct Monitor {
 struct Watched {
     epoll: OwnedFd,
     end: OwnedFd,
-    lines: Mutex<Lines>,
+    processes: Mutex<Processes>,
 }
 
 #[derive(Debug, Default)]
-struct Lines {
-    last_key: u64,
-    by_key: BTreeMap<u64, Arc<Line>>,
+struct Processes {
+    last_number: u64,
+    by_number: BTreeMap<u64, (Arc<Line>, Arc<Output>)>,
 }
 
 impl Watched {
     /// No step under this lock can panic and leave the map half changed.
-    fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn processes(&self) -> MutexGuard<'_, Processes> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -50,38 +53,47 @@ impl Monitor {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let end = eventfd(0, EventfdFlags::CLOEXEC)?;
         epoll::add(&epoll, &end, epoll::EventData::new_u64(END), epoll::EventFlags::IN)?;
-        let watched = Arc::new(Watched { epoll, end, lines: Mutex::default() });
+        let watched = Arc::new(Watched { epoll, end, processes: Mutex::default() });
         let body = {
             let watched = Arc::clone(&watched);
             move || watch(&watched)
         };
-        // It calls nothing but the kernel.
+        // It calls little but the kernel.
         let thread = thread::Builder::new().name("processes-watch".into()).stack_size(64 << 10).spawn(body)?;
         Ok(Self { watched, thread: Some(thread) })
     }
 
-    /// Watches the process with this descriptor; gives the key by which it is forgotten.
-    pub(crate) fn watch(&self, process: BorrowedFd<'_>, line: Arc<Line>) -> io::Result<u64> {
-        let key = {
-            let mut lines = self.watched.lines();
-            lines.last_key += 1;
-            let key = lines.last_key;
-            lines.by_key.insert(key, line);
-            key
+    /// Watches the process with this descriptor, if it has one, and what it prints; gives the number by which it is forgotten.
+    pub(crate) fn watch(&self, process: Option<BorrowedFd<'_>>, line: Arc<Line>, output: &Arc<Output>) -> io::Result<u64> {
+        let number = {
+            let mut processes = self.watched.processes();
+            processes.last_number += 1;
+            let number = processes.last_number;
+            processes.by_number.insert(number, (line, Arc::clone(output)));
+            number
         };
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-        if let Err(error) = epoll::add(&self.watched.epoll, process, epoll::EventData::new_u64(key), flags) {
-            self.watched.lines().by_key.remove(&key);
+        let add = |descriptor: BorrowedFd<'_>, key: u64, flags| {
+            epoll::add(&self.watched.epoll, descriptor, epoll::EventData::new_u64(number * KEYS + key), epoll::EventFlags::IN | flags)
+        };
+        let added = process.map_or(Ok(()), |process| add(process, 0, epoll::EventFlags::ONESHOT)).and_then(|()| {
+            STREAMS.into_iter().try_for_each(|stream| {
+                output.with_end(stream, |end| add(end, 1 + stream as u64, epoll::EventFlags::empty())).unwrap_or(Ok(()))
+            })
+        });
+        if let Err(error) = added {
+            self.forget(number, process);
             return Err(error.into());
         }
-        Ok(key)
+        Ok(number)
     }
 
-    /// Watches the process no more.
-    pub(crate) fn forget(&self, key: u64, process: BorrowedFd<'_>) {
-        // It is there, since `watch` gave the key; and if it were not, that would be what is wanted.
-        let _ = epoll::delete(&self.watched.epoll, process);
-        self.watched.lines().by_key.remove(&key);
+    /// Watches the process no more. Of its streams the kernel forgets those that are closed.
+    pub(crate) fn forget(&self, number: u64, process: Option<BorrowedFd<'_>>) {
+        if let Some(process) = process {
+            // It is there, unless `watch` failed; and if it were not, that would be what is wanted.
+            let _ = epoll::delete(&self.watched.epoll, process);
+        }
+        self.watched.processes().by_number.remove(&number);
     }
 }
 
@@ -107,13 +119,18 @@ fn watch(watched: &Watched) {
             Err(_) => return,
         };
         for event in events {
-            let key = event.data.u64();
+            let (key, flags) = (event.data.u64(), event.flags);
             if key == END {
                 return;
             }
-            let line = watched.lines().by_key.remove(&key);
-            if let Some(line) = line {
-                line.set_dead();
+            // A clone: the lock is not held while the user's output is waited for.
+            let Some((line, output)) = watched.processes().by_number.get(&(key / KEYS)).cloned() else { continue };
+            match key % KEYS {
+                0 => line.set_dead(),
+                stream => {
+                    let stream = if stream == 1 { Stream::Output } else { Stream::Error };
+                    output.pass_on_from(stream, flags.contains(epoll::EventFlags::HUP));
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What the processors of one backend share: the fork server and the monitor. Ends both when the last one lets go of it.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,10 @@ use poniard_interface::{HostServices, LogLevel};
 use crate::control::{Exit, Reply, Request};
 use crate::line::Line;
 use crate::monitor::Monitor;
+use crate::output::{self, Output};
 use crate::process::Process;
 use crate::server::Server;
+use crate::settings::ProcessSettings;
 use crate::shared_memory::SharedMemory;
 use crate::worker::Worker;
 
@@ -19,7 +22,7 @@ const REST: Duration = Duration::from_secs(10);
 /// Starts worker processes.
 pub(crate) struct Pool {
     host: Arc<dyn HostServices>,
-    spin: bool,
+    settings: ProcessSettings,
     server: Mutex<ServerState>,
     monitor: Mutex<Option<Arc<Monitor>>>,
 }
@@ -33,14 +36,14 @@ struct ServerState {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("spin", &self.spin).field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Pool").field("settings", &self.settings).field("server", &self.server).finish_non_exhaustive()
     }
 }
 
 impl Pool {
     /// A pool that has started nothing yet.
-    pub(crate) fn new(spin: bool, host: Arc<dyn HostServices>) -> Self {
-        Self { host, spin, server: Mutex::default(), monitor: Mutex::default() }
+    pub(crate) fn new(settings: ProcessSettings, host: Arc<dyn HostServices>) -> Self {
+        Self { host, settings, server: Mutex::default(), monitor: Mutex::default() }
     }
 
     /// Whatever panics under the lock leaves a server or none.
@@ -48,12 +51,14 @@ impl Pool {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a worker process, and the fork server if there is none. An error is a reason: lower case, no full stop.
-    pub(crate) fn start_worker(self: &Arc<Self>) -> Result<Worker, String> {
+    /// Starts a worker process for the processor `name`, and the fork server if there is none. An error is a reason: lower case, no full stop.
+    pub(crate) fn start_worker(self: &Arc<Self>, name: &str) -> Result<Worker, String> {
         let (file, memory) = SharedMemory::create().map_err(|error| format!("cannot make the memory for a worker process: {error}"))?;
-        let number = self.fork(std::os::fd::AsRawFd::as_raw_fd(&file))?;
-        // The fork server has mapped it.
-        drop(file);
+        let prefix = if self.settings.prefix { format!("[{name}] ") } else { String::new() };
+        let (output, ends) = Output::create(prefix).map_err(|error| format!("cannot make the pipes of a worker process: {error}"))?;
+        let number = self.fork(std::os::fd::AsRawFd::as_raw_fd(&file), output::numbers(&ends))?;
+        // The fork server has mapped it, and the process has opened them.
+        drop((file, ends));
         let process = match Process::find(number) {
             Ok(process) => process,
             Err(reason) => {
@@ -62,13 +67,21 @@ impl Pool {
             }
         };
         let line = Arc::new(Line::new(memory));
-        let watched = self.watch(&process, &line);
+        let output = Arc::new(output);
+        let monitor = match self.watch(&process, &line, &output) {
+            Ok(monitor) => monitor,
+            Err(error) => {
+                process.kill();
+                self.status(number);
+                return Err(format!("cannot watch over process {number}: {error}"));
+            }
+        };
         self.host.log(LogLevel::Debug, &format!("worker process {number} was started"));
-        Ok(Worker::new(process, line, self.spin, watched, Arc::clone(self)))
+        Ok(Worker::new(process, line, output, self.settings.spin, monitor, Arc::clone(self)))
     }
 
-    /// Has the fork server make a process that maps the memory with this descriptor; gives the number of it.
-    fn fork(&self, memory: i32) -> Result<u32, String> {
+    /// Has the fork server make a process that maps the memory and prints to the pipes with these descriptors; gives the number of it.
+    fn fork(&self, memory: i32, prints_to: [i32; 2]) -> Result<u32, String> {
         let mut state = self.server();
         // A server that was there may have died since; a new one has not.
         for is_old in [state.server.is_some(), false] {
@@ -77,7 +90,7 @@ impl Pool {
                 state.server = Some(server);
             }
             let Some(server) = &mut state.server else { break };
-            match server.ask(Request::Fork { memory, spin: self.spin }) {
+            match server.ask(Request::Fork { memory, prints_to, spin: self.settings.spin }) {
                 Ok(Reply::Forked { process }) => return Ok(process),
                 Ok(Reply::Failed { reason }) => return Err(reason),
                 outcome => {
@@ -121,22 +134,15 @@ impl Pool {
         }
     }
 
-    /// Has the monitor tell the line when the process ends.
-    fn watch(&self, process: &Process, line: &Arc<Line>) -> Option<(Arc<Monitor>, u64)> {
-        let descriptor = process.descriptor()?;
+    /// Has the monitor tell the line when the process ends, and pass on what it prints. Starts the monitor if there is none.
+    fn watch(&self, process: &Process, line: &Arc<Line>, output: &Arc<Output>) -> io::Result<(Arc<Monitor>, u64)> {
         let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = match &*monitor {
-            Some(monitor) => Ok(Arc::clone(monitor)),
-            None => Monitor::start().map(|started| Arc::clone(monitor.insert(Arc::new(started)))),
+        let monitor = match &*monitor {
+            Some(monitor) => Arc::clone(monitor),
+            None => Arc::clone(monitor.insert(Arc::new(Monitor::start()?))),
         };
-        let watched = outcome.and_then(|monitor| monitor.watch(descriptor, Arc::clone(line)).map(|key| (monitor, key)));
-        match watched {
-            Ok(watched) => Some(watched),
-            Err(error) => {
-                self.host.log(LogLevel::Debug, &format!("deaths of worker processes are noticed late: {error}"));
-                None
-            }
-        }
+        let number = monitor.watch(process.descriptor(), Arc::clone(line), output)?;
+        Ok((monitor, number))
     }
 }
 

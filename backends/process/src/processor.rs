@@ -41,8 +41,9 @@ impl std::fmt::Debug for ProcessProcessor {
 impl ProcessProcessor {
     /// The processor at `index`, without a thread or a process yet.
     pub(crate) fn new(index: usize, pool: Arc<Pool>, host: Arc<dyn HostServices>) -> Self {
-        let remote = Arc::new(ProcessRemote::new(pool, Arc::clone(&host)));
-        Self { name: format!("processes-{index}"), host, remote, threads: Mutex::new(Threads::default()) }
+        let name = format!("processes-{index}");
+        let remote = Arc::new(ProcessRemote::new(name.clone(), pool, Arc::clone(&host)));
+        Self { name, host, remote, threads: Mutex::new(Threads::default()) }
     }
 
     /// No step under this lock leaves the list half changed, so a panic elsewhere does not make it useless.

@@ -23,6 +23,8 @@ const SLICE: Duration = Duration::from_millis(5);
 
 /// The way to one worker process at a time.
 pub(crate) struct ProcessRemote {
+    /// The processor's.
+    name: String,
     host: Arc<dyn HostServices>,
     state: Mutex<State>,
     /// Set before the processor stops; whoever holds the state then, or comes after, ends the process.
@@ -46,8 +48,8 @@ impl std::fmt::Debug for ProcessRemote {
 
 impl ProcessRemote {
     /// The way to a process that is not there yet.
-    pub(crate) fn new(pool: Arc<Pool>, host: Arc<dyn HostServices>) -> Self {
-        Self { host, state: Mutex::new(State { worker: None, pool: Some(pool), deaths: None }), stopped: AtomicBool::new(false) }
+    pub(crate) fn new(name: String, pool: Arc<Pool>, host: Arc<dyn HostServices>) -> Self {
+        Self { name, host, state: Mutex::new(State { worker: None, pool: Some(pool), deaths: None }), stopped: AtomicBool::new(false) }
     }
 
     /// The state, unless somebody is in a call. A call that panicked has left no process in it.
@@ -115,7 +117,7 @@ impl ProcessRemote {
                     self.host.log(LogLevel::Info, &format!("worker process {number} {exit} between two calls"));
                 }
                 self.rest(state, caller).map_err(no_process)?;
-                pool.start_worker().map_err(no_process)?
+                pool.start_worker(&self.name).map_err(no_process)?
             }
         };
         let outcome = worker.call(call, caller);

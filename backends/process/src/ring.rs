@@ -201,7 +201,7 @@ impl End {
                 return Ok(Frame { kind, bytes });
             }
             watch.tick().map_err(RingError::GaveUp)?;
-            unread = self.wait_for_data(watch)?;
+            unread = self.wait_for_rest(watch)?;
         }
     }
 
@@ -261,6 +261,22 @@ impl End {
 
     fn wait_for_data<W: Watch>(&self, watch: &mut W) -> Result<usize, RingError<W::Reason>> {
         self.wait(FOR_DATA, || self.unread(), watch)
+    }
+
+    /// As `wait_for_data`, in the middle of a frame: who sends it does not wait for data meanwhile. A worker process that does has sent half a frame.
+    fn wait_for_rest<W: Watch>(&self, watch: &mut W) -> Result<usize, RingError<W::Reason>> {
+        let rest = || {
+            let is_done = self.side == Side::Host && self.line.memory.worker_bell.load(Relaxed) == FOR_DATA;
+            if is_done {
+                // Partner: the fence in `wake`, after what it sent and before it went to sleep, which was seen: so all of that is seen.
+                fence(SeqCst);
+            }
+            match self.unread()? {
+                0 if is_done => Err(RingError::Garbage("half a frame".into())),
+                unread => Ok(unread),
+            }
+        };
+        self.wait(FOR_DATA, rest, watch)
     }
 
     /// Waits until `count` is not 0.
@@ -462,6 +478,21 @@ mod tests {
         let (mut host, _worker) = ends(&line, false);
         assert_eq!(host.read(&mut Patience(2)), Err(RingError::GaveUp(())));
         assert_eq!(host.write(FrameKind::Call, &[0; 1 << 17], &mut Patience(2)), Err(RingError::GaveUp(())));
+    }
+
+    #[test]
+    fn half_a_frame_is_garbage_once_its_sender_waits_for_the_next_one() {
+        for (bell, expected) in
+            [(AWAKE, RingError::GaveUp(())), (FOR_ROOM, RingError::GaveUp(())), (FOR_DATA, RingError::Garbage("half a frame".into()))]
+        {
+            let line = line();
+            let (mut host, _worker) = ends(&line, false);
+            let whole = MARK << 40 | (FrameKind::Reply as u64) << 32 | 100;
+            line.memory.to_host.words[0].store(whole, Relaxed);
+            line.memory.to_host.head.store(3, Relaxed);
+            line.memory.worker_bell.store(bell, Relaxed);
+            assert_eq!(host.read(&mut Patience(2)), Err(expected));
+        }
     }
 
     #[test]

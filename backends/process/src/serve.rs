@@ -67,7 +67,7 @@ impl Server<'_> {
     fn answer_all(&mut self, requests: &IpcReceiver<Request>) -> i32 {
         loop {
             let reply = match requests.try_recv_timeout(SLICE) {
-                Ok(Request::Fork { memory, spin }) => self.fork(memory, spin),
+                Ok(Request::Fork { memory, prints_to, spin }) => self.fork(memory, prints_to, spin),
                 Ok(Request::Status { process }) => Reply::Ended(self.status(process)),
                 Err(TryRecvError::IpcError(IpcError::Io(error))) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(TryRecvError::Empty) if getppid() == self.parent => continue,
@@ -80,21 +80,26 @@ impl Server<'_> {
         }
     }
 
-    fn fork(&mut self, memory: i32, spin: bool) -> Reply {
+    fn fork(&mut self, memory: i32, prints_to: [i32; 2], spin: bool) -> Reply {
         self.abandoned.retain(|process| fork::reap(*process).is_none());
-        match self.try_fork(memory, spin) {
+        match self.try_fork(memory, prints_to, spin) {
             Ok(process) => Reply::Forked { process },
             Err(reason) => Reply::Failed { reason },
         }
     }
 
     /// All that can fail happens before the fork, where it can be told.
-    fn try_fork(&self, memory: i32, spin: bool) -> Result<u32, String> {
-        let path = format!("/proc/{}/fd/{memory}", self.host);
-        let file = open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|error| format!("cannot open {path}: {error}"))?;
+    fn try_fork(&self, memory: i32, prints_to: [i32; 2], spin: bool) -> Result<u32, String> {
+        let open_of_host = |number: i32, access: OFlags| {
+            let path = format!("/proc/{}/fd/{number}", self.host);
+            open(&path, access | OFlags::CLOEXEC, Mode::empty()).map_err(|error| format!("cannot open {path}: {error}"))
+        };
+        let file = open_of_host(memory, OFlags::RDWR)?;
+        let [output, error] = prints_to.map(|number| open_of_host(number, OFlags::WRONLY));
+        let (output, error) = (output?, error?);
         let memory = SharedMemory::map(&file).map_err(|error| format!("cannot map the memory of a worker process: {error}"))?;
         let image = self.image;
-        let pid = fork::fork(move || {
+        let pid = fork::fork([&output, &error], || {
             let _ = set_name(c"poniard-worker");
             labour(Arc::new(Line::new(memory)), image, spin)
         });

@@ -14,7 +14,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Access, access};
 
 use crate::control::{Hello, Reply, Request};
-use crate::serve;
+use crate::{fork, serve};
 
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -78,12 +78,12 @@ impl Server {
 
     /// Asks and waits for the reply. After an error the server is of no use any more.
     pub(crate) fn ask(&mut self, request: Request) -> Result<Reply, String> {
-        // A send to a dead one would raise SIGPIPE, which not every program ignores.
         if let Some(status) = self.ended() {
             return Err(format!("the fork server ended: {status}"));
         }
         let channel = self.channel.as_ref().ok_or("the fork server was ended")?;
-        channel.requests.send(request).map_err(|error| format!("cannot reach the fork server: {error}"))?;
+        // It may have died just now.
+        fork::without_pipe_signal(|| channel.requests.send(request)).map_err(|error| format!("cannot reach the fork server: {error}"))?;
         let begin = Instant::now();
         loop {
             match channel.replies.try_recv_timeout(PATIENCE.saturating_sub(begin.elapsed())) {

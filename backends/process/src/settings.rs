@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `processes` | how many worker processes, 0 to 1024 | 0 |
 //! | `processes.spin` | `true` or `false`: whether whoever waits for the other side looks for some microseconds before it sleeps; a call takes a tenth of the time then, and a processor meanwhile | `true` if the machine has more processors than there are worker processes |
+//! | `processes.prefix` | `true` or `false`: whether each line that a worker process prints begins with its processor's name, as `[processes-0] ` | `false` |
 
 use std::fmt::Display;
 use std::thread::available_parallelism;
@@ -20,9 +21,14 @@ pub struct ProcessSettings {
     pub processes: usize,
     /// Whether whoever waits looks for a while before it sleeps.
     pub spin: bool,
+    /// Whether what a worker process prints begins with its processor's name on each line.
+    pub prefix: bool,
 }
 
 impl ProcessSettings {
+    /// Their names.
+    pub const NAMES: [&str; 3] = ["processes", "processes.prefix", "processes.spin"];
+
     /// Reads the settings of this backend out of those of all.
     ///
     /// # Errors
@@ -39,7 +45,8 @@ impl ProcessSettings {
             Some(spin) => spin,
             None => available_parallelism().is_ok_and(|count| count.get() > processes),
         };
-        Ok(Self { processes, spin })
+        let prefix = settings.parse::<bool>("processes.prefix")?.unwrap_or(false);
+        Ok(Self { processes, spin, prefix })
     }
 }
 
@@ -66,14 +73,15 @@ mod tests {
 
     #[test]
     fn there_are_no_processes_unless_asked_for() {
-        assert_eq!(ProcessSettings::read(&Settings::new()).unwrap(), ProcessSettings { processes: 0, spin: true });
+        assert_eq!(ProcessSettings::read(&Settings::new()).unwrap(), ProcessSettings { processes: 0, spin: true, prefix: false });
     }
 
     #[test]
     fn good_values_are_taken() {
         assert_eq!(read("processes", "0").unwrap().processes, 0);
-        assert_eq!(read("processes", "1024").unwrap(), ProcessSettings { processes: 1024, spin: false });
+        assert_eq!(read("processes", "1024").unwrap(), ProcessSettings { processes: 1024, spin: false, prefix: false });
         assert!(!read("processes.spin", "false").unwrap().spin);
+        assert!(read("processes.prefix", "true").unwrap().prefix);
         assert!(read("threads", "nonsense").is_ok(), "settings of other backends are ignored");
     }
 
@@ -85,6 +93,7 @@ mod tests {
         check_refused("processes", "", "empty");
         check_refused("processes", "99999999999999999999999", "too large");
         check_refused("processes.spin", "yes", "`true` or `false`");
+        check_refused("processes.prefix", "1", "`true` or `false`");
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use poniard_interface::{Caller, Wanted};
 use crate::control::Exit;
 use crate::line::Line;
 use crate::monitor::Monitor;
+use crate::output::Output;
 use crate::pool::Pool;
 use crate::process::Process;
 use crate::ring::{End, FrameKind, MAX_FRAME_BYTES, RingError, Side, Watch};
@@ -24,6 +25,9 @@ const AHEAD_MAX: usize = TICKETS - 1;
 const FEW: usize = 3;
 /// And no longer than this: what is read while an answer is waited for takes memory.
 const AHEAD_MAX_BYTES: usize = 16 << 10;
+/// What a body printed is passed on before its reply is given, if the call took so long: to look costs two system calls, as much as all of a short call. Of a shorter one
+/// the monitor does it, a moment later.
+const LONG_CALL: Duration = Duration::from_micros(20);
 /// How long a killed process may take to end. More only if the kernel is in trouble.
 const KILLED: Duration = Duration::from_secs(1);
 
@@ -34,8 +38,9 @@ pub(crate) struct Worker {
     line: Arc<Line>,
     end: End,
     flights: Flights,
-    /// Who tells the line of its death, and by what key.
-    watched: Option<(Arc<Monitor>, u64)>,
+    output: Arc<Output>,
+    /// Who tells the line of its death and passes on what it prints, and by what number.
+    monitor: (Arc<Monitor>, u64),
     pool: Arc<Pool>,
     has_ended: bool,
 }
@@ -117,7 +122,10 @@ struct Waiting<'a> {
     process: &'a Process,
     line: &'a Line,
     flights: &'a mut Flights,
+    begun: Instant,
     asked: Instant,
+    /// Whether the reply was waited for asleep.
+    slept: bool,
 }
 
 impl Waiting<'_> {
@@ -152,6 +160,7 @@ impl Watch for Waiting<'_> {
     }
 
     fn gone(&mut self, slept: bool) -> Result<(), Broken> {
+        self.slept = true;
         if slept && self.is_anything_ahead() {
             let count = self.flights.take_back(self.line);
             if count > 0 {
@@ -164,9 +173,16 @@ impl Watch for Waiting<'_> {
 
 impl Worker {
     /// The worker process on the other side of `line`.
-    pub(crate) fn new(process: Process, line: Arc<Line>, spin: bool, watched: Option<(Arc<Monitor>, u64)>, pool: Arc<Pool>) -> Self {
+    pub(crate) fn new(
+        process: Process,
+        line: Arc<Line>,
+        output: Arc<Output>,
+        spin: bool,
+        monitor: (Arc<Monitor>, u64),
+        pool: Arc<Pool>,
+    ) -> Self {
         let end = End::new(Arc::clone(&line), Side::Host, spin);
-        Self { process, line, end, flights: Flights::default(), watched, pool, has_ended: false }
+        Self { process, line, end, flights: Flights::default(), output, monitor, pool, has_ended: false }
     }
 
     /// Its number.
@@ -195,8 +211,9 @@ impl Worker {
         caller.begins(self.process.number());
         let number = self.flights.push(None);
         self.line.open(number);
+        let begun = Instant::now();
         let Self { process, line, end, flights, .. } = self;
-        let mut waiting = Waiting { caller, process, line, flights, asked: Instant::now() };
+        let mut waiting = Waiting { caller, process, line, flights, begun, asked: begun, slept: false };
         end.write_quietly(FrameKind::Call, call, &mut waiting)?;
         match self.reply(caller, true)? {
             Some(reply) => Ok(reply),
@@ -216,8 +233,9 @@ impl Worker {
 
     /// What came of the oldest call: its reply, or nothing if it had come back. With `goes_ahead`, further calls may be sent.
     fn reply(&mut self, caller: &mut dyn Caller, goes_ahead: bool) -> Result<Option<Vec<u8>>, Broken> {
-        let Self { process, line, end, flights, .. } = self;
-        let mut waiting = Waiting { caller, process, line, flights, asked: Instant::now() };
+        let begun = Instant::now();
+        let Self { process, line, end, flights, output, .. } = self;
+        let mut waiting = Waiting { caller, process, line, flights, begun, asked: begun, slept: false };
         if let Some(oldest) = waiting.flights.queue.front_mut()
             && let Some(call) = oldest.unsent.take()
         {
@@ -237,6 +255,9 @@ impl Worker {
             let came_back = waiting.flights.queue.front().is_some_and(|oldest| oldest.came_back);
             match frame.kind {
                 FrameKind::Reply if !came_back => {
+                    if waiting.slept && waiting.begun.elapsed() >= LONG_CALL {
+                        output.pass_on();
+                    }
                     waiting.flights.queue.pop_front();
                     return Ok(Some(frame.bytes));
                 }
@@ -287,9 +308,9 @@ impl Worker {
                 self.process.wait(KILLED);
             }
         }
-        if let (Some((monitor, key)), Some(descriptor)) = (&self.watched, self.process.descriptor()) {
-            monitor.forget(*key, descriptor);
-        }
+        let (monitor, number) = &self.monitor;
+        monitor.forget(*number, self.process.descriptor());
+        self.output.end();
         self.pool.status(self.number())
     }
 }

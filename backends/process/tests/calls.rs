@@ -2,6 +2,8 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "the helpers of the tests are tests too")]
 
+mod faults;
+mod output;
 mod program;
 
 use std::io::{BufRead, BufReader};

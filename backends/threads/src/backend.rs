@@ -26,6 +26,10 @@ impl Backend for ThreadsBackend {
         BackendInfo { name: "threads".into(), version: env!("CARGO_PKG_VERSION").into() }
     }
 
+    fn settings(&self) -> Vec<String> {
+        ThreadSettings::NAMES.map(Into::into).into()
+    }
+
     fn open(&self, settings: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
         let settings = ThreadSettings::read(settings)?;
         // A thread that is not pinned is near no node: the kernel moves it.

@@ -8,6 +8,7 @@ mod processors;
 pub mod run;
 mod samples;
 
+use std::ops::Deref;
 use std::path::PathBuf;
 
 use poniard::Runtime;
@@ -44,7 +45,7 @@ fn check_plugin_paths(paths: &[PathBuf]) -> Result<(), Failure> {
 }
 
 /// A runtime as the options want it. Backends come from plugin files only; each file that was refused is a warning.
-fn build_runtime(options: &RuntimeOptions) -> Result<Runtime, Failure> {
+fn build_runtime(options: &RuntimeOptions) -> Result<WatchedRuntime, Failure> {
     check_plugin_paths(&options.plugins)?;
     let search = options.plugins.iter().fold(PluginSearch::standard(), |search, path| search.with_path(path));
     let mut builder = Runtime::builder().builtin(false).plugins(search);
@@ -61,12 +62,39 @@ fn build_runtime(options: &RuntimeOptions) -> Result<Runtime, Failure> {
         builder = builder.setting(name.as_str(), value.as_str());
     }
     let runtime = builder.build()?;
-    let report = runtime.report();
-    for warning in report.messages.iter().filter_map(|message| message.strip_prefix("warning: ")) {
-        console::warn(warning);
-    }
-    for refused in report.refused {
+    let told_count = warn_of(&runtime, 0);
+    for refused in runtime.report().refused {
         console::warn(refused.reason);
     }
-    Ok(runtime)
+    Ok(WatchedRuntime { runtime, told_count })
+}
+
+/// A runtime whose warnings are passed on: those from its beginning at once, those that came later when it goes, as lines in the middle of a result would be lost in it.
+struct WatchedRuntime {
+    runtime: Runtime,
+    /// How many messages have been looked at.
+    told_count: usize,
+}
+
+impl Deref for WatchedRuntime {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
+impl Drop for WatchedRuntime {
+    fn drop(&mut self) {
+        warn_of(&self.runtime, self.told_count);
+    }
+}
+
+/// Passes on the warnings among the messages of a runtime, but for so many of the first; gives how many messages there are.
+fn warn_of(runtime: &Runtime, told_count: usize) -> usize {
+    let messages = runtime.report().messages;
+    for warning in messages.iter().skip(told_count).filter_map(|message| message.strip_prefix("warning: ")) {
+        console::warn(warning);
+    }
+    messages.len()
 }

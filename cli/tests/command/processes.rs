@@ -23,6 +23,40 @@ fn there_are_as_many_as_asked_for_and_none_otherwise() {
 }
 
 #[test]
+fn a_wish_that_nobody_hears_is_an_error() {
+    let threads_only = Installation::new();
+    for arguments in [
+        "run hello --processes 2",
+        "processors --threads 1 --processes 2",
+        "bench chain --quick --processes 1",
+        "run hello --set processes.prefix=true",
+    ] {
+        let answer = threads_only.ask(arguments);
+        answer.failed(4, &["and the backend `process`, which reads it, is not in use; in use: threads. Searched for"]);
+    }
+    threads_only.ask("run hello --processes 0").good();
+    let both = Installation::with_processes();
+    both.ask("run hello --backend threads --processes 2").failed(4, &["setting `processes` is `2`", "in use: threads"]);
+    both.ask("run hello --backend process --processes 1 --threads 2").failed(4, &["setting `threads` is `2`", "in use: process"]);
+    both.ask("run hello --set procesess=2")
+        .failed(2, &["setting `procesess` is known to no backend in use; did you mean `processes`, of the backend `process`?"]);
+    both.ask("run hello --set wish=2").failed(2, &["setting `wish` is known to no backend in use; there are", "`threads.pin`"]);
+    // What is there and cannot be used says so.
+    std::fs::write(threads_only.plugins().join("libponiard_backend_process.so"), "no plugin").unwrap();
+    threads_only.ask("run hello --processes 2").failed(4, &["setting `processes` is `2`", "Refused: ", "libponiard_backend_process.so"]);
+}
+
+#[test]
+fn processes_that_cannot_be_started_are_a_warning() {
+    let installation = Installation::with_processes();
+    let mut command = installation.command();
+    let output = command.args("run where --backend process --processes 1".split(' ')).env("TMPDIR", "/nonexistent").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("/nonexistent, is of no use") && said.contains("its tasks run in this process"), "{said}");
+}
+
+#[test]
 fn tasks_run_on_them() {
     // Without threads all of them do.
     let found = Installation::with_processes().ask("run where --backend process --processes 2 --json").json();

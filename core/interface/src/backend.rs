@@ -20,8 +20,8 @@ pub struct BackendInfo {
 
 /// What the user asked of a backend: names and values as text, for instance `threads = 4`.
 ///
-/// A backend reads the settings that it documents and refuses values that it does not understand; it ignores names that it does not know,
-/// since one set of settings is offered to all, but for those that begin with its own name and a point: these it refuses.
+/// One set of settings is offered to all backends. Each reads those that it names ([`Backend::settings`]), refuses values that it does not understand, and ignores the
+/// others. The runtime refuses one that no backend names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings(BTreeMap<String, String>);
 
@@ -79,6 +79,11 @@ impl fmt::Debug for Opened {
 pub trait Backend: Send + Sync {
     /// What it is.
     fn info(&self) -> BackendInfo;
+
+    /// The names of the settings that it reads. None, unless it says otherwise.
+    fn settings(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Finds the processors that `settings` ask for. Starts no thread yet. Called once for each runtime.
     ///

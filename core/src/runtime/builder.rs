@@ -88,11 +88,11 @@ pub struct BuildError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildErrorKind {
-    /// A backend refuses a setting, for instance zero threads.
+    /// A backend refuses a setting, for instance zero threads, or none that is used reads it.
     Setting,
     /// There is no processor: no backend was found, or all were refused.
     NoProcessor,
-    /// A backend that was asked for by name was not found.
+    /// A backend that was asked for, by name or by a setting of its own, was not found.
     UnknownBackend,
     /// A backend that is needed could not be opened, or a thread of it not started.
     Start,
@@ -180,7 +180,7 @@ impl RuntimeBuilder {
         self.setting("processes", count.to_string())
     }
 
-    /// A setting for the backends; each reads those that it documents.
+    /// A setting for the backends; each reads those that it documents. One that none of the backends in use reads is an error when the runtime is built.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.set(name, value);
         self
@@ -221,6 +221,9 @@ impl RuntimeBuilder {
         loop {
             let link = Arc::new(OnceLock::new());
             let (records, processors) = self.open(&mut candidates, &mut found, &link)?;
+            if !candidates.is_empty() {
+                self.check_settings(&candidates, &found)?;
+            }
             if processors.is_empty() {
                 return Err(no_processor(&found, &records));
             }
@@ -282,6 +285,35 @@ impl RuntimeBuilder {
         }
     }
 
+    /// A setting that no backend reads would be a wish that nobody hears. `candidates` are those that have been opened.
+    fn check_settings(&self, candidates: &[Candidate], found: &FoundBesides) -> Result<(), BuildError> {
+        let known: Vec<(String, &str)> = candidates
+            .iter()
+            .flat_map(|candidate| candidate.backend.settings().into_iter().map(|name| (name, candidate.info.name.as_str())))
+            .collect();
+        let is_known = |name: &str| known.iter().any(|(known, _)| known == name);
+        // No processes can be had everywhere.
+        let unheard = self.settings.iter().find(|(name, value)| !is_known(name) && (*name, *value) != ("processes", "0"));
+        let Some((name, value)) = unheard else { return Ok(()) };
+        let used: Vec<_> = candidates.iter().map(|candidate| candidate.info.name.as_str()).collect();
+        let family = name.split('.').next().unwrap_or(name);
+        if let Some((_, backend)) = FAMILIES.iter().find(|(known, backend)| *known == family && !used.contains(backend)) {
+            let text = format!(
+                "setting `{name}` is `{value}`, and the backend `{backend}`, which reads it, is not in use; in use: {}. {}",
+                used.join(", "),
+                places(found)
+            );
+            return Err(BuildError::new(BuildErrorKind::UnknownBackend, text));
+        }
+        let like = known.iter().map(|(known, backend)| (strsim::osa_distance(name, known), known, backend)).min();
+        let hint = match like {
+            Some((..=3, like, backend)) => format!("did you mean `{like}`, of the backend `{backend}`?"),
+            None => "they know none".into(),
+            _ => format!("there are `{}`", known.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("`, `")),
+        };
+        Err(BuildError::new(BuildErrorKind::Setting, format!("setting `{name}` is known to no backend in use; {hint}")))
+    }
+
     /// All backends that there are: built-in ones, replaced and followed by plugins.
     fn candidates(&self, found: &mut FoundBesides) -> Vec<Candidate> {
         let mut candidates = Vec::new();
@@ -327,6 +359,9 @@ impl RuntimeBuilder {
         Ok(candidates.into_iter().filter(|candidate| self.only.contains(&candidate.info.name)).collect())
     }
 }
+
+/// Settings that users know without a backend, by methods of the builder and options of the command: what their names begin with, and whose they are.
+const FAMILIES: [(&str, &str); 2] = [("threads", "threads"), ("processes", "process")];
 
 /// Makes the runtime and starts its workers; if one does not start, says which backend is to blame and why.
 fn start(

@@ -1,5 +1,6 @@
 //! The other side: what executes calls in a process that serves.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
@@ -38,6 +39,8 @@ pub(super) struct ProgramImage;
 impl Image for ProgramImage {
     fn execute(&self, call: &[u8], link: &dyn CallerLink) -> Vec<u8> {
         let executed = catch_unwind(AssertUnwindSafe(|| during(link, || execute(call))));
+        // The program's own standard library: a backend's may be another one. The process may be killed later, and what it printed is about this call.
+        let _ = std::io::stdout().flush();
         executed.unwrap_or_else(|payload| {
             let message = panic_message(&*payload);
             std::mem::forget(payload);

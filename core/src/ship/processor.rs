@@ -346,7 +346,7 @@ impl RemoteProcessor {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
-                            reason: format!("what went to the process {} or came back cannot be written or read: {error}", state.process),
+                            reason: format!("the process {} sent a reply without a value: {error}", state.process),
                         }),
                     };
                     return match failure {

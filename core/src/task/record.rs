@@ -939,13 +939,13 @@ impl TaskRef {
     /// Writes the arguments for another process. The caller has claimed the task and not run it.
     pub(crate) fn send(&self, travel: &Travel, writer: &mut Writer<'_>) -> Result<(), WireError> {
         // SAFETY: `travel` is this record's, and the caller has claimed the task and not run it.
-        through(|| unsafe { (travel.send)(self.0, writer) })
+        crate::wire::caught(|| unsafe { (travel.send)(self.0, writer) })
     }
 
     /// Reads what another process has changed in place before it failed. The caller has claimed the task and not run it.
     pub(crate) fn take_back(&self, travel: &Travel, reader: &mut Reader<'_>) -> Result<(), WireError> {
         // SAFETY: as in `send`.
-        through(|| unsafe { (travel.take_back)(self.0, reader) })
+        crate::wire::caught(|| unsafe { (travel.take_back)(self.0, reader) })
     }
 
     /// Writes the value among the arguments that has a number, if one has it. The caller has claimed the task and not run it.
@@ -957,7 +957,7 @@ impl TaskRef {
     /// Reads the value that another process has sent, and what it has changed in place; the task then counts as run. The caller has claimed the task and not run it.
     pub(crate) fn accept(&self, travel: &Travel, reader: &mut Reader<'_>) -> Result<(), WireError> {
         // SAFETY: as in `send`.
-        through(|| unsafe { (travel.accept)(self.0, reader) })
+        crate::wire::caught(|| unsafe { (travel.accept)(self.0, reader) })
     }
 
     /// The error of a task that another process has run, or failed to: what `run_claimed` gives. Without a failure its value has been accepted.
@@ -1292,25 +1292,20 @@ const fn travel<M, F: TaskFn<M>>() -> Option<Travel> {
     }
 }
 
-/// Writes or reads something; a panic of a type's own code is an error, too.
-fn through<R>(wire: impl FnOnce() -> Result<R, WireError>) -> Result<R, WireError> {
-    catch_unwind(AssertUnwindSafe(wire)).unwrap_or_else(|payload| {
-        let message = panic_message(&*payload);
-        dropped_quietly(payload);
-        Err(WireError::new(format!("its type panicked: {message}")))
-    })
-}
-
 /// Reads arguments, calls the function with them and writes what came of it: in another process than the one that spawned the task.
 fn call_body<M, F: TaskFn<M>>(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallFailure> {
-    let mut params = through(|| F::Params::receive(reader))?;
-    reader.end()?;
+    let mut params = crate::wire::caught(|| {
+        let params = F::Params::receive(reader)?;
+        reader.end().map(|()| params)
+    })
+    .map_err(|error| WireError::new(format!("its arguments cannot be read: {error}")))?;
     // SAFETY: `travel` lets only types without size, whose values have no bytes to be read, through. One was moved into the record that stands for this
     // call, nobody uses that one (`accept` forgets it), and nothing happens when one is dropped: so this is that value.
     let function = unsafe { NonNull::<F>::dangling().read() };
     let outcome = match catch_unwind(AssertUnwindSafe(|| function.call(&mut params))) {
         Ok(Ok(value)) => {
-            let written = through(|| crate::wire::put(&value, writer));
+            let written = crate::wire::caught(|| crate::wire::put(&value, writer));
+            let written = written.map_err(|error| WireError::new(format!("its value cannot be written: {error}")));
             dropped_quietly(value);
             written.map_err(CallFailure::Wire)
         }
@@ -1324,7 +1319,7 @@ fn call_body<M, F: TaskFn<M>>(reader: &mut Reader<'_>, writer: &mut Writer<'_>) 
     // Whatever came of it: what it was to change is as it left it.
     let sent_back = match outcome {
         Err(CallFailure::Wire(_)) => Ok(()),
-        _ => through(|| params.send_back(writer)),
+        _ => crate::wire::caught(|| params.send_back(writer)),
     };
     dropped_quietly(params);
     sent_back?;

@@ -11,10 +11,12 @@ mod types;
 
 use std::any::TypeId;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use poniard_interface::RawBuffer;
 
 use crate::data::Data;
+use crate::task::record::{dropped_quietly, panic_message};
 
 pub(crate) use plain::{read_plain, write_plain};
 pub use probe::{NoWire, Probe};
@@ -113,6 +115,15 @@ impl WireError {
     fn short(wanted: u64, left: usize) -> Self {
         Self(format!("{wanted} bytes are expected where {left} are left"))
     }
+}
+
+/// Lets `body` write or read values of users' types, whose code may panic.
+pub(crate) fn caught<R>(body: impl FnOnce() -> Result<R, WireError>) -> Result<R, WireError> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        let message = panic_message(&*payload);
+        dropped_quietly(payload);
+        Err(WireError(format!("the type's own code panicked: {message}")))
+    })
 }
 
 /// The memory of buffers, as one end of a call sees it.

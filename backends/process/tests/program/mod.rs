@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -73,6 +74,50 @@ impl Image for TestImage {
                 print(rest);
                 Vec::new()
             }
+            // Prints lines of `rest[1..]` after a millisecond, and ends as the number says: 0 returns, 1 aborts.
+            b'l' => {
+                std::thread::sleep(Duration::from_millis(1));
+                print_all_ways(&rest[1..]);
+                if number() == 1 { std::process::abort() } else { Vec::new() }
+            }
+            // One line of so many MiB, all tildes.
+            b'm' => {
+                (0..number()).for_each(|_| print(&[b'~'; 1 << 20]));
+                print(b"end\n");
+                Vec::new()
+            }
+            // Forks, and both return; gives the status of the other one, which may ask as well.
+            b'k' => {
+                // SAFETY: the copy does what a single thread may do, and no lock of another one matters to it.
+                let copy = unsafe { libc::fork() };
+                if copy == 0 {
+                    return link.ask(b"who").unwrap_or_default();
+                }
+                let mut status = 0;
+                // SAFETY: the status is a number of ours.
+                unsafe { libc::waitpid(copy, &raw mut status, 0) };
+                libc::WEXITSTATUS(status).to_le_bytes().to_vec()
+            }
+            b'c' => {
+                // SAFETY: whoever has one of them gets an error from then on, and no more.
+                (0..64).for_each(|descriptor| _ = unsafe { libc::close(descriptor) });
+                print(b"nobody reads this\n");
+                b"closed".to_vec()
+            }
+            b'X' => {
+                use std::os::unix::process::CommandExt;
+                panic!("it returned: {}", Command::new("/bin/true").exec())
+            }
+            // Sends the signal to itself, or with a second number to the fork server.
+            b'z' => {
+                let to = if rest.len() > 1 { std::os::unix::process::parent_id() } else { std::process::id() };
+                signal(to, number());
+                self.execute(b"f", link)
+            }
+            b'h' => {
+                scribble(HALF, link);
+                self.execute(b"f", link)
+            }
             b'g' => {
                 scribble(rest[0], link);
                 self.execute(b"f", link)
@@ -87,8 +132,39 @@ fn print(text: &[u8]) {
     print!("{}", String::from_utf8_lossy(text));
 }
 
+/// Prints a line of `text` in all ways that there are, each in pieces: Rust's output and error, C's output and error, and system calls to both.
+#[expect(clippy::print_stderr, reason = "whether it arrives is what is tested")]
+fn print_all_ways(text: &[u8]) {
+    unsafe extern "C" {
+        fn printf(format: *const std::ffi::c_char, ...) -> std::ffi::c_int;
+        fn perror(text: *const std::ffi::c_char);
+    }
+    let pieces = text.chunks(7);
+    let way = |name: &str, print: &dyn Fn(&[u8])| {
+        print(name.as_bytes());
+        pieces.clone().for_each(print);
+        print(b"\n");
+    };
+    let whole = |stream: BorrowedFd<'_>, bytes: &[u8]| assert_eq!(rustix::io::write(stream, bytes).unwrap(), bytes.len());
+    way("rust's output ", &print);
+    way("rust's error ", &|piece| eprint!("{}", String::from_utf8_lossy(piece)));
+    way("the system's output ", &|piece| whole(std::io::stdout().as_fd(), piece));
+    way("the system's error ", &|piece| whole(std::io::stderr().as_fd(), piece));
+    way("C's output ", &|piece| {
+        let piece = std::ffi::CString::new(piece).unwrap();
+        // SAFETY: the format takes one text, which ends with a zero.
+        unsafe { printf(c"%s".as_ptr(), piece.as_ptr()) };
+    });
+    let line = std::ffi::CString::new([b"C's error ", text].concat()).unwrap();
+    // SAFETY: a text that ends with a zero.
+    unsafe { perror(line.as_ptr()) };
+}
+
 /// Where the rings' positions lie in the memory: a cache line each, ahead of the words of each ring.
 const RING_BYTES: usize = 128 + (64 << 10);
+
+/// How to `scribble` half a reply.
+const HALF: u8 = 255;
 
 /// Writes over the memory that the host reads.
 fn scribble(how: u8, link: &dyn CallerLink) {
@@ -121,6 +197,11 @@ fn scribble(how: u8, link: &dyn CallerLink) {
         }
         // A frame that the host must not get, as long as can be.
         3 => frame(0x50_4F_4E << 40 | 1 << 32 | 1 << 31),
+        // Half a reply, after which it waits for the next call.
+        HALF => {
+            write(2 * RING_BYTES + 64, 1);
+            frame(0x50_4F_4E << 40 | 2 << 32 | 100);
+        }
         4 => (0..(end - start) / 8).for_each(|index| write(index * 8, u64::MAX)),
         // Whatever comes.
         seed => (0..(end - start) / 8).for_each(|index| {
@@ -288,6 +369,35 @@ pub(crate) fn no_process(outcome: Result<Vec<u8>, CallError>) -> String {
 pub(crate) fn kill(process: u32) {
     let pid = rustix::process::Pid::from_raw(process as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// Sends a signal.
+pub(crate) fn signal(process: u32, number: i32) {
+    // SAFETY: a call of the kernel's with two numbers.
+    assert_eq!(unsafe { libc::kill(process as i32, number) }, 0);
+}
+
+/// Has the kernel refuse a call with an error to this thread, and to all threads and processes that it starts.
+pub(crate) fn refuse(calls: &[libc::c_long], error: i32) -> std::io::Result<()> {
+    let step = |code: u32, jump_true: u8, jump_false: u8, number: u32| libc::sock_filter {
+        code: code as u16,
+        jt: jump_true,
+        jf: jump_false,
+        k: number,
+    };
+    // The number of the call is the first word of what the filter looks at.
+    let mut filter = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
+    for call in calls {
+        filter.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, *call as u32));
+        filter.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32));
+    }
+    filter.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: a call with plain numbers.
+    let privileges = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: the program and its steps are there during the call.
+    let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    if privileges == 0 && filtered == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Whether a process has ended. Whoever inherits it need not have waited for it.

@@ -92,6 +92,10 @@ impl StableBackend for ExportedBackend {
         })
     }
 
+    fn settings(&self) -> Outcome<RVec<RString>> {
+        guard(|| Ok(self.0.settings().into_iter().map(RString::from).collect()))
+    }
+
     fn open(&self, settings: RVec<Tuple2<RString, RString>>, host: HostObject) -> Outcome<StableOpened> {
         guard(|| {
             let mut parsed = Settings::new();

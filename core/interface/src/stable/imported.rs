@@ -17,11 +17,12 @@ use crate::{
 /// The backend behind a plugin's `create`.
 ///
 /// # Errors
-/// [`OpenError`] when making it, or asking for its name, failed or panicked.
+/// [`OpenError`] when making it, or asking for its name and its settings, failed or panicked.
 pub fn import(created: Created) -> Result<Box<dyn Backend>, OpenError> {
     let object = value(created).map_err(OpenError::new)?;
     let Tuple2(name, version) = value(object.info()).map_err(OpenError::new)?;
-    Ok(Box::new(ImportedBackend { object, info: BackendInfo { name: name.into(), version: version.into() } }))
+    let settings = value(object.settings()).map_err(OpenError::new)?.into_iter().map(Into::into).collect();
+    Ok(Box::new(ImportedBackend { object, info: BackendInfo { name: name.into(), version: version.into() }, settings }))
 }
 
 /// The value of an entry, or what it said, with a word about a panic.
@@ -36,11 +37,16 @@ fn value<T>(outcome: Outcome<T>) -> Result<T, String> {
 struct ImportedBackend {
     object: BackendObject,
     info: BackendInfo,
+    settings: Vec<String>,
 }
 
 impl Backend for ImportedBackend {
     fn info(&self) -> BackendInfo {
         self.info.clone()
+    }
+
+    fn settings(&self) -> Vec<String> {
+        self.settings.clone()
     }
 
     fn open(&self, settings: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {

@@ -235,6 +235,7 @@ pub type StableInfo = Tuple2<RString, RString>;
 #[sabi_trait]
 pub trait StableBackend: Send + Sync {
     fn info(&self) -> Outcome<StableInfo>;
+    fn settings(&self) -> Outcome<RVec<RString>>;
     fn open(&self, settings: RVec<Tuple2<RString, RString>>, host: HostObject) -> Outcome<StableOpened>;
     #[sabi(last_prefix_field)]
     fn serve(&self, argument: RStr<'_>, image: ImageObject) -> Outcome<i32>;

@@ -46,6 +46,11 @@ impl Backend for FaultyBackend {
         BackendInfo { name: "faulty".into(), version: env!("CARGO_PKG_VERSION").into() }
     }
 
+    fn settings(&self) -> Vec<String> {
+        self.fault.strike("settings");
+        vec!["faulty.wish".into()]
+    }
+
     fn open(&self, _settings: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
         self.fault.strike("open");
         let processor = FaultyProcessor { fault: self.fault.clone(), host, threads: Mutex::default() };
