@@ -251,10 +251,11 @@ fn numbers(numbers: &[u64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
 }
 
-/// A reply with a value: blocks that are given back, and a buffer at a place.
+/// A reply with a value: how long it took, blocks that are given back, how much was copied, and a buffer at a place.
 fn buffer_reply(returned: &[(u64, u64, u64)], (arena, offset, len_bytes): (u64, u64, u64)) -> Vec<u8> {
     let returned: Vec<u64> = returned.iter().flat_map(|(arena, offset, len)| [*arena, *offset, *len]).collect();
-    [vec![0], numbers(&[returned.len() as u64 / 3]), numbers(&returned), vec![1], numbers(&[arena, offset, len_bytes])].concat()
+    let before = [vec![0], numbers(&[1, returned.len() as u64 / 3]), numbers(&returned), numbers(&[0, 0])];
+    [before.concat(), vec![1], numbers(&[arena, offset, len_bytes])].concat()
 }
 
 fn never_here() -> Buffer<f64> {
@@ -281,7 +282,7 @@ fn a_process_cannot_name_memory_that_it_was_not_lent() {
                 6 => buffer_reply(&[lent], lent),
                 7 => buffer_reply(&[lent, lent], lent),
                 // More blocks than the reply has bytes.
-                8 => [vec![0], numbers(&[u64::MAX])].concat(),
+                8 => [vec![0], numbers(&[1, u64::MAX])].concat(),
                 // More than a value.
                 9 => [buffer_reply(&[], lent), vec![0]].concat(),
                 // No whole number of elements.
@@ -322,7 +323,7 @@ fn requests_that_are_none_are_answered_by_nothing() {
             ] {
                 tell.send(caller.answer(&request)).expect("somebody listens");
             }
-            Ok([vec![0], numbers(&[0, 5])].concat())
+            Ok([vec![0], numbers(&[1, 0, 0, 0, 5])].concat())
         });
         assert_eq!(*runtime.spawn(|| 0u64, ()).fetch().expect("a value"), 5);
         drop(runtime);
