@@ -143,6 +143,7 @@ impl Edge {
     }
 }
 
+type SendAgain = unsafe fn(NonNull<Header>, u64, &mut Writer<'_>) -> Option<Result<(), WireError>>;
 type VisitUsed = unsafe fn(NonNull<Header>, &mut dyn FnMut(&Header));
 
 /// Functions that know the types of the task.
@@ -174,7 +175,7 @@ pub(crate) struct Travel {
     /// Writes the arguments. For who has claimed the task and not run it.
     send: unsafe fn(NonNull<Header>, &mut Writer<'_>) -> Result<(), WireError>,
     /// Writes one of the arguments. For the same.
-    send_again: unsafe fn(NonNull<Header>, u64, &mut Writer<'_>) -> Option<Result<(), WireError>>,
+    send_again: SendAgain,
     /// The error of an argument. For the same.
     failed: unsafe fn(NonNull<Header>) -> bool,
     /// Reads the value and takes the body out. For the same.
