@@ -14,7 +14,7 @@ use poniard_tests::in_time;
 
 /// The library as cargo left it beside this program.
 fn built() -> PathBuf {
-    let path = std::env::current_exe().unwrap().parent().unwrap().join("libponiard_plugin_late.so");
+    let path = std::env::current_exe().unwrap().parent().unwrap().join("libponiard_late.so");
     assert!(path.exists(), "`cargo test -p poniard-tests` builds {}", path.display());
     path
 }

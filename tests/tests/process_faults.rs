@@ -350,9 +350,9 @@ proptest! {
         prop_oneof![
             prop::collection::vec(any::<u8>(), 0..48),
             // A value behind no blocks.
-            prop::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..64).prop_map(|rest| [vec![0; 9], rest].concat()),
+            prop::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..64).prop_map(|rest| [vec![0; 33], rest].concat()),
             // Texts and values cut somewhere.
-            (0u8..5, prop::collection::vec(any::<u64>().prop_map(|number| number >> (number % 64)), 0..6), 0usize..60)
+            (0u8..7, prop::collection::vec(any::<u64>().prop_map(|number| number >> (number % 64)), 0..9), 0usize..90)
                 .prop_map(|(tag, parts, len)| { let mut reply = [vec![tag], numbers(&parts)].concat(); reply.truncate(len); reply }),
         ],
         8 * 8,

@@ -549,7 +549,7 @@ fn values_of_one_task_and_those_that_change_are_sent_each_time() {
         assert_eq!(chain.take().unwrap(), [20.0; 1000]);
         let mutable = Mutable::new(vec![0.0; 1000]);
         for round in 0..10u32 {
-            runtime.spawn_detached(|numbers: &mut Vec<f64>, value: f64| numbers.fill(value), (poniard::write(&mutable), f64::from(round)));
+            runtime.spawn(|numbers: &mut Vec<f64>, value: f64| numbers.fill(value), (poniard::write(&mutable), f64::from(round))).detach();
             let sum = runtime.task(sum_and_place, (read(&mutable),)).options(&far()).spawn().take().unwrap().0;
             assert_eq!(sum, f64::from(round) * 1000.0);
         }

@@ -216,7 +216,7 @@ fn arrows_between_crates_point_one_way() {
             "poniard-interface" | "poniard-macros" => &[],
             "poniard" => &["poniard-interface", "poniard-macros", "poniard-backend-process", "poniard-backend-threads"],
             "poniard-cli" => &["poniard", "poniard-bench"],
-            "poniard-bench" | "poniard-tests" | "poniard-diagnostics" => &["poniard"],
+            "poniard-bench" | "poniard-tests" | "poniard-diagnostics" | "poniard-late" => &["poniard"],
             backend if backend.starts_with("poniard-backend-") || backend.starts_with("poniard-plugin-") => &["poniard-interface"],
             _ => {
                 wrong.push(format!("{name}: say in this test what it may depend on"));

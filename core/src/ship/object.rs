@@ -70,7 +70,7 @@ pub(super) struct Loaded {
 /// The program itself, which is the first object that the dynamic linker names.
 pub(super) fn program() -> Option<&'static Placed> {
     static PROGRAM: OnceLock<Option<Placed>> = OnceLock::new();
-    PROGRAM.get_or_init(|| first(|info| loaded(info)).flatten().map(|program| program.placed)).as_ref()
+    PROGRAM.get_or_init(|| first(loaded).flatten().map(|program| program.placed)).as_ref()
 }
 
 /// The object with the function at `address`.

@@ -144,6 +144,7 @@ impl Edge {
     }
 }
 
+type SendAgain = unsafe fn(NonNull<Header>, u64, &mut Writer<'_>) -> Option<Result<(), WireError>>;
 type VisitUsed = unsafe fn(NonNull<Header>, &mut dyn FnMut(&Header));
 
 /// Functions that know the types of the task.
@@ -179,7 +180,7 @@ pub(crate) struct Travel {
     /// Writes the arguments. For the same.
     send: unsafe fn(NonNull<Header>, &mut Writer<'_>) -> Result<(), WireError>,
     /// Writes one of the arguments. For the same.
-    send_again: unsafe fn(NonNull<Header>, u64, &mut Writer<'_>) -> Option<Result<(), WireError>>,
+    send_again: SendAgain,
     /// The error of an argument. For the same.
     failed: unsafe fn(NonNull<Header>) -> bool,
     /// Reads what was changed in place. For the same.
