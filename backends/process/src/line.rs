@@ -1,10 +1,10 @@
 //! What the host and one worker process share, and what the host knows of the process besides.
 
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64, fence};
-
+use crate::layout::TICKETS;
 use crate::ring::ring;
-use crate::shared_memory::{SharedMemory, TICKETS};
+use crate::shared_memory::SharedMemory;
+use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::sync::atomic::{AtomicBool, AtomicU64, fence};
 
 /// The memory between the host and a worker process.
 #[derive(Debug)]

@@ -7,14 +7,13 @@
 
 use std::hint::spin_loop;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, fence};
 use std::time::{Duration, Instant};
 
-use rustix::thread::futex;
-
+use crate::layout::{RING_WORDS, RingMemory};
 use crate::line::Line;
-use crate::shared_memory::{RING_WORDS, RingMemory};
+use crate::sync::Futex;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::sync::atomic::fence;
 
 /// The longest frame, in bytes.
 pub(crate) const MAX_FRAME_BYTES: usize = 1 << 31;
@@ -283,7 +282,7 @@ impl End {
                 }
             }
         }
-        let bell: &AtomicU32 = match self.side {
+        let bell: &Futex = match self.side {
             Side::Host => &self.line.memory.host_bell,
             Side::Worker => &self.line.memory.worker_bell,
         };
@@ -294,7 +293,7 @@ impl End {
 
     /// Wakes the other side if it sleeps for `what`.
     fn wake(&self, what: u32) {
-        let bell: &AtomicU32 = match self.side {
+        let bell: &Futex = match self.side {
             Side::Host => &self.line.memory.worker_bell,
             Side::Worker => &self.line.memory.host_bell,
         };
@@ -309,7 +308,7 @@ impl End {
 const CAPACITY: u64 = RING_WORDS as u64;
 
 fn sleep<W: Watch>(
-    bell: &AtomicU32,
+    bell: &Futex,
     what: u32,
     count: impl Fn() -> Result<usize, RingError<W::Reason>>,
     watch: &mut W,
@@ -329,10 +328,8 @@ fn sleep<W: Watch>(
             return if ready == 0 { Err(RingError::GaveUp(reason)) } else { Ok(ready) };
         }
         watch.tick().map_err(RingError::GaveUp)?;
-        let slice = watch.slice();
-        let slice = futex::Timespec { tv_sec: slice.as_secs() as i64, tv_nsec: slice.subsec_nanos().into() };
         // Returns at once if the bell was rung since. Why it returns does not matter, except for what `gone` looks at.
-        slept = futex::wait(bell, futex::Flags::empty(), what, Some(&slice)).is_err();
+        slept = !bell.wait(what, watch.slice());
         let ready = count()?;
         if ready != 0 {
             return Ok(ready);
@@ -341,10 +338,9 @@ fn sleep<W: Watch>(
 }
 
 /// Wakes whoever sleeps on `bell`.
-pub(crate) fn ring(bell: &AtomicU32) {
+pub(crate) fn ring(bell: &Futex) {
     if bell.swap(AWAKE, Relaxed) != AWAKE {
-        // A futex on mapped memory can be woken.
-        let _ = futex::wake(bell, futex::Flags::empty(), 1);
+        bell.wake();
     }
 }
 
