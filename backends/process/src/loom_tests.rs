@@ -321,7 +321,7 @@ fn wake_ups_that_are_put_off_come() {
 #[test]
 fn a_call_in_front_of_an_answer_is_put_aside() {
     // As above, with calls that come while an answer is waited for.
-    executes(3, 0, &[b"q", b"", b"2"]);
+    executes(2, 0, &[b"q", b"", b"2"]);
 }
 
 #[test]

@@ -133,7 +133,12 @@ impl End {
     pub(crate) fn write_quietly<W: Watch>(&mut self, kind: FrameKind, bytes: &[u8], watch: &mut W) -> Result<(), RingError<W::Reason>> {
         assert!(bytes.len() <= MAX_FRAME_BYTES, "a frame has at most {MAX_FRAME_BYTES} bytes");
         let first = MARK << 40 | (kind as u64) << 32 | bytes.len() as u64;
-        let mut room = self.wait_for_room(watch)?;
+        let mut room = self.room()?;
+        if room == 0 {
+            // What fills the ring may have been written quietly, and whoever is to read it sleeps.
+            self.wake_reader();
+            room = self.wait_for_room(watch)?;
+        }
         let line = Arc::clone(&self.line);
         let ring = self.outgoing(&line);
         ring.words[place(self.written)].store(first, Relaxed);

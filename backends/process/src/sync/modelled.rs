@@ -1,7 +1,6 @@
 //! The stand-ins under `--cfg loom`: loom's own atomics, a futex that is made of them, and words that only one side may reach at a time.
 #![expect(unsafe_code, reason = "a cell that threads share, whose accesses are what is checked")]
 
-use std::ops::Deref;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{self, Relaxed};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -51,15 +50,23 @@ pub(crate) struct Futex {
     wakes: AtomicUsize,
 }
 
-impl Deref for Futex {
-    type Target = atomic::AtomicU32;
-
-    fn deref(&self) -> &atomic::AtomicU32 {
-        &self.word
-    }
-}
-
 impl Futex {
+    #[track_caller]
+    pub(crate) fn load(&self, order: Ordering) -> u32 {
+        self.word.load(order)
+    }
+
+    /// An exchange: a store that comes between an exchange and what that has read is wrong, and loom would not know.
+    #[track_caller]
+    pub(crate) fn store(&self, value: u32, order: Ordering) {
+        self.word.swap(value, order);
+    }
+
+    #[track_caller]
+    pub(crate) fn swap(&self, value: u32, order: Ordering) -> u32 {
+        self.word.swap(value, order)
+    }
+
     pub(crate) fn wait(&self, value: u32, _: Duration) -> bool {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let is_hurried = |left: usize| left.checked_sub(1);
