@@ -14,7 +14,8 @@
 //! | `pool`, `server`, `control`, `monitor` | the host's side of the fork server, and who notices deaths |
 //! | `worker`, `process`, `line`, `output` | the host's side of a worker process |
 //! | `serve`, `labour`, `fork` | what runs in the fork server and in a worker process |
-//! | `shared_memory`, `ring` | the memory between them |
+//! | `shared_memory`, `layout`, `ring` | the memory between them |
+//! | `sync` | atomics and futexes, or loom's in their place |
 
 pub mod backend;
 pub mod settings;
@@ -26,7 +27,11 @@ mod fork;
 #[cfg(target_os = "linux")]
 mod labour;
 #[cfg(target_os = "linux")]
+mod layout;
+#[cfg(target_os = "linux")]
 mod line;
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(target_os = "linux")]
 mod monitor;
 #[cfg(target_os = "linux")]
@@ -46,7 +51,10 @@ mod serve;
 #[cfg(target_os = "linux")]
 mod server;
 #[cfg(target_os = "linux")]
+#[cfg_attr(all(test, loom), path = "shared_memory/modelled.rs")]
 mod shared_memory;
+#[cfg(target_os = "linux")]
+mod sync;
 #[cfg(target_os = "linux")]
 mod worker;
 

@@ -1,10 +1,10 @@
 //! What the host and one worker process share, and what the host knows of the process besides.
 
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64, fence};
-
+use crate::layout::TICKETS;
 use crate::ring::ring;
-use crate::shared_memory::{SharedMemory, TICKETS};
+use crate::shared_memory::SharedMemory;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::sync::atomic::{AtomicBool, AtomicU64, fence};
 
 /// The memory between the host and a worker process.
 #[derive(Debug)]
@@ -23,12 +23,14 @@ impl Line {
 
     /// Whether the other side is known to be dead.
     pub(crate) fn is_dead(&self) -> bool {
-        self.dead.load(Relaxed)
+        // Partner: the store in `set_dead`. Whoever sees that the process is dead sees all that it has written.
+        self.dead.load(Acquire)
     }
 
     /// Host: the worker process is dead. Wakes the thread that waits for it.
     pub(crate) fn set_dead(&self) {
-        self.dead.store(true, Relaxed);
+        // Partner: the load in `is_dead`.
+        self.dead.store(true, Release);
         // Partner: the fence in `ring::sleep`. Either it sees that the process is dead, or we see that it sleeps.
         fence(SeqCst);
         ring(&self.memory.host_bell);

@@ -7,15 +7,14 @@
 
 use std::hint::spin_loop;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::thread::futex;
-
+use crate::layout::{RING_WORDS, RingMemory};
 use crate::line::Line;
-use crate::shared_memory::{RING_WORDS, RingMemory};
+use crate::sync::Futex;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::sync::atomic::fence;
 
 /// The longest frame, in bytes.
 pub(crate) const MAX_FRAME_BYTES: usize = 1 << 31;
@@ -137,7 +136,12 @@ impl End {
     pub(crate) fn write_quietly<W: Watch>(&mut self, kind: FrameKind, bytes: &[u8], watch: &mut W) -> Result<(), RingError<W::Reason>> {
         assert!(bytes.len() <= MAX_FRAME_BYTES, "a frame has at most {MAX_FRAME_BYTES} bytes");
         let first = MARK << 40 | (kind as u64) << 32 | bytes.len() as u64;
-        let mut room = self.wait_for_room(watch)?;
+        let mut room = self.room()?;
+        if room == 0 {
+            // What fills the ring may have been written quietly, and whoever is to read it sleeps.
+            self.wake_reader();
+            room = self.wait_for_room(watch)?;
+        }
         let line = Arc::clone(&self.line);
         let ring = self.outgoing(&line);
         ring.words[place(self.written)].store(first, Relaxed);
@@ -310,7 +314,7 @@ impl End {
                 }
             }
         }
-        let bell: &AtomicU32 = match self.side {
+        let bell: &Futex = match self.side {
             Side::Host => &self.line.memory.host_bell,
             Side::Worker => &self.line.memory.worker_bell,
         };
@@ -321,7 +325,7 @@ impl End {
 
     /// Wakes the other side if it sleeps for `what`.
     fn wake(&self, what: u32) {
-        let bell: &AtomicU32 = match self.side {
+        let bell: &Futex = match self.side {
             Side::Host => &self.line.memory.worker_bell,
             Side::Worker => &self.line.memory.host_bell,
         };
@@ -336,7 +340,7 @@ impl End {
 const CAPACITY: u64 = RING_WORDS as u64;
 
 fn sleep<W: Watch>(
-    bell: &AtomicU32,
+    bell: &Futex,
     what: u32,
     count: impl Fn() -> Result<usize, RingError<W::Reason>>,
     watch: &mut W,
@@ -356,10 +360,8 @@ fn sleep<W: Watch>(
             return if ready == 0 { Err(RingError::GaveUp(reason)) } else { Ok(ready) };
         }
         watch.tick().map_err(RingError::GaveUp)?;
-        let slice = watch.slice();
-        let slice = futex::Timespec { tv_sec: slice.as_secs() as i64, tv_nsec: slice.subsec_nanos().into() };
         // Returns at once if the bell was rung since. Why it returns does not matter, except for what `gone` looks at.
-        slept = futex::wait(bell, futex::Flags::empty(), what, Some(&slice)).is_err();
+        slept = !bell.wait(what, watch.slice());
         let ready = count()?;
         if ready != 0 {
             return Ok(ready);
@@ -368,10 +370,9 @@ fn sleep<W: Watch>(
 }
 
 /// Wakes whoever sleeps on `bell`.
-pub(crate) fn ring(bell: &AtomicU32) {
+pub(crate) fn ring(bell: &Futex) {
     if bell.swap(AWAKE, Relaxed) != AWAKE {
-        // A futex on mapped memory can be woken.
-        let _ = futex::wake(bell, futex::Flags::empty(), 1);
+        bell.wake();
     }
 }
 

@@ -8,63 +8,15 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 
-/// How many words a ring has: 64 KiB.
-pub(crate) const RING_WORDS: usize = 8192;
-/// How many calls may be on their way at the same time: one that is executed and those that were sent ahead, with some more that came back and were not passed over yet.
-pub(crate) const TICKETS: usize = 32;
+use crate::layout::Layout;
+
 /// What the memory is called in `/proc/<pid>/maps`.
 const NAME: &str = "poniard-line";
-
-/// A value that shares its cache line with no other.
-#[repr(C, align(64))]
-#[derive(Debug, Default)]
-pub(crate) struct Padded<T>(T);
-
-impl<T> Deref for Padded<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-/// A ring of words with one producer and one consumer.
-#[repr(C)]
-#[derive(Debug)]
-pub(crate) struct RingMemory {
-    /// How many words were ever written; the producer's.
-    pub(crate) head: Padded<AtomicU64>,
-    /// How many words were ever read; the consumer's.
-    pub(crate) tail: Padded<AtomicU64>,
-    /// Word `n` lies at `n % RING_WORDS`.
-    pub(crate) words: [AtomicU64; RING_WORDS],
-}
-
-/// What lies where. Zero is the state in which it begins.
-#[repr(C)]
-#[derive(Debug)]
-pub(crate) struct Layout {
-    /// From the host to the worker process.
-    pub(crate) to_worker: RingMemory,
-    /// From the worker process to the host.
-    pub(crate) to_host: RingMemory,
-    /// What the host's thread sleeps on.
-    pub(crate) host_bell: Padded<AtomicU32>,
-    /// What the worker process sleeps on.
-    pub(crate) worker_bell: Padded<AtomicU32>,
-    /// The number of the call that is to stop; 0: none. The host's.
-    pub(crate) stopping: Padded<AtomicU64>,
-    /// Whether call `n` may begin, has begun, or has come back, at `n % TICKETS` (`line.rs`).
-    pub(crate) tickets: [Padded<AtomicU64>; TICKETS],
-    /// Not 0: there are no more calls, the worker process is to exit. The host's.
-    pub(crate) closed: Padded<AtomicU32>,
-}
 
 /// A mapping of a [`Layout`].
 #[derive(Debug)]
@@ -134,6 +86,7 @@ mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
     use super::*;
+    use crate::layout::RING_WORDS;
 
     #[test]
     fn two_mappings_are_one_memory_that_cannot_shrink() {

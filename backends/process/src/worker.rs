@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use poniard_interface::{Caller, Wanted};
 
 use crate::control::Exit;
+use crate::layout::TICKETS;
 use crate::line::Line;
 use crate::monitor::Monitor;
 use crate::output::Output;
 use crate::pool::Pool;
 use crate::process::Process;
 use crate::ring::{End, FrameKind, MAX_FRAME_BYTES, RingError, Side, Watch};
-use crate::shared_memory::TICKETS;
 
 /// How often whoever waits asks whether the reply is wanted, and looks whether the process lives.
 const SLICE: Duration = Duration::from_millis(5);
@@ -94,7 +94,7 @@ impl Flights {
 
     /// Whether one more may be sent ahead. Those that came back count: their tickets are taken until the worker process has passed them over.
     fn may_be_more(&self) -> bool {
-        self.queue.len() < AHEAD_MAX && self.queue.iter().all(|flight| flight.unsent.is_none())
+        self.queue.len() <= AHEAD_MAX && self.queue.iter().all(|flight| flight.unsent.is_none())
     }
 
     /// Has those that have not begun come back, but the oldest; how many.
