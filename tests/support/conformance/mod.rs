@@ -260,7 +260,7 @@ macro_rules! conformance_facts {
                 a_shutdown_ends_what_has_not_begun
                 runtimes_come_one_after_another
                 two_runtimes_work_together
-                a_clean_run_has_nothing_to_say
+                a_clean_run_gives_no_warning
                 no_process_outlives_the_runtime
             }
         }
