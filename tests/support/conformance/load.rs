@@ -1,5 +1,6 @@
 //! Flat out: nothing is lost, nothing is run twice, and results are right.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 
 use poniard::{Buffer, Task, buffer};
@@ -17,16 +18,18 @@ fn triple(folder: PathBuf, number: u64) -> u64 {
 
 pub(super) fn ten_thousand_tasks_run_once_each(subject: &Subject) -> Proof {
     let (stage, marks) = (subject.stage(), Marks::new());
+    let spawn = &|spawner| {
+        let numbers = || (spawner..TASKS).step_by(SPAWNERS as usize);
+        let tasks: Vec<_> = numbers().map(|number| stage.task(triple, (marks.path(), number)).spawn()).collect();
+        for (number, task) in numbers().zip(tasks) {
+            assert_eq!(task.take().unwrap(), number * 3);
+        }
+    };
     std::thread::scope(|scope| {
-        for spawner in 0..SPAWNERS {
-            let (stage, folder) = (&stage, marks.path());
-            scope.spawn(move || {
-                let numbers = || (spawner..TASKS).step_by(SPAWNERS as usize);
-                let tasks: Vec<_> = numbers().map(|number| stage.task(triple, (folder.clone(), number)).spawn()).collect();
-                for (number, task) in numbers().zip(tasks) {
-                    assert_eq!(task.take().unwrap(), number * 3);
-                }
-            });
+        let spawners: Vec<_> = (0..SPAWNERS).map(|spawner| scope.spawn(move || spawn(spawner))).collect();
+        for spawner in spawners {
+            // What it says is the reason.
+            spawner.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
     });
     let mut noted = marks.noted();
