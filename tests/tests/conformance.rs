@@ -151,7 +151,8 @@ impl Processor for Queue {
     }
 
     fn stop(&self) -> Result<(), StopError> {
-        if let Some((tasks, thread)) = self.thread.lock().expect("not poisoned").take() {
+        let running = self.thread.lock().expect("not poisoned").take();
+        if let Some((tasks, thread)) = running {
             drop(tasks);
             thread.join().map_err(|_| StopError::new("the thread panicked"))?;
         }
