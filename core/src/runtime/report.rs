@@ -66,8 +66,19 @@ pub struct ProcessorReport {
     pub numa_node: Option<u32>,
     /// Tasks and nodes of graphs that it has run.
     pub tasks: u64,
+    /// Of those, the ones that another process has executed, by process. Empty for a processor of this process.
+    pub processes: Vec<ProcessReport>,
     /// Time that it spent on them, in ns. For a thread: from finding a task until finding none.
     pub busy_ns: u64,
+}
+
+/// A process that executed tasks of a processor. When it ends, another one follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessReport {
+    /// As the operating system numbers it.
+    pub process: u32,
+    /// Tasks that it has executed, without those that their bodies spawned there.
+    pub tasks: u64,
 }
 
 impl Report {
@@ -119,6 +130,7 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         Some(slot) => slot.counters.tasks.load(Relaxed) + slot.counters.errands.load(Relaxed),
         None => shared.queued.counts(place).tasks.load(Relaxed),
     };
+    let replies = shared.slots.get(place).and_then(|slot| slot.remote.get()).map(|remote| remote.replies()).unwrap_or_default();
     let busy_ns = activity(shared, place, now_ns()).busy_ns;
     let space = spaces(shared, record.backend).into_iter().find(|info| info.id == record.info.space);
     ProcessorReport {
@@ -128,6 +140,7 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         space: space.map_or_else(|| format!("space {}", record.info.space), |info| info.name),
         numa_node: record.info.numa_node,
         tasks,
+        processes: replies.into_iter().map(|(process, tasks)| ProcessReport { process, tasks }).collect(),
         busy_ns,
     }
 }

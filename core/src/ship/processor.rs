@@ -1,7 +1,7 @@
 //! This side: a worker's thread that stands for a process sends tasks over, and takes their results.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
@@ -25,6 +25,8 @@ pub(crate) struct RemoteProcessor {
     remote: Arc<dyn Remote>,
     /// Held during a call; a thread that finds it held runs its task by itself.
     state: Mutex<State>,
+    /// How many calls each process has replied to.
+    replies: Mutex<BTreeMap<u32, u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +64,7 @@ impl Grants {
 impl Drop for RemoteProcessor {
     fn drop(&mut self) {
         // The backend has ended the process by now (`Processor::stop`).
-        self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).grants.take_all();
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).grants.take_all();
     }
 }
 
@@ -94,7 +96,12 @@ impl Buffers for Results<'_> {
 
 impl RemoteProcessor {
     pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
-        Self { remote, state: Mutex::default() }
+        Self { remote, state: Mutex::default(), replies: Mutex::default() }
+    }
+
+    /// The processes that have executed tasks, with how many each.
+    pub(crate) fn replies(&self) -> BTreeMap<u32, u64> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has the process run a task that this thread has claimed. Its error, as `run_claimed` gives it; nothing when it has to be run here: it does
@@ -127,6 +134,7 @@ impl RemoteProcessor {
             let told = caller.told.is_some();
             match outcome {
                 Ok(reply) => {
+                    *self.replies.lock().unwrap_or_else(PoisonError::into_inner).entry(state.process).or_default() += 1;
                     let failure = match accept(&mut state.grants, task, &travel, &reply) {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
