@@ -15,7 +15,7 @@ use poniard::{
     RuntimeBuilder, Settings, SpaceId, StopError, SubmitError, TaskDescriptor, TaskId,
 };
 use poniard_tests::caught_panic;
-use poniard_tests::conformance::{Claims, FACTS, Subject, check};
+use poniard_tests::conformance::{FACTS, Promises, Subject, check};
 
 mod threads {
     use super::*;
@@ -23,12 +23,12 @@ mod threads {
     poniard_tests::conformance!(Subject::new(
         "threads",
         || Runtime::builder().threads(2),
-        Claims {
+        Promises {
             runs_everything: true,
             taken_ahead: Some(0),
             bad_settings: &[("threads", "0"), ("threads", "many"), ("threads.pin", "perhaps"), ("threads.stack_bytes", "1")],
             has_own_settings: true,
-            ..Claims::default()
+            ..Promises::default()
         },
     ));
 }
@@ -39,14 +39,14 @@ mod processes {
     poniard_tests::conformance!(Subject::new(
         "process",
         || Runtime::builder().threads(1).processes(2),
-        Claims {
+        Promises {
             apart: true,
             survives_deaths: true,
             ends_bodies: true,
             taken_ahead: Some(0),
             bad_settings: &[("processes", "many"), ("processes", "1025"), ("processes.spin", "perhaps")],
             has_own_settings: true,
-            ..Claims::default()
+            ..Promises::default()
         },
     ));
 }
@@ -61,7 +61,7 @@ mod example {
             let file = std::env::current_exe().expect("a test has a file").with_file_name("libponiard_plugin_example.so");
             Runtime::builder().builtin(false).plugins(PluginSearch::none().with_path(file))
         },
-        Claims { runs_everything: true, ..Claims::default() },
+        Promises { runs_everything: true, ..Promises::default() },
     ));
 }
 
@@ -185,7 +185,7 @@ fn alone(fault: Fault) -> RuntimeBuilder {
 }
 
 /// What is true of the stand-in.
-const HONEST: Claims = Claims {
+const HONEST: Promises = Promises {
     runs_everything: true,
     apart: false,
     survives_deaths: false,
@@ -196,9 +196,9 @@ const HONEST: Claims = Claims {
 };
 
 /// Checks that the suite sees by `fact` what is wrong with a backend, and says it in these words.
-fn check_noticed(builder: fn() -> RuntimeBuilder, claims: Claims, fact: &str, words: &str) {
+fn check_noticed(builder: fn() -> RuntimeBuilder, promises: Promises, fact: &str, words: &str) {
     // Short, as some of them hang.
-    let subject = Subject { limit: Duration::from_secs(5), ..Subject::new("stand-in", builder, claims) };
+    let subject = Subject { limit: Duration::from_secs(5), ..Subject::new("stand-in", builder, promises) };
     let known = FACTS.iter().find(|known| known.name == fact).unwrap_or_else(|| panic!("no fact `{fact}`"));
     let text = known.look(&subject).map(|proof| panic!("`{fact}` gives {proof:?}")).unwrap_err().to_string();
     assert!(text.starts_with(&format!("`{fact}` is not true of the backend `stand-in`: ")) && text.contains(words), "{text}");
@@ -226,17 +226,17 @@ fn every_fault_is_noticed_by_the_fact_that_it_breaks() {
 #[test]
 fn what_is_claimed_and_not_so_is_noticed() {
     let alone = || alone(Fault::None);
-    let apart = Claims { apart: true, ..HONEST };
+    let apart = Promises { apart: true, ..HONEST };
     check_noticed(alone, apart, "tasks_run_in_other_processes", "runs its tasks in the program");
     check_noticed(alone, apart, "a_scope_keeps_tasks_there", "one");
     // It would end the tests.
-    let survives = Claims { survives_deaths: true, ..apart };
+    let survives = Promises { survives_deaths: true, ..apart };
     for how in ["is_killed", "exits", "aborts"] {
         check_noticed(alone, survives, &format!("a_task_whose_process_{how}_runs_again"), "it runs in the program itself");
     }
-    let only_what_travels = Claims { runs_everything: false, ..HONEST };
+    let only_what_travels = Promises { runs_everything: false, ..HONEST };
     check_noticed(alone, only_what_travels, "what_does_not_travel_is_refused_there_and_runs_elsewhere", "it cannot travel");
-    let in_order = Claims { taken_ahead: Some(8), ..HONEST };
+    let in_order = Promises { taken_ahead: Some(8), ..HONEST };
     check_noticed(alone, in_order, "urgent_tasks_come_first", "2 (urgent) comes before 1 before 0");
 }
 

@@ -73,7 +73,8 @@ fn each_worker_process_runs_its_share_of_the_samples_that_compute() {
         let mut seen = Vec::new();
         let fair = [1, 2, 4].into_iter().any(|factor| {
             let pictured = |tile| {
-                let picture = format!("[tasks.picture]\nkernel = \"gradient-image\"\ninputs = [{}, 480]\noutput = \"p.png\"\n", 640 * factor);
+                let picture =
+                    format!("[tasks.picture]\nkernel = \"gradient-image\"\ninputs = [{}, 480]\noutput = \"p.png\"\n", 640 * factor);
                 fs::write(installation.file("p.toml"), picture).unwrap();
                 installation.ask("run ./p.toml").good();
                 format!("--input p.png --tile {tile}")

@@ -11,7 +11,7 @@ use ndarray::{Array1, Array2, Array3, ArrayD, array};
 use poniard::{Buffer, Data, Gather, Mutable, Task, buffer, overwrite, read, write};
 use serde::{Deserialize, Serialize};
 
-use super::{Proof, Stage, Subject, claimed};
+use super::{Proof, Stage, Subject, promised};
 
 /// Sends a value of a type to a task and back in every way that there is.
 macro_rules! check {
@@ -104,7 +104,11 @@ pub(super) fn arrays_of_ndarray_come_and_go(subject: &Subject) -> Proof {
     check!(&stage, ArrayD<i64>, ArrayD::from_elem(vec![2, 1, 3, 1], 7i64));
     check!(&stage, Array2<f64>, Array2::from_shape_fn((301, 207), |(row, column)| row as f64 - 0.5 * column as f64));
     // One whose elements do not lie in the order of its indices.
-    check!(&stage, Array2<usize>, Array2::from_shape_fn((30, 20), |(row, column)| (row, column)).mapv(|(row, column)| row * 100 + column).reversed_axes());
+    check!(
+        &stage,
+        Array2<usize>,
+        Array2::from_shape_fn((30, 20), |(row, column)| (row, column)).mapv(|(row, column)| row * 100 + column).reversed_axes()
+    );
     let product = |one: &Array2<f64>, other: &Array2<f64>| one.dot(other);
     let (one, other) = (array![[1.0, 2.0], [3.0, 4.0]], array![[0.0, 1.0], [1.0, 0.0]]);
     assert_eq!(stage.task(product, (one, other)).spawn().take().unwrap(), array![[2.0, 1.0], [4.0, 3.0]]);
@@ -214,7 +218,7 @@ pub(super) fn a_mutable_is_read(subject: &Subject) -> Proof {
 }
 
 pub(super) fn a_mutable_is_written(subject: &Subject) -> Proof {
-    claimed(subject.claims.runs_everything, "it runs only what travels, and access to change a value does not")?;
+    promised(subject.promises.runs_everything, "it runs only what travels, and access to change a value does not")?;
     let stage = subject.stage();
     let place = Mutable::new(vec![0u64; 4]);
     stage.task(|numbers: &mut Vec<u64>| *numbers = vec![1, 2, 3], (overwrite(&place),)).spawn().detach();

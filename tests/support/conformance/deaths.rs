@@ -1,6 +1,6 @@
 //! Processes end in the middle of a task, and nothing of it is seen but the time that it takes.
 //!
-//! A body ends its process only if that is not the program's: a backend that claims too much fails, and does not take the tests along.
+//! A body ends its process only if that is not the program's: a backend that promises too much fails, and does not take the tests along.
 
 use std::path::PathBuf;
 use std::process::id;
@@ -8,7 +8,7 @@ use std::process::id;
 use poniard::{Buffer, FailureKind, buffer};
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::{Proof, Subject, claimed};
+use super::{Proof, Subject, promised};
 use crate::marks::{Marks, note, noted};
 
 const KILL: u64 = 0;
@@ -43,12 +43,12 @@ fn deep(number: u64) -> u64 {
     deep(std::hint::black_box(&page)[7] + 1) + page[3]
 }
 
-fn claims(subject: &Subject) -> Proof {
-    claimed(subject.claims.survives_deaths, "it does not claim to survive the end of a process")
+fn promises(subject: &Subject) -> Proof {
+    promised(subject.promises.survives_deaths, "it does not promise to survive the end of a process")
 }
 
 fn runs_again(subject: &Subject, how: u64) -> Proof {
-    claims(subject)?;
+    promises(subject)?;
     let (stage, marks) = (subject.stage(), Marks::new());
     let values = stage.task(|| buffer::from_fn(5_000, |index| index as u64), ()).spawn();
     values.wait().unwrap();
@@ -84,7 +84,7 @@ pub(super) fn a_task_whose_stack_overflows_runs_again(subject: &Subject) -> Proo
 }
 
 pub(super) fn a_task_that_ends_every_process_fails_and_says_so(subject: &Subject) -> Proof {
-    claims(subject)?;
+    promises(subject)?;
     let (stage, marks) = (subject.stage(), Marks::new());
     let task = stage.task(end_process, (marks.path(), id(), KILL, u64::MAX)).name("fatal").spawn();
     let after = stage.task(crate::add, (&task, 1)).name("after").spawn();
@@ -101,7 +101,7 @@ pub(super) fn a_task_that_ends_every_process_fails_and_says_so(subject: &Subject
 }
 
 pub(super) fn a_task_to_be_begun_once_is_not_begun_again(subject: &Subject) -> Proof {
-    claims(subject)?;
+    promises(subject)?;
     let (stage, marks) = (subject.stage(), Marks::new());
     let error = stage.task(end_process, (marks.path(), id(), ABORT, 1)).once().spawn().fetch().expect_err("it is not begun again");
     assert!(error.reason().contains("SIGABRT"), "{error}");

@@ -6,7 +6,7 @@ use std::process::id;
 
 use poniard::{BuildErrorKind, FailureKind};
 
-use super::{Proof, Subject, claimed};
+use super::{Proof, Subject, promised};
 use crate::marks::{Marks, note, wait_until_told};
 
 pub(super) fn processors_have_names_of_their_own(subject: &Subject) -> Proof {
@@ -33,12 +33,12 @@ fn is_refused(subject: &Subject, name: &str, value: &str) {
 }
 
 pub(super) fn a_bad_setting_is_refused_by_its_name(subject: &Subject) -> Proof {
-    let Subject { backend, claims, .. } = subject;
-    claimed(!claims.bad_settings.is_empty() || claims.has_own_settings, "it has no settings")?;
-    for (name, value) in claims.bad_settings {
+    let Subject { backend, promises, .. } = subject;
+    promised(!promises.bad_settings.is_empty() || promises.has_own_settings, "it has no settings")?;
+    for (name, value) in promises.bad_settings {
         is_refused(subject, name, value);
     }
-    if claims.has_own_settings {
+    if promises.has_own_settings {
         is_refused(subject, &format!("{backend}.no-such-setting"), "1");
     }
     Ok(())
@@ -124,7 +124,7 @@ pub(super) fn a_clean_run_gives_no_warning(subject: &Subject) -> Proof {
 }
 
 pub(super) fn no_process_outlives_the_runtime(subject: &Subject) -> Proof {
-    claimed(subject.claims.apart, "its tasks run in the program")?;
+    promised(subject.promises.apart, "its tasks run in the program")?;
     let stage = subject.stage();
     let places: Vec<_> = (0..50).map(|_| stage.task(id, ()).spawn()).collect();
     let processes: BTreeSet<u32> = places.into_iter().map(|place| place.take().unwrap()).collect();

@@ -5,7 +5,7 @@ use std::process::id;
 
 use poniard::{FailureKind, ProcessId, Scope, current_processor, task};
 
-use super::{Proof, Subject, claimed};
+use super::{Proof, Subject, promised};
 use crate::marks::{Marks, note};
 
 /// The backend and the processor that run it.
@@ -48,7 +48,7 @@ pub(super) fn functions_of_every_sort_run(subject: &Subject) -> Proof {
 }
 
 pub(super) fn closures_that_have_captured_something_run(subject: &Subject) -> Proof {
-    claimed(subject.claims.runs_everything, "it runs only what travels, and a closure that has captured something does not")?;
+    promised(subject.promises.runs_everything, "it runs only what travels, and a closure that has captured something does not")?;
     let stage = subject.stage();
     let (text, number) = ("captured".to_owned(), 3);
     assert_eq!(stage.task(move |other: u64| (text.len() as u64 + number) * other, (2,)).spawn().take().unwrap(), 22);
@@ -80,7 +80,7 @@ fn process() -> (u32, Option<u32>) {
 }
 
 pub(super) fn tasks_run_in_the_program(subject: &Subject) -> Proof {
-    claimed(!subject.claims.apart, "its tasks run in other processes")?;
+    promised(!subject.promises.apart, "its tasks run in other processes")?;
     let stage = subject.stage();
     for _ in 0..20 {
         assert_eq!(stage.task(process, ()).spawn().take().unwrap(), (id(), Some(0)));
@@ -89,7 +89,7 @@ pub(super) fn tasks_run_in_the_program(subject: &Subject) -> Proof {
 }
 
 pub(super) fn tasks_run_in_other_processes(subject: &Subject) -> Proof {
-    claimed(subject.claims.apart, "its tasks run in the program")?;
+    promised(subject.promises.apart, "its tasks run in the program")?;
     let stage = subject.stage();
     for processor in &stage.processors {
         let (number, process) = stage.runtime.task(process, ()).scope(Scope::processor(&processor.name)).spawn().take().unwrap();

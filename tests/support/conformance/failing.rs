@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use poniard::FailureKind;
 
-use super::{Proof, Subject, claimed};
+use super::{Proof, Subject, promised};
 use crate::marks::{Marks, note, noted};
 
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,7 @@ fn third_time(folder: PathBuf) -> Result<u64, String> {
 }
 
 pub(super) fn a_task_is_tried_again(subject: &Subject) -> Proof {
-    claimed(subject.claims.runs_everything, "it runs only what travels, and a function that is tried again does not")?;
+    promised(subject.promises.runs_everything, "it runs only what travels, and a function that is tried again does not")?;
     let (stage, marks) = (subject.stage(), Marks::new());
     assert_eq!(stage.task(third_time, (marks.path(),)).retries(5).spawn().take().unwrap(), 3);
     assert_eq!(marks.noted().len(), 3);

@@ -88,7 +88,10 @@ pub(super) fn buffers_go_from_task_to_task(subject: &Subject) -> Proof {
     }
     for (line, values) in (0..).zip(lines) {
         let values = values.take().unwrap();
-        assert!(values.len() == 4_000 && (0..).zip(values.iter()).all(|(index, value)| *value == line * 10_000 + index + 50), "line {line}");
+        assert!(
+            values.len() == 4_000 && (0..).zip(values.iter()).all(|(index, value)| *value == line * 10_000 + index + 50),
+            "line {line}"
+        );
     }
     Ok(())
 }

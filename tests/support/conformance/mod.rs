@@ -1,8 +1,8 @@
 //! The conformance suite: the facts that are true of every backend, each a test.
 //!
-//! A backend's author says what there is to test and what it [claims](Claims), and has [`conformance!`](crate::conformance) make one `#[test]` of each fact. Tasks
+//! A backend's author says what there is to test and what it [promises](Promises), and has [`conformance!`](crate::conformance) make one `#[test]` of each fact. Tasks
 //! leave their marks in files ([`Marks`]), so that a fact is the same for a backend that runs them in the program and for one that does not. What a fact needs
-//! and the backend does not claim is skipped, with the reason.
+//! and the backend does not promise is skipped, with the reason.
 
 use std::any::Any;
 use std::fmt;
@@ -32,15 +32,15 @@ pub struct Subject {
     pub backend: &'static str,
     /// A new runtime in which the backend has at least one processor. Others may be there, too.
     pub builder: fn() -> RuntimeBuilder,
-    /// What the backend claims.
-    pub claims: Claims,
+    /// What the backend promises.
+    pub promises: Promises,
     /// How long one fact may take; one that takes longer hangs.
     pub limit: Duration,
 }
 
-/// What a backend claims, besides what every backend has to do.
+/// What a backend promises, besides what every backend has to do.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Claims {
+pub struct Promises {
     /// It runs every task. Otherwise only those whose function, arguments and result travel.
     pub runs_everything: bool,
     /// Its tasks run in processes other than the program's, which end with the runtime.
@@ -59,8 +59,8 @@ pub struct Claims {
 
 impl Subject {
     /// The backend in the runtimes of `builder`; each fact may take a minute.
-    pub const fn new(backend: &'static str, builder: fn() -> RuntimeBuilder, claims: Claims) -> Self {
-        Self { backend, builder, claims, limit: Duration::from_secs(60) }
+    pub const fn new(backend: &'static str, builder: fn() -> RuntimeBuilder, promises: Promises) -> Self {
+        Self { backend, builder, promises, limit: Duration::from_secs(60) }
     }
 
     /// A new runtime, and where the backend's tasks run.
@@ -108,27 +108,27 @@ impl Stage {
 }
 
 /// What became of a fact: it holds, or it was not looked at. One that does not hold panics.
-pub(crate) type Proof = Result<(), Unclaimed>;
+pub(crate) type Proof = Result<(), Unpromised>;
 
-/// The backend does not claim what the fact is about.
+/// The backend does not promise what the fact is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unclaimed {
+pub struct Unpromised {
     /// Why not, as the end of a sentence that begins with "skipped:".
     pub reason: &'static str,
 }
 
-impl fmt::Display for Unclaimed {
+impl fmt::Display for Unpromised {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason)
     }
 }
 
-/// Ends a fact that is about something that the backend does not claim.
-pub(crate) fn claimed(claimed: bool, reason: &'static str) -> Proof {
-    if claimed { Ok(()) } else { Err(Unclaimed { reason }) }
+/// Ends a fact that is about something that the backend does not promise.
+pub(crate) fn promised(promised: bool, reason: &'static str) -> Proof {
+    if promised { Ok(()) } else { Err(Unpromised { reason }) }
 }
 
-/// Something that is true of every backend, or of every one that claims what it is about.
+/// Something that is true of every backend, or of every one that promises what it is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Fact {
     /// What it is about: `data`, `deaths`.
@@ -155,7 +155,7 @@ impl Fact {
     ///
     /// # Errors
     /// [`Untrue`] when it is not.
-    pub fn look(&self, subject: &Subject) -> Result<Result<(), Unclaimed>, Untrue> {
+    pub fn look(&self, subject: &Subject) -> Result<Result<(), Unpromised>, Untrue> {
         let (give, take) = mpsc::channel();
         let (proof, subject) = (self.proof, *subject);
         // An error is as good: nobody waits any more.
@@ -280,12 +280,12 @@ conformance_facts!([array_of_facts!]);
 /// ```
 /// mod threads {
 ///     use poniard::Runtime;
-///     use poniard_tests::conformance::{Claims, Subject};
+///     use poniard_tests::conformance::{Promises, Subject};
 ///
 ///     poniard_tests::conformance!(Subject::new(
 ///         "threads",
 ///         || Runtime::builder().threads(2),
-///         Claims { runs_everything: true, taken_ahead: Some(0), bad_settings: &[("threads", "0")], has_own_settings: true, ..Claims::default() },
+///         Promises { runs_everything: true, taken_ahead: Some(0), bad_settings: &[("threads", "0")], has_own_settings: true, ..Promises::default() },
 ///     ));
 /// }
 /// ```
@@ -320,7 +320,7 @@ pub fn test(subject: &Subject, fact: &str, test: &str, package: &str) {
     let Some(fact) = FACTS.iter().find(|known| known.name == fact) else { panic!("there is no fact `{fact}`") };
     match fact.look(subject) {
         Ok(Ok(())) => {}
-        Ok(Err(unclaimed)) => say(format_args!("skipped: {unclaimed}")),
+        Ok(Err(unpromised)) => say(format_args!("skipped: {unpromised}")),
         Err(untrue) => {
             let (program, path) = test.split_once("::").unwrap_or(("", test));
             panic!("{untrue}\nonly this one: cargo test -p {package} --test {program} -- --exact {path}");
@@ -339,7 +339,7 @@ pub fn check(subject: &Subject) {
         let Fact { topic, name, .. } = fact;
         match fact.look(subject) {
             Ok(Ok(())) => say(format_args!("{topic}: {name} ... ok")),
-            Ok(Err(unclaimed)) => say(format_args!("{topic}: {name} ... skipped: {unclaimed}")),
+            Ok(Err(unpromised)) => say(format_args!("{topic}: {name} ... skipped: {unpromised}")),
             Err(error) => {
                 say(format_args!("{topic}: {name} ... UNTRUE"));
                 untrue.push(error.to_string());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use poniard::{FailureKind, Priority, Task};
 
-use super::{Proof, Subject, Unclaimed};
+use super::{Proof, Subject, Unpromised};
 use crate::marks::{Marks, hold, note};
 
 fn note_first(folder: PathBuf, number: u64) -> u64 {
@@ -74,7 +74,7 @@ pub(super) fn a_sequence_keeps_its_order(subject: &Subject) -> Proof {
 }
 
 pub(super) fn urgent_tasks_come_first(subject: &Subject) -> Proof {
-    let Some(taken_ahead) = subject.claims.taken_ahead else { return Err(Unclaimed { reason: "it promises no order of ready tasks" }) };
+    let Some(taken_ahead) = subject.promises.taken_ahead else { return Err(Unpromised { reason: "it promises no order of ready tasks" }) };
     let (stage, marks) = (subject.stage(), Marks::new());
     let held = stage.task_on_first(hold, (marks.path(),)).spawn();
     marks.wait_until_held();

@@ -4,7 +4,7 @@ use std::process::id;
 
 use poniard::{FailureKind, Scope, current_processor};
 
-use super::{Proof, Subject, claimed};
+use super::{Proof, Subject, promised};
 
 fn place() -> (String, u32) {
     (current_processor().map(|processor| processor.name).unwrap_or_default(), id())
@@ -19,7 +19,7 @@ pub(super) fn a_scope_keeps_tasks_there(subject: &Subject) -> Proof {
         let (name, process) = task.take().unwrap();
         assert!(stage.processors.iter().any(|processor| processor.name == name), "{name} is no processor of {}", subject.backend);
         assert!(number % 2 == 0 || name == stage.processors[0].name, "{name} is not the first processor");
-        assert_eq!(process != id(), subject.claims.apart, "{name}");
+        assert_eq!(process != id(), subject.promises.apart, "{name}");
     }
     Ok(())
 }
@@ -45,7 +45,7 @@ pub(super) fn a_task_for_no_processor_is_an_error(subject: &Subject) -> Proof {
 }
 
 pub(super) fn what_does_not_travel_is_refused_there_and_runs_elsewhere(subject: &Subject) -> Proof {
-    claimed(!subject.claims.runs_everything, "it runs every task")?;
+    promised(!subject.promises.runs_everything, "it runs every task")?;
     let stage = subject.stage();
     let captured = "captured".to_owned();
     let body = move || (captured.len(), id());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use poniard::FailureKind;
 
-use super::{Proof, Subject, claimed};
+use super::{Proof, Subject, promised};
 use crate::marks::{Marks, hold, note, wait_until_told};
 
 /// A deadline that is soon over.
@@ -69,7 +69,7 @@ fn never_end() {
 }
 
 pub(super) fn a_body_that_does_not_stop_is_ended(subject: &Subject) -> Proof {
-    claimed(subject.claims.ends_bodies, "it does not claim to end bodies")?;
+    promised(subject.promises.ends_bodies, "it does not promise to end bodies")?;
     let stage = subject.stage();
     for _ in 0..2 {
         let error = stage.task_on_first(never_end, ()).timeout(SOON).spawn().fetch().expect_err("it has a deadline");
