@@ -3,6 +3,7 @@
 //! A backend's author says what there is to test and what it [promises](Promises), and has [`conformance!`](crate::conformance) make one `#[test]` of each fact. Tasks
 //! leave their marks in files ([`Marks`]), so that a fact is the same for a backend that runs them in the program and for one that does not. What a fact needs
 //! and the backend does not promise is skipped, with the reason.
+#![expect(clippy::unwrap_used, reason = "all of this is a test")]
 
 use std::any::Any;
 use std::fmt;
