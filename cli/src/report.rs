@@ -46,6 +46,7 @@ pub fn processors_json(report: &Report) -> Value {
                 "kind": processor.kind.as_str(),
                 "file": backend.file.as_deref().map(path_text),
                 "tasks": processor.tasks,
+                "processes": processor.processes.iter().map(|process| json!({ "process": process.process, "tasks": process.tasks })).collect::<Value>(),
                 "busy_ns": processor.busy_ns,
             })
         })
@@ -171,6 +172,7 @@ mod tests {
             space: "host".into(),
             numa_node: None,
             tasks,
+            processes: Vec::new(),
             busy_ns: 0,
             copied_to_bytes: 0,
             copied_from_bytes: 0,

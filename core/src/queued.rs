@@ -137,27 +137,33 @@ impl Queued {
     }
 
     fn submit_batch(&self, shared: &Shared, queue: usize) {
+        // Tasks that a thread which waited for them has run, or that were cancelled, are no work: the last ones would else come when the processor is being stopped.
+        // Dropped outside the lock: an entry may be the last reference to its task.
+        let mut stale = Vec::new();
         let batch: Vec<(TaskId, String)> = {
             let mut state = self.lock();
             let state = &mut *state;
-            let waiting = &mut state.queues[queue];
-            let count = waiting.depth.saturating_sub(waiting.in_flight_count).min(waiting.waiting.len());
-            if count == 0 {
-                return;
+            let (waiting, mut batch) = (&mut state.queues[queue], Vec::new());
+            while waiting.in_flight_count < waiting.depth
+                && let Some(task) = waiting.waiting.pop_front()
+            {
+                if task.is_stale() {
+                    stale.push(task);
+                    continue;
+                }
+                waiting.in_flight_count += 1;
+                let id = TaskId(state.next_id);
+                state.next_id += 1;
+                let name = task.peek(|task| task.name().name);
+                state.in_flight.insert(id, InFlight { task, queue, asked: false });
+                batch.push((id, name));
             }
-            waiting.in_flight_count += count;
-            waiting
-                .waiting
-                .drain(..count)
-                .map(|task| {
-                    let id = TaskId(state.next_id);
-                    state.next_id += 1;
-                    let name = task.peek(|task| task.name().name);
-                    state.in_flight.insert(id, InFlight { task, queue, asked: false });
-                    (id, name)
-                })
-                .collect()
+            batch
         };
+        drop(stale);
+        if batch.is_empty() {
+            return;
+        }
         let descriptors: Vec<_> = batch.iter().map(|(id, name)| TaskDescriptor::new(*id, name)).collect();
         if let Err(error) = shared.processors[self.first + queue].processor.submit(&descriptors) {
             let refused: Vec<_> = batch.iter().map(|(id, _)| Completion { task: *id, outcome: Err(error.reason.clone()) }).collect();
@@ -344,6 +350,25 @@ mod tests {
         runtime.shared.queued.run(&runtime.shared, ids[0]).expect("it is in flight");
         assert!(done(&runtime.shared, &ids).is_empty());
         assert_eq!(last.take().expect("no failure"), 100_000);
+    }
+
+    #[test]
+    fn what_was_run_by_whoever_waited_for_it_is_not_submitted() {
+        // It was, once there was room for it: also to a processor that was being stopped.
+        let submitted = Arc::new(Mutex::new(Vec::new()));
+        let runtime = {
+            let submitted = Arc::clone(&submitted);
+            runtime(1, move |_, ids| {
+                submitted.lock().expect("not poisoned").extend_from_slice(ids);
+                Ok(())
+            })
+        };
+        let outer = runtime.spawn(|| crate::spawn(|| 7u64, ()).take(), ());
+        let ids = submitted.lock().expect("not poisoned").clone();
+        runtime.shared.queued.run(&runtime.shared, ids[0]).expect("it is in flight");
+        assert!(done(&runtime.shared, &ids).is_empty());
+        assert_eq!(outer.take().expect("no failure"), 7);
+        assert_eq!(*submitted.lock().expect("not poisoned"), ids);
     }
 
     #[test]

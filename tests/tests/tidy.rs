@@ -346,7 +346,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn blocks_of_documents_name_their_language_and_rust_is_compiled() {
-    let included = read("tests/src/lib.rs");
+    let included = read("tests/support/lib.rs");
     let mut wrong = Vec::new();
     for source in sources(&[".md"]) {
         if source.path.ends_with("src/tour.md") {
@@ -366,7 +366,7 @@ fn blocks_of_documents_name_their_language_and_rust_is_compiled() {
             }
         }
         if rust && !included.contains(&format!("include_str!(\"../../{}\")", source.path)) {
-            wrong.push(format!("{}: has blocks of Rust; include it in tests/src/lib.rs", source.path));
+            wrong.push(format!("{}: has blocks of Rust; include it in tests/support/lib.rs", source.path));
         }
     }
     check(&wrong);

@@ -1,5 +1,7 @@
 //! `--processes`: worker processes besides the threads.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::installation::Installation;
@@ -78,5 +80,53 @@ fn samples_agree_with_their_checks_on_threads_and_processes() {
     {
         let done = installation.ask(&format!("run {sample} --threads 1 --processes 2 --json")).json();
         assert_eq!(done["check"]["passed"], true, "{done:#}");
+    }
+}
+
+/// What is wrong with how the tasks of a run were spread: each worker process is to run a fifth of its fair share, which is a third of all tasks, at least.
+fn unfair(done: &Value) -> Option<String> {
+    assert_eq!(done["check"]["passed"], true, "{done:#}");
+    let total = done["tasks"].as_u64().unwrap();
+    let processors = done["processors"].as_array().unwrap();
+    let apart: Vec<_> = processors.iter().filter(|processor| processor["backend"] == "process").collect();
+    assert_eq!((processors.len(), apart.len()), (3, 2), "{done:#}");
+    // Nobody kills a process here, so each processor has one, of its own; those that have not run a task yet have none.
+    let processes: Vec<_> = apart.iter().flat_map(|processor| processor["processes"].as_array().unwrap()).collect();
+    let number = |process: &Value| process["process"].as_u64().unwrap();
+    assert!(apart.iter().all(|processor| processor["processes"].as_array().unwrap().len() <= 1), "{done:#}");
+    assert!(processes.len() < 2 || number(processes[0]) != number(processes[1]), "{done:#}");
+    let fair = processes.iter().filter(|process| process["tasks"].as_u64().unwrap() * 15 >= total).count();
+    (fair < 2).then(|| format!("of {total} tasks the worker processes ran {processes:?}"))
+}
+
+#[test]
+fn each_worker_process_runs_its_share_of_the_samples_that_compute() {
+    let installation = Installation::with_processes();
+    for sample in ["where", "matmul", "cholesky", "wavefront", "life", "histogram", "convolve"] {
+        // Where the machine is so busy that all is over before a process has begun, there is more to do the next time.
+        let mut seen = Vec::new();
+        let fair = [1, 2, 4].into_iter().any(|factor| {
+            let pictured = |tile| {
+                let picture =
+                    format!("[tasks.picture]\nkernel = \"gradient-image\"\ninputs = [{}, 480]\noutput = \"p.png\"\n", 640 * factor);
+                fs::write(installation.file("p.toml"), picture).unwrap();
+                installation.ask("run ./p.toml").good();
+                format!("--input p.png --tile {tile}")
+            };
+            let options = match sample {
+                "where" => format!("--size {}", 64 * factor),
+                "matmul" | "cholesky" => format!("--size {} --tile 64", 384 * factor),
+                "wavefront" => format!("--size {} --tile 256", 3072 * factor),
+                "life" => format!("--generations {}", 40 * factor),
+                "histogram" => pictured(8),
+                _ => pictured(64),
+            };
+            let done = installation.ask(&format!("run {sample} {options} --threads 1 --processes 2 --json")).json();
+            let unfair = unfair(&done);
+            let fair = unfair.is_none();
+            seen.extend(unfair);
+            fair
+        });
+        assert!(fair, "{sample}: {}", seen.join("; "));
     }
 }

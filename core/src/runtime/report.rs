@@ -66,6 +66,8 @@ pub struct ProcessorReport {
     pub numa_node: Option<u32>,
     /// Tasks and nodes of graphs that it has run.
     pub tasks: u64,
+    /// Of those, the ones that another process has executed, by process. Empty for a processor of this process.
+    pub processes: Vec<ProcessReport>,
     /// Time that it spent on them, in ns. For a thread: from finding a task until finding none.
     pub busy_ns: u64,
     /// For a worker process: bytes of arguments that were copied for it. All that travels, but for the memory of buffers that the process reads or
@@ -77,6 +79,15 @@ pub struct ProcessorReport {
     pub shared_values_sent: u64,
     /// Their length, in bytes.
     pub shared_values_bytes: u64,
+}
+
+/// A process that executed tasks of a processor. When it ends, another one follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessReport {
+    /// As the operating system numbers it.
+    pub process: u32,
+    /// Tasks that it has executed, without those that their bodies spawned there.
+    pub tasks: u64,
 }
 
 impl Report {
@@ -128,6 +139,7 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         Some(slot) => slot.counters.tasks.load(Relaxed) + slot.counters.errands.load(Relaxed),
         None => shared.queued.counts(place).tasks.load(Relaxed),
     };
+    let replies = shared.slots.get(place).and_then(|slot| slot.remote.get()).map(|remote| remote.replies()).unwrap_or_default();
     let busy_ns = activity(shared, place, now_ns()).busy_ns;
     let remote = shared.slots.get(place).and_then(|slot| slot.remote.get());
     let copied = remote.map_or((0, 0), |remote| (remote.copied_bytes.0.load(Relaxed), remote.copied_bytes.1.load(Relaxed)));
@@ -140,6 +152,7 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         space: space.map_or_else(|| format!("space {}", record.info.space), |info| info.name),
         numa_node: record.info.numa_node,
         tasks,
+        processes: replies.into_iter().map(|(process, tasks)| ProcessReport { process, tasks }).collect(),
         busy_ns,
         copied_to_bytes: copied.0,
         copied_from_bytes: copied.1,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
@@ -46,6 +46,8 @@ pub(crate) struct RemoteProcessor {
     ahead: AtomicUsize,
     /// Bytes of values that were copied to the process, and from there.
     pub(crate) copied_bytes: (AtomicU64, AtomicU64),
+    /// How many calls each process has replied to.
+    replies: Mutex<BTreeMap<u32, u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -158,7 +160,7 @@ impl Grants {
 impl Drop for RemoteProcessor {
     fn drop(&mut self) {
         // The backend has ended the process by now (`Processor::stop`).
-        self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).grants.take_all();
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).grants.take_all();
     }
 }
 
@@ -213,7 +215,19 @@ fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Written>
 
 impl RemoteProcessor {
     pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
-        Self { remote, sent: SentCount::default(), state: Mutex::default(), ahead: AtomicUsize::new(0), copied_bytes: Default::default() }
+        Self {
+            remote,
+            sent: SentCount::default(),
+            state: Mutex::default(),
+            ahead: AtomicUsize::new(0),
+            copied_bytes: Default::default(),
+            replies: Mutex::default(),
+        }
+    }
+
+    /// The processes that have executed tasks, with how many each.
+    pub(crate) fn replies(&self) -> BTreeMap<u32, u64> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has the process run a task that this thread has claimed. Its error, as `run_claimed` gives it; nothing when it has to be run here: it does
@@ -342,6 +356,7 @@ impl RemoteProcessor {
             let (handed, is_delicate) = (std::mem::take(&mut caller.handed), caller.is_delicate);
             match outcome {
                 Ok(reply) => {
+                    *self.replies.lock().unwrap_or_else(PoisonError::into_inner).entry(state.process).or_default() += 1;
                     let failure = match self.accept(state, task, travel, &reply, &handed) {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {

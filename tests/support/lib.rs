@@ -1,4 +1,7 @@
-//! Support for the tests: builders and stand-ins.
+//! Support for the tests: builders, stand-ins, and the facts that are true of every backend ([`conformance`]).
+
+pub mod conformance;
+pub mod marks;
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, Once, PoisonError, mpsc};

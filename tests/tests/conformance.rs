@@ -1,0 +1,255 @@
+//! The facts that are true of every backend, about the backends of the workspace; and that the suite notices a backend that breaks them.
+//!
+//! `cargo test -p poniard-tests --test conformance -- --nocapture` says what is skipped and why.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use poniard::plugin::PluginSearch;
+use poniard::{
+    Backend, BackendInfo, Completion, Execution, HostServices, OpenError, Opened, Processor, ProcessorInfo, ProcessorKind, Runtime,
+    RuntimeBuilder, Settings, SpaceId, StopError, SubmitError, TaskDescriptor, TaskId,
+};
+use poniard_tests::caught_panic;
+use poniard_tests::conformance::{FACTS, Promises, Subject, check};
+
+mod threads {
+    use super::*;
+
+    poniard_tests::conformance!(Subject::new(
+        "threads",
+        || Runtime::builder().threads(2),
+        Promises {
+            runs_everything: true,
+            taken_ahead: Some(0),
+            bad_settings: &[("threads", "0"), ("threads", "many"), ("threads.pin", "perhaps"), ("threads.stack_bytes", "1")],
+            has_own_settings: true,
+            ..Promises::default()
+        },
+    ));
+}
+
+mod processes {
+    use super::*;
+
+    poniard_tests::conformance!(Subject::new(
+        "process",
+        || Runtime::builder().threads(1).processes(2),
+        Promises {
+            apart: true,
+            survives_deaths: true,
+            ends_bodies: true,
+            taken_ahead: Some(0),
+            bad_settings: &[("processes", "many"), ("processes", "1025"), ("processes.spin", "perhaps")],
+            has_own_settings: true,
+            ..Promises::default()
+        },
+    ));
+}
+
+/// The backend that authors begin with, from its plugin file.
+mod example {
+    use super::*;
+
+    poniard_tests::conformance!(Subject::new(
+        "example",
+        || {
+            let file = std::env::current_exe().expect("a test has a file").with_file_name("libponiard_plugin_example.so");
+            Runtime::builder().builtin(false).plugins(PluginSearch::none().with_path(file))
+        },
+        Promises { runs_everything: true, ..Promises::default() },
+    ));
+}
+
+/// What a backend does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Nothing: all facts are true of it.
+    None,
+    /// Of many tasks one is never answered.
+    Loses,
+    /// Of many tasks one is answered, and was not run.
+    Forgets,
+    /// A batch is refused where the processor is busy.
+    RefusesWhenBusy,
+    /// Tasks are answered twice.
+    AnswersTwice,
+    /// The second processor does nothing.
+    OneIsDead,
+    /// Both processors have one name.
+    SameName,
+    /// Its bad settings are taken.
+    TakesAnySetting,
+    /// Others' settings are refused.
+    RefusesOthersSettings,
+    /// Processors do not stop cleanly.
+    StopFails,
+    /// It can be opened once.
+    OnlyOnce,
+}
+
+/// A backend that breaks a fact: two queued processors with a thread each.
+struct StandIn(Fault);
+
+struct Queue {
+    name: &'static str,
+    fault: Fault,
+    host: Arc<dyn HostServices>,
+    busy: Arc<AtomicU64>,
+    thread: Mutex<Option<(Sender<TaskId>, JoinHandle<()>)>>,
+}
+
+impl Backend for StandIn {
+    fn info(&self) -> BackendInfo {
+        BackendInfo { name: "stand-in".into(), version: "1".into() }
+    }
+
+    fn open(&self, settings: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
+        static OPENED: AtomicBool = AtomicBool::new(false);
+        let fault = self.0;
+        if fault == Fault::OnlyOnce && OPENED.swap(true, Ordering::Relaxed) {
+            return Err(OpenError::new("it was opened before"));
+        }
+        for (name, value) in settings.iter() {
+            let own = name == "stand-in" || name.starts_with("stand-in.");
+            let refused = if own { fault != Fault::TakesAnySetting } else { fault == Fault::RefusesOthersSettings };
+            if refused {
+                return Err(OpenError::new(format!("setting `{name}` is `{value}`: there is none")));
+            }
+        }
+        let names = if fault == Fault::SameName { ["one", "one"] } else { ["one", "two"] };
+        let processor = |name| {
+            let (host, busy) = (Arc::clone(&host), Arc::default());
+            Box::new(Queue { name, fault, host, busy, thread: Mutex::default() }) as Box<dyn Processor>
+        };
+        Ok(Opened { processors: names.map(processor).into(), spaces: Vec::new() })
+    }
+}
+
+impl Processor for Queue {
+    fn info(&self) -> ProcessorInfo {
+        let execution = Execution::Queued { depth: 8 };
+        ProcessorInfo { name: self.name.into(), kind: ProcessorKind::cpu(), execution, space: SpaceId::HOST, numa_node: None }
+    }
+
+    fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
+        if self.fault == Fault::RefusesWhenBusy && self.busy.load(Ordering::Relaxed) > 0 {
+            return Err(SubmitError::new("busy"));
+        }
+        self.busy.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let mut thread = self.thread.lock().expect("not poisoned");
+        let (tasks, _) = thread.get_or_insert_with(|| {
+            let (tasks, inbox) = channel();
+            let (name, fault, host, busy) = (self.name, self.fault, Arc::clone(&self.host), Arc::clone(&self.busy));
+            (tasks, std::thread::spawn(move || execute(name, fault, &*host, &busy, &inbox)))
+        });
+        batch.iter().try_for_each(|task| tasks.send(task.id)).map_err(|_| SubmitError::new("the thread is gone"))
+    }
+
+    fn stop(&self) -> Result<(), StopError> {
+        let running = self.thread.lock().expect("not poisoned").take();
+        if let Some((tasks, thread)) = running {
+            drop(tasks);
+            thread.join().map_err(|_| StopError::new("the thread panicked"))?;
+        }
+        if self.fault == Fault::StopFails { Err(StopError::new("it will not")) } else { Ok(()) }
+    }
+}
+
+/// One thread of a [`Queue`].
+fn execute(name: &str, fault: Fault, host: &dyn HostServices, busy: &AtomicU64, inbox: &Receiver<TaskId>) {
+    for (count, task) in inbox.iter().enumerate() {
+        let last_of_many = count == 40;
+        if fault == Fault::OneIsDead && name == "two" || fault == Fault::Loses && last_of_many {
+            continue;
+        }
+        if !(fault == Fault::Forgets && last_of_many) {
+            host.run(task).expect("it is in flight");
+        }
+        busy.fetch_sub(1, Ordering::Relaxed);
+        let done = [Completion { task, outcome: Ok(()) }];
+        host.complete(&done);
+        if fault == Fault::AnswersTwice {
+            host.complete(&done);
+        }
+    }
+}
+
+/// A runtime with nothing but the stand-in.
+fn alone(fault: Fault) -> RuntimeBuilder {
+    Runtime::builder().builtin(false).linked(StandIn(fault))
+}
+
+/// What is true of the stand-in.
+const HONEST: Promises = Promises {
+    runs_everything: true,
+    apart: false,
+    survives_deaths: false,
+    ends_bodies: false,
+    taken_ahead: None,
+    bad_settings: &[("stand-in", "1")],
+    has_own_settings: true,
+};
+
+/// Checks that the suite sees by `fact` what is wrong with a backend, and says it in these words.
+fn check_noticed(builder: fn() -> RuntimeBuilder, promises: Promises, fact: &str, words: &str) {
+    // Short, as some of them hang.
+    let subject = Subject { limit: Duration::from_secs(5), ..Subject::new("stand-in", builder, promises) };
+    let known = FACTS.iter().find(|known| known.name == fact).unwrap_or_else(|| panic!("no fact `{fact}`"));
+    let text = known.look(&subject).map(|proof| panic!("`{fact}` gives {proof:?}")).unwrap_err().to_string();
+    assert!(text.starts_with(&format!("`{fact}` is not true of the backend `stand-in`: ")) && text.contains(words), "{text}");
+}
+
+#[test]
+fn a_backend_without_a_fault_passes() {
+    check(&Subject::new("stand-in", || alone(Fault::None), HONEST));
+}
+
+#[test]
+fn every_fault_is_noticed_by_the_fact_that_it_breaks() {
+    check_noticed(|| alone(Fault::Loses), HONEST, "failures_among_many_are_where_they_belong", "more than 5s");
+    check_noticed(|| alone(Fault::Forgets), HONEST, "layers_of_tasks_give_the_right_results", "without having run it");
+    check_noticed(|| alone(Fault::RefusesWhenBusy), HONEST, "ten_thousand_tasks_run_once_each", "busy");
+    check_noticed(|| alone(Fault::AnswersTwice), HONEST, "a_clean_run_gives_no_warning", "not in flight");
+    check_noticed(|| alone(Fault::OneIsDead), HONEST, "every_processor_runs_tasks_and_says_which_it_is", "more than 5s");
+    check_noticed(|| alone(Fault::SameName), HONEST, "processors_have_names_of_their_own", "two have one name");
+    check_noticed(|| alone(Fault::TakesAnySetting), HONEST, "a_bad_setting_is_refused_by_its_name", "the setting `stand-in` may be `1`");
+    check_noticed(|| alone(Fault::RefusesOthersSettings), HONEST, "settings_of_others_are_ignored", "setting `somebody-else`");
+    check_noticed(|| alone(Fault::StopFails), HONEST, "a_clean_run_gives_no_warning", "it will not");
+    check_noticed(|| alone(Fault::OnlyOnce), HONEST, "runtimes_come_one_after_another", "it was opened before");
+}
+
+#[test]
+fn what_is_claimed_and_not_so_is_noticed() {
+    let alone = || alone(Fault::None);
+    let apart = Promises { apart: true, ..HONEST };
+    check_noticed(alone, apart, "tasks_run_in_other_processes", "runs its tasks in the program");
+    check_noticed(alone, apart, "a_scope_keeps_tasks_there", "one");
+    // It would end the tests.
+    let survives = Promises { survives_deaths: true, ..apart };
+    for how in ["is_killed", "exits", "aborts"] {
+        check_noticed(alone, survives, &format!("a_task_whose_process_{how}_runs_again"), "it runs in the program itself");
+    }
+    let only_what_travels = Promises { runs_everything: false, ..HONEST };
+    check_noticed(alone, only_what_travels, "what_does_not_travel_is_refused_there_and_runs_elsewhere", "it cannot travel");
+    let in_order = Promises { taken_ahead: Some(8), ..HONEST };
+    check_noticed(alone, in_order, "urgent_tasks_come_first", "2 (urgent) comes before 1 before 0");
+}
+
+#[test]
+fn a_check_of_all_facts_lists_those_that_are_not_true() {
+    let text = caught_panic(|| check(&Subject::new("stand-in", || alone(Fault::StopFails), HONEST))).text;
+    let (count, untrue) = text.split_once('\n').expect("a line for each");
+    assert_eq!(count, format!("1 of {} facts are not true:", FACTS.len()));
+    assert!(untrue.starts_with("`a_clean_run_gives_no_warning` is not true of the backend `stand-in`: "), "{text}");
+}
+
+#[test]
+fn no_two_facts_have_one_name() {
+    let names: BTreeSet<_> = FACTS.iter().map(|fact| fact.name).collect();
+    assert!(names.len() == FACTS.len() && FACTS.len() > 40, "{names:?}");
+}
