@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of the tests are tests too")]
 
 use std::fs;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::process::id;
 
@@ -19,13 +20,13 @@ fn built() -> PathBuf {
     path
 }
 
-/// The library, and what it exports.
-struct Late(Library);
+/// The library, and what it exports. It stays: records of its tasks have functions of it, also when a test fails.
+struct Late(ManuallyDrop<Library>);
 
 impl Late {
     fn open(path: &Path) -> Self {
         // SAFETY: it is the tests' own library, whose constructors look for a variable and do no more.
-        Self(unsafe { Library::new(path) }.unwrap())
+        Self(ManuallyDrop::new(unsafe { Library::new(path) }.unwrap()))
     }
 
     fn symbol<T>(&self, name: &str) -> Symbol<'_, T> {
@@ -77,7 +78,6 @@ fn functions_of_a_library_that_was_opened_later_run_on_processes() {
         assert_eq!(late.square(&runtime, 7).unwrap().0, 49);
         let messages = runtime.report().messages;
         assert!(!messages.iter().any(|message| message.contains("in this process")), "{messages:?}");
-        std::mem::forget(late);
     });
 }
 
@@ -91,7 +91,6 @@ fn functions_of_a_library_that_no_process_can_know_stay_and_the_error_says_why()
         let late = Late::open(&file);
         fs::remove_file(&file).unwrap();
         stays(&late.square(&runtime, 3).unwrap_err(), "is part of a library that was deleted or replaced after it had been loaded");
-        std::mem::forget(late);
 
         // Its note of a build id, as one that means nothing.
         let mut bytes = fs::read(built()).unwrap();
@@ -102,7 +101,6 @@ fn functions_of_a_library_that_no_process_can_know_stay_and_the_error_says_why()
         fs::write(&file, bytes).unwrap();
         let late = Late::open(&file);
         stays(&late.square(&runtime, 3).unwrap_err(), "libnameless.so, which has no build id");
-        std::mem::forget(late);
     });
 }
 
@@ -126,7 +124,6 @@ fn a_library_that_a_process_does_not_find_any_more_stays_from_then_on() {
         assert!(messages.iter().any(|message| message.contains("libgone.so cannot be read")), "{messages:?}");
         stays(&gone(), "libgone.so cannot be read: No such file");
         assert_eq!(runtime.report().messages.len(), messages.len(), "no process is asked again");
-        std::mem::forget(late);
     });
 }
 
@@ -141,6 +138,5 @@ fn a_library_with_a_runtime_of_its_own_has_worker_processes_of_its_own() {
         assert_ne!(found[0].1, id());
         assert_ne!(found[1].1, id());
         assert_eq!(found[2].1, id());
-        std::mem::forget(late);
     });
 }

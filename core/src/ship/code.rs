@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::call::CallBody;
 use super::object::{self, BuildId, Placed};
+use crate::error::with_causes;
 use crate::wire::{Reader, WireError, Writer};
 
 /// Distances are less, on every machine: addresses of programs have 47 bits or fewer.
@@ -279,7 +280,7 @@ fn open(named: &Named) -> Result<Placed, String> {
     // SAFETY: the host has loaded the same file, constructors and all.
     let library = unsafe { libloading::os::unix::Library::open(Some(file), flags) };
     // Functions of it are called as long as there are calls.
-    std::mem::forget(library.map_err(|error| problem(&format!("cannot be opened: {error}")))?);
+    std::mem::forget(library.map_err(|error| problem(&format!("cannot be opened: {}", with_causes(&error))))?);
     object::with_id(&named.id).map(|loaded| loaded.placed).ok_or_else(|| problem("was replaced while it was being opened"))
 }
 
