@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::id;
+use std::sync::Arc;
 
-use poniard::{BuildErrorKind, FailureKind};
+use poniard::{Backend, BackendInfo, BuildErrorKind, FailureKind, HostServices, OpenError, Opened, Settings};
 
 use super::{Proof, Subject, promised};
 use crate::marks::{Marks, note, wait_until_told};
@@ -44,8 +45,25 @@ pub(super) fn a_bad_setting_is_refused_by_its_name(subject: &Subject) -> Proof {
     Ok(())
 }
 
+/// A backend that has nothing but settings.
+struct SomebodyElse;
+
+impl Backend for SomebodyElse {
+    fn info(&self) -> BackendInfo {
+        BackendInfo { name: "somebody-else".into(), version: "1".into() }
+    }
+
+    fn settings(&self) -> Vec<String> {
+        vec!["somebody-else".into(), "somebody-else.setting".into()]
+    }
+
+    fn open(&self, _: &Settings, _: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
+        Ok(Opened::default())
+    }
+}
+
 pub(super) fn settings_of_others_are_ignored(subject: &Subject) -> Proof {
-    let builder = (subject.builder)().setting("somebody-else", "x").setting("somebody-else.setting", "x");
+    let builder = (subject.builder)().linked(SomebodyElse).setting("somebody-else", "x").setting("somebody-else.setting", "x");
     assert_eq!(subject.stage_of(builder).task(crate::add, (1, 2)).spawn().take().unwrap(), 3);
     Ok(())
 }
