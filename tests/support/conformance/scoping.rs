@@ -21,6 +21,11 @@ pub(super) fn a_scope_keeps_tasks_there(subject: &Subject) -> Proof {
         assert!(number % 2 == 0 || name == stage.processors[0].name, "{name} is not the first processor");
         assert_eq!(process != id(), subject.promises.apart, "{name}");
     }
+    // Those too that run as soon as what they wait for has.
+    let count_apart = |before: u64, program: u32| before + u64::from(id() != program);
+    let first = stage.task(count_apart, (0, id())).spawn();
+    let chain = (1..200).fold(first, |last, _| stage.task(count_apart, (last, id())).spawn());
+    assert_eq!(chain.take().unwrap(), if subject.promises.apart { 200 } else { 0 });
     Ok(())
 }
 
