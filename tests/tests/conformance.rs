@@ -108,6 +108,10 @@ impl Backend for StandIn {
         BackendInfo { name: "stand-in".into(), version: "1".into() }
     }
 
+    fn settings(&self) -> Vec<String> {
+        vec!["stand-in".into()]
+    }
+
     fn open(&self, settings: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
         static OPENED: AtomicBool = AtomicBool::new(false);
         let fault = self.0;

@@ -34,7 +34,6 @@ impl ProcessSettings {
     /// # Errors
     /// [`OpenError`] names the setting, its text and what would be right.
     pub fn read(settings: &Settings) -> Result<Self, OpenError> {
-        check_names(settings)?;
         let processes = match settings.parse::<usize>("processes")? {
             Some(count) if count > MAX_PROCESSES => {
                 return Err(refuse("processes", count, format!("at most {MAX_PROCESSES} processes are possible")));
@@ -48,20 +47,6 @@ impl ProcessSettings {
         };
         let prefix = settings.parse::<bool>("processes.prefix")?.unwrap_or(false);
         Ok(Self { processes, spin, prefix })
-    }
-}
-
-/// Settings that begin with one of these are this backend's, so one that it does not know is a slip: its settings' own prefix, and its name.
-const PREFIXES: [&str; 2] = ["processes.", "process."];
-const KNOWN: [&str; 1] = ["processes.spin"];
-
-fn check_names(settings: &Settings) -> Result<(), OpenError> {
-    let own = |name: &str| PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    match settings.iter().find(|(name, _)| own(name) && !KNOWN.contains(name)) {
-        None => Ok(()),
-        Some((unknown, _)) => {
-            Err(OpenError::new(format!("setting `{unknown}` is not known; besides `processes` there is `{}`", KNOWN.join("`, `"))))
-        }
     }
 }
 
@@ -98,14 +83,6 @@ mod tests {
         assert!(!read("processes.spin", "false").unwrap().spin);
         assert!(read("processes.prefix", "true").unwrap().prefix);
         assert!(read("threads", "nonsense").is_ok(), "settings of other backends are ignored");
-    }
-
-    #[test]
-    fn names_that_are_not_known_are_refused_under_the_own_prefixes() {
-        let reason = |name| read(name, "1").expect_err("not known").reason;
-        assert_eq!(reason("processes.spni"), "setting `processes.spni` is not known; besides `processes` there is `processes.spin`");
-        assert!(reason("process.spin").starts_with("setting `process.spin` is not known"));
-        assert!(read("process", "1").is_ok() && read("processors.x", "1").is_ok(), "those may be another backend's");
     }
 
     #[test]
