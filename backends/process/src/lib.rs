@@ -30,7 +30,7 @@ mod labour;
 mod layout;
 #[cfg(target_os = "linux")]
 mod line;
-#[cfg(all(test, loom))]
+#[cfg(all(test, loom, target_os = "linux"))]
 mod loom_tests;
 #[cfg(target_os = "linux")]
 mod monitor;

@@ -83,7 +83,7 @@ fn sends(preemptions: usize, frames: &'static [&'static [u8]]) {
 #[test]
 fn frames_arrive_whole_and_in_order() {
     // A word is read before it is written, or written again before it is read; a side that waits for data, or for room, is not woken.
-    sends(3, &[&[1], &[], &[2, 3]]);
+    sends(2, &[&[1], &[], &[2, 3]]);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn what_was_written_before_a_death_counts() {
 fn a_death_is_not_missed() {
     // A host that waits, for room or for data, is not told, or by the process's last frame only.
     for waits_for_room in [false, true] {
-        model(3, move || {
+        model(2, move || {
             let line = line();
             let (mut host, mut worker) = ends(&line);
             let monitor = spawn({
@@ -221,23 +221,25 @@ impl Drop for Idle {
     }
 }
 
-/// Executes calls: notes them, asks the host in those that begin with `q`, and replies with what it got.
-#[derive(Default)]
-struct Program(Mutex<Vec<Vec<u8>>>);
+/// Executes calls: notes them, asks the host in those that begin with `q`, and replies with what it got and something more.
+struct Program {
+    executed: Mutex<Vec<Vec<u8>>>,
+    more: &'static [u8],
+}
 
 impl Program {
     fn executed(&self) -> Vec<Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.executed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Image for Program {
     fn execute(&self, call: &[u8], link: &dyn CallerLink) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(call.to_vec());
+        self.executed.lock().unwrap_or_else(PoisonError::into_inner).push(call.to_vec());
         if call.first() == Some(&b'q') {
             assert_eq!(link.ask(&[]), Some(b"!".to_vec()));
         }
-        call.to_vec()
+        [call, self.more].concat()
     }
 }
 
@@ -274,13 +276,13 @@ impl Caller for Tasks {
 
 /// Has a worker process execute these calls, with both sides' whole code but for the start and the end of the process. The first `hurried` times that the host
 /// sleeps, it loses patience at once.
-fn executes(preemptions: usize, hurried: usize, calls: &'static [&'static [u8]]) {
+fn executes(preemptions: usize, hurried: usize, more: &'static [u8], calls: &'static [&'static [u8]]) {
     let idle = Idle::start();
     let number = idle.0.id();
     model(preemptions, move || {
         let line = line();
         line.memory.host_bell.hurry(hurried);
-        let program = Arc::new(Program::default());
+        let program = Arc::new(Program { executed: Mutex::default(), more });
         let process = spawn({
             let (line, program) = (Arc::clone(&line), Arc::clone(&program));
             move || labour(line, &*program, false)
@@ -300,7 +302,7 @@ fn executes(preemptions: usize, hurried: usize, calls: &'static [&'static [u8]])
                     worker.call(&call, &mut tasks).unwrap()
                 }
             };
-            assert_eq!(reply, *expected);
+            assert_eq!(reply, [*expected, more].concat());
         }
         worker.settle(&mut tasks).unwrap();
         line.close();
@@ -314,18 +316,18 @@ fn executes(preemptions: usize, hurried: usize, calls: &'static [&'static [u8]])
 
 #[test]
 fn wake_ups_that_are_put_off_come() {
-    // Both sides sleep: the host has not rung for a call, or the worker process not for a reply, one for which there is no room among them.
-    executes(3, 0, &[b"", b"1", b"2"]);
+    // Both sides sleep: the host has not rung for a call, or the worker process not for a reply. Each reply fills the ring, so it waits for room, too.
+    executes(2, 0, b".", &[b"", b"", b"2"]);
 }
 
 #[test]
 fn a_call_in_front_of_an_answer_is_put_aside() {
     // As above, with calls that come while an answer is waited for.
-    executes(2, 0, &[b"q", b"", b"2"]);
+    executes(2, 0, b"", &[b"q", b"", b"2"]);
 }
 
 #[test]
 fn a_call_begins_or_comes_back() {
-    // A call is executed twice or never, or in another's place, or has two frames or none; a ticket is used again while its call is on the way.
-    executes(2, 2, &[b"", b"", b"2", b"3"]);
+    // A call is executed twice or never, or in another's place, or has two frames or none; a ticket is used again before its call has begun.
+    executes(2, 2, b"", &[b"", b"", b"", b"3"]);
 }

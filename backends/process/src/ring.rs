@@ -348,7 +348,7 @@ fn sleep<W: Watch>(
     let mut slept = false;
     loop {
         bell.store(what, Relaxed);
-        // Partner: the fences in `wake` and `Line::ring_all`.
+        // Partner: the fences in `wake`, `Line::set_dead` and `Line::close`.
         fence(SeqCst);
         let ready = count()?;
         if ready != 0 {
