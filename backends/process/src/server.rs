@@ -47,6 +47,8 @@ pub(crate) struct Server {
     /// `None` once the channel is closed.
     channel: Option<Channel>,
     child: Child,
+    /// The thread that heard its first message, and removes the place of it: nobody waits for that.
+    door: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -70,8 +72,9 @@ impl Server {
             .spawn()
             .map_err(|error| NoServer::new(format!("cannot start {}: {error}", command.program.display())))?;
         // From here on, dropping it ends the child.
-        let mut server = Self { channel: None, child };
-        let hello = Visitor::wait(door, name).map_err(NoServer::new)?.hello(&mut server.child)?;
+        let mut server = Self { channel: None, child, door: None };
+        let (hello, door) = Visitor::wait(door, name).map_err(NoServer::new)?.hello(&mut server.child)?;
+        server.door = door;
         server.channel = Some(Channel { requests: hello.requests, replies: hello.replies });
         Ok(server)
     }
@@ -112,6 +115,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if let Some(door) = self.door.take() {
+            // If it panicked, it was after what it had to do.
+            let _ = door.join();
+        }
         if self.ended().is_none() {
             // It may have ended just now.
             let _ = self.child.kill();
@@ -142,13 +149,14 @@ impl Visitor {
         Ok(Self { messages, thread: Some(thread), name, is_over: false })
     }
 
-    fn hello(mut self, child: &mut Child) -> Result<Hello, NoServer> {
+    /// The first message, and the thread that heard it.
+    fn hello(mut self, child: &mut Child) -> Result<(Hello, Option<JoinHandle<()>>), NoServer> {
         let begin = Instant::now();
         loop {
             let message = self.messages.recv_timeout(LOOK);
             self.is_over = !matches!(message, Err(RecvTimeoutError::Timeout));
             match message {
-                Ok(Ok(hello)) => return Ok(hello),
+                Ok(Ok(hello)) => return Ok((hello, self.thread.take())),
                 Ok(Err(reason)) => return Err(NoServer::new(reason)),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(NoServer::new("the thread that waits for the fork server panicked".into()));

@@ -1,8 +1,11 @@
 //! `chaos`: the Cholesky factor of `cholesky`, while worker processes are killed. Run it with `--threads 1 --processes 2`.
 //!
-//! Every tenth of a second one of the processes gets the signal that cannot be caught. Its task is begun again on another one; nothing is lost.
+//! Every tenth of a second one of the processes gets the signal that cannot be caught. Its task is begun again on another one; nothing is lost. On a slow machine deaths are rarer: a task
+//! whose process ends three times counts as what ends it, so some have to finish between two deaths.
 
 use std::fs;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -24,18 +27,23 @@ pub(crate) static SAMPLE: Sample = Sample {
     run,
 };
 
-/// The time between two deaths.
+/// The time between two deaths, at least.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// So many tasks for each process finish between two deaths.
+const TASKS: u64 = 4;
 
 /// Tells the killer that all tiles are there: what remains is the check, which needs no worker process.
 struct UntilDone<'a> {
     shown: &'a dyn Progress,
+    /// How many there are.
+    done: &'a AtomicU64,
     stop: Sender<()>,
 }
 
 impl Progress for UntilDone<'_> {
     fn advance(&self, done: u64, total: u64) {
         self.shown.advance(done, total);
+        self.done.store(done, Relaxed);
         if done == total {
             // The killer may have ended already.
             let _ = self.stop.send(());
@@ -46,9 +54,10 @@ impl Progress for UntilDone<'_> {
 fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let (stop, stopped) = channel();
     let nobody = context.runtime.processors_in(&Scope::backend("process")).is_empty();
+    let done = AtomicU64::new(0);
     let (outcome, deaths) = std::thread::scope(|scope| {
-        let killer = scope.spawn(move || kill_workers(&stopped, context.seed));
-        let progress = UntilDone { shown: context.progress, stop };
+        let killer = scope.spawn(|| kill_workers(stopped, &done, context.seed));
+        let progress = UntilDone { shown: context.progress, done: &done, stop };
         let outcome = cholesky::run(&Context { size: Some(context.size.unwrap_or(4096)), progress: &progress, ..*context });
         // After an error too, which is what the sample ends with.
         drop(progress);
@@ -66,14 +75,17 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
 }
 
 /// Kills a worker process every now and then until it is told to stop; how many.
-fn kill_workers(stop: &Receiver<()>, seed: u64) -> u64 {
+fn kill_workers(stop: Receiver<()>, done: &AtomicU64, seed: u64) -> u64 {
     let mut random = Random::new(seed, 0);
     let mut deaths = 0;
+    let mut done_before = 0;
     while stop.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let workers = workers();
-        if workers.is_empty() {
+        let done = done.load(Relaxed);
+        if workers.is_empty() || done < done_before + TASKS * workers.len() as u64 {
             continue;
         }
+        done_before = done;
         let unlucky = workers[random.below(workers.len() as u64) as usize];
         // It may have ended by itself.
         deaths += u64::from(kill_process(unlucky, Signal::KILL).is_ok());
