@@ -15,6 +15,7 @@ pub mod error;
 pub mod function;
 pub mod graph;
 pub mod group;
+mod machine;
 pub mod mutable;
 pub mod options;
 pub mod parallel;
@@ -33,7 +34,7 @@ mod wire;
 mod worker;
 
 pub use ambient::with_options;
-pub use buffer::Buffer;
+pub use buffer::{Buffer, MemoryUsage};
 pub use cancel::{Cancelled, check_cancelled, is_cancelled};
 pub use data::Data;
 pub use erased::ErasedExt;

@@ -18,6 +18,10 @@ use crate::plugin::{self, PluginSearch};
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
 use crate::worker::sleep::IdlePolicy;
 use crate::worker::slot::Slot;
+use crate::{arena, machine};
+
+/// The setting of `RuntimeBuilder::memory_limit`.
+const MEMORY_LIMIT: &str = "memory.limit";
 
 /// Chooses backends, number of threads and settings of a [`Runtime`].
 ///
@@ -180,6 +184,14 @@ impl RuntimeBuilder {
         self.setting("processes", count.to_string())
     }
 
+    /// How many bytes the memory of buffers may take, what is kept for the next ones included. The same as the setting `memory.limit`, whose value may have a unit: `2GiB`.
+    ///
+    /// Buffers are the whole process's, and so is the limit: that of the runtime built last counts. Without one it is seven eighths of what the machine has, or what the control
+    /// groups of the process allow. Above it, allocating is an [`AllocateError`](crate::AllocateError), until buffers have been dropped.
+    pub fn memory_limit(self, bytes: u64) -> Self {
+        self.setting(MEMORY_LIMIT, bytes.to_string())
+    }
+
     /// A setting for the backends; each reads those that it documents.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.set(name, value);
@@ -214,6 +226,7 @@ impl RuntimeBuilder {
     /// # Errors
     /// [`BuildError`] says what is missing, where it was looked for and what was refused.
     pub fn build(self) -> Result<Runtime, BuildError> {
+        let memory_limit = self.read_memory_limit()?;
         let mut found = FoundBesides::default();
         let candidates = self.candidates(&mut found);
         let mut candidates = self.chosen(candidates, &found)?;
@@ -225,7 +238,12 @@ impl RuntimeBuilder {
                 return Err(no_processor(&found, &records));
             }
             match start(records, processors, found.clone(), self.choices.clone(), &link) {
-                Ok(shared) => return Ok(Runtime { handle: Handle { shared } }),
+                Ok(shared) => {
+                    if let Some(bytes) = memory_limit {
+                        arena::set_limit(bytes);
+                    }
+                    return Ok(Runtime { handle: Handle { shared } });
+                }
                 Err((backend, reason)) => {
                     // The others are opened anew, for a runtime without this one.
                     let Some(place) = candidates.iter().position(|candidate| candidate.info.name == backend) else {
@@ -236,6 +254,16 @@ impl RuntimeBuilder {
                 }
             }
         }
+    }
+
+    /// The limit for buffers, if one is set.
+    fn read_memory_limit(&self) -> Result<Option<u64>, BuildError> {
+        let bad = |text: String| BuildError::new(BuildErrorKind::Setting, text);
+        if let Some((name, _)) = self.settings.iter().find(|(name, _)| name.starts_with("memory.") && *name != MEMORY_LIMIT) {
+            return Err(bad(format!("there is no setting `{name}`; `{MEMORY_LIMIT}` is one")));
+        }
+        let Some(text) = self.settings.get(MEMORY_LIMIT) else { return Ok(None) };
+        machine::parse_bytes(text).map(Some).map_err(|reason| bad(format!("setting `{MEMORY_LIMIT}` is `{text}`: {reason}")))
     }
 
     /// Opens the backends; those that do not open are taken off the list.

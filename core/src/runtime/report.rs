@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use poniard_interface::{Execution, MemorySpace, ProcessorKind, SpaceId, SpaceInfo};
 
+use crate::buffer::MemoryUsage;
 use crate::clock::now_ns;
 use crate::space::HostSpace;
 use crate::worker::shared::Shared;
@@ -23,6 +24,8 @@ pub struct Report {
     pub messages: Vec<String>,
     /// From the start of the first task to the end of the last one, in ns; to now, if one is running. 0 when there was none.
     pub makespan_ns: u64,
+    /// The memory that buffers take, in the whole process.
+    pub memory: MemoryUsage,
 }
 
 /// A plugin file, or a backend in one, that is not used.
@@ -101,6 +104,7 @@ impl Report {
             searched: found.searched.clone(),
             messages: found.log.messages(),
             makespan_ns: makespan.map_or(0, |(first, last)| last - first),
+            memory: crate::arena::usage(),
         }
     }
 }

@@ -9,7 +9,7 @@ use poniard_interface::{
 
 use super::call::{CallFailure, PANICKED, REFUSED, RETURNED, VALUE, put_places};
 use super::code;
-use super::memory::{FarBuffers, during, take_returned};
+use super::memory::{FarBuffers, during, keep_nothing, take_returned};
 use crate::error::with_causes;
 use crate::runtime::{BackendRecord, Backends};
 use crate::scope::{ProcessId, ProcessorIdentity};
@@ -62,6 +62,7 @@ fn call_by(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallF
     let distance = reader.take_u64()?;
     let process = ProcessId(reader.take_u64()? as u32);
     note_identity(process, reader.take_text()?);
+    keep_nothing(reader.take_u8()? != 0);
     let body =
         code::function_at(distance).ok_or_else(|| WireError::new(format!("there is no function at {distance:#x} of the program")))?;
     body(reader, writer)

@@ -7,10 +7,12 @@
 //! * `call`: what the bytes of calls, replies and requests mean.
 //! * `code`: how a function is named for another process of the program.
 //! * `memory`: the arenas of the host as another process sees them.
+//! * `idle`: memory that processes keep and do not need comes back.
 //! * `start`: how a process of the program becomes one that serves, before `main`.
 
 pub(crate) mod call;
 mod code;
+mod idle;
 mod image;
 pub(crate) mod memory;
 pub(crate) mod processor;

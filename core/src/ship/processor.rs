@@ -1,13 +1,13 @@
 //! This side: a worker's thread that stands for a process sends tasks over, and takes their results.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
 use super::call::{self, PANICKED, REFUSED, RETURNED, Request, VALUE};
-use super::code;
+use super::{code, idle};
 use crate::arena;
 use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
@@ -27,6 +27,16 @@ pub(crate) struct RemoteProcessor {
     state: Mutex<State>,
 }
 
+/// What to do about memory that a process has been lent.
+pub(super) enum Look {
+    /// It is at work, or was lately.
+    Again,
+    /// It has done nothing since the last look.
+    AskBack,
+    /// It has none.
+    Never,
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// The process that the grants belong to.
@@ -34,6 +44,10 @@ struct State {
     grants: Grants,
     /// Whether it has been said that there is no process.
     complained: bool,
+    /// Whether somebody looks (`idle`) whether the process has been lent memory that it does not need.
+    watched: bool,
+    /// How many tasks the processor had run at the last look.
+    tasks: u64,
 }
 
 /// Blocks that a process has been lent, by (arena, offset), with their size classes: what lies in one may be shorter than what was asked for first.
@@ -97,6 +111,23 @@ impl RemoteProcessor {
         Self { remote, state: Mutex::default() }
     }
 
+    /// What to do about memory that the process has been lent, by the number of tasks that the processor has run.
+    pub(super) fn look(&self, tasks: u64) -> Look {
+        // Poisoned: nothing is known of the process, and nothing is sent to it any more.
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::WouldBlock) => return Look::Again,
+            Err(TryLockError::Poisoned(_)) => return Look::Never,
+        };
+        let before = std::mem::replace(&mut state.tasks, tasks);
+        if !state.grants.0.is_empty() && before != tasks {
+            return Look::Again;
+        }
+        // What it is lent after this look is looked at again.
+        state.watched = false;
+        if state.grants.0.is_empty() { Look::Never } else { Look::AskBack }
+    }
+
     /// Has the process run a task that this thread has claimed. Its error, as `run_claimed` gives it; nothing when it has to be run here: it does
     /// not travel, or there is no process.
     #[cold]
@@ -116,6 +147,7 @@ impl RemoteProcessor {
             writer.put_u64(distance);
             writer.put_u64(identity.process.0.into());
             writer.put_text(name);
+            writer.put_u8(arena::is_tight().into());
             // A value that serde cannot write after all stays here.
             task.send(&travel, &mut writer).ok()?;
             writer.finish()
@@ -131,7 +163,7 @@ impl RemoteProcessor {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
-                            reason: format!("the process {} sent a reply that cannot be read: {error}", state.process),
+                            reason: format!("the process {} gave nothing that can be used: {error}", state.process),
                         }),
                     };
                     return Some(task.end_claimed(failure));
@@ -213,16 +245,23 @@ impl Caller for Waiting<'_> {
     fn answer(&mut self, request: &[u8]) -> Vec<u8> {
         let answer = Request::of_bytes(request).and_then(|request| match request {
             Request::Allocate { len_bytes } => {
-                let (place, clean) = arena::lend(len_bytes).ok()?;
+                let (place, clean) = match arena::lend(len_bytes) {
+                    Ok(lent) => lent,
+                    Err(error) => return Some(call::refusal(&error.reason)),
+                };
                 self.state.grants.0.insert((place.arena, place.offset), arena::size_class(len_bytes)?);
-                Some([place.arena, place.offset, u64::from(clean)])
+                if !std::mem::replace(&mut self.state.watched, true) {
+                    idle::watch(&self.context.shared, self.context.processor);
+                }
+                Some(call::answer([place.arena, place.offset, u64::from(clean)]))
             }
             Request::Map { arena } => {
                 let (descriptor, bytes) = arena::descriptor_of(arena)?;
-                Some([u64::from(std::process::id()), descriptor, bytes])
+                Some(call::answer([u64::from(std::process::id()), descriptor, bytes]))
             }
+            Request::Return { place } => self.state.grants.take(place).ok().map(|_| call::answer([0; 3])),
         });
-        answer.map(call::answer).unwrap_or_default()
+        answer.unwrap_or_default()
     }
 
     fn wanted(&mut self) -> Wanted {
