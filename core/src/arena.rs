@@ -33,8 +33,8 @@ const ARENA_BYTES: u64 = 64 << 20;
 const ROUND: Duration = Duration::from_secs(1);
 /// As long as no more is kept, nobody looks.
 const UNWATCHED_BYTES: u64 = 1 << 20;
-/// Given back in one step, as the lock is held meanwhile: less than a millisecond's work.
-const STEP_BYTES: u64 = 8 << 20;
+/// Given back in one step, as the lock is held meanwhile: about a millisecond's work.
+const STEP_BYTES: u64 = 4 << 20;
 
 /// The arenas of this process, as an allocator of [`Buffer`](crate::Buffer)s.
 #[derive(Clone, Copy, Debug)]

@@ -115,7 +115,7 @@ fn processes_keep_nothing_while_memory_is_short() {
 
 /// As `waste`, of many sizes, and large ones.
 fn waste_much(len: usize) -> u64 {
-    (1..10).map(|value| made(len - value * MIB / 2, value as u64)[0]).sum()
+    (1..10).map(|value| made(len / value, value as u64)[0]).sum()
 }
 
 #[test]
@@ -184,16 +184,18 @@ fn what_is_above_the_limit_is_refused_here_and_on_processes_and_allowed_after_a_
 
 #[test]
 fn the_limit_is_a_setting_and_others_of_its_kind_are_refused() {
-    let _alone = alone();
-    let build = |name: &str, value: &str| Runtime::builder().threads(1).setting(name, value).build();
-    let runtime = build("memory.limit", "3GiB").expect("a runtime");
-    assert_eq!(runtime.report().memory.limit_bytes, 3 << 30);
-    for (name, value, expected) in [
-        ("memory.limit", "much", "setting `memory.limit` is `much`: a number of bytes is expected, as in `500000000`, `512MiB` or `2GiB`"),
-        ("memory.limits", "1", "there is no setting `memory.limits`; `memory.limit` is one"),
-    ] {
-        let error = build(name, value).expect_err("a bad setting");
-        assert_eq!((error.kind(), error.to_string().as_str()), (BuildErrorKind::Setting, expected));
-    }
-    assert_eq!(buffer::memory_usage().limit_bytes, 3 << 30);
+    in_time(|| {
+        let _alone = alone();
+        let build = |name: &str, value: &str| Runtime::builder().threads(1).setting(name, value).build();
+        let runtime = build("memory.limit", "3GiB").expect("a runtime");
+        assert_eq!(runtime.report().memory.limit_bytes, 3 << 30);
+        for (name, value, expected) in [
+            ("memory.limit", "much", "setting `memory.limit` is `much`: a number of bytes is expected, as in `500000000`, `512MiB` or `2GiB`"),
+            ("memory.limits", "1", "there is no setting `memory.limits`; `memory.limit` is one"),
+        ] {
+            let error = build(name, value).expect_err("a bad setting");
+            assert_eq!((error.kind(), error.to_string().as_str()), (BuildErrorKind::Setting, expected));
+        }
+        assert_eq!(buffer::memory_usage().limit_bytes, 3 << 30);
+    });
 }
