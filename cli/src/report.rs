@@ -167,6 +167,7 @@ mod tests {
         let processors = tasks.iter().enumerate().map(|(index, &tasks)| ProcessorReport {
             name: format!("{name}-{index}"),
             kind: ProcessorKind::cpu(),
+            active: true,
             queued: name != "threads",
             space: "host".into(),
             numa_node: None,

@@ -50,7 +50,7 @@ pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
 pub use retry::Retrying;
 pub use runtime::{
-    BackendReport, BuildError, BuildErrorKind, Handle, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current,
+    BackendReport, BuildError, BuildErrorKind, Handle, ProcessesError, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current,
     current_processor, spawn, spawn_detached,
 };
 pub use scope::{EmptyUnion, ParseScopeError, ProcessId, ProcessorIdentity, Scope, ScopePart, ScopeSource, ScopeTerm};

@@ -3,7 +3,8 @@
 //! | setting | value | default |
 //! |---|---|---|
 //! | `processes` | how many worker processes, 0 to 1024 | 0 |
-//! | `processes.spin` | `true` or `false`: whether whoever waits for the other side looks for some microseconds before it sleeps; a call takes a tenth of the time then, and a processor meanwhile | `true` if the machine has more processors than there are worker processes |
+//! | `processes.most` | how many there can be later on, up to 1024: there is a processor for each, and the runtime uses as many as there are to be | as `processes` |
+//! | `processes.spin` | `true` or `false`: whether whoever waits for the other side looks for some microseconds before it sleeps; a call takes a tenth of the time then, and a processor meanwhile | `true` if the machine has more processors than there can be worker processes |
 
 use std::fmt::Display;
 use std::thread::available_parallelism;
@@ -16,8 +17,10 @@ const MAX_PROCESSES: usize = 1024;
 /// The settings, read and found good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessSettings {
-    /// How many worker processes.
+    /// How many worker processes to begin with.
     pub processes: usize,
+    /// How many there can be.
+    pub most: usize,
     /// Whether whoever waits looks for a while before it sleeps.
     pub spin: bool,
 }
@@ -28,18 +31,20 @@ impl ProcessSettings {
     /// # Errors
     /// [`OpenError`] names the setting, its text and what would be right.
     pub fn read(settings: &Settings) -> Result<Self, OpenError> {
-        let processes = match settings.parse::<usize>("processes")? {
-            Some(count) if count > MAX_PROCESSES => {
-                return Err(refuse("processes", count, format!("at most {MAX_PROCESSES} processes are possible")));
-            }
-            Some(count) => count,
-            None => 0,
+        let count = |name: &str| match settings.parse::<usize>(name)? {
+            Some(count) if count > MAX_PROCESSES => Err(refuse(name, count, format!("at most {MAX_PROCESSES} processes are possible"))),
+            count => Ok(count),
         };
+        let processes = count("processes")?.unwrap_or(0);
+        let most = count("processes.most")?.unwrap_or(processes);
+        if most < processes {
+            return Err(refuse("processes.most", most, format!("there are to be {processes} to begin with")));
+        }
         let spin = match settings.parse::<bool>("processes.spin")? {
             Some(spin) => spin,
-            None => available_parallelism().is_ok_and(|count| count.get() > processes),
+            None => available_parallelism().is_ok_and(|count| count.get() > most),
         };
-        Ok(Self { processes, spin })
+        Ok(Self { processes, most, spin })
     }
 }
 
@@ -66,13 +71,14 @@ mod tests {
 
     #[test]
     fn there_are_no_processes_unless_asked_for() {
-        assert_eq!(ProcessSettings::read(&Settings::new()).unwrap(), ProcessSettings { processes: 0, spin: true });
+        assert_eq!(ProcessSettings::read(&Settings::new()).unwrap(), ProcessSettings { processes: 0, most: 0, spin: true });
     }
 
     #[test]
     fn good_values_are_taken() {
         assert_eq!(read("processes", "0").unwrap().processes, 0);
-        assert_eq!(read("processes", "1024").unwrap(), ProcessSettings { processes: 1024, spin: false });
+        assert_eq!(read("processes", "1024").unwrap(), ProcessSettings { processes: 1024, most: 1024, spin: false });
+        assert_eq!(read("processes.most", "3").unwrap(), ProcessSettings { processes: 0, most: 3, ..read("processes", "0").unwrap() });
         assert!(!read("processes.spin", "false").unwrap().spin);
         assert!(read("threads", "nonsense").is_ok(), "settings of other backends are ignored");
     }
@@ -85,6 +91,12 @@ mod tests {
         check_refused("processes", "", "empty");
         check_refused("processes", "99999999999999999999999", "too large");
         check_refused("processes.spin", "yes", "`true` or `false`");
+        check_refused("processes.most", "1025", "at most 1024");
+        let mut settings = Settings::new();
+        settings.set("processes", "3");
+        settings.set("processes.most", "2");
+        let reason = ProcessSettings::read(&settings).expect_err("fewer than to begin with").reason;
+        assert_eq!(reason, "setting `processes.most` is `2`: there are to be 3 to begin with");
     }
 
     proptest! {

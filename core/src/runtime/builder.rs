@@ -20,6 +20,9 @@ use crate::worker::sleep::IdlePolicy;
 use crate::worker::slot::Slot;
 use crate::{arena, machine};
 
+/// The setting of `RuntimeBuilder::processes_at_most`.
+const PROCESSES_MOST: &str = "processes.most";
+
 /// The setting of `RuntimeBuilder::memory_limit`.
 const MEMORY_LIMIT: &str = "memory.limit";
 
@@ -184,6 +187,11 @@ impl RuntimeBuilder {
         self.setting("processes", count.to_string())
     }
 
+    /// Number of worker processes that there can be later on, by [`Handle::set_processes`]; without this, as many as to begin with. The same as the setting `processes.most`.
+    pub fn processes_at_most(self, count: usize) -> Self {
+        self.setting(PROCESSES_MOST, count.to_string())
+    }
+
     /// How many bytes the memory of buffers may take, what is kept for the next ones included. The same as the setting `memory.limit`, whose value may have a unit: `2GiB`.
     ///
     /// Buffers are the whole process's, and so is the limit: that of the runtime built last counts. Without one it is seven eighths of what the machine has, or what the control
@@ -237,7 +245,7 @@ impl RuntimeBuilder {
             if processors.is_empty() {
                 return Err(no_processor(&found, &records));
             }
-            match start(records, processors, found.clone(), self.choices.clone(), &link) {
+            match start(records, processors, found.clone(), self.choices.clone(), self.process_count(), &link) {
                 Ok(shared) => {
                     if let Some(bytes) = memory_limit {
                         arena::set_limit(bytes);
@@ -254,6 +262,12 @@ impl RuntimeBuilder {
                 }
             }
         }
+    }
+
+    /// How many worker processes there are to be at first. The backend has read the settings by now, and opened a processor for each that there can be.
+    fn process_count(&self) -> usize {
+        let first = || self.settings.parse("processes").ok().flatten().unwrap_or(0);
+        self.settings.get(PROCESSES_MOST).map_or(usize::MAX, |_| first())
     }
 
     /// The limit for buffers, if one is set.
@@ -362,6 +376,7 @@ fn start(
     mut processors: Vec<ProcessorRecord>,
     found: FoundBesides,
     choices: Choices,
+    process_count: usize,
     link: &OnceLock<Weak<Shared>>,
 ) -> Result<Arc<Shared>, (String, String)> {
     // Inline processors first: their places are those of their slots. The sort is stable, so the order of each backend stays.
@@ -371,7 +386,11 @@ fn start(
     let shared = Arc::new(Shared::new(processors, Backends { records, found }, slots, choices));
     // The cell is new and nobody else sets it.
     let _ = link.set(Arc::downgrade(&shared));
-    for worker in 0..slot_count {
+    if let Some(record) = shared.keep_dormant(process_count) {
+        let backend = shared.backends[record.backend].info.name.clone();
+        return Err((backend, "setting `processes` is `0`, and there would be no other processor to begin with".into()));
+    }
+    for worker in (0..slot_count).filter(|worker| !shared.slots[*worker].is_dormant()) {
         let record = &shared.processors[worker];
         if let Err(error) = record.processor.start(WorkerId(worker as u32)) {
             shared.shut_down();

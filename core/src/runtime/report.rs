@@ -63,6 +63,8 @@ pub struct ProcessorReport {
     pub kind: ProcessorKind,
     /// Whether it takes batches.
     pub queued: bool,
+    /// Whether it takes tasks: not, while [`set_processes`](crate::Handle::set_processes) has removed it.
+    pub active: bool,
     /// The memory that it works in.
     pub space: String,
     /// The NUMA node that it is near to.
@@ -128,6 +130,7 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
     ProcessorReport {
         name: record.info.name.clone(),
         kind: record.info.kind.clone(),
+        active: shared.slots.get(place).is_none_or(|slot| !slot.is_dormant()),
         queued: matches!(record.info.execution, Execution::Queued { .. }),
         space: space.map_or_else(|| format!("space {}", record.info.space), |info| info.name),
         numa_node: record.info.numa_node,

@@ -111,6 +111,15 @@ impl RemoteProcessor {
         Self { remote, state: Mutex::default() }
     }
 
+    /// The process is ended by `end`, until the next call; what it was lent is free. Nothing happens in the middle of a call.
+    pub(crate) fn rest(&self, end: impl FnOnce()) {
+        if let Ok(mut state) = self.state.try_lock() {
+            end();
+            state.grants.take_all();
+            state.process = 0;
+        }
+    }
+
     /// What to do about memory that the process has been lent, by the number of tasks that the processor has run.
     pub(super) fn look(&self, tasks: u64) -> Look {
         // Poisoned: nothing is known of the process, and nothing is sent to it any more.

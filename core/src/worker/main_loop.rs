@@ -12,7 +12,7 @@ use super::entry::{Entry, Work};
 use super::jobs::{self, Found};
 use super::occupancy::Errand;
 use super::shared::Shared;
-use super::slot::{Local, Slot, Turn};
+use super::slot::{Local, Passed, Slot, Turn};
 use crate::ambient::Ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
@@ -61,8 +61,10 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId, remote: Option
         let token = context.take_token();
         match (left, token) {
             (Left::Wanted, Some(token)) => {
-                // Somebody returns: there is a thread to pass it to.
-                let _ = slot.pass(token);
+                // Somebody returns: there is a thread to pass it to. Or nobody is to work here any more.
+                if let Passed::Dormant = slot.pass(token) {
+                    shared.stop_looking(index);
+                }
                 turn = slot.next_turn();
             }
             (_, token) => {
@@ -71,7 +73,9 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId, remote: Option
             }
         }
     }
-    slot.leave(None);
+    if slot.leave(None) {
+        shared.rest(index);
+    }
 }
 
 fn work(context: &Context, index: usize) -> Left {

@@ -4,7 +4,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -125,8 +125,10 @@ pub(crate) fn add(counter: &AtomicU64, by: u64) -> u64 {
 pub(crate) struct Slot {
     local: CachePadded<UnsafeCell<Local>>,
     pub(crate) counters: CachePadded<Counters>,
-    /// Number of threads that want the slot back; looked at between tasks.
+    /// Number of threads that want the slot back, and one more while it is dormant; looked at between tasks.
     wanted: CachePadded<AtomicU32>,
+    /// Whether the slot takes no more tasks. Changed under the lock.
+    dormant: AtomicBool,
     /// Number of threads in `Succession::crowded`.
     crowded: AtomicU32,
     /// So many threads may serve the slot before one that waits keeps it.
@@ -223,6 +225,8 @@ impl Seat {
 pub(crate) enum Passed {
     /// Another thread has it.
     ToThread,
+    /// It lies in the slot, which is dormant, for threads that are in the middle of tasks. Whoever relied on this one's search finds another.
+    Dormant,
     /// No thread is there: it lies in the slot, and somebody should start one.
     Vacant,
 }
@@ -243,6 +247,7 @@ impl Slot {
             })),
             counters: CachePadded::default(),
             wanted: CachePadded::default(),
+            dormant: AtomicBool::new(false),
             crowded: AtomicU32::new(0),
             threads_max: AtomicUsize::new(SLOT_THREADS),
             ring: CachePadded::new(Ring::new()),
@@ -280,10 +285,47 @@ impl Slot {
         self.succession.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a thread wants the slot back.
+    /// Whether a thread wants the slot back, or the slot takes no more tasks.
     #[inline]
     pub(crate) fn is_wanted(&self) -> bool {
         self.wanted.load(Relaxed) > 0
+    }
+
+    /// Whether the slot takes no more tasks (README, "Dormant slots").
+    pub(crate) fn is_dormant(&self) -> bool {
+        self.dormant.load(Relaxed)
+    }
+
+    /// Takes no more tasks: the thread that holds the slot gives it up when its task is over, and those that have nothing to do go home. False when that is so already.
+    pub(crate) fn retire(&self) -> bool {
+        let (spares, holder) = {
+            let mut succession = self.lock();
+            if self.dormant.swap(true, Relaxed) {
+                return false;
+            }
+            self.wanted.fetch_add(1, Relaxed);
+            (std::mem::take(&mut succession.spares), succession.holder.clone())
+        };
+        for seat in spares {
+            seat.give(Offer::Leave);
+        }
+        // Nobody will announce room here.
+        if self.is_crowded() {
+            self.uncrowd();
+        }
+        if let Some(holder) = holder {
+            holder.unpark();
+        }
+        true
+    }
+
+    /// Takes tasks again. Whether a thread has to be started for that.
+    pub(crate) fn revive(&self) -> bool {
+        let succession = self.lock();
+        if self.dormant.swap(false, Relaxed) {
+            self.wanted.fetch_sub(1, Relaxed);
+        }
+        succession.vacant.is_some()
     }
 
     /// Number of threads that serve the slot, waiting ones included.
@@ -298,6 +340,11 @@ impl Slot {
             Some(seat) => {
                 self.wanted.fetch_sub(1, Relaxed);
                 Some(seat)
+            }
+            None if self.is_dormant() => {
+                succession.holder = None;
+                succession.vacant = Some(token);
+                return Passed::Dormant;
             }
             None => succession.spares.pop(),
         };
@@ -453,14 +500,16 @@ impl Slot {
             if succession.closed {
                 return None;
             }
-            if let Some(token) = succession.vacant.take() {
+            if !self.is_dormant()
+                && let Some(token) = succession.vacant.take()
+            {
                 succession.holder = Some(waiter::unparker());
                 return Some(Turn::Slot(token));
             }
             if let Some((_, errand)) = succession.errands.pop_front() {
                 return Some(Turn::Errand(errand));
             }
-            if succession.spares.len() >= SPARES_MAX {
+            if self.is_dormant() || succession.spares.len() >= SPARES_MAX {
                 return None;
             }
             let seat = Seat::for_this_thread();
@@ -475,12 +524,14 @@ impl Slot {
     }
 
     /// A thread of this slot leaves. The token, if it has it, goes to whoever waits for it: at the end of a runtime that can be a thread in a
-    /// destructor of a result, which is no part of a task that the end would wait for.
-    pub(crate) fn leave(&self, token: Option<Token>) {
+    /// destructor of a result, which is no part of a task that the end would wait for. Whether it was the last one of a dormant slot.
+    pub(crate) fn leave(&self, token: Option<Token>) -> bool {
         if let Some(token) = token {
             self.pass(token);
         }
-        self.lock().threads -= 1;
+        let mut succession = self.lock();
+        succession.threads -= 1;
+        self.is_dormant() && succession.threads == 0
     }
 
     /// Sends all spare threads home and keeps others from staying.
