@@ -1,7 +1,9 @@
 //! This side: a worker's thread that stands for a process sends tasks over, and takes their results.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
@@ -25,6 +27,7 @@ pub(crate) struct RemoteProcessor {
     remote: Arc<dyn Remote>,
     /// Held during a call; a thread that finds it held runs its task by itself.
     state: Mutex<State>,
+    lent: Arc<Lent>,
 }
 
 /// What to do about memory that a process has been lent.
@@ -44,17 +47,30 @@ struct State {
     grants: Grants,
     /// Whether it has been said that there is no process.
     complained: bool,
-    /// Whether somebody looks (`idle`) whether the process has been lent memory that it does not need.
-    watched: bool,
-    /// How many tasks the processor had run at the last look.
-    tasks: u64,
 }
 
 /// Blocks that a process has been lent, by (arena, offset), with their size classes: what lies in one may be shorter than what was asked for first.
 #[derive(Debug, Default)]
-struct Grants(BTreeMap<(u64, u64), u64>);
+struct Grants(BTreeMap<(u64, u64), u64>, Arc<Lent>);
+
+/// What others know of the grants. They do not look at them: a thread that found the state held would run its task by itself.
+#[derive(Debug, Default)]
+struct Lent {
+    count: AtomicUsize,
+    /// Whether somebody looks (`idle`) whether the process needs them.
+    watched: AtomicBool,
+    /// How many tasks the processor had run at the last look.
+    tasks: AtomicU64,
+}
 
 impl Grants {
+    /// Notes a block that is lent. Whether somebody has to be told to look.
+    fn add(&mut self, place: Place, class: u64) -> bool {
+        self.0.insert((place.arena, place.offset), class);
+        self.1.count.store(self.0.len(), SeqCst);
+        !self.1.watched.swap(true, SeqCst)
+    }
+
     /// Takes back a block that was lent.
     fn take(&mut self, place: Place) -> Result<RawBuffer, WireError> {
         match self.0.get(&(place.arena, place.offset)) {
@@ -62,6 +78,7 @@ impl Grants {
             _ => return Err(WireError::new(format!("{place:?} was not lent to the process"))),
         }
         self.0.remove(&(place.arena, place.offset));
+        self.1.count.store(self.0.len(), SeqCst);
         Ok(arena::take_back(place))
     }
 
@@ -70,6 +87,7 @@ impl Grants {
         for ((arena, offset), len_bytes) in std::mem::take(&mut self.0) {
             drop(arena::take_back(Place { arena, offset, len_bytes }));
         }
+        self.1.count.store(0, SeqCst);
     }
 }
 
@@ -108,7 +126,9 @@ impl Buffers for Results<'_> {
 
 impl RemoteProcessor {
     pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
-        Self { remote, state: Mutex::default() }
+        let lent = Arc::<Lent>::default();
+        let grants = Grants(BTreeMap::new(), Arc::clone(&lent));
+        Self { remote, state: Mutex::new(State { grants, ..State::default() }), lent }
     }
 
     /// The process is ended by `end`, until the next call; what it was lent is free. Nothing happens in the middle of a call.
@@ -122,19 +142,12 @@ impl RemoteProcessor {
 
     /// What to do about memory that the process has been lent, by the number of tasks that the processor has run.
     pub(super) fn look(&self, tasks: u64) -> Look {
-        // Poisoned: nothing is known of the process, and nothing is sent to it any more.
-        let mut state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::WouldBlock) => return Look::Again,
-            Err(TryLockError::Poisoned(_)) => return Look::Never,
-        };
-        let before = std::mem::replace(&mut state.tasks, tasks);
-        if !state.grants.0.is_empty() && before != tasks {
+        if self.lent.count.load(SeqCst) > 0 && self.lent.tasks.swap(tasks, Relaxed) != tasks {
             return Look::Again;
         }
-        // What it is lent after this look is looked at again.
-        state.watched = false;
-        if state.grants.0.is_empty() { Look::Never } else { Look::AskBack }
+        // In this order: what is lent after this look is looked at again, or seen here (`add`).
+        self.lent.watched.store(false, SeqCst);
+        if self.lent.count.load(SeqCst) == 0 { Look::Never } else { Look::AskBack }
     }
 
     /// Has the process run a task that this thread has claimed. Its error, as `run_claimed` gives it; nothing when it has to be run here: it does
@@ -258,8 +271,7 @@ impl Caller for Waiting<'_> {
                     Ok(lent) => lent,
                     Err(error) => return Some(call::refusal(&error.reason)),
                 };
-                self.state.grants.0.insert((place.arena, place.offset), arena::size_class(len_bytes)?);
-                if !std::mem::replace(&mut self.state.watched, true) {
+                if self.state.grants.add(place, arena::size_class(len_bytes)?) {
                     idle::watch(&self.context.shared, self.context.processor);
                 }
                 Some(call::answer([place.arena, place.offset, u64::from(clean)]))

@@ -46,13 +46,13 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId, remote: Option
         slot.remote.get_or_init(|| RemoteProcessor::new(remote));
     }
     let context = Context::new(Arc::clone(shared), index);
-    let mut turn = slot.arrive();
+    let mut turn = slot.arrive().or_else(|| shared.next_turn(index));
     while let Some(next) = turn {
         let token = match next {
             Turn::Slot(token) => token,
             Turn::Errand(errand) => {
                 context.enter(|| errand.run(&context, index));
-                turn = slot.next_turn();
+                turn = shared.next_turn(index);
                 continue;
             }
         };
@@ -65,16 +65,13 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId, remote: Option
                 if let Passed::Dormant = slot.pass(token) {
                     shared.stop_looking(index);
                 }
-                turn = slot.next_turn();
+                turn = shared.next_turn(index);
             }
             (_, token) => {
                 slot.leave(token);
                 return;
             }
         }
-    }
-    if slot.leave(None) {
-        shared.rest(index);
     }
 }
 

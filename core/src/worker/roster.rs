@@ -11,6 +11,7 @@ use super::domain::Domain;
 use super::entry::{Entry, Work};
 use super::fence;
 use super::shared::{ProcessorRecord, Shared};
+use super::slot::{Departure, Turn};
 use crate::error::FailureKind;
 use crate::options::Occupancy;
 use crate::task::record::{Claim, TaskRef};
@@ -146,8 +147,27 @@ impl Shared {
         Ok(())
     }
 
-    /// The last thread of a dormant slot has gone: its processor gives back what it can.
-    pub(super) fn rest(&self, place: usize) {
+    /// What a thread of a slot does next; nothing when it has been counted out.
+    pub(super) fn next_turn(&self, place: usize) -> Option<Turn> {
+        let slot = &self.slots[place];
+        let mut rested = false;
+        loop {
+            if let Some(turn) = slot.next_turn() {
+                return Some(turn);
+            }
+            match slot.depart(std::mem::take(&mut rested)) {
+                Departure::Gone => return None,
+                Departure::Stay => {}
+                Departure::Rest => {
+                    self.rest(place);
+                    rested = true;
+                }
+            }
+        }
+    }
+
+    /// A dormant slot has no thread that works: its processor gives back what it can. No other thread comes meanwhile, which would find the process engaged.
+    fn rest(&self, place: usize) {
         let end = || self.processors[place].processor.rest();
         match self.slots[place].remote.get() {
             Some(remote) => remote.rest(end),

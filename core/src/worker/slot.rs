@@ -165,6 +165,8 @@ struct Succession {
     /// Threads that have nothing to do.
     spares: Vec<Arc<Seat>>,
     threads: usize,
+    /// Whether the only thread gives back what a dormant slot can do without. It looks for a turn once more afterwards.
+    rests: bool,
     closed: bool,
 }
 
@@ -221,6 +223,16 @@ impl Seat {
     }
 }
 
+/// What a thread does that leaves.
+pub(crate) enum Departure {
+    /// It leaves: it has been counted out.
+    Gone,
+    /// The slot takes tasks again: it stays.
+    Stay,
+    /// It is the last thread of a dormant slot: the processor gives back what it can do without, and then the thread asks again.
+    Rest,
+}
+
 /// What became of a token that was passed on.
 pub(crate) enum Passed {
     /// Another thread has it.
@@ -264,6 +276,7 @@ impl Slot {
                 next_errand: 0,
                 spares: Vec::new(),
                 threads: 0,
+                rests: false,
                 closed: false,
             }),
         }
@@ -325,7 +338,7 @@ impl Slot {
         if self.dormant.swap(false, Relaxed) {
             self.wanted.fetch_sub(1, Relaxed);
         }
-        succession.vacant.is_some()
+        succession.vacant.is_some() && !succession.rests
     }
 
     /// Number of threads that serve the slot, waiting ones included.
@@ -524,14 +537,33 @@ impl Slot {
     }
 
     /// A thread of this slot leaves. The token, if it has it, goes to whoever waits for it: at the end of a runtime that can be a thread in a
-    /// destructor of a result, which is no part of a task that the end would wait for. Whether it was the last one of a dormant slot.
-    pub(crate) fn leave(&self, token: Option<Token>) -> bool {
+    /// destructor of a result, which is no part of a task that the end would wait for.
+    pub(crate) fn leave(&self, token: Option<Token>) {
         if let Some(token) = token {
             self.pass(token);
         }
+        self.lock().threads -= 1;
+    }
+
+    /// A thread that `next_turn` had nothing for leaves, unless there is something to do first. `rested`: it comes from `Departure::Rest`.
+    pub(crate) fn depart(&self, rested: bool) -> Departure {
         let mut succession = self.lock();
+        if rested {
+            succession.rests = false;
+        }
+        if succession.closed || succession.vacant.is_none() {
+            succession.threads -= 1;
+            return Departure::Gone;
+        }
+        if !self.is_dormant() {
+            return Departure::Stay;
+        }
+        if succession.threads == 1 && !rested {
+            succession.rests = true;
+            return Departure::Rest;
+        }
         succession.threads -= 1;
-        self.is_dormant() && succession.threads == 0
+        Departure::Gone
     }
 
     /// Sends all spare threads home and keeps others from staying.
