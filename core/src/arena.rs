@@ -6,6 +6,8 @@
 //! same in every process that maps the arena. On systems without `memfd_create` the memory is anonymous and private, and stays.
 //!
 //! What is in use and what is kept for the next one is limited together; blocks without pages do not count.
+//!
+//! One file because each list and the count of its bytes change together.
 #![expect(unsafe_code, reason = "maps shared memory and lends parts of it")]
 
 use std::collections::{BTreeMap, VecDeque};

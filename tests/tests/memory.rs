@@ -154,8 +154,7 @@ fn what_is_above_the_limit_is_refused_here_and_on_processes_and_allowed_after_a_
         assert_eq!(memory.limit_bytes, memory.in_use_bytes + (64 << 20));
         let near = runtime.value(made(40 * MIB, 1));
         let says = |text: String| {
-            let expected =
-                format!("buffers have {} bytes in use, and the limit is {} (`memory.limit`)", in_use(), memory.limit_bytes);
+            let expected = format!("buffers have {} bytes in use, and the limit is {} (`memory.limit`)", in_use(), memory.limit_bytes);
             assert!(text.contains(&format!("failed to allocate 41943040 bytes: {expected}")), "{text}");
         };
         says(buffer::try_zeroed::<u64>(40 * MIB).expect_err("too much").to_string());
@@ -190,7 +189,11 @@ fn the_limit_is_a_setting_and_others_of_its_kind_are_refused() {
         let runtime = build("memory.limit", "3GiB").expect("a runtime");
         assert_eq!(runtime.report().memory.limit_bytes, 3 << 30);
         for (name, value, expected) in [
-            ("memory.limit", "much", "setting `memory.limit` is `much`: a number of bytes is expected, as in `500000000`, `512MiB` or `2GiB`"),
+            (
+                "memory.limit",
+                "much",
+                "setting `memory.limit` is `much`: a number of bytes is expected, as in `500000000`, `512MiB` or `2GiB`",
+            ),
             ("memory.limits", "1", "there is no setting `memory.limits`; `memory.limit` is one"),
         ] {
             let error = build(name, value).expect_err("a bad setting");

@@ -23,13 +23,8 @@ const KEPT_MAX_BYTES: u64 = 32 << 20;
 
 /// Whether this process executes calls for another one.
 static SERVING: AtomicBool = AtomicBool::new(false);
-static MEMORY: Mutex<Memory> = Mutex::new(Memory {
-    arenas: BTreeMap::new(),
-    kept: BTreeMap::new(),
-    kept_bytes: 0,
-    keeps_nothing: false,
-    given: BTreeSet::new(),
-});
+static MEMORY: Mutex<Memory> =
+    Mutex::new(Memory { arenas: BTreeMap::new(), kept: BTreeMap::new(), kept_bytes: 0, keeps_nothing: false, given: BTreeSet::new() });
 /// The way to the caller, while there is a call.
 static LINK: RwLock<Option<Link>> = RwLock::new(None);
 

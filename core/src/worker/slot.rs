@@ -1,4 +1,6 @@
 //! A worker's place: its queues, and the right to use them, which passes from thread to thread (README, "Slots").
+//!
+//! One file because whoever gets, lends or gives up a slot does so under the same lock.
 #![expect(unsafe_code, reason = "queues with one owner at a time, who proves it with a token")]
 
 use std::cell::{Cell, UnsafeCell};
