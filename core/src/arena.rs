@@ -494,7 +494,7 @@ mod tests {
     }
 
     impl Arenas {
-        fn bytes_of(&self, place: Place) -> &mut [u8] {
+        fn bytes_of(&mut self, place: Place) -> &mut [u8] {
             // SAFETY: `lend` gave the place out, within the mapping.
             let data = unsafe { self.mapped[place.arena as usize].start.add(place.offset as usize) };
             // SAFETY: the bytes are initialised, and the test that was lent them uses them alone.
