@@ -1,8 +1,8 @@
 //! This side: a worker's thread that stands for a process sends tasks over, and takes their results.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
 use super::call::{self, BROKEN, NO_CODE, PANICKED, REFUSED, RETURNED, Request, VALUE};
 use super::code::{self, CodeRef, Key};
+use super::idle;
 use super::values::{self, SentCount};
 use crate::arena;
 use crate::clock::now;
@@ -46,6 +47,17 @@ pub(crate) struct RemoteProcessor {
     ahead: AtomicUsize,
     /// Bytes of values that were copied to the process, and from there.
     pub(crate) copied_bytes: (AtomicU64, AtomicU64),
+    lent: Arc<Lent>,
+}
+
+/// What to do about memory that a process has been lent.
+pub(super) enum Look {
+    /// It is at work, or was lately.
+    Again,
+    /// It has done nothing since the last look.
+    AskBack,
+    /// It has none.
+    Never,
 }
 
 #[derive(Debug, Default)]
@@ -125,9 +137,26 @@ impl Ahead {
 
 /// Blocks that a process has been lent, by (arena, offset), with their size classes: what lies in one may be shorter than what was asked for first.
 #[derive(Debug, Default)]
-struct Grants(BTreeMap<(u64, u64), u64>);
+struct Grants(BTreeMap<(u64, u64), u64>, Arc<Lent>);
+
+/// What others know of the grants. They do not look at them: a thread that found the state held would run its task by itself.
+#[derive(Debug, Default)]
+struct Lent {
+    count: AtomicUsize,
+    /// Whether somebody looks (`idle`) whether the process needs them.
+    watched: AtomicBool,
+    /// How many tasks the processor had run at the last look.
+    tasks: AtomicU64,
+}
 
 impl Grants {
+    /// Notes a block that is lent. Whether somebody has to be told to look.
+    fn add(&mut self, place: Place, class: u64) -> bool {
+        self.0.insert((place.arena, place.offset), class);
+        self.1.count.store(self.0.len(), SeqCst);
+        !self.1.watched.swap(true, SeqCst)
+    }
+
     /// Takes back a block that was lent.
     fn take(&mut self, place: Place) -> Result<RawBuffer, WireError> {
         match self.0.get(&(place.arena, place.offset)) {
@@ -135,15 +164,18 @@ impl Grants {
             _ => return Err(WireError::new(format!("{place:?} was not lent to the process"))),
         }
         self.0.remove(&(place.arena, place.offset));
+        self.1.count.store(self.0.len(), SeqCst);
         Ok(arena::take_back(place))
     }
 
-    /// Enters a block that the process may write to, and that lies in an argument, too.
-    fn hand_over(&mut self, place: Place) {
-        if let Some(class) = arena::size_class(place.len_bytes)
-            && self.0.insert((place.arena, place.offset), class).is_none()
-        {
-            arena::hand_over(place);
+    /// Enters a block that the process may write to, and that lies in an argument, too. As `add`: the process may keep it.
+    fn hand_over(&mut self, place: Place) -> bool {
+        match arena::size_class(place.len_bytes) {
+            Some(class) if !self.0.contains_key(&(place.arena, place.offset)) => {
+                arena::hand_over(place);
+                self.add(place, class)
+            }
+            _ => false,
         }
     }
 
@@ -152,6 +184,7 @@ impl Grants {
         for ((arena, offset), len_bytes) in std::mem::take(&mut self.0) {
             drop(arena::take_back(Place { arena, offset, len_bytes }));
         }
+        self.1.count.store(0, SeqCst);
     }
 }
 
@@ -206,6 +239,7 @@ fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Written>
     writer.put_u64(identity.process.0.into());
     writer.put_u64(identity.name.len() as u64);
     writer.put_uncounted(identity.name.as_bytes());
+    writer.put_u8(arena::is_tight().into());
     // A value that serde cannot write after all stays here.
     task.send(travel, &mut writer).ok()?;
     Some(writer.finish())
@@ -213,7 +247,37 @@ fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Written>
 
 impl RemoteProcessor {
     pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
-        Self { remote, sent: SentCount::default(), state: Mutex::default(), ahead: AtomicUsize::new(0), copied_bytes: Default::default() }
+        let lent = Arc::<Lent>::default();
+        let grants = Grants(BTreeMap::new(), Arc::clone(&lent));
+        Self {
+            remote,
+            sent: SentCount::default(),
+            state: Mutex::new(State { grants, ..State::default() }),
+            ahead: AtomicUsize::new(0),
+            copied_bytes: Default::default(),
+            lent,
+        }
+    }
+
+    /// The process is ended by `end`, until the next call; what it was lent is free. Nothing happens in the middle of a call, or while tasks are sent ahead.
+    pub(crate) fn rest(&self, end: impl FnOnce()) {
+        if let Ok(mut state) = self.state.try_lock()
+            && state.ahead.is_empty()
+        {
+            end();
+            state.grants.take_all();
+            state.process = 0;
+        }
+    }
+
+    /// What to do about memory that the process has been lent, by the number of tasks that the processor has run.
+    pub(super) fn look(&self, tasks: u64) -> Look {
+        if self.lent.count.load(SeqCst) > 0 && self.lent.tasks.swap(tasks, Relaxed) != tasks {
+            return Look::Again;
+        }
+        // In this order: what is lent after this look is looked at again, or seen here (`add`).
+        self.lent.watched.store(false, SeqCst);
+        if self.lent.count.load(SeqCst) == 0 { Look::Never } else { Look::AskBack }
     }
 
     /// Has the process run a task that this thread has claimed. Its error, as `run_claimed` gives it; nothing when it has to be run here: it does
@@ -346,7 +410,7 @@ impl RemoteProcessor {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
-                            reason: format!("the process {} sent a reply without a value: {error}", state.process),
+                            reason: format!("the process {} gave nothing that can be used: {error}", state.process),
                         }),
                     };
                     return match failure {
@@ -497,8 +561,13 @@ impl Caller for Waiting<'_> {
     fn answer(&mut self, request: &[u8]) -> Vec<u8> {
         let answer = Request::of_bytes(request).and_then(|request| match request {
             Request::Allocate { len_bytes } => {
-                let (place, clean) = arena::lend(len_bytes).ok()?;
-                self.state.grants.0.insert((place.arena, place.offset), arena::size_class(len_bytes)?);
+                let (place, clean) = match arena::lend(len_bytes) {
+                    Ok(lent) => lent,
+                    Err(error) => return Some(call::refusal(&error.reason)),
+                };
+                if self.state.grants.add(place, arena::size_class(len_bytes)?) {
+                    idle::watch(&self.context.shared, self.context.processor);
+                }
                 Some(call::answer([place.arena, place.offset, u64::from(clean)]))
             }
             Request::Map { arena } => {
@@ -516,6 +585,7 @@ impl Caller for Waiting<'_> {
                 self.blocks.extend(blocks);
                 Some(bytes)
             }
+            Request::Return { place } => self.state.grants.take(place).ok().map(|_| call::answer([0; 3])),
         });
         answer.unwrap_or_default()
     }
@@ -536,7 +606,9 @@ impl Caller for Waiting<'_> {
             self.state.process = process;
         }
         for place in &self.handed {
-            self.state.grants.hand_over(*place);
+            if self.state.grants.hand_over(*place) {
+                idle::watch(&self.context.shared, self.context.processor);
+            }
         }
     }
 
