@@ -168,7 +168,12 @@ fn what_is_above_the_limit_is_refused_here_and_on_processes_and_allowed_after_a_
         let shared = runtime.value(Arc::new(made(20 * MIB, 1)));
         let error = runtime.task(total, (&shared,)).options(&far()).spawn().take().unwrap_err();
         assert!(matches!(error.kind(), FailureKind::Processor { .. }), "{error}");
-        assert!(error.reason().contains("gave nothing that can be used: failed to allocate 20971520 bytes: buffers have"), "{error}");
+        assert!(
+            error
+                .reason()
+                .contains("gave nothing that can be used: its arguments cannot be read: failed to allocate 20971520 bytes: buffers have"),
+            "{error}"
+        );
         let error = runtime.task(changed, (&near,)).options(&far()).spawn().take().unwrap_err();
         assert!(matches!(error.kind(), FailureKind::Panicked(_)), "{error}");
         assert!(error.reason().contains("failed to allocate 41943040 bytes: the arena has no room, or as much"), "{error}");

@@ -1,4 +1,6 @@
 //! This side: a worker's thread that stands for a process sends tasks over, and takes their results.
+//!
+//! One file because a call, what is sent ahead of its turn behind it, and what the process is lent meanwhile are one state, under one lock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
