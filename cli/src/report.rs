@@ -168,6 +168,7 @@ mod tests {
         let processors = tasks.iter().enumerate().map(|(index, &tasks)| ProcessorReport {
             name: format!("{name}-{index}"),
             kind: ProcessorKind::cpu(),
+            active: true,
             queued: name != "threads",
             space: "host".into(),
             numa_node: None,
@@ -192,8 +193,14 @@ mod tests {
     #[test]
     fn the_summary_names_files_and_shares() {
         let threads = backend("threads", Some("/lib/libponiard_backend_threads.so"), &[66, 62]);
-        let mut report =
-            Report { backends: vec![threads], refused: Vec::new(), searched: Vec::new(), messages: Vec::new(), makespan_ns: 41_200_000 };
+        let mut report = Report {
+            backends: vec![threads],
+            refused: Vec::new(),
+            searched: Vec::new(),
+            messages: Vec::new(),
+            makespan_ns: 41_200_000,
+            memory: Default::default(),
+        };
         assert_eq!(
             summary(&report),
             "ran 128 tasks in 41.2 ms on 2 threads: threads-0 66, threads-1 62 (libponiard_backend_threads.so 0.1.0)"
@@ -209,7 +216,14 @@ mod tests {
     #[test]
     fn the_summary_leaves_out_backends_without_processors() {
         let backends = vec![backend("process", None, &[]), backend("threads", None, &[1])];
-        let mut report = Report { backends, refused: Vec::new(), searched: Vec::new(), messages: Vec::new(), makespan_ns: 1_000_000 };
+        let mut report = Report {
+            backends,
+            refused: Vec::new(),
+            searched: Vec::new(),
+            messages: Vec::new(),
+            makespan_ns: 1_000_000,
+            memory: Default::default(),
+        };
         assert_eq!(summary(&report), "ran 1 task in 1.00 ms on 1 thread: threads-0 1 (built-in threads 0.1.0)");
         report.backends = vec![backend("process", None, &[2]), backend("threads", None, &[1])];
         assert!(summary(&report).starts_with("ran 3 tasks in 1.00 ms on 2 processors: process-0 2 "), "{}", summary(&report));

@@ -1,25 +1,42 @@
 //! Memory for large data: shared-memory files, lent in blocks and recycled by size class.
 //!
 //! The first write to a fresh page of a shared-memory file costs a page fault and the clearing of the page; a recycled block costs the clearing alone.
-//! So a block goes back to the list of its size class, never to the kernel. A block is named by (arena, offset), which means the same in every process
-//! that maps the arena. On systems without `memfd_create` the memory is anonymous and private.
+//! So a block goes back to the list of its size class. Only when nobody has wanted it for a while, or when memory is short, do its pages go to the kernel: a hole is
+//! punched into the file, which leaves the mappings of all processes as they are, and the block is zero. A block is named by (arena, offset), which means the
+//! same in every process that maps the arena. On systems without `memfd_create` the memory is anonymous and private, and stays.
+//!
+//! What is in use and what is kept for the next one is limited together; blocks without pages do not count.
+//!
+//! One file because each list and the count of its bytes change together.
 #![expect(unsafe_code, reason = "maps shared memory and lends parts of it")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use poniard_interface::{AllocateError, Arena, ArenaFunctions, RawBuffer};
 use rustix::mm::{MapFlags, ProtFlags};
 
+use crate::buffer::MemoryUsage;
+use crate::clock::now;
 use crate::ship::memory;
 use crate::wire::Place;
+use crate::{machine, timer};
 
 /// Smallest block, and the alignment of all.
 const BLOCK_MIN_BYTES: u64 = 64;
 /// Size of an arena; what is larger gets an arena of its own.
 const ARENA_BYTES: u64 = 64 << 20;
+/// Time between two looks for blocks that nobody wants: one goes back to the kernel when it has not been used for one to two of them.
+const ROUND: Duration = Duration::from_secs(1);
+/// As long as no more is kept, nobody looks.
+const UNWATCHED_BYTES: u64 = 1 << 20;
+/// Given back in one step, as the lock is held meanwhile: about a millisecond's work.
+const STEP_BYTES: u64 = 4 << 20;
 
 /// The arenas of this process, as an allocator of [`Buffer`](crate::Buffer)s.
 #[derive(Clone, Copy, Debug)]
@@ -47,16 +64,51 @@ pub(crate) fn allocate_as(len_bytes: u64, zeroed: bool) -> Result<RawBuffer, All
 }
 
 /// The process's arenas. One mutex: a block is at least thousands of times more work to fill than to find.
-static ARENAS: Mutex<Arenas> = Mutex::new(Arenas { mapped: Vec::new(), free: BTreeMap::new(), handed: BTreeSet::new(), current: None });
+static ARENAS: Mutex<Arenas> = Mutex::new(Arenas::new());
+
+/// `Arenas::is_tight` of the process's arenas, for those that ask often.
+static TIGHT: AtomicBool = AtomicBool::new(false);
 
 struct Arenas {
     mapped: Vec<Mapped>,
-    /// Free blocks, by size: (arena, offset).
-    free: BTreeMap<u64, Vec<(usize, u64)>>,
+    /// By size class.
+    free: BTreeMap<u64, Free>,
     /// Blocks with two owners: the value that they lie in, and a process that was handed them. The first one to give such a block up does not free it.
     handed: BTreeSet<(usize, u64)>,
     /// The arena that new blocks are cut from, and how much of it is used.
     current: Option<(usize, u64)>,
+    in_use_bytes: u64,
+    /// Of free blocks, what still has pages.
+    kept_bytes: u64,
+    /// Ever given back to the kernel.
+    given_back_bytes: u64,
+    /// None until the machine has been asked.
+    limit_bytes: Option<u64>,
+    /// Counts the looks of `look`.
+    round: u64,
+    /// Whether the look that goes on has found something, so that the next call belongs to it.
+    gives: bool,
+    /// Whether somebody will look.
+    is_watched: bool,
+}
+
+/// The free blocks of a size class.
+#[derive(Default)]
+struct Free {
+    /// Those with what was written to them: used for the last time longest ago first. The last one is lent next, so the others grow old.
+    kept: VecDeque<Kept>,
+    /// (arena, offset) of those that are zero and have no pages.
+    clean: Vec<(usize, u64)>,
+}
+
+#[derive(Clone, Copy)]
+struct Kept {
+    arena: usize,
+    offset: u64,
+    /// The round in which it was given up.
+    round: u64,
+    /// So much of it, from its beginning, has been given back.
+    given_back_bytes: u64,
 }
 
 struct Mapped {
@@ -69,6 +121,11 @@ struct Mapped {
 // SAFETY: the mapping is never unmapped, and its parts are lent to one owner each.
 unsafe impl Send for Mapped {}
 
+fn arenas() -> MutexGuard<'static, Arenas> {
+    // Nothing panics under the lock while something is half changed.
+    ARENAS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Arena for HostArena {
     fn allocate(&self, len_bytes: u64) -> Result<RawBuffer, AllocateError> {
         allocate_as(len_bytes, true)
@@ -77,30 +134,71 @@ impl Arena for HostArena {
 
 /// A block for whoever knows it by its place; whether its bytes are all zero. It is free again when `take_back` has made a buffer of it and that goes.
 pub(crate) fn lend(len_bytes: u64) -> Result<(Place, bool), AllocateError> {
-    let class = size_class(len_bytes).ok_or_else(|| AllocateError::new(len_bytes, "the size overflows"))?;
-    let mut arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
-    let recycled = arenas.free.get_mut(&class).and_then(Vec::pop);
-    let (arena, offset) = match recycled {
-        Some(block) => block,
-        None => arenas.cut(class).map_err(|error| AllocateError::new(len_bytes, error.to_string()))?,
-    };
-    Ok((Place { arena: arena as u64, offset, len_bytes }, recycled.is_none()))
+    let mut arenas = arenas();
+    let lent = arenas.lend(len_bytes);
+    TIGHT.store(arenas.is_tight(), Relaxed);
+    lent
+}
+
+/// Whether so much is in use that nobody should keep memory for later.
+pub(crate) fn is_tight() -> bool {
+    TIGHT.load(Relaxed)
 }
 
 /// Lends a block that lies in a value, too. It is free when both `take_back` has made a buffer of it that is gone, and the value's buffer is.
 pub(crate) fn hand_over(place: Place) {
-    ARENAS.lock().unwrap_or_else(PoisonError::into_inner).handed.insert((place.arena as usize, place.offset));
+    arenas().handed.insert((place.arena as usize, place.offset));
 }
 
 /// The memory of a block that `lend` or `hand_over` gave out. Whoever had it does not use it any more.
 pub(crate) fn take_back(place: Place) -> RawBuffer {
-    let start = ARENAS.lock().unwrap_or_else(PoisonError::into_inner).mapped[place.arena as usize].start;
+    let start = arenas().mapped[place.arena as usize].start;
     // SAFETY: the place lies within the arena (`cut`), so it is inside one mapping.
     let data = unsafe { start.add(place.offset as usize) }.as_ptr();
     // SAFETY: blocks begin at multiples of 64 in a page-aligned mapping; the bytes are initialised (fresh pages are zero) and nobody else's
     // until `release` puts the block back into its list. The value that has a block that was handed over is not looked at any more (`Slots::take_back`), or this
     // buffer is dropped at once (`Grants`).
     unsafe { RawBuffer::from_raw_parts(data, place.len_bytes, place.arena, place.offset, &FUNCTIONS) }
+}
+
+/// What the process's arenas hold.
+pub(crate) fn usage() -> MemoryUsage {
+    arenas().usage()
+}
+
+/// From now on the arenas hold so much at most. What is in use stays.
+pub(crate) fn set_limit(limit_bytes: u64) {
+    let mut arenas = arenas();
+    arenas.limit_bytes = Some(limit_bytes);
+    arenas.shrink(0);
+    TIGHT.store(arenas.is_tight(), Relaxed);
+}
+
+/// Gives all that is kept back to the kernel; so many bytes it was.
+pub(crate) fn give_back() -> u64 {
+    let mut given_back_bytes = 0;
+    loop {
+        // Others get at the arenas in between.
+        match arenas().give_back(u64::MAX, STEP_BYTES) {
+            0 => return given_back_bytes,
+            bytes => given_back_bytes += bytes,
+        }
+    }
+}
+
+/// Has the timer look for blocks that nobody uses.
+fn watch(after: Duration) {
+    if timer::call_at(now() + after, look).is_err() {
+        // No thread for it: the next block that is given up tries again.
+        arenas().is_watched = false;
+    }
+}
+
+fn look() {
+    let next = arenas().look();
+    if let Some(after) = next {
+        watch(after);
+    }
 }
 
 /// Where the memory of a buffer lies, if it is of an arena of this process.
@@ -110,20 +208,180 @@ pub(crate) fn place_of(raw: &RawBuffer) -> Option<Place> {
 
 /// The descriptor of an arena, and its length in bytes.
 pub(crate) fn descriptor_of(arena: u64) -> Option<(u64, u64)> {
-    let arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
+    let arenas = arenas();
     let mapped = arenas.mapped.get(usize::try_from(arena).ok()?)?;
     let file = mapped.file.as_ref()?;
     Some((file.as_raw_fd() as u64, mapped.bytes))
 }
 
 impl Arenas {
-    /// A new block of `class` bytes.
+    const fn new() -> Self {
+        Self {
+            mapped: Vec::new(),
+            free: BTreeMap::new(),
+            handed: BTreeSet::new(),
+            current: None,
+            in_use_bytes: 0,
+            kept_bytes: 0,
+            given_back_bytes: 0,
+            limit_bytes: None,
+            round: 0,
+            gives: false,
+            is_watched: false,
+        }
+    }
+
+    fn limit_bytes(&mut self) -> u64 {
+        *self.limit_bytes.get_or_insert_with(machine::memory_limit_bytes)
+    }
+
+    /// Whether more than three quarters of what there may be are in use.
+    fn is_tight(&self) -> bool {
+        self.limit_bytes.is_some_and(|limit_bytes| self.in_use_bytes > limit_bytes / 4 * 3)
+    }
+
+    fn usage(&mut self) -> MemoryUsage {
+        MemoryUsage {
+            in_use_bytes: self.in_use_bytes,
+            kept_bytes: self.kept_bytes,
+            given_back_bytes: self.given_back_bytes,
+            limit_bytes: self.limit_bytes(),
+        }
+    }
+
+    fn lend(&mut self, len_bytes: u64) -> Result<(Place, bool), AllocateError> {
+        let class = size_class(len_bytes).ok_or_else(|| AllocateError::new(len_bytes, "the size overflows"))?;
+        let limit_bytes = self.limit_bytes();
+        if self.in_use_bytes.saturating_add(class) > limit_bytes {
+            let reason = format!("buffers have {} bytes in use, and the limit is {limit_bytes} (`memory.limit`)", self.in_use_bytes);
+            return Err(AllocateError::new(len_bytes, reason));
+        }
+        let kept = self.free.get_mut(&class).and_then(|free| free.kept.pop_back());
+        let (arena, offset) = match kept {
+            Some(kept) => {
+                self.kept_bytes -= class - kept.given_back_bytes;
+                (kept.arena, kept.offset)
+            }
+            None => {
+                self.shrink(class);
+                match self.free.get_mut(&class).and_then(|free| free.clean.pop()) {
+                    Some(block) => block,
+                    None => self.cut(class).map_err(|error| AllocateError::new(len_bytes, error.to_string()))?,
+                }
+            }
+        };
+        self.in_use_bytes += class;
+        Ok((Place { arena: arena as u64, offset, len_bytes }, kept.is_none()))
+    }
+
+    /// Takes a block back; whether somebody has to be told to look.
+    fn free(&mut self, class: u64, arena: usize, offset: u64) -> bool {
+        let kept = Kept { arena, offset, round: self.round, given_back_bytes: 0 };
+        self.free.entry(class).or_default().kept.push_back(kept);
+        self.in_use_bytes -= class;
+        self.kept_bytes += class;
+        // Above it only where the limit has been lowered.
+        self.shrink(0);
+        self.kept_bytes > UNWATCHED_BYTES && !std::mem::replace(&mut self.is_watched, true)
+    }
+
+    /// Gives back what has to go so that there is room for so much more.
+    fn shrink(&mut self, more_bytes: u64) {
+        loop {
+            let above = (self.in_use_bytes + self.kept_bytes + more_bytes).saturating_sub(self.limit_bytes());
+            if above == 0 || self.give_back(u64::MAX, above) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Gives back a step of what has not been used for a while. After how long to go on, if there is any point in it.
+    fn look(&mut self) -> Option<Duration> {
+        if !self.gives {
+            self.round += 1;
+        }
+        // What was given up in this round has not been looked at yet, and what was in the last one perhaps just now.
+        let before = self.round - 1;
+        self.gives = self.give_back(before, STEP_BYTES) > 0;
+        if self.gives {
+            return Some(Duration::ZERO);
+        }
+        let grows_old = self.free.values().any(|free| free.kept.back().is_some_and(|kept| kept.round >= before));
+        self.is_watched = grows_old && self.kept_bytes > UNWATCHED_BYTES;
+        self.is_watched.then_some(ROUND)
+    }
+
+    /// Gives about `most_bytes` back, of blocks that were given up before a round, large ones first. So many bytes it was; none when there are no such blocks, or the
+    /// kernel does not take them.
+    fn give_back(&mut self, before: u64, most_bytes: u64) -> u64 {
+        let page_bytes = machine::page_bytes();
+        let old = |free: &Free| free.kept.front().is_some_and(|kept| kept.round < before);
+        let mut large = self.free.iter_mut().rev().filter(|(class, _)| class.is_multiple_of(page_bytes));
+        let Some((&class, free)) = large.find(|(_, free)| old(free)) else { return self.give_back_small(before) };
+        let Some(kept) = free.kept.front_mut() else { return 0 };
+        let bytes = (class - kept.given_back_bytes).min(most_bytes.next_multiple_of(page_bytes));
+        if !self.mapped[kept.arena].punch(kept.offset + kept.given_back_bytes, bytes) {
+            return 0;
+        }
+        kept.given_back_bytes += bytes;
+        if kept.given_back_bytes == class {
+            free.clean.push((kept.arena, kept.offset));
+            free.kept.pop_front();
+        }
+        self.note_given_back(bytes);
+        bytes
+    }
+
+    /// The same for blocks that lie in one page with others: together they may make up whole pages.
+    fn give_back_small(&mut self, before: u64) -> u64 {
+        let page_bytes = machine::page_bytes();
+        let mut blocks = Vec::new();
+        for (class, free) in self.free.iter_mut().filter(|(class, _)| !class.is_multiple_of(page_bytes)) {
+            let old = free.kept.partition_point(|kept| kept.round < before);
+            blocks.extend(free.kept.drain(..old).map(|kept| (kept.arena, kept.offset, *class, kept)));
+        }
+        blocks.sort_unstable_by_key(|(arena, offset, ..)| (*arena, *offset));
+        let mut given_back_bytes = 0;
+        let mut left = Vec::new();
+        for run in blocks.chunk_by(|(arena, offset, class, _), (next, begin, ..)| arena == next && offset + class == *begin) {
+            let [(arena, first, ..), .., (_, last, class, _)] = run else {
+                left.extend_from_slice(run);
+                continue;
+            };
+            let (begin, end) = (first.next_multiple_of(page_bytes), (last + class) / page_bytes * page_bytes);
+            let punched = begin < end && self.mapped[*arena].punch(begin, end - begin);
+            for block @ (arena, offset, class, _) in run {
+                if punched && begin <= *offset && offset + class <= end {
+                    given_back_bytes += class;
+                    self.free.entry(*class).or_default().clean.push((*arena, *offset));
+                } else {
+                    left.push(*block);
+                }
+            }
+        }
+        // In front, in the order of their ages.
+        left.sort_unstable_by_key(|(.., kept)| kept.round);
+        for (.., class, kept) in left.into_iter().rev() {
+            self.free.entry(class).or_default().kept.push_front(kept);
+        }
+        self.note_given_back(given_back_bytes);
+        given_back_bytes
+    }
+
+    fn note_given_back(&mut self, bytes: u64) {
+        self.kept_bytes -= bytes;
+        self.given_back_bytes += bytes;
+    }
+
+    /// A new block of `class` bytes. Large ones have pages to themselves.
     fn cut(&mut self, class: u64) -> std::io::Result<(usize, u64)> {
-        if let Some((arena, used)) = self.current
-            && class <= ARENA_BYTES - used
-        {
-            self.current = Some((arena, used + class));
-            return Ok((arena, used));
+        if let Some((arena, used)) = self.current {
+            let page_bytes = machine::page_bytes();
+            let offset = if class.is_multiple_of(page_bytes) { used.next_multiple_of(page_bytes) } else { used };
+            if offset + class <= ARENA_BYTES {
+                self.current = Some((arena, offset + class));
+                return Ok((arena, offset));
+            }
         }
         let bytes = class.max(ARENA_BYTES);
         let arena = self.mapped.len();
@@ -133,6 +391,21 @@ impl Arenas {
             self.current = Some((arena, class));
         }
         Ok((arena, 0))
+    }
+}
+
+impl Mapped {
+    /// Gives whole pages back to the kernel; they are zero then, in all processes that map them. False where it does not take them.
+    #[cfg(target_os = "linux")]
+    fn punch(&self, offset: u64, len_bytes: u64) -> bool {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        self.file.as_ref().is_some_and(|file| fallocate(file, flags, offset, len_bytes).is_ok())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn punch(&self, _: u64, _: u64) -> bool {
+        false
     }
 }
 
@@ -153,11 +426,18 @@ unsafe extern "C" fn allocate_for_holder(len_bytes: u64, zeroed: bool, place: *m
 /// Puts a block back into the list of its class.
 unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset: u64) {
     let Some(class) = size_class(len_bytes) else { return };
-    let mut arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
-    if arenas.handed.remove(&(arena as usize, offset)) {
-        return;
+    let unwatched = {
+        let mut arenas = arenas();
+        if arenas.handed.remove(&(arena as usize, offset)) {
+            return;
+        }
+        let unwatched = arenas.free(class, arena as usize, offset);
+        TIGHT.store(arenas.is_tight(), Relaxed);
+        unwatched
+    };
+    if unwatched {
+        watch(ROUND);
     }
-    arenas.free.entry(class).or_default().push((arena as usize, offset));
 }
 
 /// `len_bytes` rounded up to a power of two or a quarter on the way to the next: at most a fifth is wasted.
@@ -223,5 +503,144 @@ mod tests {
     fn what_cannot_be_had_is_an_error() {
         let error = HostArena.allocate(1 << 60).expect_err("no machine has that much");
         assert!(error.to_string().contains("1152921504606846976 bytes"), "{error}");
+    }
+
+    const MIB: u64 = 1 << 20;
+
+    /// Arenas of a test's own. Their mappings stay until the tests end.
+    fn own(limit_bytes: u64) -> Arenas {
+        Arenas { limit_bytes: Some(limit_bytes), ..Arenas::new() }
+    }
+
+    impl Arenas {
+        fn bytes_of(&mut self, place: Place) -> &mut [u8] {
+            // SAFETY: `lend` gave the place out, within the mapping.
+            let data = unsafe { self.mapped[place.arena as usize].start.add(place.offset as usize) };
+            // SAFETY: the bytes are initialised, and the test that was lent them uses them alone.
+            unsafe { std::slice::from_raw_parts_mut(data.as_ptr(), place.len_bytes as usize) }
+        }
+
+        fn lend_filled(&mut self, len_bytes: u64) -> Place {
+            let (place, clean) = self.lend(len_bytes).expect("room");
+            let bytes = self.bytes_of(place);
+            assert!(!clean || bytes.iter().all(|byte| *byte == 0), "said to be zero");
+            bytes.fill(0xff);
+            place
+        }
+
+        fn drop_it(&mut self, place: Place) {
+            self.free(size_class(place.len_bytes).expect("a size"), place.arena as usize, place.offset);
+        }
+
+        /// What the kernel says that the files have.
+        fn resident_bytes(&self) -> u64 {
+            let blocks = |mapped: &Mapped| rustix::fs::fstat(mapped.file.as_ref().expect("a file")).expect("its state").st_blocks as u64;
+            self.mapped.iter().map(|mapped| blocks(mapped) * 512).sum()
+        }
+
+        /// What the timer does in one round.
+        fn look_around(&mut self) {
+            while self.look() == Some(Duration::ZERO) {}
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_block_that_nobody_wants_goes_back_to_the_kernel_and_is_zero() {
+        let mut arenas = own(u64::MAX);
+        let large = arenas.lend_filled(20 * MIB);
+        let other = arenas.lend_filled(MIB);
+        let before = arenas.resident_bytes();
+        assert!(before >= 21 * MIB);
+        arenas.drop_it(large);
+        // It may have been given up right before the first look.
+        arenas.look_around();
+        assert_eq!(arenas.resident_bytes(), before);
+        arenas.look_around();
+        assert_eq!(arenas.resident_bytes(), before - 20 * MIB);
+        let usage = arenas.usage();
+        assert_eq!((usage.in_use_bytes, usage.kept_bytes, usage.given_back_bytes), (MIB, 0, 20 * MIB));
+        assert!(arenas.bytes_of(other).iter().all(|byte| *byte == 0xff));
+        let (again, clean) = arenas.lend(20 * MIB).expect("room");
+        assert_eq!((again.arena, again.offset, clean), (large.arena, large.offset, true));
+        assert!(arenas.bytes_of(again).iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_block_that_is_used_in_every_round_stays() {
+        let mut arenas = own(u64::MAX);
+        let place = arenas.lend_filled(20 * MIB);
+        arenas.drop_it(place);
+        for _ in 0..10 {
+            arenas.look_around();
+            let (again, clean) = arenas.lend(20 * MIB).expect("room");
+            assert_eq!((again.offset, clean), (place.offset, false));
+            arenas.drop_it(again);
+        }
+        assert_eq!(arenas.usage().given_back_bytes, 0);
+        // One that was given back in part is not said to be zero.
+        arenas.give_back(u64::MAX, MIB);
+        assert!(!arenas.lend(20 * MIB).expect("room").1);
+        assert_eq!((arenas.usage().in_use_bytes, arenas.usage().kept_bytes), (20 * MIB, 0));
+    }
+
+    #[test]
+    fn nobody_looks_when_there_is_nothing_to_give_back() {
+        let mut arenas = own(u64::MAX);
+        let (few, many) = (arenas.lend_filled(1000), arenas.lend_filled(2 * MIB));
+        assert!(!arenas.free(size_class(1000).expect("a size"), few.arena as usize, few.offset), "little is not worth it");
+        assert!(arenas.free(2 * MIB, many.arena as usize, many.offset));
+        assert_eq!(arenas.look(), Some(ROUND));
+        arenas.look_around();
+        assert!(!arenas.is_watched);
+        let many = arenas.lend_filled(2 * MIB);
+        assert!(arenas.free(2 * MIB, many.arena as usize, many.offset));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn small_blocks_go_back_where_they_make_up_whole_pages() {
+        let mut arenas = own(u64::MAX);
+        let places: Vec<_> = (0..8_000).map(|index| arenas.lend_filled(64 + index % 190 * 64)).collect();
+        let before = arenas.resident_bytes();
+        let (kept, dropped) = places.split_at(4_000);
+        dropped.iter().for_each(|place| arenas.drop_it(*place));
+        while arenas.give_back(u64::MAX, STEP_BYTES) > 0 {}
+        let usage = arenas.usage();
+        // At both ends, and where the last blocks of arenas and the wider ones leave gaps.
+        assert!(usage.kept_bytes < usage.given_back_bytes / 4, "{usage:?}");
+        assert!(arenas.resident_bytes() <= before - usage.given_back_bytes, "{usage:?}");
+        assert!(kept.iter().all(|place| arenas.bytes_of(*place).iter().all(|byte| *byte == 0xff)));
+        // All of them are there again, zero where it is said, and nobody else's.
+        let again: Vec<_> = dropped.iter().map(|place| arenas.lend_filled(place.len_bytes)).collect();
+        assert_eq!(arenas.usage().kept_bytes, 0);
+        let distinct: std::collections::BTreeSet<_> = again.iter().chain(kept).map(|place| (place.arena, place.offset)).collect();
+        assert_eq!(distinct.len(), 8_000);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_limit_takes_what_is_kept_first_and_then_refuses() {
+        let mut arenas = own(100 * MIB);
+        let first = arenas.lend_filled(40 * MIB);
+        let second = arenas.lend_filled(40 * MIB);
+        let error = arenas.lend(32 * MIB).expect_err("above the limit").to_string();
+        let expected = "failed to allocate 33554432 bytes: buffers have 83886080 bytes in use, and the limit is 104857600 (`memory.limit`)";
+        assert_eq!(error, expected);
+        arenas.drop_it(first);
+        // Another size: of what is kept just as much goes as has to.
+        let third = arenas.lend_filled(32 * MIB);
+        assert_eq!((arenas.usage().in_use_bytes, arenas.usage().kept_bytes), (72 * MIB, 28 * MIB));
+        assert!(arenas.resident_bytes() <= 100 * MIB);
+        arenas.lend(40 * MIB).expect_err("above the limit");
+        arenas.drop_it(third);
+        let again = arenas.lend_filled(40 * MIB);
+        // A limit that is lowered refuses, and keeps nothing that it need not.
+        arenas.limit_bytes = Some(50 * MIB);
+        arenas.drop_it(again);
+        assert_eq!((arenas.usage().in_use_bytes, arenas.usage().kept_bytes), (40 * MIB, 10 * MIB));
+        arenas.lend(40 * MIB).expect_err("above the limit");
+        arenas.drop_it(second);
+        arenas.lend_filled(40 * MIB);
     }
 }

@@ -54,3 +54,28 @@ pub fn from_fn<T: Element>(len: usize, value: impl FnMut(usize) -> T) -> Buffer<
     }
     buffer
 }
+
+/// The memory that buffers take in this process, whichever runtime they are used by. What worker processes have of it is part of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryUsage {
+    /// Of buffers that somebody has, rounded up to the sizes that memory is kept in: up to a fifth more than was asked for.
+    pub in_use_bytes: u64,
+    /// Of buffers that were dropped, and kept for the next ones.
+    pub kept_bytes: u64,
+    /// Given back to the kernel since the program began: what nobody had used for a second or two, or what had to go for others.
+    pub given_back_bytes: u64,
+    /// How much may be in use and kept together: see [`RuntimeBuilder::memory_limit`](crate::RuntimeBuilder::memory_limit).
+    pub limit_bytes: u64,
+}
+
+/// The memory that buffers take.
+pub fn memory_usage() -> MemoryUsage {
+    crate::arena::usage()
+}
+
+/// Gives the memory that is kept for buffers to come back to the kernel at once; so many bytes it was. It would go by itself, a second or two after its last use. The next buffers
+/// cost a page fault for each page again.
+pub fn give_back() -> u64 {
+    crate::arena::give_back()
+}

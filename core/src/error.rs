@@ -93,6 +93,11 @@ pub enum FailureKind {
         /// What there is, in words.
         available: String,
     },
+    /// Every processor that may run it was removed: see [`Handle::set_processes`](crate::Handle::set_processes).
+    Removed {
+        /// Their names.
+        processors: String,
+    },
     /// It has to run in two scopes that have no processor in common.
     ScopesDoNotMeet {
         /// One of the two; several scopes together where any two of them meet.
@@ -233,6 +238,7 @@ impl TaskError {
             FailureKind::NoTimer { reason } => format!("the thread that watches deadlines was not started: {reason}"),
             FailureKind::Unneeded => "its last handle was dropped before it began".into(),
             FailureKind::NoProcessor { part, available } => format!("no processor satisfies {part}; there are {available}"),
+            FailureKind::Removed { processors } => format!("the processors that may run it were removed (`set_processes`): {processors}"),
             FailureKind::ScopesDoNotMeet { one, other } => format!("{one} and {other} do not meet"),
             FailureKind::Stays { reason } => format!("its scope has worker processes only, and it cannot travel there: {reason}"),
             FailureKind::Processor { processor, reason } => format!("processor {processor}: {reason}"),

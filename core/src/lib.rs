@@ -15,6 +15,7 @@ pub mod error;
 pub mod function;
 pub mod graph;
 pub mod group;
+mod machine;
 pub mod mutable;
 pub mod options;
 pub mod parallel;
@@ -33,7 +34,7 @@ mod wire;
 mod worker;
 
 pub use ambient::with_options;
-pub use buffer::Buffer;
+pub use buffer::{Buffer, MemoryUsage};
 pub use cancel::{Cancelled, check_cancelled, is_cancelled};
 pub use data::Data;
 pub use erased::ErasedExt;
@@ -49,8 +50,8 @@ pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
 pub use retry::Retrying;
 pub use runtime::{
-    BackendReport, BuildError, BuildErrorKind, Handle, ProcessReport, ProcessorReport, Refused, Report, Runtime, RuntimeBuilder, current,
-    current_processor, spawn, spawn_detached,
+    BackendReport, BuildError, BuildErrorKind, Handle, ProcessReport, ProcessesError, ProcessorReport, Refused, Report, Runtime,
+    RuntimeBuilder, current, current_processor, spawn, spawn_detached,
 };
 pub use scope::{EmptyUnion, ParseScopeError, ProcessId, ProcessorIdentity, Scope, ScopePart, ScopeSource, ScopeTerm};
 pub use task::future::TaskFuture;

@@ -24,6 +24,8 @@ enum Due {
     Expire(TaskRef),
     /// Somebody looks at the time again.
     Wake(Waker),
+    /// A short function is called.
+    Call(fn()),
 }
 
 struct Timer {
@@ -86,6 +88,15 @@ pub(crate) fn wake_at(time: Instant, waker: Waker) -> io::Result<Alarm> {
     TIMER.add(time, Due::Wake(waker))
 }
 
+/// Calls `function` at `time`, on the timer's thread.
+///
+/// # Errors
+/// As [`expire_at`].
+pub(crate) fn call_at(time: Instant, function: fn()) -> io::Result<()> {
+    // It stays in.
+    TIMER.add(time, Due::Call(function)).map(std::mem::forget)
+}
+
 /// Wakes everybody who waits for a time, as there may be another reason not to.
 pub(crate) fn hurry() {
     let woken: Vec<Due> = TIMER.lock().entries.extract_if(.., |_, due| matches!(due, Due::Wake(_))).map(|(_, due)| due).collect();
@@ -97,6 +108,7 @@ impl Due {
         match self {
             Self::Expire(task) => drop(task.expire()),
             Self::Wake(waker) => waker.wake(),
+            Self::Call(function) => function(),
         }
     }
 }

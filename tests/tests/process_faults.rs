@@ -138,7 +138,7 @@ fn a_type_that_breaks_its_word_over_there_is_the_tasks_error() {
         }
         for (how, expected) in [
             (How::PanicWhenWritten, "its value cannot be written: the type's own code panicked: a trap is written"),
-            (How::LieWhenWritten, "sent a reply without a value: serde cannot read it"),
+            (How::LieWhenWritten, "gave nothing that can be used: serde cannot read it"),
         ] {
             let error = runtime.task(make_it, (how, id(), false)).options(&far()).spawn().fetch().expect_err("a failure");
             assert!(reason(&error).contains(expected), "{error}");
@@ -154,9 +154,9 @@ fn a_type_that_breaks_its_word_here_is_the_tasks_error() {
     in_time(|| {
         let runtime = runtime();
         for (how, expected) in [
-            (How::PanicWhenRead, "sent a reply without a value: the type's own code panicked: a trap is read"),
-            (How::ErrorWhenRead, "sent a reply without a value: serde cannot read it"),
-            (How::GreedWhenRead, "sent a reply without a value: the type's own code panicked: capacity overflow"),
+            (How::PanicWhenRead, "gave nothing that can be used: the type's own code panicked: a trap is read"),
+            (How::ErrorWhenRead, "gave nothing that can be used: serde cannot read it"),
+            (How::GreedWhenRead, "gave nothing that can be used: the type's own code panicked: capacity overflow"),
         ] {
             let task = runtime.task(make_it, (how, id(), true)).options(&far()).spawn();
             let after = runtime.task(take_it, (&task,)).spawn();
@@ -239,9 +239,14 @@ fn with_liar(lie: impl FnMut(&mut dyn Caller) -> Result<Vec<u8>, CallError> + Se
     Runtime::builder().builtin(false).linked(liar).build().expect("a runtime")
 }
 
+/// The bytes of a request.
+fn request(tag: u8, rest: [u64; 3]) -> Vec<u8> {
+    [vec![tag], numbers(&rest)].concat()
+}
+
 /// A request for a block of so many bytes, and its place: arena, offset.
 fn ask_for_block(caller: &mut dyn Caller, len_bytes: u64) -> (u64, u64) {
-    let answer = caller.answer(&[&[0][..], &len_bytes.to_ne_bytes()].concat());
+    let answer = caller.answer(&request(0, [len_bytes, 0, 0]));
     let number = |at: usize| u64::from_ne_bytes(answer[at..at + 8].try_into().expect("eight bytes"));
     (number(0), number(8))
 }
@@ -315,14 +320,20 @@ fn requests_that_are_none_are_answered_by_nothing() {
         let runtime = with_liar(move |caller| {
             for request in [
                 vec![],
-                vec![7; 9],
-                vec![0; 8],
-                vec![1; 10],
-                [vec![0], numbers(&[u64::MAX])].concat(),
-                [vec![1], numbers(&[u64::MAX])].concat(),
+                vec![7; 25],
+                vec![0; 24],
+                vec![1; 26],
+                request(0, [64, 1, 0]),
+                request(1, [u64::MAX, 0, 0]),
+                request(2, [u64::MAX, 0, 0]),
+                request(3, [5, 0, 0]),
+                request(4, [0, 0, 64]),
+                request(4, [u64::MAX; 3]),
             ] {
                 tell.send(caller.answer(&request)).expect("somebody listens");
             }
+            // One that cannot be met is answered by a reason.
+            assert!(caller.answer(&request(0, [u64::MAX, 0, 0])).starts_with(b"the size overflows "));
             Ok([vec![0], numbers(&[1, 0, 0, 0, 5])].concat())
         });
         assert_eq!(*runtime.spawn(|| 0u64, ()).fetch().expect("a value"), 5);

@@ -6,7 +6,7 @@ use poniard_interface::{Backend, BackendInfo, HostServices, Image, OpenError, Op
 
 use crate::settings::ProcessSettings;
 
-/// Opens one inline processor for each worker process that the settings ask for.
+/// Opens one inline processor for each worker process that the settings allow.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessBackend;
 
@@ -28,7 +28,7 @@ impl Backend for ProcessBackend {
 
     fn open(&self, settings: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
         let settings = ProcessSettings::read(settings)?;
-        if settings.processes == 0 {
+        if settings.most == 0 {
             return Ok(Opened::default());
         }
         open_processors(settings, host)
@@ -47,7 +47,7 @@ fn open_processors(settings: ProcessSettings, host: Arc<dyn HostServices>) -> Re
     use crate::processor::ProcessProcessor;
 
     let pool = Arc::new(Pool::new(settings, Arc::clone(&host)));
-    let processors = (0..settings.processes)
+    let processors = (0..settings.most)
         .map(|index| Box::new(ProcessProcessor::new(index, Arc::clone(&pool), Arc::clone(&host))) as Box<dyn Processor>)
         .collect();
     Ok(Opened { processors, spaces: Vec::new() })

@@ -94,6 +94,10 @@ impl Processor for ProcessProcessor {
         Ok(())
     }
 
+    fn rest(&self) {
+        self.remote.let_go();
+    }
+
     fn stop(&self) -> Result<(), StopError> {
         let running = {
             let mut threads = self.threads();

@@ -80,6 +80,16 @@ impl ProcessRemote {
         outcome
     }
 
+    /// Ends the process until the next call, if no call is going on.
+    pub(crate) fn let_go(&self) {
+        if let Some(mut state) = self.try_state() {
+            state.deaths = None;
+            if let Some(worker) = state.worker.take() {
+                worker.end(GRACE);
+            }
+        }
+    }
+
     fn end_if_stopped(&self) {
         if !self.stopped.load(SeqCst) {
             return;

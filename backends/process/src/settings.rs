@@ -3,7 +3,8 @@
 //! | setting | value | default |
 //! |---|---|---|
 //! | `processes` | how many worker processes, 0 to 1024 | 0 |
-//! | `processes.spin` | `true` or `false`: whether whoever waits for the other side looks for some microseconds before it sleeps; a call takes a tenth of the time then, and a processor meanwhile | `true` if the machine has more processors than there are worker processes |
+//! | `processes.most` | how many there can be later on, up to 1024: there is a processor for each, and the runtime uses as many as there are to be | as `processes` |
+//! | `processes.spin` | `true` or `false`: whether whoever waits for the other side looks for some microseconds before it sleeps; a call takes a tenth of the time then, and a processor meanwhile | `true` if the machine has more processors than there can be worker processes |
 //! | `processes.prefix` | `true` or `false`: whether each line that a worker process prints begins with its processor's name, as `[processes-0] ` | `false` |
 
 use std::fmt::Display;
@@ -17,8 +18,10 @@ const MAX_PROCESSES: usize = 1024;
 /// The settings, read and found good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessSettings {
-    /// How many worker processes.
+    /// How many worker processes to begin with.
     pub processes: usize,
+    /// How many there can be.
+    pub most: usize,
     /// Whether whoever waits looks for a while before it sleeps.
     pub spin: bool,
     /// Whether what a worker process prints begins with its processor's name on each line.
@@ -27,26 +30,28 @@ pub struct ProcessSettings {
 
 impl ProcessSettings {
     /// Their names.
-    pub const NAMES: [&str; 3] = ["processes", "processes.prefix", "processes.spin"];
+    pub const NAMES: [&str; 4] = ["processes", "processes.most", "processes.prefix", "processes.spin"];
 
     /// Reads the settings of this backend out of those of all.
     ///
     /// # Errors
     /// [`OpenError`] names the setting, its text and what would be right.
     pub fn read(settings: &Settings) -> Result<Self, OpenError> {
-        let processes = match settings.parse::<usize>("processes")? {
-            Some(count) if count > MAX_PROCESSES => {
-                return Err(refuse("processes", count, format!("at most {MAX_PROCESSES} processes are possible")));
-            }
-            Some(count) => count,
-            None => 0,
+        let count = |name: &str| match settings.parse::<usize>(name)? {
+            Some(count) if count > MAX_PROCESSES => Err(refuse(name, count, format!("at most {MAX_PROCESSES} processes are possible"))),
+            count => Ok(count),
         };
+        let processes = count("processes")?.unwrap_or(0);
+        let most = count("processes.most")?.unwrap_or(processes);
+        if most < processes {
+            return Err(refuse("processes.most", most, format!("there are to be {processes} to begin with")));
+        }
         let spin = match settings.parse::<bool>("processes.spin")? {
             Some(spin) => spin,
-            None => available_parallelism().is_ok_and(|count| count.get() > processes),
+            None => available_parallelism().is_ok_and(|count| count.get() > most),
         };
         let prefix = settings.parse::<bool>("processes.prefix")?.unwrap_or(false);
-        Ok(Self { processes, spin, prefix })
+        Ok(Self { processes, most, spin, prefix })
     }
 }
 
@@ -73,13 +78,17 @@ mod tests {
 
     #[test]
     fn there_are_no_processes_unless_asked_for() {
-        assert_eq!(ProcessSettings::read(&Settings::new()).unwrap(), ProcessSettings { processes: 0, spin: true, prefix: false });
+        let none = ProcessSettings { processes: 0, most: 0, spin: true, prefix: false };
+        assert_eq!(ProcessSettings::read(&Settings::new()).unwrap(), none);
     }
 
     #[test]
     fn good_values_are_taken() {
         assert_eq!(read("processes", "0").unwrap().processes, 0);
-        assert_eq!(read("processes", "1024").unwrap(), ProcessSettings { processes: 1024, spin: false, prefix: false });
+        let all = ProcessSettings { processes: 1024, most: 1024, spin: false, prefix: false };
+        assert_eq!(read("processes", "1024").unwrap(), all);
+        let most = read("processes.most", "3").unwrap();
+        assert_eq!((most.processes, most.most), (0, 3));
         assert!(!read("processes.spin", "false").unwrap().spin);
         assert!(read("processes.prefix", "true").unwrap().prefix);
         assert!(read("threads", "nonsense").is_ok(), "settings of other backends are ignored");
@@ -94,6 +103,12 @@ mod tests {
         check_refused("processes", "99999999999999999999999", "too large");
         check_refused("processes.spin", "yes", "`true` or `false`");
         check_refused("processes.prefix", "1", "`true` or `false`");
+        check_refused("processes.most", "1025", "at most 1024");
+        let mut settings = Settings::new();
+        settings.set("processes", "3");
+        settings.set("processes.most", "2");
+        let reason = ProcessSettings::read(&settings).expect_err("fewer than to begin with").reason;
+        assert_eq!(reason, "setting `processes.most` is `2`: there are to be 3 to begin with");
     }
 
     proptest! {

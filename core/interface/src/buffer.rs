@@ -148,7 +148,7 @@ impl RawBuffer {
             // SAFETY: `allocate` returned true, so it wrote the value.
             Ok(unsafe { place.assume_init() })
         } else {
-            Err(crate::AllocateError::new(len_bytes, "the arena has no room"))
+            Err(crate::AllocateError::new(len_bytes, "the arena has no room, or as much as it may have is in use"))
         }
     }
 

@@ -83,6 +83,10 @@ pub trait Processor: Send + Sync {
         Err(SubmitError::new("an inline processor takes no batches"))
     }
 
+    /// Inline: the runtime has nothing for the processor until it calls `start` again. Gives back what it can do without: a process that its threads stand for ends.
+    /// Called when none of its threads runs tasks.
+    fn rest(&self) {}
+
     /// Ends the processor: joins its threads, which by then have returned from `worker_main`.
     ///
     /// # Errors

@@ -18,6 +18,13 @@ use crate::plugin::{self, PluginSearch};
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
 use crate::worker::sleep::IdlePolicy;
 use crate::worker::slot::Slot;
+use crate::{arena, machine};
+
+/// The setting of `RuntimeBuilder::processes_at_most`.
+const PROCESSES_MOST: &str = "processes.most";
+
+/// The setting of `RuntimeBuilder::memory_limit`.
+const MEMORY_LIMIT: &str = "memory.limit";
 
 /// Chooses backends, number of threads and settings of a [`Runtime`].
 ///
@@ -180,7 +187,20 @@ impl RuntimeBuilder {
         self.setting("processes", count.to_string())
     }
 
-    /// A setting for the backends; each reads those that it documents. One that none of the backends in use reads is an error when the runtime is built.
+    /// Number of worker processes that there can be later on, by [`Handle::set_processes`]; without this, as many as to begin with. The same as the setting `processes.most`.
+    pub fn processes_at_most(self, count: usize) -> Self {
+        self.setting(PROCESSES_MOST, count.to_string())
+    }
+
+    /// How many bytes the memory of buffers may take, what is kept for the next ones included. The same as the setting `memory.limit`, whose value may have a unit: `2GiB`.
+    ///
+    /// Buffers are the whole process's, and so is the limit: that of the runtime built last counts. Without one it is seven eighths of what the machine has, or what the control
+    /// groups of the process allow. Above it, allocating is an [`AllocateError`](crate::AllocateError), until buffers have been dropped.
+    pub fn memory_limit(self, bytes: u64) -> Self {
+        self.setting(MEMORY_LIMIT, bytes.to_string())
+    }
+
+    /// A setting for the backends, each of which reads those that it documents, or `memory.limit`. One that nobody reads is an error when the runtime is built.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.set(name, value);
         self
@@ -214,6 +234,7 @@ impl RuntimeBuilder {
     /// # Errors
     /// [`BuildError`] says what is missing, where it was looked for and what was refused.
     pub fn build(self) -> Result<Runtime, BuildError> {
+        let memory_limit = self.read_memory_limit()?;
         let mut found = FoundBesides::default();
         let candidates = self.candidates(&mut found);
         let mut candidates = self.chosen(candidates, &found)?;
@@ -227,8 +248,13 @@ impl RuntimeBuilder {
             if processors.is_empty() {
                 return Err(no_processor(&found, &records));
             }
-            match start(records, processors, found.clone(), self.choices.clone(), &link) {
-                Ok(shared) => return Ok(Runtime { handle: Handle { shared } }),
+            match start(records, processors, found.clone(), self.choices.clone(), self.process_count(), &link) {
+                Ok(shared) => {
+                    if let Some(bytes) = memory_limit {
+                        arena::set_limit(bytes);
+                    }
+                    return Ok(Runtime { handle: Handle { shared } });
+                }
                 Err((backend, reason)) => {
                     // The others are opened anew, for a runtime without this one.
                     let Some(place) = candidates.iter().position(|candidate| candidate.info.name == backend) else {
@@ -239,6 +265,22 @@ impl RuntimeBuilder {
                 }
             }
         }
+    }
+
+    /// How many worker processes there are to be at first. The backend has read the settings by now, and opened a processor for each that there can be.
+    fn process_count(&self) -> usize {
+        let first = || self.settings.parse("processes").ok().flatten().unwrap_or(0);
+        self.settings.get(PROCESSES_MOST).map_or(usize::MAX, |_| first())
+    }
+
+    /// The limit for buffers, if one is set.
+    fn read_memory_limit(&self) -> Result<Option<u64>, BuildError> {
+        let bad = |text: String| BuildError::new(BuildErrorKind::Setting, text);
+        if let Some((name, _)) = self.settings.iter().find(|(name, _)| name.starts_with("memory.") && *name != MEMORY_LIMIT) {
+            return Err(bad(format!("there is no setting `{name}`; `{MEMORY_LIMIT}` is one")));
+        }
+        let Some(text) = self.settings.get(MEMORY_LIMIT) else { return Ok(None) };
+        machine::parse_bytes(text).map(Some).map_err(|reason| bad(format!("setting `{MEMORY_LIMIT}` is `{text}`: {reason}")))
     }
 
     /// Opens the backends; those that do not open are taken off the list.
@@ -291,9 +333,10 @@ impl RuntimeBuilder {
             .iter()
             .flat_map(|candidate| candidate.backend.settings().into_iter().map(|name| (name, candidate.info.name.as_str())))
             .collect();
-        let is_known = |name: &str| known.iter().any(|(known, _)| known == name);
+        let is_known = |name: &str| name == MEMORY_LIMIT || known.iter().any(|(known, _)| known == name);
         // No processes can be had everywhere.
-        let unheard = self.settings.iter().find(|(name, value)| !is_known(name) && (*name, *value) != ("processes", "0"));
+        let is_none = |name: &str, value: &str| value == "0" && matches!(name, "processes" | PROCESSES_MOST);
+        let unheard = self.settings.iter().find(|(name, value)| !is_known(name) && !is_none(name, value));
         let Some((name, value)) = unheard else { return Ok(()) };
         let used: Vec<_> = candidates.iter().map(|candidate| candidate.info.name.as_str()).collect();
         let family = name.split('.').next().unwrap_or(name);
@@ -369,6 +412,7 @@ fn start(
     mut processors: Vec<ProcessorRecord>,
     found: FoundBesides,
     choices: Choices,
+    process_count: usize,
     link: &OnceLock<Weak<Shared>>,
 ) -> Result<Arc<Shared>, (String, String)> {
     // Inline processors first: their places are those of their slots. The sort is stable, so the order of each backend stays.
@@ -378,7 +422,11 @@ fn start(
     let shared = Arc::new(Shared::new(processors, Backends { records, found }, slots, choices));
     // The cell is new and nobody else sets it.
     let _ = link.set(Arc::downgrade(&shared));
-    for worker in 0..slot_count {
+    if let Some(record) = shared.keep_dormant(process_count) {
+        let backend = shared.backends[record.backend].info.name.clone();
+        return Err((backend, "setting `processes` is `0`, and there would be no other processor to begin with".into()));
+    }
+    for worker in (0..slot_count).filter(|worker| !shared.slots[*worker].is_dormant()) {
         let record = &shared.processors[worker];
         if let Err(error) = record.processor.start(WorkerId(worker as u32)) {
             shared.shut_down();

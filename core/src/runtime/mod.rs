@@ -29,6 +29,7 @@ use crate::worker::context::{self, Context};
 use crate::worker::entry::Entry;
 use crate::worker::fetch::{wait_for_room, wait_until_fired};
 use crate::worker::room::ForeignRoom;
+pub use crate::worker::roster::ProcessesError;
 use crate::worker::shared::Shared;
 use crate::worker::waiter::Waiter;
 
@@ -248,15 +249,41 @@ impl Handle {
         self.spawn_with(body, (args,), Some(Box::new(options)))
     }
 
-    /// Number of processors, of all kinds.
+    /// Number of processors, of all kinds, those included that a later [`set_processes`](Self::set_processes) may add.
     pub fn processor_count(&self) -> usize {
         self.shared.processors.len()
     }
 
     /// The processors that are in a scope, in the runtime's order; none, where it selects nothing here. Their number is how many can run a task
-    /// of that scope.
+    /// of that scope: without those that [`set_processes`](Self::set_processes) has removed.
     pub fn processors_in(&self, scope: &Scope) -> Vec<ProcessorIdentity> {
-        scope.select(&self.shared.identities).iter().map(|place| self.shared.identities[place].clone()).collect()
+        let set = scope.select(&self.shared.identities);
+        let there = set.iter().filter(|place| self.shared.slots.get(*place).is_none_or(|slot| !slot.is_dormant()));
+        there.map(|place| self.shared.identities[place].clone()).collect()
+    }
+
+    /// From now on the runtime has `count` worker processes: the first so many of those that it can have ([`RuntimeBuilder::processes_at_most`]). May be called by
+    /// every thread, inside tasks, too. Does not wait.
+    ///
+    /// A processor that is added takes its share of what there is to do; its process is started by the first task that travels. One that is removed
+    /// finishes its task, others run what lies in its queues, and its process ends. Tasks whose scope has no processor left, or fewer than they take, fail, also those that wait for
+    /// others still: with [`FailureKind::Removed`] or [`FailureKind::Occupancy`].
+    ///
+    /// # Errors
+    /// [`ProcessesError`] when there cannot be so many, when nothing would be left to run tasks, when the runtime ends, or when a thread could not be started.
+    ///
+    /// ```
+    /// use poniard::{Runtime, Scope};
+    ///
+    /// let runtime = Runtime::builder().threads(1).processes(0).processes_at_most(2).build()?;
+    /// runtime.set_processes(2)?;
+    /// assert_eq!(runtime.processors_in(&Scope::backend("process")).len(), 2);
+    /// runtime.set_processes(0)?;
+    /// assert_eq!(*runtime.spawn(|| 1u64, ()).fetch()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_processes(&self, count: usize) -> Result<(), ProcessesError> {
+        self.shared.set_processes(count)
     }
 
     /// Whether every processor in `inner` is in `outer`, among those of this runtime.
@@ -463,6 +490,15 @@ where
         task.reference().cancel(FailureKind::NoTimer { reason: error.to_string() });
     }
     task
+}
+
+/// Spawns a task of the runtime's own for one worker. Does not wait for room, so any thread may do it.
+pub(crate) fn spawn_for_worker<M, F: TaskFn<M>>(shared: &Arc<Shared>, slot: usize, name: &str, function: F)
+where
+    (): Args<F::Params>,
+{
+    let options = TaskOptions::new().name(name).scope(Scope::worker(slot as u32));
+    spawn_slowly(shared, None, function, ().into_params(), caller(), Some(Box::new(options))).detach();
 }
 
 /// A task that cannot be spawned. Its groups learn of it.

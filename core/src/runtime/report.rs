@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use poniard_interface::{Execution, MemorySpace, ProcessorKind, SpaceId, SpaceInfo};
 
+use crate::buffer::MemoryUsage;
 use crate::clock::now_ns;
 use crate::space::HostSpace;
 use crate::worker::shared::Shared;
@@ -23,6 +24,8 @@ pub struct Report {
     pub messages: Vec<String>,
     /// From the start of the first task to the end of the last one, in ns; to now, if one is running. 0 when there was none.
     pub makespan_ns: u64,
+    /// The memory that buffers take, in the whole process.
+    pub memory: MemoryUsage,
 }
 
 /// A plugin file, or a backend in one, that is not used.
@@ -60,6 +63,8 @@ pub struct ProcessorReport {
     pub kind: ProcessorKind,
     /// Whether it takes batches.
     pub queued: bool,
+    /// Whether it takes tasks: not, while [`set_processes`](crate::Handle::set_processes) has removed it.
+    pub active: bool,
     /// The memory that it works in.
     pub space: String,
     /// The NUMA node that it is near to.
@@ -121,6 +126,7 @@ impl Report {
             searched: found.searched.clone(),
             messages: found.log.messages(),
             makespan_ns: makespan.map_or(0, |(first, last)| last - first),
+            memory: crate::arena::usage(),
         }
     }
 }
@@ -148,6 +154,7 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
     ProcessorReport {
         name: record.info.name.clone(),
         kind: record.info.kind.clone(),
+        active: shared.slots.get(place).is_none_or(|slot| !slot.is_dormant()),
         queued: matches!(record.info.execution, Execution::Queued { .. }),
         space: space.map_or_else(|| format!("space {}", record.info.space), |info| info.name),
         numa_node: record.info.numa_node,

@@ -128,6 +128,9 @@ fn settle_with(
     }
     match meet(&shared.identities, parts) {
         Ok(set) => {
+            if let Some(kind) = shared.is_removed(|place| set.contains(place)) {
+                return Err(Refusal { options, kind });
+            }
             let domain = shared.domains.of(set);
             if options.is_none() && domain.is_none() {
                 return Ok(None);

@@ -46,36 +46,37 @@ pub(crate) enum Request {
     Library { number: u64 },
     /// Send me the argument of my call that has this number. Answered by its bytes.
     Value { number: u64 },
+    /// Here is a block that you have lent me.
+    Return { place: Place },
 }
 
 impl Request {
-    pub(crate) fn to_bytes(self) -> [u8; 9] {
-        let (tag, number) = match self {
-            Self::Allocate { len_bytes } => (0, len_bytes),
-            Self::Map { arena } => (1, arena),
-            Self::Library { number } => (2, number),
-            Self::Value { number } => (3, number),
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let (tag, numbers) = match self {
+            Self::Allocate { len_bytes } => (0, [len_bytes, 0, 0]),
+            Self::Map { arena } => (1, [arena, 0, 0]),
+            Self::Library { number } => (2, [number, 0, 0]),
+            Self::Value { number } => (3, [number, 0, 0]),
+            Self::Return { place: Place { arena, offset, len_bytes } } => (4, [arena, offset, len_bytes]),
         };
-        let mut bytes = [tag; 9];
-        bytes[1..].copy_from_slice(&number.to_ne_bytes());
-        bytes
+        [vec![tag], answer(numbers)].concat()
     }
 
     /// The request that the bytes are, if they are one.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Option<Self> {
-        let [tag, number @ ..] = <[u8; 9]>::try_from(bytes).ok()?;
-        let number = u64::from_ne_bytes(number);
-        match tag {
-            0 => Some(Self::Allocate { len_bytes: number }),
-            1 => Some(Self::Map { arena: number }),
-            2 => Some(Self::Library { number }),
-            3 => Some(Self::Value { number }),
+        let (tag, numbers) = bytes.split_first()?;
+        match (tag, of_answer(numbers)?) {
+            (0, [len_bytes, 0, 0]) => Some(Self::Allocate { len_bytes }),
+            (1, [arena, 0, 0]) => Some(Self::Map { arena }),
+            (2, [number, 0, 0]) => Some(Self::Library { number }),
+            (3, [number, 0, 0]) => Some(Self::Value { number }),
+            (4, [arena, offset, len_bytes]) => Some(Self::Return { place: Place { arena, offset, len_bytes } }),
             _ => None,
         }
     }
 }
 
-/// Three numbers: the answer to a request that can be met. One that cannot is answered by nothing.
+/// Three numbers: the answer to a request that can be met.
 pub(crate) fn answer(numbers: [u64; 3]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
 }
@@ -84,6 +85,17 @@ pub(crate) fn answer(numbers: [u64; 3]) -> Vec<u8> {
 pub(crate) fn of_answer(bytes: &[u8]) -> Option<[u64; 3]> {
     let (numbers, []) = bytes.as_chunks::<8>() else { return None };
     <[[u8; 8]; 3]>::try_from(numbers).ok().map(|numbers| numbers.map(u64::from_ne_bytes))
+}
+
+/// The answer to a request that cannot be met: why, in words. It is longer by a few spaces than a whole number of numbers.
+pub(crate) fn refusal(reason: &str) -> Vec<u8> {
+    let width = reason.chars().count() + 8 - reason.len() % 8 + 1;
+    format!("{reason:width$}").into_bytes()
+}
+
+/// The words of an answer that is no numbers.
+pub(crate) fn reason_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end().to_owned()
 }
 
 /// Writes the places of blocks that are given back.
@@ -108,18 +120,26 @@ mod tests {
 
     #[test]
     fn requests_and_answers_come_back_and_others_are_none() {
+        let place = Place { arena: 1, offset: 64, len_bytes: 3 };
         for request in [
             Request::Allocate { len_bytes: u64::MAX },
             Request::Map { arena: 7 },
             Request::Library { number: 9 },
             Request::Value { number: 3 },
+            Request::Return { place },
         ] {
             assert_eq!(Request::of_bytes(&request.to_bytes()), Some(request));
         }
-        assert_eq!(Request::of_bytes(&[99; 9]), None);
-        assert_eq!(Request::of_bytes(&[0; 8]), None);
+        assert_eq!(Request::of_bytes(&[99; 25]), None);
+        assert_eq!(Request::of_bytes(&[1; 25]), None);
+        assert_eq!(Request::of_bytes(&[0; 24]), None);
+        assert_eq!(Request::of_bytes(&[]), None);
         assert_eq!(of_answer(&answer([1, 2, 3])), Some([1, 2, 3]));
         assert_eq!(of_answer(&[]), None);
+        for len in 0..60 {
+            let refusal = refusal(&"é".repeat(len));
+            assert_eq!((of_answer(&refusal), reason_of(&refusal)), (None, "é".repeat(len)));
+        }
         assert_eq!(of_answer(&[0; 25]), None);
     }
 }

@@ -10,7 +10,7 @@ use poniard_interface::{
 
 use super::call::{BROKEN, CallFailure, NO_CODE, PANICKED, REFUSED, RETURNED, Request, VALUE, put_places};
 use super::code::{CodeRef, Key, Named};
-use super::memory::{self, FarBuffers, ask_bytes, during, take_returned};
+use super::memory::{self, FarBuffers, ask_bytes, during, keep_nothing, take_returned};
 use crate::clock::now_ns;
 use crate::error::with_causes;
 use crate::runtime::{BackendRecord, Backends};
@@ -76,6 +76,7 @@ fn call_by(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallF
     let reference = CodeRef::take(Key::of_host(), reader)?;
     let process = ProcessId(reader.take_u64()? as u32);
     note_identity(process, reader.take_text()?);
+    keep_nothing(reader.take_u8()? != 0);
     let ask = |number: u16| Named::of_bytes(&ask_bytes(Request::Library { number: number.into() })?);
     reference.function(ask).map_err(CallFailure::NoCode)?(reader, writer)
 }

@@ -14,12 +14,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use poniard_interface::{AllocateError, ArenaFunctions, CallerLink, RawBuffer};
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::call::{Request, of_answer};
+use super::call::{Request, of_answer, reason_of};
 use super::values;
 use crate::arena::{allocate_as, copy_of, size_class};
 use crate::wire::{Buffers, Kept, Place, WireError};
 
-/// Bytes of lent blocks that this process keeps for what it will need.
+/// Bytes of lent blocks that this process keeps for the next calls. In the middle of one it keeps all.
 const KEPT_MAX_BYTES: u64 = 32 << 20;
 
 /// Whether this process executes calls for another one.
@@ -28,6 +28,7 @@ static MEMORY: Mutex<Memory> = Mutex::new(Memory {
     arenas: BTreeMap::new(),
     kept: BTreeMap::new(),
     kept_bytes: 0,
+    keeps_nothing: false,
     handed: BTreeSet::new(),
     given: BTreeSet::new(),
     returned: Vec::new(),
@@ -50,11 +51,13 @@ struct Memory {
     /// Lent blocks that are free, by size class.
     kept: BTreeMap<u64, Vec<(u64, u64)>>,
     kept_bytes: u64,
+    /// Whether all that is kept goes back with the next reply.
+    keeps_nothing: bool,
     /// Blocks that the call has handed over, and that nobody has given up yet: (arena, offset). They go back with its reply, so that the host may have them again.
     handed: BTreeSet<(u64, u64)>,
     /// Blocks that are in the reply that is being written: (arena, offset).
     given: BTreeSet<(u64, u64)>,
-    /// Blocks that are given back with the next reply.
+    /// Blocks that were handed over and are given back with the next reply.
     returned: Vec<Place>,
 }
 
@@ -88,16 +91,13 @@ unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset:
         return;
     }
     if handed {
+        // Not kept: if the call gives no value, the host's value has it again.
         memory.returned.push(Place { arena, offset, len_bytes });
         return;
     }
-    match size_class(len_bytes) {
-        Some(class) if memory.kept_bytes + class <= KEPT_MAX_BYTES => {
-            memory.kept_bytes += class;
-            memory.kept.entry(class).or_default().push((arena, offset));
-        }
-        _ => memory.returned.push(Place { arena, offset, len_bytes }),
-    }
+    let Some(class) = size_class(len_bytes) else { return };
+    memory.kept_bytes += class;
+    memory.kept.entry(class).or_default().push((arena, offset));
 }
 
 /// # Safety
@@ -155,8 +155,10 @@ pub(crate) fn is_stopping() -> bool {
     with_link(|link| link.is_stopping()).unwrap_or(false)
 }
 
-fn ask(request: Request) -> Option<[u64; 3]> {
-    of_answer(&ask_bytes(request)?)
+/// Asks the host for numbers; nothing when there is no call, or no host any more. An error is why the host refuses.
+fn ask(request: Request) -> Option<Result<[u64; 3], String>> {
+    let answer = with_link(|link| link.ask(&request.to_bytes()))??;
+    Some(of_answer(&answer).ok_or_else(|| reason_of(&answer)))
 }
 
 /// What the host answers, if it can; an answer that is no number.
@@ -164,7 +166,7 @@ pub(super) fn ask_bytes(request: Request) -> Option<Vec<u8>> {
     with_link(|link| link.ask(&request.to_bytes()))?.filter(|bytes| !bytes.is_empty())
 }
 
-/// A block that the host lends, zeroed if so wanted; none in a process that executes no call, and where the host has none.
+/// A block that the host lends, zeroed if so wanted; none in a process that executes no call.
 pub(crate) fn borrow(len_bytes: u64, zeroed: bool) -> Option<Result<RawBuffer, AllocateError>> {
     if !SERVING.load(Relaxed) {
         return None;
@@ -181,8 +183,15 @@ pub(crate) fn borrow(len_bytes: u64, zeroed: bool) -> Option<Result<RawBuffer, A
     let (arena, offset, clean) = match kept {
         Some((arena, offset)) => (arena, offset, false),
         None => {
-            let [arena, offset, clean] = ask(Request::Allocate { len_bytes })?;
-            (arena, offset, clean == 1)
+            let mut answer = ask(Request::Allocate { len_bytes })?;
+            // What is kept here, of other sizes, may be what the host is short of.
+            if answer.is_err() && return_kept() {
+                answer = ask(Request::Allocate { len_bytes })?;
+            }
+            match answer {
+                Ok([arena, offset, clean]) => (arena, offset, clean == 1),
+                Err(reason) => return Some(Err(AllocateError::new(len_bytes, reason))),
+            }
         }
     };
     Some(lent(Place { arena, offset, len_bytes }, clean || !zeroed).map_err(|error| AllocateError::new(len_bytes, error.to_string())))
@@ -209,8 +218,8 @@ fn mapped(place: Place) -> Result<Mapped, WireError> {
         None => {
             // The lock is not held while the host answers: `ask` may be called by other threads, too.
             drop(memory);
-            let [process, descriptor, bytes] =
-                ask(Request::Map { arena: place.arena }).ok_or_else(|| WireError::new(format!("the host has no arena {}", place.arena)))?;
+            let answer = ask(Request::Map { arena: place.arena }).and_then(Result::ok);
+            let [process, descriptor, bytes] = answer.ok_or_else(|| WireError::new(format!("the host has no arena {}", place.arena)))?;
             let mapped = map(process, descriptor, bytes)
                 .map_err(|error| WireError::new(format!("cannot map the arena {} of the host: {error}", place.arena)))?;
             memory = self::memory();
@@ -307,7 +316,38 @@ pub(super) fn copied_bytes() -> u64 {
     COPIED_BYTES.load(Relaxed)
 }
 
+/// Says whether all that is kept goes back with the reply.
+pub(crate) fn keep_nothing(keeps_nothing: bool) {
+    memory().keeps_nothing = keeps_nothing;
+}
+
+/// Gives back at once what is kept; whether that was anything.
+fn return_kept() -> bool {
+    let places = memory().take_kept();
+    for place in &places {
+        // Without a host there is nothing to give back to.
+        let _ = ask(Request::Return { place: *place });
+    }
+    !places.is_empty()
+}
+
 /// The blocks that are given back with the reply that is being written.
 pub(super) fn take_returned() -> Vec<Place> {
-    std::mem::take(&mut memory().returned)
+    let mut memory = memory();
+    let mut places = std::mem::take(&mut memory.returned);
+    if memory.keeps_nothing || memory.kept_bytes > KEPT_MAX_BYTES {
+        places.extend(memory.take_kept());
+    }
+    places
+}
+
+impl Memory {
+    fn take_kept(&mut self) -> Vec<Place> {
+        self.kept_bytes = 0;
+        let kept = std::mem::take(&mut self.kept).into_iter();
+        let places = |(class, blocks): (u64, Vec<(u64, u64)>)| {
+            blocks.into_iter().map(move |(arena, offset)| Place { arena, offset, len_bytes: class })
+        };
+        kept.flat_map(places).collect()
+    }
 }

@@ -9,10 +9,12 @@
 //! * `object`: what the dynamic linker has loaded.
 //! * `memory`: the arenas of the host as another process sees them.
 //! * `values`: values that several tasks use, which are sent once.
+//! * `idle`: memory that processes keep and do not need comes back.
 //! * `start`: how a process of the program becomes one that serves, before `main`.
 
 pub(crate) mod call;
 pub(crate) mod code;
+mod idle;
 mod image;
 pub(crate) mod memory;
 mod object;

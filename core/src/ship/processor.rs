@@ -1,8 +1,10 @@
 //! This side: a worker's thread that stands for a process sends tasks over, and takes their results.
+//!
+//! One file because a call, what is sent ahead of its turn behind it, and what the process is lent meanwhile are one state, under one lock.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
 use super::call::{self, BROKEN, NO_CODE, PANICKED, REFUSED, RETURNED, Request, VALUE};
 use super::code::{self, CodeRef, Key};
+use super::idle;
 use super::values::{self, SentCount};
 use crate::arena;
 use crate::clock::now;
@@ -48,6 +51,17 @@ pub(crate) struct RemoteProcessor {
     pub(crate) copied_bytes: (AtomicU64, AtomicU64),
     /// How many calls each process has replied to.
     replies: Mutex<BTreeMap<u32, u64>>,
+    lent: Arc<Lent>,
+}
+
+/// What to do about memory that a process has been lent.
+pub(super) enum Look {
+    /// It is at work, or was lately.
+    Again,
+    /// It has done nothing since the last look.
+    AskBack,
+    /// It has none.
+    Never,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +114,7 @@ enum Fate {
 /// What has come of a call.
 enum Outcome {
     /// The task has ended, with an error or without.
-    Ended(Option<TaskError>),
+    Ended(Option<FailureKind>),
     /// The function has returned an error: the task is to be ended with it, or the function called again.
     Returned(FailureKind),
     /// The task has to be run here.
@@ -108,10 +122,11 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// The error of the task, which has not been called again; nothing when it has to be run here.
+    /// The error of the task, which has not been called again; nothing when it has to be run here. Drops the arguments, so not under the lock of the state:
+    /// they may wait for tasks that were claimed ahead.
     fn of(self, task: &TaskRef) -> Option<Option<TaskError>> {
         match self {
-            Self::Ended(failure) => Some(failure),
+            Self::Ended(failure) => Some(task.end_claimed(failure)),
             Self::Returned(kind) => Some(task.end_claimed(Some(kind))),
             Self::Here => None,
         }
@@ -127,9 +142,26 @@ impl Ahead {
 
 /// Blocks that a process has been lent, by (arena, offset), with their size classes: what lies in one may be shorter than what was asked for first.
 #[derive(Debug, Default)]
-struct Grants(BTreeMap<(u64, u64), u64>);
+struct Grants(BTreeMap<(u64, u64), u64>, Arc<Lent>);
+
+/// What others know of the grants. They do not look at them: a thread that found the state held would run its task by itself.
+#[derive(Debug, Default)]
+struct Lent {
+    count: AtomicUsize,
+    /// Whether somebody looks (`idle`) whether the process needs them.
+    watched: AtomicBool,
+    /// How many tasks the processor had run at the last look.
+    tasks: AtomicU64,
+}
 
 impl Grants {
+    /// Notes a block that is lent. Whether somebody has to be told to look.
+    fn add(&mut self, place: Place, class: u64) -> bool {
+        self.0.insert((place.arena, place.offset), class);
+        self.1.count.store(self.0.len(), SeqCst);
+        !self.1.watched.swap(true, SeqCst)
+    }
+
     /// Takes back a block that was lent.
     fn take(&mut self, place: Place) -> Result<RawBuffer, WireError> {
         match self.0.get(&(place.arena, place.offset)) {
@@ -137,15 +169,18 @@ impl Grants {
             _ => return Err(WireError::new(format!("{place:?} was not lent to the process"))),
         }
         self.0.remove(&(place.arena, place.offset));
+        self.1.count.store(self.0.len(), SeqCst);
         Ok(arena::take_back(place))
     }
 
-    /// Enters a block that the process may write to, and that lies in an argument, too.
-    fn hand_over(&mut self, place: Place) {
-        if let Some(class) = arena::size_class(place.len_bytes)
-            && self.0.insert((place.arena, place.offset), class).is_none()
-        {
-            arena::hand_over(place);
+    /// Enters a block that the process may write to, and that lies in an argument, too. As `add`: the process may keep it.
+    fn hand_over(&mut self, place: Place) -> bool {
+        match arena::size_class(place.len_bytes) {
+            Some(class) if !self.0.contains_key(&(place.arena, place.offset)) => {
+                arena::hand_over(place);
+                self.add(place, class)
+            }
+            _ => false,
         }
     }
 
@@ -154,6 +189,7 @@ impl Grants {
         for ((arena, offset), len_bytes) in std::mem::take(&mut self.0) {
             drop(arena::take_back(Place { arena, offset, len_bytes }));
         }
+        self.1.count.store(0, SeqCst);
     }
 }
 
@@ -208,6 +244,7 @@ fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Written>
     writer.put_u64(identity.process.0.into());
     writer.put_u64(identity.name.len() as u64);
     writer.put_uncounted(identity.name.as_bytes());
+    writer.put_u8(arena::is_tight().into());
     // A value that serde cannot write after all stays here.
     task.send(travel, &mut writer).ok()?;
     Some(writer.finish())
@@ -215,19 +252,43 @@ fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Written>
 
 impl RemoteProcessor {
     pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
+        let lent = Arc::<Lent>::default();
+        let grants = Grants(BTreeMap::new(), Arc::clone(&lent));
         Self {
             remote,
             sent: SentCount::default(),
-            state: Mutex::default(),
+            state: Mutex::new(State { grants, ..State::default() }),
             ahead: AtomicUsize::new(0),
             copied_bytes: Default::default(),
             replies: Mutex::default(),
+            lent,
         }
     }
 
     /// The processes that have executed tasks, with how many each.
     pub(crate) fn replies(&self) -> BTreeMap<u32, u64> {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The process is ended by `end`, until the next call; what it was lent is free. Nothing happens in the middle of a call, or while tasks are sent ahead.
+    pub(crate) fn rest(&self, end: impl FnOnce()) {
+        if let Ok(mut state) = self.state.try_lock()
+            && state.ahead.is_empty()
+        {
+            end();
+            state.grants.take_all();
+            state.process = 0;
+        }
+    }
+
+    /// What to do about memory that the process has been lent, by the number of tasks that the processor has run.
+    pub(super) fn look(&self, tasks: u64) -> Look {
+        if self.lent.count.load(SeqCst) > 0 && self.lent.tasks.swap(tasks, Relaxed) != tasks {
+            return Look::Again;
+        }
+        // In this order: what is lent after this look is looked at again, or seen here (`add`).
+        self.lent.watched.store(false, SeqCst);
+        if self.lent.count.load(SeqCst) == 0 { Look::Never } else { Look::AskBack }
     }
 
     /// Has the process run a task that this thread has claimed. Its error, as `run_claimed` gives it; nothing when it has to be run here: it does
@@ -287,7 +348,8 @@ impl RemoteProcessor {
     pub(crate) fn run_ahead(&self, context: &Context, ahead: &Ahead) -> Option<TaskError> {
         let task = &ahead.task;
         let here = || task.run_claimed();
-        let Ok(mut state) = self.state.try_lock() else { return here() };
+        // Its call was sent, so it cannot be run here. Whoever has the lock does not wait for anybody.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let concluded = match &ahead.fate {
             Fate::Sent { travel, .. } => {
                 let outcome = |caller: &mut Waiting<'_>| match self.remote.next(caller) {
@@ -295,13 +357,13 @@ impl RemoteProcessor {
                     Err(CallError::NoProcess { .. }) => self.send_again(caller, travel),
                     outcome => outcome,
                 };
-                self.conclude(context, task, travel, &mut state, true, outcome).of(task)
+                self.conclude(context, task, travel, &mut state, true, outcome)
             }
-            Fate::Lost { travel, error } => self.conclude(context, task, travel, &mut state, true, |_| Err(error.clone())).of(task),
-            Fate::Here => None,
+            Fate::Lost { travel, error } => self.conclude(context, task, travel, &mut state, true, |_| Err(error.clone())),
+            Fate::Here => Outcome::Here,
         };
         drop(state);
-        concluded.unwrap_or_else(here)
+        concluded.of(task).unwrap_or_else(here)
     }
 
     fn send_again(&self, caller: &mut Waiting<'_>, travel: &Travel) -> Result<Vec<u8>, CallError> {
@@ -361,7 +423,7 @@ impl RemoteProcessor {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
-                            reason: format!("the process {} sent a reply without a value: {error}", state.process),
+                            reason: format!("the process {} gave nothing that can be used: {error}", state.process),
                         }),
                     };
                     return match failure {
@@ -372,7 +434,7 @@ impl RemoteProcessor {
                             let reason = CodeRef::of(travel.body).map_or_else(|reason| reason, |code| code::keep_here(code, &reason));
                             stays(context, task, reason)
                         }
-                        failure => Outcome::Ended(task.end_claimed(failure)),
+                        failure => Outcome::Ended(failure),
                     };
                 }
                 Err(error) => {
@@ -397,13 +459,13 @@ impl RemoteProcessor {
                                     _ => format!("; {attempts} processes have ended over it"),
                                 };
                                 let reason = format!("the process {process} {reason}{why}");
-                                return Outcome::Ended(task.end_claimed(Some(FailureKind::Processor { processor: name.clone(), reason })));
+                                return Outcome::Ended(Some(FailureKind::Processor { processor: name.clone(), reason }));
                             }
                         }
                         error => {
                             // Not here either: a body that does not stop when it is told to would keep this thread.
                             if told || task.stopped().is_some() {
-                                return Outcome::Ended(task.end_claimed(Some(context.shared.outdated(task))));
+                                return Outcome::Ended(Some(context.shared.outdated(task)));
                             }
                             if !std::mem::replace(&mut state.complained, true) {
                                 let message = format!("processor {name}: {error}; its tasks run in this process");
@@ -486,7 +548,7 @@ impl std::fmt::Debug for RemoteProcessor {
 /// What becomes of a task whose function no process finds: it runs here, unless its scope is against it. (Most are found out when they are spawned.)
 fn stays(context: &Context, task: &TaskRef, reason: String) -> Outcome {
     let options = task.options().filter(|options| context.shared.is_for_processes(options));
-    options.map_or(Outcome::Here, |_| Outcome::Ended(task.end_claimed(Some(FailureKind::Stays { reason }))))
+    options.map_or(Outcome::Here, |_| Outcome::Ended(Some(FailureKind::Stays { reason })))
 }
 
 /// The thread that waits for a call.
@@ -512,8 +574,13 @@ impl Caller for Waiting<'_> {
     fn answer(&mut self, request: &[u8]) -> Vec<u8> {
         let answer = Request::of_bytes(request).and_then(|request| match request {
             Request::Allocate { len_bytes } => {
-                let (place, clean) = arena::lend(len_bytes).ok()?;
-                self.state.grants.0.insert((place.arena, place.offset), arena::size_class(len_bytes)?);
+                let (place, clean) = match arena::lend(len_bytes) {
+                    Ok(lent) => lent,
+                    Err(error) => return Some(call::refusal(&error.reason)),
+                };
+                if self.state.grants.add(place, arena::size_class(len_bytes)?) {
+                    idle::watch(&self.context.shared, self.context.processor);
+                }
                 Some(call::answer([place.arena, place.offset, u64::from(clean)]))
             }
             Request::Map { arena } => {
@@ -531,6 +598,7 @@ impl Caller for Waiting<'_> {
                 self.blocks.extend(blocks);
                 Some(bytes)
             }
+            Request::Return { place } => self.state.grants.take(place).ok().map(|_| call::answer([0; 3])),
         });
         answer.unwrap_or_default()
     }
@@ -551,7 +619,9 @@ impl Caller for Waiting<'_> {
             self.state.process = process;
         }
         for place in &self.handed {
-            self.state.grants.hand_over(*place);
+            if self.state.grants.hand_over(*place) {
+                idle::watch(&self.context.shared, self.context.processor);
+            }
         }
     }
 

@@ -955,7 +955,8 @@ impl TaskRef {
         unsafe { (travel.send_again)(self.0, number, writer) }
     }
 
-    /// Reads the value that another process has sent, and what it has changed in place; the task then counts as run. The caller has claimed the task and not run it.
+    /// Reads the value that another process has sent, and what it has changed in place; the task then counts as run, and `end_claimed` comes next. The caller has
+    /// claimed the task and not run it.
     pub(crate) fn accept(&self, travel: &Travel, reader: &mut Reader<'_>) -> Result<(), WireError> {
         // SAFETY: as in `send`.
         crate::wire::caught(|| unsafe { (travel.accept)(self.0, reader) })
@@ -964,6 +965,11 @@ impl TaskRef {
     /// The error of a task that another process has run, or failed to: what `run_claimed` gives. Without a failure its value has been accepted.
     pub(crate) fn end_claimed(&self, failure: Option<FailureKind>) -> Option<TaskError> {
         let holds = self.gate.load(Relaxed) & HOLDS != 0;
+        if failure.is_none() {
+            // Before the outcome is known, as in `run`: whoever is woken by it may count on being the arguments' last user.
+            // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
+            unsafe { self.discard() };
+        }
         let failure = failure.map(|kind| match kind {
             FailureKind::Returned(_) | FailureKind::Panicked(_) => {
                 // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
@@ -1396,9 +1402,6 @@ unsafe fn accept<F, P: Predecessors, T: crate::Data>(header: NonNull<Header>, re
     reader.end()?;
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
-    // Before the outcome is known, as in `run`: whoever is woken by it may count on being the arguments' last user.
-    // SAFETY: claimed and not run (precondition).
-    unsafe { discard::<F, P, T>(header) };
     // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
     unsafe { (*record.value.get()).write(value) };
     record.header.note(VALUE_WRITTEN);

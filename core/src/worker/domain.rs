@@ -33,8 +33,14 @@ impl Domain {
         self.set.contains(processor)
     }
 
+    /// Those whose slots are dormant included.
     pub(crate) fn worker_count(&self) -> usize {
         self.worker_count
+    }
+
+    /// All that wait in it, from all priorities.
+    pub(crate) fn drain(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.queues.iter().flat_map(|queue| std::iter::from_fn(|| stolen(|| queue.steal())))
     }
 
     /// Whether all workers are in it, so that its tasks may lie in any queue.
@@ -123,6 +129,11 @@ impl Domains {
         let reference = Arc::downgrade(&domain);
         table.domains.push(domain);
         Some(reference)
+    }
+
+    /// All that there are, those included that no task has any more.
+    pub(crate) fn all(&self) -> Vec<Arc<Domain>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).domains.clone()
     }
 
     /// Forgets the domains that no task refers to. Their queues are empty, since an entry keeps its task, and new references are made under

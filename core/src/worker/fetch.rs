@@ -321,9 +321,12 @@ pub(crate) fn wait_for_room(context: &Context) {
     let Some(token) = context.take_token() else { return };
     let seat = slot.crowd();
     slot.counters.activity.end(now_ns());
-    if let Passed::Vacant = slot.pass(token)
-        && !shared.start_thread(slot_index, slot.threads_max.load(Relaxed))
-    {
+    let is_left = match slot.pass(token) {
+        Passed::ToThread => true,
+        Passed::Vacant => shared.start_thread(slot_index, slot.threads_max.load(Relaxed)),
+        Passed::Dormant => false,
+    };
+    if !is_left {
         // No thread to be had: it goes on, unless another one has come by.
         slot.uncrowd();
     }
@@ -343,6 +346,7 @@ fn wait_without_slot(context: &Context, slot_index: usize, over: &dyn Fn() -> bo
         let Some(token) = context.take_token() else { unreachable!("a worker that waits holds its slot") };
         match slot.pass(token) {
             Passed::ToThread => {}
+            Passed::Dormant => shared.stop_looking(slot_index),
             Passed::Vacant => {
                 if !shared.start_thread(slot_index, slot.threads_max.load(Relaxed))
                     && let Some(token) = slot.take_vacant()
@@ -351,7 +355,7 @@ fn wait_without_slot(context: &Context, slot_index: usize, over: &dyn Fn() -> bo
                     // wait to come back to this slot, so it looks out for that.
                     context.put_token(token);
                     shared.stop_looking(slot_index);
-                    park_unless_stalled(shared, slot_index, &|| over() || slot.is_wanted());
+                    park_unless_stalled(shared, slot_index, &|| over() || slot.is_returned_to());
                     if !over() {
                         continue;
                     }

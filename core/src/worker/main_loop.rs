@@ -12,7 +12,7 @@ use super::entry::{Entry, Work};
 use super::jobs::{self, Found};
 use super::occupancy::Errand;
 use super::shared::Shared;
-use super::slot::{Local, Slot, Turn};
+use super::slot::{Local, Passed, Slot, Turn};
 use crate::ambient::Ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
@@ -46,13 +46,13 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId, remote: Option
         slot.remote.get_or_init(|| RemoteProcessor::new(remote));
     }
     let context = Context::new(Arc::clone(shared), index);
-    let mut turn = slot.arrive();
+    let mut turn = slot.arrive().or_else(|| shared.next_turn(index));
     while let Some(next) = turn {
         let token = match next {
             Turn::Slot(token) => token,
             Turn::Errand(errand) => {
                 context.enter(|| errand.run(&context, index));
-                turn = slot.next_turn();
+                turn = shared.next_turn(index);
                 continue;
             }
         };
@@ -61,9 +61,11 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId, remote: Option
         let token = context.take_token();
         match (left, token) {
             (Left::Wanted, Some(token)) => {
-                // Somebody returns: there is a thread to pass it to.
-                let _ = slot.pass(token);
-                turn = slot.next_turn();
+                // Somebody returns: there is a thread to pass it to. Or nobody is to work here any more.
+                if let Passed::Dormant = slot.pass(token) {
+                    shared.stop_looking(index);
+                }
+                turn = shared.next_turn(index);
             }
             (_, token) => {
                 slot.leave(token);
@@ -71,7 +73,6 @@ pub(crate) fn worker_main(shared: &Arc<Shared>, worker: WorkerId, remote: Option
             }
         }
     }
-    slot.leave(None);
 }
 
 fn work(context: &Context, index: usize) -> Left {

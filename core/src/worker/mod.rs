@@ -17,6 +17,7 @@ pub(crate) mod main_loop;
 mod occupancy;
 mod ring;
 pub(crate) mod room;
+pub(crate) mod roster;
 pub(crate) mod shared;
 pub(crate) mod sleep;
 pub(crate) mod slot;

@@ -18,6 +18,7 @@ use super::shared::Shared;
 use super::waiter;
 use crate::options::Occupancy;
 use crate::sync::Unparker;
+use crate::task::record::TaskRef;
 
 /// The tasks of a runtime that do not take exactly one processor, as far as they wait or run.
 #[derive(Debug, Default)]
@@ -91,6 +92,35 @@ impl Unusual {
             drop(gang);
             shared.sleep.wake_all();
         }
+    }
+
+    /// Takes the tasks out that `is_lost` says nobody can run.
+    pub(crate) fn take_lost(&self, is_lost: impl Fn(&TaskRef) -> bool) -> Vec<Entry> {
+        let take = |queue: &mut VecDeque<Waiting>| {
+            let (lost, kept): (VecDeque<_>, _) =
+                std::mem::take(queue).into_iter().partition(|waiting: &Waiting| waiting.entry.peek(&is_lost));
+            *queue = kept;
+            lost.into_iter().map(|waiting| waiting.entry)
+        };
+        let mut lost: Vec<Entry> = Vec::new();
+        {
+            let mut partial = lock(&self.partial);
+            lost.extend(take(&mut partial.queue));
+            self.partial_count.store(partial.queue.len(), Release);
+        }
+        let mut gang = lock(&self.gang);
+        let first = gang.queue.front().map(|waiting| waiting.entry.peek(|task| task.identity()));
+        lost.extend(take(&mut gang.queue));
+        let runs = gang.runs;
+        self.gathers.store(!runs && !gang.queue.is_empty(), Release);
+        if !runs && first != gang.queue.front().map(|waiting| waiting.entry.peek(|task| task.identity())) {
+            // They had come to one that is not there any more.
+            gang.ended += 1;
+            let gathered = std::mem::take(&mut gang.gathered);
+            drop(gang);
+            gathered.into_iter().for_each(|(_, held)| held.unpark());
+        }
+        lost
     }
 
     /// For a worker between two tasks: does what there is to do for tasks that wait here. Whether there was anything.

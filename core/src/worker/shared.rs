@@ -19,6 +19,7 @@ use super::job::JobRef;
 use super::occupancy::{Errand, Unusual};
 use super::ring;
 use super::room::Room;
+use super::roster::Roster;
 use super::sleep::{IdlePolicy, Sleep};
 use super::slot::{Local, Slot, add};
 use crate::error::{FailureKind, TaskError};
@@ -88,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) unusual: Unusual,
     /// Foreign threads that have spawned more than is good.
     pub(crate) room: Room,
+    /// Which workers take tasks.
+    pub(super) roster: Roster,
     pub(crate) idle_policy: IdlePolicy,
     phase: AtomicU8,
     /// Whether somebody is at ending it.
@@ -131,6 +134,7 @@ impl Shared {
             runs: Runs::default(),
             unusual: Unusual::default(),
             room: Room::default(),
+            roster: Roster::default(),
             idle_policy: choices.idle_policy,
             phase: AtomicU8::new(OPEN),
             ends: AtomicBool::new(false),
@@ -360,6 +364,15 @@ impl Shared {
     /// has only some of the workers, or none.
     #[cold]
     fn enqueue_special(&self, domain: Option<&Domain>, priority: Priority, occupancy: Occupancy, entry: Entry) {
+        if self.is_impossible(domain, occupancy).is_some() {
+            self.strand(entry);
+            return;
+        }
+        self.push_special(domain, priority, occupancy, entry);
+        self.see_to_special(domain, occupancy);
+    }
+
+    fn push_special(&self, domain: Option<&Domain>, priority: Priority, occupancy: Occupancy, entry: Entry) {
         let worker_count = self.worker_count(domain);
         if worker_count > 0 {
             self.special.store(true, Relaxed);
@@ -389,8 +402,12 @@ impl Shared {
         self.slots[slot].thread_count() < most && self.processors[slot].processor.start(WorkerId(slot as u32)).is_ok()
     }
 
-    /// The number of workers in a domain.
-    fn worker_count(&self, domain: Option<&Domain>) -> usize {
+    /// The number of workers in a domain that take tasks.
+    pub(super) fn worker_count(&self, domain: Option<&Domain>) -> usize {
+        if self.has_dormant() {
+            let is_there = |place: &usize| !self.slots[*place].is_dormant() && domain.is_none_or(|domain| domain.contains(*place));
+            return (0..self.slots.len()).filter(is_there).count();
+        }
         domain.map_or(self.slots.len(), Domain::worker_count)
     }
 
@@ -563,6 +580,11 @@ impl Shared {
     /// Nothing is run any more, but for what runs already.
     pub(crate) fn cancel_for_good(&self) {
         self.raise_epoch(FOR_GOOD);
+    }
+
+    /// Whether it takes tasks from outside.
+    pub(super) fn is_open(&self) -> bool {
+        self.phase.load(SeqCst) == OPEN
     }
 
     /// Takes no more tasks from outside.

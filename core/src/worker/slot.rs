@@ -1,10 +1,12 @@
 //! A worker's place: its queues, and the right to use them, which passes from thread to thread (README, "Slots").
+//!
+//! One file because whoever gets, lends or gives up a slot does so under the same lock.
 #![expect(unsafe_code, reason = "queues with one owner at a time, who proves it with a token")]
 
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -125,8 +127,10 @@ pub(crate) fn add(counter: &AtomicU64, by: u64) -> u64 {
 pub(crate) struct Slot {
     local: CachePadded<UnsafeCell<Local>>,
     pub(crate) counters: CachePadded<Counters>,
-    /// Number of threads that want the slot back; looked at between tasks.
+    /// Number of threads that want the slot back, and one more while it is dormant; looked at between tasks.
     wanted: CachePadded<AtomicU32>,
+    /// Whether the slot takes no more tasks. Changed under the lock.
+    dormant: AtomicBool,
     /// Number of threads in `Succession::crowded`.
     crowded: AtomicU32,
     /// So many threads may serve the slot before one that waits keeps it.
@@ -163,6 +167,8 @@ struct Succession {
     /// Threads that have nothing to do.
     spares: Vec<Arc<Seat>>,
     threads: usize,
+    /// Whether the only thread gives back what a dormant slot can do without. It looks for a turn once more afterwards.
+    rests: bool,
     closed: bool,
 }
 
@@ -219,10 +225,22 @@ impl Seat {
     }
 }
 
+/// What a thread does that leaves.
+pub(crate) enum Departure {
+    /// It leaves: it has been counted out.
+    Gone,
+    /// The slot takes tasks again: it stays.
+    Stay,
+    /// It is the last thread of a dormant slot: the processor gives back what it can do without, and then the thread asks again.
+    Rest,
+}
+
 /// What became of a token that was passed on.
 pub(crate) enum Passed {
     /// Another thread has it.
     ToThread,
+    /// It lies in the slot, which is dormant, for threads that are in the middle of tasks. Whoever relied on this one's search finds another.
+    Dormant,
     /// No thread is there: it lies in the slot, and somebody should start one.
     Vacant,
 }
@@ -243,6 +261,7 @@ impl Slot {
             })),
             counters: CachePadded::default(),
             wanted: CachePadded::default(),
+            dormant: AtomicBool::new(false),
             crowded: AtomicU32::new(0),
             threads_max: AtomicUsize::new(SLOT_THREADS),
             ring: CachePadded::new(Ring::new()),
@@ -259,6 +278,7 @@ impl Slot {
                 next_errand: 0,
                 spares: Vec::new(),
                 threads: 0,
+                rests: false,
                 closed: false,
             }),
         }
@@ -280,10 +300,57 @@ impl Slot {
         self.succession.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a thread wants the slot back.
+    /// Whether a thread wants the slot back, or the slot takes no more tasks.
     #[inline]
     pub(crate) fn is_wanted(&self) -> bool {
         self.wanted.load(Relaxed) > 0
+    }
+
+    /// Whether the slot takes no more tasks (README, "Dormant slots").
+    pub(crate) fn is_dormant(&self) -> bool {
+        self.dormant.load(Relaxed)
+    }
+
+    /// Whether there is nothing to be done with the slot's token: it takes no more tasks, and none is left that was claimed ahead of its turn, which only its holder can go on with.
+    fn is_done(&self) -> bool {
+        self.is_dormant() && !self.remote.get().is_some_and(RemoteProcessor::has_ahead)
+    }
+
+    /// Whether a thread waits to return to the slot.
+    pub(crate) fn is_returned_to(&self) -> bool {
+        self.wanted.load(Relaxed) > u32::from(self.is_dormant())
+    }
+
+    /// Takes no more tasks: the thread that holds the slot gives it up when its task is over, and those that have nothing to do go home. False when that is so already.
+    pub(crate) fn retire(&self) -> bool {
+        let (spares, holder) = {
+            let mut succession = self.lock();
+            if self.dormant.swap(true, Relaxed) {
+                return false;
+            }
+            self.wanted.fetch_add(1, Relaxed);
+            (std::mem::take(&mut succession.spares), succession.holder.clone())
+        };
+        for seat in spares {
+            seat.give(Offer::Leave);
+        }
+        // Nobody will announce room here.
+        if self.is_crowded() {
+            self.uncrowd();
+        }
+        if let Some(holder) = holder {
+            holder.unpark();
+        }
+        true
+    }
+
+    /// Takes tasks again. Whether a thread has to be started for that.
+    pub(crate) fn revive(&self) -> bool {
+        let succession = self.lock();
+        if self.dormant.swap(false, Relaxed) {
+            self.wanted.fetch_sub(1, Relaxed);
+        }
+        succession.vacant.is_some() && !succession.rests
     }
 
     /// Number of threads that serve the slot, waiting ones included.
@@ -298,6 +365,11 @@ impl Slot {
             Some(seat) => {
                 self.wanted.fetch_sub(1, Relaxed);
                 Some(seat)
+            }
+            None if self.is_done() => {
+                succession.holder = None;
+                succession.vacant = Some(token);
+                return Passed::Dormant;
             }
             None => succession.spares.pop(),
         };
@@ -453,14 +525,16 @@ impl Slot {
             if succession.closed {
                 return None;
             }
-            if let Some(token) = succession.vacant.take() {
+            if !self.is_done()
+                && let Some(token) = succession.vacant.take()
+            {
                 succession.holder = Some(waiter::unparker());
                 return Some(Turn::Slot(token));
             }
             if let Some((_, errand)) = succession.errands.pop_front() {
                 return Some(Turn::Errand(errand));
             }
-            if succession.spares.len() >= SPARES_MAX {
+            if self.is_dormant() || succession.spares.len() >= SPARES_MAX {
                 return None;
             }
             let seat = Seat::for_this_thread();
@@ -481,6 +555,27 @@ impl Slot {
             self.pass(token);
         }
         self.lock().threads -= 1;
+    }
+
+    /// A thread that `next_turn` had nothing for leaves, unless there is something to do first. `rested`: it comes from `Departure::Rest`.
+    pub(crate) fn depart(&self, rested: bool) -> Departure {
+        let mut succession = self.lock();
+        if rested {
+            succession.rests = false;
+        }
+        if succession.closed || succession.vacant.is_none() {
+            succession.threads -= 1;
+            return Departure::Gone;
+        }
+        if !self.is_dormant() {
+            return Departure::Stay;
+        }
+        if succession.threads == 1 && !rested {
+            succession.rests = true;
+            return Departure::Rest;
+        }
+        succession.threads -= 1;
+        Departure::Gone
     }
 
     /// Sends all spare threads home and keeps others from staying.

@@ -219,6 +219,13 @@ impl StableProcessor for ExportedProcessor {
         })
     }
 
+    fn rest(&self) -> Outcome<()> {
+        guard(|| {
+            self.0.rest();
+            Ok(())
+        })
+    }
+
     fn stop(&self) -> Outcome<()> {
         guard(|| self.0.stop().map_err(|error| error.reason))
     }

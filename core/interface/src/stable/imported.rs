@@ -169,6 +169,11 @@ impl Processor for ImportedProcessor {
         value(self.object.submit(RSlice::from_slice(&batch))).map_err(SubmitError::new)
     }
 
+    fn rest(&self) {
+        // What cannot be given back stays until the processor is stopped.
+        let _ = self.object.rest();
+    }
+
     fn stop(&self) -> Result<(), StopError> {
         value(self.object.stop()).map_err(StopError::new)
     }

@@ -136,6 +136,7 @@ pub trait StableProcessor: Send + Sync {
     fn info(&self) -> Outcome<StableProcessorInfo>;
     fn start(&self, worker: u32) -> Outcome<()>;
     fn submit(&self, batch: RSlice<'_, StableTask<'_>>) -> Outcome<()>;
+    fn rest(&self) -> Outcome<()>;
     #[sabi(last_prefix_field)]
     fn stop(&self) -> Outcome<()>;
 }
