@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use poniard_interface::{CallerLink, Image};
 use rustix::process::{Pid, getppid};
@@ -15,6 +15,10 @@ use crate::ring::{End, FrameKind, MAX_FRAME_BYTES, RingError, Side, Watch};
 
 /// The exit status of a worker process that the host sent something senseless, and of a copy of one that came back from a call.
 const CONFUSED: i32 = 76;
+
+/// What a body printed is passed on before its reply is given, if the call took so long: to look costs two system calls, as much as all of a short call. Of a shorter one
+/// the monitor does it, a moment later.
+const LONG_CALL: Duration = Duration::from_micros(20);
 
 /// Executes calls until the host closes the line or is gone; gives the exit status.
 pub(crate) fn labour(line: Arc<Line>, image: &dyn Image, spin: bool) -> i32 {
@@ -30,6 +34,7 @@ pub(crate) fn labour(line: Arc<Line>, image: &dyn Image, spin: bool) -> i32 {
         let number = link.number.load(Relaxed) + 1;
         link.number.store(number, Relaxed);
         let replied = if link.line.begin(number) {
+            let begun = Instant::now();
             let reply = image.execute(&call, &link);
             drop(call);
             if fork::is_copy() {
@@ -37,7 +42,7 @@ pub(crate) fn labour(line: Arc<Line>, image: &dyn Image, spin: bool) -> i32 {
             }
             // The process may be killed, and what it printed is about this call.
             fork::flush();
-            link.reply(FrameKind::Reply, &reply)
+            link.reply(if begun.elapsed() < LONG_CALL { FrameKind::Reply } else { FrameKind::LongReply }, &reply)
         } else {
             link.reply(FrameKind::Skipped, &[])
         };

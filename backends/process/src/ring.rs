@@ -56,12 +56,21 @@ pub(crate) enum FrameKind {
     Failure = 5,
     /// To the host, instead of a reply: the call had come back before it began.
     Skipped = 6,
+    /// A reply to a call that took so long that what it printed is passed on first.
+    LongReply = 7,
 }
 
 impl FrameKind {
     fn of(number: u8) -> Option<Self> {
-        const ALL: [FrameKind; 6] =
-            [FrameKind::Call, FrameKind::Reply, FrameKind::Request, FrameKind::Answer, FrameKind::Failure, FrameKind::Skipped];
+        const ALL: [FrameKind; 7] = [
+            FrameKind::Call,
+            FrameKind::Reply,
+            FrameKind::Request,
+            FrameKind::Answer,
+            FrameKind::Failure,
+            FrameKind::Skipped,
+            FrameKind::LongReply,
+        ];
         ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 
@@ -69,7 +78,7 @@ impl FrameKind {
     fn receiver(self) -> Side {
         match self {
             Self::Call | Self::Answer => Side::Worker,
-            Self::Reply | Self::Request | Self::Failure | Self::Skipped => Side::Host,
+            Self::Reply | Self::Request | Self::Failure | Self::Skipped | Self::LongReply => Side::Host,
         }
     }
 }

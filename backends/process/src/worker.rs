@@ -25,9 +25,6 @@ const AHEAD_MAX: usize = TICKETS - 1;
 const FEW: usize = 3;
 /// And no longer than this: what is read while an answer is waited for takes memory.
 const AHEAD_MAX_BYTES: usize = 16 << 10;
-/// What a body printed is passed on before its reply is given, if the call took so long: to look costs two system calls, as much as all of a short call. Of a shorter one
-/// the monitor does it, a moment later.
-const LONG_CALL: Duration = Duration::from_micros(20);
 /// How long a killed process may take to end. More only if the kernel is in trouble.
 const KILLED: Duration = Duration::from_secs(1);
 
@@ -122,10 +119,7 @@ struct Waiting<'a> {
     process: &'a Process,
     line: &'a Line,
     flights: &'a mut Flights,
-    begun: Instant,
     asked: Instant,
-    /// Whether the reply was waited for asleep.
-    slept: bool,
 }
 
 impl Waiting<'_> {
@@ -160,7 +154,6 @@ impl Watch for Waiting<'_> {
     }
 
     fn gone(&mut self, slept: bool) -> Result<(), Broken> {
-        self.slept = true;
         if slept && self.is_anything_ahead() {
             let count = self.flights.take_back(self.line);
             if count > 0 {
@@ -211,9 +204,8 @@ impl Worker {
         caller.begins(self.process.number());
         let number = self.flights.push(None);
         self.line.open(number);
-        let begun = Instant::now();
         let Self { process, line, end, flights, .. } = self;
-        let mut waiting = Waiting { caller, process, line, flights, begun, asked: begun, slept: false };
+        let mut waiting = Waiting { caller, process, line, flights, asked: Instant::now() };
         end.write_quietly(FrameKind::Call, call, &mut waiting)?;
         match self.reply(caller, true)? {
             Some(reply) => Ok(reply),
@@ -233,9 +225,8 @@ impl Worker {
 
     /// What came of the oldest call: its reply, or nothing if it had come back. With `goes_ahead`, further calls may be sent.
     fn reply(&mut self, caller: &mut dyn Caller, goes_ahead: bool) -> Result<Option<Vec<u8>>, Broken> {
-        let begun = Instant::now();
         let Self { process, line, end, flights, output, .. } = self;
-        let mut waiting = Waiting { caller, process, line, flights, begun, asked: begun, slept: false };
+        let mut waiting = Waiting { caller, process, line, flights, asked: Instant::now() };
         if let Some(oldest) = waiting.flights.queue.front_mut()
             && let Some(call) = oldest.unsent.take()
         {
@@ -254,8 +245,8 @@ impl Worker {
             let frame = end.read(&mut waiting)?;
             let came_back = waiting.flights.queue.front().is_some_and(|oldest| oldest.came_back);
             match frame.kind {
-                FrameKind::Reply if !came_back => {
-                    if waiting.slept && waiting.begun.elapsed() >= LONG_CALL {
+                FrameKind::Reply | FrameKind::LongReply if !came_back => {
+                    if frame.kind == FrameKind::LongReply {
                         output.pass_on();
                     }
                     waiting.flights.queue.pop_front();
