@@ -179,6 +179,7 @@ mod tests {
             copied_from_bytes: 0,
             shared_values_sent: 0,
             shared_values_bytes: 0,
+            begun_again: 0,
         });
         BackendReport {
             name: name.into(),

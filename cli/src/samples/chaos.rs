@@ -64,13 +64,15 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
         (outcome, killer.join().unwrap_or(0))
     });
     let mut outcome = outcome?;
+    let report = context.runtime.report();
+    let again: u64 = report.backends.iter().flat_map(|backend| &backend.processors).map(|processor| processor.begun_again).sum();
     outcome.lines.push(match deaths {
         _ if nobody => "there is no worker process, so nobody to kill: --processes 2 makes some".into(),
         0 => "no worker process was killed: the time was too short".into(),
-        1 => "1 worker process was killed meanwhile".into(),
-        deaths => format!("{deaths} worker processes were killed meanwhile"),
+        _ => format!("worker processes that were killed meanwhile: {deaths}; tasks that were begun again: {again}"),
     });
     outcome.values.push(("deaths", deaths.into()));
+    outcome.values.push(("begun_again", again.into()));
     Ok(outcome)
 }
 

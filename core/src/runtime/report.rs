@@ -80,6 +80,8 @@ pub struct ProcessorReport {
     pub copied_to_bytes: u64,
     /// The same of results, and of what tasks have changed in place: bytes that were copied from there.
     pub copied_from_bytes: u64,
+    /// How often one of its tasks was begun again, since the process that executed it had ended. 0 for a thread.
+    pub begun_again: u64,
     /// Values that several tasks use and that were sent to its process, to be kept there for the next of them. 0 for a thread.
     pub shared_values_sent: u64,
     /// Their length, in bytes.
@@ -165,6 +167,7 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         copied_from_bytes: copied.1,
         shared_values_sent: sent.values,
         shared_values_bytes: sent.bytes,
+        begun_again: remote.map_or(0, |remote| remote.begun_again.load(Relaxed)),
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct RemoteProcessor {
     pub(crate) copied_bytes: (AtomicU64, AtomicU64),
     /// How many calls each process has replied to.
     replies: Mutex<BTreeMap<u32, u64>>,
+    /// How often a task has been begun again, since its process had ended.
+    pub(crate) begun_again: AtomicU64,
     lent: Arc<Lent>,
 }
 
@@ -261,6 +263,7 @@ impl RemoteProcessor {
             ahead: AtomicUsize::new(0),
             copied_bytes: Default::default(),
             replies: Mutex::default(),
+            begun_again: AtomicU64::new(0),
             lent,
         }
     }
@@ -461,6 +464,7 @@ impl RemoteProcessor {
                                 let reason = format!("the process {process} {reason}{why}");
                                 return Outcome::Ended(Some(FailureKind::Processor { processor: name.clone(), reason }));
                             }
+                            self.begun_again.fetch_add(1, Relaxed);
                         }
                         error => {
                             // Not here either: a body that does not stop when it is told to would keep this thread.
