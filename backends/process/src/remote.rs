@@ -114,18 +114,19 @@ impl ProcessRemote {
         if call.len() > MAX_FRAME_BYTES {
             return Err(no_process(format!("the call has {} bytes, and at most {MAX_FRAME_BYTES} are possible", call.len())));
         }
-        let ready = state.worker.take().map(|mut worker| match !worker.is_dead() && worker.settle(caller).is_ok() {
-            true => Ok(worker),
-            false => Err(worker),
-        });
-        let mut worker = match ready {
-            Some(Ok(worker)) => worker,
-            dead => {
-                if let Some(Err(worker)) = dead {
-                    let number = worker.number();
-                    let exit = worker.end(Duration::ZERO).in_words();
-                    self.host.log(LogLevel::Info, &format!("worker process {number} {exit} between two calls"));
-                }
+        let mut usable = None;
+        if let Some(mut worker) = state.worker.take() {
+            if !worker.is_dead() && worker.settle(caller).is_ok() {
+                usable = Some(worker);
+            } else {
+                let number = worker.number();
+                let exit = worker.end(Duration::ZERO).in_words();
+                self.host.log(LogLevel::Info, &format!("worker process {number} {exit} between two calls"));
+            }
+        }
+        let mut worker = match usable {
+            Some(worker) => worker,
+            None => {
                 self.rest(state, caller).map_err(no_process)?;
                 pool.start_worker(&self.name).map_err(no_process)?
             }
