@@ -1,4 +1,4 @@
-//! Support for the tests: builders, stand-ins, and the facts that are true of every backend ([`conformance`]).
+//! Support for the tests: builders, stand-ins, and the facts that are true of every backend ([`mod@conformance`]).
 
 pub mod conformance;
 pub mod marks;

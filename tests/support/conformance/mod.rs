@@ -1,6 +1,6 @@
 //! The conformance suite: the facts that are true of every backend, each a test.
 //!
-//! A backend's author says what there is to test and what it [promises](Promises), and has [`conformance!`](crate::conformance) make one `#[test]` of each fact. Tasks
+//! A backend's author says what there is to test and what it [promises](Promises), and has [`conformance!`](macro@crate::conformance) make one `#[test]` of each fact. Tasks
 //! leave their marks in files ([`Marks`]), so that a fact is the same for a backend that runs them in the program and for one that does not. What a fact needs
 //! and the backend does not promise is skipped, with the reason.
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
@@ -330,7 +330,7 @@ pub fn test(subject: &Subject, fact: &str, test: &str, package: &str) {
 }
 
 /// Looks at all facts, prints a line for each, and lists those that are not true in its panic. For programs that are no tests; tests have
-/// [`conformance!`](crate::conformance).
+/// [`conformance!`](macro@crate::conformance).
 ///
 /// # Panics
 /// When a fact is not true of `subject`.
