@@ -5,7 +5,7 @@
 //! that maps the arena. On systems without `memfd_create` the memory is anonymous and private.
 #![expect(unsafe_code, reason = "maps shared memory and lends parts of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
@@ -31,7 +31,7 @@ pub(crate) fn allocate(len_bytes: u64) -> Result<RawBuffer, AllocateError> {
 }
 
 /// The process's arenas. One mutex: a block is at least thousands of times more work to fill than to find.
-static ARENAS: Mutex<Arenas> = Mutex::new(Arenas { mapped: Vec::new(), free: BTreeMap::new(), current: None });
+static ARENAS: Mutex<Arenas> = Mutex::new(Arenas { mapped: Vec::new(), free: BTreeMap::new(), current: None, given: BTreeSet::new() });
 
 struct Arenas {
     mapped: Vec<Mapped>,
@@ -39,6 +39,8 @@ struct Arenas {
     free: BTreeMap<u64, Vec<(usize, u64)>>,
     /// The arena that new blocks are cut from, and how much of it is used.
     current: Option<(usize, u64)>,
+    /// Blocks that are not free when their buffer goes: somebody else has their place then.
+    given: BTreeSet<(u64, u64)>,
 }
 
 struct Mapped {
@@ -93,6 +95,33 @@ pub(crate) fn place_of(raw: &RawBuffer) -> Option<Place> {
     raw.is_from(&FUNCTIONS).then(|| Place { arena: raw.arena(), offset: raw.offset_bytes(), len_bytes: raw.len_bytes() })
 }
 
+/// Lets a block stay when its buffer goes, which is about to; its place, if it is of an arena of this process. Then `keep_given` makes another buffer of it.
+pub(crate) fn give(raw: &RawBuffer) -> Option<Place> {
+    let place = place_of(raw)?;
+    ARENAS.lock().unwrap_or_else(PoisonError::into_inner).given.insert((place.arena, place.offset));
+    Some(place)
+}
+
+/// The memory of a block that was given; nothing when its buffer has not gone after all, and then it stays that buffer's.
+pub(crate) fn keep_given(place: Place) -> Option<RawBuffer> {
+    let still_there = ARENAS.lock().unwrap_or_else(PoisonError::into_inner).given.remove(&(place.arena, place.offset));
+    (!still_there).then(|| take_back(place))
+}
+
+/// A look at memory that somebody else keeps for as long; nothing where there is none.
+pub(crate) fn view(place: Place) -> Option<RawBuffer> {
+    let arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mapped = arenas.mapped.get(usize::try_from(place.arena).ok()?)?;
+    if place.offset.checked_add(place.len_bytes)? > mapped.bytes || !place.offset.is_multiple_of(BLOCK_MIN_BYTES) {
+        return None;
+    }
+    // SAFETY: the place lies within the arena, as was just checked, so it is inside one mapping.
+    let data = unsafe { mapped.start.add(place.offset as usize) }.as_ptr();
+    // SAFETY: aligned and inside the mapping, as above, whose bytes are initialised. Whoever receives it only reads it, and whoever owns it keeps it unchanged
+    // until the call is over (`ship::offer`); it is not freed.
+    Some(unsafe { RawBuffer::from_raw_parts(data, place.len_bytes, place.arena, place.offset, &VIEW) })
+}
+
 /// The descriptor of an arena, and its length in bytes.
 pub(crate) fn descriptor_of(arena: u64) -> Option<(u64, u64)> {
     let arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,6 +152,11 @@ impl Arenas {
 
 static FUNCTIONS: ArenaFunctions = ArenaFunctions { release, allocate: allocate_for_holder };
 
+/// The functions of what is only looked at.
+static VIEW: ArenaFunctions = ArenaFunctions { release: keep, allocate: allocate_for_holder };
+
+unsafe extern "C" fn keep(_data: *mut u8, _len_bytes: u64, _arena: u64, _offset: u64) {}
+
 /// `HostArena::allocate` for whoever holds a block and not the arena.
 unsafe extern "C" fn allocate_for_holder(len_bytes: u64, place: *mut RawBuffer) -> bool {
     match HostArena.allocate(len_bytes) {
@@ -139,7 +173,9 @@ unsafe extern "C" fn allocate_for_holder(len_bytes: u64, place: *mut RawBuffer) 
 unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset: u64) {
     let Some(class) = size_class(len_bytes) else { return };
     let mut arenas = ARENAS.lock().unwrap_or_else(PoisonError::into_inner);
-    arenas.free.entry(class).or_default().push((arena as usize, offset));
+    if !arenas.given.remove(&(arena, offset)) {
+        arenas.free.entry(class).or_default().push((arena as usize, offset));
+    }
 }
 
 /// `len_bytes` rounded up to a power of two or a quarter on the way to the next: at most a fifth is wasted.
@@ -199,6 +235,35 @@ mod tests {
         let second = HostArena.allocate(LEN).expect("room");
         assert_eq!((second.arena(), second.offset_bytes()), place);
         assert!(second.as_bytes().iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_block_that_was_given_has_another_buffer_once_its_own_has_gone() {
+        // A size that no other test uses.
+        let mut buffer = HostArena.allocate(555_555).expect("room");
+        buffer.as_bytes_mut()[7] = 9;
+        let place = give(&buffer).expect("it is of this process");
+        assert!(keep_given(place).is_none(), "its buffer is there");
+        give(&buffer).expect("as before");
+        drop(buffer);
+        let other = HostArena.allocate(555_555).expect("room");
+        assert_ne!(place_of(&other), Some(place), "it is not free");
+        assert_eq!(keep_given(place).expect("its buffer has gone").as_bytes()[7], 9);
+    }
+
+    #[test]
+    fn a_look_reaches_no_further_than_the_arena() {
+        let buffer = HostArena.allocate(64).expect("room");
+        let place = place_of(&buffer).expect("it is of this process");
+        assert_eq!(view(place).expect("it is there").as_bytes(), buffer.as_bytes());
+        for wrong in [
+            Place { arena: u64::MAX, ..place },
+            Place { offset: place.offset + 1, ..place },
+            Place { len_bytes: u64::MAX, ..place },
+            Place { len_bytes: ARENA_BYTES + 1, ..place },
+        ] {
+            assert!(view(wrong).is_none(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -256,7 +256,9 @@ impl Handle {
     /// The processors that are in a scope, in the runtime's order; none, where it selects nothing here. Their number is how many can run a task
     /// of that scope.
     pub fn processors_in(&self, scope: &Scope) -> Vec<ProcessorIdentity> {
-        scope.select(&self.shared.identities).iter().map(|place| self.shared.identities[place].clone()).collect()
+        let mut there: Vec<_> = scope.select(&self.shared.identities).iter().map(|place| self.shared.identities[place].clone()).collect();
+        there.sort_by_key(ProcessorIdentity::order);
+        there
     }
 
     /// Whether every processor in `inner` is in `outer`, among those of this runtime.
@@ -401,20 +403,43 @@ fn spawn_slowly<M, F>(
 where
     F: TaskFn<M>,
 {
+    let (task, crowded) = spawn_at_once(shared, context, function, params, location, options);
+    if crowded
+        && !ambient::holds_back()
+        && let Some(context) = context
+    {
+        wait_for_room(context);
+    }
+    task
+}
+
+/// The same without waiting for room; whether the caller should.
+pub(crate) fn spawn_at_once<M, F>(
+    shared: &Arc<Shared>,
+    context: Option<&Context>,
+    function: F,
+    params: F::Params,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+) -> (Task<F::Value>, bool)
+where
+    F: TaskFn<M>,
+{
+    let fail = |options, type_name, kind| (fail(shared, location, options, type_name, kind), false);
     let (function_type, type_name) = F::known_as();
     let options = ambient::furnish(shared, function_type, options);
     let due = options.as_deref().and_then(TaskOptions::due);
     if due.is_some_and(|due| due <= now()) {
-        return fail(shared, location, options, type_name, FailureKind::DeadlineExceeded);
+        return fail(options, type_name, FailureKind::DeadlineExceeded);
     }
     let mut options = match run::settle(shared, &params, options) {
         Ok(options) => options,
-        Err(refusal) => return fail(shared, location, refusal.options, type_name, refusal.kind),
+        Err(refusal) => return fail(refusal.options, type_name, refusal.kind),
     };
     let counted = context.and_then(|context| context.with_local(|slot, _| shared.count_spawn(slot)));
     let crowded = counted.unwrap_or(false);
     if counted.is_none() && !shared.admit(context) {
-        return fail(shared, location, options, type_name, FailureKind::Shutdown);
+        return fail(options, type_name, FailureKind::Shutdown);
     }
     let stays = || {
         let reason = const { why_it_stays::<M, F>() }?;
@@ -424,7 +449,7 @@ where
     let refusal = options.as_ref().and_then(|options| shared.refusal(options)).or_else(stays);
     if let Some(kind) = refusal {
         shared.retract(context);
-        return fail(shared, location, options, type_name, kind);
+        return fail(options, type_name, kind);
     }
     let priority = options.as_ref().and_then(|options| options.priority).unwrap_or_default();
     let block = ambient::block();
@@ -439,7 +464,7 @@ where
         Ok(created) => created,
         Err((options, kind)) => {
             shared.retract(context);
-            return fail(shared, location, options, type_name, kind);
+            return fail(options, type_name, kind);
         }
     };
     if let Some(block) = &block {
@@ -451,18 +476,12 @@ where
     if let Some(entry) = ready {
         shared.enqueue(context, entry);
     }
-    if crowded
-        && block.is_none_or(|block| !block.holds_back())
-        && let Some(context) = context
-    {
-        wait_for_room(context);
-    }
     if let Some(due) = due
         && let Err(error) = timer::expire_at(due, task.reference())
     {
         task.reference().cancel(FailureKind::NoTimer { reason: error.to_string() });
     }
-    task
+    (task, crowded)
 }
 
 /// A task that cannot be spawned. Its groups learn of it.

@@ -24,10 +24,35 @@ pub(crate) fn distance_of(body: CallBody) -> Option<u64> {
     (program.code.0..program.code.1).contains(&address).then(|| (address - program.base) as u64)
 }
 
-/// The function that the host of this process names by its distance.
+/// The function that a call names by its distance.
 pub(crate) fn function_at(distance: u64) -> Option<CallBody> {
-    // SAFETY: calls come from the process that started this one with the program that it runs itself (`start`), and name functions by `distance_of`.
+    // SAFETY: calls come from the process that started this one with the program that it runs itself (`start`), and name functions by `distance_of`; those that
+    // the host itself makes for a worker process have had their seal checked (`is_sealed`).
     unsafe { at_distance(distance) }
+}
+
+/// What a worker process needs to name functions to the host.
+pub(crate) fn key() -> u64 {
+    static KEY: OnceLock<u64> = OnceLock::new();
+    // Nobody is to guess it on purpose; what is scribbled over is not to fit by chance.
+    *KEY.get_or_init(|| mixed(u64::from(std::process::id()) << 32 ^ crate::clock::now_ns() ^ program().map_or(0, |program| program.base as u64)))
+}
+
+/// What says of a distance that it was made by `distance_of`, in a process that knows the key.
+pub(crate) fn seal(distance: u64, key: u64) -> u64 {
+    mixed(mixed(distance ^ key).wrapping_add(key))
+}
+
+/// Whether a distance that a worker process names is one of `distance_of`: its seal fits, and there is code.
+pub(crate) fn is_sealed(distance: u64, seal: u64) -> bool {
+    seal == self::seal(distance, key()) && function_at(distance).is_some()
+}
+
+/// Source: the finaliser of SplitMix64, Steele, Lea and Flood, OOPSLA 2014.
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ number >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ number >> 31
 }
 
 /// The function at a distance from the beginning of the program; none when there is no code.
@@ -92,6 +117,18 @@ mod tests {
         let text = reader.take_text()?.to_uppercase();
         writer.put_text(&text);
         Ok(())
+    }
+
+    #[test]
+    fn a_seal_fits_its_own_distance_and_no_other() {
+        let distance = distance_of(shout).expect("it is part of the program");
+        let right = seal(distance, key());
+        assert!(is_sealed(distance, right));
+        for bit in 0..64 {
+            assert!(!is_sealed(distance ^ 1 << bit, right) && !is_sealed(distance, right ^ 1 << bit));
+        }
+        let nowhere = 1 << 40;
+        assert!(!is_sealed(nowhere, seal(nowhere, key())), "there is no code");
     }
 
     #[test]

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use poniard_interface::{AllocateError, Arena, ArenaFunctions, CallerLink, RawBuffer};
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::call::{Request, of_answer};
+use super::call::{Parcel, Processors, Request, of_answer};
 use crate::arena::{HostArena, size_class};
 use crate::wire::{Buffers, Place, WireError};
 
@@ -130,8 +130,38 @@ pub(crate) fn is_stopping() -> bool {
     with_link(|link| link.is_stopping()).unwrap_or(false)
 }
 
-fn ask(request: Request) -> Option<[u64; 3]> {
-    with_link(|link| link.ask(&request.to_bytes()))?.and_then(|bytes| of_answer(&bytes))
+/// Threads that wait for their turn to ask, besides the one that exchanges parcels.
+static ASKING: AtomicUsize = AtomicUsize::new(0);
+
+fn ask_for_bytes(request: &Request) -> Option<Vec<u8>> {
+    ASKING.fetch_add(1, Relaxed);
+    let answer = with_link(|link| link.ask(&request.to_bytes()));
+    ASKING.fetch_sub(1, Relaxed);
+    answer.flatten()
+}
+
+fn ask(request: &Request) -> Option<[u64; 3]> {
+    ask_for_bytes(request).and_then(|bytes| of_answer(&bytes))
+}
+
+/// The processors of the host; nothing outside of calls.
+pub(super) fn processors() -> Option<Processors> {
+    Processors::of_bytes(&ask_for_bytes(&Request::Processors)?).ok()
+}
+
+/// Gives the host a parcel for one of its own; nothing when there is no way to it any more.
+pub(super) fn exchange(parcel: Parcel) -> Option<Parcel> {
+    // Others have something to do, and this thread would be the next one again and again.
+    while ASKING.load(Relaxed) > 0 {
+        std::thread::yield_now();
+    }
+    let request = Request::Exchange(parcel).to_bytes();
+    Parcel::of_bytes(&with_link(|link| link.ask(&request))??).ok()
+}
+
+/// Whether this process executes calls for another one.
+pub(super) fn is_serving() -> bool {
+    SERVING.load(Relaxed)
 }
 
 /// A zeroed block that the host lends; none in a process that executes no call, and where the host has none.
@@ -151,7 +181,7 @@ pub(crate) fn borrow(len_bytes: u64) -> Option<Result<RawBuffer, AllocateError>>
     let (arena, offset, clean) = match kept {
         Some((arena, offset)) => (arena, offset, false),
         None => {
-            let [arena, offset, clean] = ask(Request::Allocate { len_bytes })?;
+            let [arena, offset, clean] = ask(&Request::Allocate { len_bytes })?;
             (arena, offset, clean == 1)
         }
     };
@@ -179,7 +209,7 @@ fn mapped(place: Place) -> Result<Mapped, WireError> {
             // The lock is not held while the host answers: `ask` may be called by other threads, too.
             drop(memory);
             let [process, descriptor, bytes] =
-                ask(Request::Map { arena: place.arena }).ok_or_else(|| WireError::new(format!("the host has no arena {}", place.arena)))?;
+                ask(&Request::Map { arena: place.arena }).ok_or_else(|| WireError::new(format!("the host has no arena {}", place.arena)))?;
             let mapped = map(process, descriptor, bytes)
                 .map_err(|error| WireError::new(format!("cannot map the arena {} of the host: {error}", place.arena)))?;
             memory = self::memory();
@@ -208,6 +238,42 @@ fn map(process: u64, descriptor: u64, bytes: u64) -> std::io::Result<Mapped> {
     Ok(Mapped { readable: place(&file, ProtFlags::READ)?, writable: place(&file, ProtFlags::READ | ProtFlags::WRITE)?, bytes })
 }
 
+/// Where a block lies that the host has lent.
+fn place_of(raw: &RawBuffer) -> Option<Place> {
+    raw.is_from(&LENT).then(|| Place { arena: raw.arena(), offset: raw.offset_bytes(), len_bytes: raw.len_bytes() })
+}
+
+/// Lets a lent block stay when its buffer goes, which is about to: its place, if it is one.
+pub(super) fn give(raw: &RawBuffer) -> Option<Place> {
+    let place = place_of(raw)?;
+    memory().given.insert((place.arena, place.offset));
+    Some(place)
+}
+
+/// The memory of a block that was given; nothing when its buffer has not gone after all, and then it stays that buffer's.
+pub(super) fn keep_given(place: Place) -> Result<Option<RawBuffer>, WireError> {
+    let still_there = memory().given.remove(&(place.arena, place.offset));
+    if still_there { Ok(None) } else { received(place).map(Some) }
+}
+
+/// A block that the host has given to this process.
+pub(super) fn received(place: Place) -> Result<RawBuffer, WireError> {
+    lent(place, true)
+}
+
+/// The memory of the arguments of a task that another process runs: they stay where they are until that is over.
+pub(super) struct Loans;
+
+impl Buffers for Loans {
+    fn send(&mut self, raw: &RawBuffer) -> Option<Place> {
+        place_of(raw)
+    }
+
+    fn receive(&mut self, place: Place) -> Result<RawBuffer, WireError> {
+        Err(WireError::new(format!("an argument is not received, and {place:?} came")))
+    }
+}
+
 /// The memory of arguments and results in this process.
 pub(super) struct FarBuffers {
     /// Arguments are copied into lent blocks, as somebody may keep them for longer than the call.
@@ -216,11 +282,7 @@ pub(super) struct FarBuffers {
 
 impl Buffers for FarBuffers {
     fn send(&mut self, raw: &RawBuffer) -> Option<Place> {
-        if !raw.is_from(&LENT) {
-            return None;
-        }
-        memory().given.insert((raw.arena(), raw.offset_bytes()));
-        Some(Place { arena: raw.arena(), offset: raw.offset_bytes(), len_bytes: raw.len_bytes() })
+        give(raw)
     }
 
     fn receive(&mut self, place: Place) -> Result<RawBuffer, WireError> {

@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
-use super::call::{self, PANICKED, REFUSED, RETURNED, Request, VALUE};
+use super::call::{self, Processors, Request};
 use super::code;
+use super::trade::{Trade, give_back};
 use crate::arena;
 use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
 use crate::task::record::{TaskRef, Travel};
 use crate::wire::{Buffers, Place, Reader, WireError, Writer};
 use crate::worker::context::Context;
-use crate::worker::entry::Entry;
 use crate::worker::main_loop::next_ahead;
 
 /// How often a task is begun on processes before it counts as what ends them.
@@ -98,17 +98,25 @@ impl Ahead {
 
 /// Blocks that a process has been lent, by (arena, offset), with their size classes: what lies in one may be shorter than what was asked for first.
 #[derive(Debug, Default)]
-struct Grants(BTreeMap<(u64, u64), u64>);
+pub(super) struct Grants(BTreeMap<(u64, u64), u64>);
 
 impl Grants {
     /// Takes back a block that was lent.
-    fn take(&mut self, place: Place) -> Result<RawBuffer, WireError> {
+    pub(super) fn take(&mut self, place: Place) -> Result<RawBuffer, WireError> {
         match self.0.get(&(place.arena, place.offset)) {
             Some(class) if arena::size_class(place.len_bytes) == Some(*class) => {}
             _ => return Err(WireError::new(format!("{place:?} was not lent to the process"))),
         }
         self.0.remove(&(place.arena, place.offset));
         Ok(arena::take_back(place))
+    }
+
+    /// Lends the process a block; nothing if it is none of this process's arenas.
+    pub(super) fn give(&mut self, block: RawBuffer) -> Option<Place> {
+        let place = arena::place_of(&block)?;
+        self.0.insert((place.arena, place.offset), arena::size_class(place.len_bytes)?);
+        std::mem::forget(block);
+        Some(place)
     }
 
     /// The process has ended: all that it was lent is free.
@@ -153,19 +161,16 @@ impl Buffers for Results<'_> {
 }
 
 /// A call, and the blocks that stay until it is over.
-type Encoded = (Vec<u8>, Vec<RawBuffer>);
+pub(super) type Encoded = (Vec<u8>, Vec<RawBuffer>);
 
 /// The call of a task that this thread has claimed; nothing when it stays.
-fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Encoded> {
+pub(super) fn encode(task: &TaskRef, travel: &Travel) -> Option<Encoded> {
     let distance = code::distance_of(travel.body)?;
-    let identity = &context.shared.identities[context.processor];
     let mut buffers = Arguments;
     let mut writer = Writer::new(&mut buffers);
     writer.put_u64(distance);
-    writer.put_u64(identity.process.0.into());
-    writer.put_text(&identity.name);
     // A value that serde cannot write after all stays here.
-    task.send(travel, &mut writer).ok()?;
+    call::caught(|| task.send(travel, &mut writer)).ok()?;
     Some(writer.finish())
 }
 
@@ -184,14 +189,14 @@ impl RemoteProcessor {
         }
         let travel = task.travel()?;
         // Poisoned: a thread has panicked in the middle of a call, so what the process is doing is unknown.
-        let mut state = self.state.try_lock().ok()?;
+        let state = self.state.try_lock().ok()?;
         if !state.ahead.is_empty() {
             // On top of what this thread does between two tasks, such as dropping a value.
             return None;
         }
-        let (call, _blocks) = encode(context, task, &travel)?;
+        let (call, _blocks) = encode(task, &travel)?;
         let outcome = |caller: &mut Waiting<'_>| self.remote.call(&call, caller);
-        self.conclude(context, task, &travel, &mut state, goes_ahead, outcome)
+        self.conclude(context, task, &travel, state, goes_ahead, outcome)
     }
 
     /// Whether there are tasks that were claimed ahead of their turn.
@@ -215,7 +220,7 @@ impl RemoteProcessor {
     pub(crate) fn run_ahead(&self, context: &Context, ahead: &Ahead) -> Option<TaskError> {
         let task = &ahead.task;
         let here = || task.run_claimed();
-        let Ok(mut state) = self.state.try_lock() else { return here() };
+        let Ok(state) = self.state.try_lock() else { return here() };
         let concluded = match &ahead.fate {
             Fate::Sent { travel, .. } => {
                 let outcome = |caller: &mut Waiting<'_>| match self.remote.next(caller) {
@@ -223,29 +228,31 @@ impl RemoteProcessor {
                     Err(CallError::NoProcess { .. }) => self.send_again(caller, travel),
                     outcome => outcome,
                 };
-                self.conclude(context, task, travel, &mut state, true, outcome)
+                self.conclude(context, task, travel, state, true, outcome)
             }
-            Fate::Lost { travel, error } => self.conclude(context, task, travel, &mut state, true, |_| Err(error.clone())),
-            Fate::Here => None,
+            Fate::Lost { travel, error } => self.conclude(context, task, travel, state, true, |_| Err(error.clone())),
+            Fate::Here => {
+                drop(state);
+                None
+            }
         };
-        drop(state);
         concluded.unwrap_or_else(here)
     }
 
     fn send_again(&self, caller: &mut Waiting<'_>, travel: &Travel) -> Result<Vec<u8>, CallError> {
-        match encode(caller.context, caller.task, travel) {
+        match encode(caller.task, travel) {
             Some((call, _blocks)) => self.remote.call(&call, caller),
             None => Err(CallError::NoProcess { reason: "the task cannot be sent a second time".into() }),
         }
     }
 
     /// Takes what comes of a call, and repeats it when its process ends. The task's error; nothing when it has to be run here.
-    fn conclude(
-        &self,
+    fn conclude<'s>(
+        &'s self,
         context: &Context,
         task: &TaskRef,
         travel: &Travel,
-        state: &mut State,
+        mut state: MutexGuard<'s, State>,
         goes_ahead: bool,
         first: impl FnOnce(&mut Waiting<'_>) -> Result<Vec<u8>, CallError>,
     ) -> Option<Option<TaskError>> {
@@ -255,15 +262,20 @@ impl RemoteProcessor {
         loop {
             // Behind one that stays, or whose process was lost, nothing is sent: they come in their order.
             let goes_ahead = goes_ahead && state.ahead.iter().all(|ahead| matches!(ahead.fate, Fate::Sent { .. }));
-            let mut caller = Waiting { remote: self, state: &mut *state, context, task, goes_ahead, told: None };
+            let mut caller = Waiting { remote: self, state: &mut state, context, task, goes_ahead, told: None, trade: None };
             let outcome = match first.take() {
                 Some(first) => first(&mut caller),
                 None => self.send_again(&mut caller, travel),
             };
             let told = caller.told.is_some();
+            let open = caller.trade.take().filter(|trade| !trade.is_settled());
             match outcome {
                 Ok(reply) => {
-                    let failure = match accept(state, task, travel, &reply) {
+                    if let Some(trade) = open {
+                        // Only a process that is broken replies before all is over.
+                        trade.settle(context);
+                    }
+                    let failure = match accept(&mut state, task, travel, &reply) {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
@@ -282,7 +294,17 @@ impl RemoteProcessor {
                     match error {
                         CallError::Lost { process, reason } => {
                             attempts += 1;
-                            state.grants.take_all();
+                            let mut grants = std::mem::take(&mut state.grants);
+                            let kept = match open {
+                                None => Some(state),
+                                Some(trade) => {
+                                    // Others may read what the process made. They may need this processor for their end, so another thread may have it meanwhile.
+                                    drop(state);
+                                    trade.settle(context);
+                                    self.state.try_lock().ok()
+                                }
+                            };
+                            grants.take_all();
                             let once = task.options().is_some_and(|options| options.once == Some(true));
                             if told || once || attempts == ATTEMPTS_MAX {
                                 let why = match attempts {
@@ -293,8 +315,12 @@ impl RemoteProcessor {
                                 let reason = format!("the process {process} {reason}{why}");
                                 return Some(task.end_claimed(Some(FailureKind::Processor { processor: name.clone(), reason })));
                             }
+                            state = kept?;
                         }
                         error => {
+                            if let Some(trade) = open {
+                                trade.settle(context);
+                            }
                             // Not here either: a body that does not stop when it is told to would keep this thread.
                             if told || task.stopped().is_some() {
                                 return Some(task.end_claimed(Some(context.shared.outdated(task))));
@@ -332,19 +358,7 @@ fn accept(state: &mut State, task: &TaskRef, travel: &Travel, reply: &[u8]) -> R
     let mut results = Results(&mut state.grants);
     let mut reader = Reader::new(reply, &mut results);
     reader.take(1 + 8 + 8 + 24 * places.len() as u64)?;
-    if tag == VALUE {
-        // Read to the end before the task counts as run.
-        task.accept(travel, &mut reader)?;
-        return Ok(None);
-    }
-    let text = reader.take_text()?.to_owned();
-    reader.end()?;
-    match tag {
-        RETURNED => Ok(Some(FailureKind::Returned(text.into()))),
-        PANICKED => Ok(Some(FailureKind::Panicked(text))),
-        REFUSED => Err(WireError::new(text)),
-        _ => Err(WireError::new(format!("{tag} says nothing about a call"))),
-    }
+    call::accept(task, travel, tag, &mut reader)
 }
 
 /// The thread that waits for a call.
@@ -357,22 +371,38 @@ struct Waiting<'a> {
     goes_ahead: bool,
     /// When the body was first told to stop.
     told: Option<Instant>,
+    /// What there is between the process and the host, once there is something.
+    trade: Option<Trade>,
 }
 
 impl Caller for Waiting<'_> {
     fn answer(&mut self, request: &[u8]) -> Vec<u8> {
+        // What cannot be met is answered by nothing.
         let answer = Request::of_bytes(request).and_then(|request| match request {
             Request::Allocate { len_bytes } => {
                 let (place, clean) = arena::lend(len_bytes).ok()?;
                 self.state.grants.0.insert((place.arena, place.offset), arena::size_class(len_bytes)?);
-                Some([place.arena, place.offset, u64::from(clean)])
+                Some(call::answer([place.arena, place.offset, u64::from(clean)]))
             }
             Request::Map { arena } => {
                 let (descriptor, bytes) = arena::descriptor_of(arena)?;
-                Some([u64::from(std::process::id()), descriptor, bytes])
+                Some(call::answer([u64::from(std::process::id()), descriptor, bytes]))
+            }
+            Request::Processors => {
+                let identities = self.context.shared.identities.clone();
+                Some(Processors { key: code::key(), own: self.context.processor, identities }.to_bytes())
+            }
+            Request::Exchange(parcel) => {
+                // A call that waits for others is no time to send more.
+                self.goes_ahead = false;
+                let trade = self.trade.get_or_insert_with(Trade::new);
+                if self.told.is_some() {
+                    trade.stop();
+                }
+                Some(trade.exchange(self.context, &mut self.state.grants, parcel).to_bytes())
             }
         });
-        answer.map(call::answer).unwrap_or_default()
+        answer.unwrap_or_default()
     }
 
     fn wanted(&mut self) -> Wanted {
@@ -381,6 +411,9 @@ impl Caller for Waiting<'_> {
         }
         let now = now();
         let told = *self.told.get_or_insert(now);
+        if let Some(trade) = &mut self.trade {
+            trade.stop();
+        }
         if now.duration_since(told) > GRACE { Wanted::End } else { Wanted::Stop }
     }
 
@@ -400,7 +433,7 @@ impl Caller for Waiting<'_> {
         let sent = if task.stopped().is_some() || self.context.shared.is_outdated(task.epoch()) || !task.begins() {
             None
         } else {
-            task.travel().and_then(|travel| Some((travel, encode(self.context, &task, &travel)?)))
+            task.travel().and_then(|travel| Some((travel, encode(&task, &travel)?)))
         };
         let (call, fate) = match sent {
             Some((travel, (call, blocks))) => (Some(call), Fate::Sent { travel, _blocks: blocks }),
@@ -417,13 +450,7 @@ impl Caller for Waiting<'_> {
             let place = self.state.ahead.iter().rposition(|ahead| matches!(ahead.fate, Fate::Sent { .. }));
             let Some(ahead) = place.and_then(|place| self.state.ahead.remove(place)) else { return };
             self.remote.ahead.fetch_sub(1, Relaxed);
-            let task = ahead.task;
-            if task.unclaim() {
-                self.context.shared.enqueue(Some(self.context), Entry::task(task));
-            } else {
-                let failure = task.end_claimed(Some(FailureKind::Cancelled));
-                self.context.shared.finish(Some(self.context), &task, failure, false);
-            }
+            give_back(self.context, ahead.task);
         }
         // What takes long is no time to send more.
         self.goes_ahead = false;

@@ -131,8 +131,13 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn put_text(&mut self, text: &str) {
-        self.put_u64(text.len() as u64);
-        self.put(text.as_bytes());
+        self.put_bytes(text.as_bytes());
+    }
+
+    /// Writes bytes with their number.
+    pub(crate) fn put_bytes(&mut self, bytes: &[u8]) {
+        self.put_u64(bytes.len() as u64);
+        self.put(bytes);
     }
 
     /// Writes the memory of a buffer: its place, or its bytes where it has none that others know.
@@ -216,8 +221,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn take_text(&mut self) -> Result<&'a str, WireError> {
+        std::str::from_utf8(self.take_bytes()?).map_err(|error| WireError::new(format!("a text is not UTF-8: {error}")))
+    }
+
+    /// Bytes that were written with their number.
+    pub(crate) fn take_bytes(&mut self) -> Result<&'a [u8], WireError> {
         let len = self.take_u64()?;
-        std::str::from_utf8(self.take(len)?).map_err(|error| WireError::new(format!("a text is not UTF-8: {error}")))
+        self.take(len)
     }
 
     /// A number of elements that are at least `element_bytes` long each, so that no more memory is asked for than bytes have come.
@@ -272,11 +282,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// For calls without buffers.
-#[cfg(test)]
+/// For bytes without buffers.
 pub(crate) struct NoBuffers;
 
-#[cfg(test)]
 impl Buffers for NoBuffers {
     fn send(&mut self, _: &RawBuffer) -> Option<Place> {
         None

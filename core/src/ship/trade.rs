@@ -1,0 +1,241 @@
+//! What the host has to do with a process in the middle of a call, besides waiting for it: it runs tasks that the process offers, and gives it others as guests.
+//!
+//! An offer becomes a task of the host's runtime. A guest is a task of the host that only this process may run, or that it would get next: as long as the body of the call
+//! waits for others, the process has nothing to do, and what it waits for may itself wait for such a task.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use poniard_interface::RawBuffer;
+
+use super::call::{self, CANCELLED, Ended, FAILED, LATE, Offer, PANICKED, Parcel, SHUT_DOWN, caught};
+use super::code;
+use super::offer::{Arrivals, Lease, Offered, Outcome, Received, run_offered};
+use super::processor::{Grants, encode};
+use crate::error::{FailureKind, TaskError};
+use crate::function::{Args, caller};
+use crate::options::{Priority, TaskOptions};
+use crate::runtime::spawn_at_once;
+use crate::scope::Scope;
+use crate::task::record::{TaskRef, Travel};
+use crate::task::{Task, Value};
+use crate::wire::{Reader, WireError};
+use crate::worker::context::Context;
+use crate::worker::entry::Entry;
+use crate::worker::fetch::wait_until;
+use crate::worker::main_loop::next_guest;
+use crate::worker::shared::Shared;
+use crate::worker::waiter::park_for;
+
+/// How long a process that waits is left without an answer. Others of its threads cannot ask meanwhile.
+const WAIT: Duration = Duration::from_micros(500);
+
+/// What there is between the host and a process during a call.
+#[derive(Debug)]
+pub(super) struct Trade {
+    arrivals: Arc<Arrivals>,
+    offers: BTreeMap<u64, (Task<Outcome>, Arc<Lease>)>,
+    guests: BTreeMap<u64, Guest>,
+    last_guest: u64,
+    /// The call is to stop, and nothing is begun for it any more.
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Guest {
+    task: TaskRef,
+    travel: Travel,
+    /// They stay until it is over.
+    _blocks: Vec<RawBuffer>,
+    told: bool,
+}
+
+impl Trade {
+    /// Of the thread that waits for the call.
+    pub(super) fn new() -> Self {
+        let arrivals = Arrivals::for_this_thread();
+        Self { arrivals, offers: BTreeMap::new(), guests: BTreeMap::new(), last_guest: 0, stopped: false }
+    }
+
+    /// Takes a parcel for one of its own.
+    pub(super) fn exchange(&mut self, context: &Context, grants: &mut Grants, parcel: Parcel) -> Parcel {
+        let mut back = Parcel::default();
+        for ended in parcel.outcomes {
+            self.end_guest(context, grants, ended);
+        }
+        for offer in parcel.offers {
+            let ticket = offer.ticket;
+            if let Err(reason) = self.take(context, offer) {
+                let name = &context.shared.identities[context.processor].name;
+                back.outcomes.push(Ended { ticket, reply: Outcome::without(FAILED, &[name, reason]).reply, blocks: Vec::new() });
+            }
+        }
+        for (task, _) in parcel.stops.iter().filter_map(|ticket| self.offers.get(ticket)) {
+            task.cancel();
+        }
+        for (ticket, guest) in self.guests.iter_mut().filter(|(_, guest)| !guest.told) {
+            guest.told = guest.task.stopped().is_some() || context.shared.is_outdated(guest.task.epoch());
+            back.stops.extend(guest.told.then_some(*ticket));
+        }
+        self.collect(grants, &mut back);
+        if parcel.idle && !self.stopped && back.is_empty() {
+            back.offers.extend(self.invite(context));
+        }
+        if parcel.waits && back.is_empty() {
+            park_for(WAIT);
+            self.collect(grants, &mut back);
+        }
+        back
+    }
+
+    /// Spawns what a process offers; an error is why not.
+    fn take(&mut self, context: &Context, offer: Offer) -> Result<(), &'static str> {
+        let shared = &context.shared;
+        if !offer.function().is_some_and(|function| code::is_sealed(function, offer.seal)) {
+            return Err("what the process names as its function is none");
+        }
+        if self.offers.contains_key(&offer.ticket) {
+            return Err("the process has offered two tasks as one");
+        }
+        let mut options = TaskOptions::new().name(offer.name);
+        options.priority = Priority::ALL.get(usize::from(offer.level)).copied();
+        options.occupancy = Some(offer.occupancy.into());
+        options.once = Some(offer.once);
+        options.scope = Some(scope_of(shared, &offer.places).ok_or("the process names processors that there are not")?);
+        let lease = Lease::new(offer.ticket, &self.arrivals);
+        let params = (Offered::new(offer.call, Some(Arc::clone(&lease))),).into_params();
+        let (task, _) = spawn_at_once(shared, Some(context), run_offered, params, caller(), Some(Box::new(options)));
+        if !task.reference().add_waiter(&lease.waker()) {
+            self.arrivals.note(offer.ticket);
+        }
+        if self.stopped {
+            task.cancel();
+        }
+        self.offers.insert(offer.ticket, (task, lease));
+        Ok(())
+    }
+
+    /// Adds what has come of offers. Those whose arguments somebody may yet look at are not over, whatever has become of them.
+    fn collect(&mut self, grants: &mut Grants, back: &mut Parcel) {
+        for ticket in self.arrivals.take() {
+            let is_over = |(task, lease): &(Task<Outcome>, Arc<Lease>)| task.is_finished() && lease.revoke();
+            if !self.offers.get(&ticket).is_some_and(is_over) {
+                continue;
+            }
+            let Some((task, _)) = self.offers.remove(&ticket) else { continue };
+            let Outcome { reply, blocks } = outcome_of(task);
+            let blocks = blocks.into_iter().filter_map(|block| grants.give(block)).collect();
+            back.outcomes.push(Ended { ticket, reply, blocks });
+        }
+    }
+
+    /// A task for the process, if there is one.
+    fn invite(&mut self, context: &Context) -> Option<Offer> {
+        let task = next_guest(context)?;
+        let shared = &context.shared;
+        let not_run = |task: &TaskRef, failure: Option<TaskError>| shared.finish(Some(context), task, failure, false);
+        if shared.is_outdated(task.epoch()) {
+            not_run(&task, Some(task.fail_claimed(shared.outdated(&task))));
+        } else if !task.begins() {
+            not_run(&task, Some(task.fail_claimed(FailureKind::Cancelled)));
+        } else {
+            let Some(travel) = task.travel() else {
+                // An argument has failed, and the body is not run.
+                not_run(&task, task.run_claimed());
+                return None;
+            };
+            let Some((call, _blocks)) = encode(&task, &travel) else {
+                give_back(context, task);
+                return None;
+            };
+            self.last_guest += 1;
+            let ticket = self.last_guest;
+            self.guests.insert(ticket, Guest { task, travel, _blocks, told: false });
+            return Some(Offer { ticket, call, ..Offer::default() });
+        }
+        None
+    }
+
+    fn end_guest(&mut self, context: &Context, grants: &mut Grants, ended: Ended) {
+        let Some(Guest { task, travel, .. }) = self.guests.remove(&ended.ticket) else { return };
+        let blocks: Result<Vec<_>, _> = ended.blocks.into_iter().map(|place| grants.take(place)).collect();
+        let failure = blocks.and_then(|blocks| end(&task, &travel, &ended.reply, blocks)).unwrap_or_else(|error| {
+            let processor = context.shared.identities[context.processor].name.clone();
+            Some(FailureKind::Processor { processor, reason: format!("its process sent a reply that cannot be read: {error}") })
+        });
+        let failure = task.end_claimed(failure);
+        context.shared.finish(Some(context), &task, failure, false);
+    }
+
+    /// The call is to stop: so are the tasks that it has spawned.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
+        for (task, _) in self.offers.values() {
+            task.cancel();
+        }
+    }
+
+    /// Whether everything is over.
+    pub(super) fn is_settled(&self) -> bool {
+        self.offers.is_empty() && self.guests.is_empty()
+    }
+
+    /// The process is gone, or has forgotten about it: lets others run its guests, stops what it has offered, and waits until nobody looks at its memory any more.
+    pub(super) fn settle(mut self, context: &Context) {
+        self.stop();
+        for guest in std::mem::take(&mut self.guests).into_values() {
+            give_back(context, guest.task);
+        }
+        wait_until(context, &|| self.offers.values().all(|(task, lease)| task.is_finished() && lease.revoke()));
+    }
+}
+
+/// Lets others claim a task that this thread has claimed and not run.
+pub(super) fn give_back(context: &Context, task: TaskRef) {
+    if task.unclaim() {
+        context.shared.enqueue(Some(context), Entry::task(task));
+    } else {
+        let failure = task.end_claimed(Some(FailureKind::Cancelled));
+        context.shared.finish(Some(context), &task, failure, false);
+    }
+}
+
+/// A scope that comes to the processors at these places; nothing if there are not.
+fn scope_of(shared: &Shared, places: &[u64]) -> Option<Scope> {
+    let scopes = places.iter().map(|place| {
+        let identity = shared.identities.get(usize::try_from(*place).ok()?)?;
+        Some(match identity.worker {
+            Some(worker) => Scope::worker(worker.0),
+            None => Scope::processor(&identity.name).and(Scope::backend(&identity.backend)),
+        })
+    });
+    Scope::union(scopes.collect::<Option<Vec<_>>>()?).ok()
+}
+
+/// Takes what came of a task that this thread has claimed, with the blocks that lie in it.
+pub(super) fn end(task: &TaskRef, travel: &Travel, reply: &[u8], blocks: Vec<RawBuffer>) -> Result<Option<FailureKind>, WireError> {
+    let mut received = Received(blocks);
+    let mut reader = Reader::new(reply, &mut received);
+    let tag = reader.take_u8()?;
+    caught(|| call::accept(task, travel, tag, &mut reader))
+}
+
+/// What came of a task that has finished, with this handle as its only one.
+pub(super) fn outcome_of(task: Task<Outcome>) -> Outcome {
+    let finished = task.fetch();
+    drop(task);
+    let error = match finished.map(Value::try_unwrap) {
+        Ok(Ok(outcome)) => return outcome,
+        Ok(Err(_)) => unreachable!("nobody else has had a handle"),
+        Err(error) => error,
+    };
+    match error.root().kind() {
+        FailureKind::Cancelled | FailureKind::Unneeded => Outcome::without(CANCELLED, &[""]),
+        FailureKind::DeadlineExceeded => Outcome::without(LATE, &[""]),
+        FailureKind::Shutdown => Outcome::without(SHUT_DOWN, &[""]),
+        FailureKind::Panicked(message) => Outcome::without(PANICKED, &[message]),
+        FailureKind::Processor { processor, reason } => Outcome::without(FAILED, &[processor, reason]),
+        _ => Outcome::without(FAILED, &["host", &error.reason()]),
+    }
+}
