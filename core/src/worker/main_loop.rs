@@ -304,6 +304,15 @@ pub(crate) fn run_all(context: &Context, index: usize, over: impl Fn() -> bool, 
         if shared.is_quiet() && over() {
             return;
         }
+        let slot = &shared.slots[index];
+        if slot.is_wanted() {
+            // By a thread that goes on with a task.
+            if let Some(token) = context.take_token() {
+                let _ = slot.pass(token);
+                context.put_token(slot.regain());
+            }
+            continue;
+        }
         // On other threads of the slot, tasks that take no processor; and elsewhere.
         rest();
     }
