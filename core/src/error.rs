@@ -234,7 +234,9 @@ impl TaskError {
             FailureKind::Unneeded => "its last handle was dropped before it began".into(),
             FailureKind::NoProcessor { part, available } => format!("no processor satisfies {part}; there are {available}"),
             FailureKind::ScopesDoNotMeet { one, other } => format!("{one} and {other} do not meet"),
-            FailureKind::Stays { reason } => format!("its scope has no processor in this process, and it cannot travel to another one: {reason}"),
+            FailureKind::Stays { reason } => {
+                format!("its scope has no processor in this process, and it cannot travel to another one: {reason}")
+            }
             FailureKind::Processor { processor, reason } => format!("processor {processor}: {reason}"),
         }
     }

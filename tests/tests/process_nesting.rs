@@ -370,7 +370,8 @@ fn tasks_that_wait_for_each_other_across_processes_all_get_to_run() {
             let quick: Vec<_> = (0..100).map(|number| runtime.task(refuse, (11,)).options(&on(1 + number % 2)).spawn()).collect();
             let pids = [process(1), process(2)];
             let places = runtime.task(bounce, (3, false)).options(&on(1)).spawn();
-            let many: Vec<_> = (0..3).map(|depth| runtime.task(bounce, (depth + 4, true)).options(&on(1 + depth as u32 % 2)).spawn()).collect();
+            let many: Vec<_> =
+                (0..3).map(|depth| runtime.task(bounce, (depth + 4, true)).options(&on(1 + depth as u32 % 2)).spawn()).collect();
             assert_eq!(places.take().unwrap(), [pids[0], pids[1], pids[0], pids[1]], "{round}");
             for task in many {
                 assert!(task.take().unwrap().iter().all(|place| pids.contains(place) || *place == id()));

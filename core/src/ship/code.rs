@@ -35,7 +35,9 @@ pub(crate) fn function_at(distance: u64) -> Option<CallBody> {
 pub(crate) fn key() -> u64 {
     static KEY: OnceLock<u64> = OnceLock::new();
     // Nobody is to guess it on purpose; what is scribbled over is not to fit by chance.
-    *KEY.get_or_init(|| mixed(u64::from(std::process::id()) << 32 ^ crate::clock::now_ns() ^ program().map_or(0, |program| program.base as u64)))
+    *KEY.get_or_init(|| {
+        mixed(u64::from(std::process::id()) << 32 ^ crate::clock::now_ns() ^ program().map_or(0, |program| program.base as u64))
+    })
 }
 
 /// What says of a distance that it was made by `distance_of`, in a process that knows the key.

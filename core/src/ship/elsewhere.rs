@@ -233,7 +233,10 @@ fn claimed(entry: Entry) -> Option<TaskRef> {
 
 /// Why a task does not get to where it could run.
 fn unsendable(shared: &Shared, reason: &str) -> FailureKind {
-    FailureKind::Processor { processor: shared.identities[0].name.clone(), reason: format!("it cannot be sent to another process: {reason}") }
+    FailureKind::Processor {
+        processor: shared.identities[0].name.clone(),
+        reason: format!("it cannot be sent to another process: {reason}"),
+    }
 }
 
 fn conclude(shared: &Shared, task: &TaskRef, travel: &Travel, ended: Ended) {

@@ -115,7 +115,8 @@ fn own_runtime() -> &'static Arc<Shared> {
         };
         let link = Arc::default();
         // In the order of the host, but for this process: it is the only one that has a worker here.
-        let places: Vec<u64> = std::iter::once(own).chain((0..identities.len()).filter(|place| *place != own)).map(|place| place as u64).collect();
+        let places: Vec<u64> =
+            std::iter::once(own).chain((0..identities.len()).filter(|place| *place != own)).map(|place| place as u64).collect();
         let identity = identities.remove(own);
         identities.insert(0, identity);
         let record = |(place, identity): (usize, &ProcessorIdentity)| {

@@ -208,8 +208,8 @@ fn mapped(place: Place) -> Result<Mapped, WireError> {
         None => {
             // The lock is not held while the host answers: `ask` may be called by other threads, too.
             drop(memory);
-            let [process, descriptor, bytes] =
-                ask(&Request::Map { arena: place.arena }).ok_or_else(|| WireError::new(format!("the host has no arena {}", place.arena)))?;
+            let [process, descriptor, bytes] = ask(&Request::Map { arena: place.arena })
+                .ok_or_else(|| WireError::new(format!("the host has no arena {}", place.arena)))?;
             let mapped = map(process, descriptor, bytes)
                 .map_err(|error| WireError::new(format!("cannot map the arena {} of the host: {error}", place.arena)))?;
             memory = self::memory();

@@ -237,9 +237,8 @@ fn take_for_process(context: &Context, slot_index: usize, is_fit: impl Fn(&TaskR
             shared.push_part(Some(context), Priority::Normal, entry);
             return None;
         }
-        let fits = entry.peek(|task| {
-            task.has_travel() && task.options().is_none_or(|options| options.taken() == Occupancy::ONE) && is_fit(task)
-        });
+        let fits =
+            entry.peek(|task| task.has_travel() && task.options().is_none_or(|options| options.taken() == Occupancy::ONE) && is_fit(task));
         if !fits {
             shared.enqueue(Some(context), entry);
             return None;
