@@ -239,3 +239,49 @@ pub(super) fn outcome_of(task: Task<Outcome>) -> Outcome {
         _ => Outcome::without(FAILED, &["host", &error.reason()]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::call::{CallFailure, VALUE};
+    use super::*;
+    use crate::Runtime;
+    use crate::wire::Writer;
+
+    fn answers(_: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallFailure> {
+        writer.put_u8(7);
+        Ok(())
+    }
+
+    #[test]
+    fn offers_that_cannot_be_are_told_so_and_others_are_run() {
+        let runtime = Runtime::builder().threads(1).build().expect("a thread");
+        let context = Context::new(Arc::clone(&runtime.shared), 0);
+        let function = code::distance_of(answers).expect("it is part of the program");
+        let good = Offer {
+            ticket: 1,
+            call: function.to_ne_bytes().to_vec(),
+            seal: code::seal(function, code::key()),
+            places: vec![0],
+            occupancy: 1.0,
+            ..Offer::default()
+        };
+        let offers = vec![
+            Offer { ticket: 2, seal: good.seal ^ 1, ..good.clone() },
+            Offer { ticket: 3, call: good.call[..7].to_vec(), ..good.clone() },
+            Offer { ticket: 4, places: vec![0, 1], ..good.clone() },
+            Offer { ticket: 5, places: Vec::new(), ..good.clone() },
+            good.clone(),
+            good,
+        ];
+        let (mut trade, mut grants) = (Trade::new(), Grants::default());
+        let mut outcomes = trade.exchange(&context, &mut grants, Parcel { offers, ..Parcel::default() }).outcomes;
+        while !trade.is_settled() {
+            outcomes.extend(trade.exchange(&context, &mut grants, Parcel { waits: true, ..Parcel::default() }).outcomes);
+        }
+        let mut failed: Vec<_> = outcomes.iter().filter(|ended| ended.reply[0] == FAILED).map(|ended| ended.ticket).collect();
+        failed.sort_unstable();
+        assert_eq!(failed, [1, 2, 3, 4, 5]);
+        let run: Vec<_> = outcomes.into_iter().filter(|ended| ended.reply[0] == VALUE).map(|ended| (ended.ticket, ended.reply)).collect();
+        assert_eq!(run, [(1, vec![VALUE, 7])]);
+    }
+}
