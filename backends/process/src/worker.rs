@@ -128,7 +128,22 @@ struct Waiting<'a> {
     slept: bool,
 }
 
-impl Waiting<'_> {
+impl<'a> Waiting<'a> {
+    fn new(caller: &'a mut dyn Caller, process: &'a Process, line: &'a Line, flights: &'a mut Flights) -> Self {
+        let now = Instant::now();
+        Self { caller, process, line, flights, begun: now, asked: now, slept: false }
+    }
+
+    /// Has what was sent ahead come back.
+    fn take_back(&mut self) {
+        if self.is_anything_ahead() {
+            let count = self.flights.take_back(self.line);
+            if count > 0 {
+                self.caller.came_back(count);
+            }
+        }
+    }
+
     fn is_anything_ahead(&self) -> bool {
         self.flights.queue.iter().skip(1).any(|flight| !flight.came_back)
     }
@@ -161,11 +176,8 @@ impl Watch for Waiting<'_> {
 
     fn gone(&mut self, slept: bool) -> Result<(), Broken> {
         self.slept = true;
-        if slept && self.is_anything_ahead() {
-            let count = self.flights.take_back(self.line);
-            if count > 0 {
-                self.caller.came_back(count);
-            }
+        if slept {
+            self.take_back();
         }
         if self.line.is_dead() || (slept && self.process.is_dead()) { Err(Broken::Died) } else { Ok(()) }
     }
@@ -211,9 +223,8 @@ impl Worker {
         caller.begins(self.process.number());
         let number = self.flights.push(None);
         self.line.open(number);
-        let begun = Instant::now();
         let Self { process, line, end, flights, .. } = self;
-        let mut waiting = Waiting { caller, process, line, flights, begun, asked: begun, slept: false };
+        let mut waiting = Waiting::new(caller, process, line, flights);
         end.write_quietly(FrameKind::Call, call, &mut waiting)?;
         match self.reply(caller, true)? {
             Some(reply) => Ok(reply),
@@ -233,9 +244,8 @@ impl Worker {
 
     /// What came of the oldest call: its reply, or nothing if it had come back. With `goes_ahead`, further calls may be sent.
     fn reply(&mut self, caller: &mut dyn Caller, goes_ahead: bool) -> Result<Option<Vec<u8>>, Broken> {
-        let begun = Instant::now();
         let Self { process, line, end, flights, output, .. } = self;
-        let mut waiting = Waiting { caller, process, line, flights, begun, asked: begun, slept: false };
+        let mut waiting = Waiting::new(caller, process, line, flights);
         if let Some(oldest) = waiting.flights.queue.front_mut()
             && let Some(call) = oldest.unsent.take()
         {
@@ -271,6 +281,10 @@ impl Worker {
                         return Err(Broken::Failed(format!("asked for {} bytes, of which {MAX_FRAME_BYTES} are possible", answer.len())));
                     }
                     end.write(FrameKind::Answer, &answer, &mut waiting)?;
+                    // A process that asks again and again leaves no time to sleep.
+                    if waiting.begun.elapsed() > PATIENCE {
+                        waiting.take_back();
+                    }
                 }
                 FrameKind::Failure => return Err(Broken::Failed(String::from_utf8_lossy(&frame.bytes).into_owned())),
                 kind => return Err(Broken::Garbage(format!("a frame that is {kind:?}"))),
