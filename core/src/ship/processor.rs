@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
-use super::call::{self, Parcel, Processors, Request, gives_back};
+use super::call::{self, NO_CODE, Parcel, Processors, Request, gives_back};
 use super::code::{self, CodeRef, Key};
 use super::idle;
 use super::trade::{Trade, give_back};
@@ -75,6 +75,10 @@ struct State {
     ahead: VecDeque<Ahead>,
     /// How long calls take, about; nothing before the first.
     mean_ns: Option<u64>,
+    /// Threads that wait until nobody looks at memory of a process any more that replied too early.
+    settling_count: usize,
+    /// Free when there are none.
+    left: Vec<Left>,
 }
 
 impl State {
@@ -83,6 +87,14 @@ impl State {
         match self.mean_ns {
             Some(mean_ns) if mean_ns <= QUICK_NS => AHEAD_MIN.max((AHEAD_NS / mean_ns.max(1)) as usize),
             _ => 0,
+        }
+    }
+
+    /// The process has ended: all that it was lent is free, once nobody looks at it.
+    fn take_all(&mut self) {
+        let left = self.grants.leave();
+        if self.settling_count > 0 {
+            self.left.push(left);
         }
     }
 
@@ -212,17 +224,12 @@ impl Grants {
         self.1.count.store(0, SeqCst);
         Left(std::mem::take(&mut self.0))
     }
-
-    /// The process has ended: all that it was lent is free.
-    fn take_all(&mut self) {
-        drop(self.leave());
-    }
 }
 
 impl Drop for RemoteProcessor {
     fn drop(&mut self) {
         // The backend has ended the process by now (`Processor::stop`).
-        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).grants.take_all();
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).take_all();
     }
 }
 
@@ -316,7 +323,7 @@ impl RemoteProcessor {
             && state.ahead.is_empty()
         {
             end();
-            state.grants.take_all();
+            state.take_all();
             state.process = 0;
         }
     }
@@ -466,20 +473,24 @@ impl RemoteProcessor {
             let (handed, is_delicate) = (std::mem::take(&mut caller.handed), caller.is_delicate);
             match outcome {
                 Ok(reply) => {
+                    let process = state.process;
                     if let Some(trade) = open {
-                        // Only a process that is broken replies before all is over. What it was lent is not taken back while others may look at it.
-                        let left = state.grants.leave();
+                        // Only a process that is broken replies before all is over.
+                        state.settling_count += 1;
                         drop(state);
                         trade.settle(context);
                         state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                        drop(left);
+                        state.settling_count -= 1;
+                        if state.settling_count == 0 {
+                            state.left.clear();
+                        }
                     }
-                    self.note_replies(state.process, 1);
+                    self.note_replies(process, 1);
                     let failure = match self.accept(&mut state, task, travel, &reply, &handed) {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
-                            reason: format!("the process {} gave nothing that can be used: {error}", state.process),
+                            reason: format!("the process {process} gave nothing that can be used: {error}"),
                         }),
                     };
                     return match failure {
@@ -503,6 +514,9 @@ impl RemoteProcessor {
                     match error {
                         CallError::Lost { process, reason } => {
                             attempts += 1;
+                            if state.settling_count > 0 {
+                                state.take_all();
+                            }
                             let left = state.grants.leave();
                             let kept = match open {
                                 None => Some(state),
@@ -588,6 +602,9 @@ impl RemoteProcessor {
         let places = call::take_places(&mut header)?;
         self.copied_bytes.0.fetch_add(header.take_u64()?, Relaxed);
         self.copied_bytes.1.fetch_add(header.take_u64()?, Relaxed);
+        if tag > NO_CODE {
+            return Err(WireError::new(format!("{tag} says nothing about a call")));
+        }
         state.note_call(took_ns);
         for place in &places {
             drop(state.grants.take(*place)?);
@@ -710,7 +727,7 @@ impl Caller for Waiting<'_> {
     fn begins(&mut self, process: u32) {
         if self.state.process != process {
             // The one before has ended, whoever noticed.
-            self.state.grants.take_all();
+            self.state.take_all();
             self.state.process = process;
         }
         for place in &self.handed {
