@@ -511,15 +511,6 @@ where
     (task, crowded)
 }
 
-/// Spawns a task of the runtime's own for one worker. Does not wait for room, so any thread may do it.
-pub(crate) fn spawn_for_worker<M, F: TaskFn<M>>(shared: &Arc<Shared>, slot: usize, name: &str, function: F)
-where
-    (): Args<F::Params>,
-{
-    let options = TaskOptions::new().name(name).scope(Scope::worker(slot as u32));
-    spawn_slowly(shared, None, function, ().into_params(), caller(), Some(Box::new(options))).detach();
-}
-
 /// A task that cannot be spawned. Its groups learn of it.
 #[cold]
 fn fail<T: Data>(
