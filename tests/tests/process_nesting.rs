@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::id;
 use std::time::Duration;
 
-use poniard::{BoxError, Buffer, FailureKind, Handle, ProcessId, Runtime, Scope, Task, TaskOptions, buffer};
+use poniard::{BoxError, Buffer, FailureKind, Handle, Mutable, ProcessId, Runtime, Scope, Task, TaskOptions, buffer, overwrite, write};
 use poniard_tests::in_time;
 
 fn runtime() -> Runtime {
@@ -408,5 +408,74 @@ fn a_guest_of_a_call_is_not_told_to_stop_with_it() {
         runtime.task(place, ()).options(&here()).spawn().wait().unwrap();
         mark(&marks.path().join("go"));
         assert!(!guest.take().unwrap());
+    });
+}
+
+fn total(values: &mut Buffer<f64>) -> f64 {
+    values.iter().sum()
+}
+
+/// Succeeds at the attempt `last`.
+fn moody(counts: &mut Buffer<f64>, last: f64) -> Result<u32, String> {
+    counts.iter_mut().for_each(|count| *count += 1.0);
+    if counts[0] < last { Err(format!("attempt {}", counts[0])) } else { Ok(id()) }
+}
+
+#[test]
+fn what_a_body_sends_elsewhere_is_changed_in_place_and_tried_again() {
+    fn sends(scope: &str) -> Result<(u32, f64, String, f64), BoxError> {
+        let counts = Mutable::new(filled(10_000, 0.0));
+        let spawn = |last| {
+            let handle = handle();
+            let task = handle.task(moody, (write(&counts), last)).scope(scope.parse()?).retries(3).backoff(Duration::from_millis(1));
+            Ok::<_, BoxError>(task.spawn())
+        };
+        let count = || handle().task(total, (overwrite(&counts),)).spawn().take();
+        let (place, one) = (spawn(3.0)?.take()?, count()?);
+        let error = spawn(99.0)?.fetch().err().ok_or("it worked")?;
+        Ok((place, one, format!("{} {}", error.attempts(), error.reason()), count()?))
+    }
+    in_time(|| {
+        let runtime = runtime();
+        let two = runtime.task(place, ()).options(&on(2)).spawn().take().unwrap();
+        for (scope, expected) in [("host", id()), ("process:2", two)] {
+            let (place, one, error, all) = runtime.task(sends, (scope.to_owned(),)).options(&on(1)).spawn().take().unwrap();
+            assert_eq!((place, one, error.as_str(), all), (expected, 30_000.0, "4 attempt 7", 70_000.0), "{scope}");
+        }
+    });
+}
+
+#[test]
+fn a_guest_is_changed_in_place_and_tried_again() {
+    fn waits(at: PathBuf) -> Result<(), BoxError> {
+        Ok(handle().task(until_marked, (at,)).options(&here()).spawn().wait()?)
+    }
+    fn until_marked(at: PathBuf) {
+        mark(&at.join("host"));
+        wait_for(&at.join("go"));
+    }
+    in_time(|| {
+        let runtime = runtime();
+        let one = runtime.task(place, ()).options(&on(1)).spawn().take().unwrap();
+        let marks = tempfile::tempdir().unwrap();
+        let call = runtime.task(waits, (marks.path().to_owned(),)).options(&on(1)).spawn();
+        wait_for(&marks.path().join("host"));
+        let counts = Mutable::new(filled(10_000, 0.0));
+        let spawn = |last| {
+            let task = runtime.task(moody, (write(&counts), last)).options(&on(1)).retries(3).backoff(Duration::from_millis(1));
+            task.spawn()
+        };
+        assert_eq!(spawn(3.0).take().unwrap(), one);
+        let error = spawn(99.0).fetch().unwrap_err();
+        assert_eq!((error.attempts(), error.reason().as_str()), (4, "attempt 7"));
+        let all = runtime.task(total, (overwrite(&counts),)).options(&on(1)).spawn().take().unwrap();
+        assert_eq!(all, 70_000.0);
+        mark(&marks.path().join("go"));
+        call.wait().unwrap();
+        let report = runtime.report();
+        let mut processors = report.backends.iter().flat_map(|backend| &backend.processors);
+        let processor = processors.find(|processor| processor.name == "processes-0").expect("it is there");
+        let counts: u64 = processor.processes.iter().map(|process| process.tasks).sum();
+        assert_eq!(counts, 10, "guests count, too, each attempt");
     });
 }

@@ -43,6 +43,8 @@ pub(crate) struct Elsewhere {
     changed: Condvar,
     /// The thread that executes the call has nothing to do.
     resting: AtomicBool,
+    /// `push_here` of the program. A library may have this code a second time, whose variables know nothing of the process.
+    push: fn(&Self, Entry),
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +75,7 @@ struct Paused {
 
 impl Elsewhere {
     pub(super) fn new(places: Vec<u64>) -> Self {
-        Self { places, state: Mutex::default(), changed: Condvar::new(), resting: AtomicBool::new(false) }
+        Self { places, state: Mutex::default(), changed: Condvar::new(), resting: AtomicBool::new(false), push: Self::push_here }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -83,6 +85,10 @@ impl Elsewhere {
 
     /// Has a ready task run. Runs no code of users: the thread does.
     pub(crate) fn push(&self, entry: Entry) {
+        (self.push)(self, entry);
+    }
+
+    fn push_here(&self, entry: Entry) {
         let mut state = self.lock();
         state.waiting.push_back(entry);
         if !state.has_thread {
