@@ -90,6 +90,8 @@ struct Arenas {
     gives: bool,
     /// Whether somebody will look.
     is_watched: bool,
+    /// Blocks that are not free when their buffer goes: somebody else has their place then.
+    given: BTreeSet<(u64, u64)>,
 }
 
 /// The free blocks of a size class.
@@ -206,6 +208,33 @@ pub(crate) fn place_of(raw: &RawBuffer) -> Option<Place> {
     raw.is_from(&FUNCTIONS).then(|| Place { arena: raw.arena(), offset: raw.offset_bytes(), len_bytes: raw.len_bytes() })
 }
 
+/// Lets a block stay when its buffer goes, which is about to; its place, if it is of an arena of this process. Then `keep_given` makes another buffer of it.
+pub(crate) fn give(raw: &RawBuffer) -> Option<Place> {
+    let place = place_of(raw)?;
+    arenas().given.insert((place.arena, place.offset));
+    Some(place)
+}
+
+/// The memory of a block that was given; nothing when its buffer has not gone after all, and then it stays that buffer's.
+pub(crate) fn keep_given(place: Place) -> Option<RawBuffer> {
+    let still_there = arenas().given.remove(&(place.arena, place.offset));
+    (!still_there).then(|| take_back(place))
+}
+
+/// A look at memory that somebody else keeps for as long; nothing where there is none.
+pub(crate) fn view(place: Place) -> Option<RawBuffer> {
+    let arenas = arenas();
+    let mapped = arenas.mapped.get(usize::try_from(place.arena).ok()?)?;
+    if place.offset.checked_add(place.len_bytes)? > mapped.bytes || !place.offset.is_multiple_of(BLOCK_MIN_BYTES) {
+        return None;
+    }
+    // SAFETY: the place lies within the arena, as was just checked, so it is inside one mapping.
+    let data = unsafe { mapped.start.add(place.offset as usize) }.as_ptr();
+    // SAFETY: aligned and inside the mapping, as above, whose bytes are initialised. Whoever receives it only reads it, and whoever owns it keeps it unchanged
+    // until the call is over (`ship::offer`); it is not freed.
+    Some(unsafe { RawBuffer::from_raw_parts(data, place.len_bytes, place.arena, place.offset, &VIEW) })
+}
+
 /// The descriptor of an arena, and its length in bytes.
 pub(crate) fn descriptor_of(arena: u64) -> Option<(u64, u64)> {
     let arenas = arenas();
@@ -228,6 +257,7 @@ impl Arenas {
             round: 0,
             gives: false,
             is_watched: false,
+            given: BTreeSet::new(),
         }
     }
 
@@ -411,6 +441,11 @@ impl Mapped {
 
 static FUNCTIONS: ArenaFunctions = ArenaFunctions { release, allocate: allocate_for_holder };
 
+/// The functions of what is only looked at.
+static VIEW: ArenaFunctions = ArenaFunctions { release: keep, allocate: allocate_for_holder };
+
+unsafe extern "C" fn keep(_data: *mut u8, _len_bytes: u64, _arena: u64, _offset: u64) {}
+
 /// `allocate_as` for whoever holds a block and not the arena.
 unsafe extern "C" fn allocate_for_holder(len_bytes: u64, zeroed: bool, place: *mut RawBuffer) -> bool {
     match allocate_as(len_bytes, zeroed) {
@@ -428,7 +463,7 @@ unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset:
     let Some(class) = size_class(len_bytes) else { return };
     let unwatched = {
         let mut arenas = arenas();
-        if arenas.handed.remove(&(arena as usize, offset)) {
+        if arenas.given.remove(&(arena, offset)) || arenas.handed.remove(&(arena as usize, offset)) {
             return;
         }
         let unwatched = arenas.free(class, arena as usize, offset);
@@ -497,6 +532,35 @@ mod tests {
         let second = HostArena.allocate(LEN).expect("room");
         assert_eq!((second.arena(), second.offset_bytes()), place);
         assert!(second.as_bytes().iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_block_that_was_given_has_another_buffer_once_its_own_has_gone() {
+        // A size that no other test uses.
+        let mut buffer = HostArena.allocate(555_555).expect("room");
+        buffer.as_bytes_mut()[7] = 9;
+        let place = give(&buffer).expect("it is of this process");
+        assert!(keep_given(place).is_none(), "its buffer is there");
+        give(&buffer).expect("as before");
+        drop(buffer);
+        let other = HostArena.allocate(555_555).expect("room");
+        assert_ne!(place_of(&other), Some(place), "it is not free");
+        assert_eq!(keep_given(place).expect("its buffer has gone").as_bytes()[7], 9);
+    }
+
+    #[test]
+    fn a_look_reaches_no_further_than_the_arena() {
+        let buffer = HostArena.allocate(64).expect("room");
+        let place = place_of(&buffer).expect("it is of this process");
+        assert_eq!(view(place).expect("it is there").as_bytes(), buffer.as_bytes());
+        for wrong in [
+            Place { arena: u64::MAX, ..place },
+            Place { offset: place.offset + 1, ..place },
+            Place { len_bytes: u64::MAX, ..place },
+            Place { len_bytes: ARENA_BYTES + 1, ..place },
+        ] {
+            assert!(view(wrong).is_none(), "{wrong:?}");
+        }
     }
 
     #[test]

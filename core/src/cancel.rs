@@ -18,7 +18,8 @@ pub struct Cancelled;
 /// A task that waits for another goes on waiting when it is cancelled: whoever wants that to end as well cancels both. A task
 /// that runs on top of one that waits for it answers for itself only.
 pub fn is_cancelled() -> bool {
-    Context::with(|context| context.is_some_and(Context::is_cancelled)) || crate::ship::is_stopping()
+    // What a worker process executes is to stop, which is nothing to those that are there as guests.
+    Context::with(|context| context.is_some_and(Context::is_cancelled)) || (crate::ship::is_stopping() && !crate::ambient::is_guest())
 }
 
 /// As [`is_cancelled`], for `?` in a body.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ndarray::{Array, Dimension};
 use poniard_interface::{Buffer, Element, Erased, TypeKey};
 
+use crate::ship::offer::{self, Offered, Outcome};
 use crate::wire::{self, Wire};
 
 /// A type that can be a task's argument or result.
@@ -104,6 +105,8 @@ data! {
     [A: Data, B: Data, C: Data, D: Data, E: Data] (A, B, C, D, E), "tuple of 5", [A, B, C, D, E], wire::tuple_5();
     [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data] (A, B, C, D, E, F), "tuple of 6", [A, B, C, D, E, F], wire::tuple_6();
     [T: Data] crate::Task<T>, "poniard::Task", [T], None;
+    [] Offered, "poniard::Offered", [], Some(offer::offered());
+    [] Outcome, "poniard::Outcome", [], Some(offer::outcome());
 }
 
 // SAFETY: the length and the key of the element are folded into the name.

@@ -240,7 +240,9 @@ impl TaskError {
             FailureKind::NoProcessor { part, available } => format!("no processor satisfies {part}; there are {available}"),
             FailureKind::Removed { processors } => format!("the processors that may run it were removed (`set_processes`): {processors}"),
             FailureKind::ScopesDoNotMeet { one, other } => format!("{one} and {other} do not meet"),
-            FailureKind::Stays { reason } => format!("its scope has worker processes only, and it cannot travel there: {reason}"),
+            FailureKind::Stays { reason } => {
+                format!("its scope has no processor in this process, and it cannot travel to another one: {reason}")
+            }
             FailureKind::Processor { processor, reason } => format!("processor {processor}: {reason}"),
         }
     }

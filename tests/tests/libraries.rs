@@ -38,6 +38,10 @@ impl Late {
         self.symbol::<fn(&Handle, u64) -> Task<(u64, u32)>>("late_square")(handle, number).take()
     }
 
+    fn square_here(&self, handle: &Handle, number: u64) -> Result<(u64, u32), TaskError> {
+        self.symbol::<fn(&Handle, u64) -> Task<(u64, u32)>>("late_square_here")(handle, number).take()
+    }
+
     fn end(&self, handle: &Handle) -> TaskError {
         self.symbol::<fn(&Handle) -> Task<()>>("late_end")(handle).fetch().unwrap_err()
     }
@@ -78,6 +82,23 @@ fn functions_of_a_library_that_was_opened_later_run_on_processes() {
         assert_eq!(late.square(&runtime, 7).unwrap().0, 49);
         let messages = runtime.report().messages;
         assert!(!messages.iter().any(|message| message.contains("in this process")), "{messages:?}");
+    });
+}
+
+#[test]
+fn bodies_on_processes_send_functions_of_a_library_elsewhere() {
+    fn there(number: u64) -> Result<(u64, u32), TaskError> {
+        let late = Late::open(&built());
+        late.square_here(&poniard::current().expect("inside a task"), number)
+    }
+    in_time(|| {
+        let runtime = runtime(1);
+        let far = |number| runtime.task(there, (number,)).scope(poniard::Scope::backend("process")).spawn().take();
+        let late = Late::open(&built());
+        // The process has not met the library by its number yet.
+        assert_eq!(far(3).unwrap(), (9, id()));
+        assert_ne!(late.square(&runtime, 4).unwrap().1, id());
+        assert_eq!(far(5).unwrap(), (25, id()));
     });
 }
 

@@ -126,7 +126,7 @@ fn tasks_that_do_not_travel_stay_and_cannot_be_sent_away() {
         let (one, two, three, four) = stay(&with_one, Scope::backend("process"));
         let says = |error: poniard::TaskError, expected: &str| {
             assert!(matches!(error.kind(), FailureKind::Stays { .. }), "{error}");
-            assert!(error.reason().contains("worker processes only") && error.reason().contains(expected), "{error}");
+            assert!(error.reason().contains("no processor in this process") && error.reason().contains(expected), "{error}");
         };
         says(one.fetch().unwrap_err(), "an argument's values stay");
         says(two.fetch().unwrap_err(), "an argument's values stay");

@@ -122,7 +122,21 @@ struct Waiting<'a> {
     asked: Instant,
 }
 
-impl Waiting<'_> {
+impl<'a> Waiting<'a> {
+    fn new(caller: &'a mut dyn Caller, process: &'a Process, line: &'a Line, flights: &'a mut Flights) -> Self {
+        Self { caller, process, line, flights, asked: Instant::now() }
+    }
+
+    /// Has what was sent ahead come back.
+    fn take_back(&mut self) {
+        if self.is_anything_ahead() {
+            let count = self.flights.take_back(self.line);
+            if count > 0 {
+                self.caller.came_back(count);
+            }
+        }
+    }
+
     fn is_anything_ahead(&self) -> bool {
         self.flights.queue.iter().skip(1).any(|flight| !flight.came_back)
     }
@@ -154,11 +168,8 @@ impl Watch for Waiting<'_> {
     }
 
     fn gone(&mut self, slept: bool) -> Result<(), Broken> {
-        if slept && self.is_anything_ahead() {
-            let count = self.flights.take_back(self.line);
-            if count > 0 {
-                self.caller.came_back(count);
-            }
+        if slept {
+            self.take_back();
         }
         if self.line.is_dead() || (slept && self.process.is_dead()) { Err(Broken::Died) } else { Ok(()) }
     }
@@ -205,7 +216,7 @@ impl Worker {
         let number = self.flights.push(None);
         self.line.open(number);
         let Self { process, line, end, flights, .. } = self;
-        let mut waiting = Waiting { caller, process, line, flights, asked: Instant::now() };
+        let mut waiting = Waiting::new(caller, process, line, flights);
         end.write_quietly(FrameKind::Call, call, &mut waiting)?;
         match self.reply(caller, true)? {
             Some(reply) => Ok(reply),
@@ -226,7 +237,8 @@ impl Worker {
     /// What came of the oldest call: its reply, or nothing if it had come back. With `goes_ahead`, further calls may be sent.
     fn reply(&mut self, caller: &mut dyn Caller, goes_ahead: bool) -> Result<Option<Vec<u8>>, Broken> {
         let Self { process, line, end, flights, output, .. } = self;
-        let mut waiting = Waiting { caller, process, line, flights, asked: Instant::now() };
+        let mut waiting = Waiting::new(caller, process, line, flights);
+        let begun = waiting.asked;
         if let Some(oldest) = waiting.flights.queue.front_mut()
             && let Some(call) = oldest.unsent.take()
         {
@@ -262,6 +274,10 @@ impl Worker {
                         return Err(Broken::Failed(format!("asked for {} bytes, of which {MAX_FRAME_BYTES} are possible", answer.len())));
                     }
                     end.write(FrameKind::Answer, &answer, &mut waiting)?;
+                    // A process that asks again and again leaves no time to sleep.
+                    if begun.elapsed() > PATIENCE {
+                        waiting.take_back();
+                    }
                 }
                 FrameKind::Failure => return Err(Broken::Failed(String::from_utf8_lossy(&frame.bytes).into_owned())),
                 kind => return Err(Broken::Garbage(format!("a frame that is {kind:?}"))),

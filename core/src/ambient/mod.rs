@@ -31,6 +31,8 @@ pub(crate) struct Inheritance {
     /// Groups that none of the others is inside.
     groups: Vec<Arc<Members>>,
     options: Option<Arc<TaskOptions>>,
+    /// The task is a guest of a call: it came to a worker process while that waited for others.
+    is_guest: bool,
 }
 
 impl Ambient {
@@ -112,6 +114,16 @@ pub(crate) fn in_group<R>(group: &Arc<Members>, body: impl FnOnce() -> R) -> R {
     with_changed(change, body)
 }
 
+/// Runs `body` so that what it spawns is a guest.
+pub(crate) fn for_guests<R>(body: impl FnOnce() -> R) -> R {
+    enter_ambient(&Ambient::of(Arc::new(Inheritance { is_guest: true, ..Inheritance::default() })), body)
+}
+
+/// Whether this thread is in the middle of a guest, or of a task that one has spawned.
+pub(crate) fn is_guest() -> bool {
+    look(|ambient| ambient.and_then(|ambient| ambient.inheritance.as_ref()).is_some_and(|inheritance| inheritance.is_guest))
+}
+
 /// The group that this thread's spawns are in; the last one, when they are in several.
 pub(crate) fn group() -> Option<Arc<Members>> {
     look(|ambient| ambient?.inheritance.as_ref()?.groups.last().cloned())
@@ -174,6 +186,7 @@ pub(crate) fn furnish(shared: &Shared, function: TypeId, options: Option<Box<Tas
             Some(bequest) => Some(Arc::new(Inheritance {
                 groups: inheritance.map(|inheritance| inheritance.groups.clone()).unwrap_or_default(),
                 options: Some(Arc::new(bequest.over(inherited))),
+                is_guest: inheritance.is_some_and(|inheritance| inheritance.is_guest),
             })),
         };
         let groups = inheritance.into_iter().flat_map(|inheritance| inheritance.groups.iter().cloned());

@@ -259,7 +259,9 @@ impl Handle {
     pub fn processors_in(&self, scope: &Scope) -> Vec<ProcessorIdentity> {
         let set = scope.select(&self.shared.identities);
         let there = set.iter().filter(|place| self.shared.slots.get(*place).is_none_or(|slot| !slot.is_dormant()));
-        there.map(|place| self.shared.identities[place].clone()).collect()
+        let mut there: Vec<_> = there.map(|place| self.shared.identities[place].clone()).collect();
+        there.sort_by_key(ProcessorIdentity::order);
+        there
     }
 
     /// From now on the runtime has `count` worker processes: the first so many of those that it can have ([`RuntimeBuilder::processes_at_most`]). May be called by
@@ -428,20 +430,43 @@ fn spawn_slowly<M, F>(
 where
     F: TaskFn<M>,
 {
+    let (task, crowded) = spawn_at_once(shared, context, function, params, location, options);
+    if crowded
+        && !ambient::holds_back()
+        && let Some(context) = context
+    {
+        wait_for_room(context);
+    }
+    task
+}
+
+/// The same without waiting for room; whether the caller should.
+pub(crate) fn spawn_at_once<M, F>(
+    shared: &Arc<Shared>,
+    context: Option<&Context>,
+    function: F,
+    params: F::Params,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+) -> (Task<F::Value>, bool)
+where
+    F: TaskFn<M>,
+{
+    let fail = |options, type_name, kind| (fail(shared, location, options, type_name, kind), false);
     let (function_type, type_name) = F::known_as();
     let options = ambient::furnish(shared, function_type, options);
     let due = options.as_deref().and_then(TaskOptions::due);
     if due.is_some_and(|due| due <= now()) {
-        return fail(shared, location, options, type_name, FailureKind::DeadlineExceeded);
+        return fail(options, type_name, FailureKind::DeadlineExceeded);
     }
     let mut options = match run::settle(shared, &params, options) {
         Ok(options) => options,
-        Err(refusal) => return fail(shared, location, refusal.options, type_name, refusal.kind),
+        Err(refusal) => return fail(refusal.options, type_name, refusal.kind),
     };
     let counted = context.and_then(|context| context.with_local(|slot, _| shared.count_spawn(slot)));
     let crowded = counted.unwrap_or(false);
     if counted.is_none() && !shared.admit(context) {
-        return fail(shared, location, options, type_name, FailureKind::Shutdown);
+        return fail(options, type_name, FailureKind::Shutdown);
     }
     let stays = || {
         options.as_deref().filter(|options| shared.is_for_processes(options))?;
@@ -451,7 +476,7 @@ where
     let refusal = options.as_ref().and_then(|options| shared.refusal(options)).or_else(stays);
     if let Some(kind) = refusal {
         shared.retract(context);
-        return fail(shared, location, options, type_name, kind);
+        return fail(options, type_name, kind);
     }
     let priority = options.as_ref().and_then(|options| options.priority).unwrap_or_default();
     let block = ambient::block();
@@ -466,7 +491,7 @@ where
         Ok(created) => created,
         Err((options, kind)) => {
             shared.retract(context);
-            return fail(shared, location, options, type_name, kind);
+            return fail(options, type_name, kind);
         }
     };
     if let Some(block) = &block {
@@ -478,27 +503,12 @@ where
     if let Some(entry) = ready {
         shared.enqueue(context, entry);
     }
-    if crowded
-        && block.is_none_or(|block| !block.holds_back())
-        && let Some(context) = context
-    {
-        wait_for_room(context);
-    }
     if let Some(due) = due
         && let Err(error) = timer::expire_at(due, task.reference())
     {
         task.reference().cancel(FailureKind::NoTimer { reason: error.to_string() });
     }
-    task
-}
-
-/// Spawns a task of the runtime's own for one worker. Does not wait for room, so any thread may do it.
-pub(crate) fn spawn_for_worker<M, F: TaskFn<M>>(shared: &Arc<Shared>, slot: usize, name: &str, function: F)
-where
-    (): Args<F::Params>,
-{
-    let options = TaskOptions::new().name(name).scope(Scope::worker(slot as u32));
-    spawn_slowly(shared, None, function, ().into_params(), caller(), Some(Box::new(options))).detach();
+    (task, crowded)
 }
 
 /// A task that cannot be spawned. Its groups learn of it.

@@ -153,7 +153,9 @@ fn meet(processors: &[ProcessorIdentity], parts: Vec<ScopePart>) -> Result<Proce
     for part in parts {
         let set = part.scope.select(processors);
         if set.is_empty() {
-            let available: Vec<_> = processors.iter().map(ToString::to_string).collect();
+            let mut available: Vec<_> = processors.iter().collect();
+            available.sort_by_key(|processor| processor.order());
+            let available: Vec<_> = available.into_iter().map(ToString::to_string).collect();
             return Err(FailureKind::NoProcessor { part, available: available.join(", ") });
         }
         common = common.and(&set);

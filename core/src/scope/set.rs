@@ -39,6 +39,13 @@ pub struct ProcessorIdentity {
     pub worker: Option<WorkerId>,
 }
 
+impl ProcessorIdentity {
+    /// Its place in the order of the runtime; in a worker process, too, whose own list begins with the process itself.
+    pub(crate) fn order(&self) -> u32 {
+        self.worker.map_or(u32::MAX, |worker| worker.0)
+    }
+}
+
 impl fmt::Display for ProcessorIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (kind {}, backend {})", self.name, self.kind, self.backend)

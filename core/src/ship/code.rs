@@ -73,6 +73,28 @@ impl CodeRef {
         }
     }
 
+    /// The same in a worker process, with the numbers of its host. `ask` has the host say which number a library has.
+    ///
+    /// # Errors
+    /// Why the host cannot find it: a sentence.
+    pub(super) fn for_host(body: CallBody, ask: impl FnOnce(Named) -> Option<u16>) -> Result<Self, String> {
+        let address = body as usize;
+        if let Some(distance) = object::program().and_then(|program| program.distance_of(address)) {
+            return Ok(Self { object: 0, distance });
+        }
+        let at = |(number, placed): (&u16, &Placed)| Some(Self { object: *number, distance: placed.distance_of(address)? });
+        if let Some(known) = opened_libraries().iter().find_map(at) {
+            return Ok(known);
+        }
+        let placed = object::with_code_at(address).ok_or("its function is part of nothing that was loaded from a file")?.placed;
+        let named = Named::of(address)?;
+        let file = named.file.display().to_string();
+        let object = ask(named).ok_or_else(|| format!("its function is part of the library {file}, which the program has not loaded"))?;
+        let distance = placed.distance_of(address).filter(|distance| *distance < 1 << DISTANCE_BITS).ok_or("the library is too large")?;
+        opened_libraries().insert(object, placed);
+        Ok(Self { object, distance })
+    }
+
     /// Writes it with its checksum.
     pub(super) fn put(self, key: Key, writer: &mut Writer<'_>) {
         writer.put_u64(self.word());
@@ -114,9 +136,30 @@ impl CodeRef {
             0 => object::program().and_then(|program| program.address_at(self.distance)),
             number => opened(number, ask)?.address_at(self.distance),
         };
+        self.function_at(address)
+    }
+
+    /// The function, in the process whose numbers these are.
+    ///
+    /// # Errors
+    /// Why it is not to be had any more: a sentence.
+    pub(super) fn own_function(self) -> Result<CallBody, String> {
+        let address = match usize::from(self.object).checked_sub(1) {
+            None => object::program().and_then(|program| program.address_at(self.distance)),
+            Some(place) => {
+                let mut libraries = libraries();
+                libraries.forget_unloaded();
+                let placed = libraries.known.get(place).and_then(|library| library.placed.as_ref());
+                placed.and_then(|placed| placed.address_at(self.distance))
+            }
+        };
+        self.function_at(address)
+    }
+
+    fn function_at(self, address: Option<usize>) -> Result<CallBody, String> {
         let address = address.ok_or_else(|| format!("there is no function at {:#x} of object {}", self.distance, self.object))?;
-        // SAFETY: the checksum says that the reference is one that `of` made, in the process that started this one with the same program. The same program, and a
-        // library with the same build id, have the same code at the same distance from their beginning.
+        // SAFETY: the checksum says that the reference is one that `of` or `for_host` made, in this process, the one that started this one with the same program, or one
+        // that this one has started so. The same program, and a library with the same build id, have the same code at the same distance from their beginning.
         Ok(unsafe { std::mem::transmute::<usize, CallBody>(address) })
     }
 }
@@ -205,7 +248,7 @@ fn libraries() -> MutexGuard<'static, Libraries> {
 }
 
 impl Libraries {
-    fn reference(&mut self, address: usize) -> Result<CodeRef, String> {
+    fn forget_unloaded(&mut self) {
         let unloaded_count = object::unloaded_count();
         if unloaded_count != self.unloaded_count {
             // What lies where an unloaded one did is another one, which gets another number.
@@ -220,6 +263,10 @@ impl Libraries {
             }
             self.unloaded_count = unloaded_count;
         }
+    }
+
+    fn reference(&mut self, address: usize) -> Result<CodeRef, String> {
+        self.forget_unloaded();
         let at = |library: &Library| library.placed.as_ref().and_then(|placed| placed.distance_of(address));
         let found = self.known.iter().zip(1..).find_map(|(library, number)| Some((number, at(library)?, &library.named)));
         if let Some((object, distance, named)) = found {
@@ -244,6 +291,12 @@ pub(super) fn named(number: u64) -> Option<Named> {
     libraries().known.get(place)?.named.as_ref().ok().cloned()
 }
 
+/// The number of a library that a worker process names, if this process has loaded it, too.
+pub(super) fn number_of(library: &Named) -> Option<u16> {
+    let placed = object::with_id(&library.id)?.placed;
+    libraries().reference(placed.code.start).ok().map(|reference| reference.object)
+}
+
 /// A worker process could not find a function: those of its library stay from now on. Why: a sentence.
 pub(super) fn keep_here(reference: CodeRef, reason: &str) -> String {
     let reason = format!("its function is part of a library that a worker process does not find: {reason}");
@@ -255,10 +308,15 @@ pub(super) fn keep_here(reference: CodeRef, reason: &str) -> String {
     reason
 }
 
+/// The libraries that the host knows by numbers, in this process.
+fn opened_libraries() -> MutexGuard<'static, BTreeMap<u16, Placed>> {
+    static OPENED: Mutex<BTreeMap<u16, Placed>> = Mutex::new(BTreeMap::new());
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The object that the host knows by a number, in this process. Opened if it is not there.
 fn opened(number: u16, ask: impl FnOnce(u16) -> Option<Named>) -> Result<Placed, String> {
-    static OPENED: Mutex<BTreeMap<u16, Placed>> = Mutex::new(BTreeMap::new());
-    if let Some(placed) = OPENED.lock().unwrap_or_else(PoisonError::into_inner).get(&number) {
+    if let Some(placed) = opened_libraries().get(&number) {
         return Ok(placed.clone());
     }
     let named = ask(number).ok_or_else(|| format!("the host has no library {number}"))?;
@@ -266,7 +324,7 @@ fn opened(number: u16, ask: impl FnOnce(u16) -> Option<Named>) -> Result<Placed,
         Some(loaded) => loaded.placed,
         None => open(&named)?,
     };
-    OPENED.lock().unwrap_or_else(PoisonError::into_inner).insert(number, placed.clone());
+    opened_libraries().insert(number, placed.clone());
     Ok(placed)
 }
 

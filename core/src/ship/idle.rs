@@ -9,7 +9,10 @@ use std::time::Duration;
 use super::memory::keep_nothing;
 use super::processor::Look;
 use crate::clock::now;
-use crate::runtime::spawn_for_worker;
+use crate::function::{Args, caller};
+use crate::options::TaskOptions;
+use crate::runtime::spawn_at_once;
+use crate::scope::Scope;
 use crate::timer;
 use crate::worker::shared::Shared;
 
@@ -58,7 +61,8 @@ fn look_at(shared: &Arc<Shared>, slot: usize) -> bool {
         Look::Never => false,
         Look::AskBack => {
             // Until the next call says otherwise.
-            spawn_for_worker(shared, slot, "give back memory", || keep_nothing(true));
+            let options = TaskOptions::new().name("give back memory").scope(Scope::worker(slot as u32));
+            spawn_at_once(shared, None, || keep_nothing(true), ().into_params(), caller(), Some(Box::new(options))).0.detach();
             false
         }
     }

@@ -2,19 +2,17 @@
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use poniard_interface::{
-    BackendInfo, CallerLink, Execution, Image, Processor, ProcessorInfo, ProcessorKind, SpaceId, StartError, StopError, WorkerId,
-};
+use poniard_interface::{BackendInfo, CallerLink, Execution, Image, Processor, ProcessorInfo, StartError, StopError, WorkerId};
 
-use super::call::{BROKEN, CallFailure, NO_CODE, PANICKED, REFUSED, RETURNED, Request, VALUE, put_places};
-use super::code::{CodeRef, Key, Named};
-use super::memory::{self, FarBuffers, ask_bytes, during, keep_nothing, take_returned};
+use super::call::{BROKEN, NO_CODE, Processors, REFUSED, VALUE, put_places};
+use super::elsewhere::Elsewhere;
+use super::memory::{self, FarBuffers, during, keep_nothing, take_returned};
+use super::offer::call_by;
 use crate::clock::now_ns;
-use crate::error::with_causes;
 use crate::runtime::{BackendRecord, Backends};
-use crate::scope::{ProcessId, ProcessorIdentity};
+use crate::scope::ProcessorIdentity;
 use crate::task::record::panic_message;
 use crate::wire::{Reader, Writer, Written};
 use crate::worker::context::Context;
@@ -22,15 +20,20 @@ use crate::worker::main_loop::{run_all, worker_main};
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
 use crate::worker::slot::{Slot, Token, Turn};
 
-/// The processor that this process stands for, as the host says.
-static IDENTITY: RwLock<Option<ProcessorIdentity>> = RwLock::new(None);
+/// The runtime of what calls spawn.
+static RUNTIME: OnceLock<Arc<Shared>> = OnceLock::new();
 
 /// The token of the only slot, between two calls: given up, it would go to a thread that was started while a body waited, and stay there.
 static TOKEN: Mutex<Option<Token>> = Mutex::new(None);
 
 /// The processor that this process stands for, if it executes calls.
 pub(crate) fn identity() -> Option<ProcessorIdentity> {
-    IDENTITY.read().unwrap_or_else(PoisonError::into_inner).clone()
+    RUNTIME.get().map(|shared| shared.identities[0].clone())
+}
+
+/// The runtime of what calls spawn, if there has been a call.
+pub(super) fn runtime() -> Option<&'static Arc<Shared>> {
+    RUNTIME.get()
 }
 
 /// The program in this process.
@@ -55,30 +58,24 @@ fn execute(call: &[u8]) -> Vec<u8> {
     let mut results = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut results);
     let began_ns = now_ns();
-    let outcome = in_a_runtime(|| call_by(&mut Reader::new(call, &mut buffers), &mut writer));
+    let outcome = in_a_runtime(|| {
+        let mut reader = Reader::new(call, &mut buffers);
+        keep_nothing(reader.take_u8()? != 0);
+        call_by(&mut reader, &mut writer)
+    });
     let took_ns = now_ns() - began_ns;
     let written = writer.finish();
     let (tag, text) = match outcome {
         Ok(()) => (VALUE, None),
-        Err(CallFailure::Returned(error)) => (RETURNED, Some(with_causes(&*error))),
-        Err(CallFailure::Panicked(message)) => (PANICKED, Some(message)),
-        Err(CallFailure::Wire(error)) => (REFUSED, Some(error.to_string())),
-        Err(CallFailure::NoCode(reason)) => (NO_CODE, Some(reason)),
+        Err(failure) => {
+            let (tag, text) = failure.told();
+            (tag, Some(text))
+        }
     };
     let reply = reply(tag, text, &written, took_ns);
     // They are in the reply, which has given them away.
     drop(written.blocks);
     reply
-}
-
-/// Finds the function that a call names, and calls it.
-fn call_by(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Result<(), CallFailure> {
-    let reference = CodeRef::take(Key::of_host(), reader)?;
-    let process = ProcessId(reader.take_u64()? as u32);
-    note_identity(process, reader.take_text()?);
-    keep_nothing(reader.take_u8()? != 0);
-    let ask = |number: u16| Named::of_bytes(&ask_bytes(Request::Library { number: number.into() })?);
-    reference.function(ask).map_err(CallFailure::NoCode)?(reader, writer)
 }
 
 /// The bytes that say what became of a call: a tag, how long it took, the blocks that are given back, how many bytes of arguments and of the rest were copied; then the value, or
@@ -105,13 +102,6 @@ fn reply(tag: u8, text: Option<String>, written: &Written, took_ns: u64) -> Vec<
     writer.finish().bytes
 }
 
-fn note_identity(process: ProcessId, name: &str) {
-    let mut identity = IDENTITY.write().unwrap_or_else(PoisonError::into_inner);
-    if identity.as_ref().is_none_or(|known| known.name != name) {
-        *identity = Some(ProcessorIdentity { name: name.to_owned(), process, ..own_runtime().identities[0].clone() });
-    }
-}
-
 /// Lets `body` run as a task does: what it spawns and waits for is run by a runtime of this process, whose only worker is the calling thread.
 fn in_a_runtime<R>(body: impl FnOnce() -> R) -> R {
     let shared = own_runtime();
@@ -125,26 +115,43 @@ fn in_a_runtime<R>(body: impl FnOnce() -> R) -> R {
     context.put_token(kept.unwrap_or_else(turn));
     let result = context.enter(|| {
         let result = body();
-        // What it has spawned and not waited for, too: this process may have nothing to do for long after the reply.
-        run_all(&context, 0);
+        // What it has spawned and not waited for, too: this process may have nothing to do for long after the reply. And what is here as a guest.
+        if let Some(elsewhere) = &shared.elsewhere {
+            run_all(&context, 0, || elsewhere.is_settled(), || elsewhere.rest());
+        }
         result
     });
     *TOKEN.lock().unwrap_or_else(PoisonError::into_inner) = context.take_token();
     result
 }
 
-/// The runtime of what calls spawn.
+/// The runtime of what calls spawn. Its first processor is this process, and the others are those of the host besides, which run what this one may not.
 fn own_runtime() -> &'static Arc<Shared> {
-    static RUNTIME: OnceLock<Arc<Shared>> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         crate::worker::prepare();
-        let threads = Threads { shared: Arc::default() };
-        let link = Arc::clone(&threads.shared);
-        let record = ProcessorRecord { info: threads.info(), processor: Box::new(threads), backend: 0 };
+        let Some(Processors { own, mut identities }) = memory::processors() else {
+            panic!("the host does not say what processors there are");
+        };
+        let link = Arc::default();
+        // In the order of the host, but for this process: it is the only one that has a worker here.
+        let places: Vec<u64> =
+            std::iter::once(own).chain((0..identities.len()).filter(|place| *place != own)).map(|place| place as u64).collect();
+        let identity = identities.remove(own);
+        identities.insert(0, identity);
+        let record = |(place, identity): (usize, &ProcessorIdentity)| {
+            let execution = if place == 0 { Execution::Inline } else { Execution::Queued { depth: 1 } };
+            let (name, kind) = (identity.name.clone(), identity.kind.clone());
+            let info = ProcessorInfo { name, kind, execution, space: identity.space, numa_node: None };
+            ProcessorRecord { info: info.clone(), processor: Box::new(Threads { info, shared: Arc::clone(&link) }), backend: 0 }
+        };
+        let records = identities.iter().enumerate().map(record).collect();
         let info = BackendInfo { name: "process".into(), version: env!("CARGO_PKG_VERSION").into() };
         let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new() };
         let backends = Backends { records: vec![backend], found: Default::default() };
-        let shared = Arc::new(Shared::new(vec![record], backends, vec![Slot::new(0, Vec::new())], Choices::default()));
+        let mut shared = Shared::new(records, backends, vec![Slot::new(0, Vec::new())], Choices::default());
+        shared.identities = identities;
+        shared.elsewhere = Some(Elsewhere::new(places));
+        let shared = Arc::new(shared);
         // The cell is new and nobody else sets it.
         let _ = link.set(Arc::downgrade(&shared));
         shared
@@ -153,18 +160,13 @@ fn own_runtime() -> &'static Arc<Shared> {
 
 /// Threads for the only worker of `own_runtime`, besides the one that executes calls: for tasks that wait for each other.
 struct Threads {
+    info: ProcessorInfo,
     shared: Arc<OnceLock<Weak<Shared>>>,
 }
 
 impl Processor for Threads {
     fn info(&self) -> ProcessorInfo {
-        ProcessorInfo {
-            name: "process".into(),
-            kind: ProcessorKind::cpu(),
-            execution: Execution::Inline,
-            space: SpaceId::HOST,
-            numa_node: None,
-        }
+        self.info.clone()
     }
 
     fn start(&self, worker: WorkerId) -> Result<(), StartError> {

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use poniard_interface::{AllocateError, ArenaFunctions, CallerLink, RawBuffer};
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::call::{Request, of_answer, reason_of};
+use super::call::{Parcel, Processors, Request, of_answer, reason_of};
 use super::values;
 use crate::arena::{allocate_as, copy_of, size_class};
 use crate::wire::{Buffers, Kept, Place, WireError};
@@ -155,15 +155,45 @@ pub(crate) fn is_stopping() -> bool {
     with_link(|link| link.is_stopping()).unwrap_or(false)
 }
 
+/// Threads that wait for their turn to ask, besides the one that exchanges parcels.
+static ASKING: AtomicUsize = AtomicUsize::new(0);
+
+fn answer_to(request: &Request) -> Option<Vec<u8>> {
+    ASKING.fetch_add(1, Relaxed);
+    let answer = with_link(|link| link.ask(&request.to_bytes()));
+    ASKING.fetch_sub(1, Relaxed);
+    answer.flatten()
+}
+
 /// Asks the host for numbers; nothing when there is no call, or no host any more. An error is why the host refuses.
-fn ask(request: Request) -> Option<Result<[u64; 3], String>> {
-    let answer = with_link(|link| link.ask(&request.to_bytes()))??;
+pub(super) fn ask(request: &Request) -> Option<Result<[u64; 3], String>> {
+    let answer = answer_to(request)?;
     Some(of_answer(&answer).ok_or_else(|| reason_of(&answer)))
 }
 
+/// The processors of the host; nothing outside of calls.
+pub(super) fn processors() -> Option<Processors> {
+    Processors::of_bytes(&answer_to(&Request::Processors)?).ok()
+}
+
+/// Gives the host a parcel for one of its own; nothing when there is no way to it any more.
+pub(super) fn exchange(parcel: Parcel) -> Option<Parcel> {
+    // Others have something to do, and this thread would be the next one again and again.
+    while ASKING.load(Relaxed) > 0 {
+        std::thread::yield_now();
+    }
+    let request = Request::Exchange(parcel).to_bytes();
+    Parcel::of_bytes(&with_link(|link| link.ask(&request))??).ok()
+}
+
+/// Whether this process executes calls for another one.
+pub(super) fn is_serving() -> bool {
+    SERVING.load(Relaxed)
+}
+
 /// What the host answers, if it can; an answer that is no number.
-pub(super) fn ask_bytes(request: Request) -> Option<Vec<u8>> {
-    with_link(|link| link.ask(&request.to_bytes()))?.filter(|bytes| !bytes.is_empty())
+pub(super) fn ask_bytes(request: &Request) -> Option<Vec<u8>> {
+    answer_to(request).filter(|bytes| !bytes.is_empty())
 }
 
 /// A block that the host lends, zeroed if so wanted; none in a process that executes no call.
@@ -183,10 +213,10 @@ pub(crate) fn borrow(len_bytes: u64, zeroed: bool) -> Option<Result<RawBuffer, A
     let (arena, offset, clean) = match kept {
         Some((arena, offset)) => (arena, offset, false),
         None => {
-            let mut answer = ask(Request::Allocate { len_bytes })?;
+            let mut answer = ask(&Request::Allocate { len_bytes })?;
             // What is kept here, of other sizes, may be what the host is short of.
             if answer.is_err() && return_kept() {
-                answer = ask(Request::Allocate { len_bytes })?;
+                answer = ask(&Request::Allocate { len_bytes })?;
             }
             match answer {
                 Ok([arena, offset, clean]) => (arena, offset, clean == 1),
@@ -218,7 +248,7 @@ fn mapped(place: Place) -> Result<Mapped, WireError> {
         None => {
             // The lock is not held while the host answers: `ask` may be called by other threads, too.
             drop(memory);
-            let answer = ask(Request::Map { arena: place.arena }).and_then(Result::ok);
+            let answer = ask(&Request::Map { arena: place.arena }).and_then(Result::ok);
             let [process, descriptor, bytes] = answer.ok_or_else(|| WireError::new(format!("the host has no arena {}", place.arena)))?;
             let mapped = map(process, descriptor, bytes)
                 .map_err(|error| WireError::new(format!("cannot map the arena {} of the host: {error}", place.arena)))?;
@@ -248,6 +278,46 @@ fn map(process: u64, descriptor: u64, bytes: u64) -> std::io::Result<Mapped> {
     Ok(Mapped { readable: place(&file, ProtFlags::READ)?, writable: place(&file, ProtFlags::READ | ProtFlags::WRITE)?, bytes })
 }
 
+/// Where a block lies that the host has lent.
+fn place_of(raw: &RawBuffer) -> Option<Place> {
+    raw.is_from(&LENT).then(|| Place { arena: raw.arena(), offset: raw.offset_bytes(), len_bytes: raw.len_bytes() })
+}
+
+/// Lets a lent block stay when its buffer goes, which is about to: its place, if it is one.
+pub(super) fn give(raw: &RawBuffer) -> Option<Place> {
+    let place = place_of(raw)?;
+    memory().given.insert((place.arena, place.offset));
+    Some(place)
+}
+
+/// The memory of a block that was given; nothing when its buffer has not gone after all, and then it stays that buffer's.
+pub(super) fn keep_given(place: Place) -> Result<Option<RawBuffer>, WireError> {
+    let still_there = memory().given.remove(&(place.arena, place.offset));
+    if still_there { Ok(None) } else { received(place).map(Some) }
+}
+
+/// A block that the host has given to this process.
+pub(super) fn received(place: Place) -> Result<RawBuffer, WireError> {
+    lent(place, true)
+}
+
+/// The memory of the arguments of a task that another process runs: they stay where they are until that is over.
+pub(super) struct Loans;
+
+impl Buffers for Loans {
+    fn send(&mut self, raw: &RawBuffer) -> Option<Place> {
+        place_of(raw)
+    }
+
+    fn hands_over(&self) -> bool {
+        false
+    }
+
+    fn receive(&mut self, place: Place) -> Result<RawBuffer, WireError> {
+        Err(WireError::new(format!("an argument is not received, and {place:?} came")))
+    }
+}
+
 /// The memory of arguments and results in this process.
 pub(super) struct FarBuffers {
     /// Arguments are copied into lent blocks, as somebody may keep them for longer than the call.
@@ -256,11 +326,7 @@ pub(super) struct FarBuffers {
 
 impl Buffers for FarBuffers {
     fn send(&mut self, raw: &RawBuffer) -> Option<Place> {
-        if !raw.is_from(&LENT) {
-            return None;
-        }
-        memory().given.insert((raw.arena(), raw.offset_bytes()));
-        Some(Place { arena: raw.arena(), offset: raw.offset_bytes(), len_bytes: raw.len_bytes() })
+        give(raw)
     }
 
     fn receive(&mut self, place: Place) -> Result<RawBuffer, WireError> {
@@ -296,7 +362,7 @@ impl Buffers for FarBuffers {
     }
 
     fn fetch(&mut self, number: u64) -> Option<Vec<u8>> {
-        ask_bytes(Request::Value { number })
+        ask_bytes(&Request::Value { number })
     }
 }
 
@@ -326,7 +392,7 @@ fn return_kept() -> bool {
     let places = memory().take_kept();
     for place in &places {
         // Without a host there is nothing to give back to.
-        let _ = ask(Request::Return { place: *place });
+        let _ = ask(&Request::Return { place: *place });
     }
     !places.is_empty()
 }

@@ -5,23 +5,23 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
-use super::call::{self, BROKEN, NO_CODE, PANICKED, REFUSED, RETURNED, Request, VALUE};
+use super::call::{self, NO_CODE, Parcel, Processors, Request, gives_back};
 use super::code::{self, CodeRef, Key};
 use super::idle;
+use super::trade::{Trade, give_back};
 use super::values::{self, SentCount};
 use crate::arena;
 use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
 use crate::retry::{self, Over};
 use crate::task::record::{TaskRef, Travel};
-use crate::wire::{Buffers, Identity, Place, Reader, WireError, Writer, Written};
+use crate::wire::{Buffers, Identity, NoBuffers, Place, Reader, WireError, Writer, Written};
 use crate::worker::context::Context;
-use crate::worker::entry::Entry;
 use crate::worker::main_loop::next_ahead;
 
 /// How often a task is begun on processes before it counts as what ends them.
@@ -77,6 +77,10 @@ struct State {
     ahead: VecDeque<Ahead>,
     /// How long calls take, about; nothing before the first.
     mean_ns: Option<u64>,
+    /// Threads that wait until nobody looks at memory of a process any more that replied too early.
+    settling_count: usize,
+    /// Free when there are none.
+    left: Vec<Left>,
 }
 
 impl State {
@@ -85,6 +89,14 @@ impl State {
         match self.mean_ns {
             Some(mean_ns) if mean_ns <= QUICK_NS => AHEAD_MIN.max((AHEAD_NS / mean_ns.max(1)) as usize),
             _ => 0,
+        }
+    }
+
+    /// The process has ended: all that it was lent is free, once nobody looks at it.
+    fn take_all(&mut self) {
+        let left = self.grants.leave();
+        if self.settling_count > 0 {
+            self.left.push(left);
         }
     }
 
@@ -144,11 +156,23 @@ impl Ahead {
 
 /// Blocks that a process has been lent, by (arena, offset), with their size classes: what lies in one may be shorter than what was asked for first.
 #[derive(Debug, Default)]
-struct Grants(BTreeMap<(u64, u64), u64>, Arc<Lent>);
+pub(super) struct Grants(BTreeMap<(u64, u64), u64>, Arc<Lent>);
+
+/// Blocks that a process has been lent, which has ended, and that somebody may yet look at. Free when they are dropped.
+#[derive(Debug)]
+struct Left(BTreeMap<(u64, u64), u64>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        for ((arena, offset), len_bytes) in std::mem::take(&mut self.0) {
+            drop(arena::take_back(Place { arena, offset, len_bytes }));
+        }
+    }
+}
 
 /// What others know of the grants. They do not look at them: a thread that found the state held would run its task by itself.
 #[derive(Debug, Default)]
-struct Lent {
+pub(super) struct Lent {
     count: AtomicUsize,
     /// Whether somebody looks (`idle`) whether the process needs them.
     watched: AtomicBool,
@@ -165,7 +189,7 @@ impl Grants {
     }
 
     /// Takes back a block that was lent.
-    fn take(&mut self, place: Place) -> Result<RawBuffer, WireError> {
+    pub(super) fn take(&mut self, place: Place) -> Result<RawBuffer, WireError> {
         match self.0.get(&(place.arena, place.offset)) {
             Some(class) if arena::size_class(place.len_bytes) == Some(*class) => {}
             _ => return Err(WireError::new(format!("{place:?} was not lent to the process"))),
@@ -186,24 +210,36 @@ impl Grants {
         }
     }
 
-    /// The process has ended: all that it was lent is free.
-    fn take_all(&mut self) {
-        for ((arena, offset), len_bytes) in std::mem::take(&mut self.0) {
-            drop(arena::take_back(Place { arena, offset, len_bytes }));
+    /// Lends the process a block; nothing if it is none of this process's arenas.
+    pub(super) fn give(&mut self, block: RawBuffer, context: &Context) -> Option<Place> {
+        let place = arena::place_of(&block)?;
+        let class = arena::size_class(place.len_bytes)?;
+        if self.add(place, class) {
+            idle::watch(&context.shared, context.processor);
         }
+        std::mem::forget(block);
+        Some(place)
+    }
+
+    /// The process has ended: what it was lent.
+    fn leave(&mut self) -> Left {
         self.1.count.store(0, SeqCst);
+        Left(std::mem::take(&mut self.0))
     }
 }
 
 impl Drop for RemoteProcessor {
     fn drop(&mut self) {
         // The backend has ended the process by now (`Processor::stop`).
-        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).grants.take_all();
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).take_all();
     }
 }
 
 /// The memory of arguments that are sent.
-struct Arguments;
+struct Arguments {
+    /// Whether values have numbers, and memory is handed over: what is sent so is of the call that the thread waits for.
+    is_for_call: bool,
+}
 
 impl Buffers for Arguments {
     fn send(&mut self, raw: &RawBuffer) -> Option<Place> {
@@ -214,12 +250,16 @@ impl Buffers for Arguments {
         Err(WireError::new(format!("an argument is not received, and {place:?} came")))
     }
 
+    fn hands_over(&self) -> bool {
+        self.is_for_call
+    }
+
     fn number_of(&mut self, value: &Identity<'_>) -> Option<u64> {
-        values::number_of(value)
+        if self.is_for_call { values::number_of(value) } else { None }
     }
 
     fn give_number(&mut self, value: &Identity<'_>) -> Option<u64> {
-        values::give_number(value)
+        if self.is_for_call { values::give_number(value) } else { None }
     }
 }
 
@@ -237,16 +277,23 @@ impl Buffers for Results<'_> {
 }
 
 /// The call of a task that this thread has claimed; nothing when it stays.
-fn encode(context: &Context, task: &TaskRef, travel: &Travel) -> Option<Written> {
+fn encode(task: &TaskRef, travel: &Travel) -> Option<Written> {
+    encode_as(true, task, travel)
+}
+
+/// The same for a task that comes to the process as a guest.
+pub(super) fn encode_guest(task: &TaskRef, travel: &Travel) -> Option<Written> {
+    encode_as(false, task, travel)
+}
+
+fn encode_as(is_for_call: bool, task: &TaskRef, travel: &Travel) -> Option<Written> {
     let function = CodeRef::of(travel.body).ok()?;
-    let identity = &context.shared.identities[context.processor];
-    let mut buffers = Arguments;
+    let mut buffers = Arguments { is_for_call };
     let mut writer = Writer::new(&mut buffers);
+    if is_for_call {
+        writer.put_u8(arena::is_tight().into());
+    }
     function.put(Key::own(), &mut writer);
-    writer.put_u64(identity.process.0.into());
-    writer.put_u64(identity.name.len() as u64);
-    writer.put_uncounted(identity.name.as_bytes());
-    writer.put_u8(arena::is_tight().into());
     // A value that serde cannot write after all stays here.
     task.send(travel, &mut writer).ok()?;
     Some(writer.finish())
@@ -279,7 +326,7 @@ impl RemoteProcessor {
             && state.ahead.is_empty()
         {
             end();
-            state.grants.take_all();
+            state.take_all();
             state.process = 0;
         }
     }
@@ -309,18 +356,17 @@ impl RemoteProcessor {
         let retrying = task.retries(&travel);
         for attempt in 1.. {
             // Poisoned: a thread has panicked in the middle of a call, so what the process is doing is unknown.
-            let mut state = self.state.try_lock().ok()?;
+            let state = self.state.try_lock().ok()?;
             if !state.ahead.is_empty() {
                 // On top of what this thread does between two tasks, such as dropping a value.
                 return None;
             }
-            let call = encode(context, task, &travel)?;
+            let call = encode(task, &travel)?;
             task.note_attempts(attempt);
             let outcome = |caller: &mut Waiting<'_>| self.send(caller, call);
             // Behind one that is tried again nothing is sent: its next call would come after it.
-            let outcome = self.conclude(context, task, &travel, &mut state, goes_ahead && retrying.is_none(), outcome);
-            // Others may use the process during the pause.
-            drop(state);
+            // Others may use the process after that, and during the pause.
+            let outcome = self.conclude(context, task, &travel, state, goes_ahead && retrying.is_none(), outcome);
             match (outcome, &retrying) {
                 (Outcome::Returned(_), Some(retrying))
                     if attempt <= retrying.retries && matches!(retry::pause(retrying.pause_after(attempt)), Ok(Some(Over))) => {}
@@ -352,7 +398,7 @@ impl RemoteProcessor {
         let task = &ahead.task;
         let here = || task.run_claimed();
         // Its call was sent, so it cannot be run here. Whoever has the lock does not wait for anybody.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let concluded = match &ahead.fate {
             Fate::Sent { travel, .. } => {
                 let outcome = |caller: &mut Waiting<'_>| match self.remote.next(caller) {
@@ -360,17 +406,19 @@ impl RemoteProcessor {
                     Err(CallError::NoProcess { .. }) => self.send_again(caller, travel),
                     outcome => outcome,
                 };
-                self.conclude(context, task, travel, &mut state, true, outcome)
+                self.conclude(context, task, travel, state, true, outcome)
             }
-            Fate::Lost { travel, error } => self.conclude(context, task, travel, &mut state, true, |_| Err(error.clone())),
-            Fate::Here => Outcome::Here,
+            Fate::Lost { travel, error } => self.conclude(context, task, travel, state, true, |_| Err(error.clone())),
+            Fate::Here => {
+                drop(state);
+                Outcome::Here
+            }
         };
-        drop(state);
         concluded.of(task).unwrap_or_else(here)
     }
 
     fn send_again(&self, caller: &mut Waiting<'_>, travel: &Travel) -> Result<Vec<u8>, CallError> {
-        match encode(caller.context, caller.task, travel) {
+        match encode(caller.task, travel) {
             Some(call) => self.send(caller, call),
             None => Err(CallError::NoProcess { reason: "the task cannot be sent a second time".into() }),
         }
@@ -385,13 +433,18 @@ impl RemoteProcessor {
         self.remote.call(&call.bytes, caller)
     }
 
-    /// Takes what comes of a call, and repeats it when its process ends.
-    fn conclude(
-        &self,
+    /// Notes that a process has executed tasks.
+    fn note_replies(&self, process: u32, count: u64) {
+        *self.replies.lock().unwrap_or_else(PoisonError::into_inner).entry(process).or_default() += count;
+    }
+
+    /// Takes what comes of a call, and repeats it when its process ends. The state is free when it returns.
+    fn conclude<'s>(
+        &'s self,
         context: &Context,
         task: &TaskRef,
         travel: &Travel,
-        state: &mut State,
+        mut state: MutexGuard<'s, State>,
         goes_ahead: bool,
         first: impl FnOnce(&mut Waiting<'_>) -> Result<Vec<u8>, CallError>,
     ) -> Outcome {
@@ -403,7 +456,7 @@ impl RemoteProcessor {
             let goes_ahead = goes_ahead && state.ahead.iter().all(|ahead| matches!(ahead.fate, Fate::Sent { .. }));
             let mut caller = Waiting {
                 remote: self,
-                state: &mut *state,
+                state: &mut state,
                 context,
                 task,
                 travel,
@@ -412,21 +465,35 @@ impl RemoteProcessor {
                 told: None,
                 handed: Vec::new(),
                 is_delicate: false,
+                trade: None,
             };
             let outcome = match first.take() {
                 Some(first) => first(&mut caller),
                 None => self.send_again(&mut caller, travel),
             };
             let told = caller.told.is_some();
+            let open = caller.trade.take().filter(|trade| !trade.is_settled());
             let (handed, is_delicate) = (std::mem::take(&mut caller.handed), caller.is_delicate);
             match outcome {
                 Ok(reply) => {
-                    *self.replies.lock().unwrap_or_else(PoisonError::into_inner).entry(state.process).or_default() += 1;
-                    let failure = match self.accept(state, task, travel, &reply, &handed) {
+                    let process = state.process;
+                    if let Some(trade) = open {
+                        // Only a process that is broken replies before all is over.
+                        state.settling_count += 1;
+                        drop(state);
+                        trade.settle(context);
+                        state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                        state.settling_count -= 1;
+                        if state.settling_count == 0 {
+                            state.left.clear();
+                        }
+                    }
+                    self.note_replies(process, 1);
+                    let failure = match self.accept(&mut state, task, travel, &reply, &handed) {
                         Ok(failure) => failure,
                         Err(error) => Some(FailureKind::Processor {
                             processor: name.clone(),
-                            reason: format!("the process {} gave nothing that can be used: {error}", state.process),
+                            reason: format!("the process {process} gave nothing that can be used: {error}"),
                         }),
                     };
                     return match failure {
@@ -450,7 +517,21 @@ impl RemoteProcessor {
                     match error {
                         CallError::Lost { process, reason } => {
                             attempts += 1;
-                            state.grants.take_all();
+                            if state.settling_count > 0 {
+                                state.take_all();
+                            }
+                            let left = state.grants.leave();
+                            let kept = match open {
+                                None => Some(state),
+                                Some(trade) => {
+                                    // Others may look at what the process was lent. They may need this processor for their end, so another thread may have it
+                                    // meanwhile.
+                                    drop(state);
+                                    trade.settle(context);
+                                    self.state.try_lock().ok()
+                                }
+                            };
+                            drop(left);
                             let once = task.is_once();
                             if told || once || is_delicate || attempts == ATTEMPTS_MAX {
                                 let why = match attempts {
@@ -465,13 +546,22 @@ impl RemoteProcessor {
                                 return Outcome::Ended(Some(FailureKind::Processor { processor: name.clone(), reason }));
                             }
                             self.begun_again.fetch_add(1, Relaxed);
+                            let Some(kept) = kept else { return Outcome::Here };
+                            state = kept;
                         }
                         error => {
+                            let complained = std::mem::replace(&mut state.complained, true);
+                            if let Some(trade) = open {
+                                let left = state.grants.leave();
+                                drop(state);
+                                trade.settle(context);
+                                drop(left);
+                            }
                             // Not here either: a body that does not stop when it is told to would keep this thread.
                             if told || task.stopped().is_some() {
                                 return Outcome::Ended(Some(context.shared.outdated(task)));
                             }
-                            if !std::mem::replace(&mut state.complained, true) {
+                            if !complained {
                                 let message = format!("processor {name}: {error}; its tasks run in this process");
                                 context.shared.backends.found.log.push(LogLevel::Warning, message);
                             }
@@ -510,36 +600,23 @@ impl RemoteProcessor {
         travel: &Travel,
         reply: &[u8],
     ) -> Result<(Option<FailureKind>, bool), WireError> {
-        let mut none = Arguments;
+        let mut none = NoBuffers;
         let mut header = Reader::new(reply, &mut none);
         let (tag, took_ns) = (header.take_u8()?, header.take_u64()?);
         let places = call::take_places(&mut header)?;
         self.copied_bytes.0.fetch_add(header.take_u64()?, Relaxed);
         self.copied_bytes.1.fetch_add(header.take_u64()?, Relaxed);
+        if tag > NO_CODE {
+            return Err(WireError::new(format!("{tag} says nothing about a call")));
+        }
         state.note_call(took_ns);
         for place in &places {
             drop(state.grants.take(*place)?);
         }
         let mut results = Results(&mut state.grants);
         let mut reader = Reader::new(header.rest(), &mut results);
-        if tag == VALUE {
-            // Read to the end before the task counts as run.
-            task.accept(travel, &mut reader)?;
-            return Ok((None, true));
-        }
-        let text = reader.take_text()?.to_owned();
-        if matches!(tag, RETURNED | PANICKED) {
-            task.take_back(travel, &mut reader)?;
-        }
-        reader.end()?;
-        match tag {
-            RETURNED => Ok((Some(FailureKind::Returned(text.into())), true)),
-            PANICKED => Ok((Some(FailureKind::Panicked(text)), true)),
-            BROKEN => Ok((Some(FailureKind::Panicked(text)), false)),
-            NO_CODE => Ok((Some(FailureKind::Stays { reason: text }), false)),
-            REFUSED => Err(WireError::new(text)),
-            _ => Err(WireError::new(format!("{tag} says nothing about a call"))),
-        }
+        let failure = call::accept(task, travel, tag, &mut reader)?;
+        Ok((failure, gives_back(tag)))
     }
 }
 
@@ -572,6 +649,32 @@ struct Waiting<'a> {
     handed: Vec<Place>,
     /// Whether what is in them is needed if it does not end.
     is_delicate: bool,
+    /// What there is between the process and the host, once there is something.
+    trade: Option<Trade>,
+}
+
+impl Waiting<'_> {
+    fn exchange(&mut self, parcel: Parcel) -> Parcel {
+        // A call that waits for others is no time to send more.
+        self.goes_ahead = false;
+        while let Some(ahead) = self.state.ahead.pop_back_if(|ahead| matches!(ahead.fate, Fate::Here)) {
+            self.remote.ahead.fetch_sub(1, Relaxed);
+            give_back(self.context, ahead.task);
+        }
+        let trade = self.trade.get_or_insert_with(Trade::new);
+        if self.told.is_some() {
+            trade.stop();
+        }
+        // What guests have for arguments may wait for other tasks when it is dropped, and nobody comes to those that are ahead while this thread has the state.
+        let may_invite = self.state.ahead.is_empty();
+        let back = trade.exchange(self.context, &mut self.state.grants, may_invite, parcel);
+        let (ended_count, copied_bytes) = trade.take_counts();
+        self.remote.copied_bytes.0.fetch_add(copied_bytes, Relaxed);
+        if ended_count > 0 {
+            self.remote.note_replies(self.state.process, ended_count);
+        }
+        back
+    }
 }
 
 impl Caller for Waiting<'_> {
@@ -593,7 +696,7 @@ impl Caller for Waiting<'_> {
             }
             Request::Library { number } => code::named(number).map(|named| named.to_bytes()),
             Request::Value { number } => {
-                let mut buffers = Arguments;
+                let mut buffers = Arguments { is_for_call: true };
                 let mut writer = Writer::new(&mut buffers);
                 self.task.send_again(self.travel, number, &mut writer)?.ok()?;
                 let Written { bytes, blocks, copied_bytes, sent, .. } = writer.finish();
@@ -603,6 +706,12 @@ impl Caller for Waiting<'_> {
                 Some(bytes)
             }
             Request::Return { place } => self.state.grants.take(place).ok().map(|_| call::answer([0; 3])),
+            Request::Number { library } => code::number_of(&library).map(|number| call::answer([number.into(), 0, 0])),
+            Request::Processors => {
+                let identities = self.context.shared.identities.clone();
+                Some(Processors { own: self.context.processor, identities }.to_bytes())
+            }
+            Request::Exchange(parcel) => Some(self.exchange(parcel).to_bytes()),
         });
         answer.unwrap_or_default()
     }
@@ -613,13 +722,16 @@ impl Caller for Waiting<'_> {
         }
         let now = now();
         let told = *self.told.get_or_insert(now);
+        if let Some(trade) = &mut self.trade {
+            trade.stop();
+        }
         if now.duration_since(told) > GRACE { Wanted::End } else { Wanted::Stop }
     }
 
     fn begins(&mut self, process: u32) {
         if self.state.process != process {
             // The one before has ended, whoever noticed.
-            self.state.grants.take_all();
+            self.state.take_all();
             self.state.process = process;
         }
         for place in &self.handed {
@@ -637,7 +749,7 @@ impl Caller for Waiting<'_> {
         let sent = if task.stopped().is_some() || self.context.shared.is_outdated(task.epoch()) || !task.begins() {
             None
         } else {
-            task.travel().and_then(|travel| Some((travel, encode(self.context, &task, &travel)?)))
+            task.travel().and_then(|travel| Some((travel, encode(&task, &travel)?)))
         };
         let (call, fate) = match sent {
             // One that writes in place, or is tried again, is sent when its turn has come: what becomes of it must be known.
@@ -659,13 +771,7 @@ impl Caller for Waiting<'_> {
             let place = self.state.ahead.iter().rposition(|ahead| matches!(ahead.fate, Fate::Sent { .. }));
             let Some(ahead) = place.and_then(|place| self.state.ahead.remove(place)) else { return };
             self.remote.ahead.fetch_sub(1, Relaxed);
-            let task = ahead.task;
-            if task.unclaim() {
-                self.context.shared.enqueue(Some(self.context), Entry::task(task));
-            } else {
-                let failure = task.end_claimed(Some(FailureKind::Cancelled));
-                self.context.shared.finish(Some(self.context), &task, failure, false);
-            }
+            give_back(self.context, ahead.task);
         }
         // What takes long is no time to send more.
         self.goes_ahead = false;

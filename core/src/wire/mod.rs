@@ -131,6 +131,11 @@ pub(crate) trait Buffers {
     /// How the place of a buffer that is sent is named; nothing when its bytes have to be sent.
     fn send(&mut self, raw: &RawBuffer) -> Option<Place>;
 
+    /// Whether the receiver may be given memory to write to.
+    fn hands_over(&self) -> bool {
+        true
+    }
+
     /// The memory of a buffer that came as a place.
     fn receive(&mut self, place: Place) -> Result<RawBuffer, WireError>;
 
@@ -256,8 +261,13 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn put_text(&mut self, text: &str) {
-        self.put_u64(text.len() as u64);
-        self.put(text.as_bytes());
+        self.put_bytes(text.as_bytes());
+    }
+
+    /// Writes bytes with their number.
+    pub(crate) fn put_bytes(&mut self, bytes: &[u8]) {
+        self.put_u64(bytes.len() as u64);
+        self.put(bytes);
     }
 
     /// Writes which variant of an enum it is.
@@ -271,10 +281,11 @@ impl<'a> Writer<'a> {
         self.places += 1;
         match self.buffers.send(raw) {
             Some(place) => {
-                if self.hands_over {
+                let hands_over = self.hands_over && self.buffers.hands_over();
+                if hands_over {
                     self.written.handed.push(place);
                 }
-                self.put_u8(if self.hands_over { HANDED } else { PLACE });
+                self.put_u8(if hands_over { HANDED } else { PLACE });
                 self.put_u64(place.arena);
                 self.put_u64(place.offset);
                 self.put_u64(place.len_bytes);
@@ -387,8 +398,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn take_text(&mut self) -> Result<&'a str, WireError> {
+        std::str::from_utf8(self.take_bytes()?).map_err(|error| WireError::new(format!("a text is not UTF-8: {error}")))
+    }
+
+    /// Bytes that were written with their number.
+    pub(crate) fn take_bytes(&mut self) -> Result<&'a [u8], WireError> {
         let len = self.take_u64()?;
-        std::str::from_utf8(self.take(len)?).map_err(|error| WireError::new(format!("a text is not UTF-8: {error}")))
+        self.take(len)
     }
 
     /// A number of elements that are at least `element_bytes` long each, so that no more memory is asked for than bytes have come.
@@ -450,11 +466,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// For calls without buffers.
-#[cfg(test)]
+/// For bytes without buffers.
 pub(crate) struct NoBuffers;
 
-#[cfg(test)]
 impl Buffers for NoBuffers {
     fn send(&mut self, _: &RawBuffer) -> Option<Place> {
         None

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use crossbeam_deque::Steal;
 use poniard_interface::{Remote, WorkerId};
@@ -25,9 +24,6 @@ use crate::task::record::{Claim, TaskRef};
 const SEIZE_ROUNDS: u32 = 16;
 /// How often a worker looks at the queue for foreign spawns although it has tasks of its own.
 const FAIRNESS: u32 = 61;
-/// How often a worker without others looks whether threads on errands have finished.
-const IDLE_PAUSE: Duration = Duration::from_micros(100);
-
 /// Why a worker's loop ended.
 enum Left {
     /// The runtime ends.
@@ -219,6 +215,25 @@ pub(crate) fn next_ahead(context: &Context) -> Option<TaskRef> {
     if slot.is_wanted() || shared.is_stopped() || (!is_special && shared.sleep.is_anybody_idle()) {
         return None;
     }
+    take_for_process(context, slot_index, |task| {
+        let is_confined = || task.domain().is_some_and(|domain| !domain.has_all_workers());
+        !shared.sleep.is_anybody_idle() || is_confined()
+    })
+}
+
+/// A task for the process that the thread stands for, whose call waits for others while nothing is to be done there.
+pub(crate) fn next_guest(context: &Context) -> Option<TaskRef> {
+    let slot = &context.shared.slots[context.slot_index()?];
+    if slot.is_dormant() {
+        return None;
+    }
+    // One that is to be begun only once would be lost with what the process does besides.
+    take_for_process(context, context.slot_index()?, |task| !task.is_once())
+}
+
+/// Claims a task from this worker's queues that a process can run as it is.
+fn take_for_process(context: &Context, slot_index: usize, is_fit: impl Fn(&TaskRef) -> bool) -> Option<TaskRef> {
+    let shared = &*context.shared;
     loop {
         let normal = Priority::Normal.level();
         let next = |slot: &Slot, local: &Local| take_own(shared, slot_index, slot, local).or_else(|| from_injector(shared, local, normal));
@@ -227,13 +242,9 @@ pub(crate) fn next_ahead(context: &Context) -> Option<TaskRef> {
             shared.push_part(Some(context), Priority::Normal, entry);
             return None;
         }
-        let is_fit = entry.peek(|task| {
-            let is_confined = || task.domain().is_some_and(|domain| !domain.has_all_workers());
-            task.has_travel()
-                && task.options().is_none_or(|options| options.taken() == Occupancy::ONE)
-                && (!shared.sleep.is_anybody_idle() || is_confined())
-        });
-        if !is_fit {
+        let fits =
+            entry.peek(|task| task.has_travel() && task.options().is_none_or(|options| options.taken() == Occupancy::ONE) && is_fit(task));
+        if !fits {
             shared.enqueue(Some(context), entry);
             return None;
         }
@@ -284,18 +295,30 @@ fn execute_begun(context: &Context, task: &TaskRef, body: impl FnOnce() -> Optio
     failure
 }
 
-/// Runs all that this worker knows of, until every task that was spawned has finished. For a worker without others.
-pub(crate) fn run_all(context: &Context, index: usize) {
+/// Runs all that this worker knows of, until every task that was spawned has finished and all is `over`; in between it can only `rest`. For a worker without others.
+pub(crate) fn run_all(context: &Context, index: usize, over: impl Fn() -> bool, rest: impl Fn()) {
     let shared = &*context.shared;
     loop {
-        while let Some(found) = context.with_local(|slot, local| take_next(shared, index, slot, local)).flatten() {
+        let next = |slot: &Slot, local: &Local| {
+            take_next(shared, index, slot, local).or_else(|| from_injector(shared, local, Priority::Normal.level()).map(Found::Task))
+        };
+        while let Some(found) = context.with_local(next).flatten() {
             perform(context, found);
         }
-        if shared.is_quiet() {
+        if shared.is_quiet() && over() {
             return;
         }
-        // On other threads of the slot: tasks that take no processor.
-        std::thread::sleep(IDLE_PAUSE);
+        let slot = &shared.slots[index];
+        if slot.is_wanted() {
+            // By a thread that goes on with a task.
+            if let Some(token) = context.take_token() {
+                let _ = slot.pass(token);
+                context.put_token(slot.regain());
+            }
+            continue;
+        }
+        // On other threads of the slot, tasks that take no processor; and elsewhere.
+        rest();
     }
 }
 

@@ -28,6 +28,7 @@ use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::queued::Queued;
 use crate::runtime::Backends;
 use crate::scope::{ProcessId, ProcessorIdentity};
+use crate::ship::elsewhere::Elsewhere;
 use crate::ship::processor::RemoteProcessor;
 use crate::task::record::{Header, Released, TaskRef};
 
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) domains: Domains,
     pub(crate) backends: Backends,
     pub(crate) queued: Queued,
+    /// In a process that executes calls, for the runtime of what they spawn: the way to all processors but the first, which have no queues here.
+    pub(crate) elsewhere: Option<Elsewhere>,
     /// What is said about all tasks of a function, by the function's type.
     pub(crate) defaults: BTreeMap<TypeId, TaskOptions>,
     /// Runs of graphs.
@@ -130,6 +133,7 @@ impl Shared {
             domains,
             backends,
             queued,
+            elsewhere: None,
             defaults: choices.defaults,
             runs: Runs::default(),
             unusual: Unusual::default(),
@@ -385,6 +389,9 @@ impl Shared {
             self.domains.push(domain, priority, entry, &self.sleep);
             return;
         }
+        if let Some(elsewhere) = &self.elsewhere {
+            return elsewhere.push(entry);
+        }
         let queued = self.slots.len()..self.processors.len();
         let queued: Vec<usize> = queued.filter(|processor| domain.is_none_or(|domain| domain.contains(*processor))).collect();
         self.queued.push(self, &queued, entry);
@@ -428,11 +435,12 @@ impl Shared {
         self.domains.pass_on(slot, &self.sleep);
     }
 
-    /// Whether a task with these options is to run on other processes and nowhere else.
+    /// Whether a task with these options is to run in other processes and nowhere else.
     pub(crate) fn is_for_processes(&self, options: &TaskOptions) -> bool {
+        let here = self.elsewhere.as_ref().map_or(ProcessId::HOST, |_| self.identities[0].process);
         let domain = options.ties.domain.upgrade();
         domain.is_some_and(|domain| {
-            self.identities.iter().enumerate().all(|(place, identity)| identity.process != ProcessId::HOST || !domain.contains(place))
+            self.identities.iter().enumerate().all(|(place, identity)| identity.process != here || !domain.contains(place))
         })
     }
 
@@ -442,7 +450,11 @@ impl Shared {
         if asked == Occupancy::ONE {
             return None;
         }
-        let available = self.worker_count(options.ties.domain.upgrade().as_deref());
+        let domain = options.ties.domain.upgrade();
+        let available = match (&self.elsewhere, domain.as_deref()) {
+            (Some(_), Some(domain)) => (0..self.processors.len()).filter(|place| domain.contains(*place)).count(),
+            (_, domain) => self.worker_count(domain),
+        };
         let possible = asked.is_possible() && (asked.processors() <= 1.0 || asked.processors() <= available as f64);
         (!possible).then_some(FailureKind::Occupancy { asked: asked.processors(), available })
     }

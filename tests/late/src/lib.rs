@@ -23,7 +23,13 @@ pub fn late_square(handle: &Handle, number: u64) -> Task<(u64, u32)> {
     handle.task(square, (number,)).scope(Scope::backend("process")).spawn()
 }
 
-/// The same of a function that takes larger values, and is a closure.
+/// The same on the program's own processors.
+#[unsafe(no_mangle)]
+pub fn late_square_here(handle: &Handle, number: u64) -> Task<(u64, u32)> {
+    handle.task(square, (number,)).scope(Scope::host()).spawn()
+}
+
+/// As `late_square` of a function that takes larger values, and is a closure.
 #[unsafe(no_mangle)]
 pub fn late_total(handle: &Handle, numbers: &Task<Vec<f64>>, others: &Task<Buffer<f64>>) -> Task<(f64, u32)> {
     handle.task(|numbers: &[f64], others: &Buffer<f64>| total(numbers, others), (numbers, others)).scope(Scope::backend("process")).spawn()
