@@ -114,14 +114,14 @@ impl ProcessRemote {
         if call.len() > MAX_FRAME_BYTES {
             return Err(no_process(format!("the call has {} bytes, and at most {MAX_FRAME_BYTES} are possible", call.len())));
         }
-        let ready = state.worker.take().map(|mut worker| match !worker.is_dead() && worker.settle(caller).is_ok() {
-            true => Ok(worker),
-            false => Err(worker),
+        let found = state.worker.take().map(|mut worker| {
+            let is_ready = !worker.is_dead() && worker.settle(caller).is_ok();
+            (worker, is_ready)
         });
-        let mut worker = match ready {
-            Some(Ok(worker)) => worker,
+        let mut worker = match found {
+            Some((worker, true)) => worker,
             dead => {
-                if let Some(Err(worker)) = dead {
+                if let Some((worker, _)) = dead {
                     let number = worker.number();
                     let exit = worker.end(Duration::ZERO).in_words();
                     self.host.log(LogLevel::Info, &format!("worker process {number} {exit} between two calls"));
