@@ -399,7 +399,7 @@ fn mark(place: PathBuf) {
 fn be_quick(runtime: &Runtime) {
     let quick = |process: u32| runtime.task(refuse, (11,)).scope(Scope::process(ProcessId(process))).spawn();
     let tasks: Vec<_> = (0..200).map(|number| quick(1 + number % 2)).collect();
-    assert!(tasks.into_iter().all(|task| task.take().unwrap() == 11));
+    assert!(tasks.into_iter().all(|task| task.take().expect("no failure") == 11));
 }
 
 #[test]
