@@ -531,20 +531,15 @@ fn fail<T: Data>(
 /// Checks the arguments and runs the kernel's body for the host.
 fn run_host_body(kernel: &Kernel, args: &Gather<'_, Erased>) -> Result<Erased, KernelError> {
     let parameters = kernel.parameters();
-    if args.len() != parameters.len() {
-        return Err(KernelError::new(format!(
-            "kernel `{}` takes {} arguments, and {} were given",
-            kernel.name(),
-            parameters.len(),
-            args.len()
-        )));
+    let (name, asked, given) = (kernel.name(), parameters.len(), args.len());
+    if asked != given {
+        return Err(KernelError::new(format!("kernel `{name}` takes {asked} arguments, and {given} were given")));
     }
     for (parameter, value) in parameters.iter().zip(args.iter()) {
         if value.key() != parameter.key {
             return Err(KernelError::new(format!(
-                "parameter `{}` of kernel `{}` is a `{}`, and a `{}` was given",
+                "parameter `{}` of kernel `{name}` is a `{}`, and a `{}` was given",
                 parameter.name,
-                kernel.name(),
                 parameter.type_name,
                 value.type_name()
             )));
@@ -552,7 +547,7 @@ fn run_host_body(kernel: &Kernel, args: &Gather<'_, Erased>) -> Result<Erased, K
     }
     match kernel.code(&ProcessorKind::cpu()) {
         Some(poniard_interface::Code::Host(body)) => body(&args.iter().collect::<Vec<_>>()),
-        _ => Err(KernelError::new(format!("kernel `{}` has no body for this processor", kernel.name()))),
+        _ => Err(KernelError::new(format!("kernel `{name}` has no body for this processor"))),
     }
 }
 

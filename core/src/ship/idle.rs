@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::memory::keep_nothing;
 use super::processor::Look;
 use crate::clock::now;
-use crate::function::{Args, caller};
+use crate::function::caller;
 use crate::options::TaskOptions;
 use crate::runtime::spawn_at_once;
 use crate::scope::Scope;
@@ -62,7 +62,8 @@ fn look_at(shared: &Arc<Shared>, slot: usize) -> bool {
         Look::AskBack => {
             // Until the next call says otherwise.
             let options = TaskOptions::new().name("give back memory").scope(Scope::worker(slot as u32));
-            spawn_at_once(shared, None, || keep_nothing(true), ().into_params(), caller(), Some(Box::new(options))).0.detach();
+            let (task, _) = spawn_at_once(shared, None, || keep_nothing(true), (), caller(), Some(Box::new(options)));
+            task.detach();
             false
         }
     }
