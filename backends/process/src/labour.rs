@@ -12,6 +12,7 @@ use rustix::process::{Pid, getppid};
 use crate::fork;
 use crate::line::Line;
 use crate::ring::{End, FrameKind, MAX_FRAME_BYTES, RingError, Side, Watch};
+use crate::sync::time_since;
 
 /// The exit status of a worker process that the host sent something senseless, and of a copy of one that came back from a call.
 const CONFUSED: i32 = 76;
@@ -42,7 +43,7 @@ pub(crate) fn labour(line: Arc<Line>, image: &dyn Image, spin: bool) -> i32 {
             }
             // The process may be killed, and what it printed is about this call.
             fork::flush();
-            link.reply(if begun.elapsed() < LONG_CALL { FrameKind::Reply } else { FrameKind::LongReply }, &reply)
+            link.reply(if time_since(begun) < LONG_CALL { FrameKind::Reply } else { FrameKind::LongReply }, &reply)
         } else {
             link.reply(FrameKind::Skipped, &[])
         };

@@ -10,13 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use loom::thread::spawn;
-use poniard_interface::{Caller, CallerLink, Completion, HostServices, Image, LogLevel, RunError, TaskId, Wanted, WorkerId};
+use poniard_interface::{Caller, CallerLink, Completion, HostServices, Image, LogLevel, RunError, Settings, TaskId, Wanted, WorkerId};
 
 use crate::labour::labour;
 use crate::line::Line;
+use crate::monitor::Monitor;
+use crate::output::Output;
 use crate::pool::Pool;
 use crate::process::Process;
 use crate::ring::{End, Frame, FrameKind, RingError, Side, Watch};
+use crate::settings::ProcessSettings;
 use crate::shared_memory::SharedMemory;
 use crate::worker::Worker;
 
@@ -279,6 +282,9 @@ impl Caller for Tasks {
 fn executes(preemptions: usize, hurried: usize, more: &'static [u8], calls: &'static [&'static [u8]]) {
     let idle = Idle::start();
     let number = idle.0.id();
+    // What has nothing to do with the rings, once for all.
+    let output = Arc::new(Output::create(String::new()).unwrap().0);
+    let monitor = Arc::new(Monitor::start().unwrap());
     model(preemptions, move || {
         let line = line();
         line.memory.host_bell.hurry(hurried);
@@ -287,9 +293,11 @@ fn executes(preemptions: usize, hurried: usize, more: &'static [u8], calls: &'st
             let (line, program) = (Arc::clone(&line), Arc::clone(&program));
             move || labour(line, &*program, false)
         });
-        let pool = Arc::new(Pool::new(false, Arc::new(NoHost)));
+        let pool = Arc::new(Pool::new(ProcessSettings::read(&Settings::new()).unwrap(), Arc::new(NoHost)));
         // Where loom has found something nothing is to touch its objects any more, as the end of a `Worker` does.
-        let mut worker = ManuallyDrop::new(Worker::new(Process::find(number).unwrap(), Arc::clone(&line), false, None, pool));
+        let (process_found, output) = (Process::find(number).unwrap(), Arc::clone(&output));
+        let worker = Worker::new(process_found, Arc::clone(&line), output, false, (Arc::clone(&monitor), 0), pool);
+        let mut worker = ManuallyDrop::new(worker);
         let mut tasks = Tasks { waiting: calls.iter().map(|call| call.to_vec()).collect(), sent: Vec::new() };
         for expected in calls {
             let reply = match worker.next(&mut tasks).unwrap() {

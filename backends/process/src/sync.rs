@@ -6,13 +6,18 @@
 #[cfg(not(all(test, loom)))]
 mod real {
     use std::ops::Deref;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use rustix::thread::futex::{self, Flags, Timespec};
 
     pub(crate) use std::sync::atomic;
     /// A word of a ring. Whoever keeps to the protocol could do without an atomic; who knows who is on the other side.
     pub(crate) use std::sync::atomic::AtomicU64 as Word;
+
+    /// How long ago something was.
+    pub(crate) fn time_since(moment: Instant) -> Duration {
+        moment.elapsed()
+    }
 
     /// A word on which another process may sleep.
     #[repr(transparent)]
@@ -46,6 +51,6 @@ mod real {
 mod modelled;
 
 #[cfg(all(test, loom))]
-pub(crate) use modelled::{Futex, Word, atomic};
+pub(crate) use modelled::{Futex, Word, atomic, time_since};
 #[cfg(not(all(test, loom)))]
-pub(crate) use real::{Futex, Word, atomic};
+pub(crate) use real::{Futex, Word, atomic, time_since};

@@ -14,6 +14,7 @@ use crate::output::Output;
 use crate::pool::Pool;
 use crate::process::Process;
 use crate::ring::{End, FrameKind, MAX_FRAME_BYTES, RingError, Side, Watch};
+use crate::sync::time_since;
 
 /// How often whoever waits asks whether the reply is wanted, and looks whether the process lives.
 const SLICE: Duration = Duration::from_millis(5);
@@ -150,11 +151,10 @@ impl Watch for Waiting<'_> {
     }
 
     fn tick(&mut self) -> Result<(), Broken> {
-        let now = Instant::now();
-        if now.duration_since(self.asked) < SLICE {
+        if time_since(self.asked) < SLICE {
             return Ok(());
         }
-        self.asked = now;
+        self.asked = Instant::now();
         match self.caller.wanted() {
             Wanted::Stop => {
                 if let Some(oldest) = self.flights.queue.front() {
@@ -275,7 +275,7 @@ impl Worker {
                     }
                     end.write(FrameKind::Answer, &answer, &mut waiting)?;
                     // A process that asks again and again leaves no time to sleep.
-                    if begun.elapsed() > PATIENCE {
+                    if time_since(begun) > PATIENCE {
                         waiting.take_back();
                     }
                 }
