@@ -21,6 +21,8 @@ use crate::task::record::{Claim, TaskRef};
 
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
 pub(crate) const SPIN_ROUNDS: u32 = 256;
+/// And a thread that is no worker so often: a microsecond or two.
+const LOOKS: u32 = 32;
 /// Stack that a nested task finds at least.
 pub(super) const STACK_RESERVE_BYTES: usize = 1 << 20;
 /// Stack that is added when there is less.
@@ -66,8 +68,12 @@ pub(crate) fn wait_alone(task: &TaskRef) -> Result<(), TaskError> {
 
 /// Waits on a thread that is no worker.
 fn wait_asleep(task: &TaskRef) {
-    if looks_finished(task) {
-        return;
+    // What takes no longer than this is not worth the sleep. Others may want the core, so not for as long as a wake-up takes.
+    for _ in 0..LOOKS {
+        if task.is_finished() {
+            return;
+        }
+        std::hint::spin_loop();
     }
     let waiter = Waiter::for_this_thread();
     if task.add_waiter(&waiter.waker()) {
@@ -224,25 +230,17 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
     }
 }
 
-/// Looks for a while whether a task finishes that somebody else runs.
-fn looks_finished(task: &TaskRef) -> bool {
+/// Waits for a task that somebody else runs, or will run.
+fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), TaskError> {
     for round in 0..SPIN_ROUNDS {
         if task.is_finished() {
-            return true;
+            return Ok(());
         }
         if round % 16 == 15 {
             std::thread::yield_now();
         } else {
             std::hint::spin_loop();
         }
-    }
-    false
-}
-
-/// Waits for a task that somebody else runs, or will run.
-fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), TaskError> {
-    if looks_finished(task) {
-        return Ok(());
     }
     let Some(_wait) = Wait::begin(context, vec![task.clone()]) else {
         return Err(TaskError::new(awaited.name(), FailureKind::WaitsForItself));
