@@ -126,14 +126,20 @@ fn wait_for_mark(marks: PathBuf) -> u32 {
     id()
 }
 
+/// A task that the second process is in the middle of, until it is told.
+fn begun(runtime: &Runtime, marks: &Path) -> Task<u32> {
+    let running = runtime.task(wait_for_mark, (marks.to_owned(),)).options(&on(2)).spawn();
+    until(|| marks.join("begun").exists());
+    running
+}
+
 #[test]
 fn a_process_that_is_removed_finishes_its_task_and_ends() {
     in_time(|| {
         let _alone = alone();
         let runtime = runtime(2, 2);
         let marks = tempfile::tempdir().unwrap();
-        let running = runtime.task(wait_for_mark, (marks.path().to_owned(),)).options(&on(2)).spawn();
-        until(|| marks.path().join("begun").exists());
+        let running = begun(&runtime, marks.path());
         runtime.set_processes(1).unwrap();
         // Others do what it does not.
         let others: Vec<_> = (0..50).map(|number| runtime.task(place, (number,)).options(&far()).spawn()).collect();
@@ -164,8 +170,7 @@ fn tasks_whose_processors_are_removed_fail_wherever_they_are() {
         let _alone = alone();
         let runtime = runtime(2, 2);
         let marks = tempfile::tempdir().unwrap();
-        let running = runtime.task(wait_for_mark, (marks.path().to_owned(),)).options(&on(2)).spawn();
-        until(|| marks.path().join("begun").exists());
+        let running = begun(&runtime, marks.path());
         // In the queue of its domain; behind the one that runs; a chain that waits for a task of the thread; one that takes two processors.
         let queued = runtime.task(place, (1,)).options(&on(2)).spawn();
         let behind = runtime.task(|place: &u32| *place, (&running,)).options(&on(2)).spawn();

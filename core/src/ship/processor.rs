@@ -387,7 +387,7 @@ impl RemoteProcessor {
         if !self.has_ahead() {
             return None;
         }
-        let ahead = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).ahead.pop_front();
+        let ahead = self.state.lock().unwrap_or_else(PoisonError::into_inner).ahead.pop_front();
         self.ahead.fetch_sub(usize::from(ahead.is_some()), Relaxed);
         ahead
     }
