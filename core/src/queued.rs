@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use poniard_interface::{Completion, Execution, RunError, TaskDescriptor, TaskId};
+use poniard_interface::{Completion, Execution, Fault, RunError, TaskDescriptor, TaskId};
 
 use crate::clock::now_ns;
 use crate::error::FailureKind;
@@ -166,7 +166,8 @@ impl Queued {
         }
         let descriptors: Vec<_> = batch.iter().map(|(id, name)| TaskDescriptor::new(*id, name)).collect();
         if let Err(error) = shared.processors[self.first + queue].processor.submit(&descriptors) {
-            let refused: Vec<_> = batch.iter().map(|(id, _)| Completion { task: *id, outcome: Err(error.reason.clone()) }).collect();
+            let refused: Vec<_> =
+                batch.iter().map(|(id, _)| Completion { task: *id, outcome: Err(Fault::refused(&error.reason)) }).collect();
             self.complete(shared, &refused);
         }
     }
@@ -237,7 +238,7 @@ impl Queued {
             if done.task.peek(TaskRef::try_claim) == Claim::Won {
                 let Work::Task(task) = done.task.into_work() else { unreachable!("parts of runs lie in queues of workers") };
                 let reason = match &completion.outcome {
-                    Err(reason) => reason.clone(),
+                    Err(fault) => fault.reason.clone(),
                     Ok(()) => "it reported the task as done without having run it".into(),
                 };
                 let processor = shared.processors[self.first + done.queue].info.name.clone();

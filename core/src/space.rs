@@ -1,6 +1,6 @@
 //! The host's memory as a memory space.
 
-use poniard_interface::{AllocateError, Chunk, MemorySpace, SpaceId, SpaceInfo};
+use poniard_interface::{AllocateError, Buffer, Chunk, MemorySpace, SpaceId, SpaceInfo};
 
 /// The memory that all processors of the host share; its chunks are [`Buffer`](crate::Buffer)s.
 #[derive(Clone, Copy, Debug)]
@@ -8,12 +8,17 @@ pub struct HostSpace;
 
 impl MemorySpace for HostSpace {
     fn info(&self) -> SpaceInfo {
-        SpaceInfo { id: SpaceId::HOST, name: "host".into(), capacity_bytes: capacity_bytes() }
+        SpaceInfo { id: SpaceId::HOST, name: "host".into(), capacity_bytes: capacity_bytes(), imports: true }
     }
 
-    fn allocate(&self, len_bytes: u64) -> Result<Box<dyn Chunk>, AllocateError> {
-        let len = usize::try_from(len_bytes).map_err(|_| AllocateError::new(len_bytes, "it is more than an address has"))?;
-        Ok(Box::new(crate::buffer::try_zeroed::<u8>(len)?))
+    fn allocate(&self, len_bytes: u64, zeroed: bool) -> Result<Box<dyn Chunk>, AllocateError> {
+        if len_bytes > isize::MAX as u64 {
+            return Err(AllocateError::new(len_bytes, "it is more than an address has"));
+        }
+        match Buffer::<u8>::from_raw(crate::arena::allocate_as(len_bytes, zeroed)?) {
+            Ok(buffer) => Ok(Box::new(buffer)),
+            Err(_) => unreachable!("bytes are elements of one byte"),
+        }
     }
 }
 
@@ -35,7 +40,7 @@ mod tests {
 
     #[test]
     fn a_chunk_of_host_memory_is_read_and_written_within_its_bounds() {
-        let mut chunk = HostSpace.allocate(10).unwrap();
+        let mut chunk = HostSpace.allocate(10, true).unwrap();
         assert_eq!((chunk.info().space, chunk.info().len_bytes), (SpaceId::HOST, 10));
         chunk.write(7, &[1, 2, 3]).unwrap();
         let mut bytes = [9; 4];

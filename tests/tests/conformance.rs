@@ -137,7 +137,7 @@ impl Backend for StandIn {
 impl Processor for Queue {
     fn info(&self) -> ProcessorInfo {
         let execution = Execution::Queued { depth: 8 };
-        ProcessorInfo { name: self.name.into(), kind: ProcessorKind::cpu(), execution, space: SpaceId::HOST, numa_node: None }
+        ProcessorInfo { name: self.name.into(), kind: ProcessorKind::cpu(), execution, space: SpaceId::HOST, numa_node: None, device: None }
     }
 
     fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {

@@ -497,7 +497,7 @@ fn child() {
             println!("stop: {:?}", processor.stop().map_err(|error| error.to_string()));
         }
         for space in &opened.spaces {
-            println!("allocate: {:?}", space.allocate(64).map(|_| ()).map_err(|error| error.to_string()));
+            println!("allocate: {:?}", space.allocate(64, true).map(|_| ()).map_err(|error| error.to_string()));
         }
     }
     println!("child ends");

@@ -211,6 +211,7 @@ impl Processor for LyingProcessor {
             execution: Execution::Remote,
             space: SpaceId::HOST,
             numa_node: None,
+            device: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use poniard::plugin::PluginSearch;
 use poniard::{
-    Backend, BackendInfo, BuildErrorKind, Completion, Execution, FailureKind, Handle, HostServices, OpenError, Opened, Processor,
+    Backend, BackendInfo, BuildErrorKind, Completion, Execution, FailureKind, Fault, Handle, HostServices, OpenError, Opened, Processor,
     ProcessorInfo, ProcessorKind, Runtime, Scope, Settings, SpaceId, StopError, SubmitError, TaskDescriptor, TaskId, task,
 };
 use poniard_tests::fib;
@@ -133,7 +133,14 @@ impl Backend for Odd {
 impl Processor for OddQueue {
     fn info(&self) -> ProcessorInfo {
         let execution = Execution::Queued { depth: 4 };
-        ProcessorInfo { name: "odd-queue".into(), kind: ProcessorKind::new("odd"), execution, space: SpaceId::HOST, numa_node: None }
+        ProcessorInfo {
+            name: "odd-queue".into(),
+            kind: ProcessorKind::new("odd"),
+            execution,
+            space: SpaceId::HOST,
+            numa_node: None,
+            device: None,
+        }
     }
 
     fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
@@ -227,7 +234,7 @@ fn a_processor_that_refuses_forgets_or_fails_is_named() {
         Ok(())
     });
     let fails = odd(|host, task| {
-        host.complete(&[Completion { task, outcome: Err("the device was lost".into()) }]);
+        host.complete(&[Completion { task, outcome: Err(Fault::refused("the device was lost")) }]);
         Ok(())
     });
     for (runtime, reason) in [(refuses, "the queue is full"), (forgets, "without having run it"), (fails, "the device was lost")] {

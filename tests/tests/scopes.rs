@@ -6,9 +6,9 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread::JoinHandle;
 
 use poniard::{
-    Access, Backend, BackendInfo, Completion, Data, EmptyUnion, Erased, ErasedExt, Execution, FailureKind, Gather, HostServices, Kernel,
-    OpenError, Opened, Parameter, Priority, ProcessId, Processor, ProcessorInfo, ProcessorKind, Runtime, Scope, ScopeSource, Settings,
-    SpaceId, StartError, StopError, SubmitError, Task, TaskDescriptor, WorkerId, current_processor,
+    Access, Backend, BackendInfo, Completion, Data, EmptyUnion, Erased, ErasedExt, Execution, FailureKind, Fault, Gather, HostServices,
+    Kernel, OpenError, Opened, Parameter, Priority, ProcessId, Processor, ProcessorInfo, ProcessorKind, Runtime, Scope, ScopeSource,
+    Settings, SpaceId, StartError, StopError, SubmitError, Task, TaskDescriptor, WorkerId, current_processor,
 };
 
 /// A processor of a made-up backend: its name, its kind, its memory, and whether it takes batches.
@@ -47,7 +47,7 @@ impl Processor for MadeUpProcessor {
     fn info(&self) -> ProcessorInfo {
         let (name, kind, space, queued) = self.made;
         let execution = if queued { Execution::Queued { depth: 4 } } else { Execution::Inline };
-        ProcessorInfo { name: name.into(), kind: ProcessorKind::new(kind), execution, space, numa_node: None }
+        ProcessorInfo { name: name.into(), kind: ProcessorKind::new(kind), execution, space, numa_node: None, device: None }
     }
 
     fn start(&self, worker: WorkerId) -> Result<(), StartError> {
@@ -58,7 +58,7 @@ impl Processor for MadeUpProcessor {
     fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
         for task in batch.iter().map(|task| task.id) {
             self.run(move |host| {
-                let outcome = host.run(task).map_err(|error| error.reason);
+                let outcome = host.run(task).map_err(|error| Fault::refused(error.reason));
                 host.complete(&[Completion { task, outcome }]);
             });
         }

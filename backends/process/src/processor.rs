@@ -60,6 +60,7 @@ impl Processor for ProcessProcessor {
             execution: Execution::Remote,
             space: SpaceId::HOST,
             numa_node: None,
+            device: None,
         }
     }
 

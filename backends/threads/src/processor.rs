@@ -63,6 +63,7 @@ impl Processor for ThreadProcessor {
             execution: Execution::Inline,
             space: SpaceId::HOST,
             numa_node: self.options.numa_node,
+            device: None,
         }
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::host::HostServices;
+use crate::kernel::{InspectError, KernelInterface};
+use crate::launch::Source;
 use crate::processor::{Processor, operation_error};
 use crate::remote::Image;
 use crate::space::MemorySpace;
@@ -90,6 +92,15 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`OpenError`] when a setting is bad or the machine's device refuses.
     fn open(&self, settings: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError>;
+
+    /// What a kernel's body takes, from its source; `None` for code that is nothing to this backend. Needs no device.
+    ///
+    /// # Errors
+    /// [`InspectError`] when the code is no kernel: its text says what and where.
+    fn inspect(&self, source: Source<'_>) -> Result<Option<KernelInterface>, InspectError> {
+        let _ = source;
+        Ok(None)
+    }
 
     /// In a process that was started by a [`ServeCommand`](crate::ServeCommand) with this `argument`: serves until it is not needed any more, and gives the exit
     /// status of the process. Called on the only thread there is, before `main`.

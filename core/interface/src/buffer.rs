@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
+use crate::F16;
 use crate::chunk::{Chunk, ChunkInfo, TransferError, check_range};
 use crate::ids::SpaceId;
 
@@ -35,6 +36,8 @@ pub enum ElementKind {
     F32 = 9,
     /// `f64`.
     F64 = 10,
+    /// [`F16`].
+    F16 = 11,
 }
 
 /// A type that may be the element of a [`Buffer`].
@@ -58,7 +61,7 @@ macro_rules! elements {
         }
     )* };
 }
-elements!(u8 U8, u16 U16, u32 U32, u64 U64, i8 I8, i16 I16, i32 I32, i64 I64, f32 F32, f64 F64);
+elements!(u8 U8, u16 U16, u32 U32, u64 U64, i8 I8, i16 I16, i32 I32, i64 I64, f32 F32, f64 F64, F16 F16);
 
 /// Memory that an arena lent: `len_bytes` bytes at `data`, given back by `release`.
 ///

@@ -21,6 +21,11 @@ pub trait Chunk: Send + Sync {
     /// What it is.
     fn info(&self) -> ChunkInfo;
 
+    /// Names it in an [`Operand`](crate::Operand), uniquely within its backend. 0 for one that no launch uses.
+    fn id(&self) -> u64 {
+        0
+    }
+
     /// Its bytes, where the host can address them.
     fn host_bytes(&self) -> Option<&[u8]> {
         None

@@ -9,7 +9,7 @@ use crate::stable::{CreateBackend, TypeLayout};
 /// First bytes of every header.
 pub const MAGIC: [u8; 8] = *b"PONIARD\0";
 /// Raised when an older plugin can no longer be used.
-pub const ABI_MAJOR: u32 = 2;
+pub const ABI_MAJOR: u32 = 3;
 /// Raised when something was added that an older host does not know.
 pub const ABI_MINOR: u32 = 0;
 /// The compiler of this image, as `rustc --version` prints it.

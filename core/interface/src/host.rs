@@ -25,7 +25,46 @@ pub struct Completion {
     /// Which task.
     pub task: TaskId,
     /// `Err` says why the processor could not execute it; a task that ran and failed by itself is `Ok` here.
-    pub outcome: Result<(), String>,
+    pub outcome: Result<(), Fault>,
+}
+
+/// Why a processor did not execute a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What it means for the task and the processor.
+    pub kind: FaultKind,
+    /// What happened: lower case, no full stop.
+    pub reason: String,
+}
+
+/// What a fault means for the task and the processor.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// The processor cannot execute this task; others may. It goes on with other tasks.
+    Refused = 0,
+    /// The processor is lost, and with it all that lies in its space alone. It takes no further task.
+    Lost = 1,
+    /// The same, and the task may be what it was lost by: it ran when the time was over.
+    TimedOut = 2,
+}
+
+impl Fault {
+    /// The processor cannot execute the task, for `reason`.
+    pub fn refused(reason: impl Into<String>) -> Self {
+        Self { kind: FaultKind::Refused, reason: reason.into() }
+    }
+
+    /// The processor is lost, for `reason`.
+    pub fn lost(reason: impl Into<String>) -> Self {
+        Self { kind: FaultKind::Lost, reason: reason.into() }
+    }
+
+    /// The processor is lost since the task did not end, for `reason`.
+    pub fn timed_out(reason: impl Into<String>) -> Self {
+        Self { kind: FaultKind::TimedOut, reason: reason.into() }
+    }
 }
 
 /// The services of the runtime that opened the backend. Cheap to call; callable from any thread; never unwinds.

@@ -3,19 +3,23 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::buffer::ElementKind;
 use crate::erased::Erased;
 use crate::ids::ProcessorKind;
+use crate::launch::Source;
+use crate::processor::operation_error;
 use crate::type_key::TypeKey;
 
 /// How a task uses an argument.
+#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
     /// `&T`: the argument is read.
-    Read,
+    Read = 0,
     /// `&mut T`: the argument is read and written in place.
-    Write,
+    Write = 1,
     /// `&mut T` whose old contents need not be there.
-    Overwrite,
+    Overwrite = 2,
 }
 
 /// One parameter of a kernel.
@@ -44,6 +48,17 @@ pub enum Code {
     Wgsl(Arc<str>),
     /// SPIR-V words.
     SpirV(Arc<[u32]>),
+}
+
+impl Code {
+    /// What a backend compiles; nothing of a function of the host.
+    pub fn source(&self) -> Option<Source<'_>> {
+        match self {
+            Self::Host(_) => None,
+            Self::Wgsl(source) => Some(Source::Wgsl(source)),
+            Self::SpirV(words) => Some(Source::SpirV(words)),
+        }
+    }
 }
 
 impl fmt::Debug for Code {
@@ -106,6 +121,59 @@ impl Kernel {
         self.bodies.iter().map(|(kind, _)| kind)
     }
 }
+
+/// What a body takes, as its source says.
+///
+/// Buffers are bound in the order of their binding numbers; scalars lie in one block of bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelInterface {
+    /// The buffers, in the order of their numbers.
+    pub bindings: Vec<Binding>,
+    /// The scalar parameters, in the order in which they are declared.
+    pub scalars: Vec<Scalar>,
+    /// Length of the block of scalars, in bytes.
+    pub scalars_bytes: u32,
+    /// Invocations in a workgroup, along x, y and z.
+    pub workgroup: [u32; 3],
+    /// What a device has to have for it, besides the ordinary: `f64`, `f16`, `i64`.
+    pub features: Vec<String>,
+}
+
+/// A buffer that a body takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Its name in the source, for messages.
+    pub name: String,
+    /// Its number in the source.
+    pub number: u32,
+    /// What it is made of: the scalar type, also where the elements are vectors of it; `Opaque` for structures.
+    pub element: ElementKind,
+    /// Distance from one element to the next, in bytes. The length of a buffer is a multiple of it, above `len_bytes_min`.
+    pub element_bytes: u32,
+    /// The shortest buffer that it can be, in bytes.
+    pub len_bytes_min: u64,
+    /// Whether the length has to be just that: the source declares no array of unknown length.
+    pub is_sized: bool,
+    /// How the code uses it, whatever its declaration allows. [`Access::Overwrite`]: nothing of it is read.
+    pub access: Access,
+}
+
+/// A scalar parameter of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scalar {
+    /// Its name in the source, for messages.
+    pub name: String,
+    /// Its type.
+    pub kind: ElementKind,
+    /// Where it lies in the block, in bytes.
+    pub offset_bytes: u32,
+}
+
+operation_error!(
+    /// A body's source is no kernel. The reason may have several lines: the place in the source is shown.
+    InspectError,
+    "{reason}"
+);
 
 /// A kernel's body failed; the text says why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

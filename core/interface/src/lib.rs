@@ -14,7 +14,8 @@
 //! * [`HostServices`]: what the runtime lends the backend;
 //! * [`Remote`], [`Image`]: calls into another process of the same program;
 //! * [`MemorySpace`], [`Chunk`], [`Buffer`], [`Element`]: where bytes live and what holds them;
-//! * [`Kernel`], [`Code`]: named code with one body for each processor kind;
+//! * [`Kernel`], [`Code`], [`KernelInterface`]: named code with one body for each processor kind;
+//! * [`Launch`], [`Operand`]: a kernel's launch on a device, over chunks of its memory;
 //! * [`Erased`], [`TypeKey`]: a value whose type only its maker knows.
 //!
 //! Three rules hold everywhere. No unwinding crosses the boundary: the export macro catches panics in every entry and turns
@@ -29,10 +30,12 @@ pub mod buffer;
 pub mod chunk;
 pub mod erased;
 mod export;
+mod half;
 pub mod header;
 pub mod host;
 pub mod ids;
 pub mod kernel;
+pub mod launch;
 pub mod processor;
 pub mod remote;
 pub mod space;
@@ -43,11 +46,13 @@ pub use backend::{Backend, BackendInfo, OpenError, Opened, Settings};
 pub use buffer::{Arena, ArenaFunctions, Buffer, Element, ElementKind, RawBuffer};
 pub use chunk::{Chunk, ChunkInfo, TransferError};
 pub use erased::{Erased, ErasedVTable};
+pub use half::F16;
 pub use header::{ABI_MAJOR, ABI_MINOR, PluginHeader, header_symbol};
-pub use host::{Completion, HostServices, LogLevel, RunError, ServeError};
+pub use host::{Completion, Fault, FaultKind, HostServices, LogLevel, RunError, ServeError};
 pub use ids::{ProcessorKind, SpaceId, TaskId, WorkerId};
-pub use kernel::{Access, Code, HostBody, Kernel, KernelError, Parameter};
-pub use processor::{Execution, Processor, ProcessorInfo, StartError, StopError, SubmitError, TaskDescriptor};
+pub use kernel::{Access, Binding, Code, HostBody, InspectError, Kernel, KernelError, KernelInterface, Parameter, Scalar};
+pub use launch::{HostBlock, KernelCode, Launch, Operand, Source};
+pub use processor::{DeviceClass, DeviceInfo, Execution, Processor, ProcessorInfo, StartError, StopError, SubmitError, TaskDescriptor};
 pub use remote::{CallError, Caller, CallerLink, Image, Remote, ServeCommand, Wanted};
 pub use space::{AllocateError, MemorySpace, SpaceInfo};
 pub use type_key::TypeKey;

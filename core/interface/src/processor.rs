@@ -1,6 +1,7 @@
 //! Something that executes tasks.
 
 use crate::ids::{ProcessorKind, SpaceId, TaskId, WorkerId};
+use crate::launch::Launch;
 
 /// How a processor is fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +38,36 @@ pub struct ProcessorInfo {
     pub space: SpaceId,
     /// The NUMA node that it is near to, where the machine has several.
     pub numa_node: Option<u32>,
+    /// The device that it is, if it is one.
+    pub device: Option<DeviceInfo>,
+}
+
+/// A device of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Its name: `NVIDIA H200`.
+    pub name: String,
+    /// What tells it from others of its name, also after the machine was started anew: its UUID, as 32 hexadecimal digits in five groups.
+    pub uuid: String,
+    /// What it is.
+    pub class: DeviceClass,
+}
+
+/// What a device is, the most capable first.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DeviceClass {
+    /// It has memory of its own.
+    Discrete = 0,
+    /// It works in the host's memory.
+    Integrated = 1,
+    /// A part of a device, lent by a virtual machine's host.
+    Virtual = 2,
+    /// Nobody knows.
+    Other = 3,
+    /// The host's own cores play a device: for tests. It is used only where somebody asks for it.
+    Software = 4,
 }
 
 /// A task as a queued processor sees it.
@@ -47,12 +78,20 @@ pub struct TaskDescriptor<'a> {
     pub id: TaskId,
     /// The task's name, for messages and traces.
     pub name: &'a str,
+    /// The kernel to launch; none: the task has a host body, which [`crate::HostServices::run`] runs.
+    pub launch: Option<&'a Launch<'a>>,
 }
 
 impl<'a> TaskDescriptor<'a> {
     /// The task `id` called `name`.
     pub fn new(id: TaskId, name: &'a str) -> Self {
-        Self { id, name }
+        Self { id, name, launch: None }
+    }
+
+    /// The same as a kernel's launch.
+    #[must_use]
+    pub fn with_launch(self, launch: &'a Launch<'a>) -> Self {
+        Self { launch: Some(launch), ..self }
     }
 }
 
@@ -81,6 +120,13 @@ pub trait Processor: Send + Sync {
     fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
         let _ = batch;
         Err(SubmitError::new("an inline processor takes no batches"))
+    }
+
+    /// What people want to know of it, as names and values, the most important first: driver, memory, features. With `measure` also what has to be measured:
+    /// up to a second of its work.
+    fn describe(&self, measure: bool) -> Vec<(String, String)> {
+        let _ = measure;
+        Vec::new()
     }
 
     /// Inline: the runtime has nothing for the processor until it calls `start` again. Gives back what it can do without: a process that its threads stand for ends.

@@ -1,7 +1,9 @@
 //! Where bytes live.
+#![expect(unsafe_code, reason = "declares what lends raw memory to a device")]
 
 use crate::chunk::Chunk;
 use crate::ids::SpaceId;
+use crate::launch::HostBlock;
 
 /// What a memory space is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct SpaceInfo {
     pub name: String,
     /// How many bytes it holds; `None` when nobody knows.
     pub capacity_bytes: Option<u64>,
+    /// Whether its processors work in the host's memory as fast as in their own: then blocks are imported, and nothing is copied.
+    pub imports: bool,
 }
 
 /// Memory in which chunks live: the host's, or a device's.
@@ -19,11 +23,22 @@ pub trait MemorySpace: Send + Sync {
     /// What it is.
     fn info(&self) -> SpaceInfo;
 
-    /// A chunk of `len_bytes` zeroed bytes.
+    /// A chunk of `len_bytes` bytes: zero, or with `zeroed` false of any value. Dropped, it is free once all that was submitted before has ended.
     ///
     /// # Errors
     /// [`AllocateError`] when there is no room.
-    fn allocate(&self, len_bytes: u64) -> Result<Box<dyn Chunk>, AllocateError>;
+    fn allocate(&self, len_bytes: u64, zeroed: bool) -> Result<Box<dyn Chunk>, AllocateError>;
+
+    /// A chunk that is `block` itself: what one side writes, the other reads. Nothing is copied.
+    ///
+    /// # Safety
+    /// The block's arena stays mapped for good, and the block belongs to the caller until the chunk is dropped and all that was submitted before has ended.
+    ///
+    /// # Errors
+    /// [`AllocateError`] when the driver does not take this memory.
+    unsafe fn import(&self, block: HostBlock) -> Result<Box<dyn Chunk>, AllocateError> {
+        Err(AllocateError::new(block.len_bytes, "the space takes no memory of the host"))
+    }
 }
 
 /// Memory could not be had.

@@ -141,7 +141,7 @@ fn own_runtime() -> &'static Arc<Shared> {
         let record = |(place, identity): (usize, &ProcessorIdentity)| {
             let execution = if place == 0 { Execution::Inline } else { Execution::Queued { depth: 1 } };
             let (name, kind) = (identity.name.clone(), identity.kind.clone());
-            let info = ProcessorInfo { name, kind, execution, space: identity.space, numa_node: None };
+            let info = ProcessorInfo { name, kind, execution, space: identity.space, numa_node: None, device: None };
             ProcessorRecord { info: info.clone(), processor: Box::new(Threads { info, shared: Arc::clone(&link) }), backend: 0 }
         };
         let records = identities.iter().enumerate().map(record).collect();

@@ -45,7 +45,7 @@ struct Stage;
 impl Processor for Stage {
     fn info(&self) -> ProcessorInfo {
         let (name, kind, space) = ("stage".into(), ProcessorKind::cpu(), SpaceId::HOST);
-        ProcessorInfo { name, kind, execution: Execution::Inline, space, numa_node: None }
+        ProcessorInfo { name, kind, execution: Execution::Inline, space, numa_node: None, device: None }
     }
 
     fn stop(&self) -> Result<(), StopError> {

@@ -1,9 +1,11 @@
 //! The plugin's half: the contract's traits as stable objects. Every entry catches panics.
+#![expect(unsafe_code, reason = "passes on a promise about memory")]
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use abi_stable::StableAbi;
 use abi_stable::sabi_trait::TD_Opaque;
@@ -12,8 +14,8 @@ use abi_stable::type_layout::TypeLayout;
 
 use super::objects::*;
 use crate::{
-    Backend, CallError, Caller, CallerLink, Chunk, Completion, HostServices, Image, LogLevel, MemorySpace, Processor, Remote, RunError,
-    ServeCommand, ServeError, Settings, TaskDescriptor, TaskId, Wanted, WorkerId,
+    Backend, CallError, Caller, CallerLink, Chunk, Completion, HostServices, Image, KernelCode, Launch, LogLevel, MemorySpace, Operand,
+    Processor, Remote, RunError, ServeCommand, ServeError, Settings, TaskDescriptor, TaskId, Wanted, WorkerId,
 };
 
 /// The layout of everything that crosses the boundary: [`BackendObject`] reaches all of it.
@@ -111,6 +113,13 @@ impl StableBackend for ExportedBackend {
                     .collect(),
                 spaces: opened.spaces.into_iter().map(|space| SpaceObject::from_value(ExportedSpace(space), TD_Opaque)).collect(),
             })
+        })
+    }
+
+    fn inspect(&self, source: StableSource<'_>) -> Outcome<ROption<StableKernelInterface>> {
+        guard(|| {
+            let interface = self.0.inspect(source.into()).map_err(|error| error.reason)?;
+            Ok(interface.map(StableKernelInterface::from).into())
         })
     }
 
@@ -214,9 +223,39 @@ impl StableProcessor for ExportedProcessor {
 
     fn submit(&self, batch: RSlice<'_, StableTask<'_>>) -> Outcome<()> {
         guard(|| {
-            let batch: Vec<_> = batch.iter().map(|task| TaskDescriptor::new(TaskId(task.id), task.name.as_str())).collect();
+            let operands: Vec<Vec<Operand>> = batch
+                .iter()
+                .map(|task| match &task.launch {
+                    ROption::RSome(launch) => launch.operands.iter().map(|one| (*one).into()).collect(),
+                    ROption::RNone => Vec::new(),
+                })
+                .collect();
+            let launches: Vec<Option<Launch<'_>>> = batch
+                .iter()
+                .zip(&operands)
+                .map(|(task, operands)| {
+                    let launch = task.launch.as_ref().into_option()?;
+                    let StableKernelCode { identity, name, source } = launch.kernel;
+                    Some(Launch {
+                        kernel: KernelCode { identity, name: name.as_str(), source: source.into() },
+                        operands,
+                        scalars: launch.scalars.as_slice(),
+                        invocations: launch.invocations,
+                        deadline: launch.deadline.into_option().map(Duration::from_nanos),
+                    })
+                })
+                .collect();
+            let batch: Vec<_> = batch
+                .iter()
+                .zip(&launches)
+                .map(|(task, launch)| TaskDescriptor { id: TaskId(task.id), name: task.name.as_str(), launch: launch.as_ref() })
+                .collect();
             self.0.submit(&batch).map_err(|error| error.reason)
         })
+    }
+
+    fn describe(&self, measure: bool) -> Outcome<RVec<Tuple2<RString, RString>>> {
+        guard(|| Ok(self.0.describe(measure).into_iter().map(|(name, value)| Tuple2(name.into(), value.into())).collect()))
     }
 
     fn rest(&self) -> Outcome<()> {
@@ -237,13 +276,21 @@ impl StableSpace for ExportedSpace {
     fn info(&self) -> Outcome<StableSpaceInfo> {
         guard(|| {
             let info = self.0.info();
-            Ok(StableSpaceInfo { id: info.id.0, name: info.name.into(), capacity_bytes: info.capacity_bytes.into() })
+            Ok(StableSpaceInfo { id: info.id.0, name: info.name.into(), capacity_bytes: info.capacity_bytes.into(), imports: info.imports })
         })
     }
 
-    fn allocate(&self, len_bytes: u64) -> Outcome<ChunkObject> {
+    fn allocate(&self, len_bytes: u64, zeroed: bool) -> Outcome<ChunkObject> {
         guard(|| {
-            let chunk = self.0.allocate(len_bytes).map_err(|error| error.reason)?;
+            let chunk = self.0.allocate(len_bytes, zeroed).map_err(|error| error.reason)?;
+            Ok(ChunkObject::from_value(ExportedChunk(chunk), TD_Opaque))
+        })
+    }
+
+    fn import(&self, block: StableHostBlock) -> Outcome<ChunkObject> {
+        guard(|| {
+            // SAFETY: the other side calls this from `MemorySpace::import`, whose caller promises the same.
+            let chunk = unsafe { self.0.import(block.into()) }.map_err(|error| error.reason)?;
             Ok(ChunkObject::from_value(ExportedChunk(chunk), TD_Opaque))
         })
     }
@@ -254,6 +301,10 @@ struct ExportedChunk(Box<dyn Chunk>);
 impl StableChunk for ExportedChunk {
     fn info(&self) -> Outcome<StableChunkInfo> {
         guard(|| Ok(self.0.info().into()))
+    }
+
+    fn id(&self) -> Outcome<u64> {
+        guard(|| Ok(self.0.id()))
     }
 
     fn host_bytes(&self) -> Outcome<ROption<RSlice<'_, u8>>> {
@@ -297,7 +348,7 @@ impl HostServices for ImportedHost {
             .iter()
             .map(|completion| StableCompletion {
                 task: completion.task.0,
-                error: completion.outcome.clone().err().map(RString::from).into(),
+                fault: completion.outcome.clone().err().map(StableFault::from).into(),
             })
             .collect();
         self.0.complete(RSlice::from_slice(&completions));

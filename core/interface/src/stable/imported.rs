@@ -1,4 +1,5 @@
 //! The host's half: stable objects as the contract's traits.
+#![expect(unsafe_code, reason = "passes on a promise about memory")]
 
 use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,9 +10,9 @@ use abi_stable::std_types::{ROption, RResult, RSlice, RSliceMut, RStr, RString, 
 
 use super::objects::*;
 use crate::{
-    AllocateError, Backend, BackendInfo, CallError, Caller, CallerLink, Chunk, ChunkInfo, Completion, ElementKind, HostServices, Image,
-    LogLevel, MemorySpace, OpenError, Opened, Processor, ProcessorInfo, Remote, Settings, SpaceId, SpaceInfo, StartError, StopError,
-    SubmitError, TaskDescriptor, TaskId, TransferError, Wanted, WorkerId,
+    AllocateError, Backend, BackendInfo, CallError, Caller, CallerLink, Chunk, ChunkInfo, Completion, HostBlock, HostServices, Image,
+    InspectError, KernelInterface, Launch, LogLevel, MemorySpace, OpenError, Opened, Processor, ProcessorInfo, Remote, Settings, Source,
+    SpaceId, SpaceInfo, StartError, StopError, SubmitError, TaskDescriptor, TaskId, TransferError, Wanted, WorkerId,
 };
 
 /// The backend behind a plugin's `create`.
@@ -62,10 +63,20 @@ impl Backend for ImportedBackend {
         let mut spaces: Vec<Box<dyn MemorySpace>> = Vec::new();
         for object in opened.spaces {
             let info = value(object.info()).map_err(OpenError::new)?;
-            let info = SpaceInfo { id: SpaceId(info.id), name: info.name.into(), capacity_bytes: info.capacity_bytes.into() };
+            let info = SpaceInfo {
+                id: SpaceId(info.id),
+                name: info.name.into(),
+                capacity_bytes: info.capacity_bytes.into(),
+                imports: info.imports,
+            };
             spaces.push(Box::new(ImportedSpace { object, info }));
         }
         Ok(Opened { processors, spaces })
+    }
+
+    fn inspect(&self, source: Source<'_>) -> Result<Option<KernelInterface>, InspectError> {
+        let interface = value(self.object.inspect(source.into())).map_err(InspectError::new)?;
+        Ok(interface.into_option().map(Into::into))
     }
 
     fn serve(&self, argument: &str, image: Arc<dyn Image>) -> Result<i32, OpenError> {
@@ -165,8 +176,25 @@ impl Processor for ImportedProcessor {
     }
 
     fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
-        let batch: Vec<_> = batch.iter().map(|task| StableTask { id: task.id.0, name: RStr::from_str(task.name) }).collect();
+        let operands: Vec<Vec<StableOperand>> = batch
+            .iter()
+            .map(|task| task.launch.map_or(&[][..], |launch| launch.operands).iter().map(|one| (*one).into()).collect())
+            .collect();
+        let batch: Vec<_> = batch
+            .iter()
+            .zip(&operands)
+            .map(|(task, operands)| StableTask {
+                id: task.id.0,
+                name: RStr::from_str(task.name),
+                launch: task.launch.map(|launch| stable_launch(launch, operands)).into(),
+            })
+            .collect();
         value(self.object.submit(RSlice::from_slice(&batch))).map_err(SubmitError::new)
+    }
+
+    fn describe(&self, measure: bool) -> Vec<(String, String)> {
+        let facts = value(self.object.describe(measure)).unwrap_or_default();
+        facts.into_iter().map(|Tuple2(name, value)| (name.into(), value.into())).collect()
     }
 
     fn rest(&self) {
@@ -176,6 +204,20 @@ impl Processor for ImportedProcessor {
 
     fn stop(&self) -> Result<(), StopError> {
         value(self.object.stop()).map_err(StopError::new)
+    }
+}
+
+fn stable_launch<'a>(launch: &Launch<'a>, operands: &'a [StableOperand]) -> StableLaunch<'a> {
+    StableLaunch {
+        kernel: StableKernelCode {
+            identity: launch.kernel.identity,
+            name: RStr::from_str(launch.kernel.name),
+            source: launch.kernel.source.into(),
+        },
+        operands: RSlice::from_slice(operands),
+        scalars: RSlice::from_slice(launch.scalars),
+        invocations: launch.invocations,
+        deadline: launch.deadline.map(|deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX)).into(),
     }
 }
 
@@ -189,29 +231,38 @@ impl MemorySpace for ImportedSpace {
         self.info.clone()
     }
 
-    fn allocate(&self, len_bytes: u64) -> Result<Box<dyn Chunk>, AllocateError> {
-        let failed = |reason| AllocateError::new(len_bytes, reason);
-        let object = value(self.object.allocate(len_bytes)).map_err(failed)?;
-        let info = value(object.info()).map_err(failed)?;
-        let info = ChunkInfo { space: SpaceId(info.space), element: element(info.element), len_bytes: info.len_bytes };
-        Ok(Box::new(ImportedChunk { object, info }))
+    fn allocate(&self, len_bytes: u64, zeroed: bool) -> Result<Box<dyn Chunk>, AllocateError> {
+        let allocated = value(self.object.allocate(len_bytes, zeroed)).and_then(chunk);
+        allocated.map_err(|reason| AllocateError::new(len_bytes, reason))
+    }
+
+    unsafe fn import(&self, block: HostBlock) -> Result<Box<dyn Chunk>, AllocateError> {
+        let imported = value(self.object.import(block.into())).and_then(chunk);
+        imported.map_err(|reason| AllocateError::new(block.len_bytes, reason))
     }
 }
 
-/// A kind that this side does not know is opaque to it.
-fn element(number: u32) -> ElementKind {
-    use ElementKind::*;
-    [Opaque, U8, U16, U32, U64, I8, I16, I32, I64, F32, F64].into_iter().find(|kind| *kind as u32 == number).unwrap_or(Opaque)
+/// The space's own chunk, described once.
+fn chunk(object: ChunkObject) -> Result<Box<dyn Chunk>, String> {
+    let info = value(object.info())?;
+    let info = ChunkInfo { space: SpaceId(info.space), element: element(info.element), len_bytes: info.len_bytes };
+    let id = value(object.id())?;
+    Ok(Box::new(ImportedChunk { object, info, id }))
 }
 
 struct ImportedChunk {
     object: ChunkObject,
     info: ChunkInfo,
+    id: u64,
 }
 
 impl Chunk for ImportedChunk {
     fn info(&self) -> ChunkInfo {
         self.info
+    }
+
+    fn id(&self) -> u64 {
+        self.id
     }
 
     fn host_bytes(&self) -> Option<&[u8]> {
@@ -269,9 +320,9 @@ impl StableHost for ExportedHost {
             .iter()
             .map(|completion| Completion {
                 task: TaskId(completion.task),
-                outcome: match &completion.error {
+                outcome: match completion.fault.clone() {
                     ROption::RNone => Ok(()),
-                    ROption::RSome(text) => Err(text.to_string()),
+                    ROption::RSome(fault) => Err(fault.into()),
                 },
             })
             .collect();

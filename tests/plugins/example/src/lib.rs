@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use poniard_interface::{
-    Backend, BackendInfo, Completion, Execution, HostServices, OpenError, Opened, Processor, ProcessorInfo, ProcessorKind, Settings,
+    Backend, BackendInfo, Completion, Execution, Fault, HostServices, OpenError, Opened, Processor, ProcessorInfo, ProcessorKind, Settings,
     SpaceId, StopError, SubmitError, TaskDescriptor, TaskId,
 };
 
@@ -44,6 +44,7 @@ impl Processor for ExampleQueue {
             execution: Execution::Queued { depth: 16 },
             space: SpaceId::HOST,
             numa_node: None,
+            device: None,
         }
     }
 
@@ -79,7 +80,7 @@ impl ExampleQueue {
 fn execute(inbox: &Receiver<TaskId>, host: &dyn HostServices) {
     for task in inbox {
         // A body that fails by itself is the host's business; an error here says that it could not be run at all.
-        let outcome = host.run(task).map_err(|error| error.reason);
+        let outcome = host.run(task).map_err(|error| Fault::refused(error.reason));
         host.complete(&[Completion { task, outcome }]);
     }
 }

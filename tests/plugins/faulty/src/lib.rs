@@ -77,6 +77,7 @@ impl Processor for FaultyProcessor {
             execution: if self.fault.is("submit") { Execution::Queued { depth: 1 } } else { Execution::Inline },
             space: SpaceId::HOST,
             numa_node: None,
+            device: None,
         }
     }
 
@@ -110,10 +111,10 @@ struct FaultySpace {
 impl MemorySpace for FaultySpace {
     fn info(&self) -> SpaceInfo {
         self.fault.strike("space-info");
-        SpaceInfo { id: SpaceId(1), name: "faulty".into(), capacity_bytes: Some(0) }
+        SpaceInfo { id: SpaceId(1), name: "faulty".into(), capacity_bytes: Some(0), imports: false }
     }
 
-    fn allocate(&self, len_bytes: u64) -> Result<Box<dyn Chunk>, AllocateError> {
+    fn allocate(&self, len_bytes: u64, _zeroed: bool) -> Result<Box<dyn Chunk>, AllocateError> {
         self.fault.strike("allocate");
         Err(AllocateError::new(len_bytes, "the space has no room at all"))
     }
