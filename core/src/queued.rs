@@ -284,6 +284,7 @@ mod tests {
                 execution: Execution::Queued { depth: self.depth },
                 space: SpaceId::HOST,
                 numa_node: None,
+                device: None,
             }
         }
 
