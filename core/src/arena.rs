@@ -18,14 +18,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use poniard_interface::{AllocateError, Arena, ArenaFunctions, RawBuffer};
+use poniard_interface::{AllocateError, Arena, ArenaFunctions, HostBlock, RawBuffer};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::buffer::MemoryUsage;
 use crate::clock::now;
 use crate::ship::memory;
 use crate::wire::Place;
-use crate::{machine, timer};
+use crate::{machine, residency, timer};
 
 /// Smallest block, and the alignment of all.
 const BLOCK_MIN_BYTES: u64 = 64;
@@ -118,6 +118,8 @@ struct Mapped {
     bytes: u64,
     /// By which other processes map it, too. None where there is no file.
     file: Option<OwnedFd>,
+    /// Its pages are a device's, too: one that was given back to the kernel would not be the device's any more.
+    is_pinned: bool,
 }
 
 // SAFETY: the mapping is never unmapped, and its parts are lent to one owner each.
@@ -160,7 +162,36 @@ pub(crate) fn take_back(place: Place) -> RawBuffer {
     // SAFETY: blocks begin at multiples of 64 in a page-aligned mapping; the bytes are initialised (fresh pages are zero) and nobody else's
     // until `release` puts the block back into its list. The value that has a block that was handed over is not looked at any more (`Slots::take_back`), or this
     // buffer is dropped at once (`Grants`).
-    unsafe { RawBuffer::from_raw_parts(data, place.len_bytes, place.arena, place.offset, &FUNCTIONS) }
+    let raw = unsafe { RawBuffer::from_raw_parts(data, place.len_bytes, place.arena, place.offset, &FUNCTIONS) };
+    if residency::is_known((place.arena, place.offset)) {
+        raw.note_replicas();
+    }
+    raw
+}
+
+/// Where a block lies, for a device.
+pub(crate) fn host_block(place: Place) -> HostBlock {
+    let arenas = arenas();
+    let mapped = &arenas.mapped[place.arena as usize];
+    let start = mapped.start.addr().get() as u64;
+    HostBlock { address: start + place.offset, len_bytes: place.len_bytes, arena_address: start, arena_bytes: mapped.bytes }
+}
+
+/// The bytes of a block.
+///
+/// # Safety
+/// Somebody has a buffer of the block as long as the bytes are used, and nobody else reads or writes them.
+pub(crate) unsafe fn bytes_of<'a>(place: Place) -> &'a mut [u8] {
+    let start = arenas().mapped[place.arena as usize].start;
+    // SAFETY: the place lies within the arena (`cut`), so it is inside one mapping.
+    let data = unsafe { start.add(place.offset as usize) };
+    // SAFETY: the bytes are initialised, since fresh pages are zero; nobody else uses them (precondition).
+    unsafe { std::slice::from_raw_parts_mut(data.as_ptr(), place.len_bytes as usize) }
+}
+
+/// The pages of an arena stay from now on, also those of blocks that nobody wants: a device has them.
+pub(crate) fn pin(arena: u64) {
+    arenas().mapped[arena as usize].is_pinned = true;
 }
 
 /// What the process's arenas hold.
@@ -345,10 +376,16 @@ impl Arenas {
     /// kernel does not take them.
     fn give_back(&mut self, before: u64, most_bytes: u64) -> u64 {
         let page_bytes = machine::page_bytes();
-        let old = |free: &Free| free.kept.front().is_some_and(|kept| kept.round < before);
+        let mapped = &self.mapped;
+        let old = |free: &Free| {
+            let mut old = free.kept.iter().take_while(|kept| kept.round < before);
+            old.position(|kept| !mapped[kept.arena].is_pinned)
+        };
         let mut large = self.free.iter_mut().rev().filter(|(class, _)| class.is_multiple_of(page_bytes));
-        let Some((&class, free)) = large.find(|(_, free)| old(free)) else { return self.give_back_small(before) };
-        let Some(kept) = free.kept.front_mut() else { return 0 };
+        let Some((class, index, free)) = large.find_map(|(class, free)| Some((*class, old(free)?, free))) else {
+            return self.give_back_small(before);
+        };
+        let kept = &mut free.kept[index];
         let bytes = (class - kept.given_back_bytes).min(most_bytes.next_multiple_of(page_bytes));
         if !self.mapped[kept.arena].punch(kept.offset + kept.given_back_bytes, bytes) {
             return 0;
@@ -356,7 +393,7 @@ impl Arenas {
         kept.given_back_bytes += bytes;
         if kept.given_back_bytes == class {
             free.clean.push((kept.arena, kept.offset));
-            free.kept.pop_front();
+            free.kept.remove(index);
         }
         self.note_given_back(bytes);
         bytes
@@ -430,7 +467,7 @@ impl Mapped {
     fn punch(&self, offset: u64, len_bytes: u64) -> bool {
         use rustix::fs::{FallocateFlags, fallocate};
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        self.file.as_ref().is_some_and(|file| fallocate(file, flags, offset, len_bytes).is_ok())
+        !self.is_pinned && self.file.as_ref().is_some_and(|file| fallocate(file, flags, offset, len_bytes).is_ok())
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -439,12 +476,19 @@ impl Mapped {
     }
 }
 
-static FUNCTIONS: ArenaFunctions = ArenaFunctions { release, allocate: allocate_for_holder };
+static FUNCTIONS: ArenaFunctions = ArenaFunctions { release, allocate: allocate_for_holder, changes };
 
 /// The functions of what is only looked at.
-static VIEW: ArenaFunctions = ArenaFunctions { release: keep, allocate: allocate_for_holder };
+static VIEW: ArenaFunctions = ArenaFunctions { release: keep, allocate: allocate_for_holder, changes: unchanged };
 
 unsafe extern "C" fn keep(_data: *mut u8, _len_bytes: u64, _arena: u64, _offset: u64) {}
+
+unsafe extern "C" fn unchanged(_arena: u64, _offset: u64) {}
+
+/// Whoever holds a buffer changes it.
+unsafe extern "C" fn changes(arena: u64, offset: u64) {
+    residency::changes((arena, offset));
+}
 
 /// `allocate_as` for whoever holds a block and not the arena.
 unsafe extern "C" fn allocate_for_holder(len_bytes: u64, zeroed: bool, place: *mut RawBuffer) -> bool {
@@ -461,6 +505,7 @@ unsafe extern "C" fn allocate_for_holder(len_bytes: u64, zeroed: bool, place: *m
 /// Puts a block back into the list of its class.
 unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset: u64) {
     let Some(class) = size_class(len_bytes) else { return };
+    residency::ends((arena, offset));
     let unwatched = {
         let mut arenas = arenas();
         if arenas.given.remove(&(arena, offset)) || arenas.handed.remove(&(arena as usize, offset)) {
@@ -503,7 +548,7 @@ fn map(arena: usize, bytes: u64) -> std::io::Result<Mapped> {
         (unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes as usize, flags, MapFlags::PRIVATE) }?, None)
     };
     NonNull::new(start.cast::<u8>())
-        .map(|start| Mapped { start, bytes, file })
+        .map(|start| Mapped { start, bytes, file, is_pinned: false })
         .ok_or_else(|| std::io::Error::other("the kernel mapped it at address 0"))
 }
 

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::{Array, Dimension};
-use poniard_interface::{Buffer, Element, Erased, TypeKey};
+use poniard_interface::{Buffer, Element, Erased, F16, TypeKey};
 
+use crate::kernel::form::{self, Form, scalar};
 use crate::ship::offer::{self, Offered, Outcome};
 use crate::wire::{self, Wire};
 
@@ -34,16 +35,20 @@ pub unsafe trait Data: Send + Sync + Sized + 'static {
     /// How values travel to another process; none: they stay in this one.
     #[doc(hidden)]
     const WIRE: Option<Wire<Self>> = None;
+    /// How values appear in a kernel; none: not at all.
+    #[doc(hidden)]
+    const DEVICE: Option<Form<Self>> = None;
 }
 
 /// Implements `Data` and passing by value for types of the standard library and of ndarray.
 macro_rules! data {
-    ($([$($generics:tt)*] $type:ty, $name:literal, [$($parameter:ty),*], $wire:expr;)*) => { $(
+    ($([$($generics:tt)*] $type:ty, $name:literal, [$($parameter:ty),*], $wire:expr $(, $device:expr)?;)*) => { $(
         // SAFETY: the name is the type's own path, and the keys of its parameters are folded in.
         unsafe impl<$($generics)*> Data for $type {
             const KEY: TypeKey = TypeKey::of::<$type>($name, BUILD)$(.with_parameter(<$parameter as Data>::KEY))*;
             const NAME: &'static str = $name;
             const WIRE: Option<Wire<Self>> = $wire;
+            $(const DEVICE: Option<Form<Self>> = $device;)?
         }
         crate::parameter::by_value!([$($generics)*] $type);
     )* };
@@ -53,34 +58,35 @@ macro_rules! data {
 const BUILD: u64 = TypeKey::build_of(env!("CARGO_PKG_VERSION"));
 
 macro_rules! primitives {
-    ($($type:ty, $wire:expr;)*) => { $(
+    ($($type:ty, $wire:expr $(, $device:expr)?;)*) => { $(
         // SAFETY: the name is the primitive's own.
         unsafe impl Data for $type {
             const KEY: TypeKey = TypeKey::of::<$type>(stringify!($type), 0);
             const NAME: &'static str = stringify!($type);
             const WIRE: Option<Wire<Self>> = Some($wire);
+            $(const DEVICE: Option<Form<Self>> = $device;)?
         }
         crate::parameter::by_value!([] $type);
     )* };
 }
 primitives! {
-    (), wire::unit();
+    (), wire::unit(), Some(Form::nothing());
     bool, wire::boolean();
     char, wire::character();
     u8, wire::number!(u8);
     u16, wire::number!(u16);
-    u32, wire::number!(u32);
-    u64, wire::number!(u64);
+    u32, wire::number!(u32), scalar!(u32, U32);
+    u64, wire::number!(u64), scalar!(u64, U64);
     u128, wire::number!(u128);
     usize, wire::number!(usize);
     i8, wire::number!(i8);
     i16, wire::number!(i16);
-    i32, wire::number!(i32);
-    i64, wire::number!(i64);
+    i32, wire::number!(i32), scalar!(i32, I32);
+    i64, wire::number!(i64), scalar!(i64, I64);
     i128, wire::number!(i128);
     isize, wire::number!(isize);
-    f32, wire::number!(f32);
-    f64, wire::number!(f64);
+    f32, wire::number!(f32), scalar!(f32, F32);
+    f64, wire::number!(f64), scalar!(f64, F64);
 }
 
 data! {
@@ -98,10 +104,10 @@ data! {
     [T: Data + Eq + Hash] HashSet<T>, "HashSet", [T], wire::unordered_set();
     [K: Data + Ord, V: Data] BTreeMap<K, V>, "BTreeMap", [K, V], wire::ordered_map();
     [K: Data + Eq + Hash, V: Data] HashMap<K, V>, "HashMap", [K, V], wire::unordered_map();
-    [A: Data] (A,), "tuple of 1", [A], wire::tuple_1();
-    [A: Data, B: Data] (A, B), "tuple of 2", [A, B], wire::tuple_2();
-    [A: Data, B: Data, C: Data] (A, B, C), "tuple of 3", [A, B, C], wire::tuple_3();
-    [A: Data, B: Data, C: Data, D: Data] (A, B, C, D), "tuple of 4", [A, B, C, D], wire::tuple_4();
+    [A: Data] (A,), "tuple of 1", [A], wire::tuple_1(), form::tuple_1();
+    [A: Data, B: Data] (A, B), "tuple of 2", [A, B], wire::tuple_2(), form::tuple_2();
+    [A: Data, B: Data, C: Data] (A, B, C), "tuple of 3", [A, B, C], wire::tuple_3(), form::tuple_3();
+    [A: Data, B: Data, C: Data, D: Data] (A, B, C, D), "tuple of 4", [A, B, C, D], wire::tuple_4(), form::tuple_4();
     [A: Data, B: Data, C: Data, D: Data, E: Data] (A, B, C, D, E), "tuple of 5", [A, B, C, D, E], wire::tuple_5();
     [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data] (A, B, C, D, E, F), "tuple of 6", [A, B, C, D, E, F], wire::tuple_6();
     [T: Data] crate::Task<T>, "poniard::Task", [T], None;
@@ -135,8 +141,18 @@ unsafe impl<T: Element> Data for Buffer<T> {
     const KEY: TypeKey = TypeKey::of::<Self>("poniard::Buffer", BUILD).with_parameter(TypeKey::of::<T>(T::NAME, 0));
     const NAME: &'static str = "poniard::Buffer";
     const WIRE: Option<Wire<Self>> = Some(wire::buffer());
+    const DEVICE: Option<Form<Self>> = Some(Form::buffer());
 }
 crate::parameter::by_value!([T: Element] Buffer<T>);
+
+// SAFETY: one type, one name.
+unsafe impl Data for F16 {
+    const KEY: TypeKey = TypeKey::of::<Self>("poniard::F16", 0);
+    const NAME: &'static str = "poniard::F16";
+    const WIRE: Option<Wire<Self>> = Some(wire::half());
+    const DEVICE: Option<Form<Self>> = Some(Form::half());
+}
+crate::parameter::by_value!([] F16);
 
 // SAFETY: one type, one name.
 unsafe impl Data for Erased {

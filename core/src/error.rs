@@ -110,6 +110,16 @@ pub enum FailureKind {
         /// Why not, in words.
         reason: String,
     },
+    /// The data of its result, or of an argument, was on a device that was lost, and cannot be computed again.
+    Lost {
+        /// What was lost, and why, in words.
+        reason: String,
+    },
+    /// It is a kernel's launch, and source, signature or arguments do not fit.
+    Kernel {
+        /// What is wrong, in words; of source that cannot be read, with the place in it.
+        reason: String,
+    },
     /// The processor could not execute it.
     Processor {
         /// The processor's name.
@@ -243,6 +253,7 @@ impl TaskError {
             FailureKind::Stays { reason } => {
                 format!("its scope has no processor in this process, and it cannot travel to another one: {reason}")
             }
+            FailureKind::Lost { reason } | FailureKind::Kernel { reason } => reason.clone(),
             FailureKind::Processor { processor, reason } => format!("processor {processor}: {reason}"),
         }
     }

@@ -2,11 +2,16 @@
 
 use std::any::TypeId;
 use std::panic::Location;
+use std::sync::Arc;
 
 use crate::data::Data;
 use crate::error::{BoxError, TaskError};
+use crate::kernel::check::Parameter;
+use crate::kernel::plan::{Plan, Planner};
+use crate::kernel::{Body, Shape};
 use crate::mutable::Touch;
 use crate::parameter::{IntoArg, Param, Slots, Stored};
+use crate::residency::Lineage;
 use crate::retry::Retrying;
 use crate::task::record::{Edge, Header};
 use crate::wire::{Parts, Reader, WireError, Writer};
@@ -74,6 +79,37 @@ pub trait TaskFn<M>: Send + Sized + 'static {
     /// How often and after which pauses it is called again.
     #[doc(hidden)]
     fn retries(&self) -> Option<Retrying<()>> {
+        None
+    }
+
+    /// Whether it is a kernel's launch. Only then the next four are called.
+    #[doc(hidden)]
+    const LAUNCHES: bool = false;
+
+    /// The kernel.
+    #[doc(hidden)]
+    fn body(&self) -> Option<Arc<Body>> {
+        None
+    }
+
+    /// What its parameters and its results are.
+    #[doc(hidden)]
+    fn shapes() -> (Vec<Parameter>, Vec<Shape>) {
+        Default::default()
+    }
+
+    /// What a device has to do, once the arguments are there.
+    ///
+    /// # Errors
+    /// Why it is no launch, in words.
+    #[doc(hidden)]
+    fn plan(&self, _params: &Self::Params) -> Result<Plan, String> {
+        unreachable!("a function is no launch")
+    }
+
+    /// How its results are computed again, of the function and the arguments.
+    #[doc(hidden)]
+    fn lineage(self, _params: Self::Params) -> Option<Arc<dyn Lineage>> {
         None
     }
 
@@ -151,6 +187,33 @@ pub trait Predecessors {
     /// [`WireError`] when it is not there.
     #[doc(hidden)]
     fn take_back(&mut self, _reader: &mut Reader<'_>) -> Result<(), WireError> {
+        Ok(())
+    }
+    /// Whether one of them can be the result of a launch on a device.
+    #[doc(hidden)]
+    const ELSEWHERE: bool = false;
+    /// Sees to it that the host has the contents of all their buffers.
+    ///
+    /// # Errors
+    /// Why it cannot have them, in words.
+    #[doc(hidden)]
+    fn bring(&self) -> Result<(), String> {
+        Ok(())
+    }
+    /// Shows them to a launch, in their order.
+    #[doc(hidden)]
+    fn plan(&self, _planner: &mut Planner) {}
+    /// Puts in the place of those that are on a device alone how they are computed again. The longest history among those.
+    #[doc(hidden)]
+    fn remember(&mut self) -> u32 {
+        0
+    }
+    /// Computes what `remember` has put there.
+    ///
+    /// # Errors
+    /// Why it cannot be had, in words.
+    #[doc(hidden)]
+    fn restore(&mut self) -> Result<(), String> {
         Ok(())
     }
     /// Writes a value among them: see `Slots::send_again`.
@@ -259,6 +322,28 @@ macro_rules! arity {
             #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
             fn take_back(&mut self, reader: &mut Reader<'_>) -> Result<(), WireError> {
                 $(self.$index.0.take_back(reader)?;)*
+                Ok(())
+            }
+
+            const ELSEWHERE: bool = false $(|| <$stored::Slots as Slots>::ELSEWHERE)*;
+
+            #[inline]
+            fn bring(&self) -> Result<(), String> {
+                $(self.$index.0.bring()?;)*
+                Ok(())
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn plan(&self, planner: &mut Planner) {
+                $(self.$index.0.plan(planner);)*
+            }
+
+            fn remember(&mut self) -> u32 {
+                0 $(.max(self.$index.0.remember()))*
+            }
+
+            fn restore(&mut self) -> Result<(), String> {
+                $(self.$index.0.restore()?;)*
                 Ok(())
             }
 

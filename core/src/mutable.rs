@@ -17,8 +17,11 @@ use poniard_interface::Access;
 use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::{Predecessors, TaskFn, caller};
+use crate::kernel::check::Parameter;
+use crate::kernel::plan::Planner;
 use crate::options::{Priority, TaskOptions};
-use crate::parameter::{IntoArg, Param, Slot, Slots, Stored};
+use crate::parameter::{IntoArg, Param, Slot, Slots, Stored, parameter, plan};
+use crate::residency;
 use crate::task::Task;
 use crate::task::record::{Edge, Header, Hold, TaskRef, create, dropped_quietly};
 use crate::wire::{self, Parts, Reader, WireError, Writer};
@@ -149,6 +152,8 @@ impl<T: Data> Mutable<T> {
     pub fn fetch(&self) -> Result<Reading<'_, T>, TaskError> {
         let (hold, writer) = self.hold(Access::Read);
         wait_for(&writer)?;
+        // SAFETY: the writers before have ended, and those that come later wait for the hold.
+        residency::bring(unsafe { &*self.0.value.get() }).map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
         Ok(Reading { place: &self.0, _hold: hold })
     }
 
@@ -166,6 +171,8 @@ impl<T: Data> Mutable<T> {
             end_after(hold, &before);
             return Err(error);
         }
+        // SAFETY: everybody who had access before has ended, and who comes later waits for `hold`.
+        residency::bring(unsafe { &*self.0.value.get() }).map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
         let value = match Arc::try_unwrap(self.0) {
             Ok(place) => place.value.into_inner(),
             Err(place) => {
@@ -386,8 +393,25 @@ impl<T: Data> Slots for Box<PlaceSlot<T>> {
         parts.travel::<T>()
     }
 
+    const ELSEWHERE: bool = residency::can_be_elsewhere::<T>();
+
+    #[inline]
+    fn bring(&self) -> Result<(), String> {
+        // Old contents that nobody looks at need not be there.
+        if const { Self::ELSEWHERE } && self.access != Access::Overwrite { residency::bring(self.get()) } else { Ok(()) }
+    }
+
+    fn parameter() -> Parameter {
+        parameter::<T>(true)
+    }
+
+    fn plan(&self, planner: &mut Planner) {
+        plan(self.get(), self.access, planner);
+    }
+
     // The memory of its buffers is handed over: until the call is over nobody but the task has access to the value.
     fn send(&self, writer: &mut Writer<'_>, _gives: bool) -> Result<(), WireError> {
+        residency::forget(self.get());
         writer.in_place(self.access == Access::Write, |writer| wire::put(self.get(), writer))
     }
 

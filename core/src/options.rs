@@ -3,7 +3,7 @@
 //! One file because what options say, and what a builder sets, is one list.
 
 use std::fmt;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use crate::ambient::Inheritance;
 use crate::clock::now;
 use crate::function::{Args, TaskFn};
 use crate::group::CancelToken;
+use crate::kernel::Body;
 use crate::retry::Retrying;
 use crate::runtime::Handle;
 use crate::scope::{ProcessId, Scope};
@@ -319,10 +320,25 @@ pub(crate) struct Ties {
     pub(crate) held: bool,
     /// How often its function has been called so far; for one that is tried again.
     pub(crate) attempts: Option<AtomicU32>,
+    /// What there is to know about it if it is a kernel's launch.
+    pub(crate) launch: Option<Box<LaunchTies>>,
 
     /// Until it is spawned: those of its own options that are to be inherited, and what its `#[task(...)]` says.
     pub(crate) bequest: Option<Box<TaskOptions>>,
     pub(crate) defaults: Option<&'static TaskOptions>,
+}
+
+/// A launch: where it can run is found out while it waits.
+#[derive(Debug)]
+pub(crate) struct LaunchTies {
+    /// The kernel.
+    pub(crate) body: Arc<Body>,
+    /// When it has to have finished: a device is told.
+    pub(crate) due: Option<Instant>,
+    /// Queued processors that have not run it, one bit for each, the 64th for those that follow, too.
+    pub(crate) tried: AtomicU64,
+    /// Whether it is for the host now.
+    pub(crate) on_host: AtomicBool,
 }
 
 impl Ties {
@@ -335,6 +351,7 @@ impl Ties {
             && !self.holds
             && !self.held
             && self.attempts.is_none()
+            && self.launch.is_none()
     }
 
     /// Comes after one more task. Only before it is spawned.

@@ -3,11 +3,18 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use poniard_interface::Access;
+
+use crate::arena;
 use crate::data::Data;
 use crate::error::TaskError;
 use crate::function::caller;
 use crate::graph::{Place, Places};
+use crate::kernel::Shape;
+use crate::kernel::check::Parameter;
+use crate::kernel::plan::Planner;
 use crate::mutable::{PlaceSlot, Touch};
+use crate::residency::{self, Lineage};
 use crate::task::record::{Dependency, Edge, Header, create_finished};
 use crate::task::{Task, Value};
 use crate::wire::{self, Identity, Parts, Reader, Taken, WireError, Writer};
@@ -98,6 +105,33 @@ pub trait Slots: 'static {
     fn take_back(&mut self, _reader: &mut Reader<'_>) -> Result<(), WireError> {
         Ok(())
     }
+    /// Whether it can be the result of a launch on a device.
+    const ELSEWHERE: bool = false;
+    /// Sees to it that the host has the contents of its buffers.
+    ///
+    /// # Errors
+    /// Why it cannot have them, in words.
+    #[inline]
+    fn bring(&self) -> Result<(), String> {
+        Ok(())
+    }
+    /// What it is to a kernel.
+    fn parameter() -> Parameter {
+        Parameter { shape: None, is_changed: false, name: "collection of results" }
+    }
+    /// Shows it to a launch.
+    fn plan(&self, _planner: &mut Planner) {}
+    /// See `Predecessors::remember`.
+    fn remember(&mut self) -> u32 {
+        0
+    }
+    /// See `Predecessors::restore`.
+    ///
+    /// # Errors
+    /// Why it cannot be had, in words.
+    fn restore(&mut self) -> Result<(), String> {
+        Ok(())
+    }
     /// Writes a value that several tasks use once more, if there is one with this number. Where and when `send` may be called.
     fn send_again(&self, _number: u64, _writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
         None
@@ -125,6 +159,8 @@ pub enum Slot<T> {
     Task(Dependency<T>),
     /// A look at a [`Mutable`](crate::Mutable).
     Place(Box<PlaceSlot<T>>),
+    /// A result of a launch that can be computed again: which of them.
+    Lineage(Arc<dyn Lineage>, usize),
     /// Moved out.
     Taken,
 }
@@ -136,6 +172,7 @@ impl<T> std::fmt::Debug for Slot<T> {
             Self::Shared(_) => "Shared",
             Self::Task(_) => "Task",
             Self::Place(_) => "Place",
+            Self::Lineage(..) => "Lineage",
             Self::Taken => "Taken",
         })
     }
@@ -194,11 +231,54 @@ impl<T: Data> Slots for Slot<T> {
             Self::Task(dependency) => dependency.is_last_user(),
             _ => false,
         };
+        if gives && is_last_user {
+            residency::forget(self.get());
+        }
         writer.handing_over(gives && is_last_user, |writer| wire::put_shared(self.get(), self.identity(), writer))
     }
 
     fn send_again(&self, number: u64, writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
         wire::put_again(self.get(), self.identity(), number, writer)
+    }
+
+    const ELSEWHERE: bool = residency::can_be_elsewhere::<T>();
+
+    #[inline]
+    fn bring(&self) -> Result<(), String> {
+        if const { Self::ELSEWHERE } { residency::bring(self.get()) } else { Ok(()) }
+    }
+
+    fn parameter() -> Parameter {
+        parameter::<T>(false)
+    }
+
+    fn plan(&self, planner: &mut Planner) {
+        plan(self.get(), Access::Read, planner);
+    }
+
+    fn remember(&mut self) -> u32 {
+        let mut lineage = None;
+        if let Some(form) = T::DEVICE {
+            // A value of several buffers stays as it is: only parameters of a kernel get here, and those are single ones.
+            (form.visit)(self.get(), &mut |raw| lineage = arena::place_of(raw).and_then(residency::lineage_of));
+        }
+        let Some((lineage, index)) = lineage else { return 0 };
+        let depth = lineage.depth();
+        let device_only = std::mem::replace(self, Self::Lineage(lineage, index));
+        crate::task::record::dropped_quietly(device_only);
+        depth
+    }
+
+    fn restore(&mut self) -> Result<(), String> {
+        let Self::Lineage(lineage, index) = self else { return Ok(()) };
+        let mut outputs = lineage.compute()?;
+        if *index >= outputs.len() {
+            return Err("it came out as something else when it was computed again".into());
+        }
+        let mut output = Some(outputs.swap_remove(*index));
+        let value = T::DEVICE.and_then(|form| form.make?(&mut || output.take()));
+        *self = Self::Own(value.ok_or("it came out as something else when it was computed again")?);
+        Ok(())
     }
 
     fn receive(reader: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -215,6 +295,32 @@ impl<T: Data> Slots for Slot<T> {
         let kept = Arc::clone(&value);
         reader.keep(kept);
         Ok(Self::Shared(value))
+    }
+}
+
+/// What a `T` is to a kernel.
+pub(crate) fn parameter<T: Data>(is_changed: bool) -> Parameter {
+    let mut shapes = Vec::new();
+    if let Some(form) = T::DEVICE {
+        (form.types)(&mut shapes);
+    }
+    let shape = match shapes[..] {
+        [shape @ Shape::Buffer { .. }] => Some(shape),
+        [shape @ Shape::Scalar { .. }] if !is_changed => Some(shape),
+        _ => None,
+    };
+    Parameter { shape, is_changed, name: T::NAME }
+}
+
+/// Shows a value to a launch.
+pub(crate) fn plan<T: Data>(value: &T, access: Access, planner: &mut Planner) {
+    let Some(form) = T::DEVICE else { return };
+    if form.has_blocks {
+        (form.visit)(value, &mut |raw| planner.block(raw, access));
+    } else {
+        let mut bytes = Vec::new();
+        (form.scalar)(value, &mut bytes);
+        planner.scalar(&bytes);
     }
 }
 
@@ -235,6 +341,7 @@ impl<T: Data> Slot<T> {
             // A task runs only after all that it depends on have finished with a value.
             Self::Task(dependency) => dependency.value().unwrap_or_else(|| unreachable!("a dependency that has not finished")),
             Self::Place(place) => place.get(),
+            Self::Lineage(..) => unreachable!("it is computed before it is looked at"),
             Self::Taken => unreachable!("an argument is taken once"),
         }
     }
@@ -297,6 +404,7 @@ pub fn take<T: Data + Clone>(slot: &mut Slot<T>) -> T {
             None => unreachable!("a dependency that has not finished"),
         },
         Slot::Place(place) => place.get().clone(),
+        Slot::Lineage(..) => unreachable!("it is computed before it is looked at"),
         Slot::Taken => unreachable!("an argument is taken once"),
     }
 }
@@ -440,6 +548,15 @@ impl<T: Data> Slots for Box<[Dependency<T>]> {
 
     fn failed(&self) -> Option<TaskError> {
         self.iter().find_map(|dependency| dependency.header().failure())
+    }
+
+    const ELSEWHERE: bool = residency::can_be_elsewhere::<T>();
+
+    fn bring(&self) -> Result<(), String> {
+        if const { !Self::ELSEWHERE } {
+            return Ok(());
+        }
+        self.iter().filter_map(Dependency::value).try_for_each(residency::bring)
     }
 
     const TRAVELS: bool = T::WIRE.is_some();

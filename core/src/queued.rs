@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Completion, Execution, Fault, RunError, TaskDescriptor, TaskId};
 
+use launch::{InFlightLaunch, Looked};
+
 use crate::clock::now_ns;
 use crate::error::FailureKind;
 use crate::task::record::flat::aside;
@@ -16,6 +18,8 @@ use crate::worker::entry::{Entry, Work};
 use crate::worker::main_loop::execute;
 use crate::worker::shared::{ProcessorRecord, Shared};
 use crate::worker::slot::Activity;
+
+mod launch;
 
 thread_local! {
     /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.
@@ -61,6 +65,8 @@ struct InFlight {
     queue: usize,
     /// Whether `HostServices::run` has been called for it.
     asked: bool,
+    /// What it uses, if it is a kernel's launch: then it has been claimed.
+    launch: Option<InFlightLaunch>,
 }
 
 impl Queued {
@@ -137,39 +143,77 @@ impl Queued {
     }
 
     fn submit_batch(&self, shared: &Shared, queue: usize) {
+        let space = shared.space_of(self.first + queue);
         // Tasks that a thread which waited for them has run, or that were cancelled, are no work: the last ones would else come when the processor is being stopped.
         // Dropped outside the lock: an entry may be the last reference to its task.
         let mut stale = Vec::new();
-        let batch: Vec<(TaskId, String)> = {
-            let mut state = self.lock();
-            let state = &mut *state;
-            let (waiting, mut batch) = (&mut state.queues[queue], Vec::new());
-            while waiting.in_flight_count < waiting.depth
-                && let Some(task) = waiting.waiting.pop_front()
-            {
-                if task.is_stale() {
-                    stale.push(task);
+        let mut aside = Vec::new();
+        let mut refused = Vec::new();
+        {
+            // What one launch finds in the space is there when the processor has all that was submitted before.
+            let _issue = space.map(|space| space.issue.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut batch: Vec<(TaskId, String)> = Vec::new();
+            let mut launches = Vec::new();
+            while let Some(task) = self.next_waiting(queue, &mut stale) {
+                let Some(space) = space.filter(|_| task.peek(|task| task.launch().is_some())) else {
+                    let mut state = self.lock();
+                    let id = TaskId(state.next_id);
+                    state.next_id += 1;
+                    let name = task.peek(|task| task.name().name);
+                    state.in_flight.insert(id, InFlight { task, queue, asked: false, launch: None });
+                    batch.push((id, name));
                     continue;
+                };
+                match self.look_at(shared, queue, space, task) {
+                    Looked::Ready(ready) => launches.push(ready),
+                    Looked::Aside(one) => {
+                        self.lock().queues[queue].in_flight_count -= 1;
+                        aside.push(one);
+                    }
+                    Looked::Stale => self.lock().queues[queue].in_flight_count -= 1,
+                    Looked::Wait(task) => {
+                        let mut state = self.lock();
+                        state.queues[queue].in_flight_count -= 1;
+                        state.queues[queue].waiting.push_front(task);
+                        break;
+                    }
                 }
-                waiting.in_flight_count += 1;
-                let id = TaskId(state.next_id);
-                state.next_id += 1;
-                let name = task.peek(|task| task.name().name);
-                state.in_flight.insert(id, InFlight { task, queue, asked: false });
-                batch.push((id, name));
             }
-            batch
-        };
+            if !batch.is_empty() || !launches.is_empty() {
+                let as_launches: Vec<_> = launches.iter().map(|ready| ready.launch()).collect();
+                let tasks = batch.iter().map(|(id, name)| TaskDescriptor::new(*id, name));
+                let kernels = launches.iter().zip(&as_launches).map(|(ready, launch)| {
+                    let task = TaskDescriptor::new(ready.id, &ready.name);
+                    launch.as_ref().map_or(task, |launch| task.with_launch(launch))
+                });
+                let descriptors: Vec<_> = tasks.chain(kernels).collect();
+                if let Err(error) = shared.processors[self.first + queue].processor.submit(&descriptors) {
+                    refused =
+                        descriptors.iter().map(|task| Completion { task: task.id, outcome: Err(Fault::refused(&error.reason)) }).collect();
+                }
+            }
+        }
+        self.complete_all(shared, &refused, true);
         drop(stale);
-        if batch.is_empty() {
-            return;
+        for one in aside {
+            self.put_aside(shared, queue, one);
         }
-        let descriptors: Vec<_> = batch.iter().map(|(id, name)| TaskDescriptor::new(*id, name)).collect();
-        if let Err(error) = shared.processors[self.first + queue].processor.submit(&descriptors) {
-            let refused: Vec<_> =
-                batch.iter().map(|(id, _)| Completion { task: *id, outcome: Err(Fault::refused(&error.reason)) }).collect();
-            self.complete(shared, &refused);
+    }
+
+    /// Takes the next task that is still one, if the processor wants more, and counts it as in flight.
+    fn next_waiting(&self, queue: usize, stale: &mut Vec<Entry>) -> Option<Entry> {
+        let mut state = self.lock();
+        let waiting = &mut state.queues[queue];
+        while waiting.in_flight_count < waiting.depth {
+            let task = waiting.waiting.pop_front()?;
+            if task.is_stale() {
+                stale.push(task);
+                continue;
+            }
+            waiting.in_flight_count += 1;
+            return Some(task);
         }
+        None
     }
 
     /// Runs the body of a task in flight on this thread.
@@ -218,6 +262,11 @@ impl Queued {
 
     /// Frees the places of tasks that a processor reports as done, and fails those that it has not run; returns the ids that it does not have.
     pub(crate) fn complete(&self, shared: &Shared, completions: &[Completion]) -> Vec<TaskId> {
+        self.complete_all(shared, completions, false)
+    }
+
+    /// The same; with `not_taken` the processor has not even made the copies for launches.
+    fn complete_all(&self, shared: &Shared, completions: &[Completion], not_taken: bool) -> Vec<TaskId> {
         let mut unknown = Vec::new();
         let mut queues = Vec::new();
         for completion in completions {
@@ -234,6 +283,11 @@ impl Queued {
                 continue;
             };
             queues.push(done.queue);
+            if let Some(launch) = done.launch {
+                let Work::Task(task) = done.task.into_work() else { unreachable!("parts of runs are no launches") };
+                self.complete_launch(shared, done.queue, task, launch, &completion.outcome, not_taken);
+                continue;
+            }
             // Otherwise it is published by whoever runs it or has run it.
             if done.task.peek(TaskRef::try_claim) == Claim::Won {
                 let Work::Task(task) = done.task.into_work() else { unreachable!("parts of runs lie in queues of workers") };
@@ -302,9 +356,9 @@ mod tests {
     fn runtime(depth: u32, submit: impl Fn(&Arc<Shared>, &[TaskId]) -> Result<(), SubmitError> + Send + Sync + 'static) -> Runtime {
         let link = Arc::new(OnceLock::new());
         let processor = Box::new(Fake { depth, shared: Arc::clone(&link), submit: Box::new(submit) });
-        let records = vec![ProcessorRecord { info: processor.info(), processor, backend: 0 }];
+        let records = vec![ProcessorRecord { lost: OnceLock::new(), info: processor.info(), processor, backend: 0 }];
         let info = BackendInfo { name: "fake".into(), version: "1".into() };
-        let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new() };
+        let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new(), backend: None };
         let backends = Backends { records: vec![backend], found: Default::default() };
         let shared = Arc::new(Shared::new(records, backends, Vec::new(), Choices::default()));
         link.set(Arc::downgrade(&shared)).expect("set once");

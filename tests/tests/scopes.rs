@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use poniard::{
     Access, Backend, BackendInfo, Completion, Data, EmptyUnion, Erased, ErasedExt, Execution, FailureKind, Fault, Gather, HostServices,
-    Kernel, OpenError, Opened, Parameter, Priority, ProcessId, Processor, ProcessorInfo, ProcessorKind, Runtime, Scope, ScopeSource,
+    ErasedKernel, OpenError, Opened, Parameter, Priority, ProcessId, Processor, ProcessorInfo, ProcessorKind, Runtime, Scope, ScopeSource,
     Settings, SpaceId, StartError, StopError, SubmitError, Task, TaskDescriptor, WorkerId, current_processor,
 };
 
@@ -171,7 +171,7 @@ fn elements_of_a_collection_are_counted() {
 fn arguments_of_a_kernel_carry_their_scopes() {
     let runtime = machine();
     let parameter = Parameter { name: "x", key: u64::KEY, type_name: "u64", access: Access::Read };
-    let kernel = Arc::new(Kernel::new("where", vec![parameter]).with_host_body(|_| Ok(Erased::of(here()))));
+    let kernel = Arc::new(ErasedKernel::new("where", vec![parameter]).with_host_body(|_| Ok(Erased::of(here()))));
     let value = runtime.scoped_value(Erased::of(1u64), exact("a-1"));
     let task = runtime.spawn_kernel(&kernel, vec![value]);
     assert_eq!(task.fetch().expect("no failure").get::<String>().map(String::as_str), Some("a-1"));

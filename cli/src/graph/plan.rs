@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry as MapEntry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use poniard::{HostBody, Kernel, Priority, Scope};
+use poniard::{HostBody, ErasedKernel, Priority, Scope};
 
 use super::document;
 use super::error::{Fault, quoted, suggestion};
@@ -33,7 +33,7 @@ pub(super) struct Plan {
 pub(super) struct PlannedTask {
     pub(super) name: String,
     pub(super) line: usize,
-    pub(super) kernel: Arc<Kernel>,
+    pub(super) kernel: Arc<ErasedKernel>,
     pub(super) body: HostBody,
     pub(super) inputs: Vec<PlannedInput>,
     /// Indices of tasks that come before.
@@ -71,7 +71,7 @@ pub(super) fn plan(path: &Path, seed: u64) -> Result<Plan, Fault> {
     for need in dependencies.iter().flatten() {
         needed[need.on] = true;
     }
-    let mut kernels: BTreeMap<(&str, usize, usize), Arc<Kernel>> = BTreeMap::new();
+    let mut kernels: BTreeMap<(&str, usize, usize), Arc<ErasedKernel>> = BTreeMap::new();
     let mut tasks = Vec::with_capacity(graph.tasks.len());
     for (index, (entry, (inputs, output))) in graph.tasks.into_iter().zip(inputs.into_iter().zip(outputs)).enumerate() {
         let (definition, (form_index, form)) = (definitions[index], choices[index]);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use poniard::{Access, Erased, ErasedExt, HostBody, Kernel, KernelError, Parameter};
+use poniard::{Access, Erased, ErasedExt, HostBody, ErasedKernel, KernelError, Parameter};
 
 use super::value::{Type, Typed};
 
@@ -40,9 +40,9 @@ impl Form {
         if self.repeats { self.inputs.get(position.min(last)).copied() } else { self.inputs.get(position).copied() }
     }
 
-    /// The kernel for `count` arguments. A [`Kernel`] has a fixed number of parameters, so a form that repeats its last input is
+    /// The kernel for `count` arguments. A [`ErasedKernel`] has a fixed number of parameters, so a form that repeats its last input is
     /// a family of kernels with one body.
-    pub(crate) fn kernel(&self, name: &str, count: usize) -> Kernel {
+    pub(crate) fn kernel(&self, name: &str, count: usize) -> ErasedKernel {
         let parameters = (0..count)
             .filter_map(|position| self.input_at(position))
             .map(|input| Parameter {
@@ -53,7 +53,7 @@ impl Form {
             })
             .collect();
         let body = Arc::clone(&self.body);
-        Kernel::new(name, parameters).with_host_body(move |arguments| body(arguments))
+        ErasedKernel::new(name, parameters).with_host_body(move |arguments| body(arguments))
     }
 
     /// The body alone, for a task whose options have no place in `spawn_kernel`.

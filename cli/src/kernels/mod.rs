@@ -1,6 +1,6 @@
 //! The kernels that graph files can name.
 //!
-//! A [`Definition`] is a name with one or more typed forms; [`Form::kernel`] makes a [`poniard::Kernel`] of it. Bodies are host code,
+//! A [`Definition`] is a name with one or more typed forms; [`Form::kernel`] makes a [`poniard::ErasedKernel`] of it. Bodies are host code,
 //! so every kernel runs on any processor of kind `cpu`.
 //!
 //! Kernels are pure but for `wait`: files come in as inputs and go out by `output`, so a kernel never needs to know where the graph

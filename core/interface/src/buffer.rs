@@ -4,6 +4,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::F16;
 use crate::chunk::{Chunk, ChunkInfo, TransferError, check_range};
@@ -73,6 +75,8 @@ pub struct RawBuffer {
     arena: u64,
     offset: u64,
     functions: &'static ArenaFunctions,
+    /// Whether there may be replicas in other spaces, which a change here makes stale.
+    has_replicas: AtomicBool,
 }
 
 /// What an arena does with memory that it lent. The functions belong to the image that made the arena, work on any thread and do not unwind.
@@ -82,6 +86,8 @@ pub struct ArenaFunctions {
     pub release: unsafe extern "C" fn(data: *mut u8, len_bytes: u64, arena: u64, offset: u64),
     /// Lends `len_bytes` bytes more, written to `place`; false when there is no room. They are zero, or with `zeroed` false initialised and of any value.
     pub allocate: unsafe extern "C" fn(len_bytes: u64, zeroed: bool, place: *mut RawBuffer) -> bool,
+    /// The memory is about to be changed by whoever holds the buffer: replicas of it in other spaces are stale from now on. Called when there may be some.
+    pub changes: unsafe extern "C" fn(arena: u64, offset: u64),
 }
 
 impl fmt::Debug for ArenaFunctions {
@@ -103,7 +109,28 @@ impl RawBuffer {
     /// * nothing else reads or writes those bytes before then;
     /// * `functions.release` may be called once with these values, and `functions.allocate` any number of times.
     pub unsafe fn from_raw_parts(data: *mut u8, len_bytes: u64, arena: u64, offset: u64, functions: &'static ArenaFunctions) -> Self {
-        Self { data, len_bytes, arena, offset, functions }
+        Self { data, len_bytes, arena, offset, functions, has_replicas: AtomicBool::new(false) }
+    }
+
+    /// Notes that there are replicas in other spaces. For the arena that it is from.
+    pub fn note_replicas(&self) {
+        // Relaxed: whoever changes the memory has the buffer to himself, and with it all that was noted before.
+        self.has_replicas.store(true, Relaxed);
+    }
+
+    /// Before the memory is changed.
+    #[inline]
+    fn change(&mut self) {
+        if *self.has_replicas.get_mut() {
+            self.forget_replicas();
+        }
+    }
+
+    #[cold]
+    fn forget_replicas(&mut self) {
+        *self.has_replicas.get_mut() = false;
+        // SAFETY: the place is that of memory which this arena lent (`from_raw_parts`).
+        unsafe { (self.functions.changes)(self.arena, self.offset) }
     }
 
     /// Length in bytes.
@@ -163,6 +190,7 @@ impl RawBuffer {
 
     /// The bytes, to be written.
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        self.change();
         // SAFETY: as in `as_bytes`; `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.data, self.len_bytes as usize) }
     }
@@ -248,6 +276,11 @@ impl<T: Element> Buffer<T> {
     pub fn as_raw(&self) -> &RawBuffer {
         &self.raw
     }
+
+    /// The same, and the buffer is gone.
+    pub fn into_raw(self) -> RawBuffer {
+        self.raw
+    }
 }
 
 impl<T: Element> Clone for Buffer<T> {
@@ -274,6 +307,7 @@ impl<T: Element> Deref for Buffer<T> {
 
 impl<T: Element> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
+        self.raw.change();
         // SAFETY: as in `deref`; `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.raw.data.cast::<T>(), self.len) }
     }

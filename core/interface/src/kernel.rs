@@ -75,13 +75,13 @@ impl fmt::Debug for Code {
 ///
 /// Operations know no backend and backends know no operation; this is where they meet.
 #[derive(Clone, Debug)]
-pub struct Kernel {
+pub struct ErasedKernel {
     name: String,
     parameters: Vec<Parameter>,
     bodies: Vec<(ProcessorKind, Code)>,
 }
 
-impl Kernel {
+impl ErasedKernel {
     /// A kernel without bodies.
     pub fn new(name: impl Into<String>, parameters: Vec<Parameter>) -> Self {
         Self { name: name.into(), parameters, bodies: Vec::new() }

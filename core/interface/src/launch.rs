@@ -7,7 +7,7 @@ use crate::kernel::Access;
 /// What a queued processor is to do for a task that is a kernel's launch.
 ///
 /// Launches and copies happen as if in the order in which they were submitted, as far as they use the same chunks. The processor may do them at the same time
-/// where they do not.
+/// where they do not. The copies of a launch that is refused are made all the same: those that come later rely on them.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
     /// What to run.

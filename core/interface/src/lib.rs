@@ -14,7 +14,7 @@
 //! * [`HostServices`]: what the runtime lends the backend;
 //! * [`Remote`], [`Image`]: calls into another process of the same program;
 //! * [`MemorySpace`], [`Chunk`], [`Buffer`], [`Element`]: where bytes live and what holds them;
-//! * [`Kernel`], [`Code`], [`KernelInterface`]: named code with one body for each processor kind;
+//! * [`ErasedKernel`], [`Code`], [`KernelInterface`]: named code with one body for each processor kind;
 //! * [`Launch`], [`Operand`]: a kernel's launch on a device, over chunks of its memory;
 //! * [`Erased`], [`TypeKey`]: a value whose type only its maker knows.
 //!
@@ -50,7 +50,7 @@ pub use half::F16;
 pub use header::{ABI_MAJOR, ABI_MINOR, PluginHeader, header_symbol};
 pub use host::{Completion, Fault, FaultKind, HostServices, LogLevel, RunError, ServeError};
 pub use ids::{ProcessorKind, SpaceId, TaskId, WorkerId};
-pub use kernel::{Access, Binding, Code, HostBody, InspectError, Kernel, KernelError, KernelInterface, Parameter, Scalar};
+pub use kernel::{Access, Binding, Code, HostBody, InspectError, ErasedKernel, KernelError, KernelInterface, Parameter, Scalar};
 pub use launch::{HostBlock, KernelCode, Launch, Operand, Source};
 pub use processor::{DeviceClass, DeviceInfo, Execution, Processor, ProcessorInfo, StartError, StopError, SubmitError, TaskDescriptor};
 pub use remote::{CallError, Caller, CallerLink, Image, Remote, ServeCommand, Wanted};

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
-use poniard_interface::{Backend, BackendInfo, MemorySpace, Processor, Settings, WorkerId};
+use poniard_interface::{Backend, BackendInfo, Processor, Settings, WorkerId};
 
 use super::host::{HostLink, Log};
 use super::report::Refused;
@@ -15,6 +15,7 @@ use super::{Handle, Runtime};
 use crate::function::TaskFn;
 use crate::options::TaskOptions;
 use crate::plugin::{self, PluginSearch};
+use crate::residency::DeviceSpace;
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
 use crate::worker::sleep::IdlePolicy;
 use crate::worker::slot::Slot;
@@ -58,7 +59,9 @@ pub(crate) struct BackendRecord {
     pub(crate) info: BackendInfo,
     pub(crate) file: Option<PathBuf>,
     pub(crate) rustc: String,
-    pub(crate) spaces: Vec<Box<dyn MemorySpace>>,
+    pub(crate) spaces: Vec<Arc<DeviceSpace>>,
+    /// The backend itself, to read kernels' sources; none in a worker process.
+    pub(crate) backend: Option<Arc<dyn Backend>>,
 }
 
 /// The backends in use, and what was found besides.
@@ -298,10 +301,16 @@ impl RuntimeBuilder {
             match candidate.backend.open(&self.settings, host) {
                 Ok(opened) => {
                     let backend = records.len();
-                    let record = |processor: Box<dyn Processor>| ProcessorRecord { info: processor.info(), processor, backend };
+                    let record = |processor: Box<dyn Processor>| ProcessorRecord {
+                        lost: OnceLock::new(),
+                        info: processor.info(),
+                        processor,
+                        backend,
+                    };
                     processors.extend(opened.processors.into_iter().map(record));
                     let (info, file, rustc) = (candidate.info.clone(), candidate.file.clone(), candidate.rustc.clone());
-                    records.push(BackendRecord { info, file, rustc, spaces: opened.spaces });
+                    let spaces = opened.spaces.into_iter().map(|space| Arc::new(DeviceSpace::new(space))).collect();
+                    records.push(BackendRecord { info, file, rustc, spaces, backend: Some(Arc::clone(&candidate.backend)) });
                     candidates.push(candidate);
                 }
                 Err(error) => {

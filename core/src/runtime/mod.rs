@@ -2,8 +2,10 @@
 
 use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Instant;
 
-use poniard_interface::{Erased, Kernel, KernelError, ProcessorKind};
+use poniard_interface::{Erased, ErasedKernel, KernelError, ProcessorKind};
 
 mod builder;
 mod host;
@@ -19,7 +21,7 @@ use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
 use crate::function::{Args, Predecessors, TaskFn, caller};
 use crate::mutable::create_ordered;
-use crate::options::{Priority, TaskBuilder, TaskOptions};
+use crate::options::{LaunchTies, Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
@@ -236,7 +238,7 @@ impl Handle {
     ///
     /// The task runs on a processor that the kernel has a body for.
     #[track_caller]
-    pub fn spawn_kernel(&self, kernel: &Arc<Kernel>, args: Vec<Task<Erased>>) -> Task<Erased> {
+    pub fn spawn_kernel(&self, kernel: &Arc<ErasedKernel>, args: Vec<Task<Erased>>) -> Task<Erased> {
         let mut options = TaskOptions::new().name(kernel.name());
         let cpu = ProcessorKind::cpu();
         if kernel.code(&cpu).is_none()
@@ -364,7 +366,7 @@ where
 {
     // Before the task is counted: the conversion of an argument is a user's code where he wrote it, and may panic.
     let body = (function, args.into_params());
-    let plain = options.is_none() && !body.1.touches_places();
+    let plain = const { !F::LAUNCHES } && options.is_none() && !body.1.touches_places();
     let spawned = spawn_plain(shared, context, plain, body, |(function, params)| {
         create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, Priority::Normal)
     });
@@ -407,7 +409,7 @@ where
     A: Args<F::Params>,
 {
     let body = (function, args.into_params());
-    let plain = !body.1.touches_places();
+    let plain = const { !F::LAUNCHES } && !body.1.touches_places();
     let spawned = spawn_plain(shared, context, plain, body, |(function, params)| {
         ((), create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location))
     });
@@ -459,6 +461,7 @@ where
     if due.is_some_and(|due| due <= now()) {
         return fail(options, type_name, FailureKind::DeadlineExceeded);
     }
+    let options = if const { F::LAUNCHES } { launch_options(&function, options, due) } else { options };
     let mut options = match run::settle(shared, &params, options) {
         Ok(options) => options,
         Err(refusal) => return fail(refusal.options, type_name, refusal.kind),
@@ -467,6 +470,13 @@ where
     let crowded = counted.unwrap_or(false);
     if counted.is_none() && !shared.admit(context) {
         return fail(options, type_name, FailureKind::Shutdown);
+    }
+    if const { F::LAUNCHES }
+        && let Some(body) = options.as_ref().and_then(|options| options.ties.launch.as_ref()).map(|launch| &launch.body)
+        && let Some(reason) = body.fault(|code| shared.inspect(code), F::shapes)
+    {
+        shared.retract(context);
+        return fail(options, type_name, FailureKind::Kernel { reason });
     }
     let stays = || {
         options.as_deref().filter(|options| shared.is_for_processes(options))?;
@@ -511,6 +521,20 @@ where
     (task, crowded)
 }
 
+/// The options of a kernel's launch.
+#[cold]
+fn launch_options<M, F: TaskFn<M>>(function: &F, options: Option<Box<TaskOptions>>, due: Option<Instant>) -> Option<Box<TaskOptions>> {
+    let Some(body) = function.body() else { return options };
+    let mut options = options.unwrap_or_default();
+    options.name.get_or_insert_with(|| body.name.clone());
+    if !body.has_host {
+        let kind = Scope::kind(body.kind.clone());
+        options.scope = Some(options.scope.map_or(kind.clone(), |scope| scope & kind));
+    }
+    options.ties.launch = Some(Box::new(LaunchTies { body, due, tried: AtomicU64::new(0), on_host: AtomicBool::new(false) }));
+    Some(options)
+}
+
 /// A task that cannot be spawned. Its groups learn of it.
 #[cold]
 fn fail<T: Data>(
@@ -529,7 +553,7 @@ fn fail<T: Data>(
 }
 
 /// Checks the arguments and runs the kernel's body for the host.
-fn run_host_body(kernel: &Kernel, args: &Gather<'_, Erased>) -> Result<Erased, KernelError> {
+fn run_host_body(kernel: &ErasedKernel, args: &Gather<'_, Erased>) -> Result<Erased, KernelError> {
     let parameters = kernel.parameters();
     let (name, asked, given) = (kernel.name(), parameters.len(), args.len());
     if asked != given {

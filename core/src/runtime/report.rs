@@ -174,6 +174,6 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
 /// The memory of a backend: the host's, if a processor works there, and its own.
 fn spaces(shared: &Shared, backend: usize) -> Vec<SpaceInfo> {
     let host = shared.processors.iter().any(|record| record.backend == backend && record.info.space == SpaceId::HOST);
-    let own = shared.backends[backend].spaces.iter().map(|space| space.info());
+    let own = shared.backends[backend].spaces.iter().map(|space| space.info.clone());
     host.then(|| HostSpace.info()).into_iter().chain(own).collect()
 }

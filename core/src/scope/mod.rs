@@ -44,6 +44,7 @@ pub use set::{ProcessId, ProcessorIdentity};
 /// | `any`, `host` | [`any`](Self::any), [`host`](Self::host) |
 /// | `process:0`, `worker:2` | [`process`](Self::process), [`worker`](Self::worker) |
 /// | `kind:cpu`, `backend:threads`, `processor:threads-0` | [`kind`](Self::kind), [`backend`](Self::backend), [`processor`](Self::processor) |
+/// | `device:"NVIDIA H200"` | [`device`](Self::device) |
 /// | `a - b`, `a & b`, `a \| b` | exclusion, intersection, union; the first binds most tightly, the last least, as in Rust |
 /// | `(a)` | grouping |
 ///
@@ -91,6 +92,8 @@ pub enum ScopeTerm {
     Backend(String),
     /// Processors with this name.
     Processor(String),
+    /// Devices with this name or UUID.
+    Device(String),
     /// The processor that is this worker: a place among the inline processors.
     Worker(u32),
 }
@@ -131,6 +134,11 @@ impl Scope {
     /// [`backend`](Self::backend) then.
     pub fn processor(name: impl Into<String>) -> Self {
         Self::term(ScopeTerm::Processor(name.into()))
+    }
+
+    /// The devices with this name or UUID, as `poniard processors` and [`ProcessorIdentity::device`] show them: `Scope::device("NVIDIA H200")`.
+    pub fn device(name_or_uuid: impl Into<String>) -> Self {
+        Self::term(ScopeTerm::Device(name_or_uuid.into()))
     }
 
     /// The processor that is one worker, counted from 0: a place among the runtime's inline processors, in the order of its backends.
@@ -248,6 +256,9 @@ impl ScopeTerm {
             Self::Kind(kind) => processor.kind == *kind,
             Self::Backend(name) => processor.backend == *name,
             Self::Processor(name) => processor.name == *name,
+            Self::Device(name) => {
+                processor.device.as_ref().is_some_and(|device| device.name == *name || device.uuid.eq_ignore_ascii_case(name))
+            }
             Self::Worker(index) => processor.worker.is_some_and(|worker| worker.0 == *index),
         }
     }
@@ -292,6 +303,7 @@ impl fmt::Display for ScopeTerm {
             Self::Kind(kind) => write!(f, "processors of kind `{kind}`"),
             Self::Backend(name) => write!(f, "processors of the backend `{name}`"),
             Self::Processor(name) => write!(f, "processor `{name}`"),
+            Self::Device(name) => write!(f, "device `{name}`"),
             Self::Worker(index) => write!(f, "worker {index}"),
         }
     }

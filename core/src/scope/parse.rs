@@ -26,7 +26,7 @@ impl fmt::Display for ParseScopeError {
 impl std::error::Error for ParseScopeError {}
 
 /// What a simple scope may be, for messages.
-const TERMS: &str = "`any`, `host`, `process:<number>`, `worker:<number>`, `kind:<name>`, `backend:<name>`, `processor:<name>` or `(`";
+const TERMS: &str = "`any`, `host`, `process:<number>`, `worker:<number>`, `kind:<name>`, `backend:<name>`, `processor:<name>`, `device:<name or uuid>` or `(`";
 
 /// What waits for its right side, or for the parenthesis that closes it.
 enum Waiting {
@@ -122,6 +122,7 @@ fn term(text: &str, start: usize) -> Result<(ScopeTerm, usize), Fault> {
         "kind" => |name| Some(ScopeTerm::Kind(name.into())),
         "backend" => |name| Some(ScopeTerm::Backend(name.into())),
         "processor" => |name| Some(ScopeTerm::Processor(name.into())),
+        "device" => |name| Some(ScopeTerm::Device(name.into())),
         _ => return Err((start, unknown(word))),
     };
     let from = start + what.len() + 1;

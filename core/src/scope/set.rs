@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use poniard_interface::{ProcessorKind, SpaceId, WorkerId};
+use poniard_interface::{DeviceInfo, ProcessorKind, SpaceId, WorkerId};
 
 /// A process of the operating system that runs tasks of a runtime.
 ///
@@ -37,6 +37,8 @@ pub struct ProcessorIdentity {
     pub space: SpaceId,
     /// The worker that it is; `None` for a processor that takes batches.
     pub worker: Option<WorkerId>,
+    /// The device that it is, if it is one. Not known inside worker processes.
+    pub device: Option<DeviceInfo>,
 }
 
 impl ProcessorIdentity {

@@ -73,6 +73,7 @@ impl Tree {
                 ScopeTerm::Kind(kind) => format!("kind:\"{kind}\""),
                 ScopeTerm::Backend(name) => format!("backend:{name}"),
                 ScopeTerm::Processor(name) => format!("processor:{name}"),
+                ScopeTerm::Device(name) => format!("device:\"{name}\""),
             },
             Self::Pair(operator, sides) => {
                 let sign = match operator {
@@ -94,6 +95,7 @@ fn tree() -> impl Strategy<Value = Tree> {
         prop_oneof![Just("cpu"), Just("gpu"), Just("odd kind"), Just("none")].prop_map(|kind| ScopeTerm::Kind(kind.into())),
         prop_oneof![Just("one"), Just("two")].prop_map(|name| ScopeTerm::Backend(name.into())),
         (0..10u32).prop_map(|index| ScopeTerm::Processor(format!("p{index}"))),
+        prop_oneof![Just("An odd device"), Just("6d65-73")].prop_map(|name| ScopeTerm::Device(name.into())),
         (0..8u32).prop_map(ScopeTerm::Worker),
     ];
     let operator = prop_oneof![Just(Operator::Or), Just(Operator::And), Just(Operator::Except)];

@@ -298,6 +298,7 @@ impl Processors {
                 backend: backend?,
                 process: ProcessId(process? as u32),
                 space: SpaceId(space? as u32),
+                device: None,
                 worker,
             })
         });
@@ -413,6 +414,7 @@ mod tests {
             process: ProcessId(3),
             space: SpaceId::HOST,
             worker,
+            device: None,
         };
         let processors = Processors { own: 1, identities: vec![identity(None), identity(Some(WorkerId(4)))] };
         let bytes = processors.to_bytes();

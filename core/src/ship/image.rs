@@ -142,11 +142,16 @@ fn own_runtime() -> &'static Arc<Shared> {
             let execution = if place == 0 { Execution::Inline } else { Execution::Queued { depth: 1 } };
             let (name, kind) = (identity.name.clone(), identity.kind.clone());
             let info = ProcessorInfo { name, kind, execution, space: identity.space, numa_node: None, device: None };
-            ProcessorRecord { info: info.clone(), processor: Box::new(Threads { info, shared: Arc::clone(&link) }), backend: 0 }
+            ProcessorRecord {
+                lost: OnceLock::new(),
+                info: info.clone(),
+                processor: Box::new(Threads { info, shared: Arc::clone(&link) }),
+                backend: 0,
+            }
         };
         let records = identities.iter().enumerate().map(record).collect();
         let info = BackendInfo { name: "process".into(), version: env!("CARGO_PKG_VERSION").into() };
-        let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new() };
+        let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new(), backend: None };
         let backends = Backends { records: vec![backend], found: Default::default() };
         let mut shared = Shared::new(records, backends, vec![Slot::new(0, Vec::new())], Choices::default());
         shared.identities = identities;

@@ -78,9 +78,12 @@ fn memory() -> MutexGuard<'static, Memory> {
 }
 
 /// The functions of arguments: what is read where the host keeps it, and not freed here.
-static READ: ArenaFunctions = ArenaFunctions { release: keep, allocate: allocate_copy };
+static READ: ArenaFunctions = ArenaFunctions { release: keep, allocate: allocate_copy, changes };
 /// The functions of lent blocks.
-static LENT: ArenaFunctions = ArenaFunctions { release, allocate };
+static LENT: ArenaFunctions = ArenaFunctions { release, allocate, changes };
+
+/// Nobody here has replicas of it.
+unsafe extern "C" fn changes(_arena: u64, _offset: u64) {}
 
 unsafe extern "C" fn keep(_data: *mut u8, _len_bytes: u64, _arena: u64, _offset: u64) {}
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::{Task, Value};
 use crate::ambient;
+use crate::data::Data;
 use crate::error::TaskError;
 
 /// A place for the waker of whoever polled last.
@@ -59,7 +60,7 @@ pub struct TaskFuture<T> {
     relay: Option<Arc<Relay>>,
 }
 
-impl<T> Future for TaskFuture<T> {
+impl<T: Data> Future for TaskFuture<T> {
     type Output = Result<Value<T>, TaskError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -125,7 +126,7 @@ impl<T> fmt::Debug for TaskFuture<T> {
 /// assert_eq!(total?, 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-impl<T> IntoFuture for Task<T> {
+impl<T: Data> IntoFuture for Task<T> {
     type Output = Result<Value<T>, TaskError>;
     type IntoFuture = TaskFuture<T>;
 
@@ -135,7 +136,7 @@ impl<T> IntoFuture for Task<T> {
 }
 
 /// As for a [`Task`]; the handle stays.
-impl<T> IntoFuture for &Task<T> {
+impl<T: Data> IntoFuture for &Task<T> {
     type Output = Result<Value<T>, TaskError>;
     type IntoFuture = TaskFuture<T>;
 

@@ -8,6 +8,7 @@ use std::task::{Wake, Waker};
 
 use super::{Task, Value};
 use crate::ambient;
+use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::worker::context::Context;
 use crate::worker::fetch::{Helped, help, wait_until_fired};
@@ -32,7 +33,7 @@ const CIRCLE_MAX: usize = 64;
 ///
 /// # Errors
 /// As [`Task::fetch`]: of the first task that failed, in that order. Those after it are not waited for.
-pub fn fetch_all<T>(tasks: impl IntoIterator<Item: Borrow<Task<T>>>) -> Result<Vec<Value<T>>, TaskError> {
+pub fn fetch_all<T: Data>(tasks: impl IntoIterator<Item: Borrow<Task<T>>>) -> Result<Vec<Value<T>>, TaskError> {
     tasks.into_iter().map(|task| task.borrow().fetch()).collect()
 }
 
@@ -192,7 +193,7 @@ impl<T> AsFinished<T> {
     }
 }
 
-impl<T> Iterator for AsFinished<T> {
+impl<T: Data> Iterator for AsFinished<T> {
     type Item = (usize, Result<Value<T>, TaskError>);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -207,7 +208,7 @@ impl<T> Iterator for AsFinished<T> {
     }
 }
 
-impl<T> ExactSizeIterator for AsFinished<T> {}
+impl<T: Data> ExactSizeIterator for AsFinished<T> {}
 
 impl<T> fmt::Debug for AsFinished<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

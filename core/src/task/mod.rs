@@ -4,8 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::data::Data;
-use crate::error::TaskError;
+use crate::error::{FailureKind, TaskError};
 use crate::function::caller;
+use crate::residency;
 
 pub(crate) mod bond;
 pub(crate) mod future;
@@ -50,17 +51,38 @@ impl<T> Task<T> {
     /// [`TaskError`] when the task, or one that it depends on, failed; when waiting could never end, because this thread
     /// is in the middle of the task or of one that it depends on. Of tasks that wait for
     /// each other in a circle, one gets that error.
-    pub fn fetch(&self) -> Result<Value<T>, TaskError> {
+    pub fn fetch(&self) -> Result<Value<T>, TaskError>
+    where
+        T: Data,
+    {
         self.wait()?;
-        Ok(Value { task: self.clone() })
+        self.outcome()
     }
 
     /// The result of a task that has finished.
-    fn outcome(&self) -> Result<Value<T>, TaskError> {
-        match self.reference.failure() {
-            Some(error) => Err(error),
-            None => Ok(Value { task: self.clone() }),
+    fn outcome(&self) -> Result<Value<T>, TaskError>
+    where
+        T: Data,
+    {
+        if let Some(error) = self.reference.failure() {
+            return Err(error);
         }
+        self.bring()?;
+        Ok(Value { task: self.clone() })
+    }
+
+    /// Sees to it that the host has the result of a task that has finished with one.
+    #[inline]
+    fn bring(&self) -> Result<(), TaskError>
+    where
+        T: Data,
+    {
+        if const { residency::can_be_elsewhere::<T>() }
+            && let Some(value) = self.value_ref()
+        {
+            return residency::bring(value).map_err(|reason| self.reference.error(FailureKind::Lost { reason }));
+        }
+        Ok(())
     }
 
     /// Waits for the result and moves it out when this is its last user; clones it otherwise.
@@ -69,15 +91,16 @@ impl<T> Task<T> {
     /// As [`fetch`](Self::fetch).
     pub fn take(self) -> Result<T, TaskError>
     where
-        T: Clone,
+        T: Data + Clone,
     {
         if !self.reference.is_finished() {
             crate::worker::fetch::wait_alone(self.reference.as_ref())?;
         }
-        match self.reference.failure() {
-            Some(error) => Err(error),
-            None => Ok(Value::take(Value { task: self })),
+        if let Some(error) = self.reference.failure() {
+            return Err(error);
         }
+        self.bring()?;
+        Ok(Value::take(Value { task: self }))
     }
 
     /// Waits until the task has finished.

@@ -13,9 +13,13 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Waker;
 
+use poniard_interface::RawBuffer;
+
 use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
+use crate::kernel::plan::Plan;
 use crate::options::{Priority, TaskOptions};
+use crate::residency::Lineage;
 use crate::retry::Retrying;
 use crate::ship::call::{CallBody, CallFailure};
 use crate::ship::code;
@@ -166,6 +170,19 @@ struct VTable {
     type_name: fn() -> &'static str,
     /// How another process runs the body; none: it stays in this one.
     travel: Option<Travel>,
+    /// How a device does; none: it is no kernel's launch.
+    launch: Option<LaunchTable>,
+}
+
+/// The functions that let a device run a kernel. All are for who has claimed the task and not run it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaunchTable {
+    /// What the device has to do.
+    plan: unsafe fn(NonNull<Header>) -> Result<Plan, String>,
+    /// The error of an argument.
+    failed: unsafe fn(NonNull<Header>) -> bool,
+    /// Takes the memory of the results, and the body out. How they are computed again, if that is to be kept.
+    accept: unsafe fn(NonNull<Header>, Vec<RawBuffer>, bool) -> Option<Arc<dyn Lineage>>,
 }
 
 /// The functions that let another process run a body.
@@ -917,6 +934,36 @@ impl TaskRef {
         true
     }
 
+    /// How a device runs it, if it is a kernel's launch.
+    pub(crate) fn launch(&self) -> Option<LaunchTable> {
+        self.vtable.launch
+    }
+
+    /// Whether an argument has failed. The caller has claimed the task and not run it.
+    pub(crate) fn has_failed_argument(&self, launch: &LaunchTable) -> bool {
+        // SAFETY: `launch` is this record's, and the caller has claimed the task and not run it.
+        unsafe { (launch.failed)(self.0) }
+    }
+
+    /// What a device has to do. The caller has claimed the task and not run it.
+    pub(crate) fn plan(&self, launch: &LaunchTable) -> Result<Plan, String> {
+        // SAFETY: as in `has_failed_argument`.
+        unsafe { (launch.plan)(self.0) }
+    }
+
+    /// Takes the memory of the results that a device has made; the task then counts as run, and `end_launched` comes next. The caller has claimed the task and not
+    /// run it. With `keeps`, how they are computed again.
+    pub(crate) fn accept_outputs(&self, launch: &LaunchTable, outputs: Vec<RawBuffer>, keeps: bool) -> Option<Arc<dyn Lineage>> {
+        // SAFETY: as in `has_failed_argument`.
+        unsafe { (launch.accept)(self.0, outputs, keeps) }
+    }
+
+    /// The error of a task that a device has run, if somebody wanted it to stop meanwhile. Its results have been accepted.
+    pub(crate) fn end_launched(&self) -> Option<TaskError> {
+        let holds = self.gate.load(Relaxed) & HOLDS != 0;
+        self.end_body(holds, None)
+    }
+
     /// Whether its types travel, whatever its arguments are.
     #[inline]
     pub(crate) fn has_travel(&self) -> bool {
@@ -1239,6 +1286,11 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         free: free::<F, F::Params, F::Value>,
         type_name: || F::known_as().1(),
         travel: travel::<M, F>(),
+        launch: if F::LAUNCHES {
+            Some(LaunchTable { plan: plan::<M, F>, failed: has_failed_argument::<F, F::Params, F::Value>, accept: accept_outputs::<M, F> })
+        } else {
+            None
+        },
     }
 }
 
@@ -1341,6 +1393,8 @@ unsafe fn send<M, F: TaskFn<M>>(header: NonNull<Header>, writer: &mut Writer<'_>
     record.header.watched_body.look();
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     let (_, params) = unsafe { &*record.body.get().cast::<(F, F::Params)>() };
+    // A device may have it.
+    params.bring().map_err(WireError::new)?;
     // A task that is begun again needs what it takes by value a second time.
     params.send(writer, if record.header.is_once() { F::TAKES } else { 0 })
 }
@@ -1409,6 +1463,40 @@ unsafe fn accept<F, P: Predecessors, T: crate::Data>(header: NonNull<Header>, re
 }
 
 /// # Safety
+/// As for `send`.
+unsafe fn plan<M, F: TaskFn<M>>(header: NonNull<Header>) -> Result<Plan, String> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, F::Params, F::Value>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (function, params) = unsafe { &*record.body.get().cast::<(F, F::Params)>() };
+    function.plan(params)
+}
+
+/// # Safety
+/// As for `send`; the task counts as run afterwards.
+unsafe fn accept_outputs<M, F: TaskFn<M>>(header: NonNull<Header>, outputs: Vec<RawBuffer>, keeps: bool) -> Option<Arc<dyn Lineage>> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, F::Params, F::Value>>().as_ref() };
+    record.header.watched_body.change();
+    record.header.note(BODY_TAKEN);
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (function, params) = unsafe { record.body.get().cast::<(F, F::Params)>().read() };
+    let mut outputs = outputs.into_iter();
+    let value = <F::Value as crate::Data>::DEVICE.and_then(|form| form.make?(&mut || outputs.next()));
+    let Some(value) = value else { unreachable!("a kernel's results are made of buffers, whose sizes the plan has worked out") };
+    // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
+    unsafe { (*record.value.get()).write(value) };
+    record.header.note(VALUE_WRITTEN);
+    if keeps {
+        return function.lineage(params);
+    }
+    // Before the outcome is known: whoever is woken by it may count on being the arguments' last user.
+    dropped_quietly((function, params));
+    None
+}
+
+/// # Safety
 /// `header` belongs to a live `Record<F, F::Params, F::Value>` whose task the caller has claimed and not run before.
 unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
     let record = header.cast::<Record<F, F::Params, F::Value>>();
@@ -1422,6 +1510,12 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
     if let Some(error) = params.failed() {
         dropped_quietly((function, params));
         return Some(error.dependent(task.name()));
+    }
+    if const { F::Params::ELSEWHERE }
+        && let Err(reason) = params.bring()
+    {
+        dropped_quietly((function, params));
+        return Some(task.error(FailureKind::Lost { reason }));
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| function.call(&mut params)));
     // Before the outcome is known: whoever is woken by it may count on being the arguments' last user.

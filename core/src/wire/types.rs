@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::{Array, Dimension};
-use poniard_interface::{Buffer, Element};
+use poniard_interface::{Buffer, Element, F16};
 
 use super::{Parts, Reader, Wire, WireError, Writer, read_plain, write_plain};
 use crate::data::Data;
@@ -53,6 +53,18 @@ macro_rules! number {
     };
 }
 pub(crate) use number;
+
+pub(crate) const fn half() -> Wire<F16> {
+    Wire {
+        write: |value, writer| {
+            writer.put(&value.0.to_ne_bytes());
+            Ok(())
+        },
+        read: |reader| reader.take_array().map(|bytes| F16(u16::from_ne_bytes(bytes))),
+        plain: true,
+        parts: |_| true,
+    }
+}
 
 pub(crate) const fn unit() -> Wire<()> {
     Wire::of(|(), _| Ok(()), |_| Ok(()))

@@ -6,11 +6,11 @@ use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
-use poniard_interface::{Execution, LogLevel, Processor, ProcessorInfo, WorkerId};
+use poniard_interface::{Code, DeviceClass, Execution, KernelInterface, LogLevel, Processor, ProcessorInfo, WorkerId};
 
 use super::context::{Context, runtime_of};
 use super::domain::{Domain, Domains};
@@ -24,8 +24,9 @@ use super::sleep::{IdlePolicy, Sleep};
 use super::slot::{Local, Slot, add};
 use crate::error::{FailureKind, TaskError};
 use crate::graph::runs::Runs;
-use crate::options::{Occupancy, Priority, TaskOptions};
+use crate::options::{LaunchTies, Occupancy, Priority, TaskOptions};
 use crate::queued::Queued;
+use crate::residency::{self, DeviceSpace};
 use crate::runtime::Backends;
 use crate::scope::{ProcessId, ProcessorIdentity};
 use crate::ship::elsewhere::Elsewhere;
@@ -51,6 +52,8 @@ const FOR_GOOD: u32 = 1 << 16;
 
 /// A processor with the backend that it came from.
 pub(crate) struct ProcessorRecord {
+    /// Why it is lost, once it is.
+    pub(crate) lost: OnceLock<String>,
     pub(crate) processor: Box<dyn Processor>,
     pub(crate) info: ProcessorInfo,
     /// Place in `Shared::backends`.
@@ -121,6 +124,15 @@ impl Shared {
         }
         let domains = Domains::new(processors.len(), slots.len());
         // With more workers the look takes longer, and the crowd may be a little larger.
+        for record in &backends.records {
+            for space in &record.spaces {
+                // A device that the host's own cores play has no pages of its own.
+                let in_it = |one: &&ProcessorRecord| one.info.space == space.info.id && backends[one.backend].info == record.info;
+                let is_software =
+                    |one: &ProcessorRecord| one.info.device.as_ref().is_some_and(|device| device.class == DeviceClass::Software);
+                space.keeps_pages.store(!processors.iter().filter(in_it).all(is_software), Relaxed);
+            }
+        }
         let crowd_mask = (CROWD_INTERVAL * slots.len().next_power_of_two() as u64).min(CROWD / 2) - 1;
         Self {
             slots,
@@ -206,10 +218,17 @@ impl Shared {
     /// Puts a ready task where somebody who may run it will find it.
     #[inline]
     pub(crate) fn enqueue(&self, context: Option<&Context>, entry: Entry) {
-        let (priority, domain, occupancy) = entry.peek(|task| match task.options() {
-            None => (task.priority(), None, Occupancy::ONE),
-            Some(options) => (task.priority(), options.ties.domain.upgrade(), options.taken()),
+        let (priority, domain, occupancy, launches) = entry.peek(|task| match task.options() {
+            None => (task.priority(), None, Occupancy::ONE, false),
+            Some(options) => (task.priority(), options.ties.domain.upgrade(), options.taken(), options.ties.launch.is_some()),
         });
+        let entry = match launches {
+            true => match self.enqueue_launch(entry) {
+                Some(entry) => entry,
+                None => return,
+            },
+            false => entry,
+        };
         let domain = domain.as_deref();
         let confined = domain.is_some_and(|domain| !domain.has_all_workers());
         if self.slots.is_empty() || confined || occupancy.is_unusual() {
@@ -222,7 +241,9 @@ impl Shared {
     /// Whether a task is for the queues that every worker looks at.
     #[inline]
     fn is_plain(&self, task: &TaskRef) -> bool {
-        let plain = |options: &TaskOptions| !options.taken().is_unusual() && options.ties.domain.strong_count() == 0;
+        let plain = |options: &TaskOptions| {
+            !options.taken().is_unusual() && options.ties.domain.strong_count() == 0 && options.ties.launch.is_none()
+        };
         !self.slots.is_empty() && task.options().is_none_or(plain)
     }
 
@@ -410,7 +431,7 @@ impl Shared {
     }
 
     /// The number of workers in a domain that take tasks.
-    pub(super) fn worker_count(&self, domain: Option<&Domain>) -> usize {
+    pub(crate) fn worker_count(&self, domain: Option<&Domain>) -> usize {
         if self.has_dormant() {
             let is_there = |place: &usize| !self.slots[*place].is_dormant() && domain.is_none_or(|domain| domain.contains(*place));
             return (0..self.slots.len()).filter(is_there).count();
@@ -420,7 +441,68 @@ impl Shared {
 
     /// Whether a processor may run a task in the place of whoever would.
     pub(crate) fn may_run(&self, processor: usize, task: &TaskRef) -> bool {
-        task.domain().is_none_or(|domain| domain.contains(processor))
+        task.domain().is_none_or(|domain| domain.contains(processor)) && !self.is_for_device(task)
+    }
+
+    /// Whether it is a kernel's launch that a device is to run.
+    fn is_for_device(&self, task: &TaskRef) -> bool {
+        let launch = task.options().and_then(|options| options.ties.launch.as_deref());
+        launch.is_some_and(|launch| !launch.on_host.load(Relaxed) && !self.devices_for(task, launch).is_empty())
+    }
+
+    /// The places of the devices that can run a launch: of its kernel's kind, in its scope; without a scope, no software device. Not one that is lost or has had it.
+    pub(crate) fn devices_for(&self, task: &TaskRef, launch: &LaunchTies) -> Vec<usize> {
+        if self.elsewhere.is_some() {
+            return Vec::new();
+        }
+        let domain = task.domain();
+        let tried = launch.tried.load(Relaxed);
+        let is_one = |place: &usize| {
+            let record = &self.processors[*place];
+            let is_software = record.info.device.as_ref().is_some_and(|device| device.class == DeviceClass::Software);
+            record.info.kind == launch.body.kind
+                && record.lost.get().is_none()
+                && tried & 1 << (place - self.slots.len()).min(63) == 0
+                && domain.as_ref().map_or(!is_software, |domain| domain.contains(*place))
+        };
+        (self.slots.len()..self.processors.len()).filter(is_one).collect()
+    }
+
+    /// Gives a launch to a device. If there is none for it, it is the host's, and comes back; or it fails.
+    #[cold]
+    fn enqueue_launch(&self, entry: Entry) -> Option<Entry> {
+        let devices = entry.peek(|task| {
+            let launch = task.options().and_then(|options| options.ties.launch.as_deref())?;
+            let devices = if launch.on_host.load(Relaxed) { Vec::new() } else { self.devices_for(task, launch) };
+            let goes_here = devices.is_empty() && launch.body.has_host && self.worker_count(task.domain().as_deref()) > 0;
+            if goes_here {
+                launch.on_host.store(true, Relaxed);
+            }
+            (!goes_here).then_some(devices)
+        });
+        match devices {
+            None => return Some(entry),
+            Some(devices) if devices.is_empty() => self.queued.fail_stranded(self, entry),
+            Some(devices) => self.queued.push(self, &devices, entry),
+        }
+        None
+    }
+
+    /// What a kernel's source takes, if a backend can read it.
+    pub(crate) fn inspect(&self, code: &Code) -> Option<Result<KernelInterface, String>> {
+        let source = code.source()?;
+        let backends = self.backends.iter().filter_map(|record| record.backend.as_ref());
+        backends.map(|backend| backend.inspect(source)).find_map(|inspected| match inspected {
+            Ok(interface) => interface.map(Ok),
+            Err(error) => Some(Err(error.reason)),
+        })
+    }
+
+    /// The memory that a processor works in, if it is not the host's.
+    pub(crate) fn space_of(&self, processor: usize) -> Option<&Arc<DeviceSpace>> {
+        let record = &self.processors[processor];
+        let spaces = &self.backends.get(record.backend)?.spaces;
+        spaces.iter().find(|space| space.info.id == record.info.space)
     }
 
     /// A worker that searched has found a task. Pushes that relied on its search, or woke it, are seen to by another one.
@@ -622,6 +704,8 @@ impl Shared {
             slot.close();
         }
         self.sleep.wake_all();
+        // What only devices have comes to the host: results may be wanted later.
+        self.backends.iter().flat_map(|record| &record.spaces).for_each(residency::leave);
         for record in &self.processors {
             if let Err(error) = record.processor.stop() {
                 self.backends.found.log.push(LogLevel::Warning, format!("processor {}: {error}", record.info.name));
@@ -639,7 +723,7 @@ impl Shared {
 
 /// A processor as scopes see it.
 fn identity(place: usize, record: &ProcessorRecord, backends: &Backends) -> ProcessorIdentity {
-    let ProcessorInfo { name, kind, execution, space, .. } = record.info.clone();
+    let ProcessorInfo { name, kind, execution, space, device, .. } = record.info.clone();
     ProcessorIdentity {
         name,
         kind,
@@ -647,6 +731,7 @@ fn identity(place: usize, record: &ProcessorRecord, backends: &Backends) -> Proc
         process: ProcessId::HOST,
         space,
         worker: execution.has_workers().then_some(WorkerId(place as u32)),
+        device,
     }
 }
 

@@ -70,6 +70,7 @@ fn type_name() -> &'static str {
 
 const fn vtable<T: Data>() -> VTable {
     VTable {
+        launch: None,
         run: finish::<T>,
         discard: discard::<(), Flat<T>, T>,
         unfinished: unfinished::<(), Flat<T>, T>,

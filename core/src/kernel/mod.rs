@@ -1,0 +1,437 @@
+//! Kernels: tasks that a device can run.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use poniard_interface::{Code, KernelInterface, ProcessorKind, RawBuffer};
+
+pub(crate) mod check;
+pub(crate) mod form;
+pub(crate) mod plan;
+
+pub use form::Form;
+#[doc(hidden)]
+pub use form::Shape;
+
+use crate::data::Data;
+use crate::error::BoxError;
+use crate::function::{Argument, Predecessors, TaskFn, TaskOutput};
+use crate::parameter::{Param, Slots, Stored};
+use crate::residency::Lineage;
+use check::Parameter;
+use plan::{Plan, Planner};
+
+/// Code for devices, and optionally a function of the host that does the same. Spawned like any other task, by [`over`](Self::over).
+///
+/// The source is a compute shader in WGSL (or SPIR-V). Its storage buffers in group 0, in the order of their numbers, are the task's `&Buffer` and `&mut Buffer`
+/// parameters in their order, and then the buffers of its result. Its `var<immediate>` has the task's other parameters, which are numbers, in their order. The names do not
+/// matter. What the source says is compared with the signature when a task is spawned, and the lengths of the buffers when it is launched.
+///
+/// ```
+/// use poniard::{Buffer, Kernel, Runtime, buffer};
+///
+/// let saxpy = Kernel::wgsl("saxpy", "
+///     struct Numbers { n: u32, a: f32 }
+///     var<immediate> p: Numbers;
+///     @group(0) @binding(0) var<storage> x: array<f32>;
+///     @group(0) @binding(1) var<storage> y: array<f32>;
+///     @group(0) @binding(2) var<storage, read_write> z: array<f32>;
+///     @compute @workgroup_size(64)
+///     fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+///         if id.x < p.n { z[id.x] = p.a * x[id.x] + y[id.x]; }
+///     }
+/// ")
+/// .host(|x: &Buffer<f32>, y: &Buffer<f32>, _: u32, a: f32| buffer::from_fn(x.len(), |i| a * x[i] + y[i]));
+///
+/// let runtime = Runtime::new()?;
+/// let x = runtime.value(buffer::from_fn(1000, |i| i as f32));
+/// let z = runtime.spawn(saxpy.over(1000), (&x, &x, 1000, 2.0));
+/// assert_eq!(z.fetch()?[7], 21.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Cheap to clone. Where it runs: on a device in the task's scope; if it has no scope, on a device of the runtime that is not a software device; else on the host, if it has a
+/// body for it. A task that a device cannot run, or whose device is lost, runs elsewhere in its scope, and the runtime's log says so once for each kernel.
+///
+/// A result stays on the device until somebody of the host wants it: see the chapter `docs/KERNELS.md`. What a kernel does not write of a result has any value.
+pub struct Kernel<M: Signature = Unsigned> {
+    body: Arc<Body>,
+    host: Option<HostBody<M>>,
+}
+
+/// A function of the host that does what a kernel does. With `true` it leaves the arguments for another call.
+type HostBody<M> = Arc<dyn Fn(&mut <M as Signature>::Params, bool) -> Result<<M as Signature>::Value, BoxError> + Send + Sync>;
+
+/// Code for devices that has no signature yet: what [`Kernel::wgsl`] and [`Kernel::spirv`] make.
+#[must_use = "it becomes a kernel by `host` or `takes`"]
+#[derive(Debug)]
+pub struct KernelSource {
+    body: Body,
+}
+
+impl Kernel {
+    /// A kernel's source in WGSL. It is read when the first task is spawned.
+    pub fn wgsl(name: impl Into<String>, source: impl Into<Arc<str>>) -> KernelSource {
+        KernelSource { body: Body::new(name.into(), Code::Wgsl(source.into())) }
+    }
+
+    /// A kernel as SPIR-V words, made elsewhere: with one entry point, its buffers in descriptor set 0, its numbers as push constants.
+    pub fn spirv(name: impl Into<String>, words: impl Into<Arc<[u32]>>) -> KernelSource {
+        KernelSource { body: Body::new(name.into(), Code::SpirV(words.into())) }
+    }
+}
+
+impl KernelSource {
+    /// A kernel that the host can run as well, by a function that does the same. The function's parameters and its result are the kernel's signature:
+    /// `&Buffer<T>`, `&mut Buffer<T>`, numbers by value; nothing, a `Buffer<T>`, or a tuple of up to four of them.
+    pub fn host<M, F>(mut self, function: F) -> Kernel<M>
+    where
+        M: Signature,
+        F: TaskFn<M, Params = M::Params, Value = M::Value> + Clone + Sync,
+    {
+        self.body.has_host = true;
+        let host: HostBody<M> = Arc::new(move |params, keep| {
+            let function = function.clone();
+            if keep { function.call_keeping(params) } else { function.call(params) }
+        });
+        Kernel { body: Arc::new(self.body), host: Some(host) }
+    }
+
+    /// A kernel that only devices run, with parameters `P` and result `R`.
+    ///
+    /// ```
+    /// use poniard::{Buffer, Kernel};
+    ///
+    /// let source = "
+    ///     @group(0) @binding(0) var<storage> x: array<f32>;
+    ///     @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+    ///     @compute @workgroup_size(64)
+    ///     fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    ///         if id.x < arrayLength(&y) { y[id.x] = 2 * x[id.x]; }
+    ///     }
+    /// ";
+    /// let double = Kernel::wgsl("double", source).takes::<(&Buffer<f32>,), Buffer<f32>>();
+    /// # let _ = double;
+    /// ```
+    pub fn takes<P: Parameters<R>, R>(self) -> Kernel<P::Signature> {
+        Kernel { body: Arc::new(self.body), host: None }
+    }
+}
+
+impl<M: Signature> Kernel<M> {
+    /// Its name, which errors and traces use.
+    pub fn name(&self) -> &str {
+        &self.body.name
+    }
+
+    /// A launch over `count` invocations. Each buffer of its result has as many elements, unless [`KernelLaunch::returning`] says otherwise.
+    pub fn over(&self, count: usize) -> KernelLaunch<M> {
+        self.over_3d(count, 1, 1)
+    }
+
+    /// The same over `width` times `height` invocations: `global_invocation_id` goes along x and y.
+    pub fn over_2d(&self, width: usize, height: usize) -> KernelLaunch<M> {
+        self.over_3d(width, height, 1)
+    }
+
+    /// The same in three dimensions.
+    pub fn over_3d(&self, width: usize, height: usize, depth: usize) -> KernelLaunch<M> {
+        KernelLaunch { kernel: self.clone(), invocations: [width as u64, height as u64, depth as u64], lens: None }
+    }
+}
+
+impl<M: Signature> Clone for Kernel<M> {
+    fn clone(&self) -> Self {
+        Self { body: Arc::clone(&self.body), host: self.host.clone() }
+    }
+}
+
+impl<M: Signature> fmt::Debug for Kernel<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("name", &self.body.name).field("has_host", &self.body.has_host).finish_non_exhaustive()
+    }
+}
+
+/// A kernel with the number of its invocations: what is spawned in the place of a function. Made by [`Kernel::over`].
+pub struct KernelLaunch<M: Signature> {
+    kernel: Kernel<M>,
+    invocations: [u64; 3],
+    /// Elements in the buffers of the result, if they are not as many as invocations.
+    lens: Option<Box<[usize]>>,
+}
+
+impl<M: Signature> KernelLaunch<M> {
+    /// How many elements the buffers of the result have, one number for each.
+    pub fn returning(mut self, lens: impl Into<Box<[usize]>>) -> Self {
+        self.lens = Some(lens.into());
+        self
+    }
+
+    /// Bytes in each buffer of the result.
+    fn output_bytes(&self) -> Result<Vec<u64>, String> {
+        let results = results_of::<M>();
+        let [x, y, z] = self.invocations;
+        let product =
+            x.checked_mul(y).and_then(|product| product.checked_mul(z)).ok_or("it has more invocations than there are numbers")?;
+        if let Some(lens) = self.lens.as_ref().filter(|lens| lens.len() != results.len()) {
+            return Err(format!("it returns {} buffers, and `returning` names the lengths of {}", results.len(), lens.len()));
+        }
+        let bytes_of = |(index, shape): (usize, &Shape)| {
+            let len = self.lens.as_ref().map_or(product, |lens| lens[index] as u64);
+            let Shape::Buffer { bytes, .. } = shape else { return Err("it returns numbers".into()) };
+            len.checked_mul(u64::from(*bytes)).ok_or_else(|| format!("{len} elements of {bytes} bytes are more than there is"))
+        };
+        results.iter().enumerate().map(bytes_of).collect()
+    }
+}
+
+impl<M: Signature> Clone for KernelLaunch<M> {
+    fn clone(&self) -> Self {
+        Self { kernel: self.kernel.clone(), invocations: self.invocations, lens: self.lens.clone() }
+    }
+}
+
+impl<M: Signature> fmt::Debug for KernelLaunch<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelLaunch").field("kernel", &self.kernel).field("invocations", &self.invocations).finish_non_exhaustive()
+    }
+}
+
+fn results_of<M: Signature>() -> Vec<Shape> {
+    let mut results = Vec::new();
+    if let Some(form) = M::Value::DEVICE {
+        (form.types)(&mut results);
+    }
+    results
+}
+
+/// What a kernel is, whatever its signature.
+#[doc(hidden)]
+pub struct Body {
+    pub(crate) name: String,
+    pub(crate) code: Code,
+    /// A hash of the code.
+    pub(crate) identity: [u64; 2],
+    pub(crate) kind: ProcessorKind,
+    pub(crate) has_host: bool,
+    /// What the source takes, once somebody has looked; or why it is no kernel.
+    interface: OnceLock<Result<KernelInterface, String>>,
+    /// Whether it fits the signature, once somebody has looked.
+    fits: OnceLock<Result<(), String>>,
+    /// Whether the log has been told that it did not run where it should.
+    pub(crate) has_complained: AtomicBool,
+}
+
+impl Body {
+    fn new(name: String, code: Code) -> Self {
+        let identity = match &code {
+            Code::Wgsl(source) => hash(source.bytes()),
+            Code::SpirV(words) => hash(words.iter().flat_map(|word| word.to_le_bytes())),
+            _ => [0; 2],
+        };
+        Self {
+            name,
+            code,
+            identity,
+            kind: ProcessorKind::new("vulkan"),
+            has_host: false,
+            interface: OnceLock::new(),
+            fits: OnceLock::new(),
+            has_complained: AtomicBool::new(false),
+        }
+    }
+
+    /// What the source takes, if it is known.
+    pub(crate) fn interface(&self) -> Option<&KernelInterface> {
+        self.interface.get()?.as_ref().ok()
+    }
+
+    /// What is wrong with the kernel, if something is. `inspect` says what the source takes; nothing, if nobody can read it.
+    pub(crate) fn fault(
+        &self,
+        inspect: impl FnOnce(&Code) -> Option<Result<KernelInterface, String>>,
+        parameters: impl FnOnce() -> (Vec<Parameter>, Vec<Shape>),
+    ) -> Option<String> {
+        if self.interface.get().is_none() {
+            let interface = inspect(&self.code)?;
+            // Somebody else has looked meanwhile, otherwise.
+            let _ = self.interface.set(interface);
+        }
+        let interface = match self.interface.get()? {
+            Ok(interface) => interface,
+            Err(reason) => return Some(reason.clone()),
+        };
+        let fits = self.fits.get_or_init(|| {
+            let (parameters, results) = parameters();
+            check::check(interface, &parameters, &results)
+        });
+        fits.clone().err()
+    }
+
+    /// Whether this is the first time that it did not run where it should.
+    pub(crate) fn complains(&self) -> bool {
+        !self.has_complained.swap(true, Relaxed)
+    }
+}
+
+/// FNV-1a, 128 bits, high half first. Source: RFC 9923.
+fn hash(bytes: impl Iterator<Item = u8>) -> [u64; 2] {
+    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let hash = bytes.fold(OFFSET, |state, byte| (state ^ u128::from(byte)).wrapping_mul(PRIME));
+    [(hash >> 64) as u64, hash as u64]
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").field("name", &self.name).field("code", &self.code).finish_non_exhaustive()
+    }
+}
+
+/// A signature that a kernel can have: `fn(P0, P1, ..) -> R`.
+#[doc(hidden)]
+pub trait Signature: 'static {
+    /// The stored arguments.
+    type Params: Send + 'static + Predecessors;
+    /// What the task's handle will give.
+    type Value: Data;
+    /// What its parameters are.
+    fn parameters() -> Vec<Parameter>;
+}
+
+/// Parameters, as a tuple, and a result: what [`KernelSource::takes`] is told.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` are no parameters of a kernel",
+    note = "give a tuple of `&Buffer<T>`, `&mut Buffer<T>` and numbers, and a result that is `()`, a `Buffer<T>` or a tuple of them: `takes::<(&Buffer<f32>, f32), Buffer<f32>>()`"
+)]
+pub trait Parameters<R> {
+    /// The same as a function's signature.
+    type Signature: Signature;
+}
+
+/// No signature.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Unsigned {}
+
+impl Signature for Unsigned {
+    type Params = ();
+    type Value = ();
+    fn parameters() -> Vec<Parameter> {
+        Vec::new()
+    }
+}
+
+macro_rules! signature {
+    ($($param:ident),*) => {
+        impl<R: TaskOutput + 'static, $($param: Param + 'static),*> Signature for fn($($param),*) -> R {
+            type Params = ($(Argument<$param::Of>,)*);
+            type Value = R::Value;
+
+            fn parameters() -> Vec<Parameter> {
+                vec![$(<<$param::Of as Stored>::Slots as Slots>::parameter(),)*]
+            }
+        }
+
+        impl<R: TaskOutput + 'static, $($param: Param + 'static),*> Parameters<R> for ($($param,)*) {
+            type Signature = fn($($param),*) -> R;
+        }
+    };
+}
+signature!();
+signature!(P0);
+signature!(P0, P1);
+signature!(P0, P1, P2);
+signature!(P0, P1, P2, P3);
+signature!(P0, P1, P2, P3, P4);
+signature!(P0, P1, P2, P3, P4, P5);
+signature!(P0, P1, P2, P3, P4, P5, P6);
+signature!(P0, P1, P2, P3, P4, P5, P6, P7);
+
+/// The signature of a launch whose kernel has `M`.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Launched<M>(PhantomData<M>);
+
+impl<M: Signature> TaskFn<Launched<M>> for KernelLaunch<M> {
+    type Params = M::Params;
+    type Value = M::Value;
+    type Tried = Self;
+    type Signature = Launched<M>;
+    const LAUNCHES: bool = true;
+
+    fn body(&self) -> Option<Arc<Body>> {
+        Some(Arc::clone(&self.kernel.body))
+    }
+
+    fn shapes() -> (Vec<Parameter>, Vec<Shape>) {
+        (M::parameters(), results_of::<M>())
+    }
+
+    fn plan(&self, params: &M::Params) -> Result<Plan, String> {
+        let output_bytes = self.output_bytes()?;
+        let mut planner = Planner::new(&self.kernel.body);
+        params.plan(&mut planner);
+        planner.finish(self.invocations, &output_bytes)
+    }
+
+    fn lineage(self, mut params: M::Params) -> Option<Arc<dyn Lineage>> {
+        // What is changed in place cannot be had as it was; and without another body there is nobody who could compute it.
+        self.kernel.host.as_ref()?;
+        if params.touches_places() {
+            return None;
+        }
+        let depth = params.remember();
+        Some(Arc::new(Recipe { launch: self, params: Mutex::new(params), depth: depth + 1 }))
+    }
+
+    fn call(self, params: &mut M::Params) -> Result<M::Value, BoxError> {
+        self.run_on_host(params, false)
+    }
+
+    fn call_keeping(self, params: &mut M::Params) -> Result<M::Value, BoxError> {
+        self.run_on_host(params, true)
+    }
+}
+
+impl<M: Signature> KernelLaunch<M> {
+    fn run_on_host(&self, params: &mut M::Params, keep: bool) -> Result<M::Value, BoxError> {
+        match &self.kernel.host {
+            Some(host) => host(params, keep),
+            None => Err(format!("kernel `{}` has no body for the host", self.kernel.name()).into()),
+        }
+    }
+}
+
+/// How the results of a launch are computed again.
+struct Recipe<M: Signature> {
+    launch: KernelLaunch<M>,
+    /// The arguments; of those that were on a device alone, how they are computed again.
+    params: Mutex<M::Params>,
+    depth: u32,
+}
+
+impl<M: Signature> Lineage for Recipe<M> {
+    fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    fn compute(&self) -> Result<Vec<RawBuffer>, String> {
+        let mut params = self.params.lock().unwrap_or_else(PoisonError::into_inner);
+        params.restore()?;
+        params.bring()?;
+        let call = std::panic::AssertUnwindSafe(|| self.launch.run_on_host(&mut params, true));
+        let value = match std::panic::catch_unwind(call) {
+            Ok(value) => value.map_err(|error| error.to_string())?,
+            Err(payload) => return Err(crate::task::record::panic_message(&*payload)),
+        };
+        let mut outputs = Vec::new();
+        if let Some(form) = M::Value::DEVICE {
+            (form.take_apart)(value, &mut outputs);
+        }
+        Ok(outputs)
+    }
+}

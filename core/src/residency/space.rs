@@ -1,0 +1,115 @@
+//! The memory of a device, with a count of what is in it.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Mutex, OnceLock};
+
+use poniard_interface::{AllocateError, Chunk, HostBlock, MemorySpace, SpaceInfo};
+
+/// Chunks begin at multiples of this, as far as anybody knows.
+const GRAIN_BYTES: u64 = 256;
+
+/// A memory space of a backend, and what the runtime has in it.
+pub(crate) struct DeviceSpace {
+    space: Box<dyn MemorySpace>,
+    pub(crate) info: SpaceInfo,
+    /// Held while launches are prepared and submitted: what one of them finds in the space has been submitted before.
+    pub(crate) issue: Mutex<()>,
+    /// Why it is lost, once it is.
+    lost: OnceLock<String>,
+    /// Whether a device keeps pages of the host that it has imported.
+    pub(crate) keeps_pages: AtomicBool,
+    /// Whether a block of the host was not taken: then none is offered any more.
+    pub(crate) refuses: AtomicBool,
+    /// Counts uses, to tell what was used last.
+    clock: AtomicU64,
+    pub(crate) counts: Counts,
+}
+
+/// What has been moved, and what is there, in bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) used: AtomicU64,
+    pub(crate) peak: AtomicU64,
+    pub(crate) uploaded: AtomicU64,
+    pub(crate) downloaded: AtomicU64,
+    pub(crate) evicted: AtomicU64,
+    pub(crate) imported: AtomicU64,
+}
+
+impl DeviceSpace {
+    pub(crate) fn new(space: Box<dyn MemorySpace>) -> Self {
+        Self {
+            info: space.info(),
+            space,
+            issue: Mutex::default(),
+            lost: OnceLock::new(),
+            keeps_pages: AtomicBool::new(true),
+            refuses: AtomicBool::new(false),
+            clock: AtomicU64::new(0),
+            counts: Counts::default(),
+        }
+    }
+
+    /// A moment of use, later than all before.
+    pub(super) fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Relaxed)
+    }
+
+    /// What a chunk of so many bytes takes.
+    pub(super) fn taken_bytes(len_bytes: u64) -> u64 {
+        len_bytes.max(1).next_multiple_of(GRAIN_BYTES)
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.counts.used.load(Relaxed)
+    }
+
+    /// How much fits into it.
+    pub(super) fn capacity_bytes(&self) -> u64 {
+        self.info.capacity_bytes.unwrap_or(u64::MAX)
+    }
+
+    /// Whether blocks of the host are used where they are.
+    pub(super) fn imports(&self) -> bool {
+        self.info.imports && !self.refuses.load(Relaxed)
+    }
+
+    pub(super) fn allocate(&self, len_bytes: u64, zeroed: bool) -> Result<Box<dyn Chunk>, AllocateError> {
+        self.space.allocate(len_bytes, zeroed)
+    }
+
+    /// # Safety
+    /// As for `MemorySpace::import`.
+    #[expect(unsafe_code, reason = "passes on a promise about memory")]
+    pub(super) unsafe fn import(&self, block: HostBlock) -> Result<Box<dyn Chunk>, AllocateError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.space.import(block) }
+    }
+
+    /// Why it is lost, if it is.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        self.lost.get().map(String::as_str)
+    }
+
+    /// Notes that it is lost. The first reason stays.
+    pub(crate) fn lose(&self, reason: &str) {
+        // Set before, otherwise.
+        let _ = self.lost.set(reason.into());
+    }
+
+    pub(super) fn add(&self, bytes: u64) {
+        let used = self.counts.used.fetch_add(bytes, Relaxed) + bytes;
+        self.counts.peak.fetch_max(used, Relaxed);
+    }
+
+    pub(super) fn take_away(&self, bytes: u64) {
+        self.counts.used.fetch_sub(bytes, Relaxed);
+    }
+}
+
+impl std::fmt::Debug for DeviceSpace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceSpace").field("info", &self.info).field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
