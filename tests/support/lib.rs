@@ -1,6 +1,7 @@
 //! Support for the tests: builders, stand-ins, and the facts that are true of every backend ([`mod@conformance`]).
 
 pub mod conformance;
+pub mod device;
 pub mod marks;
 
 use std::cell::RefCell;

@@ -207,6 +207,7 @@ mod tests {
             process: ProcessId::HOST,
             space: SpaceId::HOST,
             worker: Some(WorkerId(index)),
+            device: None,
         };
         (0..count).map(identity).collect()
     }

@@ -1,6 +1,6 @@
 //! Scopes on processors that are made up: laws, words and text.
 
-use poniard_interface::WorkerId;
+use poniard_interface::{DeviceClass, DeviceInfo, WorkerId};
 use proptest::prelude::*;
 
 use super::*;
@@ -15,6 +15,10 @@ fn processors() -> Vec<ProcessorIdentity> {
         process: ProcessId(index / 4),
         space: SpaceId(index % 2),
         worker: (index < 6).then_some(WorkerId(index)),
+        device: (index >= 6).then(|| {
+            let name = if index < 8 { "An odd device" } else { "another" };
+            DeviceInfo { name: name.into(), uuid: "6D65-73".into(), class: DeviceClass::Other }
+        }),
     };
     (0..10).map(identity).collect()
 }

@@ -456,6 +456,8 @@ impl Shared {
             return Vec::new();
         }
         let domain = task.domain();
+        // A scope that comes to all processors has no domain.
+        let has_scope = task.options().is_some_and(|options| options.scope.as_ref().is_some_and(|scope| !scope.is_any()));
         let tried = launch.tried.load(Relaxed);
         let is_one = |place: &usize| {
             let record = &self.processors[*place];
@@ -463,7 +465,7 @@ impl Shared {
             record.info.kind == launch.body.kind
                 && record.lost.get().is_none()
                 && tried & 1 << (place - self.slots.len()).min(63) == 0
-                && domain.as_ref().map_or(!is_software, |domain| domain.contains(*place))
+                && domain.as_ref().map_or(has_scope || !is_software, |domain| domain.contains(*place))
         };
         (self.slots.len()..self.processors.len()).filter(is_one).collect()
     }

@@ -1,0 +1,453 @@
+//! A device that a test tells what to do: memory of its own, kernels in a language of a few lines, and faults when they are wanted.
+//!
+//! A kernel's source is its operation in the first line, then its buffers and scalars:
+//!
+//! ```text
+//! scale
+//! in x f32
+//! out z f32
+//! scalar a f32
+//! ```
+//!
+//! Operations: `scale` (z = a x), `add` (z = x + y), `bump` (x = x + 1, in place), `count` (z[0] = number of elements of x; z begins at zero), `copy` (z = x, to the shorter length).
+#![expect(unsafe_code, reason = "a device reads and writes memory that the runtime lends it")]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use poniard::{
+    Access, AllocateError, Backend, BackendInfo, Binding, Chunk, ChunkInfo, Completion, DeviceClass, DeviceInfo, ElementKind, Execution,
+    Fault, HostBlock, HostServices, InspectError, KernelInterface, MemorySpace, OpenError, Opened, Operand, Processor, ProcessorInfo,
+    ProcessorKind, Scalar, Settings, Source, SpaceId, SpaceInfo, StopError, SubmitError, TaskDescriptor, TaskId, TransferError,
+};
+
+/// What a device does with what it is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It does it, before `submit` returns.
+    #[default]
+    Run,
+    /// It keeps it until [`FakeDevice::release`].
+    Hold,
+    /// It refuses it.
+    Refuse,
+    /// It is lost.
+    Lose,
+    /// It is lost, since it takes too long.
+    TimeOut,
+}
+
+/// A device.
+#[derive(Debug)]
+pub struct FakeDevice {
+    info: DeviceInfo,
+    capacity_bytes: u64,
+    imports: bool,
+    state: Mutex<State>,
+    uploaded_bytes: AtomicU64,
+    downloaded_bytes: AtomicU64,
+    launched: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    mode: Mode,
+    lost: bool,
+    chunks: BTreeMap<u64, Memory>,
+    next_chunk: u64,
+    held: Vec<Held>,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Own(Vec<u8>),
+    Imported(HostBlock),
+}
+
+#[derive(Debug)]
+struct Held {
+    id: TaskId,
+    operation: String,
+    operands: Vec<Operand>,
+    scalars: Vec<u8>,
+}
+
+impl FakeDevice {
+    /// A discrete device with so much memory.
+    pub fn new(name: &str, capacity_bytes: u64) -> Self {
+        let info = DeviceInfo { name: name.into(), uuid: format!("uuid-of-{name}"), class: DeviceClass::Discrete };
+        Self {
+            info,
+            capacity_bytes,
+            imports: false,
+            state: Mutex::default(),
+            uploaded_bytes: AtomicU64::new(0),
+            downloaded_bytes: AtomicU64::new(0),
+            launched: AtomicU64::new(0),
+        }
+    }
+
+    /// The same as another sort of device.
+    #[must_use]
+    pub fn of_class(mut self, class: DeviceClass) -> Self {
+        self.info.class = class;
+        self
+    }
+
+    /// The same with the host's memory for its own.
+    #[must_use]
+    pub fn importing(mut self) -> Self {
+        self.imports = true;
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what it does with what it is given from now on.
+    pub fn set(&self, mode: Mode) {
+        self.lock().mode = mode;
+    }
+
+    /// Launches done so far.
+    pub fn launched(&self) -> u64 {
+        self.launched.load(Relaxed)
+    }
+
+    /// Bytes copied to it and from it so far.
+    pub fn copied_bytes(&self) -> (u64, u64) {
+        (self.uploaded_bytes.load(Relaxed), self.downloaded_bytes.load(Relaxed))
+    }
+
+    /// Bytes that its own chunks have.
+    pub fn used_bytes(&self) -> u64 {
+        let own = |memory: &Memory| if let Memory::Own(bytes) = memory { bytes.len() as u64 } else { 0 };
+        self.lock().chunks.values().map(own).sum()
+    }
+
+    /// Launches that it keeps.
+    pub fn held(&self) -> usize {
+        self.lock().held.len()
+    }
+
+    /// The device is lost, with all that it keeps.
+    pub fn lose(&self, host: &dyn HostServices, reason: &str) {
+        let held = {
+            let mut state = self.lock();
+            state.lost = true;
+            std::mem::take(&mut state.held)
+        };
+        let lost: Vec<_> = held.iter().map(|held| Completion { task: held.id, outcome: Err(Fault::lost(reason)) }).collect();
+        host.complete(&lost);
+    }
+
+    /// Does what it keeps.
+    pub fn release(&self, host: &dyn HostServices) {
+        let held = std::mem::take(&mut self.lock().held);
+        for held in held {
+            self.perform(&held);
+            host.complete(&[Completion { task: held.id, outcome: Ok(()) }]);
+        }
+    }
+
+    fn perform(&self, held: &Held) {
+        let mut state = self.lock();
+        let mut contents: Vec<Vec<u8>> = Vec::new();
+        for operand in &held.operands {
+            if let Some(source) = operand.source {
+                // SAFETY: the runtime promises that the block is readable until the launch is reported as done.
+                let bytes = unsafe { std::slice::from_raw_parts(source.address as *const u8, source.len_bytes as usize) }.to_vec();
+                self.uploaded_bytes.fetch_add(bytes.len() as u64, Relaxed);
+                state.store(operand.chunk, &bytes);
+            }
+            contents.push(state.load(operand.chunk));
+        }
+        for (index, bytes) in compute(&held.operation, &contents, &held.scalars) {
+            let operand = held.operands[index];
+            assert_ne!(operand.access, Access::Read, "operand {index} of `{}` is only read", held.operation);
+            state.store(operand.chunk, &bytes);
+        }
+        self.launched.fetch_add(1, Relaxed);
+    }
+}
+
+impl State {
+    fn load(&self, chunk: u64) -> Vec<u8> {
+        match &self.chunks[&chunk] {
+            Memory::Own(bytes) => bytes.clone(),
+            // SAFETY: the block is the runtime's to lend until the chunk is dropped (`import`).
+            Memory::Imported(block) => {
+                unsafe { std::slice::from_raw_parts(block.address as *const u8, block.len_bytes as usize) }.to_vec()
+            }
+        }
+    }
+
+    fn store(&mut self, chunk: u64, bytes: &[u8]) {
+        match self.chunks.get_mut(&chunk) {
+            Some(Memory::Own(own)) => own[..bytes.len()].copy_from_slice(bytes),
+            Some(Memory::Imported(block)) => {
+                assert!(bytes.len() as u64 <= block.len_bytes);
+                // SAFETY: as in `load`, and the length was checked.
+                unsafe { std::slice::from_raw_parts_mut(block.address as *mut u8, bytes.len()) }.copy_from_slice(bytes);
+            }
+            None => panic!("there is no chunk {chunk}"),
+        }
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|four| f32::from_ne_bytes([four[0], four[1], four[2], four[3]])).collect()
+}
+
+fn bytes_of(floats: impl IntoIterator<Item = f32>) -> Vec<u8> {
+    floats.into_iter().flat_map(f32::to_ne_bytes).collect()
+}
+
+/// What an operation writes: for each buffer that it does, its place and the bytes.
+fn compute(operation: &str, contents: &[Vec<u8>], scalars: &[u8]) -> Vec<(usize, Vec<u8>)> {
+    let all: Vec<Vec<f32>> = contents.iter().map(|bytes| floats(bytes)).collect();
+    match operation {
+        "scale" => {
+            let a = floats(scalars)[0];
+            vec![(1, bytes_of(all[0].iter().map(|x| a * x)))]
+        }
+        "add" => vec![(2, bytes_of(all[0].iter().zip(&all[1]).map(|(x, y)| x + y)))],
+        "bump" => vec![(0, bytes_of(all[0].iter().map(|x| x + 1.0)))],
+        "count" => vec![(1, bytes_of([all[1][0] + all[0].len() as f32]))],
+        "copy" => {
+            let len = contents[0].len().min(contents[1].len());
+            vec![(1, contents[0][..len].to_vec())]
+        }
+        other => panic!("no operation is called `{other}`"),
+    }
+}
+
+/// Reads a kernel's source.
+fn inspect(text: &str) -> Result<KernelInterface, InspectError> {
+    let mut interface = KernelInterface { workgroup: [1; 3], ..KernelInterface::default() };
+    for (line, number) in text.trim().lines().zip(1..).skip(1) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [what, name, kind] = words[..] else { return Err(InspectError::new(format!("line {number}: `{line}` is not three words"))) };
+        let (kind, bytes) = match kind {
+            "f32" => (ElementKind::F32, 4),
+            "f64" => (ElementKind::F64, 8),
+            "u32" => (ElementKind::U32, 4),
+            _ => return Err(InspectError::new(format!("line {number}: there is no type `{kind}`"))),
+        };
+        let access = match what {
+            "in" => Access::Read,
+            "inout" => Access::Write,
+            "out" => Access::Overwrite,
+            "scalar" => {
+                let offset_bytes = interface.scalars_bytes;
+                interface.scalars_bytes += bytes;
+                interface.scalars.push(Scalar { name: name.into(), kind, offset_bytes });
+                continue;
+            }
+            _ => return Err(InspectError::new(format!("line {number}: `{what}` is none of in, out, inout, scalar"))),
+        };
+        let binding = Binding {
+            name: name.into(),
+            number: interface.bindings.len() as u32,
+            element: kind,
+            element_bytes: bytes,
+            len_bytes_min: u64::from(bytes),
+            is_sized: false,
+            access,
+        };
+        interface.bindings.push(binding);
+    }
+    Ok(interface)
+}
+
+/// A backend with such devices. Its name is `fake`, and its processors are of the kind `vulkan`, which kernels are for.
+#[derive(Clone, Debug, Default)]
+pub struct FakeDevices {
+    /// The devices: the processors `fake-0`, `fake-1` and so on.
+    pub devices: Vec<Arc<FakeDevice>>,
+    host: Arc<OnceLock<HostCell>>,
+}
+
+struct HostCell(Arc<dyn HostServices>);
+
+impl std::fmt::Debug for HostCell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HostCell")
+    }
+}
+
+impl FakeDevices {
+    /// A backend with these devices, for one runtime.
+    pub fn new(devices: impl IntoIterator<Item = FakeDevice>) -> Self {
+        Self { devices: devices.into_iter().map(Arc::new).collect(), host: Arc::default() }
+    }
+
+    /// The services of the runtime that opened it.
+    ///
+    /// # Panics
+    /// Before it was opened.
+    pub fn host(&self) -> &dyn HostServices {
+        &*self.host.get().expect("a runtime has opened it").0
+    }
+}
+
+impl Backend for FakeDevices {
+    fn info(&self) -> BackendInfo {
+        BackendInfo { name: "fake".into(), version: "1".into() }
+    }
+
+    fn open(&self, _: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
+        let _ = self.host.set(HostCell(Arc::clone(&host)));
+        let mut opened = Opened::default();
+        for (device, number) in self.devices.iter().zip(0..) {
+            opened.processors.push(Box::new(FakeProcessor { device: Arc::clone(device), number, host: Arc::clone(&host) }));
+            opened.spaces.push(Box::new(FakeSpace { device: Arc::clone(device), number }));
+        }
+        Ok(opened)
+    }
+
+    fn inspect(&self, source: Source<'_>) -> Result<Option<KernelInterface>, InspectError> {
+        match source {
+            Source::Wgsl(text) => inspect(text).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+struct FakeProcessor {
+    device: Arc<FakeDevice>,
+    number: u32,
+    host: Arc<dyn HostServices>,
+}
+
+impl Processor for FakeProcessor {
+    fn info(&self) -> ProcessorInfo {
+        ProcessorInfo {
+            name: format!("fake-{}", self.number),
+            kind: ProcessorKind::new("vulkan"),
+            execution: Execution::Queued { depth: 64 },
+            space: SpaceId(self.number + 1),
+            numa_node: None,
+            device: Some(self.device.info.clone()),
+        }
+    }
+
+    fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
+        for task in batch {
+            let launch = task.launch.ok_or_else(|| SubmitError::new("only kernels"))?;
+            let Source::Wgsl(text) = launch.kernel.source else { return Err(SubmitError::new("only text")) };
+            let operation = text.trim().lines().next().unwrap_or_default().trim().to_owned();
+            let held = Held { id: task.id, operation, operands: launch.operands.to_vec(), scalars: launch.scalars.to_vec() };
+            let mode = {
+                let mut state = self.device.lock();
+                if state.mode == Mode::Hold && !state.lost {
+                    state.held.push(held);
+                    continue;
+                }
+                if matches!(state.mode, Mode::Lose | Mode::TimeOut) {
+                    state.lost = true;
+                }
+                if state.lost && state.mode != Mode::TimeOut { Mode::Lose } else { state.mode.clone() }
+            };
+            let outcome = match mode {
+                Mode::Run | Mode::Hold => {
+                    self.device.perform(&held);
+                    Ok(())
+                }
+                Mode::Refuse => Err(Fault::refused("it has no such feature")),
+                Mode::Lose => Err(Fault::lost("it fell off the bus")),
+                Mode::TimeOut => Err(Fault::timed_out("it did not end in time")),
+            };
+            self.host.complete(&[Completion { task: task.id, outcome }]);
+        }
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), StopError> {
+        Ok(())
+    }
+}
+
+struct FakeSpace {
+    device: Arc<FakeDevice>,
+    number: u32,
+}
+
+impl FakeSpace {
+    fn chunk(&self, memory: Memory, len_bytes: u64) -> Box<dyn Chunk> {
+        let mut state = self.device.lock();
+        state.next_chunk += 1;
+        let id = state.next_chunk;
+        state.chunks.insert(id, memory);
+        let info = ChunkInfo { space: SpaceId(self.number + 1), element: ElementKind::Opaque, len_bytes };
+        Box::new(FakeChunk { device: Arc::clone(&self.device), id, info })
+    }
+}
+
+impl MemorySpace for FakeSpace {
+    fn info(&self) -> SpaceInfo {
+        SpaceInfo {
+            id: SpaceId(self.number + 1),
+            name: self.device.info.name.clone(),
+            capacity_bytes: Some(self.device.capacity_bytes),
+            imports: self.device.imports,
+        }
+    }
+
+    fn allocate(&self, len_bytes: u64, zeroed: bool) -> Result<Box<dyn Chunk>, AllocateError> {
+        let used_bytes = self.device.used_bytes();
+        if used_bytes + len_bytes > self.device.capacity_bytes {
+            return Err(AllocateError::new(len_bytes, format!("{used_bytes} bytes are in use")));
+        }
+        // What is not to be zero is what nobody would expect.
+        Ok(self.chunk(Memory::Own(vec![if zeroed { 0 } else { 0xa5 }; len_bytes as usize]), len_bytes))
+    }
+
+    unsafe fn import(&self, block: HostBlock) -> Result<Box<dyn Chunk>, AllocateError> {
+        if !self.device.imports {
+            return Err(AllocateError::new(block.len_bytes, "not here"));
+        }
+        Ok(self.chunk(Memory::Imported(block), block.len_bytes))
+    }
+}
+
+struct FakeChunk {
+    device: Arc<FakeDevice>,
+    id: u64,
+    info: ChunkInfo,
+}
+
+impl Chunk for FakeChunk {
+    fn info(&self) -> ChunkInfo {
+        self.info
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn read(&self, offset_bytes: u64, into: &mut [u8]) -> Result<(), TransferError> {
+        let state = self.device.lock();
+        if state.lost {
+            return Err(TransferError::new(self.info, offset_bytes, into.len() as u64, "it fell off the bus"));
+        }
+        let bytes = state.load(self.id);
+        into.copy_from_slice(&bytes[offset_bytes as usize..][..into.len()]);
+        self.device.downloaded_bytes.fetch_add(into.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    fn write(&mut self, _: u64, from: &[u8]) -> Result<(), TransferError> {
+        self.device.lock().store(self.id, from);
+        Ok(())
+    }
+}
+
+impl Drop for FakeChunk {
+    fn drop(&mut self) {
+        self.device.lock().chunks.remove(&self.id);
+    }
+}
