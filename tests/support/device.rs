@@ -179,9 +179,7 @@ impl State {
         match &self.chunks[&chunk] {
             Memory::Own(bytes) => bytes.clone(),
             // SAFETY: the block is the runtime's to lend until the chunk is dropped (`import`).
-            Memory::Imported(block) => {
-                unsafe { std::slice::from_raw_parts(block.address as *const u8, block.len_bytes as usize) }.to_vec()
-            }
+            Memory::Imported(block) => unsafe { std::slice::from_raw_parts(block.address as *const u8, block.len_bytes as usize) }.to_vec(),
         }
     }
 

@@ -212,7 +212,9 @@ fn a_launch_that_never_fits_says_by_how_much() {
     let said: Vec<_> = runtime.report().messages.into_iter().filter(|message| message.contains("did not run")).collect();
     assert_eq!(
         said,
-        ["warning: kernel `scale` did not run on fake-0, and runs on the host: its buffers take 8192 bytes, and tiny has 1024: 7168 too many"]
+        [
+            "warning: kernel `scale` did not run on fake-0, and runs on the host: its buffers take 8192 bytes, and tiny has 1024: 7168 too many"
+        ]
     );
 }
 
@@ -264,7 +266,10 @@ fn what_cannot_be_computed_again_is_said_to_be_lost() {
     let error = sum.fetch().expect_err("the data is gone");
     assert!(matches!(error.kind(), FailureKind::Lost { .. }), "{error}");
     let reason = error.reason();
-    assert!(reason.starts_with("its data was on A device alone, and cannot be had: ") && reason.ends_with("it fell off the bus"), "{reason}");
+    assert!(
+        reason.starts_with("its data was on A device alone, and cannot be had: ") && reason.ends_with("it fell off the bus"),
+        "{reason}"
+    );
     z.fetch().expect_err("the same");
 }
 
@@ -294,9 +299,12 @@ fn a_device_that_is_lost_gets_nothing_more() {
 fn devices_are_chosen_by_name_and_uuid_and_number() {
     let devices = FakeDevices::new([small(), FakeDevice::new("Another", 1 << 20)]);
     let runtime = runtime_with(&devices);
-    for (scope, place) in
-        [(Scope::device("Another"), 1), (Scope::device("UUID-of-A device"), 0), (Scope::processor("fake-1"), 1), (Scope::backend("fake"), 0)]
-    {
+    for (scope, place) in [
+        (Scope::device("Another"), 1),
+        (Scope::device("UUID-of-A device"), 0),
+        (Scope::processor("fake-1"), 1),
+        (Scope::backend("fake"), 0),
+    ] {
         let before = devices.devices[place].launched();
         runtime.task(scale().over(3), (ramp(3), 2.0)).scope(scope).spawn().wait().expect("runs");
         assert_eq!(devices.devices[place].launched(), before + 1);
@@ -348,10 +356,7 @@ fn what_does_not_fit_the_source_is_said_when_it_is_spawned() {
         "its source binds 2 buffers (`x`, `z`), and its signature has 1: 0 in its parameters and 1 in its result",
     );
     let k = Kernel::wgsl("k", SCALE).takes::<(&Buffer<f32>,), Buffer<f32>>();
-    check(
-        runtime.spawn(k.over(1), (ramp(1),)).fetch().expect_err("no scalar"),
-        "its source takes 1 scalar (`a`), and its signature has 0",
-    );
+    check(runtime.spawn(k.over(1), (ramp(1),)).fetch().expect_err("no scalar"), "its source takes 1 scalar (`a`), and its signature has 0");
     let k = Kernel::wgsl("k", SCALE).takes::<(&Buffer<f64>, f32), Buffer<f32>>();
     check(
         runtime.spawn(k.over(1), (buffer::zeroed::<f64>(1), 1.0)).fetch().expect_err("another type"),

@@ -6,8 +6,8 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread::JoinHandle;
 
 use poniard::{
-    Access, Backend, BackendInfo, Completion, Data, EmptyUnion, Erased, ErasedExt, Execution, FailureKind, Fault, Gather, HostServices,
-    ErasedKernel, OpenError, Opened, Parameter, Priority, ProcessId, Processor, ProcessorInfo, ProcessorKind, Runtime, Scope, ScopeSource,
+    Access, Backend, BackendInfo, Completion, Data, EmptyUnion, Erased, ErasedExt, ErasedKernel, Execution, FailureKind, Fault, Gather,
+    HostServices, OpenError, Opened, Parameter, Priority, ProcessId, Processor, ProcessorInfo, ProcessorKind, Runtime, Scope, ScopeSource,
     Settings, SpaceId, StartError, StopError, SubmitError, Task, TaskDescriptor, WorkerId, current_processor,
 };
 

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry as MapEntry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use poniard::{HostBody, ErasedKernel, Priority, Scope};
+use poniard::{ErasedKernel, HostBody, Priority, Scope};
 
 use super::document;
 use super::error::{Fault, quoted, suggestion};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use poniard::{Access, Erased, ErasedExt, HostBody, ErasedKernel, KernelError, Parameter};
+use poniard::{Access, Erased, ErasedExt, ErasedKernel, HostBody, KernelError, Parameter};
 
 use super::value::{Type, Typed};
 

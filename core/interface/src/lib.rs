@@ -50,7 +50,7 @@ pub use half::F16;
 pub use header::{ABI_MAJOR, ABI_MINOR, PluginHeader, header_symbol};
 pub use host::{Completion, Fault, FaultKind, HostServices, LogLevel, RunError, ServeError};
 pub use ids::{ProcessorKind, SpaceId, TaskId, WorkerId};
-pub use kernel::{Access, Binding, Code, HostBody, InspectError, ErasedKernel, KernelError, KernelInterface, Parameter, Scalar};
+pub use kernel::{Access, Binding, Code, ErasedKernel, HostBody, InspectError, KernelError, KernelInterface, Parameter, Scalar};
 pub use launch::{HostBlock, KernelCode, Launch, Operand, Source};
 pub use processor::{DeviceClass, DeviceInfo, Execution, Processor, ProcessorInfo, StartError, StopError, SubmitError, TaskDescriptor};
 pub use remote::{CallError, Caller, CallerLink, Image, Remote, ServeCommand, Wanted};

@@ -316,6 +316,13 @@ impl Handle {
         self.shared.wait_until_quiet();
     }
 
+    /// What people want to know of a processor, by its name: driver, memory, features, as names and values. With `measure` also what has to be measured, which takes up to a
+    /// second of its work. Nothing of a thread; nothing where no processor has this name.
+    pub fn describe(&self, processor: &str, measure: bool) -> Vec<(String, String)> {
+        let record = self.shared.processors.iter().find(|record| record.info.name == processor);
+        record.map(|record| record.processor.describe(measure)).unwrap_or_default()
+    }
+
     /// What there is and what ran where since the runtime began.
     pub fn report(&self) -> Report {
         Report::of(&self.shared)

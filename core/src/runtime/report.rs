@@ -1,12 +1,14 @@
 //! What a runtime found and did.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use poniard_interface::{Execution, MemorySpace, ProcessorKind, SpaceId, SpaceInfo};
+use poniard_interface::{DeviceInfo, Execution, MemorySpace, ProcessorKind, SpaceId, SpaceInfo};
 
 use crate::buffer::MemoryUsage;
 use crate::clock::now_ns;
+use crate::residency::space::Counts;
 use crate::space::HostSpace;
 use crate::worker::shared::Shared;
 use crate::worker::slot::ActivityReading;
@@ -69,6 +71,10 @@ pub struct ProcessorReport {
     pub space: String,
     /// The NUMA node that it is near to.
     pub numa_node: Option<u32>,
+    /// The device that it is, if it is one.
+    pub device: Option<DeviceInfo>,
+    /// Why it takes no task any more, if it was lost.
+    pub lost: Option<String>,
     /// Tasks and nodes of graphs that it has run.
     pub tasks: u64,
     /// Of those, the ones that another process has executed, by process. Empty for a processor of this process.
@@ -76,10 +82,16 @@ pub struct ProcessorReport {
     /// Time that it spent on them, in ns. For a thread: from finding a task until finding none.
     pub busy_ns: u64,
     /// For a worker process: bytes of arguments that were copied for it. All that travels, but for the memory of buffers that the process reads or
-    /// writes where it is.
+    /// writes where it is. For a device: bytes of buffers that were copied to its memory.
     pub copied_to_bytes: u64,
     /// The same of results, and of what tasks have changed in place: bytes that were copied from there.
     pub copied_from_bytes: u64,
+    /// For a device: bytes of buffers of the host that it uses where they are.
+    pub imported_bytes: u64,
+    /// For a device: bytes that had to leave its memory to make room.
+    pub evicted_bytes: u64,
+    /// For a device: the most bytes of its memory that buffers have had at once.
+    pub memory_peak_bytes: u64,
     /// How often one of its tasks was begun again, since the process that executed it had ended. 0 for a thread.
     pub begun_again: u64,
     /// Values that several tasks use and that were sent to its process, to be kept there for the next of them. 0 for a thread.
@@ -152,6 +164,8 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
     let remote = shared.slots.get(place).and_then(|slot| slot.remote.get());
     let copied = remote.map_or((0, 0), |remote| (remote.copied_bytes.0.load(Relaxed), remote.copied_bytes.1.load(Relaxed)));
     let sent = remote.map(|remote| remote.sent.get()).unwrap_or_default();
+    let own_space = shared.space_of(place).map(|space| &space.counts);
+    let of_space = |count: fn(&Counts) -> &AtomicU64| own_space.map_or(0, |counts| count(counts).load(Relaxed));
     let space = spaces(shared, record.backend).into_iter().find(|info| info.id == record.info.space);
     ProcessorReport {
         name: record.info.name.clone(),
@@ -160,11 +174,16 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         queued: matches!(record.info.execution, Execution::Queued { .. }),
         space: space.map_or_else(|| format!("space {}", record.info.space), |info| info.name),
         numa_node: record.info.numa_node,
+        device: record.info.device.clone(),
+        lost: record.lost.get().cloned(),
         tasks,
         processes: replies.into_iter().map(|(process, tasks)| ProcessReport { process, tasks }).collect(),
         busy_ns,
-        copied_to_bytes: copied.0,
-        copied_from_bytes: copied.1,
+        copied_to_bytes: copied.0 + of_space(|counts| &counts.uploaded),
+        copied_from_bytes: copied.1 + of_space(|counts| &counts.downloaded),
+        imported_bytes: of_space(|counts| &counts.imported),
+        evicted_bytes: of_space(|counts| &counts.evicted),
+        memory_peak_bytes: of_space(|counts| &counts.peak),
         shared_values_sent: sent.values,
         shared_values_bytes: sent.bytes,
         begun_again: remote.map_or(0, |remote| remote.begun_again.load(Relaxed)),

@@ -322,7 +322,7 @@ impl fmt::Display for Scope {
             }
         }
         // Each text with the operator that it was made with last: in parentheses where it would be read otherwise. And whether it speaks of one processor.
-        let is_one = |term: &ScopeTerm| matches!(term, ScopeTerm::Processor(_) | ScopeTerm::Worker(_));
+        let is_one = |term: &ScopeTerm| matches!(term, ScopeTerm::Processor(_) | ScopeTerm::Worker(_) | ScopeTerm::Device(_));
         let (text, _, _) = self.fold(
             |term| (term.to_string(), None, is_one(term)),
             |operator, (mut left, last_of_left, is_one): (String, Option<Operator>, bool), (right, last_of_right, _)| {

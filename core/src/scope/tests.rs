@@ -159,7 +159,7 @@ proptest! {
         let mut text = words.replace(" or ", " | ").replace(" that are also ", " & ").replace(" and also ", " & ").replace(" except ", " - ");
         for (words, word) in [
             ("any processor", "any"), ("processors of the host", "host"), ("processors of process ", "process:"), ("worker ", "worker:"),
-            ("processors of kind `", "kind:\""), ("processors of the backend `", "backend:\""), ("processor `", "processor:\""), ("`", "\""),
+            ("processors of kind `", "kind:\""), ("processors of the backend `", "backend:\""), ("processor `", "processor:\""), ("device `", "device:\""), ("`", "\""),
         ] {
             text = text.replace(words, word);
         }
