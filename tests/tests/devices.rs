@@ -266,11 +266,18 @@ fn what_cannot_be_computed_again_is_said_to_be_lost() {
     let error = sum.fetch().expect_err("the data is gone");
     assert!(matches!(error.kind(), FailureKind::Lost { .. }), "{error}");
     let reason = error.reason();
-    assert!(
-        reason.starts_with("its data was on A device alone, and cannot be had: ") && reason.ends_with("it fell off the bus"),
-        "{reason}"
-    );
+    let lost = "its data was lost with A device (it fell off the bus), and cannot be computed again: processor fake-0: it fell off the bus";
+    assert_eq!(reason, lost);
     z.fetch().expect_err("the same");
+    // In place there is nothing to compute it from.
+    let devices = FakeDevices::new([small()]);
+    let runtime = runtime_with(&devices);
+    let x = Mutable::new(ramp(3));
+    let bump = Kernel::wgsl("bump", BUMP).takes::<(&mut Buffer<f32>,), ()>();
+    runtime.spawn(bump.over(3), (write(&x),)).wait().expect("runs");
+    devices.devices[0].lose(devices.host(), "it fell off the bus");
+    let error = x.fetch().expect_err("the data is gone");
+    assert_eq!(error.reason(), "its data was on A device alone, and cannot be had: it fell off the bus");
 }
 
 #[test]

@@ -86,6 +86,7 @@ impl Queued {
         let Work::Task(task) = entry.into_work() else { unreachable!("parts of runs lie in queues of workers") };
         let Some(table) = task.launch() else { unreachable!("only launches get here") };
         if task.try_claim() != Claim::Won {
+            drop(Entry::task(task));
             return Looked::Stale;
         }
         let failed = |kind| {
@@ -233,6 +234,7 @@ impl Queued {
     pub(crate) fn fail_stranded(&self, shared: &Shared, entry: Entry) {
         let Work::Task(task) = entry.into_work() else { unreachable!("parts of runs are no launches") };
         if task.try_claim() != Claim::Won {
+            drop(Entry::task(task));
             return;
         }
         let lost = shared.processors.iter().filter_map(|record| Some((&record.info, record.lost.get()?)));
