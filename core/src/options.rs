@@ -3,7 +3,7 @@
 //! One file because what options say, and what a builder sets, is one list.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -339,6 +339,8 @@ pub(crate) struct LaunchTies {
     pub(crate) tried: AtomicU64,
     /// Whether it is for the host now.
     pub(crate) on_host: AtomicBool,
+    /// One more than the number of the queue whose processor has it; 0: none has.
+    pub(crate) queue: AtomicUsize,
 }
 
 impl Ties {

@@ -253,7 +253,8 @@ impl<T: Data> Slots for Slot<T> {
     }
 
     fn plan(&self, planner: &mut Planner) {
-        plan(self.get(), Access::Read, planner);
+        let ahead = if let Self::Task(dependency) = self { dependency.value_ahead() } else { None };
+        plan(ahead.unwrap_or_else(|| self.get()), Access::Read, planner);
     }
 
     fn remember(&mut self) -> u32 {

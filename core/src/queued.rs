@@ -1,5 +1,6 @@
 //! Tasks for processors that take batches.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Completion, Execution, Fault, RunError, TaskDescriptor, TaskId};
 
-use launch::{InFlightLaunch, Looked};
+use launch::{AheadMap, InFlightLaunch, Looked, Waiting};
 
 use crate::clock::now_ns;
 use crate::error::FailureKind;
@@ -33,6 +34,10 @@ pub(crate) struct Queued {
     /// Place of the first queued processor in `Shared::processors`.
     first: usize,
     counts: Vec<Counts>,
+    /// Held while a launch is looked at, and while the results of one are withdrawn. Before `state`.
+    look: Mutex<()>,
+    /// Held for moments. Before `state`.
+    ahead: Mutex<AheadMap>,
 }
 
 /// What one processor has done.
@@ -52,7 +57,9 @@ struct State {
 
 #[derive(Debug)]
 struct Queue {
-    waiting: VecDeque<Entry>,
+    waiting: VecDeque<Waiting>,
+    /// Results of launches that failed, whose memory launches behind them use: dropped when the processor has none.
+    withdrawn: Vec<Box<dyn Any + Send>>,
     in_flight_count: usize,
     /// Threads of the processor that are in the middle of a body.
     running_count: usize,
@@ -61,12 +68,19 @@ struct Queue {
 
 #[derive(Debug)]
 struct InFlight {
-    task: Entry,
+    task: Flying,
     queue: usize,
     /// Whether `HostServices::run` has been called for it.
     asked: bool,
-    /// What it uses, if it is a kernel's launch: then it has been claimed.
-    launch: Option<InFlightLaunch>,
+}
+
+/// A task that a processor has.
+#[derive(Debug)]
+enum Flying {
+    /// One with a body for the host. Not claimed yet.
+    Task(Entry),
+    /// A kernel's launch, which has been claimed.
+    Launch(TaskRef, InFlightLaunch),
 }
 
 impl Queued {
@@ -76,6 +90,7 @@ impl Queued {
             .iter()
             .map(|record| Queue {
                 waiting: VecDeque::new(),
+                withdrawn: Vec::new(),
                 in_flight_count: 0,
                 running_count: 0,
                 depth: match record.info.execution {
@@ -85,7 +100,13 @@ impl Queued {
             })
             .collect();
         let counts = processors.iter().map(|_| Counts::default()).collect();
-        Self { state: Mutex::new(State { queues, in_flight: BTreeMap::new(), next_id: 0 }), first, counts }
+        Self {
+            state: Mutex::new(State { queues, in_flight: BTreeMap::new(), next_id: 0 }),
+            first,
+            counts,
+            look: Mutex::default(),
+            ahead: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -106,7 +127,7 @@ impl Queued {
             let Some(queue) = processors.iter().map(|processor| processor - self.first).min_by_key(load) else {
                 unreachable!("a task whose scope no processor satisfies fails when it is spawned")
             };
-            state.queues[queue].waiting.push_back(task);
+            state.queues[queue].waiting.push_back(Waiting::Ready(task));
             queue
         };
         self.submit(shared, queue);
@@ -155,12 +176,13 @@ impl Queued {
             let mut batch: Vec<(TaskId, String)> = Vec::new();
             let mut launches = Vec::new();
             while let Some(task) = self.next_waiting(queue, &mut stale) {
-                let Some(space) = space.filter(|_| task.peek(|task| task.launch().is_some())) else {
+                let Some(space) = space.filter(|_| !task.is_for_host()) else {
+                    let Waiting::Ready(task) = task else { unreachable!("only launches are submitted ahead") };
                     let mut state = self.lock();
                     let id = TaskId(state.next_id);
                     state.next_id += 1;
                     let name = task.peek(|task| task.name().name);
-                    state.in_flight.insert(id, InFlight { task, queue, asked: false, launch: None });
+                    state.in_flight.insert(id, InFlight { task: Flying::Task(task), queue, asked: false });
                     batch.push((id, name));
                     continue;
                 };
@@ -201,7 +223,7 @@ impl Queued {
     }
 
     /// Takes the next task that is still one, if the processor wants more, and counts it as in flight.
-    fn next_waiting(&self, queue: usize, stale: &mut Vec<Entry>) -> Option<Entry> {
+    fn next_waiting(&self, queue: usize, stale: &mut Vec<Waiting>) -> Option<Waiting> {
         let mut state = self.lock();
         let waiting = &mut state.queues[queue];
         while waiting.in_flight_count < waiting.depth {
@@ -221,10 +243,11 @@ impl Queued {
         let (task, queue) = {
             let mut state = self.lock();
             let in_flight = state.in_flight.get_mut(&id).ok_or_else(|| RunError::new(format!("no task {id} is in flight")))?;
-            if std::mem::replace(&mut in_flight.asked, true) {
+            if std::mem::replace(&mut in_flight.asked, true) && matches!(in_flight.task, Flying::Task(_)) {
                 return Err(RunError::new(format!("task {id} has been run already")));
             }
-            (in_flight.task.peek(TaskRef::clone), in_flight.queue)
+            let Flying::Task(task) = &in_flight.task else { return Err(RunError::new(format!("task {id} is a kernel's launch"))) };
+            (task.peek(TaskRef::clone), in_flight.queue)
         };
         if task.try_claim() != Claim::Won {
             // A thread that waited for it was faster, and publishes it.
@@ -283,14 +306,16 @@ impl Queued {
                 continue;
             };
             queues.push(done.queue);
-            if let Some(launch) = done.launch {
-                let Work::Task(task) = done.task.into_work() else { unreachable!("parts of runs are no launches") };
-                self.complete_launch(shared, done.queue, task, launch, &completion.outcome, not_taken);
-                continue;
-            }
+            let entry = match done.task {
+                Flying::Launch(task, launch) => {
+                    self.complete_launch(shared, done.queue, task, launch, &completion.outcome, not_taken);
+                    continue;
+                }
+                Flying::Task(entry) => entry,
+            };
             // Otherwise it is published by whoever runs it or has run it.
-            if done.task.peek(TaskRef::try_claim) == Claim::Won {
-                let Work::Task(task) = done.task.into_work() else { unreachable!("parts of runs lie in queues of workers") };
+            if entry.peek(TaskRef::try_claim) == Claim::Won {
+                let Work::Task(task) = entry.into_work() else { unreachable!("parts of runs lie in queues of workers") };
                 let reason = match &completion.outcome {
                     Err(fault) => fault.reason.clone(),
                     Ok(()) => "it reported the task as done without having run it".into(),
@@ -302,6 +327,12 @@ impl Queued {
         }
         queues.dedup();
         for queue in queues {
+            let withdrawn = {
+                let mut state = self.lock();
+                let queue = &mut state.queues[queue];
+                if queue.in_flight_count == 0 { std::mem::take(&mut queue.withdrawn) } else { Vec::new() }
+            };
+            drop(withdrawn);
             self.submit(shared, queue);
         }
         unknown

@@ -144,6 +144,12 @@ impl FakeDevice {
         host.complete(&lost);
     }
 
+    /// Refuses the first of what it keeps.
+    pub fn refuse_first(&self, host: &dyn HostServices) {
+        let first = self.lock().held.remove(0);
+        host.complete(&[Completion { task: first.id, outcome: Err(Fault::refused("it has no such feature")) }]);
+    }
+
     /// Does what it keeps.
     pub fn release(&self, host: &dyn HostServices) {
         let held = std::mem::take(&mut self.lock().held);

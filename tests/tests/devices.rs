@@ -484,3 +484,126 @@ fn results_of_devices_travel_to_processes_and_back() {
     let again = again.fetch().expect("runs");
     assert_eq!((again[0], again[999]), (7.0, 1998.0));
 }
+
+#[test]
+fn a_chain_is_submitted_before_its_first_launch_has_ended() {
+    let (runtime, device, devices) = one(small());
+    device.set(Mode::Hold);
+    // Spawned while what it begins with is not there yet, and afterwards.
+    let gate = Arc::new(std::sync::Barrier::new(2));
+    let x = runtime.spawn(
+        {
+            let gate = Arc::clone(&gate);
+            move || {
+                gate.wait();
+                ramp(4)
+            }
+        },
+        (),
+    );
+    let mut z = runtime.spawn(scale().over(4), (&x, 2.0));
+    for _ in 0..4 {
+        z = runtime.spawn(scale().over(4), (z, 2.0));
+    }
+    gate.wait();
+    x.wait().expect("runs");
+    runtime.spawn(|| (), ()).wait().expect("runs");
+    in_time({
+        let device = Arc::clone(&device);
+        move || {
+            while device.held() < 5 {
+                std::thread::yield_now();
+            }
+        }
+    });
+    for _ in 0..5 {
+        z = runtime.spawn(scale().over(4), (z, 2.0));
+    }
+    assert_eq!(device.held(), 10);
+    device.set(Mode::Run);
+    device.release(devices.host());
+    assert_eq!(**z.fetch().expect("runs"), [0.0, 1024.0, 2048.0, 3072.0]);
+    assert_eq!((device.launched(), device.copied_bytes()), (10, (16, 16)));
+}
+
+#[test]
+fn places_are_changed_in_place_one_behind_the_other() {
+    for device in [small(), small().importing()] {
+        let (runtime, device, devices) = one(device);
+        device.set(Mode::Hold);
+        let bump = Kernel::wgsl("bump", BUMP).takes::<(&mut Buffer<f32>,), ()>();
+        let x = Mutable::new(ramp(3));
+        for _ in 0..6 {
+            let _ = runtime.spawn(bump.over(3), (write(&x),));
+        }
+        let z = runtime.spawn(scale().over(3), (read(&x), 10.0));
+        assert_eq!(device.held(), 7);
+        device.set(Mode::Run);
+        device.release(devices.host());
+        assert_eq!(**z.fetch().expect("runs"), [60.0, 70.0, 80.0]);
+        assert_eq!(**x.fetch().expect("runs"), [6.0, 7.0, 8.0]);
+    }
+}
+
+#[test]
+fn what_was_submitted_behind_a_launch_that_fails_is_done_again() {
+    // The first is refused and runs on the host, whose result has another sign; those behind it have been submitted by then.
+    for importing in [false, true] {
+        let device = if importing { small().importing() } else { small() };
+        let (runtime, device, devices) = one(device);
+        device.set(Mode::Hold);
+        let mut all = vec![runtime.spawn(scale_or_host().over(4), (ramp(4), 2.0))];
+        for _ in 0..5 {
+            let next = runtime.spawn(scale().over(4), (all.last().expect("one"), 2.0));
+            all.push(next);
+        }
+        assert_eq!(device.held(), 6);
+        device.set(Mode::Run);
+        device.refuse_first(devices.host());
+        device.release(devices.host());
+        for (z, step) in all.iter().zip(1..) {
+            assert_eq!(z.fetch().expect("runs")[1], -f32::powi(2.0, step), "{step}");
+        }
+        runtime.wait_idle();
+        drop(all);
+        assert_eq!(device.used_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_chain_on_a_device_that_is_lost_goes_on_elsewhere() {
+    for mode in [Mode::Lose, Mode::TimeOut] {
+        let devices = FakeDevices::new([small(), FakeDevice::new("Another", 1 << 20)]);
+        let runtime = runtime_with(&devices);
+        devices.devices[0].set(Mode::Hold);
+        let scale = Kernel::wgsl("scale", SCALE).host(|x: &Buffer<f32>, a: f32| buffer::from_fn(x.len(), |i| a * x[i]));
+        let mut z = runtime.spawn(scale.over(4), (ramp(4), 2.0));
+        for _ in 0..5 {
+            z = runtime.spawn(scale.over(4), (z, 2.0));
+        }
+        assert_eq!(devices.devices[0].held(), 6);
+        devices.devices[0].lose(devices.host(), "it fell off the bus");
+        assert_eq!(z.fetch().expect("runs")[1], 64.0, "{mode:?}");
+        assert_eq!(devices.devices[0].launched(), 0);
+    }
+}
+
+#[test]
+fn a_chain_whose_first_launch_is_cancelled_ends_with_it() {
+    let (runtime, device, devices) = one(small());
+    device.set(Mode::Hold);
+    let first = runtime.spawn(scale().over(4), (ramp(4), 2.0));
+    let second = runtime.spawn(scale().over(4), (&first, 2.0));
+    let third = runtime.spawn(scale().over(4), (&second, 2.0));
+    assert_eq!(device.held(), 3);
+    assert!(first.cancel());
+    device.set(Mode::Run);
+    device.release(devices.host());
+    for task in [second, third] {
+        let error = task.fetch().expect_err("what it takes was cancelled");
+        assert!(matches!(error.root().kind(), FailureKind::Cancelled), "{error}");
+    }
+    runtime.wait_idle();
+    drop(first);
+    assert_eq!(device.used_bytes(), 0);
+}

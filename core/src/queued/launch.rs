@@ -2,14 +2,19 @@
 //!
 //! A launch is claimed when it is submitted. Its buffers are brought into the device's space (`residency`), and when it is done the results are its value. One that
 //! the processor does not do goes to another one in its scope, or to the host.
+//!
+//! A launch that waits only for launches which the processor has already is submitted right behind them: a device does things in their order, so it need not come back to the
+//! host in between. Its record is claimed *ahead*; what it reads of those before it is where their results will be. When those fail, it goes back to waiting.
+//! The runtime's reference of such a task, which whoever finishes the last one before it puts into a queue, is kept for it (`keep_entry`), so that there is never a second.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use poniard_interface::{Fault, FaultKind, KernelCode, Launch, LogLevel, RawBuffer, TaskId};
+use poniard_interface::{Fault, FaultKind, KernelCode, Launch, LogLevel, TaskId};
 
-use super::{InFlight, Queued};
+use super::{Flying, InFlight, Queued};
 use crate::clock::now;
 use crate::error::FailureKind;
 use crate::kernel::Origin;
@@ -24,14 +29,41 @@ use crate::worker::shared::Shared;
 /// A launch that a processor has.
 pub(super) struct InFlightLaunch {
     prepared: Prepared,
-    outputs: Vec<RawBuffer>,
+    /// Whether it was claimed before it was ready.
+    is_ahead: bool,
 }
 
 impl std::fmt::Debug for InFlightLaunch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InFlightLaunch").field("outputs", &self.outputs).finish_non_exhaustive()
+        f.debug_struct("InFlightLaunch").field("is_ahead", &self.is_ahead).finish_non_exhaustive()
     }
 }
+
+/// What waits for a processor.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// A task that is ready, with the runtime's reference.
+    Ready(Entry),
+    /// A launch that waits for launches which the processor has, or will have had by then.
+    Ahead(TaskRef),
+}
+
+impl Waiting {
+    /// Whether a thread runs it.
+    pub(super) fn is_for_host(&self) -> bool {
+        matches!(self, Self::Ready(entry) if entry.peek(|task| task.launch().is_none()))
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        match self {
+            Self::Ready(entry) => entry.is_stale(),
+            Self::Ahead(task) => task.is_claimed() || task.is_ready(),
+        }
+    }
+}
+
+/// Launches that were claimed before they were ready, by the numbers of their records; each with its entry, once all that it waited for has finished.
+pub(super) type AheadMap = BTreeMap<usize, Option<Entry>>;
 
 /// A launch that is about to be submitted.
 pub(super) struct Ready {
@@ -69,10 +101,10 @@ pub(super) enum Aside {
 pub(super) enum Looked {
     Ready(Box<Ready>),
     Aside(Aside),
-    /// Somebody else has it.
+    /// Somebody else has it, or it is too early for it.
     Stale,
     /// There is no room for it now.
-    Wait(Entry),
+    Wait(Waiting),
 }
 
 /// What there is to know about a launch.
@@ -80,63 +112,178 @@ fn ties(task: &TaskRef) -> Option<&LaunchTies> {
     task.options().and_then(|options| options.ties.launch.as_deref())
 }
 
+/// Whether all that a task waits for are launches that the processor of a queue has.
+fn is_carried(task: &TaskRef, queue: usize) -> bool {
+    let mut before = Vec::new();
+    let is_there = |one: &TaskRef| ties(one).is_some_and(|launch| launch.queue.load(SeqCst) == queue + 1);
+    task.options().is_none_or(|options| !options.ties.held) && task.unfinished_predecessors(&mut before) && before.iter().all(is_there)
+}
+
 impl Queued {
     /// Claims a launch and prepares it for `queue`. Called with the space's `issue` lock held.
-    pub(super) fn look_at(&self, shared: &Shared, queue: usize, space: &Arc<DeviceSpace>, entry: Entry) -> Looked {
-        let Work::Task(task) = entry.into_work() else { unreachable!("parts of runs lie in queues of workers") };
+    pub(super) fn look_at(&self, shared: &Shared, queue: usize, space: &Arc<DeviceSpace>, waiting: Waiting) -> Looked {
+        // Until the plan is made: what it reads of launches before it may be withdrawn when those fail.
+        let look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        let (task, is_ahead) = match waiting {
+            Waiting::Ready(entry) => {
+                let Work::Task(task) = entry.into_work() else { unreachable!("parts of runs lie in queues of workers") };
+                if task.try_claim() != Claim::Won {
+                    drop(look);
+                    drop(Entry::task(task));
+                    return Looked::Stale;
+                }
+                (task, false)
+            }
+            Waiting::Ahead(task) => {
+                let is_wanted = !shared.is_outdated(task.epoch()) && !task.is_withdrawn();
+                if !is_wanted || !is_carried(&task, queue) || !self.claim_ahead(&task) {
+                    return Looked::Stale;
+                }
+                (task, true)
+            }
+        };
         let Some(table) = task.launch() else { unreachable!("only launches get here") };
-        if task.try_claim() != Claim::Won {
-            drop(Entry::task(task));
-            return Looked::Stale;
-        }
+        let Some(ties) = ties(&task) else { unreachable!("a launch has ties") };
         let failed = |kind| {
+            if is_ahead {
+                // It will be in the same state when it is ready, and is failed then.
+                self.give_back(shared, &task);
+                return Looked::Stale;
+            }
             let failure = task.fail_claimed(kind);
             Looked::Aside(Aside::Failed(task.clone(), Some(failure)))
         };
-        if shared.is_outdated(task.epoch()) {
-            return failed(shared.outdated(&task));
-        }
-        if let Some(kind) = task.stopped() {
-            return failed(kind);
-        }
-        if !task.begins() {
-            return failed(FailureKind::Cancelled);
-        }
-        if task.has_failed_argument(&table) {
-            // Only says so.
-            let failure = task.run_claimed();
-            return Looked::Aside(Aside::Failed(task, failure));
+        if !is_ahead {
+            if shared.is_outdated(task.epoch()) {
+                return failed(shared.outdated(&task));
+            }
+            if let Some(kind) = task.stopped() {
+                return failed(kind);
+            }
+            if !task.begins() {
+                return failed(FailureKind::Cancelled);
+            }
+            if task.has_failed_argument(&table) {
+                // Only says so.
+                let failure = task.run_claimed();
+                return Looked::Aside(Aside::Failed(task, failure));
+            }
         }
         let mut plan = match task.plan(&table) {
             Ok(plan) => plan,
-            Err(reason) => return failed(FailureKind::Kernel { reason }),
+            Err(reason) => {
+                drop(look);
+                return failed(FailureKind::Kernel { reason });
+            }
         };
+        task.write_outputs(&table, std::mem::take(&mut plan.outputs));
+        // SeqCst, as the look at successors: whoever is spawned after that sees it (`offer_ahead`).
+        ties.queue.store(queue + 1, SeqCst);
+        drop(look);
         let mut prepared = match residency::prepare(space, &plan.uses) {
             Ok(prepared) => prepared,
-            Err(Refusal::Wait) => {
-                return if task.unclaim() {
-                    Looked::Wait(Entry::task(task))
-                } else {
-                    failed(task.stopped().unwrap_or(FailureKind::Cancelled))
+            Err(refusal) => {
+                self.withdraw(queue, &task);
+                return match refusal {
+                    Refusal::Wait if is_ahead => {
+                        self.give_back(shared, &task);
+                        Looked::Wait(Waiting::Ahead(task))
+                    }
+                    Refusal::Wait if task.unclaim() => Looked::Wait(Waiting::Ready(Entry::task(task))),
+                    Refusal::Wait => failed(task.stopped().unwrap_or(FailureKind::Cancelled)),
+                    Refusal::Never(_) if is_ahead => {
+                        self.give_back(shared, &task);
+                        Looked::Stale
+                    }
+                    Refusal::Never(reason) => Looked::Aside(Aside::Elsewhere { task, fault: Fault::refused(reason), is_whole: true }),
                 };
             }
-            Err(Refusal::Never(reason)) => {
-                return Looked::Aside(Aside::Elsewhere { task, fault: Fault::refused(reason), is_whole: true });
-            }
         };
-        let due = ties(&task).and_then(|launch| launch.due);
         let name = task.name().name;
         let operands = std::mem::take(&mut prepared.operands);
-        let launch = InFlightLaunch { prepared, outputs: std::mem::take(&mut plan.outputs) };
+        let deadline = ties.due.map(|due| due.saturating_duration_since(now()));
+        let successors = task.waiting_successors();
         let id = {
             let mut state = self.lock();
             let id = TaskId(state.next_id);
             state.next_id += 1;
-            state.in_flight.insert(id, InFlight { task: Entry::task(task), queue, asked: true, launch: Some(launch) });
+            let launch = InFlightLaunch { prepared, is_ahead };
+            state.in_flight.insert(id, InFlight { task: Flying::Launch(task, launch), queue, asked: true });
             id
         };
         self.count_running(queue, true);
-        Looked::Ready(Box::new(Ready { id, name, plan, operands, deadline: due.map(|due| due.saturating_duration_since(now())) }))
+        for successor in successors {
+            if self.is_to_follow(shared, &successor, queue) {
+                self.lock().queues[queue].waiting.push_back(Waiting::Ahead(successor));
+            }
+        }
+        Looked::Ready(Box::new(Ready { id, name, plan, operands, deadline }))
+    }
+
+    /// Whether a task can be submitted to a queue right behind what it waits for.
+    fn is_to_follow(&self, shared: &Shared, task: &TaskRef, queue: usize) -> bool {
+        task.launch().is_some()
+            && ties(task)
+                .is_some_and(|launch| !launch.on_host.load(Relaxed) && shared.devices_for(task, launch).contains(&(self.first + queue)))
+            && is_carried(task, queue)
+    }
+
+    /// Looks at a launch that was just spawned and is not ready: where all that it waits for are launches that one processor has, it has it as well.
+    pub(crate) fn offer_ahead(&self, shared: &Shared, task: &TaskRef) {
+        let mut before = Vec::new();
+        task.unfinished_predecessors(&mut before);
+        let Some(queue) = before.first().and_then(ties).and_then(|launch| launch.queue.load(SeqCst).checked_sub(1)) else { return };
+        if self.is_to_follow(shared, task, queue) {
+            self.lock().queues[queue].waiting.push_back(Waiting::Ahead(task.clone()));
+            self.submit(shared, queue);
+        }
+    }
+
+    /// Claims a launch that waits for others.
+    fn claim_ahead(&self, task: &TaskRef) -> bool {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let claimed = task.claim_ahead();
+        if claimed {
+            ahead.insert(task.number(), None);
+        }
+        claimed
+    }
+
+    /// Keeps the entry of a launch that is ready, if it was claimed before it was; otherwise gives it back.
+    pub(crate) fn keep_entry(&self, entry: Entry) -> Option<Entry> {
+        let number = entry.peek(TaskRef::number);
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        match ahead.get_mut(&number) {
+            Some(place) => {
+                *place = Some(entry);
+                None
+            }
+            None => Some(entry),
+        }
+    }
+
+    /// Gives up the claim on a launch that was claimed before it was ready. If it is ready by now, it goes where ready tasks go.
+    fn give_back(&self, shared: &Shared, task: &TaskRef) {
+        let entry = {
+            let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = ahead.remove(&task.number());
+            task.give_back_ahead();
+            entry
+        };
+        if let Some(Some(entry)) = entry {
+            shared.enqueue(None, entry);
+        }
+    }
+
+    /// Takes the results out of a launch that has not made them. Those that were submitted behind it still use their memory, which stays until all have ended.
+    fn withdraw(&self, queue: usize, task: &TaskRef) {
+        let Some(table) = task.launch() else { unreachable!("only launches have results to withdraw") };
+        let _look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(launch) = ties(task) {
+            launch.queue.store(0, SeqCst);
+        }
+        let results = task.withdraw_outputs(&table);
+        self.lock().queues[queue].withdrawn.push(results);
     }
 
     /// Takes what came of a launch that a processor reports as done.
@@ -151,8 +298,22 @@ impl Queued {
     ) {
         self.count_running(queue, false);
         let Some(table) = task.launch() else { unreachable!("it was a launch when it was submitted") };
-        let InFlightLaunch { prepared, outputs } = launch;
-        let fault = match outcome {
+        let InFlightLaunch { prepared, is_ahead } = launch;
+        // Those before it may have failed, or have gone elsewhere: then what it has made is of no use.
+        let is_timely = !is_ahead || task.is_ready() && !task.has_failed_argument(&table);
+        let is_lost = outcome.as_ref().is_err_and(|fault| fault.kind != FaultKind::Refused);
+        if let Err(fault) = outcome
+            && is_lost
+        {
+            self.lose(shared, queue, &fault.reason);
+        }
+        if !is_timely {
+            residency::take_back(prepared, is_lost || not_taken);
+            self.withdraw(queue, &task);
+            return self.give_back(shared, &task);
+        }
+        let entry = is_ahead.then(|| self.ahead.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.number()));
+        match outcome {
             Ok(()) => {
                 self.counts[queue].tasks.fetch_add(1, Relaxed);
                 let origin = prepared.keeps_lineage().then(|| Origin {
@@ -161,22 +322,25 @@ impl Queued {
                     scope: task.options().and_then(|options| options.scope.clone()),
                     may_be_host: shared.worker_count(task.domain().as_deref()) > 0,
                 });
-                let lineage = task.accept_outputs(&table, outputs, origin);
+                // One that was claimed before it was ready has not let go of what it came after.
+                let is_withdrawn = is_ahead && !task.begins();
+                let lineage = task.accept_outputs(&table, origin);
                 residency::commit(prepared, lineage.as_ref());
                 drop(lineage);
-                let failure = task.end_launched();
+                let stopped = task.end_launched().or_else(|| is_withdrawn.then_some(FailureKind::Cancelled));
+                if stopped.is_some() {
+                    self.withdraw(queue, &task);
+                }
+                let failure = stopped.map(|kind| task.error_of_begun(kind));
                 shared.finish(None, &task, failure, false);
-                return;
             }
-            Err(fault) => fault.clone(),
-        };
-        let is_lost = fault.kind != FaultKind::Refused;
-        if is_lost {
-            self.lose(shared, queue, &fault.reason);
+            Err(fault) => {
+                let is_whole = residency::take_back(prepared, is_lost || not_taken) || !is_lost;
+                self.withdraw(queue, &task);
+                self.put_aside(shared, queue, Aside::Elsewhere { task, fault: fault.clone(), is_whole });
+            }
         }
-        let is_whole = residency::take_back(prepared, is_lost || not_taken);
-        drop(outputs);
-        self.put_aside(shared, queue, Aside::Elsewhere { task, fault, is_whole: is_whole || !is_lost });
+        drop(entry);
     }
 
     /// Notes that a processor is lost.

@@ -44,6 +44,8 @@ pub(crate) struct Entry {
 struct State {
     /// Whether the block itself has the contents.
     host_valid: bool,
+    /// Whether it has them as they were before launches that are under way, of which none has ended.
+    has_backup: bool,
     replicas: Vec<Replica>,
     /// How to compute the contents again, if that is possible: kept while the block does not have them.
     lineage: Option<(Arc<dyn Lineage>, usize)>,
@@ -251,7 +253,7 @@ impl Entry {
         let mut directory = lock(&DIRECTORY);
         let new = || {
             COUNT.fetch_add(1, Release);
-            let state = State { host_valid: true, replicas: Vec::new(), lineage: None };
+            let state = State { host_valid: true, has_backup: false, replicas: Vec::new(), lineage: None };
             Arc::new(Self { place, transfer: Mutex::default(), state: Mutex::new(state) })
         };
         Arc::clone(directory.entry(key_of(place)).or_insert_with(new))
@@ -420,6 +422,12 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             space.counts.uploaded.fetch_add(one.place.len_bytes, Relaxed);
         }
         prepared.operands.push(Operand { chunk: replica.chunk.id(), access: one.access, source });
+        if one.access != Access::Read && !replica.is_import {
+            // So those find it that are submitted behind this one. On the host nobody looks before it has ended.
+            replica.valid = true;
+            state.has_backup |= host_valid;
+            state.host_valid = false;
+        }
         drop(state);
         prepared.uses.push((Arc::clone(entry), one.access));
     }
@@ -526,6 +534,7 @@ pub(crate) fn commit(prepared: Prepared, lineage: Option<&Arc<dyn Lineage>>) {
             if access == Access::Read {
                 continue;
             }
+            state.has_backup = false;
             state.host_valid = is_import;
             state.lineage = if is_import { None } else { lineage.map(|lineage| (Arc::clone(lineage), output)) };
             output += 1;
@@ -543,15 +552,20 @@ pub(crate) fn take_back(prepared: Prepared, nothing_copied: bool) -> bool {
     for ((entry, access), operand) in uses.into_iter().zip(operands) {
         let gone = {
             let mut state = lock(&entry.state);
-            let host_valid = state.host_valid;
+            let writes = access != Access::Read;
+            let mut is_import = false;
             if let Some(replica) = state.replica_in(&space) {
                 replica.uses -= 1;
-                if replica.is_import || !host_valid {
-                    is_whole &= access == Access::Read;
-                }
-                if !replica.is_import && (access != Access::Read || nothing_copied && operand.source.is_some()) {
+                is_import = replica.is_import;
+                if !is_import && (writes || nothing_copied && operand.source.is_some()) {
                     replica.valid = false;
                 }
+            }
+            if writes && is_import {
+                is_whole = false;
+            } else if writes {
+                state.host_valid |= std::mem::take(&mut state.has_backup);
+                is_whole &= state.host_valid;
             }
             state.take_replicas(|replica| Arc::ptr_eq(&replica.space, &space) && !replica.valid && replica.uses == 0)
         };

@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Instant;
 
 use poniard_interface::{Erased, ErasedKernel, KernelError, ProcessorKind};
@@ -519,6 +519,8 @@ where
     }
     if let Some(entry) = ready {
         shared.enqueue(context, entry);
+    } else if const { F::LAUNCHES } {
+        shared.queued.offer_ahead(shared, task.reference());
     }
     if let Some(due) = due
         && let Err(error) = timer::expire_at(due, task.reference())
@@ -538,7 +540,8 @@ fn launch_options<M, F: TaskFn<M>>(function: &F, options: Option<Box<TaskOptions
         let kind = Scope::kind(body.kind.clone());
         options.scope = Some(options.scope.map_or(kind.clone(), |scope| scope & kind));
     }
-    options.ties.launch = Some(Box::new(LaunchTies { body, due, tried: AtomicU64::new(0), on_host: AtomicBool::new(false) }));
+    options.ties.launch =
+        Some(Box::new(LaunchTies { body, due, tried: AtomicU64::new(0), on_host: AtomicBool::new(false), queue: AtomicUsize::new(0) }));
     Some(options)
 }
 

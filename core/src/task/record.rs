@@ -5,6 +5,7 @@
 //! The protocol (states, who may touch which field when, and why it is sound) is in `README.md` beside this file.
 #![expect(unsafe_code, reason = "one allocation of erased type that several threads share by protocol")]
 
+use std::any::Any;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -68,6 +69,8 @@ const VALUE_WRITTEN: u8 = 2;
 const VALUE_TAKEN: u8 = 4;
 /// The value is another record's: the body says whose (`flat`).
 const FORWARDED: u8 = 8;
+/// The value is written, and the task has not finished: those that a device does right after it may know where it lies.
+const AHEAD: u8 = 32;
 /// The arguments in the body are users of nothing any more: their references are no users', until the body is dropped.
 const GIVEN_UP: u8 = 16;
 
@@ -182,8 +185,12 @@ pub(crate) struct LaunchTable {
     plan: unsafe fn(NonNull<Header>) -> Result<Plan, String>,
     /// The error of an argument.
     failed: unsafe fn(NonNull<Header>) -> bool,
-    /// Takes the memory of the results, and the body out. How they are computed again, if that is to be kept.
-    accept: unsafe fn(NonNull<Header>, Vec<RawBuffer>, Option<Origin>) -> Option<Arc<dyn Lineage>>,
+    /// Writes the value: the memory of the results.
+    write: unsafe fn(NonNull<Header>, Vec<RawBuffer>),
+    /// Takes it out again.
+    withdraw: unsafe fn(NonNull<Header>) -> Box<dyn Any + Send>,
+    /// Takes the body out. How the results are computed again, if that is to be kept.
+    accept: unsafe fn(NonNull<Header>, Option<Origin>) -> Option<Arc<dyn Lineage>>,
 }
 
 /// The functions that let another process run a body.
@@ -555,7 +562,7 @@ impl Header {
     }
 
     /// Makes an error of this task, which has begun.
-    fn error_of_begun(&self, kind: FailureKind) -> TaskError {
+    pub(crate) fn error_of_begun(&self, kind: FailureKind) -> TaskError {
         TaskError::of_begun(self.name(), kind, self.attempts())
     }
 
@@ -952,11 +959,78 @@ impl TaskRef {
         unsafe { (launch.plan)(self.0) }
     }
 
-    /// Takes the memory of the results that a device has made; the task then counts as run, and `end_launched` comes next. The caller has claimed the task and not
-    /// run it. With `origin`, how they are computed again.
-    pub(crate) fn accept_outputs(&self, launch: &LaunchTable, outputs: Vec<RawBuffer>, origin: Option<Origin>) -> Option<Arc<dyn Lineage>> {
+    /// Writes the memory of the results that a device is to make, as the value; the task has not finished with that. The caller has claimed it and not run it.
+    pub(crate) fn write_outputs(&self, launch: &LaunchTable, outputs: Vec<RawBuffer>) {
         // SAFETY: as in `has_failed_argument`.
-        unsafe { (launch.accept)(self.0, outputs, origin) }
+        unsafe { (launch.write)(self.0, outputs) }
+    }
+
+    /// Takes it out again. The caller has written it, and knows that nobody reads it.
+    pub(crate) fn withdraw_outputs(&self, launch: &LaunchTable) -> Box<dyn Any + Send> {
+        // SAFETY: the caller has written the value, and the task has not finished.
+        unsafe { (launch.withdraw)(self.0) }
+    }
+
+    /// Takes the body of a task that a device has run, whose results are the value; it then counts as run, and `end_launched` comes next. With `origin`, how they are
+    /// computed again.
+    pub(crate) fn accept_outputs(&self, launch: &LaunchTable, origin: Option<Origin>) -> Option<Arc<dyn Lineage>> {
+        // SAFETY: as in `has_failed_argument`.
+        unsafe { (launch.accept)(self.0, origin) }
+    }
+
+    /// Claims a task that still waits, for a device that will have done before it what it waits for. Its body is not taken out before those have finished.
+    pub(crate) fn claim_ahead(&self) -> bool {
+        loop {
+            let gate = self.gate.load(Acquire);
+            if gate & INSPECTED != 0 {
+                spin_loop();
+                continue;
+            }
+            if gate & (CLAIMED | CANCELLED) != 0 || gate & COUNT == 0 {
+                return false;
+            }
+            if self.gate.compare_exchange_weak(gate, gate | CLAIMED, Acquire, Relaxed).is_ok() {
+                return true;
+            }
+        }
+    }
+
+    /// Gives up such a claim. Whoever makes the task ready has its entry, or had it and left it to the caller.
+    pub(crate) fn give_back_ahead(&self) {
+        // Release: as in `unclaim`.
+        self.gate.fetch_and(!CLAIMED, Release);
+    }
+
+    /// Those that wait for the task just now. The caller has claimed it and does not publish it meanwhile.
+    pub(crate) fn waiting_successors(&self) -> Vec<Self> {
+        // For as long as the bit is set, a canceller leaves it to the caller to publish the task. One that was there before has set its own.
+        let gate = self.gate.fetch_or(HOLDS, Acquire);
+        let mut successors = Vec::new();
+        if gate & (CANCELLED | HOLDS) == 0 || gate & (HOLDS | CLAIMED | CANCELLED) == HOLDS | CLAIMED {
+            let mut edge = match Word::of(self.successors.load(Acquire)) {
+                Word::Edges(edges) => NonNull::new(edges),
+                _ => None,
+            };
+            while let Some(current) = edge {
+                // SAFETY: an edge in the list lives until it is taken out, by `publish`, which nobody calls meanwhile.
+                let fields = unsafe { current.as_ref() };
+                fields.watched.look();
+                if let Some(successor) = NonNull::new(fields.successor.load(Relaxed)) {
+                    // SAFETY: as in `publish_shared`: it waits for this task.
+                    successors.push(Self::of(unsafe { successor.as_ref() }));
+                }
+                edge = NonNull::new(fields.next.load(Relaxed));
+            }
+        }
+        if gate & HOLDS == 0 {
+            self.gate.fetch_and(!HOLDS, Release);
+        }
+        successors
+    }
+
+    /// The number of the record, to tell it from others as long as there is a reference.
+    pub(crate) fn number(&self) -> usize {
+        self.0.addr().get()
     }
 
     /// Where it was spawned.
@@ -964,10 +1038,10 @@ impl TaskRef {
         self.location
     }
 
-    /// The error of a task that a device has run, if somebody wanted it to stop meanwhile. Its results have been accepted.
-    pub(crate) fn end_launched(&self) -> Option<TaskError> {
-        let holds = self.gate.load(Relaxed) & HOLDS != 0;
-        self.end_body(holds, None)
+    /// Ends a task that a device has run. Why it has no value all the same, if somebody wanted it to stop meanwhile: then the caller withdraws what it has written. From
+    /// here on nobody but the caller publishes it, or somebody has begun to before.
+    pub(crate) fn end_launched(&self) -> Option<FailureKind> {
+        stopped(self.gate.fetch_or(HOLDS | ENDED, Relaxed))
     }
 
     /// Whether its types travel, whatever its arguments are.
@@ -1293,7 +1367,13 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         type_name: || F::known_as().1(),
         travel: travel::<M, F>(),
         launch: if F::LAUNCHES {
-            Some(LaunchTable { plan: plan::<M, F>, failed: has_failed_argument::<F, F::Params, F::Value>, accept: accept_outputs::<M, F> })
+            Some(LaunchTable {
+                plan: plan::<M, F>,
+                failed: has_failed_argument::<F, F::Params, F::Value>,
+                write: write_outputs::<F, F::Params, F::Value>,
+                withdraw: withdraw_outputs::<F, F::Params, F::Value>,
+                accept: accept_outputs::<M, F>,
+            })
         } else {
             None
         },
@@ -1480,24 +1560,38 @@ unsafe fn plan<M, F: TaskFn<M>>(header: NonNull<Header>) -> Result<Plan, String>
 }
 
 /// # Safety
+/// As for `has_failed_argument`; no value has been written.
+unsafe fn write_outputs<F, P, T: crate::Data>(header: NonNull<Header>, outputs: Vec<RawBuffer>) {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    let mut outputs = outputs.into_iter();
+    let value = T::DEVICE.and_then(|form| form.make?(&mut || outputs.next()));
+    let Some(value) = value else { unreachable!("a kernel's results are made of buffers, whose sizes the plan has worked out") };
+    // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
+    unsafe { (*record.value.get()).write(value) };
+    record.header.note(VALUE_WRITTEN | AHEAD);
+}
+
+/// # Safety
+/// `header` belongs to a live `Record<F, P, T>` whose task the caller has claimed, and whose value he has written; nobody reads it.
+unsafe fn withdraw_outputs<F, P, T: crate::Data>(header: NonNull<Header>) -> Box<dyn Any + Send> {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    let parts = record.header.parts.load(Relaxed);
+    record.header.parts.store(parts & !(VALUE_WRITTEN | AHEAD), Relaxed);
+    // SAFETY: it was written, and is nobody else's (precondition).
+    Box::new(unsafe { record.value.get().cast::<T>().read() })
+}
+
+/// # Safety
 /// As for `send`; the task counts as run afterwards.
-unsafe fn accept_outputs<M, F: TaskFn<M>>(
-    header: NonNull<Header>,
-    outputs: Vec<RawBuffer>,
-    origin: Option<Origin>,
-) -> Option<Arc<dyn Lineage>> {
+unsafe fn accept_outputs<M, F: TaskFn<M>>(header: NonNull<Header>, origin: Option<Origin>) -> Option<Arc<dyn Lineage>> {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, F::Params, F::Value>>().as_ref() };
     record.header.watched_body.change();
     record.header.note(BODY_TAKEN);
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     let (function, params) = unsafe { record.body.get().cast::<(F, F::Params)>().read() };
-    let mut outputs = outputs.into_iter();
-    let value = <F::Value as crate::Data>::DEVICE.and_then(|form| form.make?(&mut || outputs.next()));
-    let Some(value) = value else { unreachable!("a kernel's results are made of buffers, whose sizes the plan has worked out") };
-    // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
-    unsafe { (*record.value.get()).write(value) };
-    record.header.note(VALUE_WRITTEN);
     if let Some(origin) = origin {
         return function.lineage(params, origin);
     }
@@ -1830,6 +1924,19 @@ impl<T> Dependency<T> {
 
     pub(crate) fn value(&self) -> Option<&T> {
         self.task.value_ref()
+    }
+
+    /// The value, also where the task is one that a device does right before whoever asks, and has not finished.
+    pub(crate) fn value_ahead(&self) -> Option<&T> {
+        let reference = &self.task.reference;
+        if reference.has_value() || reference.parts.load(Relaxed) & AHEAD == 0 {
+            return self.value();
+        }
+        let prefix = reference.0.0.cast::<Prefix<T>>();
+        // SAFETY: as in `value_ref`.
+        let value = unsafe { &prefix.as_ref().value };
+        // SAFETY: `AHEAD` says that it was written. It is taken out again only by whoever holds the lock that the caller has (`Queued::look`).
+        Some(unsafe { &*value.get().cast::<T>() })
     }
 
     /// Whether the value is its own, and nobody else can look at it.

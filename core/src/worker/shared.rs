@@ -473,6 +473,7 @@ impl Shared {
     /// Gives a launch to a device. If there is none for it, it is the host's, and comes back; or it fails.
     #[cold]
     fn enqueue_launch(&self, entry: Entry) -> Option<Entry> {
+        let entry = self.queued.keep_entry(entry)?;
         let devices = entry.peek(|task| {
             let launch = task.options().and_then(|options| options.ties.launch.as_deref())?;
             let devices = if launch.on_host.load(Relaxed) { Vec::new() } else { self.devices_for(task, launch) };
