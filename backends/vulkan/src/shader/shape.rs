@@ -68,9 +68,9 @@ impl Shape {
     /// A structure of `members` with their offsets, of `bytes` bytes if it has no tail.
     pub(super) fn structure(members: &[(u32, Self)], bytes: u64) -> Self {
         let Some((&(offset, last), rest)) = members.split_last() else { return Self::opaque(bytes) };
-        // Wrapped in a structure of its own an array stays an array.
+        // Wrapped in a structure of its own, as SPIR-V wants it, everything stays what it is.
         if rest.is_empty() && offset == 0 {
-            return Self { bytes: if last.has_tail { 0 } else { bytes }, is_scalar: false, ..last };
+            return Self { is_scalar: false, ..last };
         }
         let element = if rest.iter().all(|(_, member)| member.element == last.element) { last.element } else { ElementKind::Opaque };
         if last.has_tail {

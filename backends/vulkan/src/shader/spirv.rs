@@ -355,7 +355,7 @@ impl Reader {
                     if scalars.is_some() {
                         return wrong("is a second block of push constants, one is possible");
                     }
-                    match self.scalars(variable.target) {
+                    match self.scalars(variable) {
                         Ok(list) => scalars = Some(list),
                         Err(name) => {
                             return wrong(&format!(
@@ -395,11 +395,18 @@ impl Reader {
         access(self.read.contains(&id) && may(Decoration::NonReadable), self.written.contains(&id) && may(Decoration::NonWritable))
     }
 
-    /// The scalars of a block, each with its length in bytes; the name of a member that is none.
-    fn scalars(&self, block: u32) -> Result<Vec<(Scalar, u32)>, String> {
+    /// The scalars of the block that `variable` is, each with its length in bytes; the name of a member that is none.
+    fn scalars(&self, variable: &Variable) -> Result<Vec<(Scalar, u32)>, String> {
+        let mut block = variable.target;
+        // naga wraps the structure in another one.
+        if let Some([only]) = self.members.get(&block).map(Vec::as_slice)
+            && self.members.contains_key(only)
+        {
+            block = *only;
+        }
         let mut found = Vec::new();
         for (index, ty) in (0..).zip(self.members.get(&block).into_iter().flatten()) {
-            let name = self.member_names.get(&(block, index)).cloned().unwrap_or_default();
+            let name = self.member_names.get(&(block, index)).cloned().unwrap_or_else(|| self.name(variable));
             match self.types.get(ty) {
                 Some(Type::Data(shape, _)) if is_scalar(*shape) => {
                     let offset_bytes = self.offsets.get(&(block, index)).copied().unwrap_or_default();

@@ -141,7 +141,8 @@ fn write(checked: &mut Checked, target: Target) -> Result<Vec<u32>, InspectError
         lang_version: (1, 3),
         // Names, in each build: what a driver and its layers say is about the source, and the same source makes the same words.
         flags: spv::WriterFlags::DEBUG,
-        fake_missing_bindings: false,
+        // Those of the source, that is.
+        fake_missing_bindings: true,
         capabilities: Some(features::supported().chain([::spirv::Capability::Shader]).filter(|&c| c != ::spirv::Capability::Int8).collect()),
         bounds_check_policies: BoundsCheckPolicies {
             index: policy,
