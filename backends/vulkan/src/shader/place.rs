@@ -17,10 +17,9 @@ const LINE_MAX: usize = 120;
 /// ```
 pub(super) fn error_at(text: &str, message: &str, places: &[(Span, &str)]) -> InspectError {
     let mut written = String::new();
-    for (index, (span, label)) in places.iter().enumerate() {
-        let Some((start, end)) = span.to_range().map(|range| (range.start, range.end)).filter(|(start, _)| text.is_char_boundary(*start)) else {
-            continue;
-        };
+    for (span, label) in places {
+        let Some(range) = span.to_range().filter(|range| text.is_char_boundary(range.start)) else { continue };
+        let (start, end) = (range.start, range.end);
         let (before, after) = text.split_at(start);
         let line = before.matches('\n').count() + 1;
         let left = &before[before.rfind('\n').map_or(0, |at| at + 1)..];
@@ -28,11 +27,13 @@ pub(super) fn error_at(text: &str, message: &str, places: &[(Span, &str)]) -> In
         let marked = text.get(start..end.min(start + right.len())).map_or(1, |marked| marked.chars().count().max(1));
         let column = left.chars().count() + 1;
 
-        if index == 0 {
+        if written.is_empty() {
             let _ = write!(written, "line {line}, column {column}: {}", tidy(message));
         } else {
             let _ = write!(written, "\nline {line}, column {column}:");
         }
+        // naga often says the same twice.
+        let label = if tidy(message).starts_with(&tidy(label)) { "" } else { label };
         // What stands left of the place keeps its tabs, so that the mark stands below it.
         let skipped = column.saturating_sub(LINE_MAX / 2).min(left.chars().count());
         let shown: String = left.chars().skip(skipped).chain(right.chars()).take(LINE_MAX).map(printable).collect();

@@ -2,7 +2,9 @@
 
 use std::error::Error;
 
-use naga::valid::{Capabilities, FunctionInfo, GlobalUse, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{
+    Capabilities, EntryPointError, FunctionError, FunctionInfo, GlobalUse, GlobalVariableError, ModuleInfo, ValidationError, ValidationFlags, Validator,
+};
 use naga::{AddressSpace, ArraySize, Expression, Function, Handle, MathFunction, Module, ScalarKind, ShaderStage, TypeInner};
 use poniard_interface::{InspectError, KernelInterface, Scalar};
 
@@ -72,7 +74,11 @@ pub(super) fn check(text: &str) -> Result<Checked, InspectError> {
     let shapes = shapes(&module);
     let scalars = find_scalars(text, &module, &shapes)?;
     let (list, block_bytes) = match &scalars {
-        Some(found) => (found.list.iter().map(|(scalar, _)| scalar.clone()).collect(), scalars_bytes(&found.list)?),
+        Some(found) => {
+            let at = module.global_variables.get_span(found.variable);
+            let bytes = scalars_bytes(&found.list).map_err(|error| error_at(text, &error.reason, &[(at, "")]))?;
+            (found.list.iter().map(|(scalar, _)| scalar.clone()).collect(), bytes)
+        }
         None => (Vec::new(), 0),
     };
     // naga wants no 16-bit types among push constants: they are checked as a uniform and read by our code.
@@ -87,9 +93,8 @@ pub(super) fn check(text: &str) -> Result<Checked, InspectError> {
     }
 
     let info = Validator::new(ValidationFlags::all(), CAPABILITIES).validate(&module).map_err(|error| {
-        let message = causes(error.as_inner());
         // The innermost place; naga's name of what is there is no help.
-        error_at(text, &message, &error.spans().take(1).map(|(span, _)| (*span, "")).collect::<Vec<_>>())
+        error_at(text, &explain(error.as_inner()), &error.spans().take(1).map(|(span, _)| (*span, "")).collect::<Vec<_>>())
     })?;
     refuse_double_functions(text, &module, &info)?;
 
@@ -323,6 +328,20 @@ fn resolve_overrides(text: &str, module: Module, info: ModuleInfo) -> Result<(Mo
     let (resolved, resolved_info) = naga::back::pipeline_constants::process_overrides(&module, &info, None, &Default::default())
         .map_err(|error| InspectError::new(format!("the values of `override` declarations do not fit: {}", causes(&error))))?;
     Ok((resolved.into_owned(), resolved_info.into_owned()))
+}
+
+/// What the validator found, in words: ours for what happens often.
+fn explain(error: &ValidationError) -> String {
+    match error {
+        ValidationError::GlobalVariable { name, source: GlobalVariableError::MissingTypeFlags { .. }, .. } => {
+            format!("`{name}` is of a type that host and device cannot share, such as bool")
+        }
+        ValidationError::Function { source: FunctionError::InvalidStorePointer(_), .. }
+        | ValidationError::EntryPoint { source: EntryPointError::Function(FunctionError::InvalidStorePointer(_)), .. } => {
+            "this cannot be written: buffers that can are declared as `var<storage, read_write>`".to_owned()
+        }
+        _ => causes(error),
+    }
 }
 
 /// An error and what caused it, in one line.
