@@ -33,7 +33,8 @@ pub(super) fn error_at(text: &str, message: &str, places: &[(Span, &str)]) -> In
             let _ = write!(written, "\nline {line}, column {column}:");
         }
         // naga often says the same twice.
-        let label = if tidy(message).starts_with(&tidy(label)) { "" } else { label };
+        let label = tidy(label);
+        let label = if tidy(message).starts_with(&label) { "" } else { label.as_str() };
         // What stands left of the place keeps its tabs, so that the mark stands below it.
         let skipped = column.saturating_sub(LINE_MAX / 2).min(left.chars().count());
         let shown: String = left.chars().skip(skipped).chain(right.chars()).take(LINE_MAX).map(printable).collect();

@@ -73,11 +73,7 @@ impl Shape {
             return Self { is_scalar: false, ..last };
         }
         let element = if rest.iter().all(|(_, member)| member.element == last.element) { last.element } else { ElementKind::Opaque };
-        if last.has_tail {
-            Self { element, bytes: u64::from(offset) + last.bytes, ..last }
-        } else {
-            Self::solid(element, bytes)
-        }
+        if last.has_tail { Self { element, bytes: u64::from(offset) + last.bytes, ..last } } else { Self::solid(element, bytes) }
     }
 
     /// The buffer that it makes.
@@ -113,7 +109,10 @@ pub(super) fn is_scalar(shape: Shape) -> bool {
 pub(super) fn sort_bindings(mut bindings: Vec<Binding>) -> Result<Vec<Binding>, InspectError> {
     bindings.sort_by_key(|binding| binding.number);
     if let Some(pair) = bindings.windows(2).find(|pair| pair[0].number == pair[1].number) {
-        return Err(InspectError::new(format!("`{}` and `{}` have the same binding number, {}", pair[0].name, pair[1].name, pair[0].number)));
+        return Err(InspectError::new(format!(
+            "`{}` and `{}` have the same binding number, {}",
+            pair[0].name, pair[1].name, pair[0].number
+        )));
     }
     if bindings.len() > BINDINGS_MAX {
         return Err(InspectError::new(format!("the kernel has {} buffers, at most {BINDINGS_MAX} are possible", bindings.len())));
@@ -126,7 +125,9 @@ pub(super) fn scalars_bytes(scalars: &[(Scalar, u32)]) -> Result<u32, InspectErr
     let end = scalars.iter().map(|(scalar, bytes)| u64::from(scalar.offset_bytes) + u64::from(*bytes)).max().unwrap_or(0);
     match u32::try_from(end) {
         Ok(end) if end <= SCALARS_BYTES_MAX => Ok(end.next_multiple_of(4)),
-        _ => Err(InspectError::new(format!("the kernel has {end} bytes of scalars, at most {SCALARS_BYTES_MAX} are possible: put them into a buffer"))),
+        _ => Err(InspectError::new(format!(
+            "the kernel has {end} bytes of scalars, at most {SCALARS_BYTES_MAX} are possible: put them into a buffer"
+        ))),
     }
 }
 
@@ -135,7 +136,9 @@ pub(super) fn check_workgroup(workgroup: [u32; 3]) -> Result<(), InspectError> {
     let [x, y, z] = workgroup;
     let count = [x, y, z].iter().fold(1_u64, |count, &axis| count.saturating_mul(axis.into()));
     if count == 0 || count > WORKGROUP_MAX {
-        return Err(InspectError::new(format!("a workgroup of {x} x {y} x {z} has {count} invocations: from 1 to {WORKGROUP_MAX} are possible")));
+        return Err(InspectError::new(format!(
+            "a workgroup of {x} x {y} x {z} has {count} invocations: from 1 to {WORKGROUP_MAX} are possible"
+        )));
     }
     Ok(())
 }

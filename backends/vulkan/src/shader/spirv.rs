@@ -422,9 +422,10 @@ impl Reader {
         let unknown = || InspectError::new("the SPIR-V does not say how large a workgroup is");
         let constant = |id: &u32| self.constants.get(id).copied().ok_or_else(unknown);
         // A constant that is marked as the size comes before what the entry point says.
-        let marked = self.decorations.iter().find(|((_, decoration), what)| {
-            *decoration == Decoration::BuiltIn as u32 && **what == BuiltIn::WorkgroupSize as u32
-        });
+        let marked = self
+            .decorations
+            .iter()
+            .find(|((_, decoration), what)| *decoration == Decoration::BuiltIn as u32 && **what == BuiltIn::WorkgroupSize as u32);
         if let Some([x, y, z]) = marked.and_then(|((id, _), _)| self.composites.get(id)).map(Vec::as_slice) {
             return Ok([constant(x)?, constant(y)?, constant(z)?]);
         }

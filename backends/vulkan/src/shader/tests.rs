@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Instant;
 
 use poniard_interface::{KernelInterface, Source};
-use proptest::prelude::*;
 
-use super::{COMPILER, DeviceFeatures, PARTS_BYTES, Target, compile, entry_point, inspect, missing, parts_offset};
+use super::{COMPILER, DeviceFeatures, Target, compile, entry_point, inspect, missing, parts_offset};
+
+mod messages;
+mod words;
 
 /// What the kernel takes, in one line.
 fn line(interface: &KernelInterface) -> String {
@@ -310,56 +311,55 @@ fn what_is_compiled_is_valid_and_takes_the_same() {
     }
 }
 
-/// A kernel with `body`, and `declarations` before it.
-fn kernel(declarations: &str, body: &str) -> String {
-    format!("{declarations}\n@group(0) @binding(0) var<storage, read_write> x: array<f32>;\n@compute @workgroup_size(64)\nfn f(@builtin(global_invocation_id) id: vec3u) {{\n    {body}\n}}\n")
-}
-
-/// Bad kernels.
-fn bad() -> Vec<String> {
-    vec![
-        String::new(),
-        "fn f( {".to_owned(),
-        kernel("", "let y: f31 = 1.0;"),
-        kernel("", "x[id.x] = foo(x[0]);"),
-        kernel("", "x[id.x] = 1u;"),
-        kernel("", "\tlet größe = x[id.x] + ;"),
-        kernel("const a = 1;\nconst a = 2;", ""),
-        kernel("", &format!("let y = {}1.0 + z;", "1.0 + ".repeat(60))),
-        kernel("", "x[id.x] = f32(exp(f64(x[0])));"),
-        kernel("fn g(v: vec3<f64>) -> vec3<f64> { return pow(v, v); }", "x[0] = f32(g(vec3<f64>()).x);"),
-        kernel("@compute @workgroup_size(1) fn second() {}", ""),
-        "@vertex fn v() -> @builtin(position) vec4f { return vec4f(); }".to_owned(),
-        kernel("@group(0) @binding(1) var t: texture_2d<f32>;", ""),
-        kernel("@group(0) @binding(1) var s: sampler;", ""),
-        kernel("@group(1) @binding(1) var<storage> y: array<f32>;", ""),
-        kernel("@group(0) @binding(0) var<storage> y: array<f32>;", ""),
-        kernel("var<immediate> a: f32;\n@group(0) @binding(1) var<uniform> b: f32;", ""),
-        kernel("struct P { a: f32, m: vec2f }\nvar<immediate> p: P;", ""),
-        kernel("struct P { a: array<f32, 2> }\nvar<immediate> p: P;", ""),
-        kernel("enable wgpu_int16;\nstruct P { a: i16 }\nvar<immediate> p: P;", ""),
-        kernel(&format!("struct P {{ {} }}\nvar<immediate> p: P;", (0..33).map(|i| format!("m{i}: u32, ")).collect::<String>()), ""),
-        kernel("override n: u32;", "x[n] = 1.0;"),
-        kernel("override n: u32 = 0;\nvar<workgroup> w: array<f32, n>;", "x[0] = w[0];"),
-        kernel("", "").replace("64", "0"),
-        kernel("", "").replace("64", "64, 32"),
-        kernel("", "").replace("64", "4294967295, 4294967295, 4294967295"),
-        kernel("override n: u32 = 2048;", "").replace("64", "n"),
-        kernel(&(1..33).map(|i| format!("@group(0) @binding({i}) var<storage> y{i}: array<f32>;\n")).collect::<String>(), ""),
-        kernel("", "for (var i = 0u; i < id.x; i++) { workgroupBarrier(); }"),
-        kernel("@group(0) @binding(1) var<storage> y: array<bool>;", ""),
-        kernel("@group(0) @binding(1) var<storage> y: array<f32>;", "y[0] = 1.0;"),
-        kernel("", "x[0] = textureSample();"),
-        kernel("enable f64;", ""),
-        kernel("", "f();"),
-        "\u{1b}[31m@compute".to_owned(),
-    ]
+#[test]
+fn a_part_finds_its_place_behind_the_scalars() {
+    for (text, scalars_bytes, at) in [(REDUCE, 0, 0), (SAXPY, 8, 16), (GOOD[8].0, 24, 32)] {
+        let interface = inspect(Source::Wgsl(text)).unwrap();
+        assert_eq!((interface.scalars_bytes, parts_offset(&interface)), (scalars_bytes, at), "{text}");
+        let words = compile(Source::Wgsl(text), &Target { parts: true, ..Target::default() }).unwrap();
+        let offsets = words::offsets_of_push_constants(&words);
+        assert_eq!(offsets[offsets.len() - 2..], [at, at + 16], "{text}");
+    }
 }
 
 #[test]
-fn what_is_wrong_is_shown() {
-    for text in bad() {
-        println!("=== {}\n", inspect(Source::Wgsl(&text)).map_or_else(|error| error.to_string(), |found| format!("OK {}", line(&found))));
+fn a_device_is_told_what_it_lacks() {
+    let interface = inspect(Source::Wgsl(
+        "
+        @group(0) @binding(0) var<storage, read_write> x: array<f64>;
+        @group(0) @binding(1) var<storage, read_write> y: array<atomic<f32>>;
+        @compute @workgroup_size(1) fn f() { x[0] += 1.0lf; atomicAdd(&y[0], 1.0); }",
+    ))
+    .unwrap();
+    let with = |f64, f32_atomics| missing(&interface, &DeviceFeatures { f64, f32_atomics, ..DeviceFeatures::default() });
+    assert_eq!(with(true, true), None);
+    assert_eq!(with(false, true).unwrap(), "the device has no f64 (shaderFloat64)");
+    assert_eq!(with(false, false).unwrap(), "the device has no f64 (shaderFloat64), no f32 atomics (shaderBufferFloat32AtomicAdd)");
+    let unknown = KernelInterface { features: vec!["SPIR-V Kernel".to_owned()], ..KernelInterface::default() };
+    assert_eq!(missing(&unknown, &DeviceFeatures::default()).unwrap(), "the device has no SPIR-V Kernel");
+}
+
+#[test]
+fn an_entry_point_keeps_its_name() {
+    let words = compile(Source::Wgsl(SAXPY), &Target::default()).unwrap();
+    assert_eq!(entry_point(&words).unwrap(), "saxpy");
+    let words = compile(Source::Wgsl(SAXPY), &Target { parts: true, ..Target::default() }).unwrap();
+    assert_eq!(entry_point(&words).unwrap(), "saxpy");
+}
+
+#[test]
+fn the_same_source_makes_the_same_words() {
+    for (text, _) in GOOD {
+        for target in targets() {
+            assert_eq!(compile(Source::Wgsl(text), &target).unwrap(), compile(Source::Wgsl(text), &target).unwrap(), "{text}\n{target:?}");
+        }
     }
-    panic!();
+}
+
+/// What keeps compiled kernels notices when the compiler is another one.
+#[test]
+fn the_compiler_is_named_with_its_version() {
+    let lock = include_str!("../../../../Cargo.lock");
+    let version = lock.split("name = \"naga\"\nversion = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    assert!(COMPILER.starts_with(&format!("naga {version}, ")), "{COMPILER} says nothing of {version}");
 }

@@ -3,7 +3,8 @@
 use std::error::Error;
 
 use naga::valid::{
-    Capabilities, EntryPointError, FunctionError, FunctionInfo, GlobalUse, GlobalVariableError, ModuleInfo, ValidationError, ValidationFlags, Validator,
+    Capabilities, EntryPointError, FunctionError, FunctionInfo, GlobalUse, GlobalVariableError, ModuleInfo, ValidationError,
+    ValidationFlags, Validator,
 };
 use naga::{AddressSpace, ArraySize, Expression, Function, Handle, MathFunction, Module, ScalarKind, ShaderStage, TypeInner};
 use poniard_interface::{InspectError, KernelInterface, Scalar};
@@ -148,7 +149,9 @@ fn write(checked: &mut Checked, target: Target) -> Result<Vec<u32>, InspectError
         flags: spv::WriterFlags::DEBUG,
         // Those of the source, that is.
         fake_missing_bindings: true,
-        capabilities: Some(features::supported().chain([::spirv::Capability::Shader]).filter(|&c| c != ::spirv::Capability::Int8).collect()),
+        capabilities: Some(
+            features::supported().chain([::spirv::Capability::Shader]).filter(|&c| c != ::spirv::Capability::Int8).collect(),
+        ),
         bounds_check_policies: BoundsCheckPolicies {
             index: policy,
             buffer: policy,
@@ -166,7 +169,8 @@ fn write(checked: &mut Checked, target: Target) -> Result<Vec<u32>, InspectError
         use_storage_input_output_16: false,
         ..spv::Options::default()
     };
-    spv::write_vec(&checked.module, &checked.info, &options, None).map_err(|error| InspectError::new(format!("the kernel cannot be compiled: {}", causes(&error))))
+    spv::write_vec(&checked.module, &checked.info, &options, None)
+        .map_err(|error| InspectError::new(format!("the kernel cannot be compiled: {}", causes(&error))))
 }
 
 /// What each type is in memory. A type stands behind those that it is made of.
