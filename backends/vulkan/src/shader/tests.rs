@@ -38,6 +38,7 @@ fn targets() -> impl Iterator<Item = Target> {
 }
 
 /// Gives the words to `spirv-val`, or says once that it is not there.
+#[expect(clippy::print_stdout, reason = "says why it does nothing")]
 fn validate(words: &[u32], about: &str) {
     static INSTALLED: OnceLock<bool> = OnceLock::new();
     let installed = INSTALLED.get_or_init(|| {

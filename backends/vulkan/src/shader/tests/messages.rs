@@ -152,7 +152,7 @@ fn bad() -> Vec<(String, &'static str)> {
             lines!(
                 "line 2, column 23: `b` is a second block of scalars beside `a`: put all into one structure",
                 "@group(0) @binding(1) var<uniform> b: f32;",
-                "                      ^^^^^^^^^^^^^^^^^^^"
+                "                      ^^^^^^^^^^^^^^^^^^^^"
             ),
         ),
         (
@@ -160,7 +160,7 @@ fn bad() -> Vec<(String, &'static str)> {
             lines!(
                 "line 2, column 1: `m` is no scalar: a block of scalars has members of the types f32, i32, u32, f64, i64, u64 and f16",
                 "var<immediate> p: P;",
-                "^^^^^^^^^^^^^^^^^^^"
+                "^^^^^^^^^^^^^^^^^^^^"
             ),
         ),
         (
@@ -168,7 +168,7 @@ fn bad() -> Vec<(String, &'static str)> {
             lines!(
                 "line 2, column 1: `p` is no scalar: a block of scalars has members of the types f32, i32, u32, f64, i64, u64 and f16",
                 "var<immediate> p: i16;",
-                "^^^^^^^^^^^^^^^^^^^^^"
+                "^^^^^^^^^^^^^^^^^^^^^^"
             ),
         ),
         (
@@ -176,7 +176,7 @@ fn bad() -> Vec<(String, &'static str)> {
             lines!(
                 "line 2, column 1: the kernel has 132 bytes of scalars, at most 128 are possible: put them into a buffer",
                 "var<immediate> p: P;",
-                "^^^^^^^^^^^^^^^^^^^"
+                "^^^^^^^^^^^^^^^^^^^^"
             ),
         ),
         (
@@ -184,7 +184,7 @@ fn bad() -> Vec<(String, &'static str)> {
             lines!(
                 "line 1, column 1: `n` has no value: nobody sets it at a launch, so write `const` or give it a default",
                 "override n: u32;",
-                "^^^^^^^^^^^^^^^"
+                "^^^^^^^^^^^^^^^^"
             ),
         ),
         // Workgroups.

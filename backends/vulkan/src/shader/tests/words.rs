@@ -120,16 +120,19 @@ fn buffers_as_other_compilers_write_them() {
     }
 }
 
+/// What is done to a module.
+type Change<'a> = &'a dyn Fn(&mut Module);
+
 #[test]
 fn what_is_done_to_buffers() {
-    let look = |mark: &dyn Fn(&mut Module), body: &dyn Fn(&mut Module)| {
+    let look = |mark: Change<'_>, body: Change<'_>| {
         let mut module = two_buffers(StorageClass::StorageBuffer, Decoration::Block, |module| mark(module));
         module.begin().op(Op::AccessChain, &[17, 30, 20, 18, 18]);
         body(&mut module);
         let line = module.end().look().unwrap();
         line.split("x@3 F32/4 >=4 ").nth(1).unwrap().split(';').next().unwrap().to_owned()
     };
-    let cases: [(&str, &dyn Fn(&mut Module)); 10] = [
+    let cases: [(&str, Change<'_>); 10] = [
         ("Read", &|_| {}),
         ("Read", &|m| _ = m.op(Op::ArrayLength, &[13, 40, 20, 0])),
         ("Write", &|m| _ = m.op(Op::AtomicFAddEXT, &[12, 40, 30, 19, 18, 18])),
@@ -146,7 +149,7 @@ fn what_is_done_to_buffers() {
     for (index, (expected, body)) in cases.into_iter().enumerate() {
         assert_eq!(look(&|_| {}, body), expected, "{index}");
     }
-    let write: &dyn Fn(&mut Module) = &|m| _ = m.op(Op::FunctionCall, &[10, 40, 50, 30]);
+    let write: Change<'_> = &|m| _ = m.op(Op::FunctionCall, &[10, 40, 50, 30]);
     assert_eq!(look(&|m| _ = m.decorate(20, Decoration::NonWritable, &[]), write), "Read");
     assert_eq!(look(&|m| _ = m.decorate(20, Decoration::NonReadable, &[]), write), "Overwrite");
     // A loop uses a pointer before the instruction that makes it.
@@ -191,7 +194,7 @@ fn what_is_wrong_is_named() {
     );
     assert_eq!(damaged(&|words| words.truncate(5)), "the SPIR-V has no entry point for compute");
 
-    let with = |change: &dyn Fn(&mut Module)| {
+    let with = |change: Change<'_>| {
         let mut module = two_buffers(StorageClass::StorageBuffer, Decoration::Block, |_| {});
         change(&mut module);
         module.error()
