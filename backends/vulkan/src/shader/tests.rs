@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use poniard_interface::{KernelInterface, Source};
+use spirv::Op;
 
 use super::{COMPILER, DeviceFeatures, Target, compile, entry_point, inspect, missing, parts_offset};
 
@@ -321,6 +322,19 @@ fn a_part_finds_its_place_behind_the_scalars() {
         let offsets = words::offsets_of_push_constants(&words);
         assert_eq!(offsets[offsets.len() - 2..], [at, at + 16], "{text}");
     }
+}
+
+#[test]
+fn checks_are_there_unless_they_are_declined() {
+    let count = |unchecked, op| {
+        let words = compile(Source::Wgsl(MATMUL), &Target { unchecked, ..Target::default() }).unwrap();
+        words::count(&words, op)
+    };
+    // The length of each buffer; a call of the division that looks at its divisor; a counter for each of the two loops, beside its own variable.
+    assert_eq!((count(false, Op::ArrayLength), count(true, Op::ArrayLength)), (3, 0));
+    assert_eq!((count(false, Op::UDiv), count(true, Op::UDiv)), (1, 1));
+    assert_eq!((count(false, Op::FunctionCall), count(true, Op::FunctionCall)), (1, 0));
+    assert!(count(false, Op::Variable) == count(true, Op::Variable) + 2);
 }
 
 #[test]

@@ -83,28 +83,33 @@ fn two_buffers(class: StorageClass, block: Decoration, mark: impl FnOnce(&mut Mo
     module
 }
 
-/// The offsets in the block of push constants, wherever it is.
+/// The instructions of a good module, with their operands.
+fn instructions(words: &[u32]) -> impl Iterator<Item = (Op, &[u32])> {
+    let mut rest = &words[5..];
+    std::iter::from_fn(move || {
+        let (instruction, next) = rest.split_at_checked((rest.first()? >> 16) as usize)?;
+        rest = next;
+        Some((Op::from_u32(instruction[0] & 0xffff)?, &instruction[1..]))
+    })
+}
+
+/// How often `op` is in the words.
+pub(super) fn count(words: &[u32], op: Op) -> usize {
+    instructions(words).filter(|(known, _)| *known == op).count()
+}
+
+/// The offsets in the block of push constants; of the structure in it, if there is one.
 pub(super) fn offsets_of_push_constants(words: &[u32]) -> Vec<u32> {
-    let mut at = 5;
-    let (mut offsets, mut pointers, mut members, mut found) = (Vec::new(), Vec::new(), Vec::new(), 0);
-    while at < words.len() {
-        let len = (words[at] >> 16) as usize;
-        let operands = &words[at + 1..at + len];
-        match Op::from_u32(words[at] & 0xffff).unwrap() {
-            Op::MemberDecorate if operands[2] == Decoration::Offset as u32 => offsets.push((operands[0], operands[3])),
-            Op::TypeStruct => members.push((operands[0], operands[1..].to_vec())),
-            Op::TypePointer => pointers.push((operands[0], operands[2])),
-            Op::Variable if operands[2] == StorageClass::PushConstant as u32 => {
-                found = pointers.iter().find(|(id, _)| *id == operands[0]).unwrap().1;
-            }
-            _ => {}
-        }
-        at += len;
-    }
-    // Of the structure in it, if there is one.
-    let inner = members.iter().find(|(id, _)| *id == found).map(|(_, members)| members[0]).unwrap();
-    let block = if members.iter().any(|(id, _)| *id == inner) { inner } else { found };
-    offsets.iter().filter(|(id, _)| *id == block).map(|(_, offset)| *offset).collect()
+    let find = |op, id| instructions(words).find(|(known, operands)| *known == op && operands[0] == id).map(|(_, operands)| operands);
+    let class = StorageClass::PushConstant as u32;
+    let (_, variable) = instructions(words).find(|(op, operands)| *op == Op::Variable && operands[2] == class).unwrap();
+    let block = find(Op::TypePointer, variable[0]).unwrap()[2];
+    let inner = find(Op::TypeStruct, block).unwrap()[1];
+    let block = if find(Op::TypeStruct, inner).is_some() { inner } else { block };
+    instructions(words)
+        .filter(|(op, operands)| *op == Op::MemberDecorate && operands[0] == block && operands[2] == Decoration::Offset as u32)
+        .map(|(_, operands)| operands[3])
+        .collect()
 }
 
 #[test]
