@@ -18,6 +18,8 @@
 //!
 //! # What code may do
 //!
+//! A buffer that a kernel only writes is overwritten, also where the kernel does not write all of it: what it leaves is not what was there before.
+//!
 //! By default code of WGSL cannot leave its buffers: an index that is too large is made small enough. That needs one element at least in each bound array.
 //! Loops are counted up to 2^64, so that compilers do not take an endless one for one that is never reached, and divisions by zero have a result.
 //! [`Target::unchecked`] ends all three. SPIR-V is passed on as it is.
@@ -42,6 +44,12 @@ pub const PARTS_BYTES: u32 = 28;
 /// Names what [`compile`] makes of a source: another text, other words. It belongs into the key of whatever keeps them.
 pub const COMPILER: &str = "naga 30.0.2, 1";
 
+/// A longer source is none that somebody wrote, and the stack that it may need grows with it.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+/// What naga is given to recurse on. Pages that it does not reach cost nothing; a chain of additions as long as the longest source takes most of it,
+/// in a build that is not optimised, where a hundred nested blocks are too much for the 2 MiB of an ordinary thread.
+const STACK_BYTES: usize = 256 << 20;
+
 /// How to compile a kernel. By default for any device, with checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Target {
@@ -59,7 +67,7 @@ pub struct Target {
 /// The source is no kernel: [`InspectError`] shows the place in WGSL, or numbers the word in SPIR-V.
 pub fn inspect(source: Source<'_>) -> Result<KernelInterface, InspectError> {
     match source {
-        Source::Wgsl(text) => wgsl::inspect(text),
+        Source::Wgsl(text) => deep(text, || wgsl::inspect(text)),
         Source::SpirV(words) => spirv::inspect(words),
         _ => Err(unknown()),
     }
@@ -73,7 +81,7 @@ pub fn inspect(source: Source<'_>) -> Result<KernelInterface, InspectError> {
 /// As [`inspect`], and SPIR-V cannot be launched in parts.
 pub fn compile(source: Source<'_>, target: &Target) -> Result<Vec<u32>, InspectError> {
     match source {
-        Source::Wgsl(text) => wgsl::compile(text, *target),
+        Source::Wgsl(text) => deep(text, || wgsl::compile(text, *target)),
         Source::SpirV(_) if target.parts => Err(InspectError::new(
             "a kernel in SPIR-V is launched as a whole, and this launch has more workgroups than the device takes at once: give it as WGSL, or let each invocation do more",
         )),
@@ -88,6 +96,14 @@ pub fn compile(source: Source<'_>, target: &Target) -> Result<Vec<u32>, InspectE
 /// The words are no module with one compute entry point.
 pub fn entry_point(words: &[u32]) -> Result<String, InspectError> {
     spirv::entry_point(words)
+}
+
+/// Works on `text` with room to recurse.
+fn deep<R>(text: &str, work: impl FnOnce() -> Result<R, InspectError>) -> Result<R, InspectError> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(InspectError::new(format!("the source has {} bytes, at most {TEXT_BYTES_MAX} are possible", text.len())));
+    }
+    stacker::grow(STACK_BYTES, work)
 }
 
 fn unknown() -> InspectError {

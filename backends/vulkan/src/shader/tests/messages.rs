@@ -236,3 +236,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn deep_sources_do_not_exhaust_the_stack() {
+    let deep = |count: usize| kernel("", &format!("{}{}", "{".repeat(count), "}".repeat(count)));
+    assert!(inspect(Source::Wgsl(&deep(100))).is_ok());
+    assert!(inspect(Source::Wgsl(&deep(1000))).unwrap_err().reason.starts_with("line 5, column 131: brace nesting limit reached"));
+    let chain = kernel("", &format!("{} {{}}", "if id.x == 1 {} else ".repeat(3000)));
+    assert!(compile(Source::Wgsl(&chain), &Target::default()).is_ok());
+    let long = kernel("", &" ".repeat(64 << 10));
+    assert_eq!(
+        inspect(Source::Wgsl(&long)).unwrap_err().reason,
+        format!("the source has {} bytes, at most 65536 are possible", long.len())
+    );
+}
