@@ -1,1 +1,3 @@
 //! Vulkan devices.
+
+pub mod shader;
