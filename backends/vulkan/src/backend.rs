@@ -78,13 +78,11 @@ impl Backend for VulkanBackend {
 }
 
 /// The devices that are asked for, each once, in the order of the list.
-fn choose<'a>(
-    wanted: &Devices,
-    found: &[(usize, &'a Arc<PhysicalDevice>)],
-) -> Result<Vec<(usize, &'a Arc<PhysicalDevice>)>, OpenError> {
+fn choose<'a>(wanted: &Devices, found: &[(usize, &'a Arc<PhysicalDevice>)]) -> Result<Vec<(usize, &'a Arc<PhysicalDevice>)>, OpenError> {
     let Devices::Chosen(names) = wanted else { return Ok(found.to_vec()) };
-    let is_meant = |name: &String, index: usize, device: &PhysicalDevice| {
-        *name == index.to_string() || device.name.eq_ignore_ascii_case(name) || device.uuid.eq_ignore_ascii_case(name)
+    let is_meant = |name: &String, index: usize, device: &PhysicalDevice| match name.parse::<usize>() {
+        Ok(wanted) => wanted == index,
+        Err(_) => device.name.to_lowercase().contains(&name.to_lowercase()) || device.uuid.eq_ignore_ascii_case(name),
     };
     if let Some(unknown) = names.iter().find(|name| !found.iter().any(|(index, device)| is_meant(name, *index, device))) {
         let known: Vec<_> = found.iter().map(|(index, device)| format!("{index}: {} ({})", device.name, device.uuid)).collect();

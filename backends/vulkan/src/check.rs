@@ -105,10 +105,7 @@ mod tests {
         let mut checker = Checker::default();
         assert!(checker.check(std::slice::from_ref(&write)).is_empty());
         let wrong = checker.check(std::slice::from_ref(&read));
-        assert_eq!(
-            wrong,
-            ["no barrier stands between `k`, which writes bytes 0..8 of memory 1, and `k`, which reads bytes 0..8"],
-        );
+        assert_eq!(wrong, ["no barrier stands between `k`, which writes bytes 0..8 of memory 1, and `k`, which reads bytes 0..8"],);
         assert!(checker.check(&[Step::Barrier, read.clone()]).is_empty());
         assert!(checker.check(&[read]).is_empty());
         assert_eq!(checker.check(&[write]).len(), 2, "both readers");

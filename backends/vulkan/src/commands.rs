@@ -46,7 +46,8 @@ impl Commands {
     /// # Errors
     /// What the driver says.
     pub(crate) fn new(device: &Arc<Device>, is_checked: bool) -> Result<Self, vk::Result> {
-        let info = vk::CommandPoolCreateInfo::default().flags(vk::CommandPoolCreateFlags::TRANSIENT).queue_family_index(device.physical.family);
+        let info =
+            vk::CommandPoolCreateInfo::default().flags(vk::CommandPoolCreateFlags::TRANSIENT).queue_family_index(device.physical.family);
         // SAFETY: the family is the one that the device was made with.
         let pool = unsafe { device.raw.create_command_pool(&info, None) }?;
         // From here on dropping it cleans up.
@@ -60,7 +61,8 @@ impl Commands {
             binds: 0,
             barriers: 0,
         };
-        let info = vk::CommandBufferAllocateInfo::default().command_pool(pool).level(vk::CommandBufferLevel::PRIMARY).command_buffer_count(1);
+        let info =
+            vk::CommandBufferAllocateInfo::default().command_pool(pool).level(vk::CommandBufferLevel::PRIMARY).command_buffer_count(1);
         // SAFETY: the pool was just made.
         commands.buffer = unsafe { device.raw.allocate_command_buffers(&info) }?[0];
         if device.push.is_none() {

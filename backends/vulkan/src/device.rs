@@ -90,8 +90,8 @@ impl Device {
             info = info.push_next(&mut of_atomics);
         }
         // SAFETY: the handle is the instance's, and the extensions and features are among those that it lists.
-        let raw =
-            unsafe { instance.raw.create_device(physical.handle, &info, None) }.map_err(|error| format!("the driver makes no device: {error}"))?;
+        let raw = unsafe { instance.raw.create_device(physical.handle, &info, None) }
+            .map_err(|error| format!("the driver makes no device: {error}"))?;
         // SAFETY: the device was made with a queue of this family.
         let queue = unsafe { raw.get_device_queue(physical.family, 0) };
         let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE).initial_value(0);

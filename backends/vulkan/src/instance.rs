@@ -81,7 +81,8 @@ impl Instance {
         let layers = unsafe { entry.enumerate_instance_layer_properties() }.unwrap_or_default();
         let is_validated = validation && layers.iter().any(|layer| layer.layer_name_as_c_str() == Ok(VALIDATION_LAYER));
 
-        let application = vk::ApplicationInfo::default().application_name(c"poniard").engine_name(c"poniard").api_version(vk::API_VERSION_1_2);
+        let application =
+            vk::ApplicationInfo::default().application_name(c"poniard").engine_name(c"poniard").api_version(vk::API_VERSION_1_2);
         let layer_names: &[*const c_char] = if is_validated { &[VALIDATION_LAYER.as_ptr()] } else { &[] };
         let extensions: &[*const c_char] =
             if is_validated { &[ext::debug_utils::NAME.as_ptr(), ext::validation_features::NAME.as_ptr()] } else { &[] };
@@ -111,7 +112,8 @@ impl Instance {
                 .map_err(|error| format!("the validation layer takes no messenger: {error}"))?;
         }
         // SAFETY: the instance was just made.
-        let handles = unsafe { raw.enumerate_physical_devices() }.map_err(|error| format!("the Vulkan loader lists no devices: {error}"))?;
+        let handles =
+            unsafe { raw.enumerate_physical_devices() }.map_err(|error| format!("the Vulkan loader lists no devices: {error}"))?;
         let (mut devices, mut unusable) = (Vec::new(), Vec::new());
         for handle in handles {
             match PhysicalDevice::look_at(&raw, handle) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gpu_allocator::MemoryLocation;
-use poniard_interface::{DeviceClass, KernelCode, Source, MemorySpace, SpaceId};
+use poniard_interface::{DeviceClass, KernelCode, MemorySpace, Source, SpaceId};
 
 use crate::memory::{Memory, Piece};
 use crate::queue::{Queue, Work};

@@ -17,7 +17,9 @@ const GRAIN_BYTES: u64 = 16;
 
 /// What a buffer is used for: anything that a batch does.
 const USAGE: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
-    vk::BufferUsageFlags::STORAGE_BUFFER.as_raw() | vk::BufferUsageFlags::TRANSFER_SRC.as_raw() | vk::BufferUsageFlags::TRANSFER_DST.as_raw(),
+    vk::BufferUsageFlags::STORAGE_BUFFER.as_raw()
+        | vk::BufferUsageFlags::TRANSFER_SRC.as_raw()
+        | vk::BufferUsageFlags::TRANSFER_DST.as_raw(),
 );
 
 /// A number that no other memory of this process has.
@@ -190,7 +192,8 @@ impl Import {
         asked.result().map_err(|error| format!("the driver does not import this memory: {error}"))?;
 
         let mut outside = vk::ExternalMemoryBufferCreateInfo::default().handle_types(kind);
-        let info = vk::BufferCreateInfo::default().size(len_bytes).usage(USAGE).sharing_mode(vk::SharingMode::EXCLUSIVE).push_next(&mut outside);
+        let info =
+            vk::BufferCreateInfo::default().size(len_bytes).usage(USAGE).sharing_mode(vk::SharingMode::EXCLUSIVE).push_next(&mut outside);
         // SAFETY: the structure is complete.
         let buffer = unsafe { device.raw.create_buffer(&info, None) }.map_err(|error| format!("the driver makes no buffer: {error}"))?;
         // SAFETY: the buffer is the device's.
@@ -219,7 +222,8 @@ impl Import {
 
     fn memory(device: &Device, pointer: *mut c_void, len_bytes: u64, types: u32) -> Result<vk::DeviceMemory, String> {
         let wanted = vk::MemoryPropertyFlags::HOST_COHERENT;
-        let index = device.physical.memory_types.iter().enumerate().position(|(index, flags)| types >> index & 1 == 1 && flags.contains(wanted));
+        let index =
+            device.physical.memory_types.iter().enumerate().position(|(index, flags)| types >> index & 1 == 1 && flags.contains(wanted));
         let Some(index) = index else {
             return Err("the driver has no coherent memory of the host".to_owned());
         };
@@ -257,7 +261,14 @@ pub(crate) struct Piece {
 impl Piece {
     /// A chunk in memory of its own.
     pub(crate) fn owned(memory: Memory, len_bytes: u64) -> Self {
-        Self { id: fresh_id(), len_bytes, place: memory.place(), address: memory.address(), last_use: AtomicU64::new(0), memory: Some(memory) }
+        Self {
+            id: fresh_id(),
+            len_bytes,
+            place: memory.place(),
+            address: memory.address(),
+            last_use: AtomicU64::new(0),
+            memory: Some(memory),
+        }
     }
 
     /// A chunk that is a block of an arena.

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ash::vk;
-use poniard_interface::{
-    DeviceInfo, Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError, TaskDescriptor,
-};
+use poniard_interface::{DeviceInfo, Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError, TaskDescriptor};
 
 use crate::instance::message_count;
 use crate::measure::measure;
@@ -81,6 +79,12 @@ impl Processor for VulkanProcessor {
         if !named(false).is_empty() {
             say("lacks", named(false));
         }
+        if measured {
+            match measure(queue) {
+                Ok(found) => found.into_iter().for_each(|(name, value)| say(name, value)),
+                Err(reason) => say("not measured", reason),
+            }
+        }
         if let Some(made) = queue.working() {
             let counters = &queue.counters;
             let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -95,12 +99,6 @@ impl Processor for VulkanProcessor {
             if queue.settings.validation {
                 say("validation messages", message_count().to_string());
                 say("checker messages", of(&counters.check_failures).to_string());
-            }
-        }
-        if measured {
-            match measure(queue) {
-                Ok(found) => found.into_iter().for_each(|(name, value)| say(name, value)),
-                Err(reason) => say("not measured", reason),
             }
         }
         lines

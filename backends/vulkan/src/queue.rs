@@ -259,9 +259,10 @@ impl Queue {
     /// Why there is none, the same each time.
     pub(crate) fn made(&self) -> Result<&Made, &str> {
         let make = || {
-            let device = Device::new(self.instance, Arc::clone(&self.physical), self.settings.without).map(Arc::new).inspect_err(|reason| {
-                self.host.log(LogLevel::Warning, &format!("vulkan: `{}` (`{}`) is of no use: {reason}", self.name, self.physical.name));
-            })?;
+            let device =
+                Device::new(self.instance, Arc::clone(&self.physical), self.settings.without).map(Arc::new).inspect_err(|reason| {
+                    self.host.log(LogLevel::Warning, &format!("vulkan: `{}` (`{}`) is of no use: {reason}", self.name, self.physical.name));
+                })?;
             let pipelines = Pipelines::new(&device, Cache::new(self.settings.cache.clone()));
             Ok(Made { device, pipelines, staging: ThreadStaging::default() })
         };
@@ -329,7 +330,8 @@ impl Queue {
         let mut groups = [0u32; 3];
         for axis in 0..3 {
             let count = launch.invocations[axis].div_ceil(interface.workgroup[axis].max(1).into());
-            groups[axis] = u32::try_from(count).map_err(|_| refuse(format!("{count} workgroups along an axis are more than a number of 32 bits")))?;
+            groups[axis] =
+                u32::try_from(count).map_err(|_| refuse(format!("{count} workgroups along an axis are more than a number of 32 bits")))?;
         }
         if groups.contains(&0) {
             groups = [0; 3];
@@ -595,7 +597,9 @@ impl Queue {
                 inbox.thread = Some(thread);
                 Ok(())
             }
-            Err(error) => Err(Loss { reason: format!("the thread that waits for the device cannot be started: {error}"), timed_out: false }),
+            Err(error) => {
+                Err(Loss { reason: format!("the thread that waits for the device cannot be started: {error}"), timed_out: false })
+            }
         }
     }
 
@@ -745,9 +749,7 @@ impl Queue {
             let outcome = match made.device.wait(value, deadline) {
                 Ok(true) => {
                     let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.retire(made, &mut recorder, &mut report)
-                        .and_then(|()| self.advance(&mut recorder, &mut report))
-                        .map(|_| ())
+                    self.retire(made, &mut recorder, &mut report).and_then(|()| self.advance(&mut recorder, &mut report)).map(|_| ())
                 }
                 Ok(false) => Err(Loss { reason: format!("a batch has not ended after {} ms", deadline.as_millis()), timed_out: true }),
                 Err(error) => Err(Loss::of("waiting for a batch", error)),
@@ -805,7 +807,6 @@ impl Queue {
         }
         ended
     }
-
 }
 
 /// Answers an item with a fault; gives back what it held.

@@ -2,7 +2,7 @@
 //!
 //! | setting | value | default |
 //! |---|---|---|
-//! | `vulkan.devices` | `all`, `none` (then the library is not even loaded), or a list with commas of indexes, names and UUIDs | `all` |
+//! | `vulkan.devices` | `all`, `none` (then the library is not even loaded), or a list with commas of indexes, parts of names and UUIDs | `all` |
 //! | `vulkan.software` | `true` or `false`: whether the host's own cores may play a device | `false` |
 //! | `vulkan.import` | `true` or `false`: whether devices work in the host's memory, so that nothing is copied | `true` for integrated and software devices |
 //! | `vulkan.memory` | how many bytes of each device's memory are used at most | 90 % of its largest heap |
@@ -51,7 +51,7 @@ pub enum Devices {
     All,
     /// None.
     None,
-    /// Those with these indexes, names or UUIDs.
+    /// Those with these indexes, parts of names, or UUIDs.
     Chosen(Vec<String>),
 }
 
@@ -90,7 +90,11 @@ impl VulkanSettings {
             Some(text) => {
                 let chosen: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
                 if chosen.iter().any(String::is_empty) {
-                    return Err(refuse("vulkan.devices", text, "expected `all`, `none`, or indexes, names and UUIDs between commas"));
+                    return Err(refuse(
+                        "vulkan.devices",
+                        text,
+                        "expected `all`, `none`, or indexes, parts of names and UUIDs between commas",
+                    ));
                 }
                 Devices::Chosen(chosen)
             }

@@ -70,7 +70,10 @@ impl MemorySpace for VulkanSpace {
         let place = unsafe { Import::place(&made.device, block) }.map_err(|reason| refuse(&reason))?;
         let alignment = self.queue.physical.limits.binding_alignment;
         if !place.offset.is_multiple_of(alignment) {
-            return Err(refuse(&format!("the device binds multiples of {alignment} bytes, and the block begins {} bytes into its arena", place.offset)));
+            return Err(refuse(&format!(
+                "the device binds multiples of {alignment} bytes, and the block begins {} bytes into its arena",
+                place.offset
+            )));
         }
         Ok(self.chunk(Arc::new(Piece::imported(place, block))))
     }
@@ -94,7 +97,13 @@ impl VulkanChunk {
 
     /// Copies `len` bytes from byte `start` on through staging, piece by piece. `each` works on the host's side of a piece, which begins at the given byte of the copy:
     /// before the device copies it up, or after it has copied it down.
-    fn staged(&self, direction: Direction, start: u64, len: usize, mut each: impl FnMut(&Staging, std::ops::Range<usize>)) -> Result<(), String> {
+    fn staged(
+        &self,
+        direction: Direction,
+        start: u64,
+        len: usize,
+        mut each: impl FnMut(&Staging, std::ops::Range<usize>),
+    ) -> Result<(), String> {
         let made = self.queue.made().map_err(ToOwned::to_owned)?;
         let mut under_way: VecDeque<(Staging, Arc<Ticket>, std::ops::Range<usize>)> = VecDeque::new();
         let mut begun = 0;
