@@ -328,9 +328,9 @@ impl Queue {
             return Err(refuse(format!("it takes {} bytes of scalars, and is given {}", interface.scalars_bytes, launch.scalars.len())));
         }
         let mut groups = [0u32; 3];
-        for axis in 0..3 {
-            let count = launch.invocations[axis].div_ceil(interface.workgroup[axis].max(1).into());
-            groups[axis] =
+        for (group, (count, size)) in groups.iter_mut().zip(launch.invocations.into_iter().zip(interface.workgroup)) {
+            let count = count.div_ceil(size.max(1).into());
+            *group =
                 u32::try_from(count).map_err(|_| refuse(format!("{count} workgroups along an axis are more than a number of 32 bits")))?;
         }
         if groups.contains(&0) {

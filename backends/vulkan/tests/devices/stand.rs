@@ -1,6 +1,5 @@
 //! A host for the backend to talk to, an arena for it to import, and a few kernels.
 #![expect(unsafe_code, reason = "maps an arena and lends parts of it to devices")]
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -90,7 +89,7 @@ pub(crate) fn open(pairs: &[(&str, &str)]) -> Result<Stand, OpenError> {
 pub(crate) fn with_device(pairs: &[(&str, &str)]) -> Option<Stand> {
     let stand = open(pairs).unwrap();
     if stand.processors.is_empty() {
-        println!("skipped: {:?}", stand.host.said("none found"));
+        eprintln!("skipped: {:?}", stand.host.said("none found"));
         return None;
     }
     Some(stand)
@@ -259,8 +258,8 @@ pub(crate) fn child(name: &str, variables: &[(&str, &str)]) -> Output {
     command.args(["--exact", name, "--nocapture"]).env("PONIARD_VULKAN_CHILD", "1").envs(variables.iter().copied());
     let output = command.output().unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{name} in a process of its own: {:?}\n{text}", output.status);
-    print!("{}", text.lines().filter(|line| line.contains("skipped")).collect::<String>());
+    assert!(output.status.success() && text.contains("1 passed"), "{name} in a process of its own: {:?}\n{text}", output.status);
+    eprint!("{}", text.lines().filter(|line| line.contains("skipped")).collect::<String>());
     output
 }
 
@@ -271,7 +270,7 @@ pub(crate) fn software_driver() -> Option<PathBuf> {
     files.sort();
     let found = files.into_iter().find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("lvp_icd")));
     if found.is_none() {
-        println!("skipped: the software driver is not installed");
+        eprintln!("skipped: the software driver is not installed");
     }
     found
 }

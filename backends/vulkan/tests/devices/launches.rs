@@ -1,10 +1,7 @@
 //! Launches and copies on whatever device there is, through the contract alone. Validation looks on.
-#![expect(clippy::unwrap_used, reason = "the helpers of the tests are tests too")]
 
-mod stand;
-
+use crate::stand::{Arena, NEXT, STEP, bytes, kernel, open, operand, read, with_device};
 use poniard_interface::{Access, FaultKind, Launch, Operand, TaskDescriptor, TaskId};
-use stand::{Arena, NEXT, STEP, bytes, kernel, open, operand, read, with_device};
 
 /// The ways in which bytes get to a device and back.
 const WAYS: [&[(&str, &str)]; 4] = [
@@ -73,10 +70,10 @@ fn a_chain_is_done_in_order_and_strangers_need_no_barrier() {
 
 #[test]
 fn long_copies_go_in_pieces() {
-    for way in WAYS {
+    for way in [WAYS[0], WAYS[3]] {
         let Some(stand) = with_device(way) else { return };
         // More than one block of staging, and no whole number of anything.
-        let len = (21 << 20) / 4 + 3;
+        let len = (17 << 20) / 4 + 3;
         let numbers: Vec<u32> = (0..len as u32).map(|at| at.wrapping_mul(2_654_435_761)).collect();
         let chunk = stand.chunk(&numbers);
         assert!(read(&*chunk) == numbers);
@@ -116,7 +113,7 @@ fn an_imported_block_is_the_chunk() {
     let arena = Arena::new(1 << 20);
     let (one, two) = (arena.write(4096, &[5; 100]), arena.write(8192 + 64, &[0; 100]));
     let Ok(x) = Arena::import(&*stand.spaces[0], one) else {
-        println!("skipped: the device imports no memory of the host");
+        eprintln!("skipped: the device imports no memory of the host");
         return;
     };
     let y = Arena::import(&*stand.spaces[0], two).unwrap();
@@ -262,7 +259,6 @@ fn a_device_describes_itself() {
     for name in ["driver", "heaps", "queues", "features", "launches", "launch", "host to device", "device to host", "copy on the device"] {
         assert!(lines.iter().any(|(known, value)| known == name && !value.is_empty()), "no line `{name}` in {lines:?}");
     }
-    println!("{lines:#?}");
     let chosen = open(&[("vulkan.devices", &device.uuid)]).unwrap();
     assert!(!chosen.processors.is_empty());
     assert!(open(&[("vulkan.devices", &device.name)]).is_ok());

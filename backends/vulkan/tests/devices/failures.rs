@@ -1,13 +1,10 @@
 //! Drivers that are missing, devices that fail, code that does not end. What needs another environment or a whole process runs in one of its own.
-#![expect(clippy::unwrap_used, reason = "the helpers of the tests are tests too")]
-
-mod stand;
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
+use crate::stand::{ENDLESS, FOR_EVER, NEXT, STEP, child, is_child, open, operand, read, software_driver, with_device};
 use poniard_interface::{Access, DeviceClass, FaultKind, LogLevel};
-use stand::{ENDLESS, FOR_EVER, NEXT, STEP, child, is_child, open, operand, read, software_driver, with_device};
 
 /// Much longer than ending takes, and much shorter than for ever.
 const AT_MOST: Duration = Duration::from_secs(30);
@@ -20,7 +17,7 @@ fn without_a_driver_there_are_no_processors_and_one_message() {
             // A file that is there and is no driver.
             [("VK_ICD_FILENAMES", "/dev/null"), ("VK_DRIVER_FILES", "/dev/null")],
         ] {
-            child("without_a_driver_there_are_no_processors_and_one_message", &variables);
+            child("failures::without_a_driver_there_are_no_processors_and_one_message", &variables);
         }
         return;
     }
@@ -40,7 +37,7 @@ fn software_devices_are_hidden_unless_asked_for() {
     let Some(driver) = software_driver() else { return };
     if !is_child() {
         let driver = driver.to_str().unwrap();
-        child("software_devices_are_hidden_unless_asked_for", &[("VK_ICD_FILENAMES", driver), ("VK_DRIVER_FILES", driver)]);
+        child("failures::software_devices_are_hidden_unless_asked_for", &[("VK_ICD_FILENAMES", driver), ("VK_DRIVER_FILES", driver)]);
         return;
     }
     let stand = open(&[("vulkan.software", "false")]).unwrap();
@@ -59,7 +56,7 @@ fn two_devices_work_side_by_side() {
         let copy = folder.path().join("second_icd.json");
         std::fs::copy(&driver, &copy).unwrap();
         let twice = format!("{}:{}", driver.display(), copy.display());
-        child("two_devices_work_side_by_side", &[("VK_ICD_FILENAMES", &twice), ("VK_DRIVER_FILES", &twice)]);
+        child("failures::two_devices_work_side_by_side", &[("VK_ICD_FILENAMES", &twice), ("VK_DRIVER_FILES", &twice)]);
         return;
     }
     let mut stand = open(&[]).unwrap();
@@ -116,12 +113,12 @@ fn a_device_that_cannot_be_made_is_lost_from_the_start() {
 #[test]
 fn a_launch_that_does_not_end_costs_the_device_and_not_the_process() {
     if !is_child() {
-        child("a_launch_that_does_not_end_costs_the_device_and_not_the_process", &[]);
+        child("failures::a_launch_that_does_not_end_costs_the_device_and_not_the_process", &[]);
         return;
     }
     let Some(stand) = with_device(&[("vulkan.validation", "false"), ("vulkan.deadline_ms", "1000")]) else { return };
-    if !stand::is_software(&stand) {
-        println!("skipped: the first device is no software device, and what it does with endless code is its driver's business");
+    if !crate::stand::is_software(&stand) {
+        eprintln!("skipped: the first device is no software device, and what it does with endless code is its driver's business");
         return;
     }
     let (chunk, other) = (stand.chunk(&[0; 64]), stand.chunk(&[1; 64]));
@@ -151,14 +148,14 @@ fn a_launch_that_does_not_end_costs_the_device_and_not_the_process() {
 #[test]
 fn whoever_waits_for_a_lost_device_is_told() {
     if !is_child() {
-        child("whoever_waits_for_a_lost_device_is_told", &[]);
+        child("failures::whoever_waits_for_a_lost_device_is_told", &[]);
         return;
     }
     for way in ["", "mapping"] {
         let pairs = [("vulkan.validation", "false"), ("vulkan.deadline_ms", "1000"), ("vulkan.without", way)];
         let Some(stand) = with_device(&pairs) else { return };
         if stand.processors[0].info().device.unwrap().class != DeviceClass::Software {
-            println!("skipped: no software device");
+            eprintln!("skipped: no software device");
             return;
         }
         let chunk = stand.chunk(&[0; 64]);
@@ -180,16 +177,16 @@ fn the_process_ends_while_a_launch_does_not() {
         assert_eq!(stand.host.outcomes(1..2).remove(0).unwrap_err().kind, FaultKind::TimedOut);
         drop(chunk);
         stand.finish();
-        println!("{READY}");
+        eprintln!("{READY}");
         return;
     }
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_process_ends_while_a_launch_does_not", "--nocapture"])
+        .args(["--exact", "failures::the_process_ends_while_a_launch_does_not", "--nocapture"])
         .env("PONIARD_VULKAN_CHILD", "1")
-        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let mut output = child.stdout.take().unwrap();
+    let mut output = child.stderr.take().unwrap();
     let text = std::thread::spawn(move || {
         let mut text = String::new();
         output.read_to_string(&mut text).map(|_| text)
