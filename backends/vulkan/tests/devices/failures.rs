@@ -3,8 +3,8 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use crate::stand::{ENDLESS, FOR_EVER, NEXT, STEP, child, is_child, open, operand, read, software_driver, with_device};
-use poniard_interface::{Access, DeviceClass, FaultKind, LogLevel};
+use crate::stand::{ENDLESS, FOR_EVER, NEXT, STEP, child, is_child, kernel, open, operand, read, software_driver, with_device};
+use poniard_interface::{Access, DeviceClass, FaultKind, Launch, LogLevel, TaskDescriptor, TaskId};
 
 /// Much longer than ending takes, and much shorter than for ever.
 const AT_MOST: Duration = Duration::from_secs(30);
@@ -141,6 +141,35 @@ fn a_launch_that_does_not_end_costs_the_device_and_not_the_process() {
     assert!(error.reason.contains("is lost"), "{error}");
     assert!(stand.spaces[0].allocate(16, true).is_err());
     drop((chunk, other));
+    stand.finish();
+}
+
+#[test]
+fn a_deadline_is_that_of_one_launch() {
+    if !is_child() {
+        child("failures::a_deadline_is_that_of_one_launch", &[]);
+        return;
+    }
+    let Some(stand) = with_device(&[("vulkan.validation", "false")]) else { return };
+    if !crate::stand::is_software(&stand) {
+        eprintln!("skipped: the first device is no software device");
+        return;
+    }
+    let (chunk, other) = (stand.chunk(&[0; 64]), stand.chunk(&[0; 64]));
+    let (used, scalars) = ([operand(&*chunk, Access::Write)], [1, 0, 0, 0]);
+    let step = Launch { kernel: kernel(STEP), operands: &used, scalars: &scalars, invocations: [64, 1, 1], deadline: None };
+    let other = [operand(&*other, Access::Write)];
+    let deadline = Some(Duration::from_millis(500));
+    let endless = Launch { kernel: kernel(ENDLESS), operands: &other, scalars: &[], invocations: FOR_EVER, deadline };
+    // Compiled before, so that the batches follow each other closely.
+    stand.launch(0, STEP, &used, &scalars, [64, 1, 1]);
+    stand.host.done(0..1);
+    let task = |id: u64| TaskDescriptor::new(TaskId(id), "a task").with_launch(if id == 31 { &endless } else { &step });
+    stand.processors[0].submit(&(1..64).map(task).collect::<Vec<_>>()).unwrap();
+    let outcomes = stand.host.outcomes(1..64);
+    assert!(outcomes[..30].iter().all(Result::is_ok), "what came before in the same call is done: {outcomes:?}");
+    assert_eq!(outcomes[30].as_ref().unwrap_err().kind, FaultKind::TimedOut);
+    assert!(outcomes[31..].iter().all(|outcome| outcome.as_ref().is_err_and(|fault| fault.kind == FaultKind::Lost)));
     stand.finish();
 }
 

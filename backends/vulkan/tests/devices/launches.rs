@@ -125,11 +125,13 @@ fn an_imported_block_is_the_chunk() {
     assert_eq!(arena.read(4096, 100), expected, "whole workgroups");
     assert_eq!(read(&*x), expected);
 
+    let before = stand.counted("barriers");
     let long = Arena::import(&*stand.spaces[0], arena.block(0, 1 << 20)).unwrap();
     stand.launch(2, STEP, &[operand(&*long, Access::Write)], &[1, 0, 0, 0], [2048, 1, 1]);
     stand.launch(3, NEXT, &[operand(&*x, Access::Read), operand(&*y, Access::Overwrite)], &[], [100, 1, 1]);
     stand.host.done(2..4);
-    assert_eq!(arena.read(4096, 1), [7 + 1024], "the tracker knows chunks that overlap");
+    assert_eq!(arena.read(4096, 1), [7 + 1024]);
+    assert_eq!(stand.counted("barriers") - before, 2, "the tracker knows chunks that overlap");
     let outside = poniard_interface::HostBlock { address: one.address - 8192, ..one };
     let error = Arena::import(&*stand.spaces[0], outside).err().unwrap();
     assert!(error.reason.contains("outside its arena"), "{error}");
@@ -220,6 +222,10 @@ fn chunks_may_go_while_they_are_used_and_outlive_the_processor() {
             stand.launch(id, NEXT, &[operand(&*chunk, Access::Read), operand(&*kept, Access::Overwrite)], &[], [64, 1, 1]);
         }
         stand.host.done(0..200);
+        // In memory that others had before.
+        drop(stand.chunk(&[u32::MAX; 4096]));
+        let zero = stand.spaces[0].allocate(4 * 4096, true).unwrap();
+        assert_eq!(read(&*zero), [0; 4096]);
         stand.finish();
         assert_eq!(read(&*kept), [2; 64]);
     }
