@@ -74,7 +74,9 @@ impl Device {
         let mut of_12 = vk::PhysicalDeviceVulkan12Features::default()
             .timeline_semaphore(true)
             .shader_float16(wanted.f16)
-            .shader_buffer_int64_atomics(wanted.i64_atomics);
+            .shader_buffer_int64_atomics(wanted.i64_atomics)
+            .shader_shared_int64_atomics(physical.has_shared_i64_atomics)
+            .shader_subgroup_extended_types(physical.has_subgroup_types);
         let mut of_atomics = vk::PhysicalDeviceShaderAtomicFloatFeaturesEXT::default()
             .shader_buffer_float32_atomics(wanted.f32_atomics)
             .shader_buffer_float32_atomic_add(wanted.f32_atomics);

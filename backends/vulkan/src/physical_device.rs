@@ -35,6 +35,10 @@ pub(crate) struct PhysicalDevice {
     pub(crate) features: DeviceFeatures,
     pub(crate) has_push_descriptors: bool,
     pub(crate) has_float_atomics: bool,
+    /// 64-bit atomics in the memory of a workgroup.
+    pub(crate) has_shared_i64_atomics: bool,
+    /// Operations of subgroups on other types than 32-bit ones.
+    pub(crate) has_subgroup_types: bool,
 }
 
 /// What a device takes at most.
@@ -98,7 +102,14 @@ impl PhysicalDevice {
         if has_12.timeline_semaphore == vk::FALSE {
             return refuse("has no timeline semaphores");
         }
-        let subgroups = vk::SubgroupFeatureFlags::BASIC | vk::SubgroupFeatureFlags::ARITHMETIC;
+        // All that kernels can be written with.
+        let subgroups = vk::SubgroupFeatureFlags::BASIC
+            | vk::SubgroupFeatureFlags::VOTE
+            | vk::SubgroupFeatureFlags::ARITHMETIC
+            | vk::SubgroupFeatureFlags::BALLOT
+            | vk::SubgroupFeatureFlags::SHUFFLE
+            | vk::SubgroupFeatureFlags::SHUFFLE_RELATIVE
+            | vk::SubgroupFeatureFlags::QUAD;
         let features = DeviceFeatures {
             f64: found.shader_float64 == vk::TRUE,
             f16: has_12.shader_float16 == vk::TRUE && has_11.storage_buffer16_bit_access == vk::TRUE,
@@ -161,6 +172,8 @@ impl PhysicalDevice {
             features,
             has_push_descriptors: has(khr::push_descriptor::NAME) && of_push.max_push_descriptors >= 32,
             has_float_atomics,
+            has_shared_i64_atomics: has_12.shader_shared_int64_atomics == vk::TRUE,
+            has_subgroup_types: has_12.shader_subgroup_extended_types == vk::TRUE,
             name,
         })
     }
