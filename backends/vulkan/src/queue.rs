@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ash::vk;
-use poniard_interface::{Completion, Fault, HostBlock, HostServices, LogLevel, Operand, TaskDescriptor, TaskId};
+use poniard_interface::{Completion, Fault, FaultKind, HostBlock, HostServices, Launch, LogLevel, Operand, TaskDescriptor, TaskId};
 
 use crate::cache::Cache;
 use crate::check::Checker;
@@ -114,7 +114,8 @@ struct Recorder {
 struct Batch {
     value: u64,
     commands: Commands,
-    tasks: Vec<TaskId>,
+    /// With what is to be said of them when it has ended.
+    tasks: Vec<(TaskId, Result<(), Fault>)>,
     /// What the commands use stays until they have ended.
     held: Vec<Work>,
     blocks: Vec<Staging>,
@@ -153,7 +154,8 @@ pub(crate) enum Work {
 
 /// A launch, checked.
 pub(crate) struct LaunchWork {
-    pipeline: Arc<Pipeline>,
+    /// None, if it was refused: then only the copies are made.
+    pipeline: Option<Arc<Pipeline>>,
     operands: Vec<(Arc<Piece>, bool)>,
     uploads: VecDeque<Upload>,
     scalars: Vec<u8>,
@@ -170,6 +172,8 @@ struct Upload {
 /// Whom to tell.
 pub(crate) enum Done {
     Task(TaskId),
+    /// A task that was refused, once its copies have been made.
+    Refused(TaskId, Fault),
     Ticket(Arc<Ticket>),
     Nobody,
 }
@@ -310,11 +314,32 @@ impl Queue {
         self.report(&mut report);
     }
 
-    /// Checks a task against the device and the kernel.
+    /// Checks a task against the device and the kernel. One that is refused has its copies made: others rely on them.
     fn prepare(&self, task: &TaskDescriptor<'_>) -> Result<Item, Fault> {
         let Some(launch) = task.launch else {
             return Err(Fault::refused("a Vulkan device runs kernels, and this task has none"));
         };
+        let fault = match self.check(task.id, launch) {
+            Err(fault) if fault.kind == FaultKind::Refused => fault,
+            checked => return checked,
+        };
+        let (mut operands, mut uploads) = (Vec::new(), VecDeque::new());
+        for operand in launch.operands {
+            if let (Some(block), Ok(piece)) = (operand.source, self.operand(operand))
+                && block.len_bytes <= piece.len_bytes
+            {
+                uploads.push_back(Upload { operand: operands.len(), block, done_bytes: 0 });
+                operands.push((piece, true));
+            }
+        }
+        if uploads.is_empty() {
+            return Err(fault);
+        }
+        let work = LaunchWork { pipeline: None, operands, uploads, scalars: Vec::new(), groups: [0; 3] };
+        Ok(Item { work: Work::Launch(work), done: Done::Refused(task.id, fault), deadline: None })
+    }
+
+    fn check(&self, task: TaskId, launch: &Launch<'_>) -> Result<Item, Fault> {
         let made = self.made().map_err(Fault::lost)?;
         if let Some(reason) = made.device.lost() {
             return Err(Fault::lost(reason));
@@ -354,9 +379,9 @@ impl Queue {
             }
             operands.push((piece, pipeline.writes(index, operand.access)));
         }
-        let work = LaunchWork { pipeline: Arc::clone(&pipeline), operands, uploads, scalars: launch.scalars.to_vec(), groups };
+        let work = LaunchWork { pipeline: Some(pipeline), operands, uploads, scalars: launch.scalars.to_vec(), groups };
         let deadline = launch.deadline.filter(|deadline| *deadline < self.settings.deadline);
-        Ok(Item { work: Work::Launch(work), done: Done::Task(task.id), deadline })
+        Ok(Item { work: Work::Launch(work), done: Done::Task(task), deadline })
     }
 
     /// The chunk of an operand, if it can be bound.
@@ -423,7 +448,13 @@ impl Queue {
 
     /// A launch of `pipeline` without operands.
     pub(crate) fn bare_launch(pipeline: Arc<Pipeline>) -> Work {
-        Work::Launch(LaunchWork { pipeline, operands: Vec::new(), uploads: VecDeque::new(), scalars: Vec::new(), groups: [1; 3] })
+        Work::Launch(LaunchWork {
+            pipeline: Some(pipeline),
+            operands: Vec::new(),
+            uploads: VecDeque::new(),
+            scalars: Vec::new(),
+            groups: [1; 3],
+        })
     }
 
     /// Calls without a lock: the host may submit in answer.
@@ -500,7 +531,8 @@ impl Queue {
                     Recorded::Done => {
                         open.count += 1;
                         match &item.done {
-                            Done::Task(id) => open.tasks.push(*id),
+                            Done::Task(id) => open.tasks.push((*id, Ok(()))),
+                            Done::Refused(id, fault) => open.tasks.push((*id, Err(fault.clone()))),
                             Done::Ticket(ticket) => ticket.set(Ok(open.value)),
                             Done::Nobody => {}
                         }
@@ -656,6 +688,7 @@ impl Queue {
         for (piece, _) in &launch.operands {
             piece.last_use.store(batch.value, Ordering::Relaxed);
         }
+        let Some(pipeline) = &launch.pipeline else { return Ok(Recorded::Done) };
         self.counters.launches.fetch_add(1, Ordering::Relaxed);
         if launch.groups == [0; 3] {
             return Ok(Recorded::Done);
@@ -665,7 +698,7 @@ impl Queue {
         Self::order(recorder, batch, &accesses);
         batch
             .commands
-            .dispatch(&launch.pipeline, &bound, &launch.scalars, launch.groups, &accesses)
+            .dispatch(pipeline, &bound, &launch.scalars, launch.groups, &accesses)
             .map_err(|error| Loss::of("binding buffers", error))?;
         Ok(Recorded::Done)
     }
@@ -727,7 +760,7 @@ impl Queue {
     fn retire(&self, made: &Made, recorder: &mut Recorder, report: &mut Vec<Completion>) -> Result<(), Loss> {
         recorder.ended = made.device.ended().map_err(|error| Loss::of("asking for what has ended", error))?;
         while let Some(batch) = recorder.in_flight.pop_front_if(|batch| batch.value <= recorder.ended) {
-            report.extend(batch.tasks.iter().map(|task| Completion { task: *task, outcome: Ok(()) }));
+            report.extend(batch.tasks.into_iter().map(|(task, outcome)| Completion { task, outcome }));
             recorder.staging.give_back(batch.blocks);
             recorder.free.push(batch.commands);
             self.inbox().flights.pop_front();
@@ -790,7 +823,7 @@ impl Queue {
         };
         for (index, batch) in in_flight.into_iter().enumerate() {
             let fault = if index == 0 && loss.timed_out { Fault::timed_out(&reason) } else { Fault::lost(&reason) };
-            report.extend(batch.tasks.iter().map(|task| Completion { task: *task, outcome: Err(fault.clone()) }));
+            report.extend(batch.tasks.iter().map(|(task, _)| Completion { task: *task, outcome: Err(fault.clone()) }));
         }
         for item in front.into_iter().chain(items) {
             fail(item, &Fault::lost(&reason), report);
@@ -819,7 +852,7 @@ impl Queue {
 /// Answers an item with a fault; gives back what it held.
 fn fail(item: Item, fault: &Fault, report: &mut Vec<Completion>) -> Work {
     match &item.done {
-        Done::Task(task) => report.push(Completion { task: *task, outcome: Err(fault.clone()) }),
+        Done::Task(task) | Done::Refused(task, _) => report.push(Completion { task: *task, outcome: Err(fault.clone()) }),
         Done::Ticket(ticket) => ticket.set(Err(fault.reason.clone())),
         Done::Nobody => {}
     }

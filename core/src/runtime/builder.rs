@@ -461,6 +461,8 @@ fn builtin_backends() -> Vec<Box<dyn Backend>> {
         Box::new(poniard_backend_threads::ThreadsBackend::new()),
         #[cfg(feature = "processes")]
         Box::new(poniard_backend_process::ProcessBackend::new()),
+        #[cfg(feature = "vulkan")]
+        Box::new(poniard_backend_vulkan::VulkanBackend::new()),
     ]
 }
 
