@@ -9,6 +9,7 @@ use crate::check::Step;
 use crate::device::Device;
 use crate::memory::Place;
 use crate::pipeline::{MAX_BINDINGS, MAX_SCALARS_BYTES, Pipeline};
+use crate::shader::PARTS_BYTES;
 use crate::tracker::Access;
 
 /// As many descriptor sets as a batch has launches, and descriptors for each.
@@ -210,17 +211,25 @@ impl Commands {
             // SAFETY: the buffer is being recorded, and the set has the layout.
             unsafe { raw.cmd_bind_descriptor_sets(self.buffer, compute, pipeline.layout, 0, &[set], &[]) };
         }
-        if !scalars.is_empty() {
-            let mut padded = [0u8; MAX_SCALARS_BYTES as usize];
-            let len = scalars.len().next_multiple_of(4);
-            padded[..scalars.len()].copy_from_slice(scalars);
-            // SAFETY: the buffer is being recorded, and the layout has a range of this length.
-            unsafe { raw.cmd_push_constants(self.buffer, pipeline.layout, vk::ShaderStageFlags::COMPUTE, 0, &padded[..len]) };
-        }
-        for [x, y, z] in parts(groups, self.device.physical.limits.groups) {
-            let (base, count): (Vec<_>, Vec<_>) = [x, y, z].into_iter().unzip();
+        // The scalars, and behind them what a part of a launch is told: its first workgroup, and how many there are in all.
+        let mut pushed = [0u8; MAX_SCALARS_BYTES as usize];
+        pushed[..scalars.len()].copy_from_slice(scalars);
+        let pushed_len = pipeline.parts_offset.map_or(scalars.len().next_multiple_of(4), |offset| (offset + PARTS_BYTES) as usize);
+        for part in parts(groups, self.device.physical.limits.groups) {
+            let [x, y, z] = part.map(|(_, count)| count);
+            if let Some(offset) = pipeline.parts_offset {
+                let words = [part[0].0, part[1].0, part[2].0, 0, groups[0], groups[1], groups[2]];
+                for (place, word) in pushed[offset as usize..].chunks_exact_mut(4).zip(words) {
+                    place.copy_from_slice(&word.to_le_bytes());
+                }
+            }
+            if pushed_len > 0 {
+                let stage = vk::ShaderStageFlags::COMPUTE;
+                // SAFETY: the buffer is being recorded, and the layout has a range of this length.
+                unsafe { raw.cmd_push_constants(self.buffer, pipeline.layout, stage, 0, &pushed[..pushed_len]) };
+            }
             // SAFETY: the buffer is being recorded, everything that the pipeline needs is bound, and the counts are within the limits.
-            unsafe { raw.cmd_dispatch_base(self.buffer, base[0], base[1], base[2], count[0], count[1], count[2]) };
+            unsafe { raw.cmd_dispatch(self.buffer, x, y, z) };
         }
         self.note(|| pipeline.name.clone(), accesses);
         Ok(())

@@ -70,12 +70,18 @@ impl Device {
             .shader_float64(wanted.f64)
             .shader_int64(wanted.i64)
             .shader_int16(wanted.i16);
-        let mut of_11 = vk::PhysicalDeviceVulkan11Features::default().storage_buffer16_bit_access(wanted.f16 || wanted.i16);
+        let mut of_11 = vk::PhysicalDeviceVulkan11Features::default()
+            .storage_buffer16_bit_access(wanted.storage_16bit)
+            .uniform_and_storage_buffer16_bit_access(wanted.storage_16bit)
+            .storage_push_constant16(wanted.scalars_16bit);
         let mut of_12 = vk::PhysicalDeviceVulkan12Features::default()
             .timeline_semaphore(true)
             .shader_float16(wanted.f16)
+            .shader_int8(wanted.i8)
+            .storage_buffer8_bit_access(wanted.storage_8bit)
+            .uniform_and_storage_buffer8_bit_access(wanted.storage_8bit)
             .shader_buffer_int64_atomics(wanted.i64_atomics)
-            .shader_shared_int64_atomics(physical.has_shared_i64_atomics)
+            .shader_shared_int64_atomics(wanted.i64_atomics)
             .shader_subgroup_extended_types(physical.has_subgroup_types);
         let mut of_atomics = vk::PhysicalDeviceShaderAtomicFloatFeaturesEXT::default()
             .shader_buffer_float32_atomics(wanted.f32_atomics)

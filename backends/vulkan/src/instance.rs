@@ -69,7 +69,7 @@ impl Instance {
     fn open(validation: bool) -> Result<Self, String> {
         // SAFETY: runs the initialisers of the system's Vulkan loader, which is what the user of this backend wants.
         let entry = unsafe { Entry::load() }.map_err(|error| match error {
-            ash::LoadingError::LibraryLoadFailure(_) => "the Vulkan loader is not installed".to_owned(),
+            ash::LoadingError::LibraryLoadFailure(error) => format!("the Vulkan loader cannot be opened: {error}"),
             other => format!("the Vulkan loader is not usable: {other}"),
         })?;
         // SAFETY: has no preconditions.

@@ -19,7 +19,7 @@ mod pipeline;
 mod processor;
 mod queue;
 pub mod settings;
-mod shader;
+pub mod shader;
 mod space;
 mod staging;
 mod tracker;

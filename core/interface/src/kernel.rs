@@ -146,11 +146,11 @@ pub struct Binding {
     pub name: String,
     /// Its number in the source.
     pub number: u32,
-    /// What it is made of: the scalar type, also where the elements are vectors of it; `Opaque` for structures.
+    /// What it is made of: the scalar type, also where the elements are made of several of it; `Opaque` where types are mixed.
     pub element: ElementKind,
-    /// Distance from one element to the next, in bytes. The length of a buffer is a multiple of it, above `len_bytes_min`.
+    /// Distance from one element to the next, in bytes; all of it, where it is no array. The length of a buffer is a multiple of it, above `len_bytes_min`.
     pub element_bytes: u32,
-    /// The shortest buffer that it can be, in bytes.
+    /// The shortest buffer that it can be, in bytes: with one element, where the source declares an array of unknown length.
     pub len_bytes_min: u64,
     /// Whether the length has to be just that: the source declares no array of unknown length.
     pub is_sized: bool,

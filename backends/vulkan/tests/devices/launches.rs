@@ -144,18 +144,19 @@ fn an_imported_block_is_the_chunk() {
 fn grids_of_many_groups_are_launched_in_parts() {
     const PLACE: &str = "
         @group(0) @binding(0) var<storage, read_write> x: array<u32>;
-        @compute @workgroup_size(1) fn main(@builtin(global_invocation_id) at: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
-            x[at.x + at.y * 70000u] += 1u + group.x + at.y * 3u;
+        var<immediate> factor: u32;
+        @compute @workgroup_size(1) fn main(@builtin(global_invocation_id) at: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) all: vec3<u32>) {
+            x[at.x + at.y * all.x] += factor + group.x + at.y * 3u;
         }";
     let Some(stand) = with_device(&[]) else { return };
     let chunk = stand.spaces[0].allocate(2 * 70_000 * 4, true).unwrap();
-    stand.launch(0, PLACE, &[operand(&*chunk, Access::Write)], &[], [70_000, 2, 1]);
+    stand.launch(0, PLACE, &[operand(&*chunk, Access::Write)], &[1, 0, 0, 0], [70_000, 2, 1]);
     stand.host.done(0..1);
     let expected: Vec<u32> = (0..2).flat_map(|y| (0..70_000).map(move |x| 1 + x + y * 3)).collect();
     assert!(read(&*chunk) == expected);
-    stand.launch(1, PLACE, &[operand(&*chunk, Access::Write)], &[], [1 << 32, 1, 1]);
+    stand.launch(1, PLACE, &[operand(&*chunk, Access::Write)], &[1, 0, 0, 0], [(1 << 32) + 1, 1, 1]);
     let fault = stand.host.outcomes(1..2).remove(0).unwrap_err();
-    assert!(fault.kind == FaultKind::Refused && fault.reason.contains("more than a number of 32 bits"), "{fault:?}");
+    assert!(fault.kind == FaultKind::Refused && fault.reason.contains("more than 2^32 invocations along an axis"), "{fault:?}");
     stand.finish();
 }
 
@@ -194,7 +195,7 @@ fn what_cannot_be_done_is_refused_and_the_rest_goes_on() {
         (STEP, &[Operand { chunk: 1 << 60, ..write }], &[0; 4], "buffer `x`: the device has no chunk"),
         (STEP, &[Operand { source: Some(arena.block(0, 512)), ..write }], &[0; 4], "512 bytes do not fit into a chunk of 256"),
         ("no kernel", &[write], &[], "kernel `k`"),
-        ("@compute @workgroup_size(2048) fn main() {}", &[], &[], "its workgroups are [2048, 1, 1]"),
+        ("@compute @workgroup_size(2048) fn main() {}", &[], &[], "a workgroup of 2048 x 1 x 1 has 2048 invocations"),
     ];
     for (id, (source, operands, scalars, part)) in cases.into_iter().enumerate() {
         let id = 2 * id as u64;
