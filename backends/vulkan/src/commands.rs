@@ -9,7 +9,7 @@ use crate::check::Step;
 use crate::device::Device;
 use crate::memory::Place;
 use crate::pipeline::{MAX_BINDINGS, MAX_SCALARS_BYTES, Pipeline};
-use crate::shader;
+use crate::shader::PARTS_BYTES;
 use crate::tracker::Access;
 
 /// As many descriptor sets as a batch has launches, and descriptors for each.
@@ -211,23 +211,25 @@ impl Commands {
             // SAFETY: the buffer is being recorded, and the set has the layout.
             unsafe { raw.cmd_bind_descriptor_sets(self.buffer, compute, pipeline.layout, 0, &[set], &[]) };
         }
-        let mut constants = [0u8; MAX_SCALARS_BYTES as usize];
-        constants[..scalars.len()].copy_from_slice(scalars);
-        let len = pipeline.push_bytes() as usize;
-        for [x, y, z] in parts(groups, self.device.physical.limits.groups) {
-            if pipeline.in_parts {
-                let words = [x.0, y.0, z.0, 0, groups[0], groups[1], groups[2]];
-                let place = &mut constants[shader::parts_offset(&pipeline.interface) as usize..];
-                for (place, word) in place.chunks_exact_mut(4).zip(words) {
-                    place.copy_from_slice(&word.to_ne_bytes());
+        // The scalars, and behind them what a part of a launch is told: its first workgroup, and how many there are in all.
+        let mut pushed = [0u8; MAX_SCALARS_BYTES as usize];
+        pushed[..scalars.len()].copy_from_slice(scalars);
+        let pushed_len = pipeline.parts_offset.map_or(scalars.len().next_multiple_of(4), |offset| (offset + PARTS_BYTES) as usize);
+        for part in parts(groups, self.device.physical.limits.groups) {
+            let [x, y, z] = part.map(|(_, count)| count);
+            if let Some(offset) = pipeline.parts_offset {
+                let words = [part[0].0, part[1].0, part[2].0, 0, groups[0], groups[1], groups[2]];
+                for (place, word) in pushed[offset as usize..].chunks_exact_mut(4).zip(words) {
+                    place.copy_from_slice(&word.to_le_bytes());
                 }
             }
-            if len > 0 {
+            if pushed_len > 0 {
+                let stage = vk::ShaderStageFlags::COMPUTE;
                 // SAFETY: the buffer is being recorded, and the layout has a range of this length.
-                unsafe { raw.cmd_push_constants(self.buffer, pipeline.layout, vk::ShaderStageFlags::COMPUTE, 0, &constants[..len]) };
+                unsafe { raw.cmd_push_constants(self.buffer, pipeline.layout, stage, 0, &pushed[..pushed_len]) };
             }
             // SAFETY: the buffer is being recorded, everything that the pipeline needs is bound, and the counts are within the limits.
-            unsafe { raw.cmd_dispatch(self.buffer, x.1, y.1, z.1) };
+            unsafe { raw.cmd_dispatch(self.buffer, x, y, z) };
         }
         self.note(|| pipeline.name.clone(), accesses);
         Ok(())

@@ -69,7 +69,7 @@ impl Instance {
     fn open(validation: bool) -> Result<Self, String> {
         // SAFETY: runs the initialisers of the system's Vulkan loader, which is what the user of this backend wants.
         let entry = unsafe { Entry::load() }.map_err(|error| match error {
-            ash::LoadingError::LibraryLoadFailure(_) => "the Vulkan loader is not installed".to_owned(),
+            ash::LoadingError::LibraryLoadFailure(error) => format!("the Vulkan loader cannot be opened: {error}"),
             other => format!("the Vulkan loader is not usable: {other}"),
         })?;
         // SAFETY: has no preconditions.
@@ -79,7 +79,11 @@ impl Instance {
         }
         // SAFETY: has no preconditions.
         let layers = unsafe { entry.enumerate_instance_layer_properties() }.unwrap_or_default();
-        let is_validated = validation && layers.iter().any(|layer| layer.layer_name_as_c_str() == Ok(VALIDATION_LAYER));
+        let has_layer = layers.iter().any(|layer| layer.layer_name_as_c_str() == Ok(VALIDATION_LAYER));
+        // SAFETY: the name is that of a layer which is there, or is not looked at.
+        let offered = unsafe { entry.enumerate_instance_extension_properties(has_layer.then_some(VALIDATION_LAYER)) }.unwrap_or_default();
+        let offers = |wanted: &CStr| offered.iter().any(|extension| extension.extension_name_as_c_str() == Ok(wanted));
+        let is_validated = validation && has_layer && offers(ext::debug_utils::NAME) && offers(ext::validation_features::NAME);
 
         let application =
             vk::ApplicationInfo::default().application_name(c"poniard").engine_name(c"poniard").api_version(vk::API_VERSION_1_3);
@@ -88,10 +92,6 @@ impl Instance {
             if is_validated { &[ext::debug_utils::NAME.as_ptr(), ext::validation_features::NAME.as_ptr()] } else { &[] };
         let enabled = [vk::ValidationFeatureEnableEXT::SYNCHRONIZATION_VALIDATION];
         let mut features = vk::ValidationFeaturesEXT::default().enabled_validation_features(&enabled);
-        let mut messenger = vk::DebugUtilsMessengerCreateInfoEXT::default()
-            .message_severity(vk::DebugUtilsMessageSeverityFlagsEXT::ERROR | vk::DebugUtilsMessageSeverityFlagsEXT::WARNING)
-            .message_type(vk::DebugUtilsMessageTypeFlagsEXT::VALIDATION)
-            .pfn_user_callback(Some(note_message));
         let mut info = vk::InstanceCreateInfo::default()
             .application_info(&application)
             .enabled_layer_names(layer_names)
@@ -105,7 +105,10 @@ impl Instance {
             other => format!("the Vulkan loader makes no instance: {other}"),
         })?;
         if is_validated {
-            messenger = messenger.message_type(vk::DebugUtilsMessageTypeFlagsEXT::VALIDATION);
+            let messenger = vk::DebugUtilsMessengerCreateInfoEXT::default()
+                .message_severity(vk::DebugUtilsMessageSeverityFlagsEXT::ERROR | vk::DebugUtilsMessageSeverityFlagsEXT::WARNING)
+                .message_type(vk::DebugUtilsMessageTypeFlagsEXT::VALIDATION)
+                .pfn_user_callback(Some(note_message));
             let functions = ext::debug_utils::Instance::new(&entry, &raw);
             // SAFETY: the extension is enabled; the callback is a function of this file, which stays loaded for good.
             unsafe { functions.create_debug_utils_messenger(&messenger, None) }

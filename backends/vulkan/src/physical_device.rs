@@ -35,8 +35,6 @@ pub(crate) struct PhysicalDevice {
     pub(crate) features: DeviceFeatures,
     pub(crate) has_push_descriptors: bool,
     pub(crate) has_float_atomics: bool,
-    /// Whether the memory of a workgroup can begin at zero.
-    pub(crate) zeroes_workgroup_memory: bool,
     /// Operations of subgroups on other types than 32-bit ones.
     pub(crate) has_subgroup_types: bool,
 }
@@ -107,25 +105,26 @@ impl PhysicalDevice {
         if has_12.timeline_semaphore == vk::FALSE {
             return refuse("has no timeline semaphores");
         }
-        // All that kernels can be written with.
-        let subgroup = |wanted| {
-            of_11.subgroup_supported_stages.contains(vk::ShaderStageFlags::COMPUTE) && of_11.subgroup_supported_operations.contains(wanted)
+        let has_subgroup = |operations: vk::SubgroupFeatureFlags| {
+            of_11.subgroup_supported_stages.contains(vk::ShaderStageFlags::COMPUTE)
+                && of_11.subgroup_supported_operations.contains(operations)
         };
+        let are = |features: &[vk::Bool32]| features.iter().all(|feature| *feature == vk::TRUE);
         let features = DeviceFeatures {
-            f64: found.shader_float64 == vk::TRUE,
-            f16: has_12.shader_float16 == vk::TRUE,
-            i64: found.shader_int64 == vk::TRUE,
-            i16: found.shader_int16 == vk::TRUE,
-            i8: has_12.shader_int8 == vk::TRUE,
-            storage_16bit: has_11.storage_buffer16_bit_access == vk::TRUE && has_11.uniform_and_storage_buffer16_bit_access == vk::TRUE,
-            storage_8bit: has_12.storage_buffer8_bit_access == vk::TRUE && has_12.uniform_and_storage_buffer8_bit_access == vk::TRUE,
-            scalars_16bit: has_11.storage_push_constant16 == vk::TRUE,
-            f32_atomics: has_atomics.shader_buffer_float32_atomic_add == vk::TRUE,
-            i64_atomics: has_12.shader_buffer_int64_atomics == vk::TRUE && has_12.shader_shared_int64_atomics == vk::TRUE,
-            subgroups: subgroup(vk::SubgroupFeatureFlags::BASIC | vk::SubgroupFeatureFlags::VOTE | vk::SubgroupFeatureFlags::BALLOT),
-            subgroup_arithmetic: subgroup(vk::SubgroupFeatureFlags::ARITHMETIC),
-            subgroup_shuffle: subgroup(vk::SubgroupFeatureFlags::SHUFFLE | vk::SubgroupFeatureFlags::SHUFFLE_RELATIVE),
-            subgroup_quad: subgroup(vk::SubgroupFeatureFlags::QUAD),
+            f64: are(&[found.shader_float64]),
+            f16: are(&[has_12.shader_float16]),
+            i64: are(&[found.shader_int64]),
+            i16: are(&[found.shader_int16]),
+            i8: are(&[has_12.shader_int8]),
+            storage_16bit: are(&[has_11.storage_buffer16_bit_access, has_11.uniform_and_storage_buffer16_bit_access]),
+            storage_8bit: are(&[has_12.storage_buffer8_bit_access, has_12.uniform_and_storage_buffer8_bit_access]),
+            scalars_16bit: are(&[has_11.storage_push_constant16]),
+            f32_atomics: are(&[has_atomics.shader_buffer_float32_atomics, has_atomics.shader_buffer_float32_atomic_add]),
+            i64_atomics: are(&[has_12.shader_buffer_int64_atomics, has_12.shader_shared_int64_atomics]),
+            subgroups: has_subgroup(vk::SubgroupFeatureFlags::BASIC | vk::SubgroupFeatureFlags::VOTE | vk::SubgroupFeatureFlags::BALLOT),
+            subgroup_arithmetic: has_subgroup(vk::SubgroupFeatureFlags::ARITHMETIC),
+            subgroup_shuffle: has_subgroup(vk::SubgroupFeatureFlags::SHUFFLE | vk::SubgroupFeatureFlags::SHUFFLE_RELATIVE),
+            subgroup_quad: has_subgroup(vk::SubgroupFeatureFlags::QUAD),
         };
 
         // SAFETY: the handle is one of the instance's.
@@ -179,7 +178,6 @@ impl PhysicalDevice {
             features,
             has_push_descriptors: has(khr::push_descriptor::NAME) && of_push.max_push_descriptors >= 32,
             has_float_atomics,
-            zeroes_workgroup_memory: has_zero.shader_zero_initialize_workgroup_memory == vk::TRUE,
             has_subgroup_types: has_12.shader_subgroup_extended_types == vk::TRUE,
             name,
         })

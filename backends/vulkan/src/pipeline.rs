@@ -11,7 +11,7 @@ use poniard_interface::{Access, KernelCode, KernelInterface};
 
 use crate::cache::{Cache, checksum};
 use crate::device::Device;
-use crate::shader::{self, Target};
+use crate::shader::{self, COMPILER, PARTS_BYTES, Target, parts_offset};
 
 /// As many buffers as push descriptors are always enough for.
 pub(crate) const MAX_BINDINGS: u32 = 32;
@@ -27,8 +27,8 @@ pub(crate) struct Pipeline {
     module: vk::ShaderModule,
     pub(crate) name: String,
     pub(crate) interface: KernelInterface,
-    /// Whether it is for launches that are given to the device in parts.
-    pub(crate) in_parts: bool,
+    /// Where, behind the scalars, each part of a launch is told which it is; none: launches are whole.
+    pub(crate) parts_offset: Option<u32>,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -41,13 +41,13 @@ impl Pipeline {
     fn new(
         device: &Arc<Device>,
         known: vk::PipelineCache,
-        name: &str,
+        kernel: &KernelCode<'_>,
+        target: Target,
         words: &[u32],
         interface: KernelInterface,
-        in_parts: bool,
     ) -> Result<Self, String> {
         let entry = shader::entry_point(words).map_err(|error| error.reason)?;
-        let entry = CString::new(entry).map_err(|_| "the name of its entry point has a zero in it")?;
+        let entry = CString::new(entry).map_err(|_| "its entry point's name has a zero byte")?;
         // From here on dropping it cleans up.
         let mut pipeline = Self {
             device: Arc::clone(device),
@@ -55,7 +55,8 @@ impl Pipeline {
             layout: vk::PipelineLayout::null(),
             set_layout: vk::DescriptorSetLayout::null(),
             module: vk::ShaderModule::null(),
-            name: name.to_owned(),
+            name: kernel.name.to_owned(),
+            parts_offset: target.parts.then(|| parts_offset(&interface)),
             interface,
             in_parts,
         };
@@ -79,7 +80,7 @@ impl Pipeline {
         // SAFETY: the structure is complete; push descriptors are used only where the device has them.
         pipeline.set_layout = unsafe { device.raw.create_descriptor_set_layout(&info, None) }.map_err(refuse)?;
         let layouts = [pipeline.set_layout];
-        let scalars_bytes = pipeline.push_bytes();
+        let scalars_bytes = pushed_bytes(&pipeline.interface, target.parts);
         let ranges = [vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(scalars_bytes)];
         let ranges = if scalars_bytes > 0 { ranges.as_slice() } else { &[] };
         let info = vk::PipelineLayoutCreateInfo::default().set_layouts(&layouts).push_constant_ranges(ranges);
@@ -124,18 +125,20 @@ impl Drop for Pipeline {
     }
 }
 
-/// Scalars, and for a launch in parts what says which part it is.
-fn push_bytes(interface: &KernelInterface, in_parts: bool) -> u32 {
-    if in_parts { shader::parts_offset(interface) + shader::PARTS_BYTES } else { interface.scalars_bytes.next_multiple_of(4) }
+/// How many bytes of push constants a launch has.
+fn pushed_bytes(interface: &KernelInterface, parts: bool) -> u32 {
+    if parts { parts_offset(interface) + PARTS_BYTES } else { interface.scalars_bytes.next_multiple_of(4) }
 }
 
+/// The code's identity, and whether it is for launches in parts.
+type Key = ([u64; 2], bool);
 type Ready = Result<Arc<Pipeline>, String>;
 
 /// The kernels of one device.
 pub(crate) struct Pipelines {
     device: Arc<Device>,
     /// Filled outside the lock, so that kernels are compiled side by side, each once.
-    ready: Mutex<BTreeMap<([u64; 2], bool), Arc<OnceLock<Ready>>>>,
+    ready: Mutex<BTreeMap<Key, Arc<OnceLock<Ready>>>>,
     cache: Cache,
     /// What the driver keeps.
     known: vk::PipelineCache,
@@ -169,24 +172,23 @@ impl Pipelines {
         }
     }
 
-    /// The kernel, made ready if it is not: up to a second for a driver that sees it for the first time. `in_parts`: for launches of more workgroups than the
-    /// device takes at once.
+    /// The kernel, for whole launches or for those in parts, made ready if it is not: up to a second for a driver that sees it for the first time.
     ///
     /// # Errors
     /// Why the device cannot run it.
-    pub(crate) fn get(&self, kernel: &KernelCode<'_>, in_parts: bool) -> Ready {
+    pub(crate) fn get(&self, kernel: &KernelCode<'_>, parts: bool) -> Ready {
         let place = {
             let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(ready.entry((kernel.identity, in_parts)).or_default())
+            Arc::clone(ready.entry((kernel.identity, parts)).or_default())
         };
-        place.get_or_init(|| self.make(kernel, in_parts).map_err(|reason| format!("kernel `{}`: {reason}", kernel.name))).clone()
+        place.get_or_init(|| self.make(kernel, parts).map_err(|reason| format!("kernel `{}`: {reason}", kernel.name))).clone()
     }
 
-    fn make(&self, kernel: &KernelCode<'_>, in_parts: bool) -> Ready {
+    fn make(&self, kernel: &KernelCode<'_>, parts: bool) -> Ready {
         let interface = shader::inspect(kernel.source).map_err(|error| error.reason)?;
-        self.check(&interface, in_parts)?;
-        let target = Target { parts: in_parts, zeroes_workgroup_memory: self.device.physical.zeroes_workgroup_memory, ..Target::default() };
-        let options = checksum(format!("{} {} {target:?}", env!("CARGO_PKG_VERSION"), shader::COMPILER).as_bytes());
+        self.check(&interface, parts)?;
+        let target = Target { parts, ..Target::default() };
+        let options = checksum(format!("{COMPILER} {target:?}").as_bytes());
         let file = format!("{:016x}{:016x}-{options:016x}.spv", kernel.identity[0], kernel.identity[1]);
         let kept = self.cache.load(&file).filter(|bytes| bytes.len().is_multiple_of(4));
         let words = if let Some(bytes) = kept {
@@ -198,24 +200,25 @@ impl Pipelines {
             self.cache.keep(&file, &words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>());
             words
         };
-        let pipeline = Pipeline::new(&self.device, self.known, kernel.name, &words, interface, in_parts)?;
+        let pipeline = Pipeline::new(&self.device, self.known, kernel, target, &words, interface)?;
         self.has_news.store(true, Ordering::Relaxed);
         Ok(Arc::new(pipeline))
     }
 
     /// Whether the device can run it at all.
-    fn check(&self, interface: &KernelInterface, in_parts: bool) -> Result<(), String> {
+    fn check(&self, interface: &KernelInterface, parts: bool) -> Result<(), String> {
         let (physical, limits) = (&self.device.physical, &self.device.physical.limits);
         if let Some(missing) = shader::missing(interface, &physical.features) {
-            return Err(format!("`{}` has {missing}", physical.name));
+            return Err(missing);
         }
         let most = limits.bindings.min(MAX_BINDINGS);
         if interface.bindings.len() > most as usize {
             return Err(format!("it takes {} buffers, and `{}` at most {most}", interface.bindings.len(), physical.name));
         }
-        let (scalars, most) = (push_bytes(interface, in_parts), limits.scalars_bytes.min(MAX_SCALARS_BYTES));
-        if scalars > most {
-            return Err(format!("its scalars are {scalars} bytes, and `{}` takes at most {most}", physical.name));
+        let most = limits.scalars_bytes.min(MAX_SCALARS_BYTES);
+        if pushed_bytes(interface, parts) > most {
+            let (scalars, how) = (interface.scalars_bytes, if parts { ", with what a launch in parts needs besides" } else { "" });
+            return Err(format!("its scalars are {scalars} bytes, and `{}` takes at most {most}{how}", physical.name));
         }
         let invocations: u64 = interface.workgroup.iter().map(|size| u64::from(*size)).product();
         let is_wide = interface.workgroup.iter().zip(limits.group_size).any(|(size, most)| *size > most);

@@ -344,9 +344,9 @@ impl Queue {
         if let Some(reason) = made.device.lost() {
             return Err(Fault::lost(reason));
         }
-        let mut pipeline = made.pipelines.get(&launch.kernel, false).map_err(Fault::refused)?;
-        let refuse = |reason: String| Fault::refused(format!("kernel `{}`: {reason}", launch.kernel.name));
-        let interface = pipeline.interface.clone();
+        let whole = made.pipelines.get(&launch.kernel, false).map_err(Fault::refused)?;
+        let refuse = |reason: String| Fault::refused(format!("kernel `{}`: {reason}", whole.name));
+        let interface = &whole.interface;
         if launch.operands.len() != interface.bindings.len() {
             return Err(refuse(format!("it takes {} buffers, and is given {}", interface.bindings.len(), launch.operands.len())));
         }
@@ -355,19 +355,19 @@ impl Queue {
         }
         let mut groups = [0u32; 3];
         for (group, (count, size)) in groups.iter_mut().zip(launch.invocations.into_iter().zip(interface.workgroup)) {
-            if count > 1 << 32 {
-                return Err(refuse(format!("{count} invocations along an axis are more than a number of 32 bits can name")));
-            }
-            let count = count.div_ceil(size.max(1).into());
-            *group =
-                u32::try_from(count).map_err(|_| refuse(format!("{count} workgroups along an axis are more than a number of 32 bits")))?;
+            let size = u64::from(size.max(1));
+            let count = count.div_ceil(size);
+            // Invocations have numbers of 32 bits.
+            *group = u32::try_from(count)
+                .ok()
+                .filter(|count| u64::from(*count) * size <= 1 << 32)
+                .ok_or_else(|| refuse(format!("{count} workgroups of {size} are more than 2^32 invocations along an axis")))?;
         }
         if groups.contains(&0) {
             groups = [0; 3];
         }
-        if groups.iter().zip(made.device.physical.limits.groups).any(|(count, most)| *count > most) {
-            pipeline = made.pipelines.get(&launch.kernel, true).map_err(Fault::refused)?;
-        }
+        let is_large = groups.iter().zip(self.physical.limits.groups).any(|(count, most)| *count > most);
+        let pipeline = if is_large { made.pipelines.get(&launch.kernel, true).map_err(Fault::refused)? } else { Arc::clone(&whole) };
         let (mut operands, mut uploads) = (Vec::with_capacity(launch.operands.len()), VecDeque::new());
         for (index, operand) in launch.operands.iter().enumerate() {
             let piece = self.operand(operand).map_err(|reason| refuse(format!("buffer `{}`: {reason}", interface.bindings[index].name)))?;
@@ -379,7 +379,7 @@ impl Queue {
             }
             operands.push((piece, pipeline.writes(index, operand.access)));
         }
-        let work = LaunchWork { pipeline: Some(pipeline), operands, uploads, scalars: launch.scalars.to_vec(), groups };
+        let work = LaunchWork { pipeline, operands, uploads, scalars: launch.scalars.to_vec(), groups };
         let deadline = launch.deadline.filter(|deadline| *deadline < self.settings.deadline);
         Ok(Item { work: Work::Launch(work), done: Done::Task(task), deadline })
     }

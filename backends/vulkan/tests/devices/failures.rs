@@ -12,11 +12,16 @@ const AT_MOST: Duration = Duration::from_secs(30);
 #[test]
 fn without_a_driver_there_are_no_processors_and_one_message() {
     if !is_child() {
-        for variables in [
-            [("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")],
-            // A file that is there and is no driver.
-            [("VK_ICD_FILENAMES", "/dev/null"), ("VK_DRIVER_FILES", "/dev/null")],
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("libvulkan.so.1"), "no library").unwrap();
+        for (file, libraries) in [
+            ("/nonexistent", ""),
+            // A file that is there and names no driver.
+            ("/dev/null", ""),
+            // No loader that could look for it.
+            ("/nonexistent", folder.path().to_str().unwrap()),
         ] {
+            let variables = [("VK_ICD_FILENAMES", file), ("VK_DRIVER_FILES", file), ("LD_LIBRARY_PATH", libraries)];
             child("failures::without_a_driver_there_are_no_processors_and_one_message", &variables);
         }
         return;
@@ -27,7 +32,9 @@ fn without_a_driver_there_are_no_processors_and_one_message() {
         let messages = stand.host.messages.lock().unwrap();
         assert_eq!(messages.len(), 1, "{messages:?}");
         let (level, text) = &messages[0];
-        assert!(*level == LogLevel::Info && text.starts_with("vulkan: none found ("), "{messages:?}");
+        let why =
+            if std::env::var("LD_LIBRARY_PATH").is_ok_and(|path| path.is_empty()) { "no " } else { "the Vulkan loader cannot be opened" };
+        assert!(*level == LogLevel::Info && text.starts_with(&format!("vulkan: none found ({why}")), "{messages:?}");
     }
     assert!(open(&[("vulkan.devices", "0")]).unwrap().processors.is_empty(), "a device that is asked for and not there is no error either");
 }

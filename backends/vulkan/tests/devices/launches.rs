@@ -1,7 +1,7 @@
 //! Launches and copies on whatever device there is, through the contract alone. Validation looks on.
 
 use crate::stand::{Arena, NEXT, STEP, bytes, kernel, open, operand, read, with_device};
-use poniard_interface::{Access, FaultKind, Launch, Operand, TaskDescriptor, TaskId};
+use poniard_interface::{Access, FaultKind, KernelCode, Launch, Operand, Source, TaskDescriptor, TaskId};
 
 /// The ways in which bytes get to a device and back.
 const WAYS: [&[(&str, &str)]; 4] = [
@@ -144,18 +144,19 @@ fn an_imported_block_is_the_chunk() {
 fn grids_of_many_groups_are_launched_in_parts() {
     const PLACE: &str = "
         @group(0) @binding(0) var<storage, read_write> x: array<u32>;
-        @compute @workgroup_size(1) fn main(@builtin(global_invocation_id) at: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
-            x[at.x + at.y * 70000u] += 1u + group.x + at.y * 3u;
+        var<immediate> factor: u32;
+        @compute @workgroup_size(1) fn main(@builtin(global_invocation_id) at: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) all: vec3<u32>) {
+            x[at.x + at.y * all.x] += factor + group.x + at.y * 3u;
         }";
     let Some(stand) = with_device(&[]) else { return };
     let chunk = stand.spaces[0].allocate(2 * 70_000 * 4, true).unwrap();
-    stand.launch(0, PLACE, &[operand(&*chunk, Access::Write)], &[], [70_000, 2, 1]);
+    stand.launch(0, PLACE, &[operand(&*chunk, Access::Write)], &[1, 0, 0, 0], [70_000, 2, 1]);
     stand.host.done(0..1);
     let expected: Vec<u32> = (0..2).flat_map(|y| (0..70_000).map(move |x| 1 + x + y * 3)).collect();
     assert!(read(&*chunk) == expected);
-    stand.launch(1, PLACE, &[operand(&*chunk, Access::Write)], &[], [1 << 32, 1, 1]);
+    stand.launch(1, PLACE, &[operand(&*chunk, Access::Write)], &[1, 0, 0, 0], [(1 << 32) + 1, 1, 1]);
     let fault = stand.host.outcomes(1..2).remove(0).unwrap_err();
-    assert!(fault.kind == FaultKind::Refused && fault.reason.contains("more than a number of 32 bits"), "{fault:?}");
+    assert!(fault.kind == FaultKind::Refused && fault.reason.contains("more than 2^32 invocations along an axis"), "{fault:?}");
     stand.finish();
 }
 
@@ -301,4 +302,74 @@ fn compiled_kernels_are_kept() {
             }
         }
     }
+}
+
+#[test]
+fn what_the_device_can_compute_with_is_enabled() {
+    // Each adds to the first word, or to what begins with it, what the test expects.
+    const F64: &str = "
+        @group(0) @binding(0) var<storage, read_write> x: array<u32>;
+        @compute @workgroup_size(1) fn main() { let y = sqrt(f64(x[0] + 48u)); x[0] = u32(y * 2.5lf); }";
+    const I64: &str = "
+        @group(0) @binding(0) var<storage, read_write> x: array<u32>;
+        @compute @workgroup_size(1) fn main() { let y = u64(x[0]) * 5000000000lu; x[0] = u32(y >> 32u) + 16u; }";
+    const F16: &str = "enable f16;
+        @group(0) @binding(0) var<storage, read_write> x: array<f16>;
+        @compute @workgroup_size(1) fn main() { x[0] = x[0] * 0.0h + 1.5h; x[1] = 0.0h; }";
+    const F32_ATOMICS: &str = "
+        @group(0) @binding(0) var<storage, read_write> x: array<atomic<f32>>;
+        @compute @workgroup_size(64) fn main() { atomicAdd(&x[1], 0.25); atomicStore(&x[0], 1.0); }";
+    const I64_ATOMICS: &str = "
+        @group(0) @binding(0) var<storage, read_write> x: array<atomic<u64>>;
+        @compute @workgroup_size(64) fn main() { atomicMax(&x[0], 17lu); }";
+    const SUBGROUPS: &str = "
+        @group(0) @binding(0) var<storage, read_write> x: array<u32>;
+        var<workgroup> sums: array<atomic<u32>, 2>;
+        @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32, @builtin(subgroup_invocation_id) lane: u32) {
+            let sum = subgroupAdd(1u);
+            if lane == 0u { atomicAdd(&sums[1], sum); }
+            workgroupBarrier();
+            if i == 0u { x[0] = atomicLoad(&sums[1]) + atomicLoad(&sums[0]); }
+        }";
+    let Some(stand) = with_device(&[]) else { return };
+    let cases = [
+        ("f64", F64, 17),
+        ("i64", I64, 17),
+        ("16-bit storage", F16, 0x3e00),
+        ("f32 atomics", F32_ATOMICS, 1.0f32.to_bits()),
+        ("i64 atomics", I64_ATOMICS, 17),
+        ("subgroup arithmetic", SUBGROUPS, 64),
+    ];
+    for (id, (feature, source, expected)) in cases.into_iter().enumerate() {
+        let chunk = stand.chunk(&[1, 0]);
+        stand.launch(id as u64, source, &[operand(&*chunk, Access::Write)], &[], [1, 1, 1]);
+        let outcome = stand.host.outcomes(id as u64..id as u64 + 1).remove(0);
+        if stand.described("features").split(", ").any(|known| known == feature) {
+            assert_eq!(outcome, Ok(()), "{feature}");
+            assert_eq!(read(&*chunk)[0], expected, "{feature}");
+        } else {
+            let fault = outcome.unwrap_err();
+            assert!(fault.kind == FaultKind::Refused && fault.reason.contains("the device has no"), "{fault:?}");
+        }
+    }
+    stand.finish();
+}
+
+#[test]
+fn compiled_code_is_taken_as_it_is() {
+    let Some(stand) = with_device(&[]) else { return };
+    let words = poniard_backend_vulkan::shader::compile(Source::Wgsl(NEXT), &Default::default()).unwrap();
+    let (x, y) = (stand.chunk(&[4; 100]), stand.chunk(&[0; 100]));
+    let operands = [operand(&*x, Access::Read), operand(&*y, Access::Overwrite)];
+    for (id, invocations, outcome) in [(0, 100, Ok(())), (1, 65_536 * 64, Err("launched as a whole"))] {
+        let kernel = KernelCode { identity: [7, 7], name: "words", source: Source::SpirV(&words) };
+        let launch = Launch { kernel, operands: &operands, scalars: &[], invocations: [invocations, 1, 1], deadline: None };
+        stand.processors[0].submit(&[TaskDescriptor::new(TaskId(id), "a task").with_launch(&launch)]).unwrap();
+        match (stand.host.outcomes(id..id + 1).remove(0), outcome) {
+            (Ok(()), Ok(())) => assert_eq!(read(&*y), [5; 100]),
+            (Err(fault), Err(part)) => assert!(fault.kind == FaultKind::Refused && fault.reason.contains(part), "{fault:?}"),
+            (found, wanted) => panic!("{found:?} is not {wanted:?}"),
+        }
+    }
+    stand.finish();
 }
