@@ -97,10 +97,6 @@ impl Device {
         if physical.has_float_atomics {
             info = info.push_next(&mut of_atomics);
         }
-        let mut of_zero = vk::PhysicalDeviceZeroInitializeWorkgroupMemoryFeatures::default().shader_zero_initialize_workgroup_memory(true);
-        if physical.zeroes_workgroup_memory {
-            info = info.push_next(&mut of_zero);
-        }
         // SAFETY: the handle is the instance's, and the extensions and features are among those that it lists.
         let raw = unsafe { instance.raw.create_device(physical.handle, &info, None) }
             .map_err(|error| format!("the driver makes no device: {error}"))?;

@@ -86,7 +86,7 @@ impl Instance {
         let is_validated = validation && has_layer && offers(ext::debug_utils::NAME) && offers(ext::validation_features::NAME);
 
         let application =
-            vk::ApplicationInfo::default().application_name(c"poniard").engine_name(c"poniard").api_version(vk::API_VERSION_1_3);
+            vk::ApplicationInfo::default().application_name(c"poniard").engine_name(c"poniard").api_version(vk::API_VERSION_1_2);
         let layer_names: &[*const c_char] = if is_validated { &[VALIDATION_LAYER.as_ptr()] } else { &[] };
         let extensions: &[*const c_char] =
             if is_validated { &[ext::debug_utils::NAME.as_ptr(), ext::validation_features::NAME.as_ptr()] } else { &[] };

@@ -89,12 +89,7 @@ impl PhysicalDevice {
         let mut has_12 = vk::PhysicalDeviceVulkan12Features::default();
         let mut has_11 = vk::PhysicalDeviceVulkan11Features::default();
         let mut has_atomics = vk::PhysicalDeviceShaderAtomicFloatFeaturesEXT::default();
-        let mut has_zero = vk::PhysicalDeviceZeroInitializeWorkgroupMemoryFeatures::default();
         let mut found = vk::PhysicalDeviceFeatures2::default().push_next(&mut has_12).push_next(&mut has_11);
-        // Part of Vulkan 1.3, under the same name.
-        if basic.api_version >= vk::API_VERSION_1_3 {
-            found = found.push_next(&mut has_zero);
-        }
         let has_float_atomics = has(ext::shader_atomic_float::NAME);
         if has_float_atomics {
             found = found.push_next(&mut has_atomics);

@@ -58,7 +58,6 @@ impl Pipeline {
             name: kernel.name.to_owned(),
             parts_offset: target.parts.then(|| parts_offset(&interface)),
             interface,
-            in_parts,
         };
         let refuse = |error: vk::Result| format!("the driver does not compile it: {error}");
         let bindings: Vec<_> = pipeline
@@ -90,16 +89,13 @@ impl Pipeline {
         // SAFETY: the words come from the compiler, or were inspected.
         pipeline.module = unsafe { device.raw.create_shader_module(&info, None) }.map_err(refuse)?;
         let stage = vk::PipelineShaderStageCreateInfo::default().stage(vk::ShaderStageFlags::COMPUTE).module(pipeline.module).name(&entry);
-        let info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(pipeline.layout);
+        // A launch may be given to the device in parts, each with its first workgroup.
+        let info =
+            vk::ComputePipelineCreateInfo::default().flags(vk::PipelineCreateFlags::DISPATCH_BASE).stage(stage).layout(pipeline.layout);
         // SAFETY: module and layout belong together: both come from the same interface.
         let made = unsafe { device.raw.create_compute_pipelines(known, &[info], None) };
         pipeline.handle = made.map_err(|(_, error)| refuse(error))?[0];
         Ok(pipeline)
-    }
-
-    /// Length of its push constants, in bytes.
-    pub(crate) fn push_bytes(&self) -> u32 {
-        push_bytes(&self.interface, self.in_parts)
     }
 
     /// Whether the launch writes to its buffer number `index`, if the caller says `access`.

@@ -379,7 +379,7 @@ impl Queue {
             }
             operands.push((piece, pipeline.writes(index, operand.access)));
         }
-        let work = LaunchWork { pipeline, operands, uploads, scalars: launch.scalars.to_vec(), groups };
+        let work = LaunchWork { pipeline: Some(pipeline), operands, uploads, scalars: launch.scalars.to_vec(), groups };
         let deadline = launch.deadline.filter(|deadline| *deadline < self.settings.deadline);
         Ok(Item { work: Work::Launch(work), done: Done::Task(task), deadline })
     }

@@ -105,7 +105,7 @@ const FEATURES: [Feature; 14] = [
 /// What every device has.
 const ORDINARY: [C; 2] = [C::Matrix, C::Shader];
 
-/// What the device lacks for the kernel, in words: `no f64 (shaderFloat64)`; none if it lacks nothing.
+/// What the device lacks for the kernel, in words; none if it lacks nothing.
 ///
 /// A feature that is not in the list above is lacking on every device: nobody enables it.
 pub fn missing(interface: &KernelInterface, device: &DeviceFeatures) -> Option<String> {
@@ -118,7 +118,7 @@ pub fn missing(interface: &KernelInterface, device: &DeviceFeatures) -> Option<S
             None => Some(format!("no {name}")),
         })
         .collect();
-    (!lacking.is_empty()).then(|| lacking.join(", "))
+    (!lacking.is_empty()).then(|| format!("the device has {}", lacking.join(", ")))
 }
 
 /// The names of what a module asks for, in the order of the list; then those of capabilities that the list does not have.

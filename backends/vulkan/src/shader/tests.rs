@@ -348,10 +348,10 @@ fn a_device_is_told_what_it_lacks() {
     .unwrap();
     let with = |f64, f32_atomics| missing(&interface, &DeviceFeatures { f64, f32_atomics, ..DeviceFeatures::default() });
     assert_eq!(with(true, true), None);
-    assert_eq!(with(false, true).unwrap(), "no f64 (shaderFloat64)");
-    assert_eq!(with(false, false).unwrap(), "no f64 (shaderFloat64), no f32 atomics (shaderBufferFloat32AtomicAdd)");
+    assert_eq!(with(false, true).unwrap(), "the device has no f64 (shaderFloat64)");
+    assert_eq!(with(false, false).unwrap(), "the device has no f64 (shaderFloat64), no f32 atomics (shaderBufferFloat32AtomicAdd)");
     let unknown = KernelInterface { features: vec!["SPIR-V Kernel".to_owned()], ..KernelInterface::default() };
-    assert_eq!(missing(&unknown, &DeviceFeatures::default()).unwrap(), "no SPIR-V Kernel");
+    assert_eq!(missing(&unknown, &DeviceFeatures::default()).unwrap(), "the device has no SPIR-V Kernel");
 }
 
 #[test]
