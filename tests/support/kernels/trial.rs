@@ -72,8 +72,7 @@ impl Trial {
                     (f64::from((f32::from_bits(found) - f32::from_bits(expected)).abs()), f64::from(allowed[index]))
                 }
             };
-            // Written so that NaN is not allowed.
-            if !(difference <= allowed) {
+            if difference.is_nan() || difference > allowed {
                 return Err(format!(
                     "{name} of {size}: element {index} is {found:#x} ({}), and {expected:#x} ({}) on the host",
                     f32::from_bits(found),
