@@ -16,7 +16,7 @@ fn compile(source: &str) -> Vec<u32> {
     let policies =
         BoundsCheckPolicies { index: BoundsCheckPolicy::Restrict, buffer: BoundsCheckPolicy::Restrict, ..BoundsCheckPolicies::default() };
     let options = spv::Options { lang_version: (1, 3), bounds_check_policies: policies, ..spv::Options::default() };
-    spv::write_vec(&module, &info, &options, None).unwrap()
+    spv::write_vec(&module, &info, &options, None).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn the_shaders_are_valid() {
         match Command::new("spirv-val").args(["--target-env", "vulkan1.2"]).arg(&file).output() {
             Ok(output) => assert!(output.status.success(), "{}: {}", shader.name, String::from_utf8_lossy(&output.stderr)),
             Err(error) => {
-                println!("the SPIR-V is not checked: spirv-val: {error}");
+                eprintln!("the SPIR-V is not checked: spirv-val: {error}");
                 return;
             }
         }
@@ -112,7 +112,8 @@ fn a_filter_keeps_what_it_is_not_for() {
     let moved = buffer::from_slice(&[0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
     let result = kernels::convolve(&pixels, &moved, filter);
     // The one to the right, and at the edge the same; the last channel stays.
-    let expected: Vec<u32> = (0..12).map(|index| (if index % 4 == 3 { index } else { index + 1 }) * 20 * 0x0001_0101 + index * 20 * 0x0100_0000).collect();
+    let expected: Vec<u32> =
+        (0..12).map(|index| (if index % 4 == 3 { index } else { index + 1 }) * 20 * 0x0001_0101 + index * 20 * 0x0100_0000).collect();
     assert_eq!(result[..], expected);
     // Halves away from zero, below zero and above the most.
     let single = |weight: f32| {

@@ -72,7 +72,8 @@ impl Bare {
                 vk::PhysicalDeviceType::INTEGRATED_GPU => 1,
                 _ => 2,
             };
-            let is_usable = properties.api_version >= vk::API_VERSION_1_3 && extensions(&instance, physical).iter().any(|name| name == PUSH);
+            let is_usable =
+                properties.api_version >= vk::API_VERSION_1_3 && extensions(&instance, physical).iter().any(|name| name == PUSH);
             is_usable.then_some((rank, physical, properties))
         });
         let Some((_, physical, properties)) = ranked.min_by_key(|(rank, ..)| *rank) else {
@@ -90,9 +91,7 @@ impl Bare {
             has(family.queue_flags, vk::QueueFlags::TRANSFER)
                 && !family.queue_flags.intersects(vk::QueueFlags::COMPUTE | vk::QueueFlags::GRAPHICS)
         });
-        let queue = |family: usize| {
-            vk::DeviceQueueCreateInfo::default().queue_family_index(family as u32).queue_priorities(&[1.0])
-        };
+        let queue = |family: usize| vk::DeviceQueueCreateInfo::default().queue_family_index(family as u32).queue_priorities(&[1.0]);
         let queues: Vec<_> = [Some(work), transfers].into_iter().flatten().map(queue).collect();
         let imports = extensions(&instance, physical).iter().any(|name| name == IMPORT);
         let names: Vec<_> = [Some(PUSH), imports.then_some(IMPORT)].into_iter().flatten().map(CStr::as_ptr).collect();
@@ -127,8 +126,7 @@ impl Bare {
             about,
             is_software: properties.device_type == vk::PhysicalDeviceType::CPU,
             push: khr::push_descriptor::Device::new(&instance, &device),
-            import: imports
-                .then(|| (ext::external_memory_host::Device::new(&instance, &device), host.min_imported_host_pointer_alignment)),
+            import: imports.then(|| (ext::external_memory_host::Device::new(&instance, &device), host.min_imported_host_pointer_alignment)),
             // SAFETY: the physical device is the instance's.
             memory: unsafe { instance.get_physical_device_memory_properties(physical) },
             group_count_max: properties.limits.max_compute_work_group_count,

@@ -148,7 +148,9 @@ pub fn trials() -> Vec<Trial> {
             trials.push(of_convolve(rows, columns, (edge, filters, 4), weights, agreement.clone(), &mut random));
         }
     }
-    for size in [(0, 0, 0), (0, 3, 2), (3, 2, 0), (1, 1, 1), (1, 1, 257), (255, 257, 16), (129, 1, 255), (1, 1, MANY), (1, MANY, 1), (MANY, 1, 1)] {
+    for size in
+        [(0, 0, 0), (0, 3, 2), (3, 2, 0), (1, 1, 1), (1, 1, 257), (255, 257, 16), (129, 1, 255), (1, 1, MANY), (1, MANY, 1), (MANY, 1, 1)]
+    {
         trials.push(of_matmul(size, &mut random));
     }
     trials

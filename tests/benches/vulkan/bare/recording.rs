@@ -31,9 +31,8 @@ impl Bare {
                 .stage_flags(vk::ShaderStageFlags::COMPUTE)
         };
         let bindings: Vec<_> = (0..buffer_count).map(binding).collect();
-        let info = vk::DescriptorSetLayoutCreateInfo::default()
-            .flags(vk::DescriptorSetLayoutCreateFlags::PUSH_DESCRIPTOR_KHR)
-            .bindings(&bindings);
+        let info =
+            vk::DescriptorSetLayoutCreateInfo::default().flags(vk::DescriptorSetLayoutCreateFlags::PUSH_DESCRIPTOR_KHR).bindings(&bindings);
         // SAFETY: the structure is complete, and the device has push descriptors.
         let set = unsafe { device.create_descriptor_set_layout(&info, None) }.expect("a layout");
         let (sets, constants) = ([set], [vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(128)]);
@@ -137,11 +136,8 @@ impl Recording<'_> {
         (source, written): (vk::PipelineStageFlags2, vk::AccessFlags2),
         (target, used): (vk::PipelineStageFlags2, vk::AccessFlags2),
     ) {
-        let barriers = [vk::MemoryBarrier2::default()
-            .src_stage_mask(source)
-            .src_access_mask(written)
-            .dst_stage_mask(target)
-            .dst_access_mask(used)];
+        let barriers =
+            [vk::MemoryBarrier2::default().src_stage_mask(source).src_access_mask(written).dst_stage_mask(target).dst_access_mask(used)];
         let info = vk::DependencyInfo::default().memory_barriers(&barriers);
         // SAFETY: the stages and accesses go together.
         unsafe { self.bare.device.cmd_pipeline_barrier2(self.commands, &info) };
