@@ -3,7 +3,7 @@
 //!
 //! Systems measured side by side are interleaved, a sample of each in turn; the first of a case is what ratios refer to. Read the minima, and the ratios: a
 //! figure belongs to one device, which is named on the standard error output with its driver. Without a device only the cases `compile-*` are measured; sizes are smaller
-//! where a driver computes on the host's processors. All cases take about a minute then.
+//! where a driver computes on the host's processors. All cases take about half a minute then.
 //!
 //! | System | Is |
 //! |---|---|
