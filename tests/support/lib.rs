@@ -1,7 +1,8 @@
-//! Support for the tests: builders, stand-ins, and the facts that are true of every backend ([`mod@conformance`]).
+//! Support for the tests: builders, stand-ins, the facts that are true of every backend ([`mod@conformance`]), and kernels ([`mod@kernels`]).
 
 pub mod conformance;
 pub mod device;
+pub mod kernels;
 pub mod marks;
 
 use std::cell::RefCell;
