@@ -36,6 +36,11 @@ fn without_a_driver_there_are_no_processors_and_one_message() {
             if std::env::var("LD_LIBRARY_PATH").is_ok_and(|path| path.is_empty()) { "no " } else { "the Vulkan loader cannot be opened" };
         assert!(*level == LogLevel::Info && text.starts_with(&format!("vulkan: none found ({why}")), "{messages:?}");
     }
+    let none = open(&[("vulkan.devices", "none")]).unwrap();
+    assert!(
+        none.processors.is_empty() && none.host.messages.lock().unwrap().is_empty(),
+        "nobody looks, and nobody says that nothing was found"
+    );
     assert!(open(&[("vulkan.devices", "0")]).unwrap().processors.is_empty(), "a device that is asked for and not there is no error either");
 }
 
