@@ -1,12 +1,11 @@
 //! `convolve`: a filter over a picture in tiles. Each tile first gets a copy of its part with a halo, the rim of neighbours that the filter
-//! looks at, so that afterwards no tile needs another one.
+//! looks at, so that afterwards no tile needs another one. The filter is a kernel: a device runs it where there is one, and gives the same bytes.
 //!
 //! The kernel is applied as written, not mirrored, as image programs do. Beyond the picture its outermost pixels repeat. Alpha is kept.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use poniard::{AllocateError, Buffer, Data, Task, buffer};
+use poniard::{AllocateError, Buffer, Data, Kernel, Task, buffer};
 use serde::{Deserialize, Serialize};
 
 use super::picture::{Picture, colours, encode};
@@ -26,6 +25,7 @@ pub(crate) static SAMPLE: Sample = Sample {
         },
         SampleOption { name: "tile", meaning: "pixels an edge of a tile, default 256" },
     ],
+    kernels: true,
     run,
 };
 
@@ -40,11 +40,14 @@ const NAMED: &[(&str, &str, f64)] = &[
     ("identity", "1", 1.0),
 ];
 
+/// What devices reach bytes by: a buffer that they use has whole ones.
+const WORD_BYTES: usize = 4;
+
 /// The most rows and columns of a kernel.
 const MOST_EDGE: usize = 31;
 
 /// What to do to each pixel.
-#[derive(Clone, Debug, PartialEq, Data, Serialize, Deserialize)]
+#[derive(Debug)]
 struct Filter {
     /// Rows and columns of its kernels: odd.
     edge: usize,
@@ -70,6 +73,17 @@ impl Filter {
     /// How far it looks beyond a pixel.
     fn radius(&self) -> usize {
         self.edge / 2
+    }
+
+    /// All weights of one kernel after the other, each as two numbers whose sum it is, and whose products with a byte are exact: see `convolve.wgsl`.
+    fn weights(&self) -> Result<Buffer<f64>, SampleError> {
+        let mut weights = limits::zeroed("kernel", 2 * self.kernels.len() * self.edge * self.edge)?;
+        for (parts, weight) in weights.chunks_exact_mut(2).zip(self.kernels.iter().flatten()) {
+            // A byte has 8 bits, and the first part of the 53 of a number keeps 45.
+            parts[0] = f64::from_bits(weight.to_bits() & !0xff);
+            parts[1] = weight - parts[0];
+        }
+        Ok(weights)
     }
 }
 
@@ -103,7 +117,7 @@ struct Shape {
     channels: usize,
 }
 
-/// Copies a tile and the halo of `radius` pixels around it; the picture's outermost pixels repeat beyond it.
+/// Copies a tile and the halo of `radius` pixels around it; the picture's outermost pixels repeat beyond it. Whole words, as a device wants them.
 fn with_halo(
     picture: &Buffer<u8>,
     shape: Shape,
@@ -113,8 +127,9 @@ fn with_halo(
 ) -> Result<Buffer<u8>, AllocateError> {
     let clamped = |position: usize, len: usize| position.saturating_sub(radius).min(len - 1);
     let line_bytes = (columns.len() + 2 * radius) * shape.channels;
-    let mut patch = buffer::try_zeroed((rows.len() + 2 * radius) * line_bytes)?;
-    for (row, line) in (rows.start..).zip(patch.chunks_exact_mut(line_bytes)) {
+    let len = (rows.len() + 2 * radius) * line_bytes;
+    let mut patch = buffer::try_zeroed(len.next_multiple_of(WORD_BYTES))?;
+    for (row, line) in (rows.start..).zip(patch[..len].chunks_exact_mut(line_bytes)) {
         let source = &picture[clamped(row, shape.height) * shape.width * shape.channels..];
         for (column, pixel) in (columns.start..).zip(line.chunks_exact_mut(shape.channels)) {
             pixel.copy_from_slice(&source[clamped(column, shape.width) * shape.channels..][..shape.channels]);
@@ -123,17 +138,28 @@ fn with_halo(
     Ok(patch)
 }
 
-/// Filters a tile of `width` × `height` pixels that comes with its halo.
-fn filter(patch: &Buffer<u8>, filter: &Filter, width: usize, height: usize, channels: usize) -> Result<Buffer<u8>, AllocateError> {
-    let (line_bytes, patch_line_bytes) = (width * channels, (width + 2 * filter.radius()) * channels);
-    let mut tile: Buffer<u8> = buffer::try_zeroed(height * line_bytes)?;
-    let mut sums = vec![vec![0.0; line_bytes]; filter.kernels.len()];
-    for (row, line) in tile.chunks_exact_mut(line_bytes).enumerate() {
-        for (sums, kernel) in sums.iter_mut().zip(&filter.kernels) {
+/// Filters a tile of `width` × `height` pixels that comes with its halo, by kernels of `edge` rows. `convolve.wgsl` does the same.
+fn filter(
+    patch: &Buffer<u8>,
+    weights: &Buffer<f64>,
+    edge: u32,
+    width: u32,
+    height: u32,
+    channels: u32,
+) -> Result<Buffer<u8>, AllocateError> {
+    let [edge, width, height, channels] = [edge, width, height, channels].map(|number| number as usize);
+    let radius = edge / 2;
+    let (line_bytes, patch_line_bytes) = (width * channels, (width + 2 * radius) * channels);
+    let kernels = weights.chunks_exact(2 * edge * edge);
+    let mut tile: Buffer<u8> = buffer::try_zeroed((height * line_bytes).next_multiple_of(WORD_BYTES))?;
+    let mut sums = vec![vec![0.0; line_bytes]; kernels.len()];
+    for (row, line) in tile[..height * line_bytes].chunks_exact_mut(line_bytes).enumerate() {
+        for (sums, kernel) in sums.iter_mut().zip(kernels.clone()) {
             sums.fill(0.0);
             // Weight by weight, for a whole line at a time: the inner loop has no decisions, so the compiler makes vector code of it.
-            for (index, weight) in kernel.iter().enumerate() {
-                let start = (row + index / filter.edge) * patch_line_bytes + index % filter.edge * channels;
+            for (index, parts) in kernel.chunks_exact(2).enumerate() {
+                let weight = parts[0] + parts[1];
+                let start = (row + index / edge) * patch_line_bytes + index % edge * channels;
                 for (sum, value) in sums.iter_mut().zip(&patch[start..start + line_bytes]) {
                     *sum += weight * f64::from(*value);
                 }
@@ -147,7 +173,7 @@ fn filter(patch: &Buffer<u8>, filter: &Filter, width: usize, height: usize, chan
             // A float becomes the nearest byte that there is.
             *byte = value.round() as u8;
         }
-        let middle = (row + filter.radius()) * patch_line_bytes + filter.radius() * channels;
+        let middle = (row + radius) * patch_line_bytes + radius * channels;
         for alpha in colours(channels)..channels {
             for pixel in 0..width {
                 line[pixel * channels + alpha] = patch[middle + pixel * channels + alpha];
@@ -162,14 +188,15 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let file = files::required_input(context, "poniard run convolve --input photo.png --output edges.png")?;
     let tile = limits::count("tile", context.tile, 256, u64::MAX)?;
     let name = context.kernel.unwrap_or("edges");
-    let chosen = Arc::new(Filter::parse(name).map_err(|reason| SampleError::Usage { option: "kernel", reason })?);
+    let chosen = Filter::parse(name).map_err(|reason| SampleError::Usage { option: "kernel", reason })?;
     files::check_output(context, &["png"])?;
     let Picture { width, height, channels, bytes } = Picture::read(file)?;
     let shape = Shape { width, height, channels };
     let (down, across) = (Tiling::new(height, tile), Tiling::new(width, tile));
     let tiles = limits::tasks("tile", (down.count() as u64 * 2).checked_mul(across.count() as u64))? / 2;
 
-    let picture = runtime.value(bytes);
+    let kernel = Kernel::wgsl("filter", include_str!("convolve.wgsl")).host(filter);
+    let (picture, weights) = (runtime.value(bytes), runtime.value(chosen.weights()?));
     let mut filtered: Vec<Task<Buffer<u8>>> = Vec::new();
     for row in 0..down.count() {
         for column in 0..across.count() {
@@ -177,8 +204,15 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
             let (height, width) = (rows.len(), columns.len());
             let cut =
                 runtime.task(with_halo, (&picture, shape, rows, columns, chosen.radius())).name(format!("cut({row},{column})")).spawn();
-            let arguments = (cut, Arc::clone(&chosen), width, height, channels);
-            filtered.push(runtime.task(filter, arguments).name(format!("filter({row},{column})")).spawn());
+            let arguments = (cut, &weights, chosen.edge as u32, width as u32, height as u32, channels as u32);
+            let name = format!("filter({row},{column})");
+            filtered.push(match context.kernels {
+                Some(options) => {
+                    let words = (height * width * channels).div_ceil(WORD_BYTES);
+                    runtime.task(kernel.over(words).returning([words * WORD_BYTES]), arguments).options(options).name(name).spawn()
+                }
+                None => runtime.task(filter, arguments).name(name).spawn(),
+            });
         }
     }
 

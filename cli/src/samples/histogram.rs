@@ -17,6 +17,7 @@ pub(crate) static SAMPLE: Sample = Sample {
         SampleOption { name: "input", meaning: "a PNG picture of any kind (needed)" },
         SampleOption { name: "tile", meaning: "rows of pixels that one task counts, default 256" },
     ],
+    kernels: true,
     run,
 };
 

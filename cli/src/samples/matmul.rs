@@ -20,6 +20,7 @@ pub(crate) static SAMPLE: Sample = Sample {
         SampleOption { name: "seed", meaning: "what the matrices are drawn from, default 0" },
         SampleOption { name: "output", meaning: "a .npy file for the product" },
     ],
+    kernels: true,
     run,
 };
 
