@@ -8,7 +8,7 @@ use crate::data::Data;
 use crate::error::{BoxError, TaskError};
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Plan, Planner};
-use crate::kernel::{Body, Shape};
+use crate::kernel::{Body, Origin, Shape};
 use crate::mutable::Touch;
 use crate::parameter::{IntoArg, Param, Slots, Stored};
 use crate::residency::Lineage;
@@ -109,7 +109,7 @@ pub trait TaskFn<M>: Send + Sized + 'static {
 
     /// How its results are computed again, of the function and the arguments.
     #[doc(hidden)]
-    fn lineage(self, _params: Self::Params) -> Option<Arc<dyn Lineage>> {
+    fn lineage(self, _params: Self::Params, _origin: Origin) -> Option<Arc<dyn Lineage>> {
         None
     }
 

@@ -271,11 +271,7 @@ impl<T: Data> Slots for Slot<T> {
 
     fn restore(&mut self) -> Result<(), String> {
         let Self::Lineage(lineage, index) = self else { return Ok(()) };
-        let mut outputs = lineage.compute()?;
-        if *index >= outputs.len() {
-            return Err("it came out as something else when it was computed again".into());
-        }
-        let mut output = Some(outputs.swap_remove(*index));
+        let mut output = Some(lineage.compute(*index)?);
         let value = T::DEVICE.and_then(|form| form.make?(&mut || output.take()));
         *self = Self::Own(value.ok_or("it came out as something else when it was computed again")?);
         Ok(())

@@ -266,11 +266,18 @@ fn what_cannot_be_computed_again_is_said_to_be_lost() {
     let error = sum.fetch().expect_err("the data is gone");
     assert!(matches!(error.kind(), FailureKind::Lost { .. }), "{error}");
     let reason = error.reason();
-    assert!(
-        reason.starts_with("its data was on A device alone, and cannot be had: ") && reason.ends_with("it fell off the bus"),
-        "{reason}"
-    );
+    let lost = "its data was lost with A device (it fell off the bus), and cannot be computed again: processor fake-0: it fell off the bus";
+    assert_eq!(reason, lost);
     z.fetch().expect_err("the same");
+    // In place there is nothing to compute it from.
+    let devices = FakeDevices::new([small()]);
+    let runtime = runtime_with(&devices);
+    let x = Mutable::new(ramp(3));
+    let bump = Kernel::wgsl("bump", BUMP).takes::<(&mut Buffer<f32>,), ()>();
+    runtime.spawn(bump.over(3), (write(&x),)).wait().expect("runs");
+    devices.devices[0].lose(devices.host(), "it fell off the bus");
+    let error = x.fetch().expect_err("the data is gone");
+    assert_eq!(error.reason(), "its data was on A device alone, and cannot be had: it fell off the bus");
 }
 
 #[test]
@@ -431,4 +438,49 @@ fn a_long_history_is_cut_and_still_computed_again() {
     devices.devices[0].lose(devices.host(), "it fell off the bus");
     // 192 launches on the device, and the last 8 again on the host.
     assert_eq!(**z.fetch().expect("it is computed again"), [4.0, 5.0, 6.0]);
+}
+
+#[test]
+fn what_only_devices_can_compute_is_computed_again_on_another_one() {
+    let devices = FakeDevices::new([small(), FakeDevice::new("Another", 1 << 20)]);
+    let runtime = runtime_with(&devices);
+    let there = Scope::processor("fake-0") | Scope::processor("fake-1");
+    devices.devices[1].set(Mode::Refuse);
+    let a = runtime.task(scale().over(3), (ramp(3), 2.0)).scope(there.clone()).spawn();
+    let b = runtime.task(scale().over(3), (&a, 10.0)).scope(there).spawn();
+    b.wait().expect("runs");
+    devices.devices[1].set(Mode::Run);
+    devices.devices[0].lose(devices.host(), "it fell off the bus");
+    assert_eq!(**b.fetch().expect("it is computed again"), [0.0, 20.0, 40.0]);
+    assert_eq!(**a.fetch().expect("that, too"), [0.0, 2.0, 4.0]);
+    // Once for each, and of the first one once more where it is looked at by itself.
+    assert_eq!(devices.devices[1].launched(), 2);
+}
+
+#[test]
+fn results_of_devices_travel_to_processes_and_back() {
+    let devices = FakeDevices::new([small()]);
+    let runtime = Runtime::builder().threads(2).processes(1).linked(devices.clone()).build().expect("threads");
+    let z = runtime.spawn(scale().over(1000), (ramp(1000), 2.0));
+    let sum = runtime.task(|z: &Buffer<f32>| z.iter().sum::<f32>(), (&z,)).spawn_away();
+    assert_eq!(*sum.fetch().expect("runs"), 999_000.0);
+    // Changed in place by a process, between two kernels.
+    let x = Mutable::new(ramp(3));
+    let bump = Kernel::wgsl("bump", BUMP).takes::<(&mut Buffer<f32>,), ()>();
+    let _ = runtime.spawn(bump.over(3), (write(&x),));
+    let away = runtime.task(|x: &mut Buffer<f32>| x.iter_mut().for_each(|x| *x *= 10.0), (write(&x),)).spawn_away();
+    let _ = runtime.spawn(bump.over(3), (write(&x),));
+    assert_eq!(**x.fetch().expect("runs"), [11.0, 21.0, 31.0]);
+    away.wait().expect("runs");
+    // Taken by a process, changed there, and back on the device.
+    let taken = runtime.task(
+        |mut z: Buffer<f32>| {
+            z[0] = 7.0;
+            z
+        },
+        (z,),
+    );
+    let again = runtime.spawn(scale().over(1000), (taken.once().spawn_away(), 1.0));
+    let again = again.fetch().expect("runs");
+    assert_eq!((again[0], again[999]), (7.0, 1998.0));
 }

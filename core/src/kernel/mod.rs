@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use poniard_interface::{Code, KernelInterface, ProcessorKind, RawBuffer};
 
@@ -19,8 +20,14 @@ pub use form::Shape;
 use crate::data::Data;
 use crate::error::BoxError;
 use crate::function::{Argument, Predecessors, TaskFn, TaskOutput};
+use crate::options::TaskOptions;
 use crate::parameter::{Param, Slots, Stored};
 use crate::residency::Lineage;
+use crate::runtime::spawn_at_once;
+use crate::scope::Scope;
+use crate::task::record::panic_message;
+use crate::worker::context::Context;
+use crate::worker::shared::Shared;
 use check::Parameter;
 use plan::{Plan, Planner};
 
@@ -378,14 +385,14 @@ impl<M: Signature> TaskFn<Launched<M>> for KernelLaunch<M> {
         planner.finish(self.invocations, &output_bytes)
     }
 
-    fn lineage(self, mut params: M::Params) -> Option<Arc<dyn Lineage>> {
-        // What is changed in place cannot be had as it was; and without another body there is nobody who could compute it.
-        self.kernel.host.as_ref()?;
+    fn lineage(self, mut params: M::Params, origin: Origin) -> Option<Arc<dyn Lineage>> {
+        // What is changed in place cannot be had as it was.
         if params.touches_places() {
             return None;
         }
         let depth = params.remember();
-        Some(Arc::new(Recipe { launch: self, params: Mutex::new(params), depth: depth + 1 }))
+        let again = Mutex::new(Again::Params(params));
+        Some(Arc::new(Recipe { launch: self, origin, again, depth: depth + 1 }))
     }
 
     fn call(self, params: &mut M::Params) -> Result<M::Value, BoxError> {
@@ -406,12 +413,29 @@ impl<M: Signature> KernelLaunch<M> {
     }
 }
 
+/// Where a launch came from: what is to be known to do it again.
+#[derive(Debug)]
+pub struct Origin {
+    pub(crate) runtime: Weak<Shared>,
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) scope: Option<Scope>,
+    /// Whether its scope has a worker.
+    pub(crate) may_be_host: bool,
+}
+
 /// How the results of a launch are computed again.
 struct Recipe<M: Signature> {
     launch: KernelLaunch<M>,
-    /// The arguments; of those that were on a device alone, how they are computed again.
-    params: Mutex<M::Params>,
+    origin: Origin,
+    again: Mutex<Again<M::Params>>,
     depth: u32,
+}
+
+enum Again<P> {
+    /// The arguments; of those that were on a device alone, how they are computed again.
+    Params(P),
+    /// What came of it.
+    Done(Result<Vec<RawBuffer>, String>),
 }
 
 impl<M: Signature> Lineage for Recipe<M> {
@@ -419,14 +443,48 @@ impl<M: Signature> Lineage for Recipe<M> {
         self.depth
     }
 
-    fn compute(&self) -> Result<Vec<RawBuffer>, String> {
-        let mut params = self.params.lock().unwrap_or_else(PoisonError::into_inner);
+    fn compute(&self, index: usize) -> Result<RawBuffer, String> {
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Again::Params(_) = &*again {
+            // In the case of a panic nothing is left to try it with.
+            let panicked = Again::Done(Err("computing it again panicked".into()));
+            if let Again::Params(params) = std::mem::replace(&mut *again, panicked) {
+                *again = Again::Done(self.repeat(params));
+            }
+        }
+        match &*again {
+            Again::Done(Ok(outputs)) => match outputs.get(index) {
+                Some(output) => output.copy().map_err(|error| error.to_string()),
+                None => Err("it came out as something else".into()),
+            },
+            Again::Done(Err(reason)) => Err(reason.clone()),
+            Again::Params(_) => unreachable!("it was just done"),
+        }
+    }
+}
+
+impl<M: Signature> Recipe<M> {
+    /// Does it on the host, by this thread; or on another device.
+    fn repeat(&self, mut params: M::Params) -> Result<Vec<RawBuffer>, String> {
         params.restore()?;
-        params.bring()?;
-        let call = std::panic::AssertUnwindSafe(|| self.launch.run_on_host(&mut params, true));
-        let value = match std::panic::catch_unwind(call) {
-            Ok(value) => value.map_err(|error| error.to_string())?,
-            Err(payload) => return Err(crate::task::record::panic_message(&*payload)),
+        let value = if self.launch.kernel.host.is_some() && self.origin.may_be_host {
+            params.bring()?;
+            let call = std::panic::AssertUnwindSafe(|| self.launch.run_on_host(&mut params, true));
+            match std::panic::catch_unwind(call) {
+                Ok(value) => value.map_err(|error| error.to_string())?,
+                Err(payload) => return Err(panic_message(&*payload)),
+            }
+        } else {
+            let shared = self.origin.runtime.upgrade().ok_or("the runtime has ended")?;
+            let mut options = TaskOptions::new();
+            options.scope.clone_from(&self.origin.scope);
+            let launch = self.launch.clone();
+            let (task, _) = Context::with_of(&shared, |context| {
+                spawn_at_once::<Launched<M>, _>(&shared, context, launch, params, self.origin.location, Some(Box::new(options)))
+            });
+            let value = task.fetch().map_err(|error| error.reason())?;
+            drop(task);
+            value.try_unwrap().map_err(|_| "somebody else has it")?
         };
         let mut outputs = Vec::new();
         if let Some(form) = M::Value::DEVICE {

@@ -12,10 +12,12 @@ use poniard_interface::{Fault, FaultKind, KernelCode, Launch, LogLevel, RawBuffe
 use super::{InFlight, Queued};
 use crate::clock::now;
 use crate::error::FailureKind;
+use crate::kernel::Origin;
 use crate::kernel::plan::Plan;
 use crate::options::LaunchTies;
 use crate::residency::{self, DeviceSpace, Prepared, Refusal};
 use crate::task::record::{Claim, TaskRef};
+use crate::worker::context::runtime_of;
 use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
 
@@ -84,6 +86,7 @@ impl Queued {
         let Work::Task(task) = entry.into_work() else { unreachable!("parts of runs lie in queues of workers") };
         let Some(table) = task.launch() else { unreachable!("only launches get here") };
         if task.try_claim() != Claim::Won {
+            drop(Entry::task(task));
             return Looked::Stale;
         }
         let failed = |kind| {
@@ -152,7 +155,13 @@ impl Queued {
         let fault = match outcome {
             Ok(()) => {
                 self.counts[queue].tasks.fetch_add(1, Relaxed);
-                let lineage = task.accept_outputs(&table, outputs, prepared.keeps_lineage());
+                let origin = prepared.keeps_lineage().then(|| Origin {
+                    runtime: Arc::downgrade(&runtime_of(&task)),
+                    location: task.location(),
+                    scope: task.options().and_then(|options| options.scope.clone()),
+                    may_be_host: shared.worker_count(task.domain().as_deref()) > 0,
+                });
+                let lineage = task.accept_outputs(&table, outputs, origin);
                 residency::commit(prepared, lineage.as_ref());
                 drop(lineage);
                 let failure = task.end_launched();
@@ -225,6 +234,7 @@ impl Queued {
     pub(crate) fn fail_stranded(&self, shared: &Shared, entry: Entry) {
         let Work::Task(task) = entry.into_work() else { unreachable!("parts of runs are no launches") };
         if task.try_claim() != Claim::Won {
+            drop(Entry::task(task));
             return;
         }
         let lost = shared.processors.iter().filter_map(|record| Some((&record.info, record.lost.get()?)));

@@ -67,11 +67,11 @@ pub trait Lineage: Send + Sync {
     /// How many launches before this one have to be repeated at most.
     fn depth(&self) -> u32;
 
-    /// The contents of all results.
+    /// The contents of one of the results.
     ///
     /// # Errors
     /// Why they cannot be had, in words.
-    fn compute(&self) -> Result<Vec<RawBuffer>, String>;
+    fn compute(&self, index: usize) -> Result<RawBuffer, String>;
 }
 
 /// Results with a longer lineage are copied to the host before they are used again.
@@ -281,7 +281,7 @@ impl Entry {
             Some(chunk) => {
                 // SAFETY: until the block is valid nobody but the holder of `transfer` touches it, and its buffer is alive: whoever asks has it.
                 let bytes = unsafe { arena::bytes_of(self.place) };
-                chunk.read(0, bytes).map_err(|error| error.to_string())
+                chunk.read(0, bytes).map_err(|error| error.reason)
             }
             None => Err(space.lost().unwrap_or("it was lost").into()),
         };
@@ -305,15 +305,12 @@ impl Entry {
             return Err(format!("its data was on {} alone, and cannot be had: {reason}", space.info.name));
         };
         drop(transfer);
-        let outputs = lineage
-            .compute()
+        let computed = lineage.compute(index).and_then(|output| {
+            let has_size = output.len_bytes() == self.place.len_bytes;
+            if has_size { Ok(output) } else { Err("it came out in another size".into()) }
+        });
+        let output = computed
             .map_err(|why| format!("its data was lost with {} ({reason}), and cannot be computed again: {why}", space.info.name))?;
-        let Some(output) = outputs.get(index).filter(|output| output.len_bytes() == self.place.len_bytes) else {
-            return Err(format!(
-                "its data was lost with {} ({reason}), and came out in another size when it was computed again",
-                space.info.name
-            ));
-        };
         let _transfer = lock(&self.transfer);
         let mut state = lock(&self.state);
         if !state.host_valid {

@@ -17,6 +17,7 @@ use poniard_interface::RawBuffer;
 
 use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
+use crate::kernel::Origin;
 use crate::kernel::plan::Plan;
 use crate::options::{Priority, TaskOptions};
 use crate::residency::Lineage;
@@ -182,7 +183,7 @@ pub(crate) struct LaunchTable {
     /// The error of an argument.
     failed: unsafe fn(NonNull<Header>) -> bool,
     /// Takes the memory of the results, and the body out. How they are computed again, if that is to be kept.
-    accept: unsafe fn(NonNull<Header>, Vec<RawBuffer>, bool) -> Option<Arc<dyn Lineage>>,
+    accept: unsafe fn(NonNull<Header>, Vec<RawBuffer>, Option<Origin>) -> Option<Arc<dyn Lineage>>,
 }
 
 /// The functions that let another process run a body.
@@ -952,10 +953,15 @@ impl TaskRef {
     }
 
     /// Takes the memory of the results that a device has made; the task then counts as run, and `end_launched` comes next. The caller has claimed the task and not
-    /// run it. With `keeps`, how they are computed again.
-    pub(crate) fn accept_outputs(&self, launch: &LaunchTable, outputs: Vec<RawBuffer>, keeps: bool) -> Option<Arc<dyn Lineage>> {
+    /// run it. With `origin`, how they are computed again.
+    pub(crate) fn accept_outputs(&self, launch: &LaunchTable, outputs: Vec<RawBuffer>, origin: Option<Origin>) -> Option<Arc<dyn Lineage>> {
         // SAFETY: as in `has_failed_argument`.
-        unsafe { (launch.accept)(self.0, outputs, keeps) }
+        unsafe { (launch.accept)(self.0, outputs, origin) }
+    }
+
+    /// Where it was spawned.
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.location
     }
 
     /// The error of a task that a device has run, if somebody wanted it to stop meanwhile. Its results have been accepted.
@@ -1475,7 +1481,11 @@ unsafe fn plan<M, F: TaskFn<M>>(header: NonNull<Header>) -> Result<Plan, String>
 
 /// # Safety
 /// As for `send`; the task counts as run afterwards.
-unsafe fn accept_outputs<M, F: TaskFn<M>>(header: NonNull<Header>, outputs: Vec<RawBuffer>, keeps: bool) -> Option<Arc<dyn Lineage>> {
+unsafe fn accept_outputs<M, F: TaskFn<M>>(
+    header: NonNull<Header>,
+    outputs: Vec<RawBuffer>,
+    origin: Option<Origin>,
+) -> Option<Arc<dyn Lineage>> {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, F::Params, F::Value>>().as_ref() };
     record.header.watched_body.change();
@@ -1488,8 +1498,8 @@ unsafe fn accept_outputs<M, F: TaskFn<M>>(header: NonNull<Header>, outputs: Vec<
     // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
     unsafe { (*record.value.get()).write(value) };
     record.header.note(VALUE_WRITTEN);
-    if keeps {
-        return function.lineage(params);
+    if let Some(origin) = origin {
+        return function.lineage(params, origin);
     }
     // Before the outcome is known: whoever is woken by it may count on being the arguments' last user.
     dropped_quietly((function, params));
