@@ -1,0 +1,197 @@
+//! A device in use: its queue, its timeline, its memory.
+//!
+//! A device that is lost is abandoned: nothing of it is destroyed, since a driver whose shader does not end waits for it in every such call.
+#![expect(unsafe_code, reason = "calls the Vulkan driver")]
+
+use std::collections::BTreeMap;
+use std::ffi::c_char;
+use std::mem::ManuallyDrop;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use ash::{ext, khr, vk};
+use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
+use gpu_allocator::{AllocationSizes, AllocatorDebugSettings};
+
+use crate::instance::Instance;
+use crate::memory::Import;
+use crate::physical_device::PhysicalDevice;
+use crate::settings::Without;
+
+/// Memory is taken from the driver in blocks of this size; larger chunks get their own.
+const BLOCK_BYTES: u64 = 64 << 20;
+
+/// A logical device with one queue, whose batches are numbered 1, 2, ...: the values of its timeline.
+pub(crate) struct Device {
+    pub(crate) physical: Arc<PhysicalDevice>,
+    pub(crate) raw: ash::Device,
+    pub(crate) push: Option<khr::push_descriptor::Device>,
+    pub(crate) host_memory: Option<ext::external_memory_host::Device>,
+    pub(crate) without: Without,
+    queue: Mutex<vk::Queue>,
+    timeline: vk::Semaphore,
+    /// Dropped before the device, unless that is lost.
+    allocator: ManuallyDrop<Mutex<Allocator>>,
+    /// Arenas by their addresses, or why the driver does not take them.
+    pub(crate) imports: Mutex<BTreeMap<u64, Result<Import, String>>>,
+    lost: OnceLock<String>,
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device").field("physical", &self.physical).field("lost", &self.lost).finish_non_exhaustive()
+    }
+}
+
+impl Device {
+    /// Makes the device.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub(crate) fn new(instance: &Instance, physical: Arc<PhysicalDevice>, without: Without) -> Result<Self, String> {
+        if without.device {
+            return Err("setting `vulkan.without` says that no device can be made".to_owned());
+        }
+        let has_push = physical.has_push_descriptors && !without.push_descriptors;
+        let mut names: Vec<*const c_char> = Vec::new();
+        if has_push {
+            names.push(khr::push_descriptor::NAME.as_ptr());
+        }
+        if physical.limits.import_alignment.is_some() {
+            names.push(ext::external_memory_host::NAME.as_ptr());
+        }
+        if physical.has_float_atomics {
+            names.push(ext::shader_atomic_float::NAME.as_ptr());
+        }
+        let wanted = &physical.features;
+        let basic = vk::PhysicalDeviceFeatures::default()
+            // What WGSL promises of accesses out of bounds.
+            .robust_buffer_access(true)
+            .shader_float64(wanted.f64)
+            .shader_int64(wanted.i64)
+            .shader_int16(wanted.i16);
+        let mut of_11 = vk::PhysicalDeviceVulkan11Features::default().storage_buffer16_bit_access(wanted.f16 || wanted.i16);
+        let mut of_12 = vk::PhysicalDeviceVulkan12Features::default()
+            .timeline_semaphore(true)
+            .shader_float16(wanted.f16)
+            .shader_buffer_int64_atomics(wanted.i64_atomics);
+        let mut of_atomics = vk::PhysicalDeviceShaderAtomicFloatFeaturesEXT::default()
+            .shader_buffer_float32_atomics(wanted.f32_atomics)
+            .shader_buffer_float32_atomic_add(wanted.f32_atomics);
+        let priorities = [1.0];
+        let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(physical.family).queue_priorities(&priorities)];
+        let mut info = vk::DeviceCreateInfo::default()
+            .queue_create_infos(&queues)
+            .enabled_extension_names(&names)
+            .enabled_features(&basic)
+            .push_next(&mut of_11)
+            .push_next(&mut of_12);
+        if physical.has_float_atomics {
+            info = info.push_next(&mut of_atomics);
+        }
+        // SAFETY: the handle is the instance's, and the extensions and features are among those that it lists.
+        let raw = unsafe { instance.raw.create_device(physical.handle, &info, None) }
+            .map_err(|error| format!("the driver makes no device: {error}"))?;
+        // SAFETY: the device was made with a queue of this family.
+        let queue = unsafe { raw.get_device_queue(physical.family, 0) };
+        let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE).initial_value(0);
+        let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
+        // SAFETY: timeline semaphores are enabled.
+        let timeline = unsafe { raw.create_semaphore(&info, None) }.map_err(|error| format!("the driver makes no semaphore: {error}"))?;
+        let allocator = Allocator::new(&AllocatorCreateDesc {
+            instance: instance.raw.clone(),
+            device: raw.clone(),
+            physical_device: physical.handle,
+            debug_settings: AllocatorDebugSettings::default(),
+            buffer_device_address: false,
+            allocation_sizes: AllocationSizes::new(BLOCK_BYTES, BLOCK_BYTES / 2),
+        })
+        .map_err(|error| format!("the memory cannot be managed: {error}"))?;
+        Ok(Self {
+            push: has_push.then(|| khr::push_descriptor::Device::new(&instance.raw, &raw)),
+            host_memory: physical.limits.import_alignment.map(|_| ext::external_memory_host::Device::new(&instance.raw, &raw)),
+            physical,
+            raw,
+            without,
+            queue: Mutex::new(queue),
+            timeline,
+            allocator: ManuallyDrop::new(Mutex::new(allocator)),
+            imports: Mutex::default(),
+            lost: OnceLock::new(),
+        })
+    }
+
+    /// The allocator. No step under this lock leaves it half changed.
+    pub(crate) fn allocator(&self) -> MutexGuard<'_, Allocator> {
+        self.allocator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the device is lost, if it is.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        self.lost.get().map(String::as_str)
+    }
+
+    /// Gives the device up; true for the first who does.
+    pub(crate) fn mark_lost(&self, reason: &str) -> bool {
+        self.lost.set(reason.to_owned()).is_ok()
+    }
+
+    /// Has the queue execute `commands` and then sets the timeline to `value`.
+    ///
+    /// # Errors
+    /// What the driver says; the device is of no use any more.
+    pub(crate) fn submit(&self, commands: vk::CommandBuffer, value: u64) -> Result<(), vk::Result> {
+        let (buffers, values, semaphores) = ([commands], [value], [self.timeline]);
+        let mut signal = vk::TimelineSemaphoreSubmitInfo::default().signal_semaphore_values(&values);
+        let info = vk::SubmitInfo::default().command_buffers(&buffers).signal_semaphores(&semaphores).push_next(&mut signal);
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the commands are recorded completely, and nobody else uses the queue while its lock is held.
+        unsafe { self.raw.queue_submit(*queue, &[info], vk::Fence::null()) }
+    }
+
+    /// Waits until the timeline has reached `value`; false when it has not within `patience`.
+    ///
+    /// # Errors
+    /// What the driver says; the device is of no use any more.
+    pub(crate) fn wait(&self, value: u64, patience: Duration) -> Result<bool, vk::Result> {
+        let (semaphores, values) = ([self.timeline], [value]);
+        let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
+        let patience_ns = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        // SAFETY: the semaphore is this device's timeline.
+        match unsafe { self.raw.wait_semaphores(&info, patience_ns) } {
+            Ok(()) => Ok(true),
+            Err(vk::Result::TIMEOUT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The number of the last batch that has ended.
+    ///
+    /// # Errors
+    /// What the driver says; the device is of no use any more.
+    pub(crate) fn ended(&self) -> Result<u64, vk::Result> {
+        // SAFETY: the semaphore is this device's timeline.
+        unsafe { self.raw.get_semaphore_counter_value(self.timeline) }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if self.lost().is_some() {
+            return;
+        }
+        // SAFETY: nobody else has the device, so nobody submits.
+        if unsafe { self.raw.device_wait_idle() }.is_err() {
+            return;
+        }
+        for import in std::mem::take(&mut self.imports).into_inner().unwrap_or_else(PoisonError::into_inner).into_values().flatten() {
+            import.destroy(&self.raw);
+        }
+        // SAFETY: dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut self.allocator) };
+        // SAFETY: the device is idle, so the semaphore is not in use.
+        unsafe { self.raw.destroy_semaphore(self.timeline, None) };
+        // SAFETY: whatever was made of the device holds it, and is gone.
+        unsafe { self.raw.destroy_device(None) };
+    }
+}

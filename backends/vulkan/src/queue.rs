@@ -1,0 +1,828 @@
+//! A device's queue: takes launches and copies, makes batches of them, and reports what has ended.
+//!
+//! The [README](README.md) has the states of a batch and says who holds which lock. One file because the protocol is one.
+#![expect(unsafe_code, reason = "copies from and to memory of the host that launches name by address")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ash::vk;
+use poniard_interface::{Completion, Fault, HostBlock, HostServices, LogLevel, Operand, TaskDescriptor, TaskId};
+
+use crate::cache::Cache;
+use crate::check::Checker;
+use crate::commands::{Bound, Commands};
+use crate::device::Device;
+use crate::instance::Instance;
+use crate::memory::{Import, Piece, Place, copy_host};
+use crate::physical_device::PhysicalDevice;
+use crate::pipeline::{Pipeline, Pipelines};
+use crate::settings::VulkanSettings;
+use crate::staging::{BatchStaging, STAGING_BYTES, Staging, ThreadStaging};
+use crate::tracker::{Access, Tracker};
+
+/// How many commands the batches have that follow each other without a pause: the device begins at once, and later ones cost less each.
+const RAMP: [usize; 4] = [1, 4, 16, 64];
+/// One that runs and one that is ready, so that the device never waits for the host.
+const BATCHES_IN_FLIGHT: usize = 2;
+/// A batch with more bytes to copy than this is closed.
+const BATCH_BYTES: u64 = 256 << 20;
+/// Uploads of this size and more are taken from the host's own pages, if the driver can.
+const DIRECT_BYTES: u64 = 1 << 20;
+/// The tracker forgets what is older than so many accesses, at the price of a barrier.
+const TRACKED_MAX: usize = 4096;
+/// How long a thread that waits for a copy looks away before it asks whether the device was lost.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// What has been done so far. Bytes are those between the host and the device.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) launches: AtomicU64,
+    pub(crate) submissions: AtomicU64,
+    pub(crate) pipeline_binds: AtomicU64,
+    pub(crate) barriers: AtomicU64,
+    pub(crate) bytes_up: AtomicU64,
+    pub(crate) bytes_down: AtomicU64,
+    pub(crate) check_failures: AtomicU64,
+}
+
+/// A device, made when it is first needed, and what goes with it.
+pub(crate) struct Made {
+    pub(crate) device: Arc<Device>,
+    pub(crate) pipelines: Pipelines,
+    pub(crate) staging: ThreadStaging,
+}
+
+/// The queue of one device.
+pub(crate) struct Queue {
+    /// Its processor's name.
+    pub(crate) name: String,
+    pub(crate) physical: Arc<PhysicalDevice>,
+    pub(crate) settings: VulkanSettings,
+    instance: &'static Instance,
+    host: Arc<dyn HostServices>,
+    made: OnceLock<Result<Made, String>>,
+    chunks: Mutex<BTreeMap<u64, Arc<Piece>>>,
+    inbox: Mutex<Inbox>,
+    /// Wakes the thread: something is in flight, or it shall end.
+    wake: Condvar,
+    recorder: Mutex<Recorder>,
+    pub(crate) counters: Counters,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("name", &self.name).field("counters", &self.counters).finish_non_exhaustive()
+    }
+}
+
+/// What has not been recorded, and what the thread has to know.
+#[derive(Default)]
+struct Inbox {
+    items: VecDeque<Item>,
+    /// The batches in flight: their numbers, and how long each may take.
+    flights: VecDeque<(u64, Duration)>,
+    thread: Option<JoinHandle<()>>,
+    /// Whether the thread is there; it ends itself only under this lock.
+    has_thread: bool,
+    is_stopping: bool,
+    lost: Option<String>,
+}
+
+/// What makes batches.
+#[derive(Default)]
+struct Recorder {
+    /// Begun, and not to be recorded further before a batch ends.
+    front: Option<Item>,
+    in_flight: VecDeque<Batch>,
+    /// The number of the last batch.
+    last: u64,
+    /// The number of the last batch that is known to have ended.
+    ended: u64,
+    ramp: usize,
+    tracker: Tracker,
+    checker: Checker,
+    free: Vec<Commands>,
+    staging: BatchStaging,
+}
+
+/// Commands that are submitted together.
+struct Batch {
+    value: u64,
+    commands: Commands,
+    tasks: Vec<TaskId>,
+    /// What the commands use stays until they have ended.
+    held: Vec<Work>,
+    blocks: Vec<Staging>,
+    /// How much of the last block is used.
+    block_used: u64,
+    bytes: u64,
+    count: usize,
+    deadline: Duration,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.count == 0 && self.bytes == 0 && self.commands.barriers == 0 && self.held.is_empty()
+    }
+}
+
+/// Something to do, in order.
+pub(crate) struct Item {
+    work: Work,
+    done: Done,
+    /// How long it may take, if that is less than the device's time.
+    deadline: Option<Duration>,
+}
+
+/// What to do.
+pub(crate) enum Work {
+    /// Copy to the operands what they come from, then run the kernel.
+    Launch(LaunchWork),
+    /// Make it zero.
+    Zero(Arc<Piece>),
+    /// Copy from one place to another. Chunks that are part of it are held; staging is the caller's, who waits.
+    Copy { from: Place, to: Place, len_bytes: u64, pieces: Vec<Arc<Piece>> },
+    /// Nothing: the caller wants to know when the chunk is free for it.
+    Touch(Arc<Piece>),
+}
+
+/// A launch, checked.
+pub(crate) struct LaunchWork {
+    pipeline: Arc<Pipeline>,
+    operands: Vec<(Arc<Piece>, bool)>,
+    uploads: VecDeque<Upload>,
+    scalars: Vec<u8>,
+    groups: [u32; 3],
+}
+
+/// Bytes to copy into an operand before a launch.
+struct Upload {
+    operand: usize,
+    block: HostBlock,
+    done_bytes: u64,
+}
+
+/// Whom to tell.
+pub(crate) enum Done {
+    Task(TaskId),
+    Ticket(Arc<Ticket>),
+    Nobody,
+}
+
+/// Where a thread waits for something that it has put into a queue.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket {
+    state: Mutex<Option<Result<u64, String>>>,
+    changed: Condvar,
+}
+
+impl Ticket {
+    fn set(&self, outcome: Result<u64, String>) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        self.changed.notify_all();
+    }
+
+    /// Waits for the number of the batch.
+    fn batch(&self) -> Result<u64, String> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(outcome) = &*state {
+                return outcome.clone();
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// What became of an attempt to record an item.
+enum Recorded {
+    /// It is in the batch.
+    Done,
+    /// A part is; the rest has to wait for a batch to end.
+    Blocked,
+    /// It cannot be done, for this reason. Commands for it may be in the batch; they do no harm.
+    Refused(String),
+}
+
+/// How far the recorder came.
+enum Progress {
+    /// Nothing is left.
+    Empty,
+    /// It goes on when a batch has ended.
+    Full,
+}
+
+/// The device is of no use any more.
+struct Loss {
+    reason: String,
+    /// Whether the oldest batch took too long.
+    timed_out: bool,
+}
+
+impl Loss {
+    fn of(what: &str, error: vk::Result) -> Self {
+        Self { reason: format!("{what} failed: {error}"), timed_out: false }
+    }
+}
+
+impl Queue {
+    /// The queue of `physical`, which is not touched yet.
+    pub(crate) fn new(
+        name: String,
+        physical: Arc<PhysicalDevice>,
+        settings: VulkanSettings,
+        instance: &'static Instance,
+        host: Arc<dyn HostServices>,
+    ) -> Self {
+        Self {
+            name,
+            physical,
+            settings,
+            instance,
+            host,
+            made: OnceLock::new(),
+            chunks: Mutex::default(),
+            inbox: Mutex::default(),
+            wake: Condvar::new(),
+            recorder: Mutex::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The device, made if it is not: 3 to 10 ms.
+    ///
+    /// # Errors
+    /// Why there is none, the same each time.
+    pub(crate) fn made(&self) -> Result<&Made, &str> {
+        let make = || {
+            let device =
+                Device::new(self.instance, Arc::clone(&self.physical), self.settings.without).map(Arc::new).inspect_err(|reason| {
+                    self.host.log(LogLevel::Warning, &format!("vulkan: `{}` (`{}`) is of no use: {reason}", self.name, self.physical.name));
+                })?;
+            let pipelines = Pipelines::new(&device, Cache::new(self.settings.cache.clone()));
+            Ok(Made { device, pipelines, staging: ThreadStaging::default() })
+        };
+        self.made.get_or_init(make).as_ref().map_err(String::as_str)
+    }
+
+    /// The device, if it was made and works.
+    pub(crate) fn working(&self) -> Option<&Made> {
+        self.made.get().and_then(|made| made.as_ref().ok()).filter(|made| made.device.lost().is_none())
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // No step under this lock leaves it half changed.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chunks(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Piece>>> {
+        // As for `inbox`.
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a chunk known to launches.
+    pub(crate) fn add_chunk(&self, piece: Arc<Piece>) {
+        self.chunks().insert(piece.id, piece);
+    }
+
+    /// Forgets a chunk. Its memory is freed when what uses it has ended.
+    pub(crate) fn remove_chunk(&self, id: u64) {
+        let removed = self.chunks().remove(&id);
+        drop(removed);
+    }
+
+    /// Takes tasks; each is answered once, some before this returns.
+    pub(crate) fn submit(self: &Arc<Self>, tasks: &[TaskDescriptor<'_>]) {
+        let (mut items, mut report) = (Vec::new(), Vec::new());
+        for task in tasks {
+            match self.prepare(task) {
+                Ok(item) => items.push(item),
+                Err(fault) => report.push(Completion { task: task.id, outcome: Err(fault) }),
+            }
+        }
+        self.push(items, &mut report);
+        self.pump(&mut report);
+        self.report(&mut report);
+    }
+
+    /// Checks a task against the device and the kernel.
+    fn prepare(&self, task: &TaskDescriptor<'_>) -> Result<Item, Fault> {
+        let Some(launch) = task.launch else {
+            return Err(Fault::refused("a Vulkan device runs kernels, and this task has none"));
+        };
+        let made = self.made().map_err(Fault::lost)?;
+        if let Some(reason) = made.device.lost() {
+            return Err(Fault::lost(reason));
+        }
+        let pipeline = made.pipelines.get(&launch.kernel).map_err(Fault::refused)?;
+        let refuse = |reason: String| Fault::refused(format!("kernel `{}`: {reason}", pipeline.name));
+        let interface = &pipeline.interface;
+        if launch.operands.len() != interface.bindings.len() {
+            return Err(refuse(format!("it takes {} buffers, and is given {}", interface.bindings.len(), launch.operands.len())));
+        }
+        if launch.scalars.len() != interface.scalars_bytes as usize {
+            return Err(refuse(format!("it takes {} bytes of scalars, and is given {}", interface.scalars_bytes, launch.scalars.len())));
+        }
+        let mut groups = [0u32; 3];
+        for (group, (count, size)) in groups.iter_mut().zip(launch.invocations.into_iter().zip(interface.workgroup)) {
+            let count = count.div_ceil(size.max(1).into());
+            *group =
+                u32::try_from(count).map_err(|_| refuse(format!("{count} workgroups along an axis are more than a number of 32 bits")))?;
+        }
+        if groups.contains(&0) {
+            groups = [0; 3];
+        }
+        let (mut operands, mut uploads) = (Vec::with_capacity(launch.operands.len()), VecDeque::new());
+        for (index, operand) in launch.operands.iter().enumerate() {
+            let piece = self.operand(operand).map_err(|reason| refuse(format!("buffer `{}`: {reason}", interface.bindings[index].name)))?;
+            if let Some(block) = operand.source {
+                if block.len_bytes > piece.len_bytes {
+                    return Err(refuse(format!("{} bytes do not fit into a chunk of {}", block.len_bytes, piece.len_bytes)));
+                }
+                uploads.push_back(Upload { operand: index, block, done_bytes: 0 });
+            }
+            operands.push((piece, pipeline.writes(index, operand.access)));
+        }
+        let work = LaunchWork { pipeline: Arc::clone(&pipeline), operands, uploads, scalars: launch.scalars.to_vec(), groups };
+        let deadline = launch.deadline.filter(|deadline| *deadline < self.settings.deadline);
+        Ok(Item { work: Work::Launch(work), done: Done::Task(task.id), deadline })
+    }
+
+    /// The chunk of an operand, if it can be bound.
+    fn operand(&self, operand: &Operand) -> Result<Arc<Piece>, String> {
+        let piece = self.chunks().get(&operand.chunk).cloned().ok_or_else(|| format!("the device has no chunk {}", operand.chunk))?;
+        let limits = &self.physical.limits;
+        if piece.len_bytes > limits.binding_bytes {
+            return Err(format!("it has {} bytes, and `{}` binds at most {}", piece.len_bytes, self.physical.name, limits.binding_bytes));
+        }
+        Ok(piece)
+    }
+
+    /// Puts items into the inbox, or says that the device is lost.
+    fn push(&self, items: Vec<Item>, report: &mut Vec<Completion>) {
+        if items.is_empty() {
+            return;
+        }
+        let lost = {
+            let mut inbox = self.inbox();
+            match &inbox.lost {
+                Some(reason) => reason.clone(),
+                None => return inbox.items.extend(items),
+            }
+        };
+        for item in items {
+            fail(item, &Fault::lost(&lost), report);
+        }
+    }
+
+    /// Has something done that is no task; the ticket knows when.
+    pub(crate) fn ask(self: &Arc<Self>, work: Work) -> Arc<Ticket> {
+        let ticket = Arc::<Ticket>::default();
+        let mut report = Vec::new();
+        self.push(vec![Item { work, done: Done::Ticket(Arc::clone(&ticket)), deadline: None }], &mut report);
+        self.pump(&mut report);
+        self.report(&mut report);
+        ticket
+    }
+
+    /// Has a chunk filled with zeros before anything that comes later; begins with the next thing that is done.
+    pub(crate) fn zero_later(&self, piece: Arc<Piece>) {
+        self.push(vec![Item { work: Work::Zero(piece), done: Done::Nobody, deadline: None }], &mut Vec::new());
+    }
+
+    /// Waits for what a ticket stands for.
+    ///
+    /// # Errors
+    /// Why it was not done, or the device is lost.
+    pub(crate) fn wait(&self, ticket: &Ticket) -> Result<(), String> {
+        let value = ticket.batch()?;
+        let made = self.made().map_err(ToOwned::to_owned)?;
+        loop {
+            if let Some(reason) = made.device.lost() {
+                return Err(format!("the device is lost: {reason}"));
+            }
+            // The queue's own thread notices when the batch takes too long.
+            match made.device.wait(value, GLANCE) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => return Err(format!("waiting for the device failed: {error}")),
+            }
+        }
+    }
+
+    /// A launch of `pipeline` without operands.
+    pub(crate) fn bare_launch(pipeline: Arc<Pipeline>) -> Work {
+        Work::Launch(LaunchWork { pipeline, operands: Vec::new(), uploads: VecDeque::new(), scalars: Vec::new(), groups: [1; 3] })
+    }
+
+    /// Calls without a lock: the host may submit in answer.
+    fn report(&self, report: &mut Vec<Completion>) {
+        if !report.is_empty() {
+            self.host.complete(&std::mem::take(report));
+        }
+    }
+
+    /// Records and submits what can be, unless another thread does: that one then sees what was added.
+    fn pump(self: &Arc<Self>, report: &mut Vec<Completion>) {
+        loop {
+            let progress = {
+                let mut recorder = match self.recorder.try_lock() {
+                    Ok(recorder) => recorder,
+                    Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                    Err(TryLockError::WouldBlock) => return,
+                };
+                self.advance(&mut recorder, report)
+            };
+            match progress {
+                Ok(Progress::Full) => return,
+                // Looked at again after the lock was given up: who adds something then finds it free, and who did before is seen here.
+                Ok(Progress::Empty) if self.inbox().items.is_empty() => return,
+                Ok(Progress::Empty) => {}
+                Err(loss) => return self.lose(&loss, report),
+            }
+        }
+    }
+
+    /// Makes batches until nothing is left or enough are in flight.
+    fn advance(self: &Arc<Self>, recorder: &mut Recorder, report: &mut Vec<Completion>) -> Result<Progress, Loss> {
+        loop {
+            let Some(made) = self.working() else { return Ok(Progress::Full) };
+            if recorder.in_flight.len() >= BATCHES_IN_FLIGHT {
+                return Ok(Progress::Full);
+            }
+            let limit = RAMP[recorder.ramp];
+            let mut batch: Option<Batch> = None;
+            let mut is_blocked = false;
+            while batch.as_ref().is_none_or(|batch| batch.count < limit && batch.bytes < BATCH_BYTES) {
+                let Some(mut item) = recorder.front.take().or_else(|| self.inbox().items.pop_front()) else { break };
+                if let Work::Touch(piece) = &item.work {
+                    if let Done::Ticket(ticket) = &item.done {
+                        ticket.set(Ok(piece.last_use.load(Ordering::Relaxed)));
+                    }
+                    continue;
+                }
+                // One with a time of its own is a batch of its own: the time is then that of this launch alone.
+                if item.deadline.is_some() && batch.is_some() {
+                    recorder.front = Some(item);
+                    break;
+                }
+                let open = match &mut batch {
+                    Some(open) => open,
+                    None => match self.open(made, recorder) {
+                        Ok(open) => batch.insert(open),
+                        Err(loss) => {
+                            recorder.front = Some(item);
+                            return Err(loss);
+                        }
+                    },
+                };
+                let recorded = match self.record(made, recorder, open, &mut item) {
+                    Ok(recorded) => recorded,
+                    Err(loss) => {
+                        // Where `lose` finds and answers them.
+                        recorder.front = Some(item);
+                        recorder.in_flight.extend(batch);
+                        return Err(loss);
+                    }
+                };
+                match recorded {
+                    Recorded::Done => {
+                        open.count += 1;
+                        match &item.done {
+                            Done::Task(id) => open.tasks.push(*id),
+                            Done::Ticket(ticket) => ticket.set(Ok(open.value)),
+                            Done::Nobody => {}
+                        }
+                        open.held.push(item.work);
+                        if let Some(deadline) = item.deadline {
+                            open.deadline = deadline;
+                            break;
+                        }
+                    }
+                    Recorded::Blocked => {
+                        recorder.front = Some(item);
+                        is_blocked = true;
+                        break;
+                    }
+                    Recorded::Refused(reason) => {
+                        let held = fail(item, &Fault::refused(reason), report);
+                        open.held.push(held);
+                    }
+                }
+            }
+            match batch {
+                Some(batch) if is_blocked && batch.is_empty() => {
+                    // Batches in flight have all the staging there is.
+                    recorder.last -= 1;
+                    recorder.free.push(batch.commands);
+                    return Ok(Progress::Full);
+                }
+                Some(batch) => self.close(made, recorder, batch)?,
+                None => {
+                    if recorder.in_flight.is_empty() {
+                        recorder.ramp = 0;
+                    }
+                    return Ok(Progress::Empty);
+                }
+            }
+        }
+    }
+
+    /// A batch without commands.
+    fn open(&self, made: &Made, recorder: &mut Recorder) -> Result<Batch, Loss> {
+        let failed = |error| Loss::of("preparing a batch", error);
+        let mut commands = match recorder.free.pop() {
+            Some(commands) => commands,
+            None => Commands::new(&made.device, self.settings.validation).map_err(failed)?,
+        };
+        commands.begin().map_err(failed)?;
+        if recorder.tracker.count() > TRACKED_MAX {
+            recorder.tracker.clear();
+            commands.barrier();
+        }
+        recorder.last += 1;
+        Ok(Batch {
+            value: recorder.last,
+            commands,
+            tasks: Vec::new(),
+            held: Vec::new(),
+            blocks: Vec::new(),
+            block_used: 0,
+            bytes: 0,
+            count: 0,
+            deadline: self.settings.deadline,
+        })
+    }
+
+    /// Submits a batch.
+    fn close(self: &Arc<Self>, made: &Made, recorder: &mut Recorder, mut batch: Batch) -> Result<(), Loss> {
+        if recorder.tracker.end_batch() {
+            batch.commands.host_barrier();
+        }
+        let recorded = batch.commands.end().map_err(|error| Loss::of("recording a batch", error));
+        if let Some(steps) = &batch.commands.steps {
+            for wrong in recorder.checker.check(steps) {
+                self.counters.check_failures.fetch_add(1, Ordering::Relaxed);
+                self.host.log(LogLevel::Warning, &format!("vulkan: checker: {wrong}"));
+            }
+        }
+        self.counters.submissions.fetch_add(1, Ordering::Relaxed);
+        self.counters.pipeline_binds.fetch_add(batch.commands.binds, Ordering::Relaxed);
+        self.counters.barriers.fetch_add(batch.commands.barriers, Ordering::Relaxed);
+        let (value, deadline, commands) = (batch.value, batch.deadline, batch.commands.buffer);
+        recorder.ramp = (recorder.ramp + 1).min(RAMP.len() - 1);
+        // In the list first: if the driver fails, its tasks are answered with the others.
+        recorder.in_flight.push_back(batch);
+        recorded?;
+        made.device.submit(commands, value).map_err(|error| Loss::of("submitting a batch", error))?;
+        let mut inbox = self.inbox();
+        if inbox.lost.is_some() {
+            // Given up meanwhile, by a thread that waits for the recorder to answer what is in flight.
+            return Ok(());
+        }
+        inbox.flights.push_back((value, deadline));
+        if inbox.has_thread {
+            self.wake.notify_one();
+            return Ok(());
+        }
+        let queue = Arc::clone(self);
+        let name = format!("poniard-{}", self.name);
+        match thread::Builder::new().name(name).spawn(move || queue.run()) {
+            Ok(thread) => {
+                inbox.has_thread = true;
+                inbox.thread = Some(thread);
+                Ok(())
+            }
+            Err(error) => {
+                Err(Loss { reason: format!("the thread that waits for the device cannot be started: {error}"), timed_out: false })
+            }
+        }
+    }
+
+    /// Notes a command's accesses, and puts a barrier before it where one is needed.
+    fn order(recorder: &mut Recorder, batch: &mut Batch, accesses: &[Access]) {
+        if recorder.tracker.note(accesses) {
+            batch.commands.barrier();
+        }
+    }
+
+    fn record(&self, made: &Made, recorder: &mut Recorder, batch: &mut Batch, item: &mut Item) -> Result<Recorded, Loss> {
+        match &mut item.work {
+            Work::Touch(_) => Ok(Recorded::Done),
+            Work::Zero(piece) => {
+                let accesses = [whole(piece, true)];
+                Self::order(recorder, batch, &accesses);
+                batch.commands.zero(piece.place, piece.len_bytes, &accesses);
+                piece.last_use.store(batch.value, Ordering::Relaxed);
+                Ok(Recorded::Done)
+            }
+            Work::Copy { from, to, len_bytes, pieces } => {
+                Self::copy(recorder, batch, *from, *to, *len_bytes);
+                for piece in pieces {
+                    piece.last_use.store(batch.value, Ordering::Relaxed);
+                }
+                Ok(Recorded::Done)
+            }
+            Work::Launch(launch) => self.record_launch(made, recorder, batch, launch),
+        }
+    }
+
+    fn copy(recorder: &mut Recorder, batch: &mut Batch, from: Place, to: Place, len_bytes: u64) {
+        let accesses = [part(from, len_bytes, false), part(to, len_bytes, true)];
+        Self::order(recorder, batch, &accesses);
+        batch.commands.copy(from, to, len_bytes, &accesses);
+        batch.bytes += len_bytes;
+    }
+
+    fn record_launch(&self, made: &Made, recorder: &mut Recorder, batch: &mut Batch, launch: &mut LaunchWork) -> Result<Recorded, Loss> {
+        while let Some(upload) = launch.uploads.front_mut() {
+            let piece = &launch.operands[upload.operand].0;
+            match self.record_upload(made, recorder, batch, piece, upload) {
+                Recorded::Done => drop(launch.uploads.pop_front()),
+                other => return Ok(other),
+            }
+        }
+        for (piece, _) in &launch.operands {
+            piece.last_use.store(batch.value, Ordering::Relaxed);
+        }
+        self.counters.launches.fetch_add(1, Ordering::Relaxed);
+        if launch.groups == [0; 3] {
+            return Ok(Recorded::Done);
+        }
+        let accesses: Vec<_> = launch.operands.iter().map(|(piece, writes)| whole(piece, *writes)).collect();
+        let bound: Vec<_> = launch.operands.iter().map(|(piece, _)| Bound { place: piece.place, len_bytes: piece.len_bytes }).collect();
+        Self::order(recorder, batch, &accesses);
+        batch
+            .commands
+            .dispatch(&launch.pipeline, &bound, &launch.scalars, launch.groups, &accesses)
+            .map_err(|error| Loss::of("binding buffers", error))?;
+        Ok(Recorded::Done)
+    }
+
+    /// Copies bytes of the host into a chunk: straight where the host sees it and nobody uses it, from the host's own pages, or through staging.
+    fn record_upload(&self, made: &Made, recorder: &mut Recorder, batch: &mut Batch, piece: &Piece, upload: &mut Upload) -> Recorded {
+        let block = upload.block;
+        let up = |bytes: u64| self.counters.bytes_up.fetch_add(bytes, Ordering::Relaxed);
+        if upload.done_bytes == 0 {
+            if block.len_bytes == 0 || piece.address() == Some(block.address) {
+                return Recorded::Done;
+            }
+            // One in an arena may be used by others under another number.
+            if let Some(address) = piece.own_address()
+                && piece.last_use.load(Ordering::Relaxed) <= recorder.ended
+            {
+                // SAFETY: the block is readable until the launch is reported, and fits into the chunk, which no batch uses and the host sees.
+                unsafe { copy_host(block.address, address, block.len_bytes) };
+                up(block.len_bytes);
+                return Recorded::Done;
+            }
+            if block.len_bytes >= DIRECT_BYTES {
+                // SAFETY: arenas stay mapped, as the contract says.
+                if let Ok(from) = unsafe { Import::place(&made.device, block) } {
+                    Self::copy(recorder, batch, from, piece.place, block.len_bytes);
+                    piece.last_use.store(batch.value, Ordering::Relaxed);
+                    up(block.len_bytes);
+                    return Recorded::Done;
+                }
+            }
+        }
+        while upload.done_bytes < block.len_bytes {
+            if batch.blocks.is_empty() || batch.block_used == STAGING_BYTES {
+                match recorder.staging.take(&made.device) {
+                    Ok(Some(block)) => {
+                        batch.blocks.push(block);
+                        batch.block_used = 0;
+                    }
+                    Ok(None) => return Recorded::Blocked,
+                    Err(reason) => return Recorded::Refused(format!("nothing can be copied to the device: {reason}")),
+                }
+            }
+            let Some(staging) = batch.blocks.last() else { return Recorded::Blocked };
+            let len = (block.len_bytes - upload.done_bytes).min(STAGING_BYTES - batch.block_used);
+            // SAFETY: the block is readable until the launch is reported; this part of the staging block is this batch's, and not yet used.
+            unsafe { copy_host(block.address + upload.done_bytes, staging.address + batch.block_used, len) };
+            let from = staging.memory.place().after(batch.block_used);
+            Self::copy(recorder, batch, from, piece.place.after(upload.done_bytes), len);
+            piece.last_use.store(batch.value, Ordering::Relaxed);
+            // Whole words of 16 bytes, as devices like them.
+            batch.block_used = (batch.block_used + len).next_multiple_of(16).min(STAGING_BYTES);
+            upload.done_bytes += len;
+            up(len);
+        }
+        Recorded::Done
+    }
+
+    /// Takes what has ended out of the books.
+    fn retire(&self, made: &Made, recorder: &mut Recorder, report: &mut Vec<Completion>) -> Result<(), Loss> {
+        recorder.ended = made.device.ended().map_err(|error| Loss::of("asking for what has ended", error))?;
+        while let Some(batch) = recorder.in_flight.pop_front_if(|batch| batch.value <= recorder.ended) {
+            report.extend(batch.tasks.iter().map(|task| Completion { task: *task, outcome: Ok(()) }));
+            recorder.staging.give_back(batch.blocks);
+            recorder.free.push(batch.commands);
+            self.inbox().flights.pop_front();
+        }
+        Ok(())
+    }
+
+    /// The queue's thread: waits for the oldest batch, reports it, goes on with what has gathered.
+    fn run(self: Arc<Self>) {
+        let mut report = Vec::new();
+        loop {
+            let (value, deadline) = {
+                let mut inbox = self.inbox();
+                loop {
+                    if inbox.lost.is_some() || (inbox.is_stopping && inbox.flights.is_empty()) {
+                        inbox.has_thread = false;
+                        return;
+                    }
+                    if let Some(flight) = inbox.flights.front() {
+                        break *flight;
+                    }
+                    inbox = self.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+                }
+            };
+            let Some(made) = self.working() else { continue };
+            let outcome = match made.device.wait(value, deadline) {
+                Ok(true) => {
+                    let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+                    self.retire(made, &mut recorder, &mut report).and_then(|()| self.advance(&mut recorder, &mut report)).map(|_| ())
+                }
+                Ok(false) => Err(Loss { reason: format!("a batch has not ended after {} ms", deadline.as_millis()), timed_out: true }),
+                Err(error) => Err(Loss::of("waiting for a batch", error)),
+            };
+            if let Err(loss) = outcome {
+                self.lose(&loss, &mut report);
+            } else {
+                // Between `advance` and here something may have come from a thread that found the lock held.
+                self.pump(&mut report);
+            }
+            self.report(&mut report);
+        }
+    }
+
+    /// Gives the device up. Nothing of it is destroyed, waited for or used again.
+    fn lose(&self, loss: &Loss, report: &mut Vec<Completion>) {
+        let Some(made) = self.working() else { return };
+        let reason = format!("`{}` (`{}`) is lost: {}", self.name, self.physical.name, loss.reason);
+        if !made.device.mark_lost(&reason) {
+            return;
+        }
+        let items = {
+            let mut inbox = self.inbox();
+            inbox.lost = Some(reason.clone());
+            inbox.flights.clear();
+            std::mem::take(&mut inbox.items)
+        };
+        let (front, in_flight) = {
+            let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+            (recorder.front.take(), std::mem::take(&mut recorder.in_flight))
+        };
+        for (index, batch) in in_flight.into_iter().enumerate() {
+            let fault = if index == 0 && loss.timed_out { Fault::timed_out(&reason) } else { Fault::lost(&reason) };
+            report.extend(batch.tasks.iter().map(|task| Completion { task: *task, outcome: Err(fault.clone()) }));
+        }
+        for item in front.into_iter().chain(items) {
+            fail(item, &Fault::lost(&reason), report);
+        }
+        self.wake.notify_one();
+        self.host.log(LogLevel::Warning, &format!("vulkan: {reason}; it is given up"));
+    }
+
+    /// Ends the thread once nothing is in flight; at once if the device is lost.
+    pub(crate) fn stop(&self) -> bool {
+        let thread = {
+            let mut inbox = self.inbox();
+            inbox.is_stopping = true;
+            inbox.thread.take()
+        };
+        self.wake.notify_one();
+        // A runtime dropped by one of its own tasks may stop us from our thread: that one ends by itself.
+        let ended = thread.is_none_or(|thread| thread.thread().id() == thread::current().id() || thread.join().is_ok());
+        if let Some(made) = self.working() {
+            made.pipelines.save();
+        }
+        ended
+    }
+}
+
+/// Answers an item with a fault; gives back what it held.
+fn fail(item: Item, fault: &Fault, report: &mut Vec<Completion>) -> Work {
+    match &item.done {
+        Done::Task(task) => report.push(Completion { task: *task, outcome: Err(fault.clone()) }),
+        Done::Ticket(ticket) => ticket.set(Err(fault.reason.clone())),
+        Done::Nobody => {}
+    }
+    item.work
+}
+
+fn part(place: Place, len_bytes: u64, writes: bool) -> Access {
+    Access { memory: place.memory, range: place.offset..place.offset + len_bytes, writes, is_host_visible: place.is_host_visible }
+}
+
+fn whole(piece: &Piece, writes: bool) -> Access {
+    part(piece.place, piece.len_bytes, writes)
+}

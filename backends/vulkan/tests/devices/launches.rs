@@ -1,0 +1,300 @@
+//! Launches and copies on whatever device there is, through the contract alone. Validation looks on.
+
+use crate::stand::{Arena, NEXT, STEP, bytes, kernel, open, operand, read, with_device};
+use poniard_interface::{Access, FaultKind, Launch, Operand, TaskDescriptor, TaskId};
+
+/// The ways in which bytes get to a device and back.
+const WAYS: [&[(&str, &str)]; 4] = [
+    &[],
+    &[("vulkan.without", "mapping")],
+    &[("vulkan.without", "push-descriptors")],
+    &[("vulkan.without", "mapping,push-descriptors"), ("vulkan.import", "false")],
+];
+
+#[test]
+fn one_launch_reads_what_was_uploaded() {
+    for way in WAYS {
+        let Some(stand) = with_device(way) else { return };
+        let numbers: Vec<u32> = (0..1000).collect();
+        let arena = Arena::new(64 << 10);
+        let block = arena.write(256, &numbers);
+        let (x, y) = (stand.spaces[0].allocate(4000, false).unwrap(), stand.spaces[0].allocate(4000, true).unwrap());
+        assert_eq!(read(&*y), vec![0; 1000]);
+        let operands = [Operand { source: Some(block), ..operand(&*x, Access::Read) }, operand(&*y, Access::Overwrite)];
+        stand.launch(1, NEXT, &operands, &[], [1000, 1, 1]);
+        stand.host.done(1..2);
+        assert_eq!(read(&*y), (1..=1000).collect::<Vec<_>>());
+        assert_eq!(read(&*x), numbers);
+        stand.finish();
+    }
+}
+
+#[test]
+fn a_chain_is_done_in_order_and_strangers_need_no_barrier() {
+    for way in WAYS {
+        let Some(stand) = with_device(way) else { return };
+        let chunk = stand.chunk(&[1; 300]);
+        let before = stand.counted("barriers");
+        let mut expected: Vec<u32> = vec![1; 300];
+        for id in 0..100u64 {
+            let factor = 3 + id as u32;
+            stand.launch(id, STEP, &[operand(&*chunk, Access::Write)], &factor.to_le_bytes(), [300, 1, 1]);
+            for (at, x) in expected.iter_mut().enumerate() {
+                *x = x.wrapping_mul(factor).wrapping_add(at as u32);
+            }
+        }
+        stand.host.done(0..100);
+        assert_eq!(read(&*chunk), expected);
+        assert!(stand.counted("barriers") >= before + 99, "each launch waits for the one before");
+
+        let strangers: Vec<_> = (0..64).map(|_| stand.chunk(&[1; 64])).collect();
+        let before = (stand.counted("barriers"), stand.counted("submissions"));
+        let operands: Vec<_> = strangers.iter().map(|chunk| [operand(&**chunk, Access::Write)]).collect();
+        let launches: Vec<_> = operands
+            .iter()
+            .map(|operands| Launch { kernel: kernel(STEP), operands, scalars: &[2, 0, 0, 0], invocations: [64, 1, 1], deadline: None })
+            .collect();
+        let tasks: Vec<_> =
+            launches.iter().zip(200..).map(|(launch, id)| TaskDescriptor::new(TaskId(id), "a task").with_launch(launch)).collect();
+        stand.processors[0].submit(&tasks).unwrap();
+        stand.host.done(200..264);
+        let after = (stand.counted("barriers"), stand.counted("submissions"));
+        assert!(after.0 - before.0 <= 1, "{before:?} {after:?}: at most the one after the uploads");
+        assert!(after.1 - before.1 <= 4, "{before:?} {after:?}: batches of 1, 4, 16 and the rest");
+        for chunk in &strangers {
+            assert_eq!(read(&**chunk), (0..64).map(|at| 2 + at).collect::<Vec<_>>());
+        }
+        stand.finish();
+    }
+}
+
+#[test]
+fn long_copies_go_in_pieces() {
+    for way in [WAYS[0], WAYS[3]] {
+        let Some(stand) = with_device(way) else { return };
+        // More than one block of staging, and no whole number of anything.
+        let len = (17 << 20) / 4 + 3;
+        let numbers: Vec<u32> = (0..len as u32).map(|at| at.wrapping_mul(2_654_435_761)).collect();
+        let chunk = stand.chunk(&numbers);
+        assert!(read(&*chunk) == numbers);
+        let mut part = vec![0u8; 1001];
+        chunk.read(17, &mut part).unwrap();
+        assert!(part == bytes(&numbers)[17..1018]);
+        assert!(chunk.read(len as u64 * 4 - 1000, &mut part).is_err(), "past the end");
+
+        // As operands: one that no page of the host can be taken for, since it is in no arena that can be imported, and several at once.
+        let arena = Arena::new(32 << 20);
+        let block = arena.write(4, &numbers);
+        let outside = poniard_interface::HostBlock { arena_bytes: (32 << 20) - 1, ..block };
+        let (a, b) = (stand.chunk(&vec![0; len]), stand.chunk(&vec![0; len]));
+        for (id, (from, to)) in [(&a, &b), (&b, &a), (&a, &b)].into_iter().enumerate() {
+            let operands = [Operand { source: Some(outside), ..operand(&**from, Access::Read) }, operand(&**to, Access::Write)];
+            stand.launch(id as u64, NEXT, &operands, &[], [1000, 1, 1]);
+        }
+        stand.host.done(0..3);
+        let (a, b) = (read(&*a), read(&*b));
+        assert!(a == numbers, "uploaded last");
+        assert!(b[..1000].iter().zip(&numbers).all(|(b, a)| *b == a.wrapping_add(1)) && b[1024..] == numbers[1024..]);
+
+        // From the host's pages, where the driver takes them.
+        let c = stand.chunk(&vec![0; len]);
+        stand.launch(3, STEP, &[operand(&*c, Access::Write)], &[1, 0, 0, 0], [1000, 1, 1]);
+        let operands = [Operand { source: Some(block), ..operand(&*c, Access::Write) }];
+        stand.launch(4, STEP, &operands, &[1, 0, 0, 0], [0, 1, 1]);
+        stand.host.done(3..5);
+        assert!(read(&*c) == numbers);
+        stand.finish();
+    }
+}
+
+#[test]
+fn an_imported_block_is_the_chunk() {
+    let Some(stand) = with_device(&[]) else { return };
+    let arena = Arena::new(1 << 20);
+    let (one, two) = (arena.write(4096, &[5; 100]), arena.write(8192 + 64, &[0; 100]));
+    let Ok(x) = Arena::import(&*stand.spaces[0], one) else {
+        eprintln!("skipped: the device imports no memory of the host");
+        return;
+    };
+    let y = Arena::import(&*stand.spaces[0], two).unwrap();
+    stand.launch(0, NEXT, &[operand(&*x, Access::Read), operand(&*y, Access::Overwrite)], &[], [100, 1, 1]);
+    stand.launch(1, NEXT, &[operand(&*y, Access::Read), operand(&*x, Access::Overwrite)], &[], [50, 1, 1]);
+    stand.host.done(0..2);
+    assert_eq!(arena.read(8192 + 64, 100), [6; 100]);
+    let expected = [[7; 64].as_slice(), &[5; 36]].concat();
+    assert_eq!(arena.read(4096, 100), expected, "whole workgroups");
+    assert_eq!(read(&*x), expected);
+
+    let before = stand.counted("barriers");
+    let long = Arena::import(&*stand.spaces[0], arena.block(0, 1 << 20)).unwrap();
+    stand.launch(2, STEP, &[operand(&*long, Access::Write)], &[1, 0, 0, 0], [2048, 1, 1]);
+    stand.launch(3, NEXT, &[operand(&*x, Access::Read), operand(&*y, Access::Overwrite)], &[], [100, 1, 1]);
+    stand.host.done(2..4);
+    assert_eq!(arena.read(4096, 1), [7 + 1024]);
+    assert_eq!(stand.counted("barriers") - before, 2, "the tracker knows chunks that overlap");
+    let outside = poniard_interface::HostBlock { address: one.address - 8192, ..one };
+    let error = Arena::import(&*stand.spaces[0], outside).err().unwrap();
+    assert!(error.reason.contains("outside its arena"), "{error}");
+    let odd = Arena::import(&*stand.spaces[0], arena.block(4, 8)).err();
+    assert!(odd.is_none_or(|error| error.reason.contains("binds multiples of")));
+    stand.finish();
+}
+
+#[test]
+fn grids_of_many_groups_are_launched_in_parts() {
+    const PLACE: &str = "
+        @group(0) @binding(0) var<storage, read_write> x: array<u32>;
+        @compute @workgroup_size(1) fn main(@builtin(global_invocation_id) at: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
+            x[at.x + at.y * 70000u] += 1u + group.x + at.y * 3u;
+        }";
+    let Some(stand) = with_device(&[]) else { return };
+    let chunk = stand.spaces[0].allocate(2 * 70_000 * 4, true).unwrap();
+    stand.launch(0, PLACE, &[operand(&*chunk, Access::Write)], &[], [70_000, 2, 1]);
+    stand.host.done(0..1);
+    let expected: Vec<u32> = (0..2).flat_map(|y| (0..70_000).map(move |x| 1 + x + y * 3)).collect();
+    assert!(read(&*chunk) == expected);
+    stand.launch(1, PLACE, &[operand(&*chunk, Access::Write)], &[], [1 << 32, 1, 1]);
+    let fault = stand.host.outcomes(1..2).remove(0).unwrap_err();
+    assert!(fault.kind == FaultKind::Refused && fault.reason.contains("more than a number of 32 bits"), "{fault:?}");
+    stand.finish();
+}
+
+#[test]
+fn empty_chunks_and_indexes_out_of_bounds_do_no_harm() {
+    const OUTSIDE: &str = "
+        @group(0) @binding(0) var<storage, read_write> x: array<u32>;
+        @group(0) @binding(1) var<storage, read_write> y: array<u32>;
+        @compute @workgroup_size(1) fn main() {
+            y[0] = arrayLength(&x);
+            y[1] = x[1000000];
+            x[1000000] = 7u;
+        }";
+    for way in WAYS {
+        let Some(stand) = with_device(way) else { return };
+        let (empty, y) = (stand.spaces[0].allocate(0, true).unwrap(), stand.chunk(&[9; 2]));
+        assert_eq!(empty.info().len_bytes, 0);
+        stand.launch(0, OUTSIDE, &[operand(&*empty, Access::Write), operand(&*y, Access::Overwrite)], &[], [1, 1, 1]);
+        stand.host.done(0..1);
+        assert_eq!(read(&*y)[0], 0, "it has no elements");
+        stand.launch(1, STEP, &[operand(&*empty, Access::Write)], &[1, 0, 0, 0], [0, 1, 1]);
+        stand.host.done(1..2);
+        stand.finish();
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_and_the_rest_goes_on() {
+    let Some(stand) = with_device(&[]) else { return };
+    let chunk = stand.chunk(&[1; 64]);
+    let write = operand(&*chunk, Access::Write);
+    let arena = Arena::new(4096);
+    let cases: [(&str, &[Operand], &[u8], &str); 6] = [
+        (STEP, &[], &[0; 4], "takes 1 buffers, and is given 0"),
+        (STEP, &[write], &[], "takes 4 bytes of scalars, and is given 0"),
+        (STEP, &[Operand { chunk: 1 << 60, ..write }], &[0; 4], "buffer `x`: the device has no chunk"),
+        (STEP, &[Operand { source: Some(arena.block(0, 512)), ..write }], &[0; 4], "512 bytes do not fit into a chunk of 256"),
+        ("no kernel", &[write], &[], "kernel `k`"),
+        ("@compute @workgroup_size(2048) fn main() {}", &[], &[], "its workgroups are [2048, 1, 1]"),
+    ];
+    for (id, (source, operands, scalars, part)) in cases.into_iter().enumerate() {
+        let id = 2 * id as u64;
+        stand.launch(id, source, operands, scalars, [64, 1, 1]);
+        stand.launch(id + 1, STEP, &[write], &[1, 0, 0, 0], [64, 1, 1]);
+        let outcomes = stand.host.outcomes(id..id + 2);
+        let fault = outcomes[0].clone().unwrap_err();
+        assert!(fault.kind == FaultKind::Refused && fault.reason.contains(part), "{fault:?} does not say {part}");
+        assert_eq!(outcomes[1], Ok(()));
+    }
+    stand.processors[0].submit(&[TaskDescriptor::new(TaskId(100), "a task")]).unwrap();
+    assert_eq!(stand.host.outcomes(100..101)[0].clone().unwrap_err().kind, FaultKind::Refused);
+    let error = stand.spaces[0].allocate(1 << 60, false).err().unwrap();
+    assert!(error.reason.contains("no pieces of more than"), "{error}");
+    stand.finish();
+}
+
+#[test]
+fn chunks_may_go_while_they_are_used_and_outlive_the_processor() {
+    for way in WAYS {
+        let Some(stand) = with_device(way) else { return };
+        let kept = stand.chunk(&[0; 64]);
+        for id in 0..200 {
+            let chunk = stand.chunk(&[1; 64]);
+            stand.launch(id, NEXT, &[operand(&*chunk, Access::Read), operand(&*kept, Access::Overwrite)], &[], [64, 1, 1]);
+        }
+        stand.host.done(0..200);
+        // In memory that others had before.
+        drop(stand.chunk(&[u32::MAX; 4096]));
+        let zero = stand.spaces[0].allocate(4 * 4096, true).unwrap();
+        assert_eq!(read(&*zero), [0; 4096]);
+        stand.finish();
+        assert_eq!(read(&*kept), [2; 64]);
+    }
+}
+
+#[test]
+fn many_threads_submit_at_once() {
+    let Some(stand) = with_device(&[]) else { return };
+    let chunks: Vec<_> = (0..4).map(|_| stand.chunk(&[0; 64])).collect();
+    std::thread::scope(|scope| {
+        for (thread, chunk) in chunks.iter().enumerate() {
+            let stand = &stand;
+            scope.spawn(move || {
+                for id in 0..100 {
+                    stand.launch(thread as u64 * 100 + id, STEP, &[operand(&**chunk, Access::Write)], &[1, 0, 0, 0], [64, 1, 1]);
+                    if id % 10 == 9 {
+                        assert_eq!(read(&**chunk)[1], id as u32 + 1);
+                    }
+                }
+            });
+        }
+    });
+    stand.host.done(0..400);
+    stand.finish();
+}
+
+#[test]
+fn a_device_describes_itself() {
+    let Some(stand) = with_device(&[]) else { return };
+    let info = stand.processors[0].info();
+    assert_eq!((info.name.as_str(), info.kind.as_str()), ("vulkan-0", "vulkan"));
+    assert_eq!(info.space, stand.spaces[0].info().id);
+    let device = info.device.unwrap();
+    assert_eq!((stand.described("device"), stand.described("uuid")), (device.name.clone(), device.uuid.clone()));
+    assert_eq!(device.uuid.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+    let lines = stand.processors[0].describe(true);
+    for name in ["driver", "heaps", "queues", "features", "launches", "launch", "host to device", "device to host", "copy on the device"] {
+        assert!(lines.iter().any(|(known, value)| known == name && !value.is_empty()), "no line `{name}` in {lines:?}");
+    }
+    let chosen = open(&[("vulkan.devices", &device.uuid)]).unwrap();
+    assert!(!chosen.processors.is_empty());
+    assert!(open(&[("vulkan.devices", &device.name)]).is_ok());
+    let error = open(&[("vulkan.devices", "0,nobody")]).err().unwrap();
+    assert!(error.reason.contains("names `nobody`, and there is: 0: "), "{error}");
+    assert!(open(&[("vulkan.devices", "none")]).unwrap().processors.is_empty());
+    let small = open(&[("vulkan.memory", "2097152"), ("vulkan.import", "false")]).unwrap().spaces.remove(0).info();
+    assert_eq!((small.capacity_bytes, small.imports), (Some(2 << 20), false));
+    stand.finish();
+}
+
+#[test]
+fn compiled_kernels_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    for (round, (compiled, found)) in [(1, 0), (0, 1), (1, 0)].into_iter().enumerate() {
+        let Some(stand) = with_device(&[("vulkan.cache", path)]) else { return };
+        let chunk = stand.chunk(&[1; 64]);
+        stand.launch(0, STEP, &[operand(&*chunk, Access::Write)], &[1, 0, 0, 0], [64, 1, 1]);
+        stand.launch(1, STEP, &[operand(&*chunk, Access::Write)], &[1, 0, 0, 0], [64, 1, 1]);
+        stand.host.done(0..2);
+        assert_eq!((stand.counted("kernels compiled"), stand.counted("kernels from the cache")), (compiled, found), "round {round}");
+        stand.finish();
+        // What the second round leaves behind is damaged.
+        let files: Vec<_> = std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(files.len() >= 2, "one of ours and one of the driver's: {files:?}");
+        if round == 1 {
+            for file in files {
+                std::fs::write(file, "nonsense").unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The backend on whatever device there is, software devices included, through the contract alone.
+#![expect(clippy::unwrap_used, reason = "the helpers of the tests are tests too")]
+
+mod failures;
+mod launches;
+mod stand;
