@@ -36,7 +36,7 @@ pub fn summary(report: &Report) -> String {
     line
 }
 
-/// A line for each device that ran something or was lost: `vulkan-0 (NVIDIA H200, discrete): 12.0 MiB copied to it, 4.0 MiB from it`.
+/// A line for each device that ran something or was lost: `vulkan-0 is NVIDIA H200, discrete: 12.0 MiB copied to it, 4.0 MiB from it`.
 pub fn device_lines(report: &Report) -> Vec<String> {
     let processors = report.backends.iter().flat_map(|backend| &backend.processors);
     processors.filter_map(|processor| Some((processor, processor.device.as_ref()?))).filter_map(device_line).collect()
@@ -44,16 +44,18 @@ pub fn device_lines(report: &Report) -> Vec<String> {
 
 fn device_line((processor, device): (&ProcessorReport, &DeviceInfo)) -> Option<String> {
     let mut parts = vec![format!("{} copied to it, {} from it", size(processor.copied_to_bytes), size(processor.copied_from_bytes))];
-    for (bytes, what) in
-        [(processor.imported_bytes, "used where they are"), (processor.evicted_bytes, "moved out for want of room"), (processor.memory_peak_bytes, "of its memory at most")]
-    {
+    for (bytes, what) in [
+        (processor.imported_bytes, "used where they are"),
+        (processor.evicted_bytes, "moved out for want of room"),
+        (processor.memory_peak_bytes, "of its memory at most"),
+    ] {
         if bytes > 0 {
             parts.push(format!("{} {what}", size(bytes)));
         }
     }
     parts.extend(processor.lost.as_ref().map(|reason| format!("lost: {reason}")));
     let used = processor.tasks > 0 || processor.lost.is_some();
-    used.then(|| format!("{} ({}, {}): {}", processor.name, device.name, class_name(device.class), parts.join(", ")))
+    used.then(|| format!("{} is {}, {}: {}", processor.name, device.name, class_name(device.class), parts.join(", ")))
 }
 
 /// What a device is, in a word.
@@ -69,7 +71,10 @@ pub fn class_name(class: DeviceClass) -> &'static str {
 
 /// What device a processor is, for `--json`.
 pub fn device_json(processor: &ProcessorReport) -> Value {
-    processor.device.as_ref().map_or(Value::Null, |device| json!({ "name": device.name, "uuid": device.uuid, "class": class_name(device.class) }))
+    processor
+        .device
+        .as_ref()
+        .map_or(Value::Null, |device| json!({ "name": device.name, "uuid": device.uuid, "class": class_name(device.class) }))
 }
 
 /// The processors with what each did, for `--json`.
@@ -299,17 +304,20 @@ mod tests {
             summary(&report),
             "ran 5 tasks in 1.00 ms on 3 processors: threads-0 3 (built-in threads 0.1.0); vulkan-0 2, vulkan-1 0 (libponiard_backend_vulkan.so 0.1.0)"
         );
-        let device = |report: &mut Report, place: usize, change: fn(&mut ProcessorReport)| change(&mut report.backends[1].processors[place]);
-        assert_eq!(device_lines(&report), ["vulkan-0 (GPU 0, discrete): 0 bytes copied to it, 0 bytes from it"]);
+        let device =
+            |report: &mut Report, place: usize, change: fn(&mut ProcessorReport)| change(&mut report.backends[1].processors[place]);
+        assert_eq!(device_lines(&report), ["vulkan-0 is GPU 0, discrete: 0 bytes copied to it, 0 bytes from it"]);
         device(&mut report, 0, |processor| (processor.copied_to_bytes, processor.copied_from_bytes) = (3 << 20, 1 << 10));
-        device(&mut report, 0, |processor| (processor.imported_bytes, processor.evicted_bytes, processor.memory_peak_bytes) = (1, 2048, 4096));
+        device(&mut report, 0, |processor| {
+            (processor.imported_bytes, processor.evicted_bytes, processor.memory_peak_bytes) = (1, 2048, 4096)
+        });
         device(&mut report, 1, |processor| processor.lost = Some("it fell off the bus".into()));
         assert_eq!(
             device_lines(&report),
             [
-                "vulkan-0 (GPU 0, discrete): 3.0 MiB copied to it, 1.0 KiB from it, 1 byte used where they are, 2.0 KiB moved out for want of room, \
+                "vulkan-0 is GPU 0, discrete: 3.0 MiB copied to it, 1.0 KiB from it, 1 byte used where they are, 2.0 KiB moved out for want of room, \
                  4.0 KiB of its memory at most",
-                "vulkan-1 (GPU 1, software): 0 bytes copied to it, 0 bytes from it, lost: it fell off the bus"
+                "vulkan-1 is GPU 1, software: 0 bytes copied to it, 0 bytes from it, lost: it fell off the bus"
             ]
         );
         let json = processors_json(&report);

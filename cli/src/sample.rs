@@ -57,7 +57,8 @@ pub struct Context<'a> {
 /// Software devices are there only if the user asks for them.
 pub fn kernel_options(runtime: &Runtime) -> Option<TaskOptions> {
     let report = runtime.report();
-    let mut devices = report.backends.iter().flat_map(|backend| &backend.processors).filter_map(|processor| processor.device.as_ref()).peekable();
+    let mut devices =
+        report.backends.iter().flat_map(|backend| &backend.processors).filter_map(|processor| processor.device.as_ref()).peekable();
     devices.peek()?;
     let options = TaskOptions::new();
     Some(if devices.all(|device| device.class == DeviceClass::Software) {

@@ -7,8 +7,8 @@ use std::num::NonZeroUsize;
 use poniard::Report;
 use poniard_bench::{CASES, Case, Effort, Figure, Setup, advice, measure, systems};
 
-use super::{Devices, build_runtime};
 use super::run::suggestion;
+use super::{Devices, build_runtime};
 use crate::console::{self, Console, NAME, Styled};
 use crate::failure::Failure;
 use crate::options::{BenchOptions, RuntimeOptions};

@@ -11,8 +11,8 @@ mod samples;
 use std::ops::Deref;
 use std::path::PathBuf;
 
-use poniard::{BackendReport, Runtime};
 use poniard::plugin::PluginSearch;
+use poniard::{BackendReport, Runtime};
 
 use crate::console::{self, Console};
 use crate::failure::Failure;

@@ -82,7 +82,8 @@ fn as_json(runtime: &Handle, report: &Report) -> Value {
                 .processors
                 .iter()
                 .map(|processor| {
-                    let facts: Map<String, Value> = facts(runtime, processor).into_iter().map(|(name, value)| (name, value.into())).collect();
+                    let facts: Map<String, Value> =
+                        facts(runtime, processor).into_iter().map(|(name, value)| (name, value.into())).collect();
                     json!({
                         "name": processor.name,
                         "kind": processor.kind.as_str(),

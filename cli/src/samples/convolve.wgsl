@@ -11,9 +11,9 @@ struct Numbers {
 
 var<immediate> p: Numbers;
 @group(0) @binding(0) var<storage> source: array<u32>;
-// Each is the sum of two, with so few digits that their products with a byte are exact. So it does not matter whether a device multiplies and adds at once:
-// what is rounded, and how, is as on the host.
-@group(0) @binding(1) var<storage> weights: array<vec2<f64>>;
+// Each weight of each kernel, multiplied with every byte. A product computed here could be rounded otherwise than on the host, since a device may multiply and
+// add at once; a sum cannot.
+@group(0) @binding(1) var<storage> products: array<f64>;
 @group(0) @binding(2) var<storage, read_write> tile: array<u32>;
 
 fn byte_at(place: u32) -> u32 {
@@ -26,9 +26,8 @@ fn weighted(corner: u32, first: u32) -> f64 {
     var sum = 0.0lf;
     for (var row = 0u; row < p.edge; row++) {
         for (var column = 0u; column < p.edge; column++) {
-            let value = f64(byte_at(corner + row * line_bytes + column * p.channels));
-            let weight = weights[first + row * p.edge + column];
-            sum += weight.x * value + weight.y * value;
+            let value = byte_at(corner + row * line_bytes + column * p.channels);
+            sum += products[256u * (first + row * p.edge + column) + value];
         }
     }
     return sum;
@@ -58,7 +57,7 @@ fn filtered(place: u32) -> u32 {
     let per_kernel = p.edge * p.edge;
     var value = weighted(corner, 0u);
     // Two kernels are the parts of a vector.
-    if arrayLength(&weights) > per_kernel {
+    if arrayLength(&products) > 256u * per_kernel {
         let across = weighted(corner, per_kernel);
         value = sqrt(value * value + across * across);
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use poniard::{Runtime, Scope, TaskOptions, with_options};
+use poniard::{Runtime, RuntimeBuilder, Scope, TaskOptions, with_options};
 use poniard_backend_vulkan::VulkanBackend;
 
 use crate::sample::{Context, Outcome, Progress, Sample, SampleError, kernel_options};
@@ -39,17 +39,24 @@ impl Progress for Last {
 /// Held while worker processes run tasks, and while `chaos` runs, which kills those of the whole program.
 static WORKER_PROCESSES: Mutex<()> = Mutex::new(());
 
-/// Whether there is a Vulkan device, be it a software one, that computes with f64, as the kernels of samples do; says so if there is none.
-pub(crate) fn has_devices() -> bool {
-    let runtime = Runtime::builder().threads(1).linked(VulkanBackend::new()).setting("vulkan.software", "true").build().unwrap();
+/// The values of `on_devices` that can be tried here: `true` where a Vulkan device, be it a software one, computes with f64, as the kernels of samples do. Says so if there is
+/// none.
+pub(crate) fn with_and_without_devices() -> &'static [bool] {
+    let runtime = devices(Runtime::builder().threads(1)).build().unwrap();
     let report = runtime.report();
     let mut devices = report.backends.iter().flat_map(|backend| &backend.processors).filter(|processor| processor.device.is_some());
-    let computes = |name: &str| runtime.describe(name, false).iter().any(|(name, value)| name == "features" && value.split(", ").any(|feature| feature == "f64"));
-    let found = devices.any(|device| computes(&device.name));
-    if !found {
-        eprintln!("skipped: no Vulkan device with f64: {:?}", report.messages);
+    let is_f64 = |(name, value): &(String, String)| name == "features" && value.split(", ").any(|feature| feature == "f64");
+    if devices.any(|device| runtime.describe(&device.name, false).iter().any(is_f64)) {
+        return &[false, true];
     }
-    found
+    eprintln!("skipped on devices, as there is no Vulkan device with f64: {:?}", report.messages);
+    &[false]
+}
+
+/// With Vulkan devices. What they compile is kept beside this test, for the next trial.
+fn devices(builder: RuntimeBuilder) -> RuntimeBuilder {
+    let cache = std::env::current_exe().unwrap().with_file_name("vulkan-cache");
+    builder.linked(VulkanBackend::new()).setting("vulkan.software", "true").setting("vulkan.cache", cache.to_str().unwrap())
 }
 
 impl Trial {
@@ -60,7 +67,7 @@ impl Trial {
         let processes = if self.apart { 2 } else { 0 };
         let mut builder = Runtime::builder().threads(self.threads.unwrap_or(2)).processes(processes);
         if self.on_devices {
-            builder = builder.linked(VulkanBackend::new()).setting("vulkan.software", "true");
+            builder = devices(builder);
         }
         let runtime = builder.build().unwrap();
         let kernels = kernel_options(&runtime);
