@@ -27,6 +27,7 @@ pub(crate) static SAMPLE: Sample = Sample {
             meaning: "a .png file for the last generation, or an .apng file for all; a pixel a cell, living ones black",
         },
     ],
+    kernels: false,
     run,
 };
 
