@@ -1,4 +1,6 @@
 //! Kernels on devices, with a stand-in for the device: what is copied when, what is evicted, what becomes of faults.
+//!
+//! One file because all of it plays on one stage.
 
 use std::sync::Arc;
 
