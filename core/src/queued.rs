@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Completion, Execution, Fault, RunError, TaskDescriptor, TaskId};
 
-use launch::{AheadMap, InFlightLaunch, Looked, Waiting};
+use launch::{InFlightLaunch, Looked, Waiting};
 
 use crate::clock::now_ns;
 use crate::error::FailureKind;
@@ -22,8 +22,8 @@ use crate::worker::slot::Activity;
 
 mod launch;
 
-#[cfg(all(test, loom))]
-pub(crate) use launch::AheadMap;
+/// Launches that were claimed before they were ready, by the numbers of their records; each with its entry, once all that it waited for has finished.
+pub(crate) type AheadMap = BTreeMap<usize, Option<Entry>>;
 
 thread_local! {
     /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.

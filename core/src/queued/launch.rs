@@ -7,7 +7,6 @@
 //! host in between. Its record is claimed *ahead*; what it reads of those before it is where their results will be. When those fail, it goes back to waiting.
 //! The runtime's reference of such a task, which whoever finishes the last one before it puts into a queue, is kept for it (`keep_entry`), so that there is never a second.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -61,9 +60,6 @@ impl Waiting {
         }
     }
 }
-
-/// Launches that were claimed before they were ready, by the numbers of their records; each with its entry, once all that it waited for has finished.
-pub(crate) type AheadMap = BTreeMap<usize, Option<Entry>>;
 
 /// A launch that is about to be submitted.
 pub(super) struct Ready {
