@@ -22,6 +22,9 @@ use crate::worker::slot::Activity;
 
 mod launch;
 
+#[cfg(all(test, loom))]
+pub(crate) use launch::AheadMap;
+
 thread_local! {
     /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.
     static SUBMITTING: RefCell<Vec<((usize, usize), bool)>> = const { RefCell::new(Vec::new()) };

@@ -19,8 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use poniard::{
     Access, AllocateError, Backend, BackendInfo, Binding, Chunk, ChunkInfo, Completion, DeviceClass, DeviceInfo, ElementKind, Execution,
-    Fault, HostBlock, HostServices, InspectError, KernelInterface, MemorySpace, OpenError, Opened, Operand, Processor, ProcessorInfo,
-    ProcessorKind, Scalar, Settings, Source, SpaceId, SpaceInfo, StopError, SubmitError, TaskDescriptor, TaskId, TransferError,
+    Fault, HostBlock, HostServices, InspectError, KernelCode, KernelInterface, MemorySpace, OpenError, Opened, Operand, Processor,
+    ProcessorInfo, ProcessorKind, Scalar, Settings, Source, SpaceId, SpaceInfo, StopError, SubmitError, TaskDescriptor, TaskId,
+    TransferError,
 };
 
 /// What a device does with what it is given.
@@ -58,6 +59,8 @@ struct State {
     chunks: BTreeMap<u64, Memory>,
     next_chunk: u64,
     held: Vec<Held>,
+    /// Kernels that it was told of.
+    expected: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -126,6 +129,11 @@ impl FakeDevice {
     pub fn used_bytes(&self) -> u64 {
         let own = |memory: &Memory| if let Memory::Own(bytes) = memory { bytes.len() as u64 } else { 0 };
         self.lock().chunks.values().map(own).sum()
+    }
+
+    /// Kernels that it was told would come.
+    pub fn expected(&self) -> Vec<String> {
+        self.lock().expected.clone()
     }
 
     /// Launches that it keeps.
@@ -337,6 +345,10 @@ impl Processor for FakeProcessor {
             numa_node: None,
             device: Some(self.device.info.clone()),
         }
+    }
+
+    fn expect(&self, kernel: &KernelCode<'_>) {
+        self.device.lock().expected.push(kernel.name.to_owned());
     }
 
     fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {

@@ -607,3 +607,27 @@ fn a_chain_whose_first_launch_is_cancelled_ends_with_it() {
     drop(first);
     assert_eq!(device.used_bytes(), 0);
 }
+
+#[test]
+fn devices_are_told_once_of_a_kernel_that_waits() {
+    let (runtime, device, _) = one(small());
+    let scale = scale();
+    let x = runtime.spawn(scale.over(3), (ramp(3), 2.0));
+    x.wait().expect("runs");
+    assert_eq!(device.expected(), [""; 0], "nothing is gained for one that is submitted at once");
+    let gate = Arc::new(std::sync::Barrier::new(2));
+    let waits = {
+        let gate = Arc::clone(&gate);
+        runtime.spawn(
+            move || {
+                gate.wait();
+                ramp(3)
+            },
+            (),
+        )
+    };
+    let all: Vec<_> = (0..3).map(|_| runtime.spawn(scale.over(3), (&waits, 2.0))).collect();
+    assert_eq!(device.expected(), ["scale"]);
+    gate.wait();
+    all.iter().for_each(|task| task.wait().expect("runs"));
+}

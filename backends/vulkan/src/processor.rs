@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ash::vk;
-use poniard_interface::{DeviceInfo, Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError, TaskDescriptor};
+use poniard_interface::{
+    DeviceInfo, Execution, KernelCode, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError, TaskDescriptor,
+};
 
 use crate::instance::message_count;
 use crate::measure::measure;
@@ -43,6 +45,10 @@ impl Processor for VulkanProcessor {
     fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
         self.queue.submit(batch);
         Ok(())
+    }
+
+    fn expect(&self, kernel: &KernelCode<'_>) {
+        self.queue.expect(kernel);
     }
 
     fn describe(&self, measured: bool) -> Vec<(String, String)> {

@@ -10,7 +10,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ash::vk;
-use poniard_interface::{Completion, Fault, FaultKind, HostBlock, HostServices, Launch, LogLevel, Operand, TaskDescriptor, TaskId};
+use poniard_interface::{
+    Completion, Fault, FaultKind, HostBlock, HostServices, KernelCode, Launch, LogLevel, Operand, Source, TaskDescriptor, TaskId,
+};
 
 use crate::cache::Cache;
 use crate::check::Checker;
@@ -87,6 +89,8 @@ struct Inbox {
     /// The batches in flight: their numbers, and how long each may take.
     flights: VecDeque<(u64, Duration)>,
     thread: Option<JoinHandle<()>>,
+    /// Threads that make kernels ready.
+    compilers: Vec<JoinHandle<()>>,
     /// Whether the thread is there; it ends itself only under this lock.
     has_thread: bool,
     is_stopping: bool,
@@ -312,6 +316,28 @@ impl Queue {
         self.push(items, &mut report);
         self.pump(&mut report);
         self.report(&mut report);
+    }
+
+    /// Has a kernel made ready by a thread of its own, and the device, if it is not there yet.
+    pub(crate) fn expect(self: &Arc<Self>, kernel: &KernelCode<'_>) {
+        let (identity, name) = (kernel.identity, kernel.name.to_owned());
+        let (text, words) = match kernel.source {
+            Source::Wgsl(text) => (text.to_owned(), Vec::new()),
+            Source::SpirV(words) => (String::new(), words.to_vec()),
+            _ => return,
+        };
+        let queue = Arc::clone(self);
+        let compile = move || {
+            let source = if words.is_empty() { Source::Wgsl(&text) } else { Source::SpirV(&words) };
+            if let Ok(made) = queue.made() {
+                // What is wrong with it is said when it is launched.
+                let _ = made.pipelines.get(&KernelCode { identity, name: &name, source }, false);
+            }
+        };
+        // Without a thread it is compiled by whoever launches it.
+        if let Ok(thread) = thread::Builder::new().name("poniard-compile".into()).spawn(compile) {
+            self.inbox().compilers.push(thread);
+        }
     }
 
     /// Checks a task against the device and the kernel. One that is refused has its copies made: others rely on them.
@@ -834,11 +860,15 @@ impl Queue {
 
     /// Ends the thread once nothing is in flight; at once if the device is lost.
     pub(crate) fn stop(&self) -> bool {
-        let thread = {
+        let (thread, compilers) = {
             let mut inbox = self.inbox();
             inbox.is_stopping = true;
-            inbox.thread.take()
+            (inbox.thread.take(), std::mem::take(&mut inbox.compilers))
         };
+        if self.working().is_some() {
+            // A driver that compiles while the program ends is none to be relied on.
+            compilers.into_iter().for_each(|compiler| drop(compiler.join()));
+        }
         self.wake.notify_one();
         // A runtime dropped by one of its own tasks may stop us from our thread: that one ends by itself.
         let ended = thread.is_none_or(|thread| thread.thread().id() == thread::current().id() || thread.join().is_ok());

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use poniard_interface::{Code, KernelInterface, ProcessorKind, RawBuffer};
+use poniard_interface::{Code, KernelCode, KernelInterface, ProcessorKind, RawBuffer};
 
 pub(crate) mod check;
 pub(crate) mod form;
@@ -228,6 +228,8 @@ pub struct Body {
     interface: OnceLock<Result<KernelInterface, String>>,
     /// Whether it fits the signature, once somebody has looked.
     fits: OnceLock<Result<(), String>>,
+    /// Whether devices have been told that it will come.
+    pub(crate) is_expected: AtomicBool,
     /// Whether the log has been told that it did not run where it should.
     pub(crate) has_complained: AtomicBool,
 }
@@ -247,8 +249,14 @@ impl Body {
             has_host: false,
             interface: OnceLock::new(),
             fits: OnceLock::new(),
+            is_expected: AtomicBool::new(false),
             has_complained: AtomicBool::new(false),
         }
+    }
+
+    /// As a device gets it.
+    pub(crate) fn as_code(&self) -> Option<KernelCode<'_>> {
+        Some(KernelCode { identity: self.identity, name: &self.name, source: self.code.source()? })
     }
 
     /// What the source takes, if it is known.

@@ -63,7 +63,7 @@ impl Waiting {
 }
 
 /// Launches that were claimed before they were ready, by the numbers of their records; each with its entry, once all that it waited for has finished.
-pub(super) type AheadMap = BTreeMap<usize, Option<Entry>>;
+pub(crate) type AheadMap = BTreeMap<usize, Option<Entry>>;
 
 /// A launch that is about to be submitted.
 pub(super) struct Ready {

@@ -520,6 +520,7 @@ where
     if let Some(entry) = ready {
         shared.enqueue(context, entry);
     } else if const { F::LAUNCHES } {
+        shared.expect(task.reference());
         shared.queued.offer_ahead(shared, task.reference());
     }
     if let Some(due) = due

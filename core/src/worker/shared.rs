@@ -491,6 +491,17 @@ impl Shared {
         None
     }
 
+    /// Tells the devices that may run a launch of its kernel, once for each kernel.
+    pub(crate) fn expect(&self, task: &TaskRef) {
+        let Some(launch) = task.options().and_then(|options| options.ties.launch.as_deref()) else { return };
+        if launch.body.is_expected.swap(true, Relaxed) {
+            return;
+        }
+        if let Some(kernel) = launch.body.as_code() {
+            self.devices_for(task, launch).iter().for_each(|place| self.processors[*place].processor.expect(&kernel));
+        }
+    }
+
     /// What a kernel's source takes, if a backend can read it.
     pub(crate) fn inspect(&self, code: &Code) -> Option<Result<KernelInterface, String>> {
         let source = code.source()?;

@@ -14,8 +14,8 @@ use abi_stable::type_layout::TypeLayout;
 
 use super::objects::*;
 use crate::{
-    Backend, CallError, Caller, CallerLink, Chunk, Completion, HostServices, Image, KernelCode, Launch, LogLevel, MemorySpace, Operand,
-    Processor, Remote, RunError, ServeCommand, ServeError, Settings, TaskDescriptor, TaskId, Wanted, WorkerId,
+    Backend, CallError, Caller, CallerLink, Chunk, Completion, HostServices, Image, Launch, LogLevel, MemorySpace, Operand, Processor,
+    Remote, RunError, ServeCommand, ServeError, Settings, TaskDescriptor, TaskId, Wanted, WorkerId,
 };
 
 /// The layout of everything that crosses the boundary: [`BackendObject`] reaches all of it.
@@ -235,9 +235,8 @@ impl StableProcessor for ExportedProcessor {
                 .zip(&operands)
                 .map(|(task, operands)| {
                     let launch = task.launch.as_ref().into_option()?;
-                    let StableKernelCode { identity, name, source } = launch.kernel;
                     Some(Launch {
-                        kernel: KernelCode { identity, name: name.as_str(), source: source.into() },
+                        kernel: launch.kernel.into(),
                         operands,
                         scalars: launch.scalars.as_slice(),
                         invocations: launch.invocations,
@@ -251,6 +250,13 @@ impl StableProcessor for ExportedProcessor {
                 .map(|(task, launch)| TaskDescriptor { id: TaskId(task.id), name: task.name.as_str(), launch: launch.as_ref() })
                 .collect();
             self.0.submit(&batch).map_err(|error| error.reason)
+        })
+    }
+
+    fn expect(&self, kernel: StableKernelCode<'_>) -> Outcome<()> {
+        guard(|| {
+            self.0.expect(&kernel.into());
+            Ok(())
         })
     }
 
