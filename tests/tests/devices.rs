@@ -1,6 +1,6 @@
 //! Kernels on devices, with a stand-in for the device: what is copied when, what is evicted, what becomes of faults.
 //!
-//! One file because the stand-in and its few kernels are what all of it is about.
+//! One file because all of it plays on one stage.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! The runtime as its user sees it.
+//!
+//! One file because all ways to spawn a task are one path with branches.
 
 use std::panic::Location;
 use std::sync::Arc;
