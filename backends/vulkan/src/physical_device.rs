@@ -35,6 +35,8 @@ pub(crate) struct PhysicalDevice {
     pub(crate) features: DeviceFeatures,
     pub(crate) has_push_descriptors: bool,
     pub(crate) has_float_atomics: bool,
+    /// The memory of workgroups begins at zero, if it is asked for.
+    pub(crate) has_zeroed_groups: bool,
     /// Operations of subgroups on other types than 32-bit ones.
     pub(crate) has_subgroup_types: bool,
 }
@@ -93,6 +95,10 @@ impl PhysicalDevice {
         let has_float_atomics = has(ext::shader_atomic_float::NAME);
         if has_float_atomics {
             found = found.push_next(&mut has_atomics);
+        }
+        let mut has_zeroed = vk::PhysicalDeviceZeroInitializeWorkgroupMemoryFeatures::default();
+        if has(khr::zero_initialize_workgroup_memory::NAME) {
+            found = found.push_next(&mut has_zeroed);
         }
         // SAFETY: as for the properties.
         unsafe { instance.get_physical_device_features2(handle, &mut found) };
@@ -173,6 +179,7 @@ impl PhysicalDevice {
             features,
             has_push_descriptors: has(khr::push_descriptor::NAME) && of_push.max_push_descriptors >= 32,
             has_float_atomics,
+            has_zeroed_groups: has_zeroed.shader_zero_initialize_workgroup_memory == vk::TRUE,
             has_subgroup_types: has_12.shader_subgroup_extended_types == vk::TRUE,
             name,
         })
