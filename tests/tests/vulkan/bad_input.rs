@@ -208,7 +208,7 @@ fn launches_of_nothing_and_of_too_much() {
     // Each axis is possible, and all of it is not.
     refuses(
         number.over_3d(1 << 32, 1 << 31, 1).returning([1]),
-        "[67108864, 2147483648, 1] workgroups have to be launched in 33555456 parts, and at most 65536 are possible",
+        "[67108864, 2147483648, 1] workgroups have to be launched in 33588225 parts, and at most 65536 are possible",
     );
     let reason = there(number.over(1 << 40)).expect_err("too much").reason();
     assert!(reason.starts_with("failed to allocate 4398046511104 bytes: ") && reason.contains("`memory.limit`"), "{reason}");
@@ -252,7 +252,7 @@ fn in_a_worker_process_kernels_run_on_the_host() {
         let asked = current.task(host.over(10), (ramp(10),)).scope(either).spawn().fetch().map(|z| z[3]);
         let only = current.task(host.over(10), (ramp(10),)).scope(Scope::kind("vulkan")).spawn().fetch().map(|z| z[3]);
         let without = current.spawn(kernel(&source).over(10), (ramp(10),)).fetch().map(|z| z[3]);
-        [here, asked, only, without].map(|outcome| outcome.map_err(|error| error.reason())).to_vec()
+        [here, asked, only, without].map(|outcome| outcome.map_or_else(|error| error.reason(), |value| value.to_string())).to_vec()
     };
     let runtime = builder().processes(1).build().expect("threads");
     if !has_device(&runtime) {
@@ -260,9 +260,9 @@ fn in_a_worker_process_kernels_run_on_the_host() {
     }
     let outcomes = runtime.task(body, ()).spawn_away().take().expect("it travels");
     let stays = "it is a kernel's launch, and devices are the business of the program's own process";
-    let refused = Err(format!("its scope has no processor in this process, and it cannot travel to another one: {stays}"));
-    assert_eq!(outcomes, [Ok(-6.0), Ok(-6.0), refused.clone(), refused]);
+    let refused = format!("its scope has no processor in this process, and it cannot travel to another one: {stays}");
+    assert_eq!(outcomes, ["-6", "-6", &refused, &refused]);
     // The same body in the program uses the device where it may.
     let outcomes = runtime.task(body, ()).scope(Scope::host()).spawn().take().expect("runs");
-    assert_eq!(outcomes[1..], [Ok(6.0), Ok(6.0), Ok(6.0)]);
+    assert_eq!(outcomes[1..], ["6", "6", "6"]);
 }
