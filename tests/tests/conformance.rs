@@ -313,16 +313,16 @@ fn devices_without_a_flaw_pass() {
 #[test]
 fn every_flaw_of_a_device_is_noticed_by_the_fact_that_it_breaks() {
     for (builder, fact, words) in [
-        (|| devices(Flaw::LeavesTheLast), "buffers_of_kernels_have_every_length", "257"),
-        (|| devices(Flaw::CopiesNoSecond), "a_long_chain_of_kernels_gives_the_right_result", "left"),
-        (|| devices(Flaw::ForgetsCopiesOfRefused), "a_refused_kernel_disturbs_no_others", "left"),
+        (|| devices(Flaw::LeavesTheLast), "buffers_of_kernels_have_every_length", "element 256 of 257 is "),
+        (|| devices(Flaw::CopiesNoSecond), "layers_of_kernels_give_the_right_results", "element 0 of 70 is "),
+        (|| devices(Flaw::ForgetsCopiesOfRefused), "a_refused_kernel_disturbs_no_others", "element 0 of 400 is "),
         (|| devices(Flaw::RefusesAfterRefusal), "a_refused_kernel_disturbs_no_others", "no such feature"),
         (|| devices(Flaw::RefusesEmpty), "buffers_of_kernels_have_every_length", "no such feature"),
-        (|| devices(Flaw::SwapsResults), "a_kernel_has_several_results", "left"),
-        (|| devices(Flaw::OneNumber), "a_kernel_takes_numbers_of_every_type", "left"),
-        (|| devices(Flaw::DoesNotZero), "a_result_that_is_added_to_begins_at_zero", "left"),
-        (|| devices(Flaw::ChangesNothing), "a_kernel_changes_in_place", "left"),
-        (|| devices(Flaw::WritesAll), "a_kernel_overwrites", "left"),
+        (|| devices(Flaw::SwapsResults), "a_kernel_has_several_results", "element 0 of 100 is 0, and should be 1"),
+        (|| devices(Flaw::OneNumber), "a_kernel_takes_numbers_of_every_type", "element 1 of 7 is 0, and should be 3000000000"),
+        (|| devices(Flaw::DoesNotZero), "a_result_that_is_added_to_begins_at_zero", "element 0 of 1 is "),
+        (|| devices(Flaw::ChangesNothing), "a_kernel_changes_in_place", "element 0 of 500 is 0, and should be 1"),
+        (|| devices(Flaw::WritesAll), "a_kernel_overwrites", "left: (-2.0, -2.0, 0.0, "),
         (|| devices(Flaw::Loses), "many_threads_spawn_kernels", "more than 5s"),
         (|| devices(Flaw::AnswersTwice), "kernels_give_no_warning", "not in flight"),
     ] as [(fn() -> RuntimeBuilder, &str, &str); 12]

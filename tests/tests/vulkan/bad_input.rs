@@ -109,6 +109,16 @@ fn a_feature_that_a_device_lacks_is_named() {
     stand.finish();
 }
 
+#[test]
+fn workgroups_that_share_too_much_are_refused() {
+    let Some(stand) = Stand::new(&[]) else { return };
+    let much = source("much[id.x * 64u] = vec4(x[0]); workgroupBarrier(); z[0] = much[0].x;");
+    let much = format!("var<workgroup> much: array<vec4<f32>, 4194304>; var<workgroup> unused: array<u32, 1000>; {much}");
+    let reason = refused(&stand.runtime, &much).reason();
+    assert!(reason.contains("kernel `k`: its workgroups share 67108864 bytes, and `"), "{reason}");
+    stand.finish();
+}
+
 /// Indices that are too large, in buffers among others, for each way in which devices get them.
 #[test]
 fn no_index_leaves_its_buffer() {
