@@ -9,7 +9,8 @@
 //! scalar a f32
 //! ```
 //!
-//! Operations: `scale` (z = a x), `add` (z = x + y), `bump` (x = x + 1, in place), `count` (z[0] = number of elements of x; z begins at zero), `copy` (z = x, to the shorter length).
+//! Operations: `scale` (z = a x), `add` (z = x + y), `bump` (x = x + 1, in place), `count` (z[0] = number of elements of x; z begins at zero), `copy` (z = x, to the shorter length),
+//! `both` (y = x + 1, z = 2 x), `numbers` (z has its scalars: `f32`, `u32`, `i32`, `u64`, `i64`, `f64`, `f16`), `refused` (it is).
 #![expect(unsafe_code, reason = "a device reads and writes memory that the runtime lends it")]
 
 use std::collections::BTreeMap;
@@ -40,9 +41,42 @@ pub enum Mode {
     TimeOut,
 }
 
+/// What a device does wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flaw {
+    /// Nothing.
+    #[default]
+    None,
+    /// Of many elements the last one is not done.
+    LeavesTheLast,
+    /// Of what is to be copied for a launch it copies the first buffer.
+    CopiesNoSecond,
+    /// It does not make the copies for a launch that is refused.
+    ForgetsCopiesOfRefused,
+    /// What comes after a launch that was refused is refused.
+    RefusesAfterRefusal,
+    /// Launches with a buffer without elements are refused.
+    RefusesEmpty,
+    /// What belongs into one result is in the other one.
+    SwapsResults,
+    /// Of the scalars it gets the first.
+    OneNumber,
+    /// Memory that is to be zero is not.
+    DoesNotZero,
+    /// It does not change what it reads.
+    ChangesNothing,
+    /// What a kernel leaves alone does not stay.
+    WritesAll,
+    /// Of many launches one is never answered.
+    Loses,
+    /// Launches are answered twice.
+    AnswersTwice,
+}
+
 /// A device.
 #[derive(Debug)]
 pub struct FakeDevice {
+    flaw: Flaw,
     info: DeviceInfo,
     capacity_bytes: u64,
     imports: bool,
@@ -56,6 +90,7 @@ pub struct FakeDevice {
 struct State {
     mode: Mode,
     lost: bool,
+    has_refused: bool,
     chunks: BTreeMap<u64, Memory>,
     next_chunk: u64,
     held: Vec<Held>,
@@ -82,6 +117,7 @@ impl FakeDevice {
     pub fn new(name: &str, capacity_bytes: u64) -> Self {
         let info = DeviceInfo { name: name.into(), uuid: format!("uuid-of-{name}"), class: DeviceClass::Discrete };
         Self {
+            flaw: Flaw::None,
             info,
             capacity_bytes,
             imports: false,
@@ -103,6 +139,13 @@ impl FakeDevice {
     #[must_use]
     pub fn importing(mut self) -> Self {
         self.imports = true;
+        self
+    }
+
+    /// The same with a flaw.
+    #[must_use]
+    pub fn with_flaw(mut self, flaw: Flaw) -> Self {
+        self.flaw = flaw;
         self
     }
 
@@ -167,11 +210,11 @@ impl FakeDevice {
         }
     }
 
-    fn perform(&self, held: &Held) {
-        let mut state = self.lock();
+    /// Makes the copies for a launch; what its buffers have then.
+    fn copy(&self, state: &mut State, operands: &[Operand]) -> Vec<Vec<u8>> {
         let mut contents: Vec<Vec<u8>> = Vec::new();
-        for operand in &held.operands {
-            if let Some(source) = operand.source {
+        for operand in operands {
+            if let Some(source) = operand.source.filter(|_| self.flaw != Flaw::CopiesNoSecond || contents.is_empty()) {
                 // SAFETY: the runtime promises that the block is readable until the launch is reported as done.
                 let bytes = unsafe { std::slice::from_raw_parts(source.address as *const u8, source.len_bytes as usize) }.to_vec();
                 self.uploaded_bytes.fetch_add(bytes.len() as u64, Relaxed);
@@ -179,7 +222,41 @@ impl FakeDevice {
             }
             contents.push(state.load(operand.chunk));
         }
-        for (index, bytes) in compute(&held.operation, &contents, &held.scalars) {
+        contents
+    }
+
+    /// Whether it refuses a launch.
+    fn refuses(&self, held: &Held) -> bool {
+        let mut state = self.lock();
+        let has_empty = |operand: &Operand| state.load(operand.chunk).is_empty();
+        let refuses = held.operation == "refused"
+            || self.flaw == Flaw::RefusesAfterRefusal && state.has_refused
+            || self.flaw == Flaw::RefusesEmpty && held.operands.iter().any(has_empty);
+        state.has_refused |= refuses;
+        if refuses && self.flaw != Flaw::ForgetsCopiesOfRefused {
+            self.copy(&mut state, &held.operands);
+        }
+        refuses
+    }
+
+    fn perform(&self, held: &Held) {
+        let mut state = self.lock();
+        let contents = self.copy(&mut state, &held.operands);
+        let mut scalars = held.scalars.clone();
+        if self.flaw == Flaw::OneNumber {
+            scalars.iter_mut().skip(4).for_each(|byte| *byte = 0);
+        }
+        let mut written = compute(&held.operation, &contents, &scalars);
+        if let (Flaw::SwapsResults, [(_, one), (_, other)]) = (self.flaw, &mut written[..]) {
+            std::mem::swap(one, other);
+        }
+        for (index, mut bytes) in written {
+            match self.flaw {
+                Flaw::LeavesTheLast if bytes.len() > 1024 => bytes.truncate(bytes.len() - 4),
+                Flaw::ChangesNothing if held.operation == "bump" => continue,
+                Flaw::WritesAll => bytes.resize(contents[index].len(), 0),
+                _ => {}
+            }
             let operand = held.operands[index];
             assert_ne!(operand.access, Access::Read, "operand {index} of `{}` is only read", held.operation);
             state.store(operand.chunk, &bytes);
@@ -227,6 +304,11 @@ fn compute(operation: &str, contents: &[Vec<u8>], scalars: &[u8]) -> Vec<(usize,
             vec![(1, bytes_of(all[0].iter().map(|x| a * x)))]
         }
         "add" => vec![(2, bytes_of(all[0].iter().zip(&all[1]).map(|(x, y)| x + y)))],
+        "both" => {
+            let of = |index: usize, operation: fn(f32) -> f32| bytes_of(all[0].iter().take(all[index].len()).map(|x| operation(*x)));
+            vec![(1, of(1, |x| x + 1.0)), (2, of(2, |x| x * 2.0))]
+        }
+        "numbers" => vec![(0, bytes_of(numbers(scalars).into_iter().flatten()))],
         "bump" => vec![(0, bytes_of(all[0].iter().map(|x| x + 1.0)))],
         "count" => vec![(1, bytes_of([all[1][0] + all[0].len() as f32]))],
         "copy" => {
@@ -235,6 +317,21 @@ fn compute(operation: &str, contents: &[Vec<u8>], scalars: &[u8]) -> Vec<(usize,
         }
         other => panic!("no operation is called `{other}`"),
     }
+}
+
+/// The scalars of `numbers`, which lie close together. The `f16` is positive, and neither tiny nor infinite.
+fn numbers(scalars: &[u8]) -> Option<[f32; 7]> {
+    let (a, rest) = scalars.split_first_chunk()?;
+    let (b, rest) = rest.split_first_chunk()?;
+    let (c, rest) = rest.split_first_chunk()?;
+    let (d, rest) = rest.split_first_chunk()?;
+    let (e, rest) = rest.split_first_chunk()?;
+    let (f, rest) = rest.split_first_chunk()?;
+    let g = u32::from(u16::from_ne_bytes(*rest.first_chunk()?));
+    // Of both the exponent is in the bits behind the sign; they differ in what it counts from, and in how many bits come behind it.
+    let g = f32::from_bits(((g & 0x7fff) << 13) + ((127 - 15) << 23));
+    let (b, c, d, e) = (u32::from_ne_bytes(*b), i32::from_ne_bytes(*c), u64::from_ne_bytes(*d), i64::from_ne_bytes(*e));
+    Some([f32::from_ne_bytes(*a), b as f32, c as f32, d as f32, e as f32, f64::from_ne_bytes(*f) as f32, g])
 }
 
 /// Reads a kernel's source.
@@ -247,6 +344,10 @@ fn inspect(text: &str) -> Result<KernelInterface, InspectError> {
             "f32" => (ElementKind::F32, 4),
             "f64" => (ElementKind::F64, 8),
             "u32" => (ElementKind::U32, 4),
+            "i32" => (ElementKind::I32, 4),
+            "u64" => (ElementKind::U64, 8),
+            "i64" => (ElementKind::I64, 8),
+            "f16" => (ElementKind::F16, 2),
             _ => return Err(InspectError::new(format!("line {number}: there is no type `{kind}`"))),
         };
         let access = match what {
@@ -369,6 +470,7 @@ impl Processor for FakeProcessor {
                 if state.lost && state.mode != Mode::TimeOut { Mode::Lose } else { state.mode.clone() }
             };
             let outcome = match mode {
+                Mode::Run | Mode::Hold if self.device.refuses(&held) => Err(Fault::refused("it has no such feature")),
                 Mode::Run | Mode::Hold => {
                     self.device.perform(&held);
                     Ok(())
@@ -377,7 +479,14 @@ impl Processor for FakeProcessor {
                 Mode::Lose => Err(Fault::lost("it fell off the bus")),
                 Mode::TimeOut => Err(Fault::timed_out("it did not end in time")),
             };
-            self.host.complete(&[Completion { task: task.id, outcome }]);
+            if self.device.flaw == Flaw::Loses && self.device.launched() == 40 {
+                continue;
+            }
+            let done = [Completion { task: task.id, outcome }];
+            self.host.complete(&done);
+            if self.device.flaw == Flaw::AnswersTwice {
+                self.host.complete(&done);
+            }
         }
         Ok(())
     }
@@ -419,7 +528,7 @@ impl MemorySpace for FakeSpace {
             return Err(AllocateError::new(len_bytes, format!("{used_bytes} bytes are in use")));
         }
         // What is not to be zero is what nobody would expect.
-        Ok(self.chunk(Memory::Own(vec![if zeroed { 0 } else { 0xa5 }; len_bytes as usize]), len_bytes))
+        Ok(self.chunk(Memory::Own(vec![if zeroed && self.device.flaw != Flaw::DoesNotZero { 0 } else { 0x4a }; len_bytes as usize]), len_bytes))
     }
 
     unsafe fn import(&self, block: HostBlock) -> Result<Box<dyn Chunk>, AllocateError> {

@@ -14,8 +14,10 @@ use poniard::{
     Backend, BackendInfo, Completion, Execution, HostServices, OpenError, Opened, Processor, ProcessorInfo, ProcessorKind, Runtime,
     RuntimeBuilder, Settings, SpaceId, StopError, SubmitError, TaskDescriptor, TaskId,
 };
+use poniard_backend_vulkan::VulkanBackend;
 use poniard_tests::caught_panic;
-use poniard_tests::conformance::{FACTS, Promises, Subject, check};
+use poniard_tests::conformance::{FACTS, Promises, Runs, Sources, Subject, check};
+use poniard_tests::device::{FakeDevice, FakeDevices, Flaw};
 
 mod threads {
     use super::*;
@@ -49,6 +51,55 @@ mod processes {
             ..Promises::default()
         },
     ));
+}
+
+/// Threads beside the machine's Vulkan devices, if it has some.
+mod threads_beside_devices {
+    use super::*;
+
+    poniard_tests::conformance!(Subject::new(
+        "threads",
+        || with_vulkan("true").setting("vulkan.validation", "false"),
+        Promises {
+            runs_everything: true,
+            taken_ahead: Some(0),
+            bad_settings: &[("threads", "0"), ("threads", "many")],
+            has_own_settings: true,
+            ..Promises::default()
+        },
+    ));
+}
+
+/// Two threads and the machine's devices, which work in the host's memory, or in their own.
+fn with_vulkan(import: &str) -> RuntimeBuilder {
+    Runtime::builder()
+        .threads(2)
+        .linked(VulkanBackend::new())
+        .setting("vulkan.software", "true")
+        .setting("vulkan.validation", "true")
+        .setting("vulkan.cache", "")
+        .setting("vulkan.import", import)
+}
+
+/// What is true of Vulkan devices.
+const OF_VULKAN: Promises = Promises {
+    runs: Runs::Kernels(Sources::WGSL),
+    may_be_absent: true,
+    bad_settings: &[("vulkan.memory", "0"), ("vulkan.software", "perhaps"), ("vulkan.deadline_ms", "soon")],
+    has_own_settings: true,
+    ..HONEST
+};
+
+mod vulkan_with_the_memory_of_the_host {
+    use super::*;
+
+    poniard_tests::conformance!(Subject::new("vulkan", || with_vulkan("true"), OF_VULKAN));
+}
+
+mod vulkan_with_memory_of_its_own {
+    use super::*;
+
+    poniard_tests::conformance!(Subject::new("vulkan", || with_vulkan("false"), OF_VULKAN));
 }
 
 /// The backend that authors begin with, from its plugin file.
@@ -190,6 +241,8 @@ fn alone(fault: Fault) -> RuntimeBuilder {
 
 /// What is true of the stand-in.
 const HONEST: Promises = Promises {
+    runs: Runs::Functions,
+    may_be_absent: false,
     runs_everything: true,
     apart: false,
     survives_deaths: false,
@@ -225,6 +278,60 @@ fn every_fault_is_noticed_by_the_fact_that_it_breaks() {
     check_noticed(|| alone(Fault::RefusesOthersSettings), HONEST, "settings_of_others_are_ignored", "setting `somebody-else`");
     check_noticed(|| alone(Fault::StopFails), HONEST, "a_clean_run_gives_no_warning", "it will not");
     check_noticed(|| alone(Fault::OnlyOnce), HONEST, "runtimes_come_one_after_another", "it was opened before");
+}
+
+/// Kernels in the language of the devices that are stand-ins.
+const OF_STAND_INS: Sources = Sources {
+    scale: "scale\nin x f32\nout z f32\nscalar a f32",
+    add: "add\nin x f32\nin y f32\nout z f32",
+    bump: "bump\ninout x f32",
+    copy: "copy\nin x f32\nout z f32",
+    both: "both\nin x f32\nout y f32\nout z f32",
+    count: "count\nin x f32\ninout z f32",
+    numbers: "numbers\nout z f32\nscalar a f32\nscalar b u32\nscalar c i32\nscalar d u64\nscalar e i64\nscalar f f64\nscalar g f16",
+    refused: "refused\nin x f32\nout z f32",
+};
+
+/// Two threads and two devices that are stand-ins, with a flaw.
+fn devices(flaw: Flaw) -> RuntimeBuilder {
+    let devices = ["one", "two"].map(|name| FakeDevice::new(name, 4 << 20).with_flaw(flaw));
+    Runtime::builder().threads(2).linked(FakeDevices::new(devices))
+}
+
+const OF_DEVICES: Promises = Promises { runs: Runs::Kernels(OF_STAND_INS), bad_settings: &[], has_own_settings: false, ..HONEST };
+
+#[test]
+fn devices_without_a_flaw_pass() {
+    check(&Subject::new("fake", || devices(Flaw::None), OF_DEVICES));
+    let importing = || {
+        let devices = ["one", "two"].map(|name| FakeDevice::new(name, 4 << 20).importing());
+        Runtime::builder().threads(2).linked(FakeDevices::new(devices))
+    };
+    check(&Subject::new("fake", importing, OF_DEVICES));
+}
+
+#[test]
+fn every_flaw_of_a_device_is_noticed_by_the_fact_that_it_breaks() {
+    for (builder, fact, words) in [
+        (|| devices(Flaw::LeavesTheLast), "buffers_of_kernels_have_every_length", "element 256 of 257 is "),
+        (|| devices(Flaw::CopiesNoSecond), "layers_of_kernels_give_the_right_results", "element 0 of 70 is "),
+        (|| devices(Flaw::ForgetsCopiesOfRefused), "a_refused_kernel_disturbs_no_others", "element 0 of 400 is "),
+        (|| devices(Flaw::RefusesAfterRefusal), "a_refused_kernel_disturbs_no_others", "no such feature"),
+        (|| devices(Flaw::RefusesEmpty), "buffers_of_kernels_have_every_length", "no such feature"),
+        (|| devices(Flaw::SwapsResults), "a_kernel_has_several_results", "element 0 of 100 is 0, and should be 1"),
+        (|| devices(Flaw::OneNumber), "a_kernel_takes_numbers_of_every_type", "element 1 of 7 is 0, and should be 3000000000"),
+        (|| devices(Flaw::DoesNotZero), "a_result_that_is_added_to_begins_at_zero", "element 0 of 1 is "),
+        (|| devices(Flaw::ChangesNothing), "a_kernel_changes_in_place", "element 0 of 500 is 0, and should be 1"),
+        (|| devices(Flaw::WritesAll), "a_kernel_overwrites", "left: (-2.0, -2.0, 0.0, "),
+        (|| devices(Flaw::Loses), "many_threads_spawn_kernels", "more than 5s"),
+        (|| devices(Flaw::AnswersTwice), "kernels_give_no_warning", "not in flight"),
+    ] as [(fn() -> RuntimeBuilder, &str, &str); 12]
+    {
+        let subject = Subject { limit: Duration::from_secs(5), ..Subject::new("fake", builder, OF_DEVICES) };
+        let known = FACTS.iter().find(|known| known.name == fact).unwrap_or_else(|| panic!("no fact `{fact}`"));
+        let text = known.look(&subject).map(|proof| panic!("`{fact}` gives {proof:?}")).unwrap_err().to_string();
+        assert!(text.starts_with(&format!("`{fact}` is not true of the backend `fake`: ")) && text.contains(words), "{text}");
+    }
 }
 
 #[test]

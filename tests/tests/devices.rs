@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use poniard::{Buffer, DeviceClass, FailureKind, Kernel, Mutable, Runtime, Scope, buffer, overwrite, read, write};
+use poniard::{Buffer, DeviceClass, FailureKind, Gather, Kernel, Mutable, Runtime, Scope, buffer, overwrite, read, write};
 use poniard_tests::device::{FakeDevice, FakeDevices, Mode};
 use poniard_tests::in_time;
 
@@ -389,7 +389,22 @@ fn what_does_not_fit_the_source_is_said_when_it_is_spawned() {
     let k = Kernel::wgsl("k", SCALE).takes::<(&Buffer<f32>, String), Buffer<f32>>();
     check(
         runtime.spawn(k.over(1), (ramp(1), String::new())).fetch().expect_err("a text"),
-        "its source takes 1 scalar (`a`), and its signature has 0",
+        "parameter 2 is a `String`: a kernel's parameters are `&Buffer`, `&mut Buffer` and numbers by value",
+    );
+    let k = Kernel::wgsl("k", SCALE).takes::<(Gather<'static, Buffer<f32>>, f32), Buffer<f32>>();
+    check(
+        runtime.spawn(k.over(1), (vec![runtime.value(ramp(1))], 1.0)).fetch().expect_err("a collection"),
+        "parameter 1 is a `collection of results`: a kernel's parameters are `&Buffer`, `&mut Buffer` and numbers by value",
+    );
+    let k = Kernel::wgsl("k", SCALE).takes::<(&Buffer<f32>, f32), f32>();
+    check(
+        runtime.spawn(k.over(1), (ramp(1), 1.0)).fetch().expect_err("a number"),
+        "its result is a `f32`: a kernel returns nothing, a `Buffer`, or a tuple of up to four of them",
+    );
+    let k = Kernel::wgsl("k", SCALE).takes::<(&Buffer<f32>, f32), (Buffer<f32>, u8)>();
+    check(
+        runtime.spawn(k.over(1), (ramp(1), 1.0)).fetch().expect_err("a number beside a buffer"),
+        "its result is a `(poniard_interface::buffer::Buffer<f32>, u8)`: a kernel returns nothing, a `Buffer`, or a tuple of up to four of them",
     );
     let scale = Kernel::wgsl("k", SCALE).takes::<(&Buffer<f32>, f32), Buffer<f32>>();
     check(

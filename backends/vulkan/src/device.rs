@@ -63,6 +63,9 @@ impl Device {
         if physical.has_float_atomics {
             names.push(ext::shader_atomic_float::NAME.as_ptr());
         }
+        if physical.has_zeroed_groups {
+            names.push(khr::zero_initialize_workgroup_memory::NAME.as_ptr());
+        }
         let wanted = &physical.features;
         let basic = vk::PhysicalDeviceFeatures::default()
             // What WGSL promises of accesses out of bounds.
@@ -86,6 +89,8 @@ impl Device {
         let mut of_atomics = vk::PhysicalDeviceShaderAtomicFloatFeaturesEXT::default()
             .shader_buffer_float32_atomics(wanted.f32_atomics)
             .shader_buffer_float32_atomic_add(wanted.f32_atomics);
+        let mut of_groups =
+            vk::PhysicalDeviceZeroInitializeWorkgroupMemoryFeatures::default().shader_zero_initialize_workgroup_memory(true);
         let priorities = [1.0];
         let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(physical.family).queue_priorities(&priorities)];
         let mut info = vk::DeviceCreateInfo::default()
@@ -96,6 +101,9 @@ impl Device {
             .push_next(&mut of_12);
         if physical.has_float_atomics {
             info = info.push_next(&mut of_atomics);
+        }
+        if physical.has_zeroed_groups {
+            info = info.push_next(&mut of_groups);
         }
         // SAFETY: the handle is the instance's, and the extensions and features are among those that it lists.
         let raw = unsafe { instance.raw.create_device(physical.handle, &info, None) }

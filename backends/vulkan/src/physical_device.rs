@@ -35,6 +35,8 @@ pub(crate) struct PhysicalDevice {
     pub(crate) features: DeviceFeatures,
     pub(crate) has_push_descriptors: bool,
     pub(crate) has_float_atomics: bool,
+    /// The memory of workgroups begins at zero, if it is asked for.
+    pub(crate) has_zeroed_groups: bool,
     /// Operations of subgroups on other types than 32-bit ones.
     pub(crate) has_subgroup_types: bool,
 }
@@ -47,6 +49,7 @@ pub(crate) struct Limits {
     pub(crate) groups: [u32; 3],
     pub(crate) group_size: [u32; 3],
     pub(crate) group_invocations: u32,
+    pub(crate) group_bytes: u32,
     pub(crate) scalars_bytes: u32,
     pub(crate) bindings: u32,
     pub(crate) allocation_bytes: u64,
@@ -93,6 +96,10 @@ impl PhysicalDevice {
         let has_float_atomics = has(ext::shader_atomic_float::NAME);
         if has_float_atomics {
             found = found.push_next(&mut has_atomics);
+        }
+        let mut has_zeroed = vk::PhysicalDeviceZeroInitializeWorkgroupMemoryFeatures::default();
+        if has(khr::zero_initialize_workgroup_memory::NAME) {
+            found = found.push_next(&mut has_zeroed);
         }
         // SAFETY: as for the properties.
         unsafe { instance.get_physical_device_features2(handle, &mut found) };
@@ -159,6 +166,7 @@ impl PhysicalDevice {
                 groups: limits.max_compute_work_group_count,
                 group_size: limits.max_compute_work_group_size,
                 group_invocations: limits.max_compute_work_group_invocations,
+                group_bytes: limits.max_compute_shared_memory_size,
                 scalars_bytes: limits.max_push_constants_size,
                 bindings: limits.max_per_stage_descriptor_storage_buffers.min(limits.max_descriptor_set_storage_buffers),
                 allocation_bytes: of_11.max_memory_allocation_size,
@@ -173,6 +181,7 @@ impl PhysicalDevice {
             features,
             has_push_descriptors: has(khr::push_descriptor::NAME) && of_push.max_push_descriptors >= 32,
             has_float_atomics,
+            has_zeroed_groups: has_zeroed.shader_zero_initialize_workgroup_memory == vk::TRUE,
             has_subgroup_types: has_12.shader_subgroup_extended_types == vk::TRUE,
             name,
         })

@@ -183,7 +183,11 @@ impl Pipelines {
     fn make(&self, kernel: &KernelCode<'_>, parts: bool) -> Ready {
         let interface = shader::inspect(kernel.source).map_err(|error| error.reason)?;
         self.check(&interface, parts)?;
-        let target = Target { parts, ..Target::default() };
+        let (shared, most) = (shader::workgroup_bytes(kernel.source).map_err(|error| error.reason)?, self.device.physical.limits.group_bytes);
+        if shared > most.into() {
+            return Err(format!("its workgroups share {shared} bytes, and `{}` has at most {most} for each", self.device.physical.name));
+        }
+        let target = Target { parts, zeroes_workgroup_memory: self.device.physical.has_zeroed_groups, ..Target::default() };
         let options = checksum(format!("{COMPILER} {target:?}").as_bytes());
         let file = format!("{:016x}{:016x}-{options:016x}.spv", kernel.identity[0], kernel.identity[1]);
         let kept = self.cache.load(&file).filter(|bytes| bytes.len().is_multiple_of(4));

@@ -35,6 +35,8 @@ const BATCHES_IN_FLIGHT: usize = 2;
 const BATCH_BYTES: u64 = 256 << 20;
 /// Uploads of this size and more are taken from the host's own pages, if the driver can.
 const DIRECT_BYTES: u64 = 1 << 20;
+/// Launches in more parts take a second to record, and a device years to do.
+const PARTS_MAX: u64 = 1 << 16;
 /// The tracker forgets what is older than so many accesses, at the price of a barrier.
 const TRACKED_MAX: usize = 4096;
 /// How long a thread that waits for a copy looks away before it asks whether the device was lost.
@@ -392,7 +394,11 @@ impl Queue {
         if groups.contains(&0) {
             groups = [0; 3];
         }
-        let is_large = groups.iter().zip(self.physical.limits.groups).any(|(count, most)| *count > most);
+        let part_count: u64 = groups.iter().zip(self.physical.limits.groups).map(|(count, most)| u64::from(count.div_ceil(most))).product();
+        if part_count > PARTS_MAX {
+            return Err(refuse(format!("{groups:?} workgroups have to be launched in {part_count} parts, and at most {PARTS_MAX} are possible")));
+        }
+        let is_large = part_count > 1;
         let pipeline = if is_large { made.pipelines.get(&launch.kernel, true).map_err(Fault::refused)? } else { Arc::clone(&whole) };
         let (mut operands, mut uploads) = (Vec::with_capacity(launch.operands.len()), VecDeque::new());
         for (index, operand) in launch.operands.iter().enumerate() {

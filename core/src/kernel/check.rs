@@ -19,6 +19,16 @@ pub struct Parameter {
 /// # Errors
 /// What does not, in words.
 pub(super) fn check(interface: &KernelInterface, parameters: &[Parameter], results: &[Shape]) -> Result<(), String> {
+    let is_other = |one: &Parameter| matches!(one.shape, None | Some(Shape::Other { .. }));
+    if let Some((parameter, place)) = parameters.iter().zip(1..).find(|(parameter, _)| is_other(parameter)) {
+        let name = parameter.name;
+        return Err(format!("parameter {place} is a `{name}`: a kernel's parameters are `&Buffer`, `&mut Buffer` and numbers by value"));
+    }
+    for result in results {
+        if let Shape::Scalar { name, .. } | Shape::Other { name } = result {
+            return Err(format!("its result is a `{name}`: a kernel returns nothing, a `Buffer`, or a tuple of up to four of them"));
+        }
+    }
     let mut bindings = interface.bindings.iter();
     let mut scalars = interface.scalars.iter();
     let count = |is_buffer: bool| {
@@ -58,12 +68,7 @@ pub(super) fn check(interface: &KernelInterface, parameters: &[Parameter], resul
                 let Some(scalar) = scalars.next() else { unreachable!("counted") };
                 check_scalar(scalar, kind, name, place)?;
             }
-            None => {
-                return Err(format!(
-                    "parameter {place} is a `{}`: a kernel's parameters are `&Buffer`, `&mut Buffer` and numbers by value",
-                    parameter.name
-                ));
-            }
+            Some(Shape::Other { .. }) | None => unreachable!("refused above"),
         }
     }
     for (shape, place) in results.iter().zip(1..) {

@@ -43,6 +43,11 @@ pub enum Shape {
         /// Its type's name.
         name: &'static str,
     },
+    /// Something that a kernel cannot have.
+    Other {
+        /// Its type's name.
+        name: &'static str,
+    },
 }
 
 impl<T> std::fmt::Debug for Form<T> {

@@ -210,8 +210,9 @@ impl<M: Signature> fmt::Debug for KernelLaunch<M> {
 
 fn results_of<M: Signature>() -> Vec<Shape> {
     let mut results = Vec::new();
-    if let Some(form) = M::Value::DEVICE {
-        (form.types)(&mut results);
+    match M::Value::DEVICE {
+        Some(form) => (form.types)(&mut results),
+        None => results.push(Shape::Other { name: std::any::type_name::<M::Value>() }),
     }
     results
 }

@@ -1384,7 +1384,9 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
 /// Why tasks of a function stay in the process that spawns them for their types, if they do.
 pub(crate) const fn why_types_stay<M, F: TaskFn<M>>() -> Option<&'static str> {
     // A function travels if it is all in its type: it has captured nothing, and nothing happens when it is dropped.
-    if size_of::<F::Tried>() != 0 || std::mem::needs_drop::<F::Tried>() {
+    if F::LAUNCHES {
+        Some("it is a kernel's launch, and devices are the business of the program's own process")
+    } else if size_of::<F::Tried>() != 0 || std::mem::needs_drop::<F::Tried>() {
         Some("its function has captured something; what it needs can be an argument")
     } else if !F::Params::TRAVEL {
         Some(ARGUMENT_STAYS)

@@ -14,14 +14,17 @@ use std::time::Duration;
 use poniard::{ProcessorIdentity, Runtime, RuntimeBuilder, Scope, TaskBuilder, TaskOptions};
 
 pub use crate::marks::Marks;
+pub use kernels::Sources;
 
 mod data;
 mod deaths;
 mod ending;
 mod executing;
 mod failing;
+mod kernels;
 mod load;
 mod nesting;
+mod opening;
 mod ordering;
 mod scoping;
 mod stopping;
@@ -42,6 +45,10 @@ pub struct Subject {
 /// What a backend promises, besides what every backend has to do.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Promises {
+    /// What it runs.
+    pub runs: Runs,
+    /// It may have no processors, for want of a device: then nothing is looked at.
+    pub may_be_absent: bool,
     /// It runs every task. Otherwise only those whose function, arguments and result travel.
     pub runs_everything: bool,
     /// Its tasks run in processes other than the program's, which end with the runtime.
@@ -58,10 +65,25 @@ pub struct Promises {
     pub has_own_settings: bool,
 }
 
+/// What a backend runs. There are facts for each, and some for all.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Runs {
+    /// Functions of the host.
+    #[default]
+    Functions,
+    /// Kernels, which these sources are in its language.
+    Kernels(Sources),
+}
+
 impl Subject {
     /// The backend in the runtimes of `builder`; each fact may take a minute.
     pub const fn new(backend: &'static str, builder: fn() -> RuntimeBuilder, promises: Promises) -> Self {
         Self { backend, builder, promises, limit: Duration::from_secs(60) }
+    }
+
+    fn is_absent(&self) -> bool {
+        let has_none = |runtime: Runtime| runtime.processors_in(&Scope::backend(self.backend)).is_empty();
+        self.promises.may_be_absent && (self.builder)().build().is_ok_and(has_none)
     }
 
     /// A new runtime, and where the backend's tasks run.
@@ -159,6 +181,16 @@ impl Fact {
     pub fn look(&self, subject: &Subject) -> Result<Result<(), Unpromised>, Untrue> {
         let (give, take) = mpsc::channel();
         let (proof, subject) = (self.proof, *subject);
+        let reason = match (self.topic, subject.promises.runs) {
+            ("opening", _) | ("kernels", Runs::Kernels(_)) => None,
+            ("kernels", Runs::Functions) => Some("it runs no kernels"),
+            (_, Runs::Functions) => None,
+            (_, Runs::Kernels(_)) => Some("it runs nothing but kernels"),
+        };
+        let reason = reason.or_else(|| subject.is_absent().then_some("it has no processors here"));
+        if let Some(reason) = reason {
+            return Ok(Err(Unpromised { reason }));
+        }
         // An error is as good: nobody waits any more.
         let prove = move || give.send(catch_unwind(AssertUnwindSafe(|| proof(&subject)))).is_ok();
         let reason = match std::thread::Builder::new().name(self.name.into()).spawn(prove) {
@@ -186,6 +218,10 @@ macro_rules! conformance_facts {
     ([$($callback:tt)*] $($arguments:tt)*) => {
         $($callback)* {
             $($arguments)*
+            opening {
+                processors_have_names_of_their_own
+                a_bad_setting_is_refused_by_its_name
+            }
             executing {
                 every_processor_runs_tasks_and_says_which_it_is
                 functions_of_every_sort_run
@@ -252,9 +288,26 @@ macro_rules! conformance_facts {
                 a_task_that_ends_every_process_fails_and_says_so
                 a_task_to_be_begun_once_is_not_begun_again
             }
+            kernels {
+                every_processor_runs_kernels_and_the_report_counts_them
+                buffers_of_kernels_have_every_length
+                a_kernel_has_several_results
+                a_kernel_takes_numbers_of_every_type
+                a_kernel_changes_in_place
+                a_kernel_overwrites
+                a_result_that_is_added_to_begins_at_zero
+                kernels_and_functions_take_turns
+                a_long_chain_of_kernels_gives_the_right_result
+                layers_of_kernels_give_the_right_results
+                many_threads_spawn_kernels
+                a_refused_kernel_disturbs_no_others
+                a_kernel_whose_argument_failed_is_not_run
+                a_cancelled_kernel_has_no_result
+                two_runtimes_have_kernels_at_once
+                the_end_waits_for_kernels_whose_results_outlive_it
+                kernels_give_no_warning
+            }
             ending {
-                processors_have_names_of_their_own
-                a_bad_setting_is_refused_by_its_name
                 settings_of_others_are_ignored
                 the_end_waits_for_tasks
                 nothing_is_spawned_after_the_end

@@ -10,7 +10,7 @@ mod trial;
 
 use poniard::{Buffer, buffer};
 
-pub use trial::{Agreement, Trial, trials};
+pub use trial::{Agreement, Trial, short_trials, trials};
 
 /// A kernel's body for devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -121,8 +121,17 @@ fn rounding(count: u32, magnitude: f32) -> f32 {
     8.0 * (f64::from(count) + 1.0).sqrt() as f32 * f32::EPSILON * magnitude
 }
 
-/// Trials of all kernels.
+/// Trials of all kernels. Their making takes a quarter of a minute in a build that is not optimised, as the host computes the results.
 pub fn trials() -> Vec<Trial> {
+    make(true)
+}
+
+/// The same without those that take the host, or a software device, more than a second: the largest of the kernels that do much for each element.
+pub fn short_trials() -> Vec<Trial> {
+    make(false)
+}
+
+fn make(all: bool) -> Vec<Trial> {
     let mut random = Random(0);
     let mut trials = Vec::new();
     for n in [0, 1, 255, 257, MANY] {
@@ -131,21 +140,23 @@ pub fn trials() -> Vec<Trial> {
     for (rows, columns) in GRIDS {
         trials.extend([of_life(rows, columns, &mut random), of_transpose(rows, columns, &mut random)]);
     }
-    trials.push(of_life(1009, 1001, &mut random));
-    trials.extend([(1, MANY), (MANY, 1)].map(|(rows, columns)| of_transpose(rows, columns, &mut random)));
+    let large = if all { &[(1009, 1001)][..] } else { &[] };
+    trials.extend(large.iter().map(|(rows, columns)| of_life(*rows, *columns, &mut random)));
+    let lines = if all { MANY } else { 10_007 };
+    trials.extend([(1, lines), (lines, 1)].map(|(rows, columns)| of_transpose(rows, columns, &mut random)));
     // What each filter is made of: `edges`, the two of `sobel`, a blur, and weights that are rounded.
     let edges = vec![-1.0, -1.0, -1.0, -1.0, 8.0, -1.0, -1.0, -1.0, -1.0];
     let sobel = vec![-1.0, 0.0, 1.0, -2.0, 0.0, 2.0, -1.0, 0.0, 1.0, -1.0, -2.0, -1.0, 0.0, 0.0, 0.0, 1.0, 2.0, 1.0];
     let row = [1.0, 4.0, 6.0, 4.0, 1.0];
     let blur: Vec<f32> = row.iter().flat_map(|down| row.map(|right| down * right / 256.0)).collect();
     let rounded = random.floats(49).to_vec();
-    for (rows, columns) in GRIDS.into_iter().chain([(1009, 1001)]) {
+    for (rows, columns) in GRIDS.iter().chain(large).copied() {
         trials.push(of_convolve(rows, columns, (3, 1, 3), &edges, Agreement::Exact, &mut random));
     }
     for (weights, edge, filters, agreement) in
         [(&sobel, 3, 2, Agreement::Exact), (&blur, 5, 1, Agreement::Exact), (&rounded, 7, 1, Agreement::Levels(1))]
     {
-        for (rows, columns) in [(2, 1), (257, 255)] {
+        for (rows, columns) in [(2, 1), if all { (257, 255) } else { (33, 31) }] {
             trials.push(of_convolve(rows, columns, (edge, filters, 4), weights, agreement.clone(), &mut random));
         }
     }
@@ -159,8 +170,8 @@ pub fn trials() -> Vec<Trial> {
         (129, 1, 255),
         (130, 128, 9),
         (1, 1, MANY),
-        (1, MANY, 1),
-        (MANY, 1, 1),
+        (1, lines, 1),
+        (lines, 1, 1),
     ] {
         trials.push(of_matmul(size, &mut random));
     }

@@ -73,6 +73,18 @@ pub fn inspect(source: Source<'_>) -> Result<KernelInterface, InspectError> {
     }
 }
 
+/// How much memory the invocations of a workgroup share, in bytes. Of SPIR-V that is not known, and 0.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn workgroup_bytes(source: Source<'_>) -> Result<u64, InspectError> {
+    match source {
+        Source::Wgsl(text) => deep(text, || wgsl::workgroup_bytes(text)),
+        Source::SpirV(_) => Ok(0),
+        _ => Err(unknown()),
+    }
+}
+
 /// Compiles a kernel to SPIR-V 1.3 for Vulkan 1.1 or later; SPIR-V is checked and passed on. As long as [`inspect`].
 ///
 /// The words depend on the source and the target alone. Whether a device has what they need is for [`missing`] to say.

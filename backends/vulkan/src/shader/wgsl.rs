@@ -125,6 +125,14 @@ pub(super) fn inspect(text: &str) -> Result<KernelInterface, InspectError> {
     Ok(checked.interface)
 }
 
+/// What the invocations of a workgroup share, in bytes.
+pub(super) fn workgroup_bytes(text: &str) -> Result<u64, InspectError> {
+    let Checked { module, info, .. } = check(text)?;
+    let used = info.get_entry_point(0);
+    let shared = module.global_variables.iter().filter(|(handle, variable)| variable.space == AddressSpace::WorkGroup && !used[*handle].is_empty());
+    Ok(shared.map(|(_, variable)| u64::from(module.types[variable.ty].inner.size(module.to_ctx()))).sum())
+}
+
 /// The kernel as SPIR-V.
 pub(super) fn compile(text: &str, target: Target) -> Result<Vec<u32>, InspectError> {
     write(&mut check(text)?, target)

@@ -1,0 +1,11 @@
+//! Kernels on the Vulkan devices of the machine, software ones included, through the whole runtime, as users meet it.
+//!
+//! Where there is no device each test says so. Those that need two, or one that can be lost, are about the software driver, in processes of their own.
+
+mod agreement;
+mod bad_input;
+mod cache;
+mod chains;
+mod failures;
+mod stand;
+mod two;
