@@ -20,7 +20,7 @@ use crate::worker::main_loop::execute;
 use crate::worker::shared::{ProcessorRecord, Shared};
 use crate::worker::slot::Activity;
 
-mod launch;
+pub(crate) mod launch;
 
 thread_local! {
     /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.
@@ -121,21 +121,23 @@ impl Queued {
 
     /// Gives a task to the least loaded of `processors` (places in `Shared::processors`).
     pub(crate) fn push(&self, shared: &Shared, processors: &[usize], task: Entry) {
-        let queue = {
-            let mut state = self.lock();
-            let load = |queue: &usize| state.queues[*queue].waiting.len() + state.queues[*queue].in_flight_count;
-            let Some(queue) = processors.iter().map(|processor| processor - self.first).min_by_key(load) else {
-                unreachable!("a task whose scope no processor satisfies fails when it is spawned")
-            };
-            state.queues[queue].waiting.push_back(Waiting::Ready(task));
-            queue
+        self.submit(shared, self.add(processors, task));
+    }
+
+    /// The same without submitting it: the number of the queue that it is in.
+    pub(crate) fn add(&self, processors: &[usize], task: Entry) -> usize {
+        let mut state = self.lock();
+        let load = |queue: &usize| state.queues[*queue].waiting.len() + state.queues[*queue].in_flight_count;
+        let Some(queue) = processors.iter().map(|processor| processor - self.first).min_by_key(load) else {
+            unreachable!("a task whose scope no processor satisfies fails when it is spawned")
         };
-        self.submit(shared, queue);
+        state.queues[queue].waiting.push_back(Waiting::Ready(task));
+        queue
     }
 
     /// Submits as much as the processor wants. A processor may complete tasks before it returns from taking them, and a chain of such tasks must not
     /// become a tower of calls: a call inside another one for the same queue leaves the work to that.
-    fn submit(&self, shared: &Shared, queue: usize) {
+    pub(crate) fn submit(&self, shared: &Shared, queue: usize) {
         /// Takes the call off this thread's list, however it ends.
         struct Done;
         impl Drop for Done {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ash::vk;
 use poniard_interface::{DeviceInfo, Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError, TaskDescriptor};
@@ -43,6 +44,10 @@ impl Processor for VulkanProcessor {
     fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
         self.queue.submit(batch);
         Ok(())
+    }
+
+    fn attend(&self, patience: Duration) -> bool {
+        self.queue.attend(patience)
     }
 
     fn describe(&self, measured: bool) -> Vec<(String, String)> {

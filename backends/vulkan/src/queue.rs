@@ -86,6 +86,8 @@ struct Inbox {
     items: VecDeque<Item>,
     /// The batches in flight: their numbers, and how long each may take.
     flights: VecDeque<(u64, Duration)>,
+    /// Whether some thread waits for the oldest of them, or does what is to be done when it has ended.
+    is_attended: bool,
     thread: Option<JoinHandle<()>>,
     /// Whether the thread is there; it ends itself only under this lock.
     has_thread: bool,
@@ -625,7 +627,10 @@ impl Queue {
         }
         inbox.flights.push_back((value, deadline));
         if inbox.has_thread {
-            self.wake.notify_one();
+            // Who attends looks again at the end.
+            if !inbox.is_attended {
+                self.wake.notify_one();
+            }
             return Ok(());
         }
         let queue = Arc::clone(self);
@@ -770,7 +775,6 @@ impl Queue {
 
     /// The queue's thread: waits for the oldest batch, reports it, goes on with what has gathered.
     fn run(self: Arc<Self>) {
-        let mut report = Vec::new();
         loop {
             let (value, deadline) = {
                 let mut inbox = self.inbox();
@@ -779,29 +783,63 @@ impl Queue {
                         inbox.has_thread = false;
                         return;
                     }
-                    if let Some(flight) = inbox.flights.front() {
-                        break *flight;
+                    if let Some(flight) = inbox.flights.front().filter(|_| !inbox.is_attended) {
+                        let flight = *flight;
+                        inbox.is_attended = true;
+                        break flight;
                     }
                     inbox = self.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
                 }
             };
-            let Some(made) = self.working() else { continue };
-            let outcome = match made.device.wait(value, deadline) {
-                Ok(true) => {
-                    let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.retire(made, &mut recorder, &mut report).and_then(|()| self.advance(&mut recorder, &mut report)).map(|_| ())
-                }
-                Ok(false) => Err(Loss { reason: format!("a batch has not ended after {} ms", deadline.as_millis()), timed_out: true }),
-                Err(error) => Err(Loss::of("waiting for a batch", error)),
-            };
-            if let Err(loss) = outcome {
-                self.lose(&loss, &mut report);
-            } else {
-                // Between `advance` and here something may have come from a thread that found the lock held.
-                self.pump(&mut report);
-            }
-            self.report(&mut report);
+            self.await_batch(value, deadline, deadline);
+            self.inbox().is_attended = false;
         }
+    }
+
+    /// Waits for the oldest batch in the place of the queue's thread, unless somebody does already; whether something has ended.
+    pub(crate) fn attend(self: &Arc<Self>, patience: Duration) -> bool {
+        let (value, deadline) = {
+            let mut inbox = self.inbox();
+            match inbox.flights.front() {
+                Some(flight) if !inbox.is_attended => {
+                    let flight = *flight;
+                    inbox.is_attended = true;
+                    flight
+                }
+                _ => return false,
+            }
+        };
+        let has_ended = self.await_batch(value, deadline, patience);
+        let mut inbox = self.inbox();
+        inbox.is_attended = false;
+        // What was submitted meanwhile is the thread's.
+        if !inbox.flights.is_empty() || inbox.is_stopping {
+            self.wake.notify_one();
+        }
+        has_ended
+    }
+
+    /// Waits for a batch, the oldest, as long as `patience`; if it has ended, reports it and goes on with what has gathered. The caller attends.
+    fn await_batch(self: &Arc<Self>, value: u64, deadline: Duration, patience: Duration) -> bool {
+        let Some(made) = self.working() else { return false };
+        let mut report = Vec::new();
+        let outcome = match made.device.wait(value, deadline.min(patience)) {
+            Ok(true) => {
+                let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+                self.retire(made, &mut recorder, &mut report).and_then(|()| self.advance(&mut recorder, &mut report)).map(|_| ())
+            }
+            Ok(false) if patience < deadline => return false,
+            Ok(false) => Err(Loss { reason: format!("a batch has not ended after {} ms", deadline.as_millis()), timed_out: true }),
+            Err(error) => Err(Loss::of("waiting for a batch", error)),
+        };
+        if let Err(loss) = outcome {
+            self.lose(&loss, &mut report);
+        } else {
+            // Between `advance` and here something may have come from a thread that found the lock held.
+            self.pump(&mut report);
+        }
+        self.report(&mut report);
+        true
     }
 
     /// Gives the device up. Nothing of it is destroyed, waited for or used again.
