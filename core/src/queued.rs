@@ -22,6 +22,9 @@ use crate::worker::slot::Activity;
 
 pub(crate) mod launch;
 
+/// How many launches are given to a processor in one go: to one that has nothing, so that it begins soon and does those while the next ones are prepared; and to one that is busy.
+const LAUNCHES_MAX: [usize; 2] = [16, 64];
+
 thread_local! {
     /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.
     static SUBMITTING: RefCell<Vec<((usize, usize), bool)>> = const { RefCell::new(Vec::new()) };
@@ -177,7 +180,10 @@ impl Queued {
             let _issue = space.map(|space| space.issue.lock().unwrap_or_else(PoisonError::into_inner));
             let mut batch: Vec<(TaskId, String)> = Vec::new();
             let mut launches = Vec::new();
-            while let Some(task) = self.next_waiting(queue, &mut stale) {
+            let most = LAUNCHES_MAX[usize::from(self.lock().queues[queue].in_flight_count > 0)];
+            while launches.len() < most
+                && let Some(task) = self.next_waiting(queue, &mut stale)
+            {
                 let Some(space) = space.filter(|_| !task.is_for_host()) else {
                     let Waiting::Ready(task) = task else { unreachable!("only launches are submitted ahead") };
                     let mut state = self.lock();
@@ -202,6 +208,10 @@ impl Queued {
                         break;
                     }
                 }
+            }
+            if launches.len() == most {
+                // This thread is in the middle of such a call, which then goes on.
+                self.submit(shared, queue);
             }
             if !batch.is_empty() || !launches.is_empty() {
                 let as_launches: Vec<_> = launches.iter().map(|ready| ready.launch()).collect();

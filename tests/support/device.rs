@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use poniard::{
     Access, AllocateError, Backend, BackendInfo, Binding, Chunk, ChunkInfo, Completion, DeviceClass, DeviceInfo, ElementKind, Execution,
@@ -31,6 +32,8 @@ pub enum Mode {
     Run,
     /// It keeps it until [`FakeDevice::release`].
     Hold,
+    /// It keeps it until a thread attends.
+    Attended,
     /// It refuses it.
     Refuse,
     /// It is lost.
@@ -347,7 +350,7 @@ impl Processor for FakeProcessor {
             let held = Held { id: task.id, operation, operands: launch.operands.to_vec(), scalars: launch.scalars.to_vec() };
             let mode = {
                 let mut state = self.device.lock();
-                if state.mode == Mode::Hold && !state.lost {
+                if matches!(state.mode, Mode::Hold | Mode::Attended) && !state.lost {
                     state.held.push(held);
                     continue;
                 }
@@ -357,7 +360,7 @@ impl Processor for FakeProcessor {
                 if state.lost && state.mode != Mode::TimeOut { Mode::Lose } else { state.mode.clone() }
             };
             let outcome = match mode {
-                Mode::Run | Mode::Hold => {
+                Mode::Run | Mode::Hold | Mode::Attended => {
                     self.device.perform(&held);
                     Ok(())
                 }
@@ -368,6 +371,17 @@ impl Processor for FakeProcessor {
             self.host.complete(&[Completion { task: task.id, outcome }]);
         }
         Ok(())
+    }
+
+    fn attend(&self, _: Duration) -> bool {
+        let is_wanted = {
+            let state = self.device.lock();
+            state.mode == Mode::Attended && !state.held.is_empty()
+        };
+        if is_wanted {
+            self.device.release(&*self.host);
+        }
+        is_wanted
     }
 
     fn stop(&self) -> Result<(), StopError> {

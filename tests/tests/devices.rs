@@ -527,6 +527,46 @@ fn a_chain_is_submitted_before_its_first_launch_has_ended() {
 }
 
 #[test]
+fn launches_of_a_bulk_and_of_a_group_are_submitted_right_behind_each_other() {
+    let (runtime, device, devices) = one(small());
+    device.set(Mode::Hold);
+    let chain = |mut z| {
+        for _ in 0..5 {
+            z = runtime.spawn(scale().over(4), (z, 2.0));
+        }
+        z
+    };
+    let x = runtime.value(ramp(4));
+    let first = runtime.bulk(|| {
+        let z = chain(x);
+        assert_eq!(device.held(), 0, "nothing runs before the bulk is over");
+        z
+    });
+    assert_eq!(device.held(), 5);
+    // These wait for one that the device has already.
+    let second = runtime.bulk(|| chain(first));
+    assert_eq!(device.held(), 10);
+    let mut third = None;
+    let group = runtime.group(|| third = Some(chain(second)));
+    assert_eq!(device.held(), 15);
+    device.release(devices.host());
+    group.wait().expect("runs");
+    assert_eq!(third.expect("spawned").fetch().expect("runs")[1], 32768.0);
+}
+
+#[test]
+fn who_waits_for_a_launch_attends_to_the_device() {
+    in_time(|| {
+        let (runtime, device, _) = one(small());
+        device.set(Mode::Attended);
+        let z = runtime.spawn(scale().over(4), (ramp(4), 2.0));
+        assert!(!z.is_finished());
+        z.wait().expect("runs");
+        assert_eq!(z.fetch().expect("runs")[3], 6.0);
+    });
+}
+
+#[test]
 fn places_are_changed_in_place_one_behind_the_other() {
     for device in [small(), small().importing()] {
         let (runtime, device, devices) = one(device);

@@ -1,6 +1,6 @@
 //! Kernels on the Vulkan devices of the machine, software ones included, through the whole runtime.
 
-use poniard::{Buffer, Kernel, Runtime, RuntimeBuilder, Scope, buffer};
+use poniard::{Buffer, Kernel, Runtime, RuntimeBuilder, Scope, Task, buffer};
 use poniard_backend_vulkan::VulkanBackend;
 
 const SAXPY: &str = "
@@ -51,5 +51,24 @@ fn a_chain_of_kernels_and_host_tasks() {
         let doubled = runtime.spawn(|z: &Buffer<f32>| z.iter().map(|z| f64::from(*z)).sum::<f64>(), (&z,));
         assert_eq!(z.fetch().expect("runs")[9_999], 9_999.0 * 102.0);
         assert_eq!(*doubled.fetch().expect("runs"), 49_995_000.0 * 102.0);
+    });
+}
+
+#[test]
+fn a_chain_that_is_spawned_in_a_bulk_goes_to_the_device_in_a_few_batches() {
+    with_devices(|runtime| {
+        let saxpy = Kernel::wgsl("saxpy", SAXPY).takes::<(&Buffer<f32>, &Buffer<f32>, u32, f32), Buffer<f32>>();
+        let submissions = || {
+            let device = &runtime.processors_in(&Scope::kind("vulkan"))[0].name;
+            let lines = runtime.describe(device, false);
+            lines.into_iter().find(|(name, _)| name == "submissions").map_or(0, |(_, value)| value.parse::<u64>().expect("a number"))
+        };
+        let x = runtime.value(buffer::from_fn(100, |i| i as f32));
+        let next = |z: &Task<Buffer<f32>>| runtime.spawn(saxpy.over(100), (&x, z, 100, 1.0));
+        let before = submissions();
+        let z = runtime.bulk(|| (0..100).fold(next(&x), |z, _| next(&z)));
+        z.wait().expect("runs");
+        assert!(submissions() - before < 20, "{before} {}", submissions());
+        assert_eq!(z.fetch().expect("runs")[99], 99.0 * 102.0);
     });
 }

@@ -123,6 +123,13 @@ fn is_carried(task: &TaskRef, queue: usize) -> bool {
     task.unfinished_predecessors(&mut before) && task.unmet_count() <= before.len() && before.iter().all(is_there)
 }
 
+/// Looks at a launch that was held back and may not be ready, as [`Queued::offer_ahead`] does.
+pub(crate) fn offer(task: &TaskRef) {
+    if let Some(shared) = ties(task).and_then(|launch| launch.runtime.upgrade()) {
+        shared.queued.offer_ahead(&shared, task);
+    }
+}
+
 /// Waits for a launch in the place of the thread of its processor, if that wants it: what comes to an end soon needs then no thread but this one.
 pub(crate) fn attend(task: &TaskRef) {
     let Some(launch) = ties(task) else { return };
