@@ -133,7 +133,7 @@ mod tests {
         for start in (0..100).step_by(2).chain((1..100).step_by(2)) {
             assert!(!tracker.note(&[access(1, start * 8..start * 8 + 8, true), access(2, 0..8, false)]));
         }
-        assert!(!tracker.note(&[access(1, 800..808, true), access(1, 5..5, true)]), "behind them, and nothing");
+        assert!(!tracker.note(&[access(1, 800..808, true), access(1, 900..900, true)]), "behind them, and nothing");
         assert_eq!(tracker.count(), 3);
         assert!(!tracker.note(&[access(3, 0..800, true)]), "other memory");
         assert!(tracker.note(&[access(1, 300..301, false)]));

@@ -8,7 +8,7 @@
 //! | System | Is |
 //! |---|---|
 //! | `bare` | a program with `ash` and without a runtime: [`mod@bare`]; what comes after a hyphen is a way or a kernel |
-//! | `poniard` | Poniard's public API |
+//! | `poniard` | the same by Poniard, through its public API; `-into`: launches overwrite what is there, `-singly`: they are spawned one by one and not in a bulk, `-copied`: the device does not work in the host's memory, `-new`: the result is a new buffer, `-again`: kernels are in the cache |
 //! | `naga` | the compiler of kernels alone |
 //! | `limit`, `two-wakes` | what the device or the machine takes |
 //!
