@@ -88,10 +88,11 @@ fn an_imported_buffer_is_never_copied() {
 
 #[test]
 fn what_the_host_changes_is_copied_anew() {
-    let (runtime, _device, _) = one(small());
+    let (runtime, device, _) = one(small());
     let mut x = ramp(10);
     for round in 0..3 {
         x[1] = round as f32;
+        assert_eq!(device.used_bytes(), if round == 0 { 0 } else { 40 }, "its memory there stays");
         let shared = Arc::new(x);
         let z = runtime.spawn(scale().over(10), (Arc::clone(&shared), 2.0));
         assert_eq!(z.take().expect("runs")[1], 2.0 * round as f32);
