@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use poniard::{
     Access, AllocateError, Backend, BackendInfo, Binding, Chunk, ChunkInfo, Completion, DeviceClass, DeviceInfo, ElementKind, Execution,
@@ -33,6 +34,8 @@ pub enum Mode {
     Run,
     /// It keeps it until [`FakeDevice::release`].
     Hold,
+    /// It keeps it until a thread attends.
+    Attended,
     /// It refuses it.
     Refuse,
     /// It is lost.
@@ -460,7 +463,7 @@ impl Processor for FakeProcessor {
             let held = Held { id: task.id, operation, operands: launch.operands.to_vec(), scalars: launch.scalars.to_vec() };
             let mode = {
                 let mut state = self.device.lock();
-                if state.mode == Mode::Hold && !state.lost {
+                if matches!(state.mode, Mode::Hold | Mode::Attended) && !state.lost {
                     state.held.push(held);
                     continue;
                 }
@@ -470,8 +473,8 @@ impl Processor for FakeProcessor {
                 if state.lost && state.mode != Mode::TimeOut { Mode::Lose } else { state.mode.clone() }
             };
             let outcome = match mode {
-                Mode::Run | Mode::Hold if self.device.refuses(&held) => Err(Fault::refused("it has no such feature")),
-                Mode::Run | Mode::Hold => {
+                Mode::Run | Mode::Hold | Mode::Attended if self.device.refuses(&held) => Err(Fault::refused("it has no such feature")),
+                Mode::Run | Mode::Hold | Mode::Attended => {
                     self.device.perform(&held);
                     Ok(())
                 }
@@ -489,6 +492,17 @@ impl Processor for FakeProcessor {
             }
         }
         Ok(())
+    }
+
+    fn attend(&self, _: Duration) -> bool {
+        let is_wanted = {
+            let state = self.device.lock();
+            state.mode == Mode::Attended && !state.held.is_empty()
+        };
+        if is_wanted {
+            self.device.release(&*self.host);
+        }
+        is_wanted
     }
 
     fn stop(&self) -> Result<(), StopError> {
@@ -528,7 +542,10 @@ impl MemorySpace for FakeSpace {
             return Err(AllocateError::new(len_bytes, format!("{used_bytes} bytes are in use")));
         }
         // What is not to be zero is what nobody would expect.
-        Ok(self.chunk(Memory::Own(vec![if zeroed && self.device.flaw != Flaw::DoesNotZero { 0 } else { 0x4a }; len_bytes as usize]), len_bytes))
+        Ok(self.chunk(
+            Memory::Own(vec![if zeroed && self.device.flaw != Flaw::DoesNotZero { 0 } else { 0x4a }; len_bytes as usize]),
+            len_bytes,
+        ))
     }
 
     unsafe fn import(&self, block: HostBlock) -> Result<Box<dyn Chunk>, AllocateError> {

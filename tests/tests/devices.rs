@@ -90,10 +90,11 @@ fn an_imported_buffer_is_never_copied() {
 
 #[test]
 fn what_the_host_changes_is_copied_anew() {
-    let (runtime, _device, _) = one(small());
+    let (runtime, device, _) = one(small());
     let mut x = ramp(10);
     for round in 0..3 {
         x[1] = round as f32;
+        assert_eq!(device.used_bytes(), if round == 0 { 0 } else { 40 }, "its memory there stays");
         let shared = Arc::new(x);
         let z = runtime.spawn(scale().over(10), (Arc::clone(&shared), 2.0));
         assert_eq!(z.take().expect("runs")[1], 2.0 * round as f32);
@@ -541,6 +542,46 @@ fn a_chain_is_submitted_before_its_first_launch_has_ended() {
     device.release(devices.host());
     assert_eq!(**z.fetch().expect("runs"), [0.0, 1024.0, 2048.0, 3072.0]);
     assert_eq!((device.launched(), device.copied_bytes()), (10, (16, 16)));
+}
+
+#[test]
+fn launches_of_a_bulk_and_of_a_group_are_submitted_right_behind_each_other() {
+    let (runtime, device, devices) = one(small());
+    device.set(Mode::Hold);
+    let chain = |mut z| {
+        for _ in 0..5 {
+            z = runtime.spawn(scale().over(4), (z, 2.0));
+        }
+        z
+    };
+    let x = runtime.value(ramp(4));
+    let first = runtime.bulk(|| {
+        let z = chain(x);
+        assert_eq!(device.held(), 0, "nothing runs before the bulk is over");
+        z
+    });
+    assert_eq!(device.held(), 5);
+    // These wait for one that the device has already.
+    let second = runtime.bulk(|| chain(first));
+    assert_eq!(device.held(), 10);
+    let mut third = None;
+    let group = runtime.group(|| third = Some(chain(second)));
+    assert_eq!(device.held(), 15);
+    device.release(devices.host());
+    group.wait().expect("runs");
+    assert_eq!(third.expect("spawned").fetch().expect("runs")[1], 32768.0);
+}
+
+#[test]
+fn who_waits_for_a_launch_attends_to_the_device() {
+    in_time(|| {
+        let (runtime, device, _) = one(small());
+        device.set(Mode::Attended);
+        let z = runtime.spawn(scale().over(4), (ramp(4), 2.0));
+        assert!(!z.is_finished());
+        z.wait().expect("runs");
+        assert_eq!(z.fetch().expect("runs")[3], 6.0);
+    });
 }
 
 #[test]

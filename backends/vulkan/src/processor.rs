@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ash::vk;
 use poniard_interface::{
@@ -49,6 +50,10 @@ impl Processor for VulkanProcessor {
 
     fn expect(&self, kernel: &KernelCode<'_>) {
         self.queue.expect(kernel);
+    }
+
+    fn attend(&self, patience: Duration) -> bool {
+        self.queue.attend(patience)
     }
 
     fn describe(&self, measured: bool) -> Vec<(String, String)> {

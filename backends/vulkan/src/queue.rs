@@ -39,6 +39,8 @@ const DIRECT_BYTES: u64 = 1 << 20;
 const PARTS_MAX: u64 = 1 << 16;
 /// The tracker forgets what is older than so many accesses, at the price of a barrier.
 const TRACKED_MAX: usize = 4096;
+/// The time between two looks of the queue's thread while others do its work.
+const LOOK: Duration = Duration::from_millis(1);
 /// How long a thread that waits for a copy looks away before it asks whether the device was lost.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -90,6 +92,9 @@ struct Inbox {
     items: VecDeque<Item>,
     /// The batches in flight: their numbers, and how long each may take.
     flights: VecDeque<(u64, Duration)>,
+    /// Whether some thread waits for the oldest of them, or does what is to be done when it has ended.
+    is_attended: bool,
+    habit: Habit,
     thread: Option<JoinHandle<()>>,
     /// Threads that make kernels ready.
     compilers: Vec<JoinHandle<()>>,
@@ -97,6 +102,39 @@ struct Inbox {
     has_thread: bool,
     is_stopping: bool,
     lost: Option<String>,
+}
+
+/// Whether those who submit wait for it themselves. As long as they do, the thread is not woken for each batch, but looks from time to time.
+struct Habit {
+    /// How many batches in a row were attended by others than the thread.
+    streak: u32,
+    /// So many have to be for the thread to rely on it. Each time it does and is wrong, a batch is late by one or two looks, so it takes twice as many then.
+    needed: u32,
+}
+
+impl Default for Habit {
+    fn default() -> Self {
+        Self { streak: 0, needed: 8 }
+    }
+}
+
+impl Habit {
+    fn holds(&self) -> bool {
+        self.streak >= self.needed
+    }
+
+    /// A batch was attended by somebody who waits for it.
+    fn confirm(&mut self) {
+        self.streak = self.streak.saturating_add(1);
+    }
+
+    /// A batch was left to the thread.
+    fn end(&mut self) {
+        if self.holds() {
+            self.needed = self.needed.saturating_mul(2);
+        }
+        self.streak = 0;
+    }
 }
 
 /// What makes batches.
@@ -396,7 +434,9 @@ impl Queue {
         }
         let part_count: u64 = groups.iter().zip(self.physical.limits.groups).map(|(count, most)| u64::from(count.div_ceil(most))).product();
         if part_count > PARTS_MAX {
-            return Err(refuse(format!("{groups:?} workgroups have to be launched in {part_count} parts, and at most {PARTS_MAX} are possible")));
+            return Err(refuse(format!(
+                "{groups:?} workgroups have to be launched in {part_count} parts, and at most {PARTS_MAX} are possible"
+            )));
         }
         let is_large = part_count > 1;
         let pipeline = if is_large { made.pipelines.get(&launch.kernel, true).map_err(Fault::refused)? } else { Arc::clone(&whole) };
@@ -657,7 +697,12 @@ impl Queue {
         }
         inbox.flights.push_back((value, deadline));
         if inbox.has_thread {
-            self.wake.notify_one();
+            // Who attends looks again at the end.
+            let is_wanted = !inbox.is_attended && !inbox.habit.holds();
+            drop(inbox);
+            if is_wanted {
+                self.wake.notify_one();
+            }
             return Ok(());
         }
         let queue = Arc::clone(self);
@@ -802,38 +847,94 @@ impl Queue {
 
     /// The queue's thread: waits for the oldest batch, reports it, goes on with what has gathered.
     fn run(self: Arc<Self>) {
-        let mut report = Vec::new();
-        loop {
-            let (value, deadline) = {
-                let mut inbox = self.inbox();
-                loop {
-                    if inbox.lost.is_some() || (inbox.is_stopping && inbox.flights.is_empty()) {
-                        inbox.has_thread = false;
-                        return;
-                    }
-                    if let Some(flight) = inbox.flights.front() {
-                        break *flight;
-                    }
-                    inbox = self.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
-                }
-            };
-            let Some(made) = self.working() else { continue };
-            let outcome = match made.device.wait(value, deadline) {
-                Ok(true) => {
-                    let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.retire(made, &mut recorder, &mut report).and_then(|()| self.advance(&mut recorder, &mut report)).map(|_| ())
-                }
-                Ok(false) => Err(Loss { reason: format!("a batch has not ended after {} ms", deadline.as_millis()), timed_out: true }),
-                Err(error) => Err(Loss::of("waiting for a batch", error)),
-            };
-            if let Err(loss) = outcome {
-                self.lose(&loss, &mut report);
-            } else {
-                // Between `advance` and here something may have come from a thread that found the lock held.
-                self.pump(&mut report);
-            }
-            self.report(&mut report);
+        while let Some((value, deadline)) = self.next_flight() {
+            self.await_batch(value, deadline, deadline);
+            self.inbox().is_attended = false;
         }
+    }
+
+    /// Waits until there is a batch that nobody attends to, and does so; none when the thread is to end.
+    fn next_flight(&self) -> Option<(u64, Duration)> {
+        let mut inbox = self.inbox();
+        // What was seen at the last look: a batch that nobody attended to, and the streak.
+        let mut seen = (None, 0);
+        loop {
+            if inbox.lost.is_some() || (inbox.is_stopping && inbox.flights.is_empty()) {
+                inbox.has_thread = false;
+                return None;
+            }
+            let left = inbox.flights.front().filter(|_| !inbox.is_attended).copied();
+            let number = left.map(|(value, _)| value);
+            if let Some(flight) = left.filter(|_| !inbox.habit.holds() || inbox.is_stopping || number == seen.0) {
+                inbox.habit.end();
+                inbox.is_attended = true;
+                return Some(flight);
+            }
+            if !inbox.habit.holds() {
+                inbox = self.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if number.is_none() && inbox.habit.streak == seen.1 {
+                // Nothing was done meanwhile. Who begins again wakes the thread at first.
+                inbox.habit.streak = 0;
+                continue;
+            }
+            seen = (number, inbox.habit.streak);
+            inbox = self.wake.wait_timeout(inbox, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for the oldest batch in the place of the queue's thread, unless somebody does already; whether something has ended.
+    pub(crate) fn attend(self: &Arc<Self>, patience: Duration) -> bool {
+        let (value, deadline) = {
+            let mut inbox = self.inbox();
+            match inbox.flights.front() {
+                Some(flight) if !inbox.is_attended => {
+                    let flight = *flight;
+                    inbox.is_attended = true;
+                    flight
+                }
+                _ => return false,
+            }
+        };
+        let has_ended = self.await_batch(value, deadline, patience);
+        let mut inbox = self.inbox();
+        inbox.is_attended = false;
+        if has_ended {
+            inbox.habit.confirm();
+        } else {
+            inbox.habit.end();
+        }
+        // What is in flight is the thread's, unless the caller comes again.
+        let is_wanted = !inbox.habit.holds() && !inbox.flights.is_empty() || inbox.is_stopping;
+        drop(inbox);
+        if is_wanted {
+            self.wake.notify_one();
+        }
+        has_ended
+    }
+
+    /// Waits for a batch, the oldest, as long as `patience`; if it has ended, reports it and goes on with what has gathered. The caller attends.
+    fn await_batch(self: &Arc<Self>, value: u64, deadline: Duration, patience: Duration) -> bool {
+        let Some(made) = self.working() else { return false };
+        let mut report = Vec::new();
+        let outcome = match made.device.wait(value, deadline.min(patience)) {
+            Ok(true) => {
+                let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+                self.retire(made, &mut recorder, &mut report).and_then(|()| self.advance(&mut recorder, &mut report)).map(|_| ())
+            }
+            Ok(false) if patience < deadline => return false,
+            Ok(false) => Err(Loss { reason: format!("a batch has not ended after {} ms", deadline.as_millis()), timed_out: true }),
+            Err(error) => Err(Loss::of("waiting for a batch", error)),
+        };
+        if let Err(loss) = outcome {
+            self.lose(&loss, &mut report);
+        } else {
+            // Between `advance` and here something may have come from a thread that found the lock held.
+            self.pump(&mut report);
+        }
+        self.report(&mut report);
+        true
     }
 
     /// Gives the device up. Nothing of it is destroyed, waited for or used again.

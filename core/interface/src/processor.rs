@@ -1,5 +1,7 @@
 //! Something that executes tasks.
 
+use std::time::Duration;
+
 use crate::ids::{ProcessorKind, SpaceId, TaskId, WorkerId};
 use crate::launch::{KernelCode, Launch};
 
@@ -125,6 +127,13 @@ pub trait Processor: Send + Sync {
     /// Launches of this kernel will be submitted soon: what can be prepared for them may be prepared meanwhile. Returns at once; nobody is told what came of it.
     fn expect(&self, kernel: &KernelCode<'_>) {
         let _ = kernel;
+    }
+
+    /// Queued: the calling thread waits for something that the processor has. It may do so in the place of the processor's own thread, and report what has ended: one thread less has
+    /// to be woken. At most for `patience`. False when nothing has ended, nothing is under way, or another thread waits already.
+    fn attend(&self, patience: Duration) -> bool {
+        let _ = patience;
+        false
     }
 
     /// What people want to know of it, as names and values, the most important first: driver, memory, features. With `measure` also what has to be measured:

@@ -25,6 +25,9 @@ use crate::worker::context::runtime_of;
 use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
 
+/// How long a thread waits in the place of a processor's: much longer than a thread takes to be woken. Somebody may cancel what it waits for, and is not to wait for it longer than this.
+const ATTENTION: Duration = Duration::from_millis(1);
+
 /// A launch that a processor has.
 pub(super) struct InFlightLaunch {
     prepared: Prepared,
@@ -112,7 +115,25 @@ fn ties(task: &TaskRef) -> Option<&LaunchTies> {
 fn is_carried(task: &TaskRef, queue: usize) -> bool {
     let mut before = Vec::new();
     let is_there = |one: &TaskRef| ties(one).is_some_and(|launch| launch.queue.load(SeqCst) == queue + 1);
-    task.options().is_none_or(|options| !options.ties.held) && task.unfinished_predecessors(&mut before) && before.iter().all(is_there)
+    // One that is held back waits for more than those.
+    task.unfinished_predecessors(&mut before) && task.unmet_count() <= before.len() && before.iter().all(is_there)
+}
+
+/// Looks at a launch that was held back and may not be ready, as [`Queued::offer_ahead`] does.
+pub(crate) fn offer(task: &TaskRef) {
+    if let Some(shared) = ties(task).and_then(|launch| launch.runtime.upgrade()) {
+        shared.queued.offer_ahead(&shared, task);
+    }
+}
+
+/// Waits for a launch in the place of the thread of its processor, if that wants it: what comes to an end soon needs then no thread but this one.
+pub(crate) fn attend(task: &TaskRef) {
+    let Some(launch) = ties(task) else { return };
+    let Some(shared) = launch.runtime.upgrade() else { return };
+    while !task.is_finished()
+        && let Some(queue) = launch.queue.load(Relaxed).checked_sub(1)
+        && shared.processors[shared.queued.first + queue].processor.attend(ATTENTION)
+    {}
 }
 
 impl Queued {

@@ -573,6 +573,11 @@ impl Header {
         self.gate.load(Acquire) & COUNT == 0
     }
 
+    /// How many predecessors have not counted it down; one more while it is held.
+    pub(crate) fn unmet_count(&self) -> usize {
+        (self.gate.load(Acquire) & COUNT) as usize
+    }
+
     /// So many predecessors less; true for the last one.
     #[inline]
     fn count_down(&self, by: u32) -> bool {

@@ -264,6 +264,10 @@ impl StableProcessor for ExportedProcessor {
         guard(|| Ok(self.0.describe(measure).into_iter().map(|(name, value)| Tuple2(name.into(), value.into())).collect()))
     }
 
+    fn attend(&self, patience_ns: u64) -> Outcome<bool> {
+        guard(|| Ok(self.0.attend(Duration::from_nanos(patience_ns))))
+    }
+
     fn rest(&self) -> Outcome<()> {
         guard(|| {
             self.0.rest();

@@ -4,6 +4,7 @@
 use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use abi_stable::sabi_trait::TD_Opaque;
 use abi_stable::std_types::{ROption, RResult, RSlice, RSliceMut, RStr, RString, RVec, Tuple2};
@@ -195,6 +196,10 @@ impl Processor for ImportedProcessor {
     fn expect(&self, kernel: &KernelCode<'_>) {
         // What it cannot prepare fails when it is launched.
         let _ = self.object.expect((*kernel).into());
+    }
+
+    fn attend(&self, patience: Duration) -> bool {
+        value(self.object.attend(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX))).unwrap_or_default()
     }
 
     fn describe(&self, measure: bool) -> Vec<(String, String)> {

@@ -382,6 +382,7 @@ pub trait StableProcessor: Send + Sync {
     fn start(&self, worker: u32) -> Outcome<()>;
     fn submit(&self, batch: RSlice<'_, StableTask<'_>>) -> Outcome<()>;
     fn expect(&self, kernel: StableKernelCode<'_>) -> Outcome<()>;
+    fn attend(&self, patience_ns: u64) -> Outcome<bool>;
     fn describe(&self, measure: bool) -> Outcome<RVec<Tuple2<RString, RString>>>;
     fn rest(&self) -> Outcome<()>;
     #[sabi(last_prefix_field)]
