@@ -535,8 +535,15 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
             touch.wait_for(Edges(histories[place].conflicts(touch.access())));
         }
     });
+    let writes = touched.iter().any(|touch| touch.access != Access::Read);
+    let mut options = options;
+    if let Some(options) = options.as_mut().filter(|options| options.ties.launch.is_some()) {
+        // From the start: once it is ready a device may have it, and whoever submits it changes this for a moment (`waiting_successors`).
+        options.ties.holds = true;
+        options.ties.needed |= writes;
+    }
     let (task, ready) = create(function, params, shared, shared.epoch(), location, options, priority);
-    task.reference().hold_until_the_end(touched.iter().any(|touch| touch.access != Access::Read));
+    task.reference().hold_until_the_end(writes);
     let gone: Vec<_> =
         places.iter().zip(&mut histories).map(|(touch, history)| history.add(touch.access, task.reference().clone())).collect();
     drop(histories);

@@ -344,6 +344,8 @@ pub(crate) struct LaunchTies {
     pub(crate) on_host: AtomicBool,
     /// One more than the number of the queue whose processor has it; 0: none has.
     pub(crate) queue: AtomicUsize,
+    /// How often its results were withdrawn, since what was to make them failed.
+    pub(crate) withdrawn: AtomicU64,
 }
 
 impl Ties {

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Completion, Execution, Fault, RunError, TaskDescriptor, TaskId};
 
-use launch::{InFlightLaunch, Looked, Waiting};
+use launch::{Aside, InFlightLaunch, Looked, Trash, Waiting};
 
 use crate::clock::now_ns;
 use crate::error::FailureKind;
+use crate::residency;
 use crate::task::record::flat::aside;
 use crate::task::record::{Claim, TaskRef};
 use crate::worker::context::Context;
@@ -64,8 +65,8 @@ struct State {
 #[derive(Debug)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    /// Results of launches that failed, whose memory launches behind them use: dropped when the processor has none.
-    withdrawn: Vec<Box<dyn Any + Send>>,
+    /// Results of launches that failed, whose memory launches behind them may use: dropped when all that have smaller numbers than this have ended.
+    withdrawn: Vec<(TaskId, Box<dyn Any + Send>)>,
     in_flight_count: usize,
     /// Threads of the processor that are in the middle of a body.
     running_count: usize,
@@ -172,68 +173,81 @@ impl Queued {
     }
 
     fn submit_batch(&self, shared: &Shared, queue: usize) {
-        let space = shared.space_of(self.first + queue);
         // Tasks that a thread which waited for them has run, or that were cancelled, are no work: the last ones would else come when the processor is being stopped.
-        // Dropped outside the lock: an entry may be the last reference to its task.
+        // What is dropped, and what is to be done about tasks that are no work for the processor, comes when no lock is held: it may run code of users.
         let mut stale = Vec::new();
         let mut aside = Vec::new();
-        let mut refused = Vec::new();
+        let mut trash = Trash::default();
+        let refused = residency::deferring(|| self.submit_locked(shared, queue, &mut stale, &mut aside, &mut trash));
+        self.complete_all(shared, &refused, true);
+        drop(stale);
+        drop(trash);
+        for one in aside {
+            self.put_aside(shared, queue, one);
+        }
+    }
+
+    /// Submits what the processor takes next. What it has refused as a whole.
+    fn submit_locked(
+        &self,
+        shared: &Shared,
+        queue: usize,
+        stale: &mut Vec<Waiting>,
+        aside: &mut Vec<Aside>,
+        trash: &mut Trash,
+    ) -> Vec<Completion> {
+        let space = shared.space_of(self.first + queue);
+        // What one launch finds in the space is there when the processor has all that was submitted before.
+        let _issue = space.map(|space| space.issue.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut batch: Vec<(TaskId, String)> = Vec::new();
+        let mut launches = Vec::new();
+        let most = LAUNCHES_MAX[usize::from(self.lock().queues[queue].in_flight_count > 0)];
+        while launches.len() < most
+            && let Some(task) = self.next_waiting(queue, stale)
         {
-            // What one launch finds in the space is there when the processor has all that was submitted before.
-            let _issue = space.map(|space| space.issue.lock().unwrap_or_else(PoisonError::into_inner));
-            let mut batch: Vec<(TaskId, String)> = Vec::new();
-            let mut launches = Vec::new();
-            let most = LAUNCHES_MAX[usize::from(self.lock().queues[queue].in_flight_count > 0)];
-            while launches.len() < most
-                && let Some(task) = self.next_waiting(queue, &mut stale)
-            {
-                let Some(space) = space.filter(|_| !task.is_for_host()) else {
-                    let Waiting::Ready(task) = task else { unreachable!("only launches are submitted ahead") };
-                    let mut state = self.lock();
-                    let id = TaskId(state.next_id);
-                    state.next_id += 1;
-                    let name = task.peek(|task| task.name().name);
-                    state.in_flight.insert(id, InFlight { task: Flying::Task(task), queue, asked: false });
-                    batch.push((id, name));
-                    continue;
-                };
-                match self.look_at(shared, queue, space, task) {
-                    Looked::Ready(ready) => launches.push(ready),
-                    Looked::Aside(one) => {
-                        self.lock().queues[queue].in_flight_count -= 1;
-                        aside.push(one);
-                    }
-                    Looked::Stale => self.lock().queues[queue].in_flight_count -= 1,
-                    Looked::Wait(task) => {
-                        let mut state = self.lock();
-                        state.queues[queue].in_flight_count -= 1;
-                        state.queues[queue].waiting.push_front(task);
-                        break;
-                    }
+            let Some(space) = space.filter(|_| !task.is_for_host()) else {
+                let Waiting::Ready(task) = task else { unreachable!("only launches are submitted ahead") };
+                let mut state = self.lock();
+                let id = TaskId(state.next_id);
+                state.next_id += 1;
+                let name = task.peek(|task| task.name().name);
+                state.in_flight.insert(id, InFlight { task: Flying::Task(task), queue, asked: false });
+                batch.push((id, name));
+                continue;
+            };
+            match self.look_at(shared, queue, space, task, trash) {
+                Looked::Ready(ready) => launches.push(ready),
+                Looked::Aside(one) => {
+                    self.lock().queues[queue].in_flight_count -= 1;
+                    aside.push(one);
                 }
-            }
-            if launches.len() == most {
-                // This thread is in the middle of such a call, which then goes on.
-                self.submit(shared, queue);
-            }
-            if !batch.is_empty() || !launches.is_empty() {
-                let as_launches: Vec<_> = launches.iter().map(|ready| ready.launch()).collect();
-                let tasks = batch.iter().map(|(id, name)| TaskDescriptor::new(*id, name));
-                let kernels = launches.iter().zip(&as_launches).map(|(ready, launch)| {
-                    let task = TaskDescriptor::new(ready.id, &ready.name);
-                    launch.as_ref().map_or(task, |launch| task.with_launch(launch))
-                });
-                let descriptors: Vec<_> = tasks.chain(kernels).collect();
-                if let Err(error) = shared.processors[self.first + queue].processor.submit(&descriptors) {
-                    refused =
-                        descriptors.iter().map(|task| Completion { task: task.id, outcome: Err(Fault::refused(&error.reason)) }).collect();
+                Looked::Wait(task) => {
+                    let mut state = self.lock();
+                    state.queues[queue].in_flight_count -= 1;
+                    state.queues[queue].waiting.push_front(task);
+                    break;
                 }
             }
         }
-        self.complete_all(shared, &refused, true);
-        drop(stale);
-        for one in aside {
-            self.put_aside(shared, queue, one);
+        if launches.len() == most {
+            // This thread is in the middle of such a call, which then goes on.
+            self.submit(shared, queue);
+        }
+        if batch.is_empty() && launches.is_empty() {
+            return Vec::new();
+        }
+        let as_launches: Vec<_> = launches.iter().map(|ready| ready.launch()).collect();
+        let tasks = batch.iter().map(|(id, name)| TaskDescriptor::new(*id, name));
+        let kernels = launches.iter().zip(&as_launches).map(|(ready, launch)| {
+            let task = TaskDescriptor::new(ready.id, &ready.name);
+            launch.as_ref().map_or(task, |launch| task.with_launch(launch))
+        });
+        let descriptors: Vec<_> = tasks.chain(kernels).collect();
+        match shared.processors[self.first + queue].processor.submit(&descriptors) {
+            Ok(()) => Vec::new(),
+            Err(error) => {
+                descriptors.iter().map(|task| Completion { task: task.id, outcome: Err(Fault::refused(&error.reason)) }).collect()
+            }
         }
     }
 
@@ -342,10 +356,10 @@ impl Queued {
         }
         queues.dedup();
         for queue in queues {
-            let withdrawn = {
+            let withdrawn: Vec<_> = {
                 let mut state = self.lock();
-                let queue = &mut state.queues[queue];
-                if queue.in_flight_count == 0 { std::mem::take(&mut queue.withdrawn) } else { Vec::new() }
+                let oldest = state.in_flight.keys().next().copied().unwrap_or(TaskId(u64::MAX));
+                state.queues[queue].withdrawn.extract_if(.., |(before, _)| *before <= oldest).collect()
             };
             drop(withdrawn);
             self.submit(shared, queue);

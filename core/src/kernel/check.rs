@@ -37,7 +37,7 @@ pub(super) fn check(interface: &KernelInterface, parameters: &[Parameter], resul
     let (buffer_count, scalar_count) = (count(true) + results.len(), count(false));
     if buffer_count != interface.bindings.len() {
         return Err(format!(
-            "its source binds {} ({}), and its signature has {buffer_count}: {} in its parameters and {} in its result",
+            "its source binds {}{}, and its signature has {buffer_count}: {} in its parameters and {} in its result",
             number(interface.bindings.len(), "buffer"),
             names(interface.bindings.iter().map(|binding| &binding.name)),
             count(true),
@@ -46,7 +46,7 @@ pub(super) fn check(interface: &KernelInterface, parameters: &[Parameter], resul
     }
     if scalar_count != interface.scalars.len() {
         return Err(format!(
-            "its source takes {} ({}), and its signature has {scalar_count}",
+            "its source takes {}{}, and its signature has {scalar_count}",
             number(interface.scalars.len(), "scalar"),
             names(interface.scalars.iter().map(|scalar| &scalar.name))
         ));
@@ -139,5 +139,6 @@ fn number(count: usize, what: &str) -> String {
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
-    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    let names = names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.is_empty() { names } else { format!(" ({names})") }
 }

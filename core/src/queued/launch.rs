@@ -7,6 +7,7 @@
 //! host in between. Its record is claimed *ahead*; what it reads of those before it is where their results will be. When those fail, it goes back to waiting.
 //! The runtime's reference of such a task, which whoever finishes the last one before it puts into a queue, is kept for it (`keep_entry`), so that there is never a second.
 
+use std::any::Any;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::error::FailureKind;
 use crate::kernel::Origin;
 use crate::kernel::plan::Plan;
 use crate::options::LaunchTies;
-use crate::residency::{self, DeviceSpace, Prepared, Refusal};
+use crate::residency::{self, DeviceSpace, Lost, Prepared, Refusal, Undone};
 use crate::task::record::{Claim, TaskRef};
 use crate::worker::context::runtime_of;
 use crate::worker::entry::{Entry, Work};
@@ -28,16 +29,19 @@ use crate::worker::shared::Shared;
 /// How long a thread waits in the place of a processor's: much longer than a thread takes to be woken. Somebody may cancel what it waits for, and is not to wait for it longer than this.
 const ATTENTION: Duration = Duration::from_millis(1);
 
+/// How much longer than its task may take a launch may be at it before its device is given up. The task fails in time; a device is more than a task.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// A launch that a processor has.
 pub(super) struct InFlightLaunch {
     prepared: Prepared,
-    /// Whether it was claimed before it was ready.
-    is_ahead: bool,
+    /// If it was claimed before it was ready: what it waited for then, each with the number of times that its results had been withdrawn.
+    before: Option<Vec<(TaskRef, u64)>>,
 }
 
 impl std::fmt::Debug for InFlightLaunch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InFlightLaunch").field("is_ahead", &self.is_ahead).finish_non_exhaustive()
+        f.debug_struct("InFlightLaunch").field("before", &self.before).finish_non_exhaustive()
     }
 }
 
@@ -90,20 +94,33 @@ impl Ready {
 
 /// What is left to be done about a launch when no lock is held.
 pub(super) enum Aside {
-    /// It is over.
-    Failed(TaskRef, Option<crate::error::TaskError>),
+    /// It has been claimed, and fails for this reason.
+    Fails(TaskRef, FailureKind),
+    /// It has been claimed, and an argument has failed.
+    HasFailedArgument(TaskRef),
     /// It goes elsewhere.
     Elsewhere { task: TaskRef, fault: Fault, is_whole: bool },
+    /// It has been claimed, and something that it needs has to be computed again first.
+    Restores(TaskRef, Lost),
+    /// It was claimed before it was ready, and is given back.
+    GivenBack(TaskRef),
+    /// What is dropped: it may be the last that keeps a user's value.
+    Gone(Waiting),
 }
 
 /// What came of looking at a launch.
 pub(super) enum Looked {
     Ready(Box<Ready>),
     Aside(Aside),
-    /// Somebody else has it, or it is too early for it.
-    Stale,
     /// There is no room for it now.
     Wait(Waiting),
+}
+
+/// References to tasks, and results that nobody has seen. They may be the last that keep a value of a user, whose destructor may do anything: they are dropped when no lock is held.
+#[derive(Default)]
+pub(super) struct Trash {
+    tasks: Vec<TaskRef>,
+    results: Vec<Box<dyn Any + Send>>,
 }
 
 /// What there is to know about a launch.
@@ -111,12 +128,25 @@ fn ties(task: &TaskRef) -> Option<&LaunchTies> {
     task.options().and_then(|options| options.ties.launch.as_deref())
 }
 
-/// Whether all that a task waits for are launches that the processor of a queue has.
-fn is_carried(task: &TaskRef, queue: usize) -> bool {
+/// Whether all that a task waits for are launches of its runtime that the processor of a queue has; then also those.
+fn is_carried(task: &TaskRef, queue: usize, trash: &mut Trash) -> Option<Vec<(TaskRef, u64)>> {
     let mut before = Vec::new();
-    let is_there = |one: &TaskRef| ties(one).is_some_and(|launch| launch.queue.load(SeqCst) == queue + 1);
+    let is_any = task.unfinished_predecessors(&mut before);
+    let there = |one: &TaskRef| {
+        let launch = ties(one).filter(|_| std::ptr::eq(one.runtime(), task.runtime()))?;
+        // The number first: a launch that is withdrawn in between has another queue, or none.
+        let times = launch.withdrawn.load(SeqCst);
+        (launch.queue.load(SeqCst) == queue + 1).then_some(times)
+    };
+    let times: Option<Vec<u64>> = before.iter().map(there).collect();
     // One that is held back waits for more than those.
-    task.unfinished_predecessors(&mut before) && task.unmet_count() <= before.len() && before.iter().all(is_there)
+    match times.filter(|_| is_any && task.unmet_count() <= before.len()) {
+        Some(times) => Some(before.into_iter().zip(times).collect()),
+        None => {
+            trash.tasks.extend(before);
+            None
+        }
+    }
 }
 
 /// Looks at a launch that was held back and may not be ready, as [`Queued::offer_ahead`] does.
@@ -138,61 +168,58 @@ pub(crate) fn attend(task: &TaskRef) {
 
 impl Queued {
     /// Claims a launch and prepares it for `queue`. Called with the space's `issue` lock held.
-    pub(super) fn look_at(&self, shared: &Shared, queue: usize, space: &Arc<DeviceSpace>, waiting: Waiting) -> Looked {
+    pub(super) fn look_at(&self, shared: &Shared, queue: usize, space: &Arc<DeviceSpace>, waiting: Waiting, trash: &mut Trash) -> Looked {
         // Until the plan is made: what it reads of launches before it may be withdrawn when those fail.
         let look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
-        let (task, is_ahead) = match waiting {
+        let (task, before) = match waiting {
             Waiting::Ready(entry) => {
                 let Work::Task(task) = entry.into_work() else { unreachable!("parts of runs lie in queues of workers") };
                 if task.try_claim() != Claim::Won {
-                    drop(look);
-                    drop(Entry::task(task));
-                    return Looked::Stale;
+                    return Looked::Aside(Aside::Gone(Waiting::Ready(Entry::task(task))));
                 }
-                (task, false)
+                (task, None)
             }
             Waiting::Ahead(task) => {
                 let is_wanted = !shared.is_outdated(task.epoch()) && !task.is_withdrawn();
-                if !is_wanted || !is_carried(&task, queue) || !self.claim_ahead(&task) {
-                    return Looked::Stale;
+                let before = is_carried(&task, queue, trash).filter(|_| is_wanted);
+                let Some(before) = before else { return Looked::Aside(Aside::Gone(Waiting::Ahead(task))) };
+                if !self.claim_ahead(&task) {
+                    trash.tasks.extend(before.into_iter().map(|(task, _)| task));
+                    return Looked::Aside(Aside::Gone(Waiting::Ahead(task)));
                 }
-                (task, true)
+                (task, Some(before))
             }
         };
         let Some(table) = task.launch() else { unreachable!("only launches get here") };
         let Some(ties) = ties(&task) else { unreachable!("a launch has ties") };
-        let failed = |kind| {
-            if is_ahead {
-                // It will be in the same state when it is ready, and is failed then.
-                self.give_back(shared, &task);
-                return Looked::Stale;
-            }
-            let failure = task.fail_claimed(kind);
-            Looked::Aside(Aside::Failed(task.clone(), Some(failure)))
-        };
-        if !is_ahead {
-            if shared.is_outdated(task.epoch()) {
-                return failed(shared.outdated(&task));
-            }
-            if let Some(kind) = task.stopped() {
-                return failed(kind);
-            }
-            if !task.begins() {
-                return failed(FailureKind::Cancelled);
-            }
-            if task.has_failed_argument(&table) {
-                // Only says so.
-                let failure = task.run_claimed();
-                return Looked::Aside(Aside::Failed(task, failure));
-            }
+        let is_ahead = before.is_some();
+        // One that is not ready will be in the same state when it is, and is failed then.
+        let aside = |task: TaskRef, aside: Aside| Looked::Aside(if is_ahead { Aside::GivenBack(task) } else { aside });
+        let fails = |kind| aside(task.clone(), Aside::Fails(task.clone(), kind));
+        if task.has_failed_argument(&table) {
+            return aside(task.clone(), Aside::HasFailedArgument(task));
+        }
+        if shared.is_outdated(task.epoch()) {
+            return fails(shared.outdated(&task));
+        }
+        if let Some(kind) = task.stopped() {
+            return fails(kind);
+        }
+        if task.is_withdrawn() {
+            return fails(FailureKind::Cancelled);
+        }
+        let left = ties.due.map(|due| due.saturating_duration_since(now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return fails(FailureKind::DeadlineExceeded);
         }
         let mut plan = match task.plan(&table) {
             Ok(plan) => plan,
-            Err(reason) => {
-                drop(look);
-                return failed(FailureKind::Kernel { reason });
-            }
+            Err(reason) => return fails(FailureKind::Kernel { reason }),
         };
+        if is_ahead && !residency::can_follow(&plan.uses) {
+            trash.results.push(Box::new(plan));
+            return Looked::Aside(Aside::GivenBack(task));
+        }
         task.write_outputs(&table, std::mem::take(&mut plan.outputs));
         // SeqCst, as the look at successors: whoever is spawned after that sees it (`offer_ahead`).
         ties.queue.store(queue + 1, SeqCst);
@@ -200,57 +227,62 @@ impl Queued {
         let mut prepared = match residency::prepare(space, &plan.uses) {
             Ok(prepared) => prepared,
             Err(refusal) => {
-                self.withdraw(queue, &task);
+                // Nobody has planned with its results: whoever does holds `issue`.
+                trash.results.push(self.withdraw(&task));
                 return match refusal {
-                    Refusal::Wait if is_ahead => {
-                        self.give_back(shared, &task);
-                        Looked::Wait(Waiting::Ahead(task))
+                    Refusal::Wait if !is_ahead && task.unclaim() => Looked::Wait(Waiting::Ready(Entry::task(task))),
+                    Refusal::Wait => {
+                        let kind = task.stopped().unwrap_or(FailureKind::Cancelled);
+                        aside(task.clone(), Aside::Fails(task, kind))
                     }
-                    Refusal::Wait if task.unclaim() => Looked::Wait(Waiting::Ready(Entry::task(task))),
-                    Refusal::Wait => failed(task.stopped().unwrap_or(FailureKind::Cancelled)),
-                    Refusal::Never(_) if is_ahead => {
-                        self.give_back(shared, &task);
-                        Looked::Stale
-                    }
-                    Refusal::Never(reason) => Looked::Aside(Aside::Elsewhere { task, fault: Fault::refused(reason), is_whole: true }),
+                    Refusal::Lost(lost) => aside(task.clone(), Aside::Restores(task, lost)),
+                    Refusal::Never(reason) => aside(task.clone(), Aside::Elsewhere { task, fault: Fault::refused(reason), is_whole: true }),
                 };
             }
         };
         let name = task.name().name;
         let operands = std::mem::take(&mut prepared.operands);
-        let deadline = ties.due.map(|due| due.saturating_duration_since(now()));
         let successors = task.waiting_successors();
         let id = {
             let mut state = self.lock();
             let id = TaskId(state.next_id);
             state.next_id += 1;
-            let launch = InFlightLaunch { prepared, is_ahead };
+            let launch = InFlightLaunch { prepared, before };
             state.in_flight.insert(id, InFlight { task: Flying::Launch(task, launch), queue, asked: true });
             id
         };
         self.count_running(queue, true);
         for successor in successors {
-            if self.is_to_follow(shared, &successor, queue) {
+            if self.is_to_follow(shared, &successor, queue, trash) {
                 self.lock().queues[queue].waiting.push_back(Waiting::Ahead(successor));
+            } else {
+                trash.tasks.push(successor);
             }
         }
-        Looked::Ready(Box::new(Ready { id, name, plan, operands, deadline }))
+        Looked::Ready(Box::new(Ready { id, name, plan, operands, deadline: left.map(|left| left + GRACE) }))
     }
 
     /// Whether a task can be submitted to a queue right behind what it waits for.
-    fn is_to_follow(&self, shared: &Shared, task: &TaskRef, queue: usize) -> bool {
-        task.launch().is_some()
-            && ties(task)
-                .is_some_and(|launch| !launch.on_host.load(Relaxed) && shared.devices_for(task, launch).contains(&(self.first + queue)))
-            && is_carried(task, queue)
+    fn is_to_follow(&self, shared: &Shared, task: &TaskRef, queue: usize, trash: &mut Trash) -> bool {
+        let is_launch = task.launch().is_some() && std::ptr::eq(task.runtime(), shared);
+        let is_for_it =
+            |launch: &LaunchTies| !launch.on_host.load(Relaxed) && shared.devices_for(task, launch).contains(&(self.first + queue));
+        if !is_launch || !ties(task).is_some_and(is_for_it) {
+            return false;
+        }
+        let before = is_carried(task, queue, trash);
+        let follows = before.is_some();
+        trash.tasks.extend(before.into_iter().flatten().map(|(task, _)| task));
+        follows
     }
 
     /// Looks at a launch that was just spawned and is not ready: where all that it waits for are launches that one processor has, it has it as well.
     pub(crate) fn offer_ahead(&self, shared: &Shared, task: &TaskRef) {
         let mut before = Vec::new();
         task.unfinished_predecessors(&mut before);
-        let Some(queue) = before.first().and_then(ties).and_then(|launch| launch.queue.load(SeqCst).checked_sub(1)) else { return };
-        if self.is_to_follow(shared, task, queue) {
+        let first = before.first().filter(|one| std::ptr::eq(one.runtime(), shared));
+        let Some(queue) = first.and_then(ties).and_then(|launch| launch.queue.load(SeqCst).checked_sub(1)) else { return };
+        if self.is_to_follow(shared, task, queue, &mut Trash::default()) {
             self.lock().queues[queue].waiting.push_back(Waiting::Ahead(task.clone()));
             self.submit(shared, queue);
         }
@@ -292,15 +324,37 @@ impl Queued {
         }
     }
 
-    /// Takes the results out of a launch that has not made them. Those that were submitted behind it still use their memory, which stays until all have ended.
-    fn withdraw(&self, queue: usize, task: &TaskRef) {
+    /// Takes the results out of a launch that has not made them.
+    fn withdraw(&self, task: &TaskRef) -> Box<dyn Any + Send> {
         let Some(table) = task.launch() else { unreachable!("only launches have results to withdraw") };
         let _look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(launch) = ties(task) {
             launch.queue.store(0, SeqCst);
+            launch.withdrawn.fetch_add(1, SeqCst);
         }
-        let results = task.withdraw_outputs(&table);
-        self.lock().queues[queue].withdrawn.push(results);
+        task.withdraw_outputs(&table)
+    }
+
+    /// The same of one that was submitted: those that were submitted behind it may still use the memory, which stays until they have ended.
+    fn withdraw_submitted(&self, queue: usize, task: &TaskRef) {
+        let results = self.withdraw(task);
+        let mut state = self.lock();
+        let next_id = TaskId(state.next_id);
+        state.queues[queue].withdrawn.push((next_id, results));
+    }
+
+    /// Waits for the entry of a launch that is ready: whoever counted it down last may still have it in his hands.
+    fn take_entry(&self, task: &TaskRef) -> Entry {
+        loop {
+            let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            match ahead.remove(&task.number()) {
+                Some(Some(entry)) => return entry,
+                Some(None) => drop(ahead.insert(task.number(), None)),
+                None => unreachable!("it was claimed ahead, and nobody but the caller gives that up"),
+            }
+            drop(ahead);
+            std::thread::yield_now();
+        }
     }
 
     /// Takes what came of a launch that a processor reports as done.
@@ -315,21 +369,26 @@ impl Queued {
     ) {
         self.count_running(queue, false);
         let Some(table) = task.launch() else { unreachable!("it was a launch when it was submitted") };
-        let InFlightLaunch { prepared, is_ahead } = launch;
-        // Those before it may have failed, or have gone elsewhere: then what it has made is of no use.
-        let is_timely = !is_ahead || task.is_ready() && !task.has_failed_argument(&table);
-        let is_lost = outcome.as_ref().is_err_and(|fault| fault.kind != FaultKind::Refused);
-        if let Err(fault) = outcome
-            && is_lost
-        {
-            self.lose(shared, queue, &fault.reason);
-        }
+        let InFlightLaunch { mut prepared, before } = launch;
+        let is_ahead = before.is_some();
+        // Those before it may have failed, or have gone elsewhere and come to other results: then what it has made is of no use.
+        let is_as_then = |(one, times): &(TaskRef, u64)| ties(one).is_some_and(|launch| launch.withdrawn.load(SeqCst) == *times);
+        let is_timely = before.iter().flatten().all(is_as_then) && (!is_ahead || task.is_ready() && !task.has_failed_argument(&table));
+        let undone = match outcome {
+            Err(fault) if fault.kind != FaultKind::Refused => {
+                self.lose(shared, queue, &fault.reason);
+                Undone::Begun
+            }
+            Err(_) if not_taken => Undone::Untouched,
+            Err(_) => Undone::Copied,
+            Ok(()) => Undone::Begun,
+        };
         if !is_timely {
-            residency::take_back(prepared, is_lost || not_taken);
-            self.withdraw(queue, &task);
+            residency::take_back(prepared, undone);
+            self.withdraw_submitted(queue, &task);
             return self.give_back(shared, &task);
         }
-        let entry = is_ahead.then(|| self.ahead.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.number()));
+        let entry = is_ahead.then(|| self.take_entry(&task));
         match outcome {
             Ok(()) => {
                 self.counts[queue].tasks.fetch_add(1, Relaxed);
@@ -339,25 +398,27 @@ impl Queued {
                     scope: task.options().and_then(|options| options.scope.clone()),
                     may_be_host: shared.worker_count(task.domain().as_deref()) > 0,
                 });
-                // One that was claimed before it was ready has not let go of what it came after.
-                let is_withdrawn = is_ahead && !task.begins();
+                // It has not let go of what it came after.
+                let is_withdrawn = !task.begins();
+                prepared.release_reads();
                 let lineage = task.accept_outputs(&table, origin);
                 residency::commit(prepared, lineage.as_ref());
                 drop(lineage);
                 let stopped = task.end_launched().or_else(|| is_withdrawn.then_some(FailureKind::Cancelled));
                 if stopped.is_some() {
-                    self.withdraw(queue, &task);
+                    self.withdraw_submitted(queue, &task);
                 }
                 let failure = stopped.map(|kind| task.error_of_begun(kind));
                 shared.finish(None, &task, failure, false);
             }
             Err(fault) => {
-                let is_whole = residency::take_back(prepared, is_lost || not_taken) || !is_lost;
-                self.withdraw(queue, &task);
+                let is_whole = residency::take_back(prepared, undone);
+                self.withdraw_submitted(queue, &task);
                 self.put_aside(shared, queue, Aside::Elsewhere { task, fault: fault.clone(), is_whole });
             }
         }
         drop(entry);
+        drop(before);
     }
 
     /// Notes that a processor is lost.
@@ -375,7 +436,24 @@ impl Queued {
     /// Sees to a launch that did not happen. No lock is held.
     pub(super) fn put_aside(&self, shared: &Shared, queue: usize, aside: Aside) {
         let (task, fault, is_whole) = match aside {
-            Aside::Failed(task, failure) => return shared.finish(None, &task, failure, false),
+            Aside::Fails(task, kind) => {
+                let failure = task.fail_claimed(kind);
+                return shared.finish(None, &task, Some(failure), false);
+            }
+            Aside::HasFailedArgument(task) => {
+                // Only says so.
+                let failure = task.run_claimed();
+                return shared.finish(None, &task, failure, false);
+            }
+            Aside::GivenBack(task) => return self.give_back(shared, &task),
+            Aside::Gone(waiting) => return drop(waiting),
+            Aside::Restores(task, lost) => match residency::restore(&lost) {
+                Ok(()) => return self.put_back(shared, task),
+                Err(reason) => {
+                    let failure = task.fail_claimed(FailureKind::Lost { reason });
+                    return shared.finish(None, &task, Some(failure), false);
+                }
+            },
             Aside::Elsewhere { task, fault, is_whole } => (task, fault, is_whole),
         };
         let processor = shared.processors[self.first + queue].info.name.clone();
@@ -404,11 +482,16 @@ impl Queued {
             shared.backends.found.log.push(LogLevel::Warning, message);
         }
         launch.on_host.store(others.is_empty(), Relaxed);
-        if !task.unclaim() {
-            let failure = task.fail_claimed(task.stopped().unwrap_or(FailureKind::Cancelled));
-            return shared.finish(None, &task, Some(failure), false);
+        self.put_back(shared, task);
+    }
+
+    /// Gives up the claim on a launch that is ready, and puts it where ready tasks go.
+    fn put_back(&self, shared: &Shared, task: TaskRef) {
+        if task.unclaim() {
+            return shared.enqueue(None, Entry::task(task));
         }
-        shared.enqueue(None, Entry::task(task));
+        let failure = task.fail_claimed(task.stopped().unwrap_or(FailureKind::Cancelled));
+        shared.finish(None, &task, Some(failure), false);
     }
 
     /// Fails a launch that no device is left for.

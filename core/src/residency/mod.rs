@@ -10,16 +10,18 @@
 //! order transfer, directory, state; no lock is held while a chunk is dropped or the space is asked for one.
 #![expect(unsafe_code, reason = "writes blocks of the host that nobody else looks at meanwhile")]
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use poniard_interface::{Access, Chunk, Operand, RawBuffer};
+use poniard_interface::{Access, AllocateError, Chunk, Completion, Operand, RawBuffer};
 
 use crate::arena;
 use crate::data::Data;
 use crate::wire::Place;
+use crate::worker::shared::Shared;
 
 pub(crate) mod space;
 
@@ -44,8 +46,12 @@ pub(crate) struct Entry {
 struct State {
     /// Whether the block itself has the contents.
     host_valid: bool,
-    /// Whether it has them as they were before launches that are under way, of which none has ended.
+    /// Whether it has them as they were before a launch that is under way and changes them.
     has_backup: bool,
+    /// The buffer is gone: the block is somebody else's, or nobody's.
+    has_ended: bool,
+    /// How many launches would have to be repeated for the contents, while the block does not have them.
+    depth: u32,
     replicas: Vec<Replica>,
     /// How to compute the contents again, if that is possible: kept while the block does not have them.
     lineage: Option<(Arc<dyn Lineage>, usize)>,
@@ -84,15 +90,58 @@ const DEPTH_MAX: u32 = 64;
 pub(crate) enum Refusal {
     /// There will be room when launches that are under way have ended.
     Wait,
-    /// There will never be, or what it needs is lost.
+    /// There will never be.
     Never(String),
+    /// Something that it needs has to be computed again first, by [`restore`].
+    Lost(Lost),
+}
+
+/// What has to be computed again.
+pub(crate) struct Lost(Arc<Entry>);
+
+impl std::fmt::Debug for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Lost").field(&self.0.place).finish()
+    }
+}
+
+/// Computes it again. Runs code of users, or launches; no lock is held.
+///
+/// # Errors
+/// Why that cannot be, in words.
+pub(crate) fn restore(lost: &Lost) -> Result<(), String> {
+    lost.0.bring(true)
 }
 
 /// What a launch uses of the directory.
 pub(crate) struct Prepared {
     pub(crate) operands: Vec<Operand>,
     space: Arc<DeviceSpace>,
-    uses: Vec<(Arc<Entry>, Access)>,
+    uses: Vec<Used>,
+}
+
+/// A buffer that a launch uses, and what has to be undone if it does not happen.
+struct Used {
+    entry: Arc<Entry>,
+    access: Access,
+    is_fresh: bool,
+    /// Whether the replica was valid before.
+    was_valid: bool,
+    /// Whether the block is copied to it for the launch.
+    is_copied: bool,
+    /// Whether the block was what had the contents.
+    was_host_valid: bool,
+}
+
+/// How far a launch came that did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Undone {
+    /// It was not submitted.
+    Untouched,
+    /// Its copies were made.
+    Copied,
+    /// It may have run, in part or whole.
+    Begun,
 }
 
 /// A buffer of a launch.
@@ -130,10 +179,12 @@ pub(crate) fn is_known(key: Key) -> bool {
 #[cold]
 pub(crate) fn changes(key: Key) {
     let Some(entry) = entry_of(key) else { return };
+    // Somebody may be copying to the block what is of no interest any more.
+    let _transfer = lock(&entry.transfer);
     let lineage = {
         let mut state = lock(&entry.state);
-        debug_assert!(state.replicas.iter().all(|replica| replica.uses == 0), "a block is not changed while a launch uses it");
         state.host_valid = true;
+        state.depth = 0;
         // Their memory stays: who has had it on a device once may well want it there again, and new memory costs more than the copy. When there is no room they go.
         state.replicas.iter_mut().filter(|replica| !replica.is_import).for_each(|replica| replica.valid = false);
         state.lineage.take()
@@ -155,8 +206,11 @@ fn remove(key: Key) {
     let removed = lock(&DIRECTORY).remove(&key);
     if let Some(entry) = removed {
         COUNT.fetch_sub(1, Release);
+        // Whoever copies to the block, to make room, is waited for: after this it is somebody else's.
+        let _transfer = lock(&entry.transfer);
         let (gone, lineage) = {
             let mut state = lock(&entry.state);
+            state.has_ended = true;
             (state.take_replicas(|_| true), state.lineage.take())
         };
         drop(gone);
@@ -172,7 +226,7 @@ pub(crate) fn leave(space: &Arc<DeviceSpace>) {
             continue;
         }
         // What cannot be brought is lost: whoever wants it learns that later.
-        let _ = entry.bring();
+        let _ = entry.bring(true);
         let gone = lock(&entry.state).take_replicas(|replica| Arc::ptr_eq(&replica.space, space));
         drop(gone);
     }
@@ -204,7 +258,7 @@ fn bring_slowly<T: Data>(value: &T) -> Result<(), String> {
             if outcome.is_ok()
                 && let Some(entry) = arena::place_of(raw).and_then(|place| entry_of(key_of(place)))
             {
-                outcome = entry.bring();
+                outcome = entry.bring(true);
             }
         });
     }
@@ -254,78 +308,107 @@ impl Entry {
         let mut directory = lock(&DIRECTORY);
         let new = || {
             COUNT.fetch_add(1, Release);
-            let state = State { host_valid: true, has_backup: false, replicas: Vec::new(), lineage: None };
+            let state = State { host_valid: true, has_backup: false, has_ended: false, depth: 0, replicas: Vec::new(), lineage: None };
             Arc::new(Self { place, transfer: Mutex::default(), state: Mutex::new(state) })
         };
         Arc::clone(directory.entry(key_of(place)).or_insert_with(new))
     }
 
-    /// Sees to it that the block has the contents.
-    fn bring(&self) -> Result<(), String> {
+    /// Sees to it that the block has the contents. `computes`: also if they have to be computed again, which no lock survives.
+    fn bring(&self, computes: bool) -> Result<(), String> {
         if lock(&self.state).host_valid {
             return Ok(());
         }
-        // Somebody else may be at it.
-        let transfer = lock(&self.transfer);
-        let (chunk, space) = {
-            let mut state = lock(&self.state);
-            if state.host_valid {
+        // Somebody else may be at it. What the device reports meanwhile is seen to without the lock.
+        let read = deferring(|| {
+            let _transfer = lock(&self.transfer);
+            self.read()
+        });
+        let (space, reason) = match read {
+            Ok(lineage) => {
+                drop(lineage);
                 return Ok(());
             }
-            match state.replicas.iter_mut().find(|replica| replica.valid && replica.space.lost().is_none()) {
-                Some(replica) => (Some(Arc::clone(&replica.chunk)), Arc::clone(&replica.space)),
-                None => match state.replicas.first() {
-                    Some(replica) => (None, Arc::clone(&replica.space)),
-                    None => return Err("no copy of its data is left".into()),
-                },
-            }
+            Err(Unread { space: None, reason }) => return Err(reason),
+            Err(Unread { space: Some(space), reason }) => (space, reason),
         };
-        let read = match &chunk {
-            Some(chunk) => {
-                // SAFETY: until the block is valid nobody but the holder of `transfer` touches it, and its buffer is alive: whoever asks has it.
-                let bytes = unsafe { arena::bytes_of(self.place) };
-                chunk.read(0, bytes).map_err(|error| error.reason)
-            }
-            None => Err(space.lost().unwrap_or("it was lost").into()),
-        };
-        let lineage = {
-            let mut state = lock(&self.state);
-            match &read {
-                Ok(()) => {
-                    state.host_valid = true;
-                    space.counts.downloaded.fetch_add(self.place.len_bytes, Relaxed);
-                    state.lineage.take()
-                }
-                Err(_) => state.lineage.clone(),
-            }
-        };
-        let Err(reason) = read else {
-            drop(transfer);
-            drop(lineage);
-            return Ok(());
-        };
-        let Some((lineage, index)) = lineage else {
+        let Some((lineage, index)) = lock(&self.state).lineage.clone() else {
             return Err(format!("its data was on {} alone, and cannot be had: {reason}", space.info.name));
         };
-        drop(transfer);
+        if !computes {
+            return Err(reason);
+        }
         let computed = lineage.compute(index).and_then(|output| {
             let has_size = output.len_bytes() == self.place.len_bytes;
             if has_size { Ok(output) } else { Err("it came out in another size".into()) }
         });
         let output = computed
             .map_err(|why| format!("its data was lost with {} ({reason}), and cannot be computed again: {why}", space.info.name))?;
-        let _transfer = lock(&self.transfer);
-        let mut state = lock(&self.state);
-        if !state.host_valid {
-            // SAFETY: as above; whoever else computed it has not written it, or it would be valid.
-            unsafe { arena::bytes_of(self.place) }.copy_from_slice(output.as_bytes());
-            state.host_valid = true;
-        }
-        let gone = (state.take_replicas(|replica| Arc::ptr_eq(&replica.space, &space)), state.lineage.take());
-        drop(state);
+        let transfer = lock(&self.transfer);
+        let gone = {
+            let mut state = lock(&self.state);
+            if !state.host_valid && !state.has_ended {
+                // SAFETY: the buffer has not ended, and until the block is valid nobody but the holder of `transfer` touches it.
+                unsafe { arena::bytes_of(self.place) }.copy_from_slice(output.as_bytes());
+                state.host_valid = true;
+                state.depth = 0;
+            }
+            (state.take_replicas(|replica| Arc::ptr_eq(&replica.space, &space) && replica.uses == 0), state.lineage.take())
+        };
+        drop(transfer);
         drop(gone);
         Ok(())
     }
+
+    /// Copies the contents to the block, by whoever holds `transfer`. What is not needed any more then.
+    fn read(&self) -> Result<Option<(Arc<dyn Lineage>, usize)>, Unread> {
+        let (chunk, space) = {
+            let state = lock(&self.state);
+            if state.host_valid || state.has_ended {
+                return Ok(None);
+            }
+            // An import is the block itself.
+            let mut copies = state.replicas.iter().filter(|replica| !replica.is_import);
+            match copies.clone().find(|replica| replica.valid && replica.space.lost().is_none()) {
+                Some(replica) => (Arc::clone(&replica.chunk), Arc::clone(&replica.space)),
+                None => {
+                    let space = copies.next().map(|replica| Arc::clone(&replica.space));
+                    let reason = space.as_ref().and_then(|space| space.lost()).unwrap_or("no copy of its data is left").into();
+                    return Err(Unread { space, reason });
+                }
+            }
+        };
+        // SAFETY: until the block is valid nobody but the holder of `transfer` touches it, and it is not given up before (`remove`).
+        let bytes = unsafe { arena::bytes_of(self.place) };
+        if let Err(error) = chunk.read(0, bytes) {
+            return Err(Unread { space: Some(space), reason: error.reason });
+        }
+        let mut state = lock(&self.state);
+        state.host_valid = true;
+        state.depth = 0;
+        space.counts.downloaded.fetch_add(self.place.len_bytes, Relaxed);
+        Ok(state.lineage.take())
+    }
+}
+
+/// Why a block did not get its contents.
+struct Unread {
+    /// Where they were.
+    space: Option<Arc<DeviceSpace>>,
+    reason: String,
+}
+
+/// Whether a launch with these buffers can be submitted behind those that make them: it changes nothing in place, which could not be undone if one before it fails,
+/// and what it reads has no history that is too long.
+pub(crate) fn can_follow(uses: &[Use]) -> bool {
+    uses.iter().all(|one| {
+        one.is_fresh
+            || one.access == Access::Read
+                && entry_of(key_of(one.place)).is_none_or(|entry| {
+                    let state = lock(&entry.state);
+                    state.host_valid || state.depth < DEPTH_MAX
+                })
+    })
 }
 
 /// Brings the buffers of a launch into a space, as far as that is to be done before the launch is submitted: their room is there, and the operands say what is to
@@ -336,53 +419,28 @@ pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared
     for (entry, one) in entries.iter().zip(uses) {
         let is_away = {
             let mut state = lock(&entry.state);
-            let deep = state.lineage.as_ref().is_some_and(|(lineage, _)| lineage.depth() >= DEPTH_MAX);
+            let is_deep = state.depth >= DEPTH_MAX && state.lineage.is_some();
             !one.is_fresh
                 && one.access != Access::Overwrite
                 && !state.host_valid
-                && (deep || !state.replica_in(space).is_some_and(|replica| replica.valid))
+                && (is_deep || !state.replica_in(space).is_some_and(|replica| replica.valid && !replica.is_import))
         };
-        if is_away {
-            entry.bring().map_err(Refusal::Never)?;
+        if is_away && entry.bring(false).is_err() {
+            return Err(Refusal::Lost(Lost(Arc::clone(entry))));
         }
     }
-    let mut prepared = Prepared { operands: Vec::new(), space: Arc::clone(space), uses: Vec::new() };
-    if !space.imports() {
-        let mut missing: Vec<Key> = Vec::new();
-        let mut missing_bytes = 0;
-        let mut there_bytes = 0;
-        for (entry, one) in entries.iter().zip(uses) {
-            let key = key_of(one.place);
-            if missing.contains(&key) {
-                continue;
-            }
-            let bytes = DeviceSpace::taken_bytes(one.place.len_bytes);
-            match lock(&entry.state).replica_in(space) {
-                Some(replica) => {
-                    // Not to be evicted for the others.
-                    replica.uses += 1;
-                    there_bytes += replica.bytes;
-                    prepared.uses.push((Arc::clone(entry), Access::Read));
-                }
-                None => missing_bytes += bytes,
-            }
-            missing.push(key);
+    // Twice: what others have given up may not be free yet, or others may have more in the space than we know.
+    for is_last in [false, true] {
+        make_room(space, &entries, uses)?;
+        let mut prepared = Prepared { operands: Vec::new(), space: Arc::clone(space), uses: Vec::new() };
+        let Err(error) = fill(space, &entries, uses, &mut prepared) else { return Ok(prepared) };
+        take_back(prepared, Undone::Untouched);
+        if is_last {
+            return Err(if is_busy(space) { Refusal::Wait } else { Refusal::Never(error.to_string()) });
         }
-        let room = make_room(space, missing_bytes, there_bytes);
-        let pinned = std::mem::take(&mut prepared.uses);
-        let outcome = room.and_then(|()| fill(space, &entries, uses, &mut prepared));
-        unpin(space, &pinned);
-        if let Err(refusal) = outcome {
-            take_back(prepared, true);
-            return Err(refusal);
-        }
-        return Ok(prepared);
+        evict(space, &entries, u64::MAX);
     }
-    if let Err(refusal) = fill(space, &entries, uses, &mut prepared) {
-        take_back(prepared, true);
-        return Err(refusal);
-    }
-    Ok(prepared)
+    unreachable!("the last time returns")
 }
 
 impl Prepared {
@@ -390,18 +448,29 @@ impl Prepared {
     pub(crate) fn keeps_lineage(&self) -> bool {
         !self.space.imports()
     }
-}
 
-fn unpin(space: &Arc<DeviceSpace>, uses: &[(Arc<Entry>, Access)]) {
-    for (entry, _) in uses {
-        if let Some(replica) = lock(&entry.state).replica_in(space) {
-            replica.uses -= 1;
-        }
+    /// Lets go of what was only read: others may have it as soon as the launch lets go of its arguments.
+    pub(crate) fn release_reads(&mut self) {
+        let space = Arc::clone(&self.space);
+        self.uses.retain(|used| {
+            if used.access == Access::Read
+                && let Some(replica) = lock(&used.entry.state).replica_in(&space)
+            {
+                replica.uses -= 1;
+            }
+            used.access != Access::Read
+        });
     }
 }
 
 /// Makes the operands of a launch. There is room for all of them, as far as we have counted.
-fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared: &mut Prepared) -> Result<(), Refusal> {
+fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared: &mut Prepared) -> Result<(), AllocateError> {
+    let depth_of = |entry: &Entry| {
+        let state = lock(&entry.state);
+        if state.host_valid { 0 } else { state.depth }
+    };
+    let reads = entries.iter().zip(uses).filter(|(_, one)| !one.is_fresh && one.access == Access::Read);
+    let depth = 1 + reads.map(|(entry, _)| depth_of(entry)).max().unwrap_or(0);
     for (entry, one) in entries.iter().zip(uses) {
         let has_replica = lock(&entry.state).replica_in(space).is_some();
         if !has_replica {
@@ -410,32 +479,43 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             lock(&entry.state).replicas.push(replica);
         }
         let mut state = lock(&entry.state);
-        let host_valid = state.host_valid;
+        let was_host_valid = state.host_valid;
         let Some(replica) = state.replica_in(space) else { unreachable!("it was just put there") };
         replica.uses += 1;
         replica.last_use = space.tick();
+        let (was_valid, is_import) = (replica.valid, replica.is_import);
         let is_read = !one.is_fresh && one.access != Access::Overwrite;
-        let source = (is_read && !replica.valid && !replica.is_import).then(|| arena::host_block(one.place));
-        debug_assert!(!is_read || replica.valid || host_valid, "it was brought before");
-        if source.is_some() {
+        let source = (is_read && !was_valid && !is_import).then(|| arena::host_block(one.place));
+        let is_copied = source.is_some();
+        if is_copied {
             // For those that are submitted later: they come after the copy.
             replica.valid = true;
-            space.counts.uploaded.fetch_add(one.place.len_bytes, Relaxed);
         }
         prepared.operands.push(Operand { chunk: replica.chunk.id(), access: one.access, source });
-        if one.access != Access::Read && !replica.is_import {
+        if one.access != Access::Read && !is_import {
             // So those find it that are submitted behind this one. On the host nobody looks before it has ended.
             replica.valid = true;
-            state.has_backup |= host_valid;
+            state.has_backup = was_host_valid;
             state.host_valid = false;
+            if one.is_fresh {
+                state.depth = depth;
+            }
         }
         drop(state);
-        prepared.uses.push((Arc::clone(entry), one.access));
+        if is_copied {
+            space.counts.uploaded.fetch_add(one.place.len_bytes, Relaxed);
+            if space.keeps_pages.load(Relaxed) {
+                // The device may take it from the arena's pages.
+                arena::pin(one.place.arena);
+            }
+        }
+        let (entry, access, is_fresh) = (Arc::clone(entry), one.access, one.is_fresh);
+        prepared.uses.push(Used { entry, access, is_fresh, was_valid, is_copied, was_host_valid });
     }
     Ok(())
 }
 
-fn new_replica(space: &Arc<DeviceSpace>, one: &Use) -> Result<Replica, Refusal> {
+fn new_replica(space: &Arc<DeviceSpace>, one: &Use) -> Result<Replica, AllocateError> {
     let of = |chunk: Box<dyn Chunk>, is_import: bool| Replica {
         space: Arc::clone(space),
         chunk: chunk.into(),
@@ -447,13 +527,13 @@ fn new_replica(space: &Arc<DeviceSpace>, one: &Use) -> Result<Replica, Refusal> 
         bytes: if is_import { 0 } else { DeviceSpace::taken_bytes(one.place.len_bytes) },
     };
     if space.imports() {
+        if space.keeps_pages.load(Relaxed) {
+            arena::pin(one.place.arena);
+        }
         // SAFETY: arenas are never unmapped, and the block is the launch's: its buffer is an argument or a result, and both outlive the launch. Its entry, and
         // with it the chunk, goes with the buffer.
         match unsafe { space.import(arena::host_block(one.place)) } {
             Ok(chunk) => {
-                if space.keeps_pages.load(Relaxed) {
-                    arena::pin(one.place.arena);
-                }
                 space.counts.imported.fetch_add(one.place.len_bytes, Relaxed);
                 return Ok(of(chunk, true));
             }
@@ -462,12 +542,7 @@ fn new_replica(space: &Arc<DeviceSpace>, one: &Use) -> Result<Replica, Refusal> 
         }
     }
     let zeroed = one.is_fresh && one.access == Access::Write;
-    match space.allocate(one.place.len_bytes, zeroed) {
-        Ok(chunk) => Ok(of(chunk, false)),
-        // What others have given up may not be free yet.
-        Err(_) if is_busy(space) => Err(Refusal::Wait),
-        Err(error) => Err(Refusal::Never(error.to_string())),
-    }
+    space.allocate(one.place.len_bytes, zeroed).map(|chunk| of(chunk, false))
 }
 
 /// Whether launches use something in the space.
@@ -476,10 +551,26 @@ fn is_busy(space: &Arc<DeviceSpace>) -> bool {
     entries.iter().any(|entry| lock(&entry.state).replica_in(space).is_some_and(|replica| replica.uses > 0))
 }
 
-/// Makes room for so much more in a space, beside what the launch has there already: replicas go that were used longest ago.
-fn make_room(space: &Arc<DeviceSpace>, missing_bytes: u64, there_bytes: u64) -> Result<(), Refusal> {
+/// Makes room in a space for the buffers of a launch that are not there.
+fn make_room(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use]) -> Result<(), Refusal> {
+    if space.imports() {
+        return Ok(());
+    }
+    let (mut seen, mut missing_bytes, mut all_bytes) = (Vec::new(), 0u64, 0u64);
+    for (entry, one) in entries.iter().zip(uses) {
+        let key = key_of(one.place);
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key);
+        let there_bytes = lock(&entry.state).replica_in(space).map(|replica| replica.bytes);
+        let bytes = DeviceSpace::taken_bytes(one.place.len_bytes);
+        all_bytes = all_bytes.saturating_add(there_bytes.unwrap_or(bytes));
+        if there_bytes.is_none() {
+            missing_bytes = missing_bytes.saturating_add(bytes);
+        }
+    }
     let capacity_bytes = space.capacity_bytes();
-    let all_bytes = missing_bytes.saturating_add(there_bytes);
     if all_bytes > capacity_bytes {
         return Err(Refusal::Never(format!(
             "its buffers take {all_bytes} bytes, and {} has {capacity_bytes}: {} too many",
@@ -487,91 +578,142 @@ fn make_room(space: &Arc<DeviceSpace>, missing_bytes: u64, there_bytes: u64) -> 
             all_bytes - capacity_bytes
         )));
     }
-    if space.used_bytes() + missing_bytes <= capacity_bytes {
-        return Ok(());
+    let above_bytes = || (space.used_bytes() + missing_bytes).saturating_sub(capacity_bytes);
+    if above_bytes() > 0 {
+        evict(space, entries, above_bytes());
     }
+    match above_bytes() {
+        0 => Ok(()),
+        _ if is_busy(space) => Err(Refusal::Wait),
+        above => Err(Refusal::Never(format!("{above} bytes of {} are taken by what cannot leave it", space.info.name))),
+    }
+}
+
+/// Has replicas leave a space, as many as have so many bytes: what is stale first, then what was used longest ago. Those of `kept` stay.
+fn evict(space: &Arc<DeviceSpace>, kept: &[Arc<Entry>], bytes: u64) {
     let entries: Vec<_> = lock(&DIRECTORY).values().cloned().collect();
     let mut victims: Vec<_> = entries
         .iter()
+        .filter(|entry| kept.iter().all(|kept| !Arc::ptr_eq(entry, kept)))
         .filter_map(|entry| {
             let mut state = lock(&entry.state);
-            let replica = state.replica_in(space).filter(|replica| replica.uses == 0 && !replica.is_import)?;
-            // What is stale goes first.
+            if state.replicas.iter().any(|replica| replica.uses > 0) {
+                return None;
+            }
+            let replica = state.replica_in(space).filter(|replica| !replica.is_import)?;
             Some(((replica.valid, replica.last_use), entry))
         })
         .collect();
     victims.sort_by_key(|(order, _)| *order);
+    let mut gone_bytes = 0;
     for (_, entry) in victims {
-        entry.bring().map_err(Refusal::Never)?;
+        // What would have to be computed again stays: it is lost here, too, and takes no memory that works.
+        if gone_bytes >= bytes || entry.bring(false).is_err() {
+            continue;
+        }
         let gone = {
             let mut state = lock(&entry.state);
-            // Somebody may be reading it.
-            let gone = state.take_replicas(|replica| Arc::ptr_eq(&replica.space, space) && replica.uses == 0);
-            gone.iter().for_each(|replica| {
-                space.counts.evicted.fetch_add(replica.bytes, Relaxed);
-            });
-            gone
+            state.take_replicas(|replica| Arc::ptr_eq(&replica.space, space) && replica.uses == 0)
         };
+        let left_bytes: u64 = gone.iter().map(|replica| replica.bytes).sum();
+        space.counts.evicted.fetch_add(left_bytes, Relaxed);
+        gone_bytes += left_bytes;
         drop(gone);
-        if space.used_bytes() + missing_bytes <= capacity_bytes {
-            return Ok(());
-        }
     }
-    if is_busy(space) { Err(Refusal::Wait) } else { Err(Refusal::Never("its space has no room, although nothing uses it".into())) }
 }
 
-/// The launch is done: what it has written is valid in its space, and nowhere else. `lineage` computes that again.
+/// The launch is done, and its reads have been released: what it has written is valid in its space, and nowhere else. `lineage` computes that again.
 pub(crate) fn commit(prepared: Prepared, lineage: Option<&Arc<dyn Lineage>>) {
     let Prepared { space, uses, .. } = prepared;
-    let mut output = 0;
-    for (entry, access) in uses {
+    for (used, output) in uses.into_iter().zip(0..) {
         let gone = {
-            let mut state = lock(&entry.state);
+            let mut state = lock(&used.entry.state);
             let mut is_import = false;
             if let Some(replica) = state.replica_in(&space) {
                 replica.uses -= 1;
                 is_import = replica.is_import;
-                replica.valid |= access != Access::Read;
-            }
-            if access == Access::Read {
-                continue;
+                replica.valid = true;
             }
             state.has_backup = false;
             state.host_valid = is_import;
-            state.lineage = if is_import { None } else { lineage.map(|lineage| (Arc::clone(lineage), output)) };
-            output += 1;
-            state.take_replicas(|replica| !Arc::ptr_eq(&replica.space, &space) && !replica.is_import)
+            let lineage = if is_import { None } else { lineage.map(|lineage| (Arc::clone(lineage), output)) };
+            if lineage.is_none() {
+                state.depth = 0;
+            }
+            let before = std::mem::replace(&mut state.lineage, lineage);
+            // Elsewhere it is stale; an import is the block, and asks that first.
+            (state.take_replicas(|replica| !Arc::ptr_eq(&replica.space, &space) && !replica.is_import && replica.uses == 0), before)
         };
         drop(gone);
     }
 }
 
-/// The launch was not done: what it was to write is not valid in its space; nor is, with `nothing_copied`, what was to be copied for it. False when something that
-/// it was to change in place may have been changed in part.
-pub(crate) fn take_back(prepared: Prepared, nothing_copied: bool) -> bool {
-    let Prepared { space, uses, operands } = prepared;
+/// The launch was not done. False when something that it was to change in place may have been changed.
+pub(crate) fn take_back(prepared: Prepared, undone: Undone) -> bool {
+    let Prepared { space, uses, .. } = prepared;
     let mut is_whole = true;
-    for ((entry, access), operand) in uses.into_iter().zip(operands) {
+    for used in uses {
         let gone = {
-            let mut state = lock(&entry.state);
-            let writes = access != Access::Read;
+            let mut state = lock(&used.entry.state);
+            let writes = used.access != Access::Read;
             let mut is_import = false;
             if let Some(replica) = state.replica_in(&space) {
                 replica.uses -= 1;
                 is_import = replica.is_import;
-                if !is_import && (writes || nothing_copied && operand.source.is_some()) {
-                    replica.valid = false;
+                if !is_import {
+                    // What the launch has begun to write is of no use, nor what was to be copied and was not. Otherwise all is as before.
+                    let has_copy = used.is_copied && undone == Undone::Copied;
+                    let is_spoiled = writes && undone == Undone::Begun || used.is_copied && !has_copy;
+                    replica.valid = !is_spoiled && (used.was_valid || has_copy || !writes && replica.valid);
                 }
             }
-            if writes && is_import {
-                is_whole = false;
-            } else if writes {
-                state.host_valid |= std::mem::take(&mut state.has_backup);
-                is_whole &= state.host_valid;
+            if writes && !is_import {
+                state.host_valid |= used.was_host_valid;
+                state.has_backup = false;
+            }
+            // Results begin anew, and what is overwritten as well.
+            let has_contents = used.is_fresh || used.access == Access::Overwrite;
+            if writes && !has_contents && undone == Undone::Begun {
+                is_whole &= !is_import && state.host_valid;
             }
             state.take_replicas(|replica| Arc::ptr_eq(&replica.space, &space) && !replica.valid && replica.uses == 0)
         };
         drop(gone);
     }
     is_whole
+}
+
+thread_local! {
+    /// What processors have reported while this thread holds locks; nothing while it does not.
+    static REPORTED: RefCell<Option<Vec<(Arc<Shared>, Vec<Completion>)>>> = const { RefCell::new(None) };
+}
+
+/// Does something that holds locks and may have processors report what they have done, which needs those locks. That is seen to afterwards.
+pub(crate) fn deferring<R>(body: impl FnOnce() -> R) -> R {
+    let is_outermost = REPORTED.with_borrow_mut(|reported| {
+        let is_outermost = reported.is_none();
+        reported.get_or_insert_default();
+        is_outermost
+    });
+    let result = body();
+    if is_outermost {
+        // One after the other, as they came; each may lead to more.
+        while let Some(reported) = REPORTED.take().filter(|reported| !reported.is_empty()) {
+            for (shared, completions) in reported {
+                shared.queued.complete(&shared, &completions);
+            }
+        }
+    }
+    result
+}
+
+/// Leaves completions to whoever holds locks on this thread; gives them back if nobody does.
+pub(crate) fn defer(shared: &Arc<Shared>, completions: &[Completion]) -> bool {
+    REPORTED.with_borrow_mut(|reported| match reported {
+        Some(reported) => {
+            reported.push((Arc::clone(shared), completions.to_vec()));
+            true
+        }
+        None => false,
+    })
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use poniard_interface::{Completion, HostServices, LogLevel, Remote, RunError, ServeCommand, ServeError, TaskId, WorkerId};
 
+use crate::residency;
 use crate::ship::start;
 use crate::worker::main_loop::worker_main;
 use crate::worker::shared::Shared;
@@ -87,6 +88,10 @@ impl HostServices for HostLink {
             self.log(LogLevel::Warning, "complete was called outside the life of the runtime");
             return;
         };
+        // Whoever holds locks on this thread, and called the backend, sees to it when he does not any more.
+        if residency::defer(&shared, completions) {
+            return;
+        }
         for task in shared.queued.complete(&shared, completions) {
             self.log(LogLevel::Warning, &format!("task {task} was reported as done, and is not in flight"));
         }

@@ -555,6 +555,7 @@ fn launch_options<M, F: TaskFn<M>>(
         tried: AtomicU64::new(0),
         on_host: AtomicBool::new(false),
         queue: AtomicUsize::new(0),
+        withdrawn: AtomicU64::new(0),
     }));
     Some(options)
 }

@@ -988,12 +988,13 @@ impl TaskRef {
     pub(crate) fn claim_ahead(&self) -> bool {
         loop {
             let gate = self.gate.load(Acquire);
+            if gate & (CLAIMED | CANCELLED) != 0 || gate & COUNT == 0 {
+                return false;
+            }
+            // Of one that has been claimed the same bit says something else.
             if gate & INSPECTED != 0 {
                 spin_loop();
                 continue;
-            }
-            if gate & (CLAIMED | CANCELLED) != 0 || gate & COUNT == 0 {
-                return false;
             }
             if self.gate.compare_exchange_weak(gate, gate | CLAIMED, Acquire, Relaxed).is_ok() {
                 return true;
