@@ -532,7 +532,12 @@ where
 
 /// The options of a kernel's launch.
 #[cold]
-fn launch_options<M, F: TaskFn<M>>(shared: &Arc<Shared>, function: &F, options: Option<Box<TaskOptions>>, due: Option<Instant>) -> Option<Box<TaskOptions>> {
+fn launch_options<M, F: TaskFn<M>>(
+    shared: &Arc<Shared>,
+    function: &F,
+    options: Option<Box<TaskOptions>>,
+    due: Option<Instant>,
+) -> Option<Box<TaskOptions>> {
     let Some(body) = function.body() else { return options };
     let mut options = options.unwrap_or_default();
     options.name.get_or_insert_with(|| body.name.clone());
