@@ -1003,3 +1003,26 @@ fn part(place: Place, len_bytes: u64, writes: bool) -> Access {
 fn whole(piece: &Piece, writes: bool) -> Access {
     part(piece.place, piece.len_bytes, writes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_habit_takes_longer_to_form_each_time_it_was_wrong() {
+        let mut habit = Habit::default();
+        for needed in [8, 16, 32] {
+            for _ in 0..needed {
+                assert!(!habit.holds());
+                habit.confirm();
+            }
+            assert!(habit.holds());
+            habit.end();
+        }
+        // That it ends before it holds is no mistake.
+        habit.confirm();
+        habit.end();
+        (0..64).for_each(|_| habit.confirm());
+        assert!(habit.holds());
+    }
+}
