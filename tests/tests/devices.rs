@@ -585,7 +585,7 @@ fn who_waits_for_a_launch_attends_to_the_device() {
 }
 
 #[test]
-fn places_are_changed_in_place_one_behind_the_other() {
+fn places_are_changed_in_place_one_after_the_other() {
     for device in [small(), small().importing()] {
         let (runtime, device, devices) = one(device);
         device.set(Mode::Hold);
@@ -594,12 +594,14 @@ fn places_are_changed_in_place_one_behind_the_other() {
         for _ in 0..6 {
             let _ = runtime.spawn(bump.over(3), (write(&x),));
         }
+        // What was changed on top of a launch that failed could not be undone.
+        let held = device.held();
         let z = runtime.spawn(scale().over(3), (read(&x), 10.0));
-        assert_eq!(device.held(), 7);
         device.set(Mode::Run);
         device.release(devices.host());
         assert_eq!(**z.fetch().expect("runs"), [60.0, 70.0, 80.0]);
         assert_eq!(**x.fetch().expect("runs"), [6.0, 7.0, 8.0]);
+        assert_eq!(held, 1);
     }
 }
 
