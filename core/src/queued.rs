@@ -34,6 +34,14 @@ thread_local! {
     static SUBMITTING: RefCell<Vec<((usize, usize), bool)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Runs code of users, or waits for a launch: what that spawns is no call inside this thread's calls of `submit`, which would leave it to those.
+fn outside<R>(body: impl FnOnce() -> R) -> R {
+    let calls = SUBMITTING.take();
+    let result = body();
+    SUBMITTING.set(calls);
+    result
+}
+
 /// The queues of all queued processors of a runtime.
 #[derive(Debug)]
 pub(crate) struct Queued {
@@ -180,8 +188,7 @@ impl Queued {
         let mut trash = Trash::default();
         let refused = residency::deferring(|| self.submit_locked(shared, queue, &mut stale, &mut aside, &mut trash));
         self.complete_all(shared, &refused, true);
-        drop(stale);
-        drop(trash);
+        outside(|| drop((stale, trash)));
         for one in aside {
             self.put_aside(shared, queue, one);
         }
@@ -284,10 +291,7 @@ impl Queued {
         }
         self.count_running(queue, true);
         let context = Context::new(Arc::clone(shared), self.first + queue);
-        // What the body spawns is no call inside this thread's calls of `submit`: it may wait for it.
-        let calls = SUBMITTING.take();
-        let failure = aside(|| context.enter(|| execute(&context, &task)));
-        SUBMITTING.set(calls);
+        let failure = outside(|| aside(|| context.enter(|| execute(&context, &task))));
         self.count_running(queue, false);
         // Not left to `complete`: the processor may call that too early, or only after its next task, which may wait for this one.
         shared.finish(None, &task, failure, false);

@@ -87,6 +87,7 @@ pub struct FakeDevice {
     uploaded_bytes: AtomicU64,
     downloaded_bytes: AtomicU64,
     launched: AtomicU64,
+    in_a_read: Moment,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +100,18 @@ struct State {
     held: Vec<Held>,
     /// Kernels that it was told of.
     expected: Vec<String>,
+    /// Allocations that still succeed, if they are counted.
+    allocations_left: Option<u64>,
+}
+
+/// Something to do at a moment.
+#[derive(Default)]
+struct Moment(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl std::fmt::Debug for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Moment")
+    }
 }
 
 #[derive(Debug)]
@@ -128,6 +141,7 @@ impl FakeDevice {
             uploaded_bytes: AtomicU64::new(0),
             downloaded_bytes: AtomicU64::new(0),
             launched: AtomicU64::new(0),
+            in_a_read: Moment::default(),
         }
     }
 
@@ -159,6 +173,16 @@ impl FakeDevice {
     /// Sets what it does with what it is given from now on.
     pub fn set(&self, mode: Mode) {
         self.lock().mode = mode;
+    }
+
+    /// After so many allocations more there is no memory.
+    pub fn fail_after(&self, allocations: u64) {
+        self.lock().allocations_left = Some(allocations);
+    }
+
+    /// Does something in the middle of the next read.
+    pub fn in_the_next_read(&self, act: impl FnOnce() + Send + 'static) {
+        *self.in_a_read.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
     }
 
     /// Launches done so far.
@@ -537,6 +561,12 @@ impl MemorySpace for FakeSpace {
     }
 
     fn allocate(&self, len_bytes: u64, zeroed: bool) -> Result<Box<dyn Chunk>, AllocateError> {
+        if let Some(left) = &mut self.device.lock().allocations_left {
+            if *left == 0 {
+                return Err(AllocateError::new(len_bytes, "out of device memory"));
+            }
+            *left -= 1;
+        }
         let used_bytes = self.device.used_bytes();
         if used_bytes + len_bytes > self.device.capacity_bytes {
             return Err(AllocateError::new(len_bytes, format!("{used_bytes} bytes are in use")));
@@ -577,6 +607,11 @@ impl Chunk for FakeChunk {
             return Err(TransferError::new(self.info, offset_bytes, into.len() as u64, "it fell off the bus"));
         }
         let bytes = state.load(self.id);
+        drop(state);
+        let act = self.device.in_a_read.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(act) = act {
+            act();
+        }
         into.copy_from_slice(&bytes[offset_bytes as usize..][..into.len()]);
         self.device.downloaded_bytes.fetch_add(into.len() as u64, Relaxed);
         Ok(())

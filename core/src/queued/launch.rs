@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use poniard_interface::{Fault, FaultKind, KernelCode, Launch, LogLevel, TaskId};
 
-use super::{Flying, InFlight, Queued};
+use super::{Flying, InFlight, Queued, outside};
 use crate::clock::now;
 use crate::error::FailureKind;
 use crate::kernel::Origin;
@@ -446,8 +446,8 @@ impl Queued {
                 return shared.finish(None, &task, failure, false);
             }
             Aside::GivenBack(task) => return self.give_back(shared, &task),
-            Aside::Gone(waiting) => return drop(waiting),
-            Aside::Restores(task, lost) => match residency::restore(&lost) {
+            Aside::Gone(waiting) => return outside(|| drop(waiting)),
+            Aside::Restores(task, lost) => match outside(|| residency::restore(&lost)) {
                 Ok(()) => return self.put_back(shared, task),
                 Err(reason) => {
                     let failure = task.fail_claimed(FailureKind::Lost { reason });
