@@ -516,7 +516,10 @@ impl MemorySpace for FakeSpace {
             return Err(AllocateError::new(len_bytes, format!("{used_bytes} bytes are in use")));
         }
         // What is not to be zero is what nobody would expect.
-        Ok(self.chunk(Memory::Own(vec![if zeroed && self.device.flaw != Flaw::DoesNotZero { 0 } else { 0x4a }; len_bytes as usize]), len_bytes))
+        Ok(self.chunk(
+            Memory::Own(vec![if zeroed && self.device.flaw != Flaw::DoesNotZero { 0 } else { 0x4a }; len_bytes as usize]),
+            len_bytes,
+        ))
     }
 
     unsafe fn import(&self, block: HostBlock) -> Result<Box<dyn Chunk>, AllocateError> {

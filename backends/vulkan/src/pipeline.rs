@@ -183,7 +183,8 @@ impl Pipelines {
     fn make(&self, kernel: &KernelCode<'_>, parts: bool) -> Ready {
         let interface = shader::inspect(kernel.source).map_err(|error| error.reason)?;
         self.check(&interface, parts)?;
-        let (shared, most) = (shader::workgroup_bytes(kernel.source).map_err(|error| error.reason)?, self.device.physical.limits.group_bytes);
+        let (shared, most) =
+            (shader::workgroup_bytes(kernel.source).map_err(|error| error.reason)?, self.device.physical.limits.group_bytes);
         if shared > most.into() {
             return Err(format!("its workgroups share {shared} bytes, and `{}` has at most {most} for each", self.device.physical.name));
         }

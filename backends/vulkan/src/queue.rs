@@ -370,7 +370,9 @@ impl Queue {
         }
         let part_count: u64 = groups.iter().zip(self.physical.limits.groups).map(|(count, most)| u64::from(count.div_ceil(most))).product();
         if part_count > PARTS_MAX {
-            return Err(refuse(format!("{groups:?} workgroups have to be launched in {part_count} parts, and at most {PARTS_MAX} are possible")));
+            return Err(refuse(format!(
+                "{groups:?} workgroups have to be launched in {part_count} parts, and at most {PARTS_MAX} are possible"
+            )));
         }
         let is_large = part_count > 1;
         let pipeline = if is_large { made.pipelines.get(&launch.kernel, true).map_err(Fault::refused)? } else { Arc::clone(&whole) };

@@ -112,10 +112,11 @@ fn ties(task: &TaskRef) -> Option<&LaunchTies> {
     task.options().and_then(|options| options.ties.launch.as_deref())
 }
 
-/// Whether all that a task waits for are launches that the processor of a queue has.
+/// Whether all that a task waits for are launches that the processor of a queue of its runtime has.
 fn is_carried(task: &TaskRef, queue: usize) -> bool {
     let mut before = Vec::new();
-    let is_there = |one: &TaskRef| ties(one).is_some_and(|launch| launch.queue.load(SeqCst) == queue + 1);
+    let is_there =
+        |one: &TaskRef| one.runtime() == task.runtime() && ties(one).is_some_and(|launch| launch.queue.load(SeqCst) == queue + 1);
     task.options().is_none_or(|options| !options.ties.held) && task.unfinished_predecessors(&mut before) && before.iter().all(is_there)
 }
 

@@ -189,7 +189,8 @@ pub(super) fn a_kernel_has_several_results(subject: &Subject) -> Proof {
     for lens in [[100, 100], [100, 7], [0, 100]] {
         let task = stage.task(both.over(100).returning(lens), (ramp(100),)).spawn();
         // The host has what it was made of, and both.
-        let sums = stage.runtime.spawn(|both: &(Buffer<f32>, Buffer<f32>)| (both.0.iter().sum::<f32>(), both.1.iter().sum::<f32>()), (&task,));
+        let sums =
+            stage.runtime.spawn(|both: &(Buffer<f32>, Buffer<f32>)| (both.0.iter().sum::<f32>(), both.1.iter().sum::<f32>()), (&task,));
         let (y, z) = &*task.fetch().unwrap();
         check(y, &ramp(100).iter().take(lens[0]).map(|x| x + 1.0).collect::<Vec<_>>());
         check(z, &times(&ramp(100)[..lens[1]], 2.0));
@@ -211,7 +212,9 @@ pub(super) fn a_kernel_takes_numbers_of_every_type(subject: &Subject) -> Proof {
     for (scale, task) in all {
         match task.take() {
             Ok(z) => check(&z, &[0.5 * scale, 3e9, -3.0, (1u64 << 40) as f32, -((1u64 << 41) as f32), 1e30, 20.0]),
-            Err(error) if error.reason().contains("the device has no ") => return Err(Unpromised { reason: "its device lacks some types" }),
+            Err(error) if error.reason().contains("the device has no ") => {
+                return Err(Unpromised { reason: "its device lacks some types" });
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -323,7 +326,8 @@ pub(super) fn many_threads_spawn_kernels(subject: &Subject) -> Proof {
     let (stage, kernels) = (subject.stage(), Kernels::of(subject));
     let x = stage.runtime.value(ramp(200));
     let spawn = &|spawner: usize| {
-        let tasks: Vec<_> = (0..250).map(|number| stage.task(kernels.scale().over(200), (&x, (number * 4 + spawner) as f32)).spawn()).collect();
+        let tasks: Vec<_> =
+            (0..250).map(|number| stage.task(kernels.scale().over(200), (&x, (number * 4 + spawner) as f32)).spawn()).collect();
         for (number, task) in tasks.into_iter().enumerate() {
             assert_eq!(task.take().unwrap()[199], 199.0 * (number * 4 + spawner) as f32);
         }

@@ -90,7 +90,8 @@ fn a_device_that_cannot_be_made_is_said_once_and_kernels_run_elsewhere() {
     for _ in 0..3 {
         let z = runtime.task(double.over(10), (ramp(10),)).scope(either()).spawn();
         assert_eq!(z.take().expect("on the host")[3], -6.0);
-        let error = runtime.task(double.over(10), (ramp(10),)).scope(Scope::processor("vulkan-0")).spawn().fetch().expect_err("never there");
+        let error =
+            runtime.task(double.over(10), (ramp(10),)).scope(Scope::processor("vulkan-0")).spawn().fetch().expect_err("never there");
         assert!(error.reason().contains("setting `vulkan.without` says that no device can be made"), "{error}");
     }
     let said = warnings(&runtime);
@@ -113,7 +114,8 @@ fn code_that_does_not_end_costs_its_device_and_nothing_else() {
     let by_task = start("60000");
     let launch = endless().over_2d(FOR_EVER, FOR_EVER).returning([2]);
     let begin = Instant::now();
-    let error = by_task.task(launch, ()).scope(there.clone()).timeout(Duration::from_millis(300)).spawn().fetch().expect_err("it takes too long");
+    let error =
+        by_task.task(launch, ()).scope(there.clone()).timeout(Duration::from_millis(300)).spawn().fetch().expect_err("it takes too long");
     assert!(matches!(error.kind(), FailureKind::DeadlineExceeded), "{error}");
     assert_eq!(error.reason(), "its deadline has passed");
     assert!(begin.elapsed() < Duration::from_secs(30), "whoever waits is told long before the device's own time is over");
@@ -123,7 +125,10 @@ fn code_that_does_not_end_costs_its_device_and_nothing_else() {
     let z = by_device.task(launch.clone(), ()).scope(either()).spawn();
     assert_eq!(z.take().expect("on the host")[0], 5);
     let error = by_device.task(launch, ()).scope(there).spawn().fetch().expect_err("the device is lost");
-    assert!(error.reason().starts_with("processor vulkan-0: it is lost: ") && error.reason().contains("has not ended after 700 ms"), "{error}");
+    assert!(
+        error.reason().starts_with("processor vulkan-0: it is lost: ") && error.reason().contains("has not ended after 700 ms"),
+        "{error}"
+    );
 
     // Both runtimes go on without it.
     for runtime in [&by_task, &by_device] {

@@ -68,10 +68,13 @@ fn work_and_data_go_to_both() {
         let mut z = runtime.value(ramp(5000));
         for step in 0..9 {
             z = match step % 3 {
-                2 => runtime.spawn(|mut z: Buffer<f32>| {
-                    z.iter_mut().for_each(|z| *z += 1.0);
-                    z
-                }, (z,)),
+                2 => runtime.spawn(
+                    |mut z: Buffer<f32>| {
+                        z.iter_mut().for_each(|z| *z += 1.0);
+                        z
+                    },
+                    (z,),
+                ),
                 place => runtime.task(double().over(5000), (&z,)).scope(at(place)).spawn(),
             };
         }

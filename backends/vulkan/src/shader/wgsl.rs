@@ -129,7 +129,8 @@ pub(super) fn inspect(text: &str) -> Result<KernelInterface, InspectError> {
 pub(super) fn workgroup_bytes(text: &str) -> Result<u64, InspectError> {
     let Checked { module, info, .. } = check(text)?;
     let used = info.get_entry_point(0);
-    let shared = module.global_variables.iter().filter(|(handle, variable)| variable.space == AddressSpace::WorkGroup && !used[*handle].is_empty());
+    let shared =
+        module.global_variables.iter().filter(|(handle, variable)| variable.space == AddressSpace::WorkGroup && !used[*handle].is_empty());
     Ok(shared.map(|(_, variable)| u64::from(module.types[variable.ty].inner.size(module.to_ctx()))).sum())
 }
 
