@@ -39,6 +39,7 @@ Examples:
   poniard samples                          what can be run
   poniard run life --threads 2             run a sample on two threads
   poniard run cholesky --processes 2       run a sample on threads and two worker processes
+  poniard run matmul --backend vulkan      run a sample on Vulkan devices and threads
   poniard run ./graph.toml                 run your own graph file
   poniard processors                       what it would run on
   poniard bench --quick                    what a task costs here
@@ -206,6 +207,9 @@ impl RunOptions {
 #[derive(Args, Clone, Debug, Default)]
 pub struct RuntimeOptions {
     /// Use only this backend; give it again to use more [default: all that are found]
+    ///
+    /// The backends are threads, process, vulkan, and those of your own plugin files. With vulkan alone, its devices are used besides the threads; whoever names it has
+    /// its software devices used as well, where there are no others.
     #[arg(long = "backend", value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = WHERE)]
     pub backends: Vec<String>,
 
@@ -222,6 +226,11 @@ pub struct RuntimeOptions {
     pub plugins: Vec<PathBuf>,
 
     /// A setting for a backend; give it again for more
+    ///
+    /// memory.limit=2GiB limits the memory of buffers; threads.pin, threads.name and threads.stack_bytes, and processes.most, processes.prefix and processes.spin are
+    /// those of threads and worker processes. Of devices: vulkan.devices=all, none or a list of indexes, parts of names and UUIDs; vulkan.software=true for devices that
+    /// the host's own cores play; vulkan.memory=BYTES of each device at most; vulkan.import=false to copy where a device could work in the host's memory;
+    /// vulkan.deadline_ms=N, after which a device that does not answer is given up; vulkan.cache=DIR for compiled kernels; vulkan.validation=true for tests.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting, help_heading = WHERE)]
     pub settings: Vec<(String, String)>,
 }

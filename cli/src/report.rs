@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use poniard::{BackendReport, ProcessorKind, Report};
+use poniard::{BackendReport, DeviceClass, DeviceInfo, ProcessorKind, ProcessorReport, Report};
 use serde_json::{Value, json};
 
 /// How many tasks all processors ran.
@@ -36,6 +36,47 @@ pub fn summary(report: &Report) -> String {
     line
 }
 
+/// A line for each device that ran something or was lost: `vulkan-0 is NVIDIA H200, discrete: 12.0 MiB copied to it, 4.0 MiB from it`.
+pub fn device_lines(report: &Report) -> Vec<String> {
+    let processors = report.backends.iter().flat_map(|backend| &backend.processors);
+    processors.filter_map(|processor| Some((processor, processor.device.as_ref()?))).filter_map(device_line).collect()
+}
+
+fn device_line((processor, device): (&ProcessorReport, &DeviceInfo)) -> Option<String> {
+    let mut parts = vec![format!("{} copied to it, {} from it", size(processor.copied_to_bytes), size(processor.copied_from_bytes))];
+    for (bytes, what) in [
+        (processor.imported_bytes, "used where they are"),
+        (processor.evicted_bytes, "moved out for want of room"),
+        (processor.memory_peak_bytes, "of its memory at most"),
+    ] {
+        if bytes > 0 {
+            parts.push(format!("{} {what}", size(bytes)));
+        }
+    }
+    parts.extend(processor.lost.as_ref().map(|reason| format!("lost: {reason}")));
+    let used = processor.tasks > 0 || processor.lost.is_some();
+    used.then(|| format!("{} is {}, {}: {}", processor.name, device.name, class_name(device.class), parts.join(", ")))
+}
+
+/// What a device is, in a word.
+pub fn class_name(class: DeviceClass) -> &'static str {
+    match class {
+        DeviceClass::Discrete => "discrete",
+        DeviceClass::Integrated => "integrated",
+        DeviceClass::Virtual => "virtual",
+        DeviceClass::Software => "software",
+        _ => "other",
+    }
+}
+
+/// What device a processor is, for `--json`.
+pub fn device_json(processor: &ProcessorReport) -> Value {
+    processor
+        .device
+        .as_ref()
+        .map_or(Value::Null, |device| json!({ "name": device.name, "uuid": device.uuid, "class": class_name(device.class) }))
+}
+
 /// The processors with what each did, for `--json`.
 pub fn processors_json(report: &Report) -> Value {
     let processors = report.backends.iter().flat_map(|backend| {
@@ -48,6 +89,13 @@ pub fn processors_json(report: &Report) -> Value {
                 "tasks": processor.tasks,
                 "processes": processor.processes.iter().map(|process| json!({ "process": process.process, "tasks": process.tasks })).collect::<Value>(),
                 "busy_ns": processor.busy_ns,
+                "device": device_json(processor),
+                "lost": processor.lost,
+                "copied_to_bytes": processor.copied_to_bytes,
+                "copied_from_bytes": processor.copied_from_bytes,
+                "imported_bytes": processor.imported_bytes,
+                "evicted_bytes": processor.evicted_bytes,
+                "memory_peak_bytes": processor.memory_peak_bytes,
             })
         })
     });
@@ -137,9 +185,9 @@ pub fn size(bytes: u64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use poniard::{BackendReport, ProcessorKind, ProcessorReport, Report};
+    use poniard::{BackendReport, DeviceClass, DeviceInfo, ProcessorKind, ProcessorReport, Report};
 
-    use super::{counted, digits, duration, size, summary};
+    use super::{counted, device_lines, digits, duration, processors_json, size, summary};
 
     #[test]
     fn numbers_read_well() {
@@ -172,11 +220,16 @@ mod tests {
             queued: name != "threads",
             space: "host".into(),
             numa_node: None,
+            device: None,
+            lost: None,
             tasks,
             processes: Vec::new(),
             busy_ns: 0,
             copied_to_bytes: 0,
             copied_from_bytes: 0,
+            imported_bytes: 0,
+            evicted_bytes: 0,
+            memory_peak_bytes: 0,
             shared_values_sent: 0,
             shared_values_bytes: 0,
             begun_again: 0,
@@ -228,5 +281,48 @@ mod tests {
         assert_eq!(summary(&report), "ran 1 task in 1.00 ms on 1 thread: threads-0 1 (built-in threads 0.1.0)");
         report.backends = vec![backend("process", None, &[2]), backend("threads", None, &[1])];
         assert!(summary(&report).starts_with("ran 3 tasks in 1.00 ms on 2 processors: process-0 2 "), "{}", summary(&report));
+    }
+
+    #[test]
+    fn a_device_says_what_was_moved() {
+        let threads = backend("threads", None, &[3]);
+        let mut devices = backend("vulkan", Some("/lib/libponiard_backend_vulkan.so"), &[2, 0]);
+        for (place, processor) in devices.processors.iter_mut().enumerate() {
+            processor.kind = ProcessorKind::new("vulkan");
+            let class = [DeviceClass::Discrete, DeviceClass::Software][place];
+            processor.device = Some(DeviceInfo { name: format!("GPU {place}"), uuid: "0-1".into(), class });
+        }
+        let mut report = Report {
+            backends: vec![threads, devices],
+            refused: Vec::new(),
+            searched: Vec::new(),
+            messages: Vec::new(),
+            makespan_ns: 1_000_000,
+            memory: Default::default(),
+        };
+        assert_eq!(
+            summary(&report),
+            "ran 5 tasks in 1.00 ms on 3 processors: threads-0 3 (built-in threads 0.1.0); vulkan-0 2, vulkan-1 0 (libponiard_backend_vulkan.so 0.1.0)"
+        );
+        let device =
+            |report: &mut Report, place: usize, change: fn(&mut ProcessorReport)| change(&mut report.backends[1].processors[place]);
+        assert_eq!(device_lines(&report), ["vulkan-0 is GPU 0, discrete: 0 bytes copied to it, 0 bytes from it"]);
+        device(&mut report, 0, |processor| (processor.copied_to_bytes, processor.copied_from_bytes) = (3 << 20, 1 << 10));
+        device(&mut report, 0, |processor| {
+            (processor.imported_bytes, processor.evicted_bytes, processor.memory_peak_bytes) = (1, 2048, 4096)
+        });
+        device(&mut report, 1, |processor| processor.lost = Some("it fell off the bus".into()));
+        assert_eq!(
+            device_lines(&report),
+            [
+                "vulkan-0 is GPU 0, discrete: 3.0 MiB copied to it, 1.0 KiB from it, 1 byte used where they are, 2.0 KiB moved out for want of room, \
+                 4.0 KiB of its memory at most",
+                "vulkan-1 is GPU 1, software: 0 bytes copied to it, 0 bytes from it, lost: it fell off the bus"
+            ]
+        );
+        let json = processors_json(&report);
+        assert_eq!(json[0]["device"], serde_json::Value::Null);
+        assert_eq!((&json[1]["device"]["class"], &json[1]["device"]["uuid"]), (&"discrete".into(), &"0-1".into()));
+        assert_eq!((&json[1]["copied_to_bytes"], &json[2]["lost"]), (&(3 << 20).into(), &"it fell off the bus".into()));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use poniard::{Runtime, TaskError};
+use poniard::{DeviceClass, Runtime, Scope, TaskError, TaskOptions};
 
 /// One sample: one idea, in one file of `samples/`.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct Sample {
     pub summary: &'static str,
     /// The long options that it heeds, with what each means here and its default. Giving one that is not listed is a usage error.
     pub options: &'static [SampleOption],
+    /// Whether some of its tasks are kernels, which a device can run. Where none are, the command does not look for devices unless the user asks for them.
+    pub kernels: bool,
     /// Runs it.
     pub run: fn(&Context<'_>) -> Result<Outcome, SampleError>,
 }
@@ -31,6 +33,8 @@ pub struct SampleOption {
 pub struct Context<'a> {
     /// Where tasks run.
     pub runtime: &'a Runtime,
+    /// How kernels are spawned. None: the runtime has no device, and a sample spawns the functions of the host instead, which worker processes run as well.
+    pub kernels: Option<&'a TaskOptions>,
     /// `--size`, the problem's size in the sample's own unit.
     pub size: Option<u64>,
     /// `--tile`, the edge of a tile.
@@ -47,6 +51,21 @@ pub struct Context<'a> {
     pub generations: Option<u64>,
     /// Told how far the work is.
     pub progress: &'a dyn Progress,
+}
+
+/// How kernels are spawned on a runtime, if it has a device: on real devices, as kernels without a scope are, or on software devices where there are no others.
+/// Software devices are there only if the user asks for them.
+pub fn kernel_options(runtime: &Runtime) -> Option<TaskOptions> {
+    let report = runtime.report();
+    let mut devices =
+        report.backends.iter().flat_map(|backend| &backend.processors).filter_map(|processor| processor.device.as_ref()).peekable();
+    devices.peek()?;
+    let options = TaskOptions::new();
+    Some(if devices.all(|device| device.class == DeviceClass::Software) {
+        options.scope(Scope::kind("vulkan") | Scope::kind("cpu"))
+    } else {
+        options
+    })
 }
 
 /// Shows how far the work is, where somebody watches.

@@ -19,6 +19,7 @@ use crate::task::Task;
 use crate::task::bond::Bond;
 use crate::task::record::{Order, TaskRef, why_types_stay};
 use crate::worker::domain::Domain;
+use crate::worker::shared::Shared;
 
 /// How urgent a ready task is. Workers take the highest level first; a running task is never interrupted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -333,6 +334,8 @@ pub(crate) struct Ties {
 pub(crate) struct LaunchTies {
     /// The kernel.
     pub(crate) body: Arc<Body>,
+    /// The runtime, for whoever waits for it; the task may finish meanwhile.
+    pub(crate) runtime: Weak<Shared>,
     /// When it has to have finished: a device is told.
     pub(crate) due: Option<Instant>,
     /// Queued processors that have not run it, one bit for each, the 64th for those that follow, too.

@@ -1,4 +1,6 @@
 //! What the parameters of a task function may be, and what may be given for them.
+//!
+//! One file because every way to store an argument answers the same questions.
 
 use std::marker::PhantomData;
 use std::sync::Arc;

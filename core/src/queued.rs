@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Completion, Execution, Fault, RunError, TaskDescriptor, TaskId};
 
-use launch::{AheadMap, InFlightLaunch, Looked, Waiting};
+use launch::{InFlightLaunch, Looked, Waiting};
 
 use crate::clock::now_ns;
 use crate::error::FailureKind;
@@ -20,7 +20,13 @@ use crate::worker::main_loop::execute;
 use crate::worker::shared::{ProcessorRecord, Shared};
 use crate::worker::slot::Activity;
 
-mod launch;
+pub(crate) mod launch;
+
+/// How many launches are given to a processor in one go: to one that has nothing, so that it begins soon and does those while the next ones are prepared; and to one that is busy.
+const LAUNCHES_MAX: [usize; 2] = [16, 64];
+
+/// Launches that were claimed before they were ready, by the numbers of their records; each with its entry, once all that it waited for has finished.
+pub(crate) type AheadMap = BTreeMap<usize, Option<Entry>>;
 
 thread_local! {
     /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.
@@ -121,21 +127,23 @@ impl Queued {
 
     /// Gives a task to the least loaded of `processors` (places in `Shared::processors`).
     pub(crate) fn push(&self, shared: &Shared, processors: &[usize], task: Entry) {
-        let queue = {
-            let mut state = self.lock();
-            let load = |queue: &usize| state.queues[*queue].waiting.len() + state.queues[*queue].in_flight_count;
-            let Some(queue) = processors.iter().map(|processor| processor - self.first).min_by_key(load) else {
-                unreachable!("a task whose scope no processor satisfies fails when it is spawned")
-            };
-            state.queues[queue].waiting.push_back(Waiting::Ready(task));
-            queue
+        self.submit(shared, self.add(processors, task));
+    }
+
+    /// The same without submitting it: the number of the queue that it is in.
+    pub(crate) fn add(&self, processors: &[usize], task: Entry) -> usize {
+        let mut state = self.lock();
+        let load = |queue: &usize| state.queues[*queue].waiting.len() + state.queues[*queue].in_flight_count;
+        let Some(queue) = processors.iter().map(|processor| processor - self.first).min_by_key(load) else {
+            unreachable!("a task whose scope no processor satisfies fails when it is spawned")
         };
-        self.submit(shared, queue);
+        state.queues[queue].waiting.push_back(Waiting::Ready(task));
+        queue
     }
 
     /// Submits as much as the processor wants. A processor may complete tasks before it returns from taking them, and a chain of such tasks must not
     /// become a tower of calls: a call inside another one for the same queue leaves the work to that.
-    fn submit(&self, shared: &Shared, queue: usize) {
+    pub(crate) fn submit(&self, shared: &Shared, queue: usize) {
         /// Takes the call off this thread's list, however it ends.
         struct Done;
         impl Drop for Done {
@@ -175,7 +183,10 @@ impl Queued {
             let _issue = space.map(|space| space.issue.lock().unwrap_or_else(PoisonError::into_inner));
             let mut batch: Vec<(TaskId, String)> = Vec::new();
             let mut launches = Vec::new();
-            while let Some(task) = self.next_waiting(queue, &mut stale) {
+            let most = LAUNCHES_MAX[usize::from(self.lock().queues[queue].in_flight_count > 0)];
+            while launches.len() < most
+                && let Some(task) = self.next_waiting(queue, &mut stale)
+            {
                 let Some(space) = space.filter(|_| !task.is_for_host()) else {
                     let Waiting::Ready(task) = task else { unreachable!("only launches are submitted ahead") };
                     let mut state = self.lock();
@@ -200,6 +211,10 @@ impl Queued {
                         break;
                     }
                 }
+            }
+            if launches.len() == most {
+                // This thread is in the middle of such a call, which then goes on.
+                self.submit(shared, queue);
             }
             if !batch.is_empty() || !launches.is_empty() {
                 let as_launches: Vec<_> = launches.iter().map(|ready| ready.launch()).collect();

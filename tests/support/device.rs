@@ -17,11 +17,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use poniard::{
     Access, AllocateError, Backend, BackendInfo, Binding, Chunk, ChunkInfo, Completion, DeviceClass, DeviceInfo, ElementKind, Execution,
-    Fault, HostBlock, HostServices, InspectError, KernelInterface, MemorySpace, OpenError, Opened, Operand, Processor, ProcessorInfo,
-    ProcessorKind, Scalar, Settings, Source, SpaceId, SpaceInfo, StopError, SubmitError, TaskDescriptor, TaskId, TransferError,
+    Fault, HostBlock, HostServices, InspectError, KernelCode, KernelInterface, MemorySpace, OpenError, Opened, Operand, Processor,
+    ProcessorInfo, ProcessorKind, Scalar, Settings, Source, SpaceId, SpaceInfo, StopError, SubmitError, TaskDescriptor, TaskId,
+    TransferError,
 };
 
 /// What a device does with what it is given.
@@ -32,6 +34,8 @@ pub enum Mode {
     Run,
     /// It keeps it until [`FakeDevice::release`].
     Hold,
+    /// It keeps it until a thread attends.
+    Attended,
     /// It refuses it.
     Refuse,
     /// It is lost.
@@ -93,6 +97,8 @@ struct State {
     chunks: BTreeMap<u64, Memory>,
     next_chunk: u64,
     held: Vec<Held>,
+    /// Kernels that it was told of.
+    expected: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -169,6 +175,11 @@ impl FakeDevice {
     pub fn used_bytes(&self) -> u64 {
         let own = |memory: &Memory| if let Memory::Own(bytes) = memory { bytes.len() as u64 } else { 0 };
         self.lock().chunks.values().map(own).sum()
+    }
+
+    /// Kernels that it was told would come.
+    pub fn expected(&self) -> Vec<String> {
+        self.lock().expected.clone()
     }
 
     /// Launches that it keeps.
@@ -440,6 +451,10 @@ impl Processor for FakeProcessor {
         }
     }
 
+    fn expect(&self, kernel: &KernelCode<'_>) {
+        self.device.lock().expected.push(kernel.name.to_owned());
+    }
+
     fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
         for task in batch {
             let launch = task.launch.ok_or_else(|| SubmitError::new("only kernels"))?;
@@ -448,7 +463,7 @@ impl Processor for FakeProcessor {
             let held = Held { id: task.id, operation, operands: launch.operands.to_vec(), scalars: launch.scalars.to_vec() };
             let mode = {
                 let mut state = self.device.lock();
-                if state.mode == Mode::Hold && !state.lost {
+                if matches!(state.mode, Mode::Hold | Mode::Attended) && !state.lost {
                     state.held.push(held);
                     continue;
                 }
@@ -458,8 +473,8 @@ impl Processor for FakeProcessor {
                 if state.lost && state.mode != Mode::TimeOut { Mode::Lose } else { state.mode.clone() }
             };
             let outcome = match mode {
-                Mode::Run | Mode::Hold if self.device.refuses(&held) => Err(Fault::refused("it has no such feature")),
-                Mode::Run | Mode::Hold => {
+                Mode::Run | Mode::Hold | Mode::Attended if self.device.refuses(&held) => Err(Fault::refused("it has no such feature")),
+                Mode::Run | Mode::Hold | Mode::Attended => {
                     self.device.perform(&held);
                     Ok(())
                 }
@@ -477,6 +492,17 @@ impl Processor for FakeProcessor {
             }
         }
         Ok(())
+    }
+
+    fn attend(&self, _: Duration) -> bool {
+        let is_wanted = {
+            let state = self.device.lock();
+            state.mode == Mode::Attended && !state.held.is_empty()
+        };
+        if is_wanted {
+            self.device.release(&*self.host);
+        }
+        is_wanted
     }
 
     fn stop(&self) -> Result<(), StopError> {

@@ -155,6 +155,8 @@ pub fn threads(count: usize) -> Runtime {
 mod documents {
     #[doc = include_str!("../../README.md")]
     mod readme {}
+    #[doc = include_str!("../../docs/KERNELS.md")]
+    mod kernels {}
     #[doc = include_str!("../../docs/PROCESSES.md")]
     mod processes {}
     #[doc = include_str!("../../docs/TASKS.md")]

@@ -1,4 +1,6 @@
 //! Kernels on devices, with a stand-in for the device: what is copied when, what is evicted, what becomes of faults.
+//!
+//! One file because all of it plays on one stage.
 
 use std::sync::Arc;
 
@@ -88,10 +90,11 @@ fn an_imported_buffer_is_never_copied() {
 
 #[test]
 fn what_the_host_changes_is_copied_anew() {
-    let (runtime, _device, _) = one(small());
+    let (runtime, device, _) = one(small());
     let mut x = ramp(10);
     for round in 0..3 {
         x[1] = round as f32;
+        assert_eq!(device.used_bytes(), if round == 0 { 0 } else { 40 }, "its memory there stays");
         let shared = Arc::new(x);
         let z = runtime.spawn(scale().over(10), (Arc::clone(&shared), 2.0));
         assert_eq!(z.take().expect("runs")[1], 2.0 * round as f32);
@@ -542,6 +545,46 @@ fn a_chain_is_submitted_before_its_first_launch_has_ended() {
 }
 
 #[test]
+fn launches_of_a_bulk_and_of_a_group_are_submitted_right_behind_each_other() {
+    let (runtime, device, devices) = one(small());
+    device.set(Mode::Hold);
+    let chain = |mut z| {
+        for _ in 0..5 {
+            z = runtime.spawn(scale().over(4), (z, 2.0));
+        }
+        z
+    };
+    let x = runtime.value(ramp(4));
+    let first = runtime.bulk(|| {
+        let z = chain(x);
+        assert_eq!(device.held(), 0, "nothing runs before the bulk is over");
+        z
+    });
+    assert_eq!(device.held(), 5);
+    // These wait for one that the device has already.
+    let second = runtime.bulk(|| chain(first));
+    assert_eq!(device.held(), 10);
+    let mut third = None;
+    let group = runtime.group(|| third = Some(chain(second)));
+    assert_eq!(device.held(), 15);
+    device.release(devices.host());
+    group.wait().expect("runs");
+    assert_eq!(third.expect("spawned").fetch().expect("runs")[1], 32768.0);
+}
+
+#[test]
+fn who_waits_for_a_launch_attends_to_the_device() {
+    in_time(|| {
+        let (runtime, device, _) = one(small());
+        device.set(Mode::Attended);
+        let z = runtime.spawn(scale().over(4), (ramp(4), 2.0));
+        assert!(!z.is_finished());
+        z.wait().expect("runs");
+        assert_eq!(z.fetch().expect("runs")[3], 6.0);
+    });
+}
+
+#[test]
 fn places_are_changed_in_place_one_behind_the_other() {
     for device in [small(), small().importing()] {
         let (runtime, device, devices) = one(device);
@@ -641,4 +684,28 @@ fn a_launch_waits_for_one_of_another_runtime() {
             assert_eq!((held.launched(), behind.launched()), (2, 1));
         }
     });
+}
+
+#[test]
+fn devices_are_told_once_of_a_kernel_that_waits() {
+    let (runtime, device, _) = one(small());
+    let scale = scale();
+    let x = runtime.spawn(scale.over(3), (ramp(3), 2.0));
+    x.wait().expect("runs");
+    assert_eq!(device.expected(), [""; 0], "nothing is gained for one that is submitted at once");
+    let gate = Arc::new(std::sync::Barrier::new(2));
+    let waits = {
+        let gate = Arc::clone(&gate);
+        runtime.spawn(
+            move || {
+                gate.wait();
+                ramp(3)
+            },
+            (),
+        )
+    };
+    let all: Vec<_> = (0..3).map(|_| runtime.spawn(scale.over(3), (&waits, 2.0))).collect();
+    assert_eq!(device.expected(), ["scale"]);
+    gate.wait();
+    all.iter().for_each(|task| task.wait().expect("runs"));
 }

@@ -214,7 +214,9 @@ fn arrows_between_crates_point_one_way() {
         let ours: BTreeSet<&str> = all.iter().map(String::as_str).filter(|name| manifests.contains_key(*name)).collect();
         let allowed: &[&str] = match name.as_str() {
             "poniard-interface" | "poniard-macros" => &[],
-            "poniard" => &["poniard-interface", "poniard-macros", "poniard-backend-process", "poniard-backend-threads"],
+            "poniard" => {
+                &["poniard-interface", "poniard-macros", "poniard-backend-process", "poniard-backend-threads", "poniard-backend-vulkan"]
+            }
             "poniard-cli" => &["poniard", "poniard-bench"],
             "poniard-bench" | "poniard-tests" | "poniard-diagnostics" | "poniard-late" => &["poniard"],
             backend if backend.starts_with("poniard-backend-") || backend.starts_with("poniard-plugin-") => &["poniard-interface"],
@@ -225,7 +227,7 @@ fn arrows_between_crates_point_one_way() {
         };
         wrong.extend(ours.iter().filter(|other| !allowed.contains(other)).map(|other| format!("{name} depends on {other}")));
     }
-    for backend in ["poniard-backend-process", "poniard-backend-threads"] {
+    for backend in ["poniard-backend-process", "poniard-backend-threads", "poniard-backend-vulkan"] {
         let dependency = &manifests["poniard"]["dependencies"][backend];
         if dependency.get("optional").and_then(toml::Value::as_bool) != Some(true) {
             wrong.push(format!("poniard: {backend} is not optional"));

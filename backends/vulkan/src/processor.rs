@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ash::vk;
-use poniard_interface::{DeviceInfo, Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError, TaskDescriptor};
+use poniard_interface::{
+    DeviceInfo, Execution, KernelCode, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError, SubmitError, TaskDescriptor,
+};
 
 use crate::instance::message_count;
 use crate::measure::measure;
@@ -43,6 +46,14 @@ impl Processor for VulkanProcessor {
     fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
         self.queue.submit(batch);
         Ok(())
+    }
+
+    fn expect(&self, kernel: &KernelCode<'_>) {
+        self.queue.expect(kernel);
+    }
+
+    fn attend(&self, patience: Duration) -> bool {
+        self.queue.attend(patience)
     }
 
     fn describe(&self, measured: bool) -> Vec<(String, String)> {

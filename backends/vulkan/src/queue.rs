@@ -10,7 +10,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ash::vk;
-use poniard_interface::{Completion, Fault, FaultKind, HostBlock, HostServices, Launch, LogLevel, Operand, TaskDescriptor, TaskId};
+use poniard_interface::{
+    Completion, Fault, FaultKind, HostBlock, HostServices, KernelCode, Launch, LogLevel, Operand, Source, TaskDescriptor, TaskId,
+};
 
 use crate::cache::Cache;
 use crate::check::Checker;
@@ -39,6 +41,8 @@ const PARTS_MAX: u64 = 1 << 16;
 const TRACKED_MAX: usize = 4096;
 /// How long a thread that waits for a copy leaves it to the queue's own thread to go on.
 const PATIENCE: Duration = Duration::from_millis(2);
+/// The time between two looks of the queue's thread while others do its work.
+const LOOK: Duration = Duration::from_millis(1);
 /// How long a thread that waits for a copy looks away before it asks whether the device was lost.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -90,13 +94,51 @@ struct Inbox {
     items: VecDeque<Item>,
     /// The batches in flight: their numbers, and how long each may take.
     flights: VecDeque<(u64, Duration)>,
+    /// Whether some thread waits for the oldest of them, or does what is to be done when it has ended.
+    is_attended: bool,
+    habit: Habit,
     thread: Option<JoinHandle<()>>,
+    /// Threads that make kernels ready.
+    compilers: Vec<JoinHandle<()>>,
     /// Whether the thread is there; it ends itself only under this lock.
     has_thread: bool,
     is_stopping: bool,
     /// What the thread has yet to report: it has ended, and was found by somebody who may not.
     late: Vec<Completion>,
     lost: Option<String>,
+}
+
+/// Whether those who submit wait for it themselves. As long as they do, the thread is not woken for each batch, but looks from time to time.
+struct Habit {
+    /// How many batches in a row were attended by others than the thread.
+    streak: u32,
+    /// So many have to be for the thread to rely on it. Each time it does and is wrong, a batch is late by one or two looks, so it takes twice as many then.
+    needed: u32,
+}
+
+impl Default for Habit {
+    fn default() -> Self {
+        Self { streak: 0, needed: 8 }
+    }
+}
+
+impl Habit {
+    fn holds(&self) -> bool {
+        self.streak >= self.needed
+    }
+
+    /// A batch was attended by somebody who waits for it.
+    fn confirm(&mut self) {
+        self.streak = self.streak.saturating_add(1);
+    }
+
+    /// A batch was left to the thread.
+    fn end(&mut self) {
+        if self.holds() {
+            self.needed = self.needed.saturating_mul(2);
+        }
+        self.streak = 0;
+    }
 }
 
 /// What makes batches.
@@ -314,6 +356,28 @@ impl Queue {
         self.push(items, &mut report);
         self.pump(&mut report);
         self.report(&mut report);
+    }
+
+    /// Has a kernel made ready by a thread of its own, and the device, if it is not there yet.
+    pub(crate) fn expect(self: &Arc<Self>, kernel: &KernelCode<'_>) {
+        let (identity, name) = (kernel.identity, kernel.name.to_owned());
+        let (text, words) = match kernel.source {
+            Source::Wgsl(text) => (text.to_owned(), Vec::new()),
+            Source::SpirV(words) => (String::new(), words.to_vec()),
+            _ => return,
+        };
+        let queue = Arc::clone(self);
+        let compile = move || {
+            let source = if words.is_empty() { Source::Wgsl(&text) } else { Source::SpirV(&words) };
+            if let Ok(made) = queue.made() {
+                // What is wrong with it is said when it is launched.
+                let _ = made.pipelines.get(&KernelCode { identity, name: &name, source }, false);
+            }
+        };
+        // Without a thread it is compiled by whoever launches it.
+        if let Ok(thread) = thread::Builder::new().name("poniard-compile".into()).spawn(compile) {
+            self.inbox().compilers.push(thread);
+        }
     }
 
     /// Checks a task against the device and the kernel. One that is refused has its copies made: others rely on them.
@@ -665,7 +729,12 @@ impl Queue {
         }
         inbox.flights.push_back((value, deadline));
         if inbox.has_thread {
-            self.wake.notify_one();
+            // Who attends looks again at the end.
+            let is_wanted = !inbox.is_attended && !inbox.habit.holds();
+            drop(inbox);
+            if is_wanted {
+                self.wake.notify_one();
+            }
             return Ok(());
         }
         let queue = Arc::clone(self);
@@ -810,45 +879,101 @@ impl Queue {
 
     /// The queue's thread: waits for the oldest batch, reports it, goes on with what has gathered.
     fn run(self: Arc<Self>) {
-        let mut report = Vec::new();
-        loop {
-            let (value, deadline) = {
-                let mut inbox = self.inbox();
-                loop {
-                    if !inbox.late.is_empty() {
-                        report.append(&mut inbox.late);
-                        drop(inbox);
-                        self.report(&mut report);
-                        inbox = self.inbox();
-                        continue;
-                    }
-                    if inbox.lost.is_some() || (inbox.is_stopping && inbox.flights.is_empty()) {
-                        inbox.has_thread = false;
-                        return;
-                    }
-                    if let Some(flight) = inbox.flights.front() {
-                        break *flight;
-                    }
-                    inbox = self.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
-                }
-            };
-            let Some(made) = self.working() else { continue };
-            let outcome = match made.device.wait(value, deadline) {
-                Ok(true) => {
-                    let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.retire(made, &mut recorder, &mut report).and_then(|()| self.advance(&mut recorder, &mut report)).map(|_| ())
-                }
-                Ok(false) => Err(Loss { reason: format!("a batch has not ended after {} ms", deadline.as_millis()), timed_out: true }),
-                Err(error) => Err(Loss::of("waiting for a batch", error)),
-            };
-            if let Err(loss) = outcome {
-                self.lose(&loss, &mut report);
-            } else {
-                // Between `advance` and here something may have come from a thread that found the lock held.
-                self.pump(&mut report);
-            }
-            self.report(&mut report);
+        while let Some((value, deadline)) = self.next_flight() {
+            self.await_batch(value, deadline, deadline);
+            self.inbox().is_attended = false;
         }
+    }
+
+    /// Waits until there is a batch that nobody attends to, and does so; none when the thread is to end.
+    fn next_flight(&self) -> Option<(u64, Duration)> {
+        let mut inbox = self.inbox();
+        // What was seen at the last look: a batch that nobody attended to, and the streak.
+        let mut seen = (None, 0);
+        loop {
+            if !inbox.late.is_empty() {
+                let mut late = std::mem::take(&mut inbox.late);
+                drop(inbox);
+                self.report(&mut late);
+                inbox = self.inbox();
+                continue;
+            }
+            if inbox.lost.is_some() || (inbox.is_stopping && inbox.flights.is_empty()) {
+                inbox.has_thread = false;
+                return None;
+            }
+            let left = inbox.flights.front().filter(|_| !inbox.is_attended).copied();
+            let number = left.map(|(value, _)| value);
+            if let Some(flight) = left.filter(|_| !inbox.habit.holds() || inbox.is_stopping || number == seen.0) {
+                inbox.habit.end();
+                inbox.is_attended = true;
+                return Some(flight);
+            }
+            if !inbox.habit.holds() {
+                inbox = self.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if number.is_none() && inbox.habit.streak == seen.1 {
+                // Nothing was done meanwhile. Who begins again wakes the thread at first.
+                inbox.habit.streak = 0;
+                continue;
+            }
+            seen = (number, inbox.habit.streak);
+            inbox = self.wake.wait_timeout(inbox, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for the oldest batch in the place of the queue's thread, unless somebody does already; whether something has ended.
+    pub(crate) fn attend(self: &Arc<Self>, patience: Duration) -> bool {
+        let (value, deadline) = {
+            let mut inbox = self.inbox();
+            match inbox.flights.front() {
+                Some(flight) if !inbox.is_attended => {
+                    let flight = *flight;
+                    inbox.is_attended = true;
+                    flight
+                }
+                _ => return false,
+            }
+        };
+        let has_ended = self.await_batch(value, deadline, patience);
+        let mut inbox = self.inbox();
+        inbox.is_attended = false;
+        if has_ended {
+            inbox.habit.confirm();
+        } else {
+            inbox.habit.end();
+        }
+        // What is in flight is the thread's, unless the caller comes again.
+        let is_wanted = !inbox.habit.holds() && !inbox.flights.is_empty() || inbox.is_stopping;
+        drop(inbox);
+        if is_wanted {
+            self.wake.notify_one();
+        }
+        has_ended
+    }
+
+    /// Waits for a batch, the oldest, as long as `patience`; if it has ended, reports it and goes on with what has gathered. The caller attends.
+    fn await_batch(self: &Arc<Self>, value: u64, deadline: Duration, patience: Duration) -> bool {
+        let Some(made) = self.working() else { return false };
+        let mut report = Vec::new();
+        let outcome = match made.device.wait(value, deadline.min(patience)) {
+            Ok(true) => {
+                let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+                self.retire(made, &mut recorder, &mut report).and_then(|()| self.advance(&mut recorder, &mut report)).map(|_| ())
+            }
+            Ok(false) if patience < deadline => return false,
+            Ok(false) => Err(Loss { reason: format!("a batch has not ended after {} ms", deadline.as_millis()), timed_out: true }),
+            Err(error) => Err(Loss::of("waiting for a batch", error)),
+        };
+        if let Err(loss) = outcome {
+            self.lose(&loss, &mut report);
+        } else {
+            // Between `advance` and here something may have come from a thread that found the lock held.
+            self.pump(&mut report);
+        }
+        self.report(&mut report);
+        true
     }
 
     /// Gives the device up. Nothing of it is destroyed, waited for or used again.
@@ -881,11 +1006,15 @@ impl Queue {
 
     /// Ends the thread once nothing is in flight; at once if the device is lost.
     pub(crate) fn stop(&self) -> bool {
-        let thread = {
+        let (thread, compilers) = {
             let mut inbox = self.inbox();
             inbox.is_stopping = true;
-            inbox.thread.take()
+            (inbox.thread.take(), std::mem::take(&mut inbox.compilers))
         };
+        if self.working().is_some() {
+            // A driver that compiles while the program ends is none to be relied on.
+            compilers.into_iter().for_each(|compiler| drop(compiler.join()));
+        }
         self.wake.notify_one();
         // A runtime dropped by one of its own tasks may stop us from our thread: that one ends by itself.
         let ended = thread.is_none_or(|thread| thread.thread().id() == thread::current().id() || thread.join().is_ok());

@@ -7,8 +7,8 @@ use std::num::NonZeroUsize;
 use poniard::Report;
 use poniard_bench::{CASES, Case, Effort, Figure, Setup, advice, measure, systems};
 
-use super::build_runtime;
 use super::run::suggestion;
+use super::{Devices, build_runtime};
 use crate::console::{self, Console, NAME, Styled};
 use crate::failure::Failure;
 use crate::options::{BenchOptions, RuntimeOptions};
@@ -21,7 +21,7 @@ pub fn bench(options: &BenchOptions, console: &mut Console) -> Result<(), Failur
     let effort = if options.quick { Effort::Quick } else { Effort::Normal };
     let cases = find(&options.cases, effort)?;
     let threads = options.runtime.threads.unwrap_or(THREADS);
-    let runtime = build_runtime(&RuntimeOptions { threads: Some(threads), ..options.runtime.clone() })?;
+    let runtime = build_runtime(&RuntimeOptions { threads: Some(threads), ..options.runtime.clone() }, Devices::Unneeded)?;
     if cfg!(debug_assertions) {
         console::warn("this command was built without optimisation, which makes every figure larger; build it with --release");
     }

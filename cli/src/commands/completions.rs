@@ -20,6 +20,11 @@ pub fn completions(options: &CompletionsOptions, console: &mut Console) -> Resul
     }
     let cases = PossibleValuesParser::new(CASES.iter().map(|case| case.name));
     command = command.mut_subcommand("bench", |bench| bench.mut_arg("cases", |arg| arg.value_parser(cases)));
+    // Users may have others; these are those that there are.
+    let backends = PossibleValuesParser::new(["threads", "process", "vulkan"]);
+    for name in ["run", "processors", "bench"] {
+        command = command.mut_subcommand(name, |subcommand| subcommand.mut_arg("backends", |arg| arg.value_parser(backends.clone())));
+    }
     // Into memory first: the generator panics where the stream fails.
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut command, "poniard", &mut script);

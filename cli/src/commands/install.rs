@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::build_runtime;
+use super::{Devices, build_runtime};
 use crate::console::{self, Console};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -46,7 +46,7 @@ pub fn install(options: &InstallOptions, console: &mut Console) -> Result<(), Fa
 /// The plugin files that loaded, by the name to install them under.
 fn loadable_plugins(given: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, Failure> {
     // Loading them is the only way to know that they can be loaded.
-    let runtime = build_runtime(&RuntimeOptions { plugins: given.to_vec(), ..RuntimeOptions::default() })?;
+    let runtime = build_runtime(&RuntimeOptions { plugins: given.to_vec(), ..RuntimeOptions::default() }, Devices::Unneeded)?;
     let mut plugins: BTreeMap<String, PathBuf> = BTreeMap::new();
     for backend in runtime.report().backends {
         let Some(file) = backend.file else { continue };

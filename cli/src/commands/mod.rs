@@ -11,8 +11,8 @@ mod samples;
 use std::ops::Deref;
 use std::path::PathBuf;
 
-use poniard::Runtime;
 use poniard::plugin::PluginSearch;
+use poniard::{BackendReport, Runtime};
 
 use crate::console::{self, Console};
 use crate::failure::Failure;
@@ -44,13 +44,44 @@ fn check_plugin_paths(paths: &[PathBuf]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Backends whose processors are devices, which run kernels and nothing else: who names these alone wants them besides the threads.
+const DEVICE_BACKENDS: [&str; 1] = ["vulkan"];
+
+/// Whether a command has a use for devices. To look for them takes up to a third of a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Devices {
+    Sought,
+    /// They are not looked for unless the user asks for them.
+    Unneeded,
+}
+
+/// The backends to use, if not all that are found, and the settings: those that the user gives, and those that follow from them.
+fn chosen(options: &RuntimeOptions, devices: Devices) -> (Vec<String>, Vec<(String, String)>) {
+    let (mut backends, mut settings) = (options.backends.clone(), options.settings.clone());
+    if !backends.is_empty() && backends.iter().all(|name| DEVICE_BACKENDS.contains(&name.as_str())) {
+        backends.push("threads".into());
+    }
+    let mut assume = |name: &str, value: &str| {
+        if settings.iter().all(|(given, _)| given != name) {
+            settings.push((name.into(), value.into()));
+        }
+    };
+    if backends.iter().any(|name| name == "vulkan") {
+        assume("vulkan.software", "true");
+    } else if backends.is_empty() && devices == Devices::Unneeded {
+        assume("vulkan.devices", "none");
+    }
+    (backends, settings)
+}
+
 /// A runtime as the options want it. Backends come from plugin files only; each file that was refused is a warning.
-fn build_runtime(options: &RuntimeOptions) -> Result<WatchedRuntime, Failure> {
+fn build_runtime(options: &RuntimeOptions, devices: Devices) -> Result<WatchedRuntime, Failure> {
     check_plugin_paths(&options.plugins)?;
     let search = options.plugins.iter().fold(PluginSearch::standard(), |search, path| search.with_path(path));
     let mut builder = Runtime::builder().builtin(false).plugins(search);
-    for backend in &options.backends {
-        builder = builder.backend(backend.as_str());
+    let (backends, settings) = chosen(options, devices);
+    for backend in backends {
+        builder = builder.backend(backend);
     }
     if let Some(threads) = options.threads {
         builder = builder.threads(threads.get());
@@ -58,8 +89,8 @@ fn build_runtime(options: &RuntimeOptions) -> Result<WatchedRuntime, Failure> {
     if let Some(processes) = options.processes {
         builder = builder.processes(processes.into());
     }
-    for (name, value) in &options.settings {
-        builder = builder.setting(name.as_str(), value.as_str());
+    for (name, value) in settings {
+        builder = builder.setting(name, value);
     }
     let runtime = builder.build()?;
     let told_count = warn_of(&runtime, 0);
@@ -74,6 +105,23 @@ struct WatchedRuntime {
     runtime: Runtime,
     /// How many messages have been looked at.
     told_count: usize,
+}
+
+impl WatchedRuntime {
+    /// Says why there is no device, where the user asked for some.
+    fn remark_missing_devices(&self, options: &RuntimeOptions) {
+        let report = self.report();
+        for backend in report.backends.iter().filter(|backend| options.backends.contains(&backend.name)) {
+            missing_devices(backend, &report.messages).for_each(console::remark);
+        }
+    }
+}
+
+/// What a backend of devices has said that has none: `vulkan: none found (no Vulkan driver is installed)`.
+fn missing_devices<'a>(backend: &BackendReport, messages: &'a [String]) -> impl Iterator<Item = &'a str> {
+    let is_without = backend.processors.is_empty() && DEVICE_BACKENDS.contains(&backend.name.as_str());
+    let prefix = format!("backend {}: ", backend.name);
+    messages.iter().filter(move |_| is_without).filter_map(move |message| message.strip_prefix(&prefix))
 }
 
 impl Deref for WatchedRuntime {
@@ -97,4 +145,37 @@ fn warn_of(runtime: &Runtime, told_count: usize) -> usize {
         console::warn(warning);
     }
     messages.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Devices, chosen};
+    use crate::options::RuntimeOptions;
+
+    /// The backends and settings of a command that names `backends` and sets `settings`, each as words.
+    fn check(backends: &[&str], settings: &[(&str, &str)], devices: Devices, expected: (&str, &str)) {
+        let options = RuntimeOptions {
+            backends: backends.iter().map(|name| (*name).into()).collect(),
+            settings: settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            ..RuntimeOptions::default()
+        };
+        let (backends, settings) = chosen(&options, devices);
+        let settings: Vec<_> = settings.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!((backends.join(" ").as_str(), settings.join(" ").as_str()), expected);
+    }
+
+    #[test]
+    fn devices_are_used_besides_threads_and_only_where_there_is_a_use() {
+        use Devices::{Sought, Unneeded};
+        check(&[], &[], Sought, ("", ""));
+        check(&[], &[], Unneeded, ("", "vulkan.devices=none"));
+        check(&[], &[("vulkan.devices", "0")], Unneeded, ("", "vulkan.devices=0"));
+        check(&["threads"], &[], Sought, ("threads", ""));
+        check(&["threads"], &[], Unneeded, ("threads", ""));
+        for devices in [Sought, Unneeded] {
+            check(&["vulkan"], &[], devices, ("vulkan threads", "vulkan.software=true"));
+            check(&["vulkan", "process"], &[], devices, ("vulkan process", "vulkan.software=true"));
+            check(&["vulkan"], &[("vulkan.software", "false")], devices, ("vulkan threads", "vulkan.software=false"));
+        }
+    }
 }

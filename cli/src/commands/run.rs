@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use poniard::Report;
 use serde_json::{Map, Value, json};
 
-use super::build_runtime;
+use super::{Devices, build_runtime};
 use crate::console::{BAD, Console, GOOD, Styled};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -18,8 +18,8 @@ use crate::graph::{self, GraphContext};
 use crate::options::RunOptions;
 use crate::output::{OutputError, OutputFile};
 use crate::progress::ProgressLine;
-use crate::report::{digits, path_text, processors_json, refused_json, summary, task_count};
-use crate::sample::{Check, Context, Sample};
+use crate::report::{device_lines, digits, path_text, processors_json, refused_json, summary, task_count};
+use crate::sample::{Check, Context, Sample, kernel_options};
 use crate::samples::SAMPLES;
 
 /// Runs what the options name.
@@ -124,11 +124,14 @@ fn run_sample(sample: &'static Sample, options: &RunOptions, console: &mut Conso
         }
         console.step_aside();
     }
-    let runtime = build_runtime(&options.runtime)?;
+    let runtime = build_runtime(&options.runtime, if sample.kernels { Devices::Sought } else { Devices::Unneeded })?;
+    runtime.remark_missing_devices(&options.runtime);
+    let kernels = kernel_options(&runtime);
     let progress = ProgressLine::begin(sample.name, !options.json);
     let start = Instant::now();
     let result = (sample.run)(&Context {
         runtime: &runtime,
+        kernels: kernels.as_ref(),
         size: options.size,
         tile: options.tile,
         inputs: &options.inputs,
@@ -181,7 +184,8 @@ fn run_graph(file: &Path, options: &RunOptions, console: &mut Console) -> Result
         )));
     }
     graph::check(file)?;
-    let runtime = build_runtime(&options.runtime)?;
+    let runtime = build_runtime(&options.runtime, Devices::Unneeded)?;
+    runtime.remark_missing_devices(&options.runtime);
     let progress = ProgressLine::begin(&path_text(file), !options.json);
     let start = Instant::now();
     let result = graph::run(file, &GraphContext { runtime: &runtime, seed: options.seed.unwrap_or(0), progress: &progress });
@@ -272,6 +276,9 @@ fn tell_lines(done: &Done, console: &mut Console) -> Result<(), Failure> {
         console.line(line)?;
     }
     console.line(summary(&done.report))?;
+    for line in device_lines(&done.report) {
+        console.line(line)?;
+    }
     match &done.check {
         Some(Check { passed: true, text }) => console.line(format_args!("check: {} ({text})", Styled(GOOD, "passed"))),
         Some(Check { passed: false, text }) => console.line(format_args!("check: {} ({text})", Styled(BAD, "FAILED"))),
@@ -322,10 +329,10 @@ mod tests {
 
     const OUTPUT: &[SampleOption] = &[SampleOption { name: "output", meaning: "where to write the word" }];
     /// Each does what its name says. No real sample computes a wrong result.
-    static RIGHT: Sample = Sample { name: "right", summary: "", options: OUTPUT, run: |_| Ok(outcome(true, Some("new"))) };
-    static WRONG: Sample = Sample { name: "wrong", summary: "", options: OUTPUT, run: |_| Ok(outcome(false, Some("new"))) };
-    static MUTE: Sample = Sample { name: "mute", summary: "", options: OUTPUT, run: |_| Ok(outcome(true, None)) };
-    static FAILING: Sample = Sample { name: "failing", summary: "", options: OUTPUT, run: |context| Err(failure(context)) };
+    static RIGHT: Sample = Sample { name: "right", summary: "", options: OUTPUT, kernels: false, run: |_| Ok(outcome(true, Some("new"))) };
+    static WRONG: Sample = Sample { name: "wrong", summary: "", options: OUTPUT, kernels: false, run: |_| Ok(outcome(false, Some("new"))) };
+    static MUTE: Sample = Sample { name: "mute", summary: "", options: OUTPUT, kernels: false, run: |_| Ok(outcome(true, None)) };
+    static FAILING: Sample = Sample { name: "failing", summary: "", options: OUTPUT, kernels: false, run: |context| Err(failure(context)) };
 
     fn outcome(passed: bool, output: Option<&str>) -> Outcome {
         let output = output.map(|word| word.as_bytes().to_vec());

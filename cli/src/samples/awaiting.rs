@@ -16,6 +16,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "async",
     summary: "an asynchronous program awaits tasks, many at the same time and all on one thread",
     options: &[SampleOption { name: "size", meaning: "number of requests, default 1000" }],
+    kernels: false,
     run,
 };
 

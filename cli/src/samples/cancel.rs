@@ -15,6 +15,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "cancel",
     summary: "tasks that run until they are told to stop: one, a whole group, one with a deadline",
     options: &[SampleOption { name: "size", meaning: "number of tasks in the group, default 100" }],
+    kernels: false,
     run,
 };
 

@@ -24,6 +24,7 @@ pub(crate) static SAMPLE: Sample = Sample {
         SampleOption { name: "tile", meaning: "rows and columns of a tile, default 256" },
         SampleOption { name: "seed", meaning: "what the matrix is drawn from, and the order of the deaths; default 0" },
     ],
+    kernels: false,
     run,
 };
 

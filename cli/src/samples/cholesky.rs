@@ -24,6 +24,7 @@ pub(crate) static SAMPLE: Sample = Sample {
         SampleOption { name: "input", meaning: "a .npy file with a symmetric positive definite matrix, instead of a random one" },
         SampleOption { name: "output", meaning: "a .npy file for L, with zeros above the diagonal" },
     ],
+    kernels: false,
     run,
 };
 

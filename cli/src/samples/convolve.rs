@@ -1,15 +1,14 @@
 //! `convolve`: a filter over a picture in tiles. Each tile first gets a copy of its part with a halo, the rim of neighbours that the filter
-//! looks at, so that afterwards no tile needs another one.
+//! looks at, so that afterwards no tile needs another one. The filter is a kernel: a device runs it where there is one, and gives the same bytes.
 //!
 //! The kernel is applied as written, not mirrored, as image programs do. Beyond the picture its outermost pixels repeat. Alpha is kept.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use poniard::{AllocateError, Buffer, Data, Task, buffer};
+use poniard::{AllocateError, Buffer, Data, Kernel, Task, buffer};
 use serde::{Deserialize, Serialize};
 
-use super::picture::{Picture, colours, encode};
+use super::picture::{Picture, WORD_BYTES, colours, encode};
 use super::tiling::{Tiling, paste};
 use super::{files, limits};
 use crate::sample::{Check, Context, Outcome, Sample, SampleError, SampleOption};
@@ -26,6 +25,7 @@ pub(crate) static SAMPLE: Sample = Sample {
         },
         SampleOption { name: "tile", meaning: "pixels an edge of a tile, default 256" },
     ],
+    kernels: true,
     run,
 };
 
@@ -40,11 +40,14 @@ const NAMED: &[(&str, &str, f64)] = &[
     ("identity", "1", 1.0),
 ];
 
+/// Bytes that there are.
+const BYTES: usize = 256;
+
 /// The most rows and columns of a kernel.
 const MOST_EDGE: usize = 31;
 
 /// What to do to each pixel.
-#[derive(Clone, Debug, PartialEq, Data, Serialize, Deserialize)]
+#[derive(Debug)]
 struct Filter {
     /// Rows and columns of its kernels: odd.
     edge: usize,
@@ -70,6 +73,15 @@ impl Filter {
     /// How far it looks beyond a pixel.
     fn radius(&self) -> usize {
         self.edge / 2
+    }
+
+    /// The products of each weight with every byte, of one kernel after the other: see `convolve.wgsl`.
+    fn products(&self) -> Result<Buffer<f64>, SampleError> {
+        let mut products = limits::zeroed("kernel", BYTES * self.kernels.len() * self.edge * self.edge)?;
+        for (products, weight) in products.chunks_exact_mut(BYTES).zip(self.kernels.iter().flatten()) {
+            products.iter_mut().zip(0..).for_each(|(product, byte)| *product = weight * f64::from(byte));
+        }
+        Ok(products)
     }
 }
 
@@ -103,7 +115,7 @@ struct Shape {
     channels: usize,
 }
 
-/// Copies a tile and the halo of `radius` pixels around it; the picture's outermost pixels repeat beyond it.
+/// Copies a tile and the halo of `radius` pixels around it; the picture's outermost pixels repeat beyond it. Whole words, as a device wants them.
 fn with_halo(
     picture: &Buffer<u8>,
     shape: Shape,
@@ -113,8 +125,9 @@ fn with_halo(
 ) -> Result<Buffer<u8>, AllocateError> {
     let clamped = |position: usize, len: usize| position.saturating_sub(radius).min(len - 1);
     let line_bytes = (columns.len() + 2 * radius) * shape.channels;
-    let mut patch = buffer::try_zeroed((rows.len() + 2 * radius) * line_bytes)?;
-    for (row, line) in (rows.start..).zip(patch.chunks_exact_mut(line_bytes)) {
+    let len = (rows.len() + 2 * radius) * line_bytes;
+    let mut patch = buffer::try_zeroed(len.next_multiple_of(WORD_BYTES))?;
+    for (row, line) in (rows.start..).zip(patch[..len].chunks_exact_mut(line_bytes)) {
         let source = &picture[clamped(row, shape.height) * shape.width * shape.channels..];
         for (column, pixel) in (columns.start..).zip(line.chunks_exact_mut(shape.channels)) {
             pixel.copy_from_slice(&source[clamped(column, shape.width) * shape.channels..][..shape.channels]);
@@ -123,17 +136,29 @@ fn with_halo(
     Ok(patch)
 }
 
-/// Filters a tile of `width` × `height` pixels that comes with its halo.
-fn filter(patch: &Buffer<u8>, filter: &Filter, width: usize, height: usize, channels: usize) -> Result<Buffer<u8>, AllocateError> {
-    let (line_bytes, patch_line_bytes) = (width * channels, (width + 2 * filter.radius()) * channels);
-    let mut tile: Buffer<u8> = buffer::try_zeroed(height * line_bytes)?;
-    let mut sums = vec![vec![0.0; line_bytes]; filter.kernels.len()];
-    for (row, line) in tile.chunks_exact_mut(line_bytes).enumerate() {
-        for (sums, kernel) in sums.iter_mut().zip(&filter.kernels) {
+/// Filters a tile of `width` × `height` pixels that comes with its halo, by kernels of `edge` rows. `convolve.wgsl` does the same.
+fn filter(
+    patch: &Buffer<u8>,
+    products: &Buffer<f64>,
+    edge: u32,
+    width: u32,
+    height: u32,
+    channels: u32,
+) -> Result<Buffer<u8>, AllocateError> {
+    let [edge, width, height, channels] = [edge, width, height, channels].map(|number| number as usize);
+    let radius = edge / 2;
+    let (line_bytes, patch_line_bytes) = (width * channels, (width + 2 * radius) * channels);
+    let kernels = products.chunks_exact(BYTES * edge * edge);
+    let mut tile: Buffer<u8> = buffer::try_zeroed((height * line_bytes).next_multiple_of(WORD_BYTES))?;
+    let mut sums = vec![vec![0.0; line_bytes]; kernels.len()];
+    for (row, line) in tile[..height * line_bytes].chunks_exact_mut(line_bytes).enumerate() {
+        for (sums, kernel) in sums.iter_mut().zip(kernels.clone()) {
             sums.fill(0.0);
             // Weight by weight, for a whole line at a time: the inner loop has no decisions, so the compiler makes vector code of it.
-            for (index, weight) in kernel.iter().enumerate() {
-                let start = (row + index / filter.edge) * patch_line_bytes + index % filter.edge * channels;
+            for (index, products) in kernel.chunks_exact(BYTES).enumerate() {
+                // Faster than to look up every product.
+                let weight = products[1];
+                let start = (row + index / edge) * patch_line_bytes + index % edge * channels;
                 for (sum, value) in sums.iter_mut().zip(&patch[start..start + line_bytes]) {
                     *sum += weight * f64::from(*value);
                 }
@@ -147,7 +172,7 @@ fn filter(patch: &Buffer<u8>, filter: &Filter, width: usize, height: usize, chan
             // A float becomes the nearest byte that there is.
             *byte = value.round() as u8;
         }
-        let middle = (row + filter.radius()) * patch_line_bytes + filter.radius() * channels;
+        let middle = (row + radius) * patch_line_bytes + radius * channels;
         for alpha in colours(channels)..channels {
             for pixel in 0..width {
                 line[pixel * channels + alpha] = patch[middle + pixel * channels + alpha];
@@ -162,14 +187,15 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let file = files::required_input(context, "poniard run convolve --input photo.png --output edges.png")?;
     let tile = limits::count("tile", context.tile, 256, u64::MAX)?;
     let name = context.kernel.unwrap_or("edges");
-    let chosen = Arc::new(Filter::parse(name).map_err(|reason| SampleError::Usage { option: "kernel", reason })?);
+    let chosen = Filter::parse(name).map_err(|reason| SampleError::Usage { option: "kernel", reason })?;
     files::check_output(context, &["png"])?;
     let Picture { width, height, channels, bytes } = Picture::read(file)?;
     let shape = Shape { width, height, channels };
     let (down, across) = (Tiling::new(height, tile), Tiling::new(width, tile));
     let tiles = limits::tasks("tile", (down.count() as u64 * 2).checked_mul(across.count() as u64))? / 2;
 
-    let picture = runtime.value(bytes);
+    let kernel = Kernel::wgsl("filter", include_str!("convolve.wgsl")).host(filter);
+    let (picture, products) = (runtime.value(bytes), runtime.value(chosen.products()?));
     let mut filtered: Vec<Task<Buffer<u8>>> = Vec::new();
     for row in 0..down.count() {
         for column in 0..across.count() {
@@ -177,8 +203,15 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
             let (height, width) = (rows.len(), columns.len());
             let cut =
                 runtime.task(with_halo, (&picture, shape, rows, columns, chosen.radius())).name(format!("cut({row},{column})")).spawn();
-            let arguments = (cut, Arc::clone(&chosen), width, height, channels);
-            filtered.push(runtime.task(filter, arguments).name(format!("filter({row},{column})")).spawn());
+            let arguments = (cut, &products, chosen.edge as u32, width as u32, height as u32, channels as u32);
+            let name = format!("filter({row},{column})");
+            filtered.push(match context.kernels {
+                Some(options) => {
+                    let words = (height * width * channels).div_ceil(WORD_BYTES);
+                    runtime.task(kernel.over(words).returning([words * WORD_BYTES]), arguments).options(options).name(name).spawn()
+                }
+                None => runtime.task(filter, arguments).name(name).spawn(),
+            });
         }
     }
 
@@ -203,7 +236,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
             ("tiles", tiles.into()),
             ("mean", mean.into()),
         ],
-        check: check(&result, &picture.fetch()?[..], shape, &chosen),
+        check: check(&result, &picture.fetch()?[..result.len()], shape, &chosen),
         output: context.output.map(|_| encode(&result, width, height, channels)),
     })
 }
@@ -260,7 +293,7 @@ fn check(result: &[u8], picture: &[u8], shape: Shape, filter: &Filter) -> Check 
 
 #[cfg(test)]
 mod tests {
-    use super::super::trial::Trial;
+    use super::super::trial::{Trial, with_and_without_devices};
     use super::*;
 
     /// A picture file in a folder that lives as long as the test.
@@ -274,11 +307,17 @@ mod tests {
     #[test]
     fn filters_pictures_of_every_shape() {
         let folder = tempfile::tempdir().unwrap();
+        let places = with_and_without_devices();
         for (width, height, channels) in [(1, 1, 1), (1, 9, 3), (9, 1, 4), (17, 13, 2), (20, 20, 3)] {
             let (file, _) = picture_file(&folder, width, height, channels);
             for tile in [1, 6, 256, u64::MAX] {
-                for kernel in [None, Some("blur"), Some("sobel"), Some("emboss"), Some("sharpen"), Some("2.5")] {
-                    Trial { inputs: vec![file.clone()], tile: Some(tile), kernel, ..Trial::default() }.passes(&SAMPLE);
+                // Sums of tenths are next to halves, so that this shows every other way to round.
+                let tenths = "0.1,0.1,0.1;0.1,0.1,0.1;0.1,0.1,0.1";
+                for kernel in [None, Some("blur"), Some("sobel"), Some("emboss"), Some("sharpen"), Some("2.5"), Some(tenths)] {
+                    for on_devices in places {
+                        let inputs = vec![file.clone()];
+                        Trial { on_devices: *on_devices, inputs, tile: Some(tile), kernel, ..Trial::default() }.passes(&SAMPLE);
+                    }
                 }
             }
         }
@@ -290,7 +329,10 @@ mod tests {
         let (file, _) = picture_file(&folder, 5, 3, 3);
         let ones = vec![["0.001"; 31].join(","); 31].join(";");
         let kernel: &'static str = ones.leak();
-        Trial { inputs: vec![file], tile: Some(2), kernel: Some(kernel), ..Trial::default() }.passes(&SAMPLE);
+        for on_devices in with_and_without_devices() {
+            let inputs = vec![file.clone()];
+            Trial { on_devices: *on_devices, inputs, tile: Some(2), kernel: Some(kernel), ..Trial::default() }.passes(&SAMPLE);
+        }
     }
 
     #[test]
@@ -303,7 +345,7 @@ mod tests {
             std::fs::write(&written, trial.passes(&SAMPLE).output.unwrap()).unwrap();
             Picture::read(&written).unwrap()
         };
-        assert_eq!(output("identity").bytes[..], bytes);
+        assert_eq!(output("identity").bytes[..bytes.len()], bytes);
         let blurred = output("blur");
         assert!(blurred.bytes.iter().zip(&bytes).skip(3).step_by(4).all(|(a, b)| a == b));
         assert!(blurred.bytes[..] != bytes);

@@ -19,6 +19,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "diamond",
     summary: "four tasks in a diamond: results as arguments",
     options: &[SampleOption { name: "size", meaning: "number of elements, default 5000" }],
+    kernels: false,
     run,
 };
 

@@ -12,7 +12,7 @@ use std::num::ParseIntError;
 use crate::sample::{Check, Context, Outcome, Sample, SampleError};
 
 pub(crate) static SAMPLE: Sample =
-    Sample { name: "error", summary: "a failing task, what depends on it, and what does not", options: &[], run };
+    Sample { name: "error", summary: "a failing task, what depends on it, and what does not", options: &[], kernels: false, run };
 
 /// What `parse` is given: not digits.
 const INPUT: &str = "forty-two";

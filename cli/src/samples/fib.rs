@@ -12,6 +12,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "fib",
     summary: "a Fibonacci number by a tree of tasks that spawn tasks",
     options: &[SampleOption { name: "size", meaning: "which Fibonacci number, 1 to 90, default 27" }],
+    kernels: false,
     run,
 };
 

@@ -2,7 +2,7 @@
 
 use crate::sample::{Check, Context, Outcome, Sample, SampleError};
 
-pub(crate) static SAMPLE: Sample = Sample { name: "hello", summary: "one task greets: spawn and fetch", options: &[], run };
+pub(crate) static SAMPLE: Sample = Sample { name: "hello", summary: "one task greets: spawn and fetch", options: &[], kernels: false, run };
 
 /// What the task does: an ordinary function.
 fn greet(name: String) -> String {

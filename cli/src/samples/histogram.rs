@@ -1,9 +1,7 @@
 //! `histogram`: bands of a picture are counted side by side, and one task takes all of the counts. Shows `Gather`, the parameter for any
-//! number of results.
+//! number of results. Where there is a device, the bands are counted by a kernel.
 
-use std::ops::Range;
-
-use poniard::{AllocateError, Buffer, Gather, Task, buffer};
+use poniard::{AllocateError, Buffer, Gather, Kernel, Task, buffer};
 
 use super::picture::Picture;
 use super::tiling::Tiling;
@@ -17,14 +15,18 @@ pub(crate) static SAMPLE: Sample = Sample {
         SampleOption { name: "input", meaning: "a PNG picture of any kind (needed)" },
         SampleOption { name: "tile", meaning: "rows of pixels that one task counts, default 256" },
     ],
+    kernels: true,
     run,
 };
 
 /// Values of a channel; 16-bit channels are rounded to 8 bits.
 const BINS: usize = 256;
 
-/// Counts of each value of each channel: channel 0's 256 bins, then channel 1's.
-fn count(pixels: &[u8], channels: usize) -> Result<Buffer<u64>, AllocateError> {
+/// Bytes that an invocation of the kernel looks at.
+const INVOCATION_BYTES: usize = 64 * 4;
+
+/// Counts of each value of each channel: channel 0's 256 bins, then channel 1's. No picture has so many pixels that they need more bits.
+fn count(pixels: &[u8], channels: usize) -> Result<Buffer<u32>, AllocateError> {
     let mut bins = buffer::try_zeroed(channels * BINS)?;
     for pixel in pixels.chunks_exact(channels) {
         for (channel, value) in pixel.iter().enumerate() {
@@ -34,17 +36,17 @@ fn count(pixels: &[u8], channels: usize) -> Result<Buffer<u64>, AllocateError> {
     Ok(bins)
 }
 
-/// Counts a band of a picture: those of its bytes.
-fn count_band(picture: &Buffer<u8>, bytes: Range<usize>, channels: usize) -> Result<Buffer<u64>, AllocateError> {
-    count(&picture[bytes], channels)
+/// Counts a band of a picture: `len` of its bytes from `first` on. `histogram.wgsl` does the same.
+fn count_band(picture: &Buffer<u8>, first: u32, len: u32, channels: u32) -> Result<Buffer<u32>, AllocateError> {
+    count(&picture[first as usize..][..len as usize], channels as usize)
 }
 
 /// The sum of the bands' counts.
-fn total(bands: Gather<'_, Buffer<u64>>) -> Result<Buffer<u64>, AllocateError> {
+fn total(bands: Gather<'_, Buffer<u32>>) -> Result<Buffer<u64>, AllocateError> {
     let mut total: Buffer<u64> = buffer::try_zeroed(bands.get(0).map_or(0, |band| band.len()))?;
     for band in bands.iter() {
         for (sum, value) in total.iter_mut().zip(band) {
-            *sum += value;
+            *sum += u64::from(*value);
         }
     }
     Ok(total)
@@ -58,12 +60,22 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let bands = Tiling::new(height, tile);
     limits::tasks("tile", Some(bands.count() as u64 + 1))?;
 
+    let kernel = Kernel::wgsl("count", include_str!("histogram.wgsl")).host(count_band);
     let picture = runtime.value(bytes);
-    let counted: Vec<Task<Buffer<u64>>> = (0..bands.count())
+    let line_bytes = width * channels;
+    let counted: Vec<Task<Buffer<u32>>> = (0..bands.count())
         .map(|index| {
-            let rows = bands.span(index);
-            let bytes = rows.start * width * channels..rows.end * width * channels;
-            runtime.task(count_band, (&picture, bytes, channels)).name(format!("count({index})")).spawn()
+            let (first, len) = (bands.span(index).start * line_bytes, bands.len_of(index) * line_bytes);
+            let arguments = (&picture, first as u32, len as u32, channels as u32);
+            let name = format!("count({index})");
+            match context.kernels {
+                Some(options) => {
+                    // One more, since a band may begin and end within a word.
+                    let launch = kernel.over(len / INVOCATION_BYTES + 1).returning([channels * BINS]);
+                    runtime.task(launch, arguments).options(options).name(name).spawn()
+                }
+                None => runtime.task(count_band, arguments).name(name).spawn(),
+            }
         })
         .collect();
     let bins = runtime.spawn(total, (counted,)).fetch()?;
@@ -82,7 +94,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
         lines.push(describe(name, bins));
         values.push((name, bins.to_vec().into()));
     }
-    Ok(Outcome { lines, values, check: check(&bins, &picture.fetch()?[..], channels), output: None })
+    Ok(Outcome { lines, values, check: check(&bins, &picture.fetch()?[..width * height * channels], channels), output: None })
 }
 
 /// A line about one channel: `red    mean 97.3, from 0 to 255, most often 12 (3.1 %)`.
@@ -117,18 +129,20 @@ fn check(bins: &[u64], picture: &[u8], channels: usize) -> Check {
 #[cfg(test)]
 mod tests {
     use super::super::picture::encode;
-    use super::super::trial::Trial;
+    use super::super::trial::{Trial, with_and_without_devices};
     use super::*;
 
     #[test]
     fn counts_pictures_of_every_shape() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("picture.png");
+        let places = with_and_without_devices();
+        let tiles = places.iter().flat_map(|on_devices| [1, 5, 256, u64::MAX].map(|tile| (tile, *on_devices)));
         for (width, height, channels) in [(1, 1, 1), (1, 300, 3), (300, 1, 4), (17, 13, 2), (64, 64, 3)] {
             let bytes: Vec<u8> = (0..width * height * channels).map(|index| (index * index / 7) as u8).collect();
             std::fs::write(&file, encode(&bytes, width, height, channels)).unwrap();
-            for tile in [1, 5, 256, u64::MAX] {
-                let outcome = Trial { inputs: vec![file.clone()], tile: Some(tile), ..Trial::default() }.passes(&SAMPLE);
+            for (tile, on_devices) in tiles.clone() {
+                let outcome = Trial { on_devices, inputs: vec![file.clone()], tile: Some(tile), ..Trial::default() }.passes(&SAMPLE);
                 assert_eq!(outcome.lines.len(), 1 + channels);
             }
         }
@@ -155,7 +169,7 @@ mod tests {
     #[test]
     fn check_notices_one_pixel_in_the_wrong_bin() {
         let picture = [1, 2, 3, 1, 2, 4];
-        let mut bins = count(&picture, 3).unwrap();
+        let mut bins: Vec<u64> = count(&picture, 3).unwrap().iter().map(|count| u64::from(*count)).collect();
         assert!(check(&bins, &picture, 3).passed);
         bins[2 * BINS + 3] += 1;
         assert!(!check(&bins, &picture, 3).passed);

@@ -2,11 +2,13 @@
 //! between generations, so one corner of the board may be several ahead of another.
 //!
 //! The board is a torus: what leaves it on one side comes back on the other.
+//!
+//! Where there is a device, tiles are bands of whole rows, which need three each, and their next generation is a kernel: the board stays on the device.
 
-use poniard::{AllocateError, Buffer, Gather, buffer};
+use poniard::{AllocateError, Buffer, Gather, Kernel, buffer};
 
 use super::pattern::{Pattern, Rule};
-use super::picture::encode;
+use super::picture::{WORD_BYTES, encode};
 use super::tiling::{TileTasks, Tiling, cut, paste};
 use super::{files, limits};
 use crate::sample::{Check, Context, Outcome, Sample, SampleError, SampleOption};
@@ -27,6 +29,7 @@ pub(crate) static SAMPLE: Sample = Sample {
             meaning: "a .png file for the last generation, or an .apng file for all; a pixel a cell, living ones black",
         },
     ],
+    kernels: true,
     run,
 };
 
@@ -66,8 +69,38 @@ fn next_tile(tiles: Gather<'_, Buffer<u8>>, heights: [usize; 3], widths: [usize;
             line.copy_from_slice(&tile[row * tile_width..][columns.clone()]);
         }
     }
-    let mut next: Buffer<u8> = buffer::try_zeroed(height * width)?;
-    for (row, line) in next.chunks_exact_mut(width).enumerate() {
+    step(&cells, height, width, rule)
+}
+
+/// What `life.wgsl` does: the next generation of a band of the board, between two others.
+#[expect(clippy::too_many_arguments, reason = "a kernel takes buffers and numbers")]
+fn next_band(
+    above: &Buffer<u8>,
+    here: &Buffer<u8>,
+    below: &Buffer<u8>,
+    width: u32,
+    above_rows: u32,
+    rows: u32,
+    birth: u32,
+    survival: u32,
+) -> Result<Buffer<u8>, AllocateError> {
+    let [width, above_rows, rows] = [width, above_rows, rows].map(|number| number as usize);
+    let mut cells = Vec::with_capacity((rows + 2) * (width + 2));
+    for line in
+        above[(above_rows - 1) * width..].chunks_exact(width).take(1).chain(here.chunks_exact(width).take(rows)).chain([&below[..width]])
+    {
+        cells.push(line[width - 1]);
+        cells.extend_from_slice(line);
+        cells.push(line[0]);
+    }
+    step(&cells, rows, width, Rule { birth, survival })
+}
+
+/// The next generation of `cells` without its outermost ones. Whole words, as a device wants them.
+fn step(cells: &[u8], height: usize, width: usize, rule: Rule) -> Result<Buffer<u8>, AllocateError> {
+    let line_len = width + 2;
+    let mut next: Buffer<u8> = buffer::try_zeroed((height * width).next_multiple_of(WORD_BYTES))?;
+    for (row, line) in next[..height * width].chunks_exact_mut(width).enumerate() {
         let [above, here, below] = [0, 1, 2].map(|offset| &cells[(row + offset) * line_len..][..line_len]);
         let three = |cells: &[u8]| cells[0] + cells[1] + cells[2];
         for (((cell, above), here), below) in line.iter_mut().zip(above.windows(3)).zip(here.windows(3)).zip(below.windows(3)) {
@@ -88,9 +121,10 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let default_count = (limits::MOST_TASKS / boards).isqrt().clamp(1, 16);
     let default_tile = (edge as u64).div_ceil(default_count).max(64);
     let tiling = Tiling::new(edge, limits::count("tile", context.tile, default_tile, u64::MAX)?);
-    let tiles = tiling.count();
+    let across = if context.kernels.is_some() { Tiling::new(edge, edge) } else { tiling };
+    let (tiles, columns) = (tiling.count(), across.count());
     let too_long = if context.tile.is_some() { "tile" } else { "generations" };
-    limits::tasks(too_long, (tiles as u64).checked_pow(2).and_then(|per_board| boards.checked_mul(per_board)))?;
+    limits::tasks(too_long, (tiles as u64).checked_mul(columns as u64).and_then(|per_board| boards.checked_mul(per_board)))?;
     files::check_output(context, &["png", "apng"])?;
     let generations = generations as usize;
     let animated = context.output.is_some_and(|path| files::has_extension(path, "apng"));
@@ -101,28 +135,39 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     limits::memory("size", (edge as u64).pow(2).checked_mul(2 * kept_count as u64 + 8))?;
 
     let first = first_board(&pattern, edge)?;
-    let mut tasks = TileTasks::new(tiles, tiles);
+    let mut tasks = TileTasks::new(tiles, columns);
     for row in 0..tiles {
-        for column in 0..tiles {
-            let mut tile = limits::zeroed("size", tiling.len_of(row) * tiling.len_of(column))?;
-            cut(&first, edge, tiling.span(row), tiling.span(column), &mut tile);
+        for column in 0..columns {
+            let len = tiling.len_of(row) * across.len_of(column);
+            let mut tile = limits::zeroed("size", len.next_multiple_of(WORD_BYTES))?;
+            cut(&first, edge, tiling.span(row), across.span(column), &mut tile);
             tasks.put(row, column, runtime.value(tile));
         }
     }
     let rule = pattern.rule;
+    let kernel = Kernel::wgsl("generation", include_str!("life.wgsl")).host(next_band);
     let mut kept = Vec::new();
     for generation in 0..=generations {
         if generation > 0 {
-            let mut next = TileTasks::new(tiles, tiles);
+            let mut next = TileTasks::new(tiles, columns);
             for row in 0..tiles {
-                for column in 0..tiles {
-                    let (rows, columns) = (around(row, tiles), around(column, tiles));
-                    let (heights, widths) = (rows.map(|row| tiling.len_of(row)), columns.map(|column| tiling.len_of(column)));
+                for column in 0..columns {
+                    let (rows, columns) = (around(row, tiles), around(column, columns));
+                    let (heights, widths) = (rows.map(|row| tiling.len_of(row)), columns.map(|column| across.len_of(column)));
+                    let name = format!("generation({generation},{row},{column})");
+                    if let Some(options) = context.kernels {
+                        let [above, here, below] = rows.map(|row| tasks.get(row, 0));
+                        let words = (heights[1] * edge).div_ceil(WORD_BYTES);
+                        let numbers = (edge as u32, heights[0] as u32, heights[1] as u32);
+                        let arguments = (above, here, below, numbers.0, numbers.1, numbers.2, rule.birth, rule.survival);
+                        let launch = kernel.over(words).returning([words * WORD_BYTES]);
+                        next.put(row, column, runtime.task(launch, arguments).options(options).name(name).spawn());
+                        continue;
+                    }
                     let needed: Vec<_> = rows
                         .iter()
                         .flat_map(|&row| columns.iter().map(|&column| tasks.get(row, column).clone()).collect::<Vec<_>>())
                         .collect();
-                    let name = format!("generation({generation},{row},{column})");
                     next.put(row, column, runtime.task(next_tile, (needed, heights, widths, rule)).name(name).spawn());
                 }
             }
@@ -135,14 +180,14 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     drop(tasks);
 
     let mut boards = Vec::new();
-    let total = (kept_count * tiles * tiles) as u64;
+    let total = (kept_count * tiles * columns) as u64;
     for (generation, mut tasks) in kept {
         let mut board: Buffer<u8> = limits::zeroed("size", edge * edge)?;
         for row in 0..tiles {
-            for column in 0..tiles {
+            for column in 0..columns {
                 let tile = tasks.take(row, column).fetch()?;
-                paste(&mut board, edge, tiling.span(row), tiling.span(column), &tile);
-                context.progress.advance((boards.len() * tiles * tiles + row * tiles + column + 1) as u64, total);
+                paste(&mut board, edge, tiling.span(row), across.span(column), &tile);
+                context.progress.advance((boards.len() * tiles * columns + row * columns + column + 1) as u64, total);
             }
         }
         boards.push((generation, board));
@@ -152,7 +197,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let alive = last.iter().filter(|cell| **cell == 1).count();
     let mut lines = vec![
         format!("generation {generations}: {alive} living cells"),
-        format!("rule {rule}, board {edge} x {edge}, {} tiles", tiles * tiles),
+        format!("rule {rule}, board {edge} x {edge}, {} tiles", tiles * columns),
     ];
     if animated {
         lines.push(format!("{kept_count} frames, one every {stride} generation(s)"));
@@ -164,7 +209,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
             ("generations", generations.into()),
             ("alive", alive.into()),
             ("size", edge.into()),
-            ("tiles", (tiles * tiles).into()),
+            ("tiles", (tiles * columns).into()),
             ("rule", rule.to_string().into()),
         ],
         check: check(&boards, first, edge, rule),
@@ -266,7 +311,7 @@ fn check(boards: &[(usize, Buffer<u8>)], first: Buffer<u8>, edge: usize, rule: R
 
 #[cfg(test)]
 mod tests {
-    use super::super::trial::Trial;
+    use super::super::trial::{Trial, with_and_without_devices};
     use super::*;
 
     /// Runs a pattern file.
@@ -284,14 +329,22 @@ mod tests {
             let outcome = Trial { generations: Some(generations), ..Trial::default() }.passes(&SAMPLE);
             assert_eq!(outcome.lines[0], format!("generation {generations}: {alive} living cells"));
         }
+        if with_and_without_devices().contains(&true) {
+            let outcome = Trial { on_devices: true, ..Trial::default() }.passes(&SAMPLE);
+            assert_eq!(outcome.lines[0], "generation 120: 56 living cells");
+        }
     }
 
     #[test]
     fn runs_on_awkward_boards_and_tiles() {
+        let places = with_and_without_devices();
         for (size, tile) in [(1, 1), (1, 64), (2, 1), (3, 2), (7, 3), (8, 8), (9, 64), (20, 6), (13, u64::MAX)] {
             for rule in ["B3/S23", "B36/S23", "B2/S", "B0123/S45678"] {
-                let trial = Trial { size: Some(size), tile: Some(tile), generations: Some(9), ..Trial::default() };
-                life(&format!("x = 1, y = 1, rule = {rule}\no!"), trial);
+                for on_devices in places {
+                    let (size, tile, on_devices) = (Some(size), Some(tile), *on_devices);
+                    let trial = Trial { size, tile, on_devices, generations: Some(9), ..Trial::default() };
+                    life(&format!("x = 1, y = 1, rule = {rule}\no!"), trial);
+                }
             }
         }
         let trial = Trial { size: Some(5), tile: Some(2), generations: Some(20), ..Trial::default() };

@@ -1,9 +1,9 @@
 //! `matmul`: C = A B in tiles. Tasks that update the same tile form a chain; chains of different tiles run at the same time.
 //!
-//! Nobody says which task comes before which: each update takes the tile's last task as its argument.
+//! Nobody says which task comes before which: each update takes the tile's last task as its argument. Where there is a device, updates are kernels.
 
 use ndarray::{ArrayView1, ArrayView2};
-use poniard::{AllocateError, Buffer, buffer};
+use poniard::{AllocateError, Buffer, Kernel, buffer};
 
 use super::product::{Second, add_product};
 use super::random::Random;
@@ -20,8 +20,12 @@ pub(crate) static SAMPLE: Sample = Sample {
         SampleOption { name: "seed", meaning: "what the matrices are drawn from, default 0" },
         SampleOption { name: "output", meaning: "a .npy file for the product" },
     ],
+    kernels: true,
     run,
 };
+
+/// Rows and columns of what one invocation of the kernel makes.
+const KERNEL_EDGE: usize = 4;
 
 /// Numbers from -1 to 1.
 fn random_matrix(size: usize, seed: u64, stream: u64) -> Result<Buffer<f64>, SampleError> {
@@ -42,6 +46,13 @@ fn begin(a: &Buffer<f64>, b: &Buffer<f64>, height: usize, width: usize, depth: u
 fn update(mut c: Buffer<f64>, a: &Buffer<f64>, b: &Buffer<f64>, width: usize, depth: usize) -> Buffer<f64> {
     add_product(&mut c, 1.0, a, b, Second::AsIs, width, depth);
     c
+}
+
+/// What `matmul.wgsl` does: a tile of C with a further product.
+fn updated(c: &Buffer<f64>, a: &Buffer<f64>, b: &Buffer<f64>, width: u32, depth: u32) -> Result<Buffer<f64>, AllocateError> {
+    let mut after = buffer::try_zeroed(c.len())?;
+    after.copy_from_slice(c);
+    Ok(update(after, a, b, width as usize, depth as usize))
 }
 
 fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
@@ -70,14 +81,22 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     };
     let (a_tiles, b_tiles) = (cut_all(&a), cut_all(&b));
 
+    let kernel = Kernel::wgsl("updated", include_str!("matmul.wgsl")).host(updated);
     let mut c_tiles = TileTasks::new(tiles, tiles);
     for row in 0..tiles {
         for column in 0..tiles {
             let (height, width) = (tiling.len_of(row), tiling.len_of(column));
+            if context.kernels.is_some() {
+                c_tiles.put(row, column, runtime.value(limits::zeroed("size", height * width)?));
+            }
             for inner in 0..tiles {
                 let depth = tiling.len_of(inner);
                 let (a, b) = (a_tiles.get(row, inner), b_tiles.get(inner, column));
-                let task = if inner == 0 {
+                let task = if let Some(options) = context.kernels {
+                    let arguments = (c_tiles.take(row, column), a, b, width as u32, depth as u32);
+                    let launch = kernel.over_2d(width.div_ceil(KERNEL_EDGE), height.div_ceil(KERNEL_EDGE));
+                    runtime.task(launch.returning([height * width]), arguments).options(options).name("update").spawn()
+                } else if inner == 0 {
                     runtime.task(begin, (a, b, height, width, depth)).name("begin").spawn()
                 } else {
                     // The old tile is taken out and handed over: the task owns it alone and updates it in place.
@@ -144,14 +163,17 @@ fn times(matrix: ArrayView2<'_, f64>, vector: &[f64], change: fn(f64) -> f64) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::trial::Trial;
+    use super::super::trial::{Trial, with_and_without_devices};
     use super::*;
     use ndarray::array;
 
     #[test]
     fn runs_at_awkward_sizes() {
+        let places = with_and_without_devices();
         for (size, tile) in [(1, 1), (1, 256), (5, 2), (7, 7), (7, 100), (64, 16), (65, 16), (3, u64::MAX)] {
-            Trial { size: Some(size), tile: Some(tile), seed: size, ..Trial::default() }.passes(&SAMPLE);
+            for on_devices in places {
+                Trial { on_devices: *on_devices, size: Some(size), tile: Some(tile), seed: size, ..Trial::default() }.passes(&SAMPLE);
+            }
         }
     }
 

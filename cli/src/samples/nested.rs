@@ -12,6 +12,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "nested",
     summary: "tasks that wait for tasks that wait for tasks, on any number of threads",
     options: &[SampleOption { name: "size", meaning: "levels of tasks, and children of each task, 1 to 7, default 4" }],
+    kernels: false,
     run,
 };
 

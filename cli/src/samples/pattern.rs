@@ -22,9 +22,9 @@ const MOST_ALIVE: usize = 1 << 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Data, Serialize, Deserialize)]
 pub(crate) struct Rule {
     /// Bit n: a dead cell with n living neighbours is born.
-    birth: u32,
+    pub(crate) birth: u32,
     /// Bit n: a living cell with n living neighbours stays alive.
-    survival: u32,
+    pub(crate) survival: u32,
 }
 
 /// A pattern.

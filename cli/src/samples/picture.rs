@@ -17,6 +17,9 @@ const MOST_EDGE: u32 = 65_535;
 /// How every PNG file begins.
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
+/// What devices reach bytes by: a buffer that they use has whole ones.
+pub(crate) const WORD_BYTES: usize = 4;
+
 /// A picture.
 #[derive(Debug)]
 pub(crate) struct Picture {
@@ -26,7 +29,7 @@ pub(crate) struct Picture {
     pub(crate) height: usize,
     /// 1 grey, 2 grey and alpha, 3 red green blue, 4 with alpha.
     pub(crate) channels: usize,
-    /// Row by row, `channels` bytes a pixel.
+    /// Row by row, `channels` bytes a pixel. Up to three more bytes follow, which are 0: devices use whole words.
     pub(crate) bytes: Buffer<u8>,
 }
 
@@ -61,8 +64,8 @@ impl Picture {
             (true, false) => (3, DynamicImage::into_rgb8(image).into_raw()),
             (true, true) => (4, DynamicImage::into_rgba8(image).into_raw()),
         };
-        let mut bytes = buffer::try_zeroed(raw.len()).map_err(|error| refuse(file, error.to_string()))?;
-        bytes.copy_from_slice(&raw);
+        let mut bytes = buffer::try_zeroed(raw.len().next_multiple_of(WORD_BYTES)).map_err(|error| refuse(file, error.to_string()))?;
+        bytes[..raw.len()].copy_from_slice(&raw);
         Ok(Self { width, height, channels, bytes })
     }
 }
@@ -125,7 +128,7 @@ pub(crate) mod tests {
         ] {
             let picture = read(&png_file((2, 1), kind, depth, &bytes)).unwrap();
             assert_eq!((picture.width, picture.height, picture.channels), (2, 1, channels), "{kind:?} {depth:?}");
-            assert_eq!(picture.bytes[..], expected, "{kind:?} {depth:?}");
+            assert_eq!(picture.bytes[..expected.len()], expected, "{kind:?} {depth:?}");
         }
     }
 
@@ -134,7 +137,7 @@ pub(crate) mod tests {
         for channels in 1..=4 {
             let bytes: Vec<u8> = (0..6 * channels as u8).collect();
             let picture = read(&encode(&bytes, 3, 2, channels)).unwrap();
-            assert_eq!((picture.channels, &picture.bytes[..]), (channels, &bytes[..]));
+            assert_eq!((picture.channels, &picture.bytes[..bytes.len()]), (channels, &bytes[..]));
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "priorities",
     summary: "tasks of three priorities, and the order in which they are run",
     options: &[SampleOption { name: "size", meaning: "number of tasks of each priority, default 100" }],
+    kernels: false,
     run,
 };
 

@@ -13,6 +13,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "rerun",
     summary: "a graph built once and run many times, beside spawning its tasks each time",
     options: &[SampleOption { name: "size", meaning: "number of runs, default 1000" }],
+    kernels: false,
     run,
 };
 

@@ -14,6 +14,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "scopes",
     summary: "where tasks may run: unions, exclusions, a value that pulls its users, and a scope that no processor is in",
     options: &[SampleOption { name: "size", meaning: "number of tasks in each scope, default 100" }],
+    kernels: false,
     run,
 };
 

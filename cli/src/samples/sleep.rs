@@ -13,6 +13,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "sleep",
     summary: "tasks that sleep for a second each, at the same time: occupancy 0",
     options: &[SampleOption { name: "size", meaning: "number of sleeps, 1 to 400, default 10" }],
+    kernels: false,
     run,
 };
 

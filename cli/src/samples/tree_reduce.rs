@@ -23,6 +23,7 @@ pub(crate) static SAMPLE: Sample = Sample {
         SampleOption { name: "size", meaning: "number of vectors of 1000 numbers each, default 1000" },
         SampleOption { name: "seed", meaning: "what the numbers are drawn from, default 0" },
     ],
+    kernels: false,
     run,
 };
 

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use poniard::{Runtime, Scope, TaskOptions, with_options};
+use poniard::{Runtime, RuntimeBuilder, Scope, TaskOptions, with_options};
+use poniard_backend_vulkan::VulkanBackend;
 
-use crate::sample::{Context, Outcome, Progress, Sample, SampleError};
+use crate::sample::{Context, Outcome, Progress, Sample, SampleError, kernel_options};
 
 /// The options of one run; what is left out is not given.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(crate) struct Trial {
     pub(crate) threads: Option<usize>,
     /// Every task that the sample spawns has to run on a worker process; one that cannot travel there fails.
     pub(crate) apart: bool,
+    /// The sample's kernels have to run on Vulkan devices, software ones too.
+    pub(crate) on_devices: bool,
     pub(crate) size: Option<u64>,
     pub(crate) tile: Option<u64>,
     pub(crate) inputs: Vec<PathBuf>,
@@ -36,16 +39,42 @@ impl Progress for Last {
 /// Held while worker processes run tasks, and while `chaos` runs, which kills those of the whole program.
 static WORKER_PROCESSES: Mutex<()> = Mutex::new(());
 
+/// The values of `on_devices` that can be tried here: `true` where a Vulkan device, be it a software one, computes with f64, as the kernels of samples do. Says so if there is
+/// none.
+pub(crate) fn with_and_without_devices() -> &'static [bool] {
+    let runtime = devices(Runtime::builder().threads(1)).build().unwrap();
+    let report = runtime.report();
+    let mut devices = report.backends.iter().flat_map(|backend| &backend.processors).filter(|processor| processor.device.is_some());
+    let is_f64 = |(name, value): &(String, String)| name == "features" && value.split(", ").any(|feature| feature == "f64");
+    if devices.any(|device| runtime.describe(&device.name, false).iter().any(is_f64)) {
+        return &[false, true];
+    }
+    eprintln!("skipped on devices, as there is no Vulkan device with f64: {:?}", report.messages);
+    &[false]
+}
+
+/// With Vulkan devices. What they compile is kept beside this test, for the next trial.
+fn devices(builder: RuntimeBuilder) -> RuntimeBuilder {
+    let cache = std::env::current_exe().unwrap().with_file_name("vulkan-cache");
+    builder.linked(VulkanBackend::new()).setting("vulkan.software", "true").setting("vulkan.cache", cache.to_str().unwrap())
+}
+
 impl Trial {
     /// Runs `sample`, which must end with all of its progress made.
     pub(crate) fn run(&self, sample: &Sample) -> Result<Outcome, SampleError> {
         let exclusive = self.apart || sample.name == "chaos";
         let _held = exclusive.then(|| WORKER_PROCESSES.lock().unwrap_or_else(PoisonError::into_inner));
         let processes = if self.apart { 2 } else { 0 };
-        let runtime = Runtime::builder().threads(self.threads.unwrap_or(2)).processes(processes).build().unwrap();
+        let mut builder = Runtime::builder().threads(self.threads.unwrap_or(2)).processes(processes);
+        if self.on_devices {
+            builder = devices(builder);
+        }
+        let runtime = builder.build().unwrap();
+        let kernels = kernel_options(&runtime);
         let progress = Last::default();
         let context = Context {
             runtime: &runtime,
+            kernels: kernels.as_ref(),
             size: self.size,
             tile: self.tile,
             inputs: &self.inputs,
@@ -57,6 +86,12 @@ impl Trial {
         };
         let run = || (sample.run)(&context);
         let outcome = if self.apart { with_options(TaskOptions::new().scope(Scope::backend("process")), run) } else { run() }?;
+        if self.on_devices {
+            let report = runtime.report();
+            let devices = report.backends.iter().flat_map(|backend| &backend.processors).filter(|processor| processor.device.is_some());
+            let warnings: Vec<_> = report.messages.iter().filter(|message| message.starts_with("warning: ")).collect();
+            assert!(devices.map(|device| device.tasks).sum::<u64>() > 0 && warnings.is_empty(), "{} {self:?}: {warnings:?}", sample.name);
+        }
         if let Some((done, total)) = *progress.0.lock().unwrap() {
             assert_eq!(done, total, "{} ended before its progress did", sample.name);
         }

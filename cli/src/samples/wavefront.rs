@@ -30,6 +30,7 @@ pub(crate) static SAMPLE: Sample = Sample {
         SampleOption { name: "seed", meaning: "what the random texts are drawn from, default 0" },
         SampleOption { name: "tile", meaning: "bytes of either text that a tile covers, default 512" },
     ],
+    kernels: false,
     run,
 };
 

@@ -15,6 +15,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "where",
     summary: "which process and which thread runs each task",
     options: &[SampleOption { name: "size", meaning: "number of tasks, default 64" }],
+    kernels: false,
     run,
 };
 

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use poniard::{AllocateError, Buffer, Runtime, Scope, Task, Value, buffer};
+use poniard::{AllocateError, Buffer, Data, Runtime, Scope, Task, Value, buffer};
 
 use super::limits;
 use crate::report;
@@ -15,6 +15,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "xfer",
     summary: "what it costs to give arrays to tasks and to get them back, by size",
     options: &[SampleOption { name: "size", meaning: "bytes of the largest array, default 67108864 (64 MiB)" }],
+    kernels: false,
     run,
 };
 
@@ -64,7 +65,7 @@ fn place(runtime: &Runtime) -> Option<String> {
 }
 
 /// Waits for a task that was spawned at `start`.
-fn timed<T>(start: Instant, task: Task<T>) -> Result<(Duration, Value<T>), SampleError> {
+fn timed<T: Data>(start: Instant, task: Task<T>) -> Result<(Duration, Value<T>), SampleError> {
     let value = task.fetch()?;
     Ok((start.elapsed(), value))
 }

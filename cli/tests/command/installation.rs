@@ -11,6 +11,8 @@ use tempfile::TempDir;
 pub(crate) const PLUGIN: &str = "libponiard_backend_threads.so";
 /// That of worker processes.
 const PROCESS_PLUGIN: &str = "libponiard_backend_process.so";
+/// That of Vulkan devices.
+pub(crate) const VULKAN_PLUGIN: &str = "libponiard_backend_vulkan.so";
 
 /// `bin/poniard`, `lib/poniard/*.so` and an empty folder `work`, in which the command runs.
 pub(crate) struct Installation {
@@ -37,6 +39,13 @@ impl Installation {
     pub(crate) fn with_processes() -> Self {
         let installation = Self::new();
         put(&built(PROCESS_PLUGIN), &installation.plugins().join(PROCESS_PLUGIN));
+        installation
+    }
+
+    /// With the plugins of threads and of Vulkan devices.
+    pub(crate) fn with_vulkan() -> Self {
+        let installation = Self::new();
+        put(&built(VULKAN_PLUGIN), &installation.plugins().join(VULKAN_PLUGIN));
         installation
     }
 
@@ -75,6 +84,8 @@ impl Installation {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(self.root().join("bin/poniard"));
         command.env_remove("PONIARD_BACKEND_PATH").env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+        // What is compiled for devices, for the tests that follow.
+        command.env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
         command.env("TERM", "xterm-256color").current_dir(self.root().join("work")).stdin(Stdio::null());
         command
     }

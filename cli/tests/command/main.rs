@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "all of this is a test, the helpers too")]
 
 mod bench;
+mod devices;
 mod install;
 mod installation;
 mod interrupts;

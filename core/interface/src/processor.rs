@@ -1,7 +1,9 @@
 //! Something that executes tasks.
 
+use std::time::Duration;
+
 use crate::ids::{ProcessorKind, SpaceId, TaskId, WorkerId};
-use crate::launch::Launch;
+use crate::launch::{KernelCode, Launch};
 
 /// How a processor is fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,6 +122,18 @@ pub trait Processor: Send + Sync {
     fn submit(&self, batch: &[TaskDescriptor<'_>]) -> Result<(), SubmitError> {
         let _ = batch;
         Err(SubmitError::new("an inline processor takes no batches"))
+    }
+
+    /// Launches of this kernel will be submitted soon: what can be prepared for them may be prepared meanwhile. Returns at once; nobody is told what came of it.
+    fn expect(&self, kernel: &KernelCode<'_>) {
+        let _ = kernel;
+    }
+
+    /// Queued: the calling thread waits for something that the processor has. It may do so in the place of the processor's own thread, and report what has ended: one thread less has
+    /// to be woken. At most for `patience`. False when nothing has ended, nothing is under way, or another thread waits already.
+    fn attend(&self, patience: Duration) -> bool {
+        let _ = patience;
+        false
     }
 
     /// What people want to know of it, as names and values, the most important first: driver, memory, features. With `measure` also what has to be measured:

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::{Ambient, with_changed};
 use crate::options::Ties;
+use crate::queued::launch::offer;
 use crate::runtime::Handle;
 use crate::task::record::TaskRef;
 use crate::worker::context::{Context, runtime_of};
@@ -95,6 +96,8 @@ impl Block {
         if let Some(bulk) = self.outermost_bulk() {
             let held = bulk.held.take();
             submit(held.iter().filter_map(TaskRef::release_hold).collect());
+            // What these wait for may have been submitted before.
+            held.iter().filter(|task| task.launch().is_some() && !task.is_claimed()).for_each(offer);
         }
     }
 

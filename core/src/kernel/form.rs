@@ -12,7 +12,7 @@ pub struct Form<T> {
     /// Names the buffers, or the scalar, that it is.
     pub(crate) types: fn(&mut Vec<Shape>),
     /// Shows its buffers, in their order.
-    pub(crate) visit: fn(&T, &mut dyn FnMut(&RawBuffer)),
+    pub(crate) visit: fn(&T, Visit<'_>),
     /// Writes a scalar's bytes.
     pub(crate) scalar: fn(&T, &mut Vec<u8>),
     /// Makes a value of memory for its buffers, in their order.
@@ -21,6 +21,7 @@ pub struct Form<T> {
     pub(crate) take_apart: fn(T, &mut Vec<RawBuffer>),
 }
 
+type Visit<'a> = &'a mut dyn FnMut(&RawBuffer);
 type Make<T> = fn(&mut dyn FnMut() -> Option<RawBuffer>) -> Option<T>;
 
 /// What a kernel sees of a value.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use poniard_interface::{Code, KernelInterface, ProcessorKind, RawBuffer};
+use poniard_interface::{Code, KernelCode, KernelInterface, ProcessorKind, RawBuffer};
 
 pub(crate) mod check;
 pub(crate) mod form;
@@ -63,7 +63,8 @@ use plan::{Plan, Planner};
 /// Cheap to clone. Where it runs: on a device in the task's scope; if it has no scope, on a device of the runtime that is not a software device; else on the host, if it has a
 /// body for it. A task that a device cannot run, or whose device is lost, runs elsewhere in its scope, and the runtime's log says so once for each kernel.
 ///
-/// A result stays on the device until somebody of the host wants it: see the chapter `docs/KERNELS.md`. What a kernel does not write of a result has any value.
+/// A result stays on the device until somebody of the host wants it: see the chapter `docs/KERNELS.md`. A result that the kernel also reads begins at zero; of
+/// another one what it does not write has any value.
 pub struct Kernel<M: Signature = Unsigned> {
     body: Arc<Body>,
     host: Option<HostBody<M>>,
@@ -229,6 +230,8 @@ pub struct Body {
     interface: OnceLock<Result<KernelInterface, String>>,
     /// Whether it fits the signature, once somebody has looked.
     fits: OnceLock<Result<(), String>>,
+    /// Whether devices have been told that it will come.
+    pub(crate) is_expected: AtomicBool,
     /// Whether the log has been told that it did not run where it should.
     pub(crate) has_complained: AtomicBool,
 }
@@ -248,8 +251,14 @@ impl Body {
             has_host: false,
             interface: OnceLock::new(),
             fits: OnceLock::new(),
+            is_expected: AtomicBool::new(false),
             has_complained: AtomicBool::new(false),
         }
+    }
+
+    /// As a device gets it.
+    pub(crate) fn as_code(&self) -> Option<KernelCode<'_>> {
+        Some(KernelCode { identity: self.identity, name: &self.name, source: self.code.source()? })
     }
 
     /// What the source takes, if it is known.

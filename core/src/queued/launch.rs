@@ -7,7 +7,6 @@
 //! host in between. Its record is claimed *ahead*; what it reads of those before it is where their results will be. When those fail, it goes back to waiting.
 //! The runtime's reference of such a task, which whoever finishes the last one before it puts into a queue, is kept for it (`keep_entry`), so that there is never a second.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -25,6 +24,9 @@ use crate::task::record::{Claim, TaskRef};
 use crate::worker::context::runtime_of;
 use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
+
+/// How long a thread waits in the place of a processor's: much longer than a thread takes to be woken. Somebody may cancel what it waits for, and is not to wait for it longer than this.
+const ATTENTION: Duration = Duration::from_millis(1);
 
 /// A launch that a processor has.
 pub(super) struct InFlightLaunch {
@@ -61,9 +63,6 @@ impl Waiting {
         }
     }
 }
-
-/// Launches that were claimed before they were ready, by the numbers of their records; each with its entry, once all that it waited for has finished.
-pub(super) type AheadMap = BTreeMap<usize, Option<Entry>>;
 
 /// A launch that is about to be submitted.
 pub(super) struct Ready {
@@ -117,7 +116,25 @@ fn is_carried(task: &TaskRef, queue: usize) -> bool {
     let mut before = Vec::new();
     let is_there =
         |one: &TaskRef| one.runtime() == task.runtime() && ties(one).is_some_and(|launch| launch.queue.load(SeqCst) == queue + 1);
-    task.options().is_none_or(|options| !options.ties.held) && task.unfinished_predecessors(&mut before) && before.iter().all(is_there)
+    // One that is held back waits for more than those.
+    task.unfinished_predecessors(&mut before) && task.unmet_count() <= before.len() && before.iter().all(is_there)
+}
+
+/// Looks at a launch that was held back and may not be ready, as [`Queued::offer_ahead`] does.
+pub(crate) fn offer(task: &TaskRef) {
+    if let Some(shared) = ties(task).and_then(|launch| launch.runtime.upgrade()) {
+        shared.queued.offer_ahead(&shared, task);
+    }
+}
+
+/// Waits for a launch in the place of the thread of its processor, if that wants it: what comes to an end soon needs then no thread but this one.
+pub(crate) fn attend(task: &TaskRef) {
+    let Some(launch) = ties(task) else { return };
+    let Some(shared) = launch.runtime.upgrade() else { return };
+    while !task.is_finished()
+        && let Some(queue) = launch.queue.load(Relaxed).checked_sub(1)
+        && shared.processors[shared.queued.first + queue].processor.attend(ATTENTION)
+    {}
 }
 
 impl Queued {

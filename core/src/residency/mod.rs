@@ -130,14 +130,15 @@ pub(crate) fn is_known(key: Key) -> bool {
 #[cold]
 pub(crate) fn changes(key: Key) {
     let Some(entry) = entry_of(key) else { return };
-    let gone = {
+    let lineage = {
         let mut state = lock(&entry.state);
         debug_assert!(state.replicas.iter().all(|replica| replica.uses == 0), "a block is not changed while a launch uses it");
         state.host_valid = true;
-        state.lineage = None;
-        state.take_replicas(|replica| !replica.is_import)
+        // Their memory stays: who has had it on a device once may well want it there again, and new memory costs more than the copy. When there is no room they go.
+        state.replicas.iter_mut().filter(|replica| !replica.is_import).for_each(|replica| replica.valid = false);
+        state.lineage.take()
     };
-    drop(gone);
+    drop(lineage);
 }
 
 /// The block is nobody's any more.
@@ -495,10 +496,11 @@ fn make_room(space: &Arc<DeviceSpace>, missing_bytes: u64, there_bytes: u64) -> 
         .filter_map(|entry| {
             let mut state = lock(&entry.state);
             let replica = state.replica_in(space).filter(|replica| replica.uses == 0 && !replica.is_import)?;
-            Some((replica.last_use, entry))
+            // What is stale goes first.
+            Some(((replica.valid, replica.last_use), entry))
         })
         .collect();
-    victims.sort_by_key(|(last_use, _)| *last_use);
+    victims.sort_by_key(|(order, _)| *order);
     for (_, entry) in victims {
         entry.bring().map_err(Refusal::Never)?;
         let gone = {

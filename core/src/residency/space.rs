@@ -1,4 +1,5 @@
 //! The memory of a device, with a count of what is in it.
+#![expect(unsafe_code, reason = "passes on a promise about memory")]
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -81,7 +82,6 @@ impl DeviceSpace {
 
     /// # Safety
     /// As for `MemorySpace::import`.
-    #[expect(unsafe_code, reason = "passes on a promise about memory")]
     pub(super) unsafe fn import(&self, block: HostBlock) -> Result<Box<dyn Chunk>, AllocateError> {
         // SAFETY: the caller's promise.
         unsafe { self.space.import(block) }

@@ -343,8 +343,8 @@ impl RuntimeBuilder {
             .flat_map(|candidate| candidate.backend.settings().into_iter().map(|name| (name, candidate.info.name.as_str())))
             .collect();
         let is_known = |name: &str| name == MEMORY_LIMIT || known.iter().any(|(known, _)| known == name);
-        // No processes can be had everywhere.
-        let is_none = |name: &str, value: &str| value == "0" && matches!(name, "processes" | PROCESSES_MOST);
+        // No processes and no devices can be had everywhere.
+        let is_none = |name: &str, value: &str| matches!((name, value), ("processes" | PROCESSES_MOST, "0") | ("vulkan.devices", "none"));
         let unheard = self.settings.iter().find(|(name, value)| !is_known(name) && !is_none(name, value));
         let Some((name, value)) = unheard else { return Ok(()) };
         let used: Vec<_> = candidates.iter().map(|candidate| candidate.info.name.as_str()).collect();
@@ -413,7 +413,7 @@ impl RuntimeBuilder {
 }
 
 /// Settings that users know without a backend, by methods of the builder and options of the command: what their names begin with, and whose they are.
-const FAMILIES: [(&str, &str); 2] = [("threads", "threads"), ("processes", "process")];
+const FAMILIES: [(&str, &str); 3] = [("threads", "threads"), ("processes", "process"), ("vulkan", "vulkan")];
 
 /// Makes the runtime and starts its workers; if one does not start, says which backend is to blame and why.
 fn start(

@@ -1,4 +1,6 @@
 //! The runtime as its user sees it.
+//!
+//! One file because all ways to spawn a task are one path with branches.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -468,7 +470,7 @@ where
     if due.is_some_and(|due| due <= now()) {
         return fail(options, type_name, FailureKind::DeadlineExceeded);
     }
-    let options = if const { F::LAUNCHES } { launch_options(&function, options, due) } else { options };
+    let options = if const { F::LAUNCHES } { launch_options(shared, &function, options, due) } else { options };
     let mut options = match run::settle(shared, &params, options) {
         Ok(options) => options,
         Err(refusal) => return fail(refusal.options, type_name, refusal.kind),
@@ -520,6 +522,7 @@ where
     if let Some(entry) = ready {
         shared.enqueue(context, entry);
     } else if const { F::LAUNCHES } {
+        shared.expect(task.reference());
         shared.queued.offer_ahead(shared, task.reference());
     }
     if let Some(due) = due
@@ -532,7 +535,12 @@ where
 
 /// The options of a kernel's launch.
 #[cold]
-fn launch_options<M, F: TaskFn<M>>(function: &F, options: Option<Box<TaskOptions>>, due: Option<Instant>) -> Option<Box<TaskOptions>> {
+fn launch_options<M, F: TaskFn<M>>(
+    shared: &Arc<Shared>,
+    function: &F,
+    options: Option<Box<TaskOptions>>,
+    due: Option<Instant>,
+) -> Option<Box<TaskOptions>> {
     let Some(body) = function.body() else { return options };
     let mut options = options.unwrap_or_default();
     options.name.get_or_insert_with(|| body.name.clone());
@@ -540,8 +548,14 @@ fn launch_options<M, F: TaskFn<M>>(function: &F, options: Option<Box<TaskOptions
         let kind = Scope::kind(body.kind.clone());
         options.scope = Some(options.scope.map_or(kind.clone(), |scope| scope & kind));
     }
-    options.ties.launch =
-        Some(Box::new(LaunchTies { body, due, tried: AtomicU64::new(0), on_host: AtomicBool::new(false), queue: AtomicUsize::new(0) }));
+    options.ties.launch = Some(Box::new(LaunchTies {
+        body,
+        runtime: Arc::downgrade(shared),
+        due,
+        tried: AtomicU64::new(0),
+        on_host: AtomicBool::new(false),
+        queue: AtomicUsize::new(0),
+    }));
     Some(options)
 }
 

@@ -6,9 +6,9 @@
 //! One file because all of them meet in the same few fields of a record, on the same stage.
 
 use std::panic::Location;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_deque::Steal;
 use loom::thread::{JoinHandle, spawn};
@@ -20,6 +20,7 @@ use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::{Args, TaskFn};
 use crate::options::Priority;
+use crate::queued::AheadMap;
 use crate::runtime::{BackendRecord, Backends};
 use crate::sync::{Mutex, Watched};
 use crate::task::{Task, Value};
@@ -57,18 +58,20 @@ impl Processor for Stage {
 pub(crate) struct World {
     shared: Shared,
     queue: Mutex<Vec<Entry>>,
+    /// As `Queued::ahead`.
+    ahead: Mutex<AheadMap>,
     /// Bodies that have run.
     runs: AtomicUsize,
 }
 
 impl World {
     pub(crate) fn new() -> Arc<Self> {
-        let processors = vec![ProcessorRecord { info: Stage.info(), processor: Box::new(Stage), backend: 0 }];
+        let processors = vec![ProcessorRecord { lost: OnceLock::new(), info: Stage.info(), processor: Box::new(Stage), backend: 0 }];
         let info = BackendInfo { name: "stage".into(), version: "1".into() };
-        let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new() };
+        let backend = BackendRecord { info, file: None, rustc: String::new(), spaces: Vec::new(), backend: None };
         let backends = Backends { records: vec![backend], found: Default::default() };
         let shared = Shared::new(processors, backends, vec![Slot::new(0, Vec::new())], Choices::default());
-        Arc::new(Self { shared, queue: Mutex::new(Vec::new()), runs: AtomicUsize::new(0) })
+        Arc::new(Self { shared, queue: Mutex::new(Vec::new()), ahead: Mutex::default(), runs: AtomicUsize::new(0) })
     }
 
     /// A new task, counted, and its entry when it is ready.
@@ -116,12 +119,61 @@ impl World {
     fn finish(&self, task: &TaskRef, failure: Option<TaskError>) {
         let published = task.publish(failure, |released| match released {
             Released::Waiter(waker) => waker.wake(),
-            Released::Ready(entry) => self.queue.lock().unwrap().push(entry),
+            Released::Ready(entry) => {
+                if let Some(entry) = self.keep_entry(entry) {
+                    self.queue.lock().unwrap().push(entry);
+                }
+            }
         });
         if !published {
             task.drop_value();
         }
         self.shared.retract(None);
+    }
+
+    /// As `Queued::keep_entry`.
+    fn keep_entry(&self, entry: Entry) -> Option<Entry> {
+        let number = entry.peek(TaskRef::number);
+        match self.ahead.lock().unwrap().get_mut(&number) {
+            Some(place) => {
+                *place = Some(entry);
+                None
+            }
+            None => Some(entry),
+        }
+    }
+
+    /// As `Queued::claim_ahead`.
+    fn claim_ahead(&self, task: &TaskRef) -> bool {
+        let mut ahead = self.ahead.lock().unwrap();
+        let claimed = task.claim_ahead();
+        if claimed {
+            ahead.insert(task.number(), None);
+        }
+        claimed
+    }
+
+    /// As `Queued::give_back`.
+    fn give_back(&self, task: &TaskRef) {
+        let entry = {
+            let mut ahead = self.ahead.lock().unwrap();
+            let entry = ahead.remove(&task.number());
+            task.give_back_ahead();
+            entry
+        };
+        if let Some(Some(entry)) = entry {
+            self.queue.lock().unwrap().push(entry);
+        }
+    }
+
+    /// What is done with a launch that was claimed ahead, when the device has done it.
+    fn end_ahead(&self, task: &TaskRef) {
+        if !task.is_ready() {
+            return self.give_back(task);
+        }
+        let entry = self.ahead.lock().unwrap().remove(&task.number());
+        self.run(task);
+        drop(entry);
     }
 
     /// On the last thread: runs what is left. All that has been spawned is then counted as finished, once.
@@ -552,6 +604,62 @@ fn whoever_sees_a_task_finished_that_holds_something_finds_its_body_over() {
         world.drain();
         drop(task);
         place.change();
+    });
+}
+
+#[test]
+fn a_task_that_is_claimed_ahead_of_its_turn_runs_once() {
+    // A device has done it before what it waits for is published, right after, or somebody cancels it meanwhile.
+    for cancels in [false, true] {
+        model(move || {
+            let world = World::new();
+            let (first, entry) = world.payload();
+            let (second, none) = world.create(Payload::look, (&first,));
+            assert!(none.is_none());
+            second.reference().require();
+            let device = thread(&world, second.reference().clone(), |world, second| {
+                if world.claim_ahead(&second) {
+                    world.end_ahead(&second);
+                }
+            });
+            let worker = thread(&world, entry, World::work_of);
+            if cancels {
+                second.cancel();
+            }
+            device.join().unwrap();
+            worker.join().unwrap();
+            world.drain();
+            assert!(second.is_finished());
+            assert!(world.ahead.lock().unwrap().is_empty());
+            assert!(cancels || second.value_ref() == Some(&1));
+        });
+    }
+}
+
+#[test]
+fn a_list_of_successors_is_looked_at_while_somebody_cancels_the_task_and_another_one_joins() {
+    model(|| {
+        let world = World::new();
+        let (first, entry) = world.payload();
+        let task = task_of(entry);
+        assert_eq!(task.try_claim(), Claim::Won);
+        let (second, _) = world.create(Payload::look, (&first,));
+        let canceller = thread(&world, first.clone(), |_, first| {
+            first.cancel();
+        });
+        let joiner = thread(&world, first, |world, first| {
+            let (third, entry) = world.create(Payload::look, (first,));
+            entry.into_iter().for_each(|entry| world.work(entry));
+            third.detach();
+        });
+        let successors = task.waiting_successors();
+        assert!(successors.len() <= 2);
+        drop(successors);
+        world.run(&task);
+        canceller.join().unwrap();
+        joiner.join().unwrap();
+        world.drain();
+        assert!(second.is_finished());
     });
 }
 

@@ -152,6 +152,7 @@ impl Edge {
     }
 }
 
+type Accept = unsafe fn(NonNull<Header>, Option<Origin>) -> Option<Arc<dyn Lineage>>;
 type SendAgain = unsafe fn(NonNull<Header>, u64, &mut Writer<'_>) -> Option<Result<(), WireError>>;
 type VisitUsed = unsafe fn(NonNull<Header>, &mut dyn FnMut(&Header));
 
@@ -190,7 +191,7 @@ pub(crate) struct LaunchTable {
     /// Takes it out again.
     withdraw: unsafe fn(NonNull<Header>) -> Box<dyn Any + Send>,
     /// Takes the body out. How the results are computed again, if that is to be kept.
-    accept: unsafe fn(NonNull<Header>, Option<Origin>) -> Option<Arc<dyn Lineage>>,
+    accept: Accept,
 }
 
 /// The functions that let another process run a body.
@@ -570,6 +571,11 @@ impl Header {
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         self.gate.load(Acquire) & COUNT == 0
+    }
+
+    /// How many predecessors have not counted it down; one more while it is held.
+    pub(crate) fn unmet_count(&self) -> usize {
+        (self.gate.load(Acquire) & COUNT) as usize
     }
 
     /// So many predecessors less; true for the last one.

@@ -17,6 +17,7 @@ use super::waits::Wait;
 use crate::ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
+use crate::queued::launch::attend;
 use crate::task::record::{Claim, TaskRef};
 
 /// Looks at a task that runs elsewhere this often before the thread goes to sleep: about as long as a wake-up takes.
@@ -74,6 +75,10 @@ fn wait_asleep(task: &TaskRef) {
             return;
         }
         std::hint::spin_loop();
+    }
+    attend(task);
+    if task.is_finished() {
+        return;
     }
     let waiter = Waiter::for_this_thread();
     if task.add_waiter(&waiter.waker()) {

@@ -223,9 +223,9 @@ impl Shared {
             Some(options) => (task.priority(), options.ties.domain.upgrade(), options.taken(), options.ties.launch.is_some()),
         });
         let entry = match launches {
-            true => match self.enqueue_launch(entry) {
-                Some(entry) => entry,
-                None => return,
+            true => match self.give_launch(entry) {
+                Ok(queue) => return queue.into_iter().for_each(|queue| self.queued.submit(self, queue)),
+                Err(entry) => entry,
             },
             false => entry,
         };
@@ -251,8 +251,19 @@ impl Shared {
     pub(crate) fn enqueue_all(&self, context: Option<&Context>, entries: Vec<Entry>) {
         let plain = |entry: &Entry| entry.peek(|task| task.priority() == Priority::Normal && self.is_plain(task));
         let (plain, special): (Vec<_>, Vec<_>) = entries.into_iter().partition(plain);
+        // Launches are submitted together.
+        let mut queues = Vec::new();
         for entry in special {
-            self.enqueue(context, entry);
+            let is_launch = entry.peek(|task| task.launch().is_some());
+            match if is_launch { self.give_launch(entry) } else { Err(entry) } {
+                Ok(queue) => queues.extend(queue),
+                Err(entry) => self.enqueue(context, entry),
+            }
+        }
+        queues.sort_unstable();
+        queues.dedup();
+        for queue in queues {
+            self.queued.submit(self, queue);
         }
         if plain.is_empty() {
             return;
@@ -470,10 +481,9 @@ impl Shared {
         (self.slots.len()..self.processors.len()).filter(is_one).collect()
     }
 
-    /// Gives a launch to a device. If there is none for it, it is the host's, and comes back; or it fails.
-    #[cold]
-    fn enqueue_launch(&self, entry: Entry) -> Option<Entry> {
-        let entry = self.queued.keep_entry(entry)?;
+    /// Gives a launch to a device: the number of its queue, from which it is to be submitted. If there is no device for it, it is the host's, and comes back; or it fails.
+    fn give_launch(&self, entry: Entry) -> Result<Option<usize>, Entry> {
+        let Some(entry) = self.queued.keep_entry(entry) else { return Ok(None) };
         let devices = entry.peek(|task| {
             let launch = task.options().and_then(|options| options.ties.launch.as_deref())?;
             let devices = if launch.on_host.load(Relaxed) { Vec::new() } else { self.devices_for(task, launch) };
@@ -484,11 +494,24 @@ impl Shared {
             (!goes_here).then_some(devices)
         });
         match devices {
-            None => return Some(entry),
-            Some(devices) if devices.is_empty() => self.queued.fail_stranded(self, entry),
-            Some(devices) => self.queued.push(self, &devices, entry),
+            None => Err(entry),
+            Some(devices) if devices.is_empty() => {
+                self.queued.fail_stranded(self, entry);
+                Ok(None)
+            }
+            Some(devices) => Ok(Some(self.queued.add(&devices, entry))),
         }
-        None
+    }
+
+    /// Tells the devices that may run a launch of its kernel, once for each kernel.
+    pub(crate) fn expect(&self, task: &TaskRef) {
+        let Some(launch) = task.options().and_then(|options| options.ties.launch.as_deref()) else { return };
+        if launch.body.is_expected.swap(true, Relaxed) {
+            return;
+        }
+        if let Some(kernel) = launch.body.as_code() {
+            self.devices_for(task, launch).iter().for_each(|place| self.processors[*place].processor.expect(&kernel));
+        }
     }
 
     /// What a kernel's source takes, if a backend can read it.

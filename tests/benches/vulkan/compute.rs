@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use poniard::{Buffer, buffer};
 use poniard_bench::System;
 use poniard_tests::kernels::{MATMUL, each, matmul_grid};
 
 use crate::bare::{Bare, Home, Kernel, Memory};
+use crate::ours::{Data, Ours};
 
 /// Operations of an invocation in a round: 8 chains of 4 numbers, 4 times a product and a sum.
 const OPERATIONS: u64 = 8 * 4 * 4 * 2;
@@ -84,9 +86,23 @@ pub(crate) fn systems(bare: &Bare) -> Vec<System<'_>> {
         assert_eq!([c.word(0), c.word(len - 1)].map(f32::from_bits), [2.0 * size as f32; 2]);
         time
     };
+    let (ours, kernel) = (Ours::new(bare, Data::Usual, None), poniard::Kernel::wgsl(MATMUL.name, MATMUL.source));
+    let kernel = kernel.takes::<(&Buffer<f32>, &Buffer<f32>, u32, u32, u32), Buffer<f32>>();
+    let [a, b] = [0.5f32, 4.0].map(|value| ours.runtime.value(buffer::from_fn(len, |_| value)));
+    let multiply = move || {
+        let [x, y, z] = matmul_grid(size, size).map(|count| count as usize);
+        let start = Instant::now();
+        let c = ours.runtime.spawn(kernel.over_3d(x, y, z).returning([len]), (&a, &b, size, size, size));
+        c.wait().expect("a launch");
+        let time = of_time(start, 2.0 * f64::from(size).powi(3));
+        let c = c.take().expect("a launch");
+        assert_eq!([c[0], c[len - 1]], [2.0 * size as f32; 2]);
+        time
+    };
     let asked = if bare.is_software { "" } else { "; asked: at most x2.86" };
     vec![
         System::new("bare", "products and sums in registers", fma),
         System::new("bare-matmul", format!("two matrices of {size} x {size}{asked}"), matmul),
+        System::new("poniard-matmul", "the same", multiply),
     ]
 }

@@ -8,6 +8,7 @@
 //! | System | Is |
 //! |---|---|
 //! | `bare` | a program with `ash` and without a runtime: [`mod@bare`]; what comes after a hyphen is a way or a kernel |
+//! | `poniard` | the same by Poniard, through its public API; `-into`: launches overwrite what is there, `-singly`: they are spawned one by one and not in a bulk, `-copied`: the device does not work in the host's memory, `-new`: the result is a new buffer, `-again`: kernels are in the cache |
 //! | `naga` | the compiler of kernels alone |
 //! | `limit`, `two-wakes` | what the device or the machine takes |
 //!
@@ -20,8 +21,10 @@ mod bare;
 mod compile;
 mod compute;
 mod launch;
+mod ours;
 mod overlap;
 mod round;
+mod start;
 mod stream;
 
 use std::process::ExitCode;
@@ -31,11 +34,12 @@ use poniard_bench::{Arguments, Effort, System, Turns};
 use poniard_tests::kernels::SHADERS;
 
 /// The cases: name, unit, samples.
-const CASES: [(&str, &str, usize); 19] = [
+const CASES: [(&str, &str, usize); 21] = [
     ("agreement", "of allowed", 1),
     ("launch", "us", 11),
     ("batch-64", "us/launch", 11),
     ("launch-256", "us/launch", 11),
+    ("chain-100", "us/launch", 11),
     ("round-64mib", "ms", 7),
     ("copy-1mib", "ns/MiB", 5),
     ("copy-16mib", "ns/MiB", 5),
@@ -43,6 +47,7 @@ const CASES: [(&str, &str, usize); 19] = [
     ("copy-256mib", "ns/MiB", 5),
     ("fma-loop", "ns/10^9", 5),
     ("overlap", "ms", 7),
+    ("start", "ms", 7),
     ("compile-saxpy", "us", 11),
     ("compile-convolve", "us", 11),
     ("compile-life", "us", 11),
@@ -58,8 +63,9 @@ fn systems_of<'a>(case: &str, bare: &'a Bare, effort: Effort) -> Result<Vec<Syst
     let systems = match case {
         "agreement" => agreement::systems(bare),
         "launch" => launch::one(bare, effort),
-        "batch-64" => launch::batch(bare, effort),
-        "launch-256" => launch::many(bare, effort),
+        "batch-64" => launch::many(bare, launch::BATCH_SHAPE, effort.scaled(16)),
+        "launch-256" => launch::many(bare, launch::LAUNCH_SHAPE, effort.scaled(8)),
+        "chain-100" => launch::many(bare, launch::CHAIN_SHAPE, effort.scaled(16)),
         "round-64mib" => round::systems(bare),
         "copy-1mib" => stream::systems(bare, 1),
         "copy-16mib" => stream::systems(bare, 16),
@@ -67,6 +73,7 @@ fn systems_of<'a>(case: &str, bare: &'a Bare, effort: Effort) -> Result<Vec<Syst
         "copy-256mib" if bare.is_software => return Err("no device, but a driver that computes on the host's processors"),
         "copy-256mib" => stream::systems(bare, 256),
         "fma-loop" => compute::systems(bare),
+        "start" => start::systems(bare),
         _ if bare.transfers.is_none() => return Err("the device has no queue for transfers alone"),
         _ => overlap::systems(bare),
     };

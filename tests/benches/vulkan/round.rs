@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use poniard::{Buffer, Mutable, buffer, overwrite, read, write};
 use poniard_bench::System;
 use poniard_tests::kernels::{SAXPY, each};
 
 use crate::bare::{Bare, Home, Kernel, Memory};
+use crate::ours::{Data, Ours, saxpy, saxpy_into};
 
 const LEN: usize = 16 << 20;
 const LEN_BYTES: usize = LEN * 4;
@@ -104,6 +106,54 @@ impl<'a> Round<'a> {
     }
 }
 
+/// Poniard's system: `x` is changed by the host before each round, and the host gets at `z` after it.
+fn with_poniard(bare: &Bare, data: Data) -> impl FnMut(&mut String) -> f64 {
+    let (ours, kernel) = (Ours::new(bare, data, None), saxpy_into());
+    let x = Mutable::new(buffer::from_fn(LEN, |index| (index % 1024) as f32));
+    let z = Mutable::new(buffer::zeroed(LEN));
+    let mut a = 0;
+    move |note| {
+        a = a % 1000 + 1;
+        let before = ours.counts();
+        let start = Instant::now();
+        let _ = ours.runtime.spawn(|x: &mut Buffer<f32>| x[0] = 0.0, (write(&x),));
+        let _ = ours.runtime.spawn(kernel.over(LEN), (read(&x), read(&x), overwrite(&z), LEN as u32, a as f32));
+        let result = z.fetch().expect("a launch");
+        let time = start.elapsed();
+        check(&result, a as f32);
+        let moved = ["bytes to the device", "bytes to the host"].map(|name| ours.since(&before, name) >> 20);
+        *note = format!("{} MiB up and {} down", moved[0], moved[1]);
+        time.as_secs_f64() * 1e3
+    }
+}
+
+/// The same with a result that is new each time.
+fn with_results(bare: &Bare, data: Data) -> impl FnMut() -> f64 {
+    let (ours, kernel) = (Ours::new(bare, data, None), saxpy());
+    let mut place = Some(buffer::from_fn(LEN, |index| (index % 1024) as f32));
+    let mut a = 0;
+    move || {
+        a = a % 1000 + 1;
+        let mut x = place.take().expect("what the round before left");
+        let start = Instant::now();
+        x[0] = 0.0;
+        let task = ours.runtime.value(x);
+        let z = ours.runtime.spawn(kernel.over(LEN), (&task, &task, LEN as u32, a as f32));
+        let result = z.take().expect("a launch");
+        let time = start.elapsed();
+        place = Some(task.take().expect("a value"));
+        check(&result, a as f32);
+        time.as_secs_f64() * 1e3
+    }
+}
+
+/// Checks some elements of a result.
+fn check(z: &Buffer<f32>, a: f32) {
+    for index in (0..LEN).step_by(1009) {
+        assert_eq!(z[index], (a + 1.0) * (index % 1024) as f32, "element {index}");
+    }
+}
+
 /// The systems, in ms.
 pub(crate) fn systems(bare: &Bare) -> Vec<System<'_>> {
     let near = || bare.memory(Home::Device, LEN_BYTES);
@@ -121,5 +171,9 @@ pub(crate) fn systems(bare: &Bare) -> Vec<System<'_>> {
         let note = if local.is_some() { "the device copies, twice" } else { "nobody copies" };
         systems.push(System::new("bare-import", note, move || round.imported(&x, &z, local.as_ref())));
     }
+    systems.push(System::telling("poniard", with_poniard(bare, Data::Usual)));
+    systems.push(System::new("poniard-new", "the same, and the result is a new buffer", with_results(bare, Data::Usual)));
+    systems.push(System::telling("poniard-copied", with_poniard(bare, Data::Copied)));
+    systems.push(System::new("poniard-copied-new", "the same, and the result is a new buffer", with_results(bare, Data::Copied)));
     systems
 }

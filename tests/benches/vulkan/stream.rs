@@ -1,9 +1,11 @@
 //! How fast the device moves its own memory: `copy-1mib` to `copy-256mib`. A figure is the time for each MiB that is read or written.
 
+use poniard::{Mutable, buffer, overwrite};
 use poniard_bench::{System, per_task};
 use poniard_tests::kernels::{SAXPY, each};
 
 use crate::bare::{Bare, Home, Recording};
+use crate::ours::{Data, Ours, saxpy_into};
 
 /// Read and written by each system for one figure, at least.
 const MOVED: usize = 1 << 30;
@@ -52,8 +54,26 @@ pub(crate) fn systems(bare: &Bare, mib: usize) -> Vec<System<'_>> {
         assert_eq!([z.word(0), z.word(last)].map(f32::from_bits), [13.0, 13.0]);
         time
     };
+    let (ours, kernel) = (Ours::new(bare, Data::Usual, None), saxpy_into());
+    let [x, y] = [2f32, 3.0].map(|value| ours.runtime.value(buffer::from_fn(len, |_| value)));
+    let z = Mutable::new(buffer::zeroed(len));
+    let elementwise = move || {
+        ours.runtime.spawn(|z: &mut poniard::Buffer<f32>| z.fill(0.0), (overwrite(&z),)).wait().expect("zeros");
+        let times = times(3 * len_bytes);
+        let spawn = |_| ours.runtime.spawn(kernel.over(len), (&x, &y, overwrite(&z), len as u32, 5.0));
+        // The first one may have to bring the data there.
+        spawn(0).wait().expect("a launch");
+        let time = per_task((times * 3 * mib) as u64, || {
+            let tasks: Vec<_> = (0..times).map(spawn).collect();
+            tasks.last().expect("some").wait().expect("launches");
+        });
+        let z = z.fetch().expect("launches");
+        assert_eq!([z[0], z[last]], [13.0, 13.0]);
+        time
+    };
     vec![
         System::new("bare", "a copy: an array is read, one written", copy),
         System::new("bare-saxpy", "two arrays are read, one written; asked of a discrete device: at most x1.18", saxpy),
+        System::new("poniard-saxpy", "the same", elementwise),
     ]
 }

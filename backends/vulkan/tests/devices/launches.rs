@@ -1,6 +1,8 @@
 //! Launches and copies on whatever device there is, through the contract alone. Validation looks on.
 
 use crate::stand::{Arena, NEXT, STEP, bytes, kernel, open, operand, read, with_device};
+use std::time::Duration;
+
 use poniard_interface::{Access, FaultKind, KernelCode, Launch, Operand, Source, TaskDescriptor, TaskId};
 
 /// The ways in which bytes get to a device and back.
@@ -371,5 +373,28 @@ fn compiled_code_is_taken_as_it_is() {
             (found, wanted) => panic!("{found:?} is not {wanted:?}"),
         }
     }
+    stand.finish();
+}
+
+#[test]
+fn a_thread_that_waits_attends_to_the_device() {
+    let Some(stand) = with_device(&[]) else { return };
+    let chunk = stand.chunk(&[1; 64]);
+    let launch = |id| stand.launch(id, STEP, &[operand(&*chunk, Access::Write)], &[2, 0, 0, 0], [64, 1, 1]);
+    assert!(!stand.processors[0].attend(Duration::MAX), "nothing is under way");
+    // Long enough for the queue's thread to rely on it.
+    for id in 0..100 {
+        launch(id);
+        while !stand.host.is_answered(id) {
+            stand.processors[0].attend(Duration::from_millis(1));
+        }
+    }
+    // And now it is left alone with them.
+    for id in 100..103 {
+        launch(id);
+        stand.host.done(id..id + 1);
+    }
+    stand.host.done(0..103);
+    assert_eq!(read(&*chunk), (0..64u32).map(|at| (0..103).fold(1u32, |x, _| x.wrapping_mul(2).wrapping_add(at))).collect::<Vec<_>>());
     stand.finish();
 }

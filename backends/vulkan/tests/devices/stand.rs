@@ -40,6 +40,11 @@ impl Host {
         }
     }
 
+    /// Whether a task has been answered.
+    pub(crate) fn is_answered(&self, id: u64) -> bool {
+        self.completions.lock().unwrap().iter().any(|known| known.task == TaskId(id))
+    }
+
     /// Waits until these tasks have been done.
     pub(crate) fn done(&self, ids: std::ops::Range<u64>) {
         for outcome in self.outcomes(ids) {

@@ -14,8 +14,8 @@ use abi_stable::type_layout::TypeLayout;
 
 use super::objects::*;
 use crate::{
-    Backend, CallError, Caller, CallerLink, Chunk, Completion, HostServices, Image, KernelCode, Launch, LogLevel, MemorySpace, Operand,
-    Processor, Remote, RunError, ServeCommand, ServeError, Settings, TaskDescriptor, TaskId, Wanted, WorkerId,
+    Backend, CallError, Caller, CallerLink, Chunk, Completion, HostServices, Image, Launch, LogLevel, MemorySpace, Operand, Processor,
+    Remote, RunError, ServeCommand, ServeError, Settings, TaskDescriptor, TaskId, Wanted, WorkerId,
 };
 
 /// The layout of everything that crosses the boundary: [`BackendObject`] reaches all of it.
@@ -235,9 +235,8 @@ impl StableProcessor for ExportedProcessor {
                 .zip(&operands)
                 .map(|(task, operands)| {
                     let launch = task.launch.as_ref().into_option()?;
-                    let StableKernelCode { identity, name, source } = launch.kernel;
                     Some(Launch {
-                        kernel: KernelCode { identity, name: name.as_str(), source: source.into() },
+                        kernel: launch.kernel.into(),
                         operands,
                         scalars: launch.scalars.as_slice(),
                         invocations: launch.invocations,
@@ -254,8 +253,19 @@ impl StableProcessor for ExportedProcessor {
         })
     }
 
+    fn expect(&self, kernel: StableKernelCode<'_>) -> Outcome<()> {
+        guard(|| {
+            self.0.expect(&kernel.into());
+            Ok(())
+        })
+    }
+
     fn describe(&self, measure: bool) -> Outcome<RVec<Tuple2<RString, RString>>> {
         guard(|| Ok(self.0.describe(measure).into_iter().map(|(name, value)| Tuple2(name.into(), value.into())).collect()))
+    }
+
+    fn attend(&self, patience_ns: u64) -> Outcome<bool> {
+        guard(|| Ok(self.0.attend(Duration::from_nanos(patience_ns))))
     }
 
     fn rest(&self) -> Outcome<()> {

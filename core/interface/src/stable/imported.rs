@@ -4,6 +4,7 @@
 use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use abi_stable::sabi_trait::TD_Opaque;
 use abi_stable::std_types::{ROption, RResult, RSlice, RSliceMut, RStr, RString, RVec, Tuple2};
@@ -11,8 +12,8 @@ use abi_stable::std_types::{ROption, RResult, RSlice, RSliceMut, RStr, RString, 
 use super::objects::*;
 use crate::{
     AllocateError, Backend, BackendInfo, CallError, Caller, CallerLink, Chunk, ChunkInfo, Completion, HostBlock, HostServices, Image,
-    InspectError, KernelInterface, Launch, LogLevel, MemorySpace, OpenError, Opened, Processor, ProcessorInfo, Remote, Settings, Source,
-    SpaceId, SpaceInfo, StartError, StopError, SubmitError, TaskDescriptor, TaskId, TransferError, Wanted, WorkerId,
+    InspectError, KernelCode, KernelInterface, Launch, LogLevel, MemorySpace, OpenError, Opened, Processor, ProcessorInfo, Remote,
+    Settings, Source, SpaceId, SpaceInfo, StartError, StopError, SubmitError, TaskDescriptor, TaskId, TransferError, Wanted, WorkerId,
 };
 
 /// The backend behind a plugin's `create`.
@@ -192,6 +193,15 @@ impl Processor for ImportedProcessor {
         value(self.object.submit(RSlice::from_slice(&batch))).map_err(SubmitError::new)
     }
 
+    fn expect(&self, kernel: &KernelCode<'_>) {
+        // What it cannot prepare fails when it is launched.
+        let _ = self.object.expect((*kernel).into());
+    }
+
+    fn attend(&self, patience: Duration) -> bool {
+        value(self.object.attend(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX))).unwrap_or_default()
+    }
+
     fn describe(&self, measure: bool) -> Vec<(String, String)> {
         let facts = value(self.object.describe(measure)).unwrap_or_default();
         facts.into_iter().map(|Tuple2(name, value)| (name.into(), value.into())).collect()
@@ -209,11 +219,7 @@ impl Processor for ImportedProcessor {
 
 fn stable_launch<'a>(launch: &Launch<'a>, operands: &'a [StableOperand]) -> StableLaunch<'a> {
     StableLaunch {
-        kernel: StableKernelCode {
-            identity: launch.kernel.identity,
-            name: RStr::from_str(launch.kernel.name),
-            source: launch.kernel.source.into(),
-        },
+        kernel: launch.kernel.into(),
         operands: RSlice::from_slice(operands),
         scalars: RSlice::from_slice(launch.scalars),
         invocations: launch.invocations,

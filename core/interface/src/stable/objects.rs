@@ -8,7 +8,10 @@ use abi_stable::std_types::{RBox, ROption, RResult, RSlice, RStr, RString, RVec,
 
 use crate::chunk::ChunkInfo;
 use crate::processor::ProcessorInfo;
-use crate::{Access, Binding, DeviceClass, DeviceInfo, ElementKind, Fault, FaultKind, HostBlock, KernelInterface, Operand, Scalar, Source};
+use crate::{
+    Access, Binding, DeviceClass, DeviceInfo, ElementKind, Fault, FaultKind, HostBlock, KernelCode, KernelInterface, Operand, Scalar,
+    Source,
+};
 
 /// An error as text, and whether a caught panic is the cause.
 #[repr(C)]
@@ -121,6 +124,18 @@ pub struct StableKernelCode<'a> {
     pub identity: [u64; 2],
     pub name: RStr<'a>,
     pub source: StableSource<'a>,
+}
+
+impl<'a> From<KernelCode<'a>> for StableKernelCode<'a> {
+    fn from(KernelCode { identity, name, source }: KernelCode<'a>) -> Self {
+        Self { identity, name: RStr::from_str(name), source: source.into() }
+    }
+}
+
+impl<'a> From<StableKernelCode<'a>> for KernelCode<'a> {
+    fn from(StableKernelCode { identity, name, source }: StableKernelCode<'a>) -> Self {
+        Self { identity, name: name.as_str(), source: source.into() }
+    }
 }
 
 /// Twin of [`crate::Source`]: words if there are any, and else a text.
@@ -366,6 +381,8 @@ pub trait StableProcessor: Send + Sync {
     fn info(&self) -> Outcome<StableProcessorInfo>;
     fn start(&self, worker: u32) -> Outcome<()>;
     fn submit(&self, batch: RSlice<'_, StableTask<'_>>) -> Outcome<()>;
+    fn expect(&self, kernel: StableKernelCode<'_>) -> Outcome<()>;
+    fn attend(&self, patience_ns: u64) -> Outcome<bool>;
     fn describe(&self, measure: bool) -> Outcome<RVec<Tuple2<RString, RString>>>;
     fn rest(&self) -> Outcome<()>;
     #[sabi(last_prefix_field)]
