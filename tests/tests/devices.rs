@@ -669,6 +669,26 @@ fn a_chain_whose_first_launch_is_cancelled_ends_with_it() {
 }
 
 #[test]
+fn a_launch_waits_for_one_of_another_runtime() {
+    in_time(|| {
+        for importing in [false, true] {
+            let device = |name: &str| if importing { FakeDevice::new(name, 1 << 20).importing() } else { FakeDevice::new(name, 1 << 20) };
+            let ((one, held, devices), (other, behind, _)) = (one(device("one")), one(device("other")));
+            held.set(Mode::Hold);
+            let first = one.spawn(scale().over(4), (ramp(4), 2.0));
+            let second = other.spawn(scale().over(4), (&first, 2.0));
+            // Those that are spawned before what they wait for is submitted, too.
+            let third = one.spawn(scale().over(4), (&second, 2.0));
+            assert_eq!((held.held(), behind.launched(), second.is_finished()), (1, 0, false));
+            held.set(Mode::Run);
+            held.release(devices.host());
+            assert_eq!(**third.fetch().expect("runs"), [0.0, 8.0, 16.0, 24.0]);
+            assert_eq!((held.launched(), behind.launched()), (2, 1));
+        }
+    });
+}
+
+#[test]
 fn devices_are_told_once_of_a_kernel_that_waits() {
     let (runtime, device, _) = one(small());
     let scale = scale();

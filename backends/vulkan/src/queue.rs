@@ -39,6 +39,8 @@ const DIRECT_BYTES: u64 = 1 << 20;
 const PARTS_MAX: u64 = 1 << 16;
 /// The tracker forgets what is older than so many accesses, at the price of a barrier.
 const TRACKED_MAX: usize = 4096;
+/// How long a thread that waits for a copy leaves it to the queue's own thread to go on.
+const PATIENCE: Duration = Duration::from_millis(2);
 /// The time between two looks of the queue's thread while others do its work.
 const LOOK: Duration = Duration::from_millis(1);
 /// How long a thread that waits for a copy looks away before it asks whether the device was lost.
@@ -101,6 +103,8 @@ struct Inbox {
     /// Whether the thread is there; it ends itself only under this lock.
     has_thread: bool,
     is_stopping: bool,
+    /// What the thread has yet to report: it has ended, and was found by somebody who may not.
+    late: Vec<Completion>,
     lost: Option<String>,
 }
 
@@ -235,15 +239,11 @@ impl Ticket {
         self.changed.notify_all();
     }
 
-    /// Waits for the number of the batch.
-    fn batch(&self) -> Result<u64, String> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(outcome) = &*state {
-                return outcome.clone();
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Waits for the number of the batch, but not long.
+    fn batch(&self) -> Option<Result<u64, String>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, _) = self.changed.wait_timeout_while(state, PATIENCE, |state| state.is_none()).unwrap_or_else(PoisonError::into_inner);
+        state.clone()
     }
 }
 
@@ -502,8 +502,13 @@ impl Queue {
     ///
     /// # Errors
     /// Why it was not done, or the device is lost.
-    pub(crate) fn wait(&self, ticket: &Ticket) -> Result<(), String> {
-        let value = ticket.batch()?;
+    pub(crate) fn wait(self: &Arc<Self>, ticket: &Ticket) -> Result<(), String> {
+        let value = loop {
+            match ticket.batch() {
+                Some(outcome) => break outcome?,
+                None => self.help(),
+            }
+        };
         let made = self.made().map_err(ToOwned::to_owned)?;
         loop {
             if let Some(reason) = made.device.lost() {
@@ -516,6 +521,33 @@ impl Queue {
                 Err(error) => return Err(format!("waiting for the device failed: {error}")),
             }
         }
+    }
+
+    /// Does what the queue's thread does when a batch has ended, but for the reports: the caller may hold locks of the host. That thread may be the caller, or wait
+    /// for the caller's locks.
+    fn help(self: &Arc<Self>) {
+        let Ok(mut recorder) = self.recorder.try_lock() else { return };
+        let Some(made) = self.working() else { return };
+        let mut late = Vec::new();
+        let outcome = self.retire(made, &mut recorder, &mut late).and_then(|()| self.advance(&mut recorder, &mut late));
+        drop(recorder);
+        match outcome {
+            Ok(Progress::Full) => {}
+            Ok(Progress::Empty) => self.pump(&mut late),
+            Err(loss) => self.lose(&loss, &mut late),
+        }
+        if late.is_empty() {
+            return;
+        }
+        {
+            let mut inbox = self.inbox();
+            if inbox.has_thread {
+                inbox.late.append(&mut late);
+                self.wake.notify_one();
+            }
+        }
+        // Of a device that is lost the thread may be gone.
+        self.report(&mut late);
     }
 
     /// A launch of `pipeline` without operands.
@@ -859,6 +891,13 @@ impl Queue {
         // What was seen at the last look: a batch that nobody attended to, and the streak.
         let mut seen = (None, 0);
         loop {
+            if !inbox.late.is_empty() {
+                let mut late = std::mem::take(&mut inbox.late);
+                drop(inbox);
+                self.report(&mut late);
+                inbox = self.inbox();
+                continue;
+            }
             if inbox.lost.is_some() || (inbox.is_stopping && inbox.flights.is_empty()) {
                 inbox.has_thread = false;
                 return None;

@@ -100,6 +100,9 @@ impl Sources {
 /// Kernels of the facts.
 struct Kernels(Sources);
 
+type Scale = Kernel<fn(&'static Buffer<f32>, f32) -> Buffer<f32>>;
+type Add = Kernel<fn(&'static Buffer<f32>, &'static Buffer<f32>) -> Buffer<f32>>;
+type CopyInto = Kernel<fn(&'static Buffer<f32>, &'static mut Buffer<f32>)>;
 type OfOne = Kernel<fn(&'static Buffer<f32>) -> Buffer<f32>>;
 
 impl Kernels {
@@ -110,11 +113,11 @@ impl Kernels {
         }
     }
 
-    fn scale(&self) -> Kernel<fn(&'static Buffer<f32>, f32) -> Buffer<f32>> {
+    fn scale(&self) -> Scale {
         Kernel::wgsl("scale", self.0.scale).takes::<(&Buffer<f32>, f32), Buffer<f32>>()
     }
 
-    fn add(&self) -> Kernel<fn(&'static Buffer<f32>, &'static Buffer<f32>) -> Buffer<f32>> {
+    fn add(&self) -> Add {
         Kernel::wgsl("add", self.0.add).takes::<(&Buffer<f32>, &Buffer<f32>), Buffer<f32>>()
     }
 
@@ -122,7 +125,7 @@ impl Kernels {
         Kernel::wgsl("bump", self.0.bump).takes::<(&mut Buffer<f32>,), ()>()
     }
 
-    fn copy_into(&self) -> Kernel<fn(&'static Buffer<f32>, &'static mut Buffer<f32>)> {
+    fn copy_into(&self) -> CopyInto {
         Kernel::wgsl("copy", self.0.copy).takes::<(&Buffer<f32>, &mut Buffer<f32>), ()>()
     }
 

@@ -88,7 +88,6 @@ pub(crate) fn warnings(runtime: &Runtime) -> Vec<String> {
 }
 
 /// Whether a message is about something wrong. That nobody looks is said once.
-#[expect(clippy::ptr_arg, reason = "a filter's argument")]
 fn is_complaint(message: &String) -> bool {
     static SAY: Once = Once::new();
     if message.contains("the validation layer is not installed") {

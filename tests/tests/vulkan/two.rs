@@ -80,6 +80,14 @@ fn work_and_data_go_to_both() {
         }
         // 4 (4 (4 x + 1) + 1) + 1
         assert_eq!((z.fetch().expect("runs")[0], z.fetch().expect("runs")[4999]), (21.0, 64.0 * 4999.0 + 21.0));
+
+        // Many at once, so that each device has to be read from while it is busy.
+        let mut chains: Vec<_> = (0..40).map(|_| runtime.value(ramp(5000))).collect();
+        for step in 0..6 {
+            let next = |(number, z)| runtime.task(double().over(5000), (z,)).scope(at((number + step) % 2)).spawn();
+            chains = chains.into_iter().enumerate().map(next).collect();
+        }
+        assert!(chains.iter().all(|z| z.fetch().expect("runs")[4999] == 64.0 * 4999.0));
         stand.finish();
     }
     let chosen = Stand::new(&[("vulkan.devices", "1")]).expect("the second device");
