@@ -153,7 +153,7 @@ fn a_queued_processor_of_a_plugin_runs_tasks_and_reports_them() {
     let processor = &opened.processors[0];
     assert_eq!(processor.info().name, "example-queue");
     processor.submit(&[TaskDescriptor::new(TaskId(1), "one"), TaskDescriptor::new(TaskId(13), "thirteen")]).unwrap();
-    let expected = ["run 1", "complete 1 Ok(())", "run 13", "complete 13 Err(\"no task 13\")"];
+    let expected = ["run 1", "complete 1 Ok(())", "run 13", "complete 13 Err(Fault { kind: Refused, reason: \"no task 13\" })"];
     assert_eq!(expected.map(|_| next(&notes)), expected);
     assert!(processor.start(WorkerId(0)).is_err(), "a queued processor has no worker");
     processor.stop().unwrap();

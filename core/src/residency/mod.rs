@@ -4,6 +4,8 @@
 //! block ("replicas"), or, where the space imports, as the block itself. What a launch has written is valid in its space alone until somebody of the host wants it:
 //! [`bring`] copies it back. That is asked wherever the host gets at the result of a task, so code of the host never meets a block that is not valid.
 //!
+//! One file because each step of a launch relies on what the others left in the same few fields (`README.md`).
+//!
 //! Blocks that no device has ever seen are not in the directory, and cost nothing here: one load tells that it is empty.
 //!
 //! Locks: `DIRECTORY`, for moments; each entry's `state`, for moments; each entry's `transfer`, while its block is copied to the host. They are taken in the
@@ -16,12 +18,11 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use poniard_interface::{Access, AllocateError, Chunk, Completion, Operand, RawBuffer};
+use poniard_interface::{Access, AllocateError, Chunk, Operand, RawBuffer};
 
 use crate::arena;
 use crate::data::Data;
 use crate::wire::Place;
-use crate::worker::shared::Shared;
 
 pub(crate) mod space;
 
@@ -54,8 +55,11 @@ struct State {
     depth: u32,
     replicas: Vec<Replica>,
     /// How to compute the contents again, if that is possible: kept while the block does not have them.
-    lineage: Option<(Arc<dyn Lineage>, usize)>,
+    lineage: Option<LineageOf>,
 }
+
+/// How a launch is repeated, and which of its results is wanted.
+type LineageOf = (Arc<dyn Lineage>, usize);
 
 struct Replica {
     space: Arc<DeviceSpace>,
@@ -281,7 +285,7 @@ pub(crate) fn forget<T: Data>(value: &T) {
 }
 
 /// How the contents of a block can be computed again, if it has them nowhere but on devices.
-pub(crate) fn lineage_of(place: Place) -> Option<(Arc<dyn Lineage>, usize)> {
+pub(crate) fn lineage_of(place: Place) -> Option<LineageOf> {
     let entry = entry_of(key_of(place))?;
     let state = lock(&entry.state);
     if state.host_valid { None } else { state.lineage.clone() }
@@ -361,7 +365,7 @@ impl Entry {
     }
 
     /// Copies the contents to the block, by whoever holds `transfer`. What is not needed any more then.
-    fn read(&self) -> Result<Option<(Arc<dyn Lineage>, usize)>, Unread> {
+    fn read(&self) -> Result<Option<LineageOf>, Unread> {
         let (chunk, space) = {
             let state = lock(&self.state);
             if state.host_valid || state.has_ended {
@@ -683,37 +687,40 @@ pub(crate) fn take_back(prepared: Prepared, undone: Undone) -> bool {
     is_whole
 }
 
+/// What is to be done when a thread holds no locks any more.
+type Later = Box<dyn FnOnce()>;
+
 thread_local! {
-    /// What processors have reported while this thread holds locks; nothing while it does not.
-    static REPORTED: RefCell<Option<Vec<(Arc<Shared>, Vec<Completion>)>>> = const { RefCell::new(None) };
+    /// What processors have reported while this thread holds locks, to be taken up; nothing while it does not.
+    static LATER: RefCell<Option<Vec<Later>>> = const { RefCell::new(None) };
 }
 
 /// Does something that holds locks and may have processors report what they have done, which needs those locks. That is seen to afterwards.
 pub(crate) fn deferring<R>(body: impl FnOnce() -> R) -> R {
-    let is_outermost = REPORTED.with_borrow_mut(|reported| {
-        let is_outermost = reported.is_none();
-        reported.get_or_insert_default();
+    let is_outermost = LATER.with_borrow_mut(|later| {
+        let is_outermost = later.is_none();
+        later.get_or_insert_default();
         is_outermost
     });
     let result = body();
     if is_outermost {
-        // One after the other, as they came; each may lead to more.
-        while let Some(reported) = REPORTED.take().filter(|reported| !reported.is_empty()) {
-            for (shared, completions) in reported {
-                shared.queued.complete(&shared, &completions);
-            }
-        }
+        // In their order; each may lead to more, which is then not left to this.
+        LATER.take().into_iter().flatten().for_each(|act| act());
     }
     result
 }
 
-/// Leaves completions to whoever holds locks on this thread; gives them back if nobody does.
-pub(crate) fn defer(shared: &Arc<Shared>, completions: &[Completion]) -> bool {
-    REPORTED.with_borrow_mut(|reported| match reported {
-        Some(reported) => {
-            reported.push((Arc::clone(shared), completions.to_vec()));
-            true
+/// Leaves something to whoever holds locks on this thread; does it now if nobody does.
+pub(crate) fn later(act: impl FnOnce() + 'static) {
+    let act: Later = Box::new(act);
+    let left = LATER.with_borrow_mut(|later| match later {
+        Some(later) => {
+            later.push(act);
+            None
         }
-        None => false,
-    })
+        None => Some(act),
+    });
+    if let Some(act) = left {
+        act();
+    }
 }

@@ -88,13 +88,14 @@ impl HostServices for HostLink {
             self.log(LogLevel::Warning, "complete was called outside the life of the runtime");
             return;
         };
-        // Whoever holds locks on this thread, and called the backend, sees to it when he does not any more.
-        if residency::defer(&shared, completions) {
-            return;
-        }
-        for task in shared.queued.complete(&shared, completions) {
-            self.log(LogLevel::Warning, &format!("task {task} was reported as done, and is not in flight"));
-        }
+        let (backend, completions) = (self.backend.clone(), completions.to_vec());
+        // Not by whoever holds locks on this thread, and called the backend.
+        residency::later(move || {
+            for task in shared.queued.complete(&shared, &completions) {
+                let message = format!("backend {backend}: task {task} was reported as done, and is not in flight");
+                shared.backends.found.log.push(LogLevel::Warning, message);
+            }
+        });
     }
 
     fn log(&self, level: LogLevel, message: &str) {
