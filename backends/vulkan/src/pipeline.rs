@@ -89,9 +89,7 @@ impl Pipeline {
         // SAFETY: the words come from the compiler, or were inspected.
         pipeline.module = unsafe { device.raw.create_shader_module(&info, None) }.map_err(refuse)?;
         let stage = vk::PipelineShaderStageCreateInfo::default().stage(vk::ShaderStageFlags::COMPUTE).module(pipeline.module).name(&entry);
-        // A launch may be given to the device in parts, each with its first workgroup.
-        let info =
-            vk::ComputePipelineCreateInfo::default().flags(vk::PipelineCreateFlags::DISPATCH_BASE).stage(stage).layout(pipeline.layout);
+        let info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(pipeline.layout);
         // SAFETY: module and layout belong together: both come from the same interface.
         let made = unsafe { device.raw.create_compute_pipelines(known, &[info], None) };
         pipeline.handle = made.map_err(|(_, error)| refuse(error))?[0];

@@ -253,7 +253,7 @@ enum Recorded {
     Done,
     /// A part is; the rest has to wait for a batch to end.
     Blocked,
-    /// It cannot be done, for this reason. Commands for it may be in the batch; they do no harm.
+    /// It cannot be done, for this reason, nor what comes behind it.
     Refused(String),
 }
 
@@ -529,7 +529,7 @@ impl Queue {
         let Ok(mut recorder) = self.recorder.try_lock() else { return };
         let Some(made) = self.working() else { return };
         let mut late = Vec::new();
-        let outcome = self.retire(made, &mut recorder, &mut late).and_then(|()| self.advance(&mut recorder, &mut late));
+        let outcome = self.retire(made, &mut recorder, &mut late).and_then(|()| self.advance(&mut recorder));
         drop(recorder);
         match outcome {
             Ok(Progress::Full) => {}
@@ -577,7 +577,7 @@ impl Queue {
                     Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                     Err(TryLockError::WouldBlock) => return,
                 };
-                self.advance(&mut recorder, report)
+                self.advance(&mut recorder)
             };
             match progress {
                 Ok(Progress::Full) => return,
@@ -590,7 +590,7 @@ impl Queue {
     }
 
     /// Makes batches until nothing is left or enough are in flight.
-    fn advance(self: &Arc<Self>, recorder: &mut Recorder, report: &mut Vec<Completion>) -> Result<Progress, Loss> {
+    fn advance(self: &Arc<Self>, recorder: &mut Recorder) -> Result<Progress, Loss> {
         loop {
             let Some(made) = self.working() else { return Ok(Progress::Full) };
             if recorder.in_flight.len() >= BATCHES_IN_FLIGHT {
@@ -652,8 +652,10 @@ impl Queue {
                         break;
                     }
                     Recorded::Refused(reason) => {
-                        let held = fail(item, &Fault::refused(reason), report);
-                        open.held.push(held);
+                        // Those behind it rely on its copies, so it cannot be left out.
+                        recorder.front = Some(item);
+                        recorder.in_flight.extend(batch);
+                        return Err(Loss { reason, timed_out: false });
                     }
                 }
             }
@@ -960,7 +962,7 @@ impl Queue {
         let outcome = match made.device.wait(value, deadline.min(patience)) {
             Ok(true) => {
                 let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-                self.retire(made, &mut recorder, &mut report).and_then(|()| self.advance(&mut recorder, &mut report)).map(|_| ())
+                self.retire(made, &mut recorder, &mut report).and_then(|()| self.advance(&mut recorder)).map(|_| ())
             }
             Ok(false) if patience < deadline => return false,
             Ok(false) => Err(Loss { reason: format!("a batch has not ended after {} ms", deadline.as_millis()), timed_out: true }),
