@@ -2,7 +2,7 @@
 
 use poniard_interface::{AllocateError, Buffer, Chunk, MemorySpace, SpaceId, SpaceInfo};
 
-/// The memory that all processors of the host share; its chunks are [`Buffer`](crate::Buffer)s.
+/// The memory that all processors of the host share; its chunks are [`Buffer`]s.
 #[derive(Clone, Copy, Debug)]
 pub struct HostSpace;
 

@@ -941,13 +941,15 @@ impl Queue {
         let has_ended = self.await_batch(value, deadline, patience);
         let mut inbox = self.inbox();
         inbox.is_attended = false;
+        let held = inbox.habit.holds();
         if has_ended {
             inbox.habit.confirm();
         } else {
             inbox.habit.end();
         }
-        // What is in flight is the thread's, unless the caller comes again.
-        let is_wanted = !inbox.habit.holds() && !inbox.flights.is_empty() || inbox.is_stopping;
+        // What is in flight is the thread's, unless the caller comes again. And one that sleeps until it is woken has to learn that from now on it is not, and looks by itself.
+        let has_begun = !held && inbox.habit.holds();
+        let is_wanted = has_begun || !inbox.habit.holds() && !inbox.flights.is_empty() || inbox.is_stopping;
         drop(inbox);
         if is_wanted {
             self.wake.notify_one();

@@ -149,7 +149,7 @@ impl<T: Data> Task<Task<T>> {
     /// result is the `flatten` of one that does the same. Cancelled, it leaves both tasks alone.
     ///
     /// Its error is that of a dependent: the task to blame is the outer one or the inner one. When the result leads back to this task, it fails with
-    /// [`FailureKind::WaitsForItself`](crate::FailureKind::WaitsForItself).
+    /// [`FailureKind::WaitsForItself`].
     ///
     /// ```
     /// use poniard::{Runtime, Task};
