@@ -9,7 +9,7 @@
 //! scalar a f32
 //! ```
 //!
-//! Operations: `scale` (z = a x), `add` (z = x + y), `bump` (x = x + 1, in place), `count` (z[0] = number of elements of x; z begins at zero), `copy` (z = x, to the shorter length),
+//! Operations: `scale` (z = a x), `add` (z = x + y), `bump` (x = x + 1, in place), `count` (`z[0]` = number of elements of x; z begins at zero), `copy` (z = x, to the shorter length),
 //! `both` (y = x + 1, z = 2 x), `numbers` (z has its scalars: `f32`, `u32`, `i32`, `u64`, `i64`, `f64`, `f16`), `refused` (it is).
 //!
 //! One file because it is one device.
