@@ -4,6 +4,7 @@ pub mod conformance;
 pub mod device;
 pub mod kernels;
 pub mod marks;
+pub mod stage;
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, Once, PoisonError, mpsc};

@@ -3,35 +3,13 @@
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 
-use poniard::{Buffer, FailureKind, Kernel, Mutable, Runtime, Scope, buffer, overwrite, write};
+use poniard::{Buffer, FailureKind, Kernel, Mutable, Scope, buffer, overwrite, write};
 use poniard_tests::device::{FakeDevice, FakeDevices, Mode};
 use poniard_tests::in_time;
-
-const SCALE: &str = "scale\nin x f32\nout z f32\nscalar a f32";
-const ADD: &str = "add\nin x f32\nin y f32\nout z f32";
-const BUMP: &str = "bump\ninout x f32";
-
-type Scale = Kernel<fn(&'static Buffer<f32>, f32) -> Buffer<f32>>;
-
-fn scale() -> Scale {
-    Kernel::wgsl("scale", SCALE).takes::<(&Buffer<f32>, f32), Buffer<f32>>()
-}
-
-/// The same with a body for the host, which says so by a sign.
-fn scale_or_host() -> Scale {
-    Kernel::wgsl("scale", SCALE).host(|x: &Buffer<f32>, a: f32| buffer::from_fn(x.len(), |i| -a * x[i]))
-}
+use poniard_tests::stage::{ADD, BUMP, SCALE, one, ramp, runtime_with, scale, scale_or_host, small};
 
 fn bump() -> Kernel<fn(&'static mut Buffer<f32>)> {
     Kernel::wgsl("bump", BUMP).host(|x: &mut Buffer<f32>| x.iter_mut().for_each(|x| *x += 1.0))
-}
-
-fn ramp(len: usize) -> Buffer<f32> {
-    buffer::from_fn(len, |i| i as f32)
-}
-
-fn small() -> FakeDevice {
-    FakeDevice::new("A device", 1 << 20)
 }
 
 /// Elements of a buffer of 100 KiB, of which two have room on a `tight` device.
@@ -39,15 +17,6 @@ const LEN: usize = (100 << 10) / 4;
 
 fn tight() -> FakeDevice {
     FakeDevice::new("tight", 210 << 10)
-}
-
-fn runtime_with(devices: &FakeDevices) -> Runtime {
-    Runtime::builder().threads(2).linked(devices.clone()).build().expect("threads")
-}
-
-fn one(device: FakeDevice) -> (Runtime, Arc<FakeDevice>, FakeDevices) {
-    let devices = FakeDevices::new([device]);
-    (runtime_with(&devices), Arc::clone(&devices.devices[0]), devices)
 }
 
 fn two() -> FakeDevices {

@@ -7,38 +7,7 @@ use std::sync::Arc;
 use poniard::{Buffer, DeviceClass, FailureKind, Gather, Kernel, Mutable, Runtime, Scope, buffer, overwrite, read, write};
 use poniard_tests::device::{FakeDevice, FakeDevices, Mode};
 use poniard_tests::in_time;
-
-const SCALE: &str = "scale\nin x f32\nout z f32\nscalar a f32";
-const ADD: &str = "add\nin x f32\nin y f32\nout z f32";
-const BUMP: &str = "bump\ninout x f32";
-
-type Scale = Kernel<fn(&'static Buffer<f32>, f32) -> Buffer<f32>>;
-
-fn scale() -> Scale {
-    Kernel::wgsl("scale", SCALE).takes::<(&Buffer<f32>, f32), Buffer<f32>>()
-}
-
-/// The same with a body for the host, which says so by a sign.
-fn scale_or_host() -> Scale {
-    Kernel::wgsl("scale", SCALE).host(|x: &Buffer<f32>, a: f32| buffer::from_fn(x.len(), |i| -a * x[i]))
-}
-
-fn ramp(len: usize) -> Buffer<f32> {
-    buffer::from_fn(len, |i| i as f32)
-}
-
-fn runtime_with(devices: &FakeDevices) -> Runtime {
-    Runtime::builder().threads(2).linked(devices.clone()).build().expect("threads")
-}
-
-fn one(device: FakeDevice) -> (Runtime, Arc<FakeDevice>, FakeDevices) {
-    let devices = FakeDevices::new([device]);
-    (runtime_with(&devices), Arc::clone(&devices.devices[0]), devices)
-}
-
-fn small() -> FakeDevice {
-    FakeDevice::new("A device", 1 << 20)
-}
+use poniard_tests::stage::{ADD, BUMP, SCALE, one, ramp, runtime_with, scale, scale_or_host, small};
 
 #[test]
 fn a_kernel_is_spawned_like_any_task() {

@@ -253,8 +253,6 @@ enum Recorded {
     Done,
     /// A part is; the rest has to wait for a batch to end.
     Blocked,
-    /// It cannot be done, for this reason, nor what comes behind it.
-    Refused(String),
 }
 
 /// How far the recorder came.
@@ -651,12 +649,6 @@ impl Queue {
                         is_blocked = true;
                         break;
                     }
-                    Recorded::Refused(reason) => {
-                        // Those behind it rely on its copies, so it cannot be left out.
-                        recorder.front = Some(item);
-                        recorder.in_flight.extend(batch);
-                        return Err(Loss { reason, timed_out: false });
-                    }
                 }
             }
             match batch {
@@ -791,7 +783,7 @@ impl Queue {
     fn record_launch(&self, made: &Made, recorder: &mut Recorder, batch: &mut Batch, launch: &mut LaunchWork) -> Result<Recorded, Loss> {
         while let Some(upload) = launch.uploads.front_mut() {
             let piece = &launch.operands[upload.operand].0;
-            match self.record_upload(made, recorder, batch, piece, upload) {
+            match self.record_upload(made, recorder, batch, piece, upload)? {
                 Recorded::Done => drop(launch.uploads.pop_front()),
                 other => return Ok(other),
             }
@@ -815,12 +807,19 @@ impl Queue {
     }
 
     /// Copies bytes of the host into a chunk: straight where the host sees it and nobody uses it, from the host's own pages, or through staging.
-    fn record_upload(&self, made: &Made, recorder: &mut Recorder, batch: &mut Batch, piece: &Piece, upload: &mut Upload) -> Recorded {
+    fn record_upload(
+        &self,
+        made: &Made,
+        recorder: &mut Recorder,
+        batch: &mut Batch,
+        piece: &Piece,
+        upload: &mut Upload,
+    ) -> Result<Recorded, Loss> {
         let block = upload.block;
         let up = |bytes: u64| self.counters.bytes_up.fetch_add(bytes, Ordering::Relaxed);
         if upload.done_bytes == 0 {
             if block.len_bytes == 0 || piece.address() == Some(block.address) {
-                return Recorded::Done;
+                return Ok(Recorded::Done);
             }
             // One in an arena may be used by others under another number.
             if let Some(address) = piece.own_address()
@@ -829,7 +828,7 @@ impl Queue {
                 // SAFETY: the block is readable until the launch is reported, and fits into the chunk, which no batch uses and the host sees.
                 unsafe { copy_host(block.address, address, block.len_bytes) };
                 up(block.len_bytes);
-                return Recorded::Done;
+                return Ok(Recorded::Done);
             }
             if block.len_bytes >= DIRECT_BYTES {
                 // SAFETY: arenas stay mapped, as the contract says.
@@ -837,7 +836,7 @@ impl Queue {
                     Self::copy(recorder, batch, from, piece.place, block.len_bytes);
                     piece.last_use.store(batch.value, Ordering::Relaxed);
                     up(block.len_bytes);
-                    return Recorded::Done;
+                    return Ok(Recorded::Done);
                 }
             }
         }
@@ -848,11 +847,12 @@ impl Queue {
                         batch.blocks.push(block);
                         batch.block_used = 0;
                     }
-                    Ok(None) => return Recorded::Blocked,
-                    Err(reason) => return Recorded::Refused(format!("nothing can be copied to the device: {reason}")),
+                    Ok(None) => return Ok(Recorded::Blocked),
+                    // Those behind it rely on its copies, so it cannot be left out.
+                    Err(reason) => return Err(Loss { reason: format!("nothing can be copied to the device: {reason}"), timed_out: false }),
                 }
             }
-            let Some(staging) = batch.blocks.last() else { return Recorded::Blocked };
+            let Some(staging) = batch.blocks.last() else { return Ok(Recorded::Blocked) };
             let len = (block.len_bytes - upload.done_bytes).min(STAGING_BYTES - batch.block_used);
             // SAFETY: the block is readable until the launch is reported; this part of the staging block is this batch's, and not yet used.
             unsafe { copy_host(block.address + upload.done_bytes, staging.address + batch.block_used, len) };
@@ -864,7 +864,7 @@ impl Queue {
             upload.done_bytes += len;
             up(len);
         }
-        Recorded::Done
+        Ok(Recorded::Done)
     }
 
     /// Takes what has ended out of the books.

@@ -20,11 +20,12 @@ pub struct TypeKey {
     pub align: u64,
 }
 
-const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+/// The state that [`fnv`] begins with.
+pub const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
 const FNV_PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 
 /// FNV-1a over `bytes`, continued from `state`. Source: RFC 9923.
-const fn fnv(mut state: u128, bytes: &[u8]) -> u128 {
+pub const fn fnv(mut state: u128, bytes: &[u8]) -> u128 {
     let mut index = 0;
     while index < bytes.len() {
         state = (state ^ bytes[index] as u128).wrapping_mul(FNV_PRIME);

@@ -80,30 +80,27 @@ impl Form<()> {
 impl Form<F16> {
     /// A number of 16 bits.
     pub(crate) const fn half() -> Self {
-        Self {
-            has_blocks: false,
-            types: |types| types.push(Shape::Scalar { kind: ElementKind::F16, name: "F16" }),
-            visit: |_, _| (),
-            scalar: |value, into| into.extend_from_slice(&value.0.to_ne_bytes()),
-            make: None,
-            take_apart: |_, _| (),
-        }
+        Self::number(
+            |types| types.push(Shape::Scalar { kind: ElementKind::F16, name: "F16" }),
+            |value, into| into.extend_from_slice(&value.0.to_ne_bytes()),
+        )
+    }
+}
+
+impl<T> Form<T> {
+    /// A number, of which `scalar` writes the bytes.
+    pub(crate) const fn number(types: fn(&mut Vec<Shape>), scalar: fn(&T, &mut Vec<u8>)) -> Self {
+        Self { has_blocks: false, types, visit: |_, _| (), scalar, make: None, take_apart: |_, _| () }
     }
 }
 
 /// A number.
 macro_rules! scalar {
     ($type:ty, $kind:ident) => {
-        Some($crate::kernel::Form {
-            has_blocks: false,
-            types: |types| {
-                types.push($crate::kernel::Shape::Scalar { kind: poniard_interface::ElementKind::$kind, name: stringify!($type) })
-            },
-            visit: |_, _| (),
-            scalar: |value: &$type, into| into.extend_from_slice(&value.to_ne_bytes()),
-            make: None,
-            take_apart: |_, _| (),
-        })
+        Some($crate::kernel::Form::number(
+            |types| types.push($crate::kernel::Shape::Scalar { kind: poniard_interface::ElementKind::$kind, name: stringify!($type) }),
+            |value: &$type, into| into.extend_from_slice(&value.to_ne_bytes()),
+        ))
     };
 }
 pub(crate) use scalar;

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use poniard_interface::type_key::{FNV_OFFSET, fnv};
 use poniard_interface::{Code, KernelCode, KernelInterface, ProcessorKind, RawBuffer};
 
 pub(crate) mod check;
@@ -238,15 +239,15 @@ pub struct Body {
 
 impl Body {
     fn new(name: String, code: Code) -> Self {
-        let identity = match &code {
-            Code::Wgsl(source) => hash(source.bytes()),
-            Code::SpirV(words) => hash(words.iter().flat_map(|word| word.to_le_bytes())),
-            _ => [0; 2],
+        let hash = match &code {
+            Code::Wgsl(source) => fnv(FNV_OFFSET, source.as_bytes()),
+            Code::SpirV(words) => words.iter().fold(FNV_OFFSET, |state, word| fnv(state, &word.to_le_bytes())),
+            _ => 0,
         };
         Self {
             name,
             code,
-            identity,
+            identity: [(hash >> 64) as u64, hash as u64],
             kind: ProcessorKind::new("vulkan"),
             has_host: false,
             interface: OnceLock::new(),
@@ -292,14 +293,6 @@ impl Body {
     pub(crate) fn complains(&self) -> bool {
         !self.has_complained.swap(true, Relaxed)
     }
-}
-
-/// FNV-1a, 128 bits, high half first. Source: RFC 9923.
-fn hash(bytes: impl Iterator<Item = u8>) -> [u64; 2] {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    let hash = bytes.fold(OFFSET, |state, byte| (state ^ u128::from(byte)).wrapping_mul(PRIME));
-    [(hash >> 64) as u64, hash as u64]
 }
 
 impl fmt::Debug for Body {

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use poniard_interface::{Fault, FaultKind, KernelCode, Launch, LogLevel, TaskId};
+use poniard_interface::{Fault, FaultKind, Launch, LogLevel, TaskId};
 
 use super::{Flying, InFlight, Queued, outside};
 use crate::clock::now;
@@ -80,8 +80,7 @@ pub(super) struct Ready {
 impl Ready {
     /// As the processor sees it.
     pub(super) fn launch(&self) -> Option<Launch<'_>> {
-        let source = self.plan.body.code.source()?;
-        let kernel = KernelCode { identity: self.plan.body.identity, name: &self.plan.body.name, source };
+        let kernel = self.plan.body.as_code()?;
         Some(Launch {
             kernel,
             operands: &self.operands,
