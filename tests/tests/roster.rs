@@ -338,7 +338,9 @@ impl Drop for Last {
         if self.program != id() {
             return;
         }
-        let Some((handle, tasks)) = BEHIND.lock().expect("no panic").take() else { return };
+        // Locked to the end: who waits for the drop is not to go on in the middle of it.
+        let mut behind = BEHIND.lock().expect("no panic");
+        let Some((handle, tasks)) = behind.take() else { return };
         handle.set_processes(1).expect("one is left");
         for (number, task) in tasks.into_iter().enumerate() {
             match task.take() {
