@@ -12,7 +12,9 @@ mod error;
 mod fib;
 mod hello;
 mod histogram;
+mod imbalance;
 mod life;
+mod locality;
 mod matmul;
 mod nested;
 mod priorities;
@@ -49,6 +51,8 @@ pub(crate) const SAMPLES: &[&Sample] = &[
     &awaiting::SAMPLE,
     &rerun::SAMPLE,
     &whereabouts::SAMPLE,
+    &locality::SAMPLE,
+    &imbalance::SAMPLE,
     &xfer::SAMPLE,
     &tree_reduce::SAMPLE,
     &matmul::SAMPLE,
@@ -102,6 +106,8 @@ mod tests {
             (&fib::SAMPLE, sized(8)),
             (&nested::SAMPLE, sized(3)),
             (&whereabouts::SAMPLE, sized(4)),
+            (&locality::SAMPLE, tiled(20, 8)),
+            (&imbalance::SAMPLE, sized(1)),
             (&tree_reduce::SAMPLE, sized(9)),
             (&matmul::SAMPLE, tiled(20, 8)),
             (&cholesky::SAMPLE, tiled(20, 8)),

@@ -19,6 +19,14 @@ pub struct Plan {
     pub(crate) invocations: [u64; 3],
 }
 
+/// How much a launch works on, and what.
+#[derive(Debug)]
+pub struct Survey {
+    pub(crate) uses: Vec<Use>,
+    /// Of all buffers, with those of the results, and one for each invocation: what its time depends on.
+    pub(crate) size: u64,
+}
+
 /// Takes the arguments of a launch, in their order.
 #[derive(Debug)]
 pub struct Planner {
@@ -66,6 +74,13 @@ impl Planner {
             Some(place) => place.copy_from_slice(bytes),
             None => self.refuse(|| "it has more scalars than its source".into()),
         }
+    }
+
+    /// What it works on besides results of so many bytes. No memory is made for those.
+    pub(super) fn survey(self, invocations: [u64; 3], output_bytes: u64) -> Survey {
+        let invocations = invocations.iter().fold(1u64, |product, axis| product.saturating_mul(*axis));
+        let bytes = self.uses.iter().fold(output_bytes, |sum, one| sum.saturating_add(one.place.len_bytes));
+        Survey { uses: self.uses, size: bytes.saturating_add(invocations) }
     }
 
     /// The plan, with memory for results of so many bytes.
