@@ -253,7 +253,7 @@ impl Queued {
         match shared.processors[self.first + queue].processor.submit(&descriptors) {
             Ok(()) => Vec::new(),
             Err(error) => {
-                descriptors.iter().map(|task| Completion { task: task.id, outcome: Err(Fault::refused(&error.reason)) }).collect()
+                descriptors.iter().map(|task| Completion::failed(task.id, Fault::refused(&error.reason))).collect()
             }
         }
     }
@@ -430,7 +430,7 @@ mod tests {
     }
 
     fn done(shared: &Shared, ids: &[TaskId]) -> Vec<TaskId> {
-        shared.queued.complete(shared, &ids.iter().map(|id| Completion { task: *id, outcome: Ok(()) }).collect::<Vec<_>>())
+        shared.queued.complete(shared, &ids.iter().map(|id| Completion::done(*id)).collect::<Vec<_>>())
     }
 
     fn sum(runtime: &Runtime, chain: u64) -> Result<u64, TaskError> {
