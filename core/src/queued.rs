@@ -252,9 +252,7 @@ impl Queued {
         let descriptors: Vec<_> = tasks.chain(kernels).collect();
         match shared.processors[self.first + queue].processor.submit(&descriptors) {
             Ok(()) => Vec::new(),
-            Err(error) => {
-                descriptors.iter().map(|task| Completion::failed(task.id, Fault::refused(&error.reason))).collect()
-            }
+            Err(error) => descriptors.iter().map(|task| Completion::failed(task.id, Fault::refused(&error.reason))).collect(),
         }
     }
 

@@ -16,6 +16,7 @@ mod imbalance;
 mod life;
 mod locality;
 mod matmul;
+mod mixed;
 mod nested;
 mod priorities;
 mod rerun;
@@ -53,6 +54,7 @@ pub(crate) const SAMPLES: &[&Sample] = &[
     &whereabouts::SAMPLE,
     &locality::SAMPLE,
     &imbalance::SAMPLE,
+    &mixed::SAMPLE,
     &xfer::SAMPLE,
     &tree_reduce::SAMPLE,
     &matmul::SAMPLE,
