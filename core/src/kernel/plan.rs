@@ -27,6 +27,19 @@ pub struct Survey {
     pub(crate) size: u64,
 }
 
+impl Plan {
+    /// As [`Survey::size`].
+    pub(crate) fn size(&self) -> u64 {
+        size(&self.uses, 0, self.invocations)
+    }
+}
+
+/// The bytes of `uses`, and so many more, and one for each invocation.
+fn size(uses: &[Use], more_bytes: u64, invocations: [u64; 3]) -> u64 {
+    let invocations = invocations.iter().fold(1u64, |product, axis| product.saturating_mul(*axis));
+    uses.iter().fold(invocations.saturating_add(more_bytes), |sum, one| sum.saturating_add(one.place.len_bytes))
+}
+
 /// Takes the arguments of a launch, in their order.
 #[derive(Debug)]
 pub struct Planner {
@@ -78,9 +91,8 @@ impl Planner {
 
     /// What it works on besides results of so many bytes. No memory is made for those.
     pub(super) fn survey(self, invocations: [u64; 3], output_bytes: u64) -> Survey {
-        let invocations = invocations.iter().fold(1u64, |product, axis| product.saturating_mul(*axis));
-        let bytes = self.uses.iter().fold(output_bytes, |sum, one| sum.saturating_add(one.place.len_bytes));
-        Survey { uses: self.uses, size: bytes.saturating_add(invocations) }
+        let size = size(&self.uses, output_bytes, invocations);
+        Survey { uses: self.uses, size }
     }
 
     /// The plan, with memory for results of so many bytes.
