@@ -22,6 +22,7 @@ pub mod options;
 pub mod parallel;
 pub mod parameter;
 pub mod plugin;
+pub mod policy;
 mod queued;
 mod residency;
 mod retry;

@@ -1,0 +1,746 @@
+//! The board: which task waits where, which runs where, and how much each place has to do.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::ControlFlow;
+
+use super::{Candidate, Decision, End, Key, Offer, Outcome, Place, Placement, Policy, Random, ReadyTask, View, Why};
+
+/// A place whose tasks all have taken this many times what they were expected to is stalled.
+const STALL_FACTOR: u64 = 8;
+/// But not before this, in nanoseconds: short tasks are late for reasons of the machine.
+const STALL_MIN_NS: u64 = 10_000_000;
+
+/// Consecutive places that a task may run at: the first, and how many.
+type Span = (u32, u32);
+/// A waiting task in its queue: the domain that it may run in, its key, its number, its slot. Domains come first, so that a place finds the best task that
+/// it may run by looking at one end of each domain, however many others wait.
+type Entry = (u32, [i64; 3], u64, u32);
+
+/// A task on a board. It is good until the task has finished or is abandoned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket {
+    slot: u32,
+    generation: u32,
+}
+
+/// What [`Board::push`] did.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Pushed {
+    /// The task.
+    pub ticket: Ticket,
+    /// Where it waits, and why.
+    pub decision: Decision,
+    /// A place that has nothing to do and should call [`Board::take`].
+    pub wake: Option<usize>,
+}
+
+/// Which queue a task came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The place's own.
+    Own,
+    /// The one for all.
+    Shared,
+    /// That of another place, by the rules of the policy.
+    Stolen {
+        /// The place.
+        from: usize,
+    },
+    /// That of a place which makes no progress.
+    TakenOver {
+        /// The place.
+        from: usize,
+    },
+}
+
+/// How a place got a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct How {
+    /// From where.
+    pub source: Source,
+    /// How many more tasks moved to the place's own queue with it.
+    pub moved: usize,
+    /// Why the task was where it was.
+    pub why: Why,
+}
+
+/// A task that a place runs now.
+#[derive(Debug)]
+#[must_use]
+pub struct Taken<T> {
+    /// To say later that it has finished.
+    pub ticket: Ticket,
+    /// What was pushed.
+    pub value: T,
+    /// How it came here.
+    pub how: How,
+}
+
+/// A task that has finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Where.
+    pub place: usize,
+    /// How long it was expected to take with transfer and overhead, in nanoseconds.
+    pub expected_ns: u64,
+    /// How long it took, from its turn on, in nanoseconds.
+    pub took_ns: u64,
+}
+
+/// Consecutive places that cost a task the same.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    count: u32,
+    /// At the first of them.
+    candidate: Candidate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The slot has no task.
+    Free,
+    /// In this queue.
+    Waiting { queue: usize },
+    /// A place has taken it, and runs others before it.
+    Submitted { place: usize },
+    /// It runs.
+    Running { place: usize, begun_ns: u64 },
+}
+
+#[derive(Debug)]
+struct Item<T> {
+    value: Option<T>,
+    generation: u32,
+    state: State,
+    number: u64,
+    code: u64,
+    priority: i32,
+    domain: u32,
+    rank_ns: Option<u64>,
+    bytes: u64,
+    key: Key,
+    why: Why,
+    /// The class of the place for which it was placed.
+    placed_class: Option<u32>,
+    /// By rising place. The memory is used again by the slot's next task.
+    runs: Vec<Run>,
+}
+
+impl<T> Item<T> {
+    fn at(&self, place: usize) -> Option<Candidate> {
+        let run = self.runs.iter().find(|run| (run.candidate.place..run.candidate.place + run.count as usize).contains(&place))?;
+        Some(Candidate { place, ..run.candidate })
+    }
+
+    fn cost_ns(&self, place: usize) -> u64 {
+        self.at(place).expect("a task is only where it may run").cost_ns()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    entries: BTreeSet<Entry>,
+    /// How many of each domain.
+    counts: Vec<u32>,
+    /// What the tasks cost at the queue's place together; nothing for the shared queue.
+    cost_ns: u128,
+}
+
+impl Queue {
+    /// The entries of a domain.
+    fn of(&self, domain: u32) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.range((domain, [i64::MIN; 3], 0, 0)..=(domain, [i64::MAX; 3], u64::MAX, u32::MAX))
+    }
+
+    fn at_end(&self, domain: u32, end: End) -> Option<&Entry> {
+        let outer = if end.last_level { self.of(domain).next_back() } else { self.of(domain).next() }?;
+        if end.last_level == end.last_within {
+            return Some(outer);
+        }
+        let level = outer.1[0];
+        let mut of_level =
+            self.entries.range((domain, [level, i64::MIN, i64::MIN], 0, 0)..=(domain, [level, i64::MAX, i64::MAX], u64::MAX, u32::MAX));
+        if end.last_within { of_level.next_back() } else { of_level.next() }
+    }
+}
+
+/// What a place does.
+#[derive(Debug, Default)]
+struct Load {
+    running: Vec<u32>,
+    /// When those are expected to be over, summed: the time plus the cost of each.
+    ends_ns: u128,
+    /// Taken, and to run when a running one is over, in this order.
+    submitted: VecDeque<u32>,
+    submitted_ns: u128,
+    /// How often it was to be woken for a task in the shared queue or in that of another, and has not come since.
+    woken: usize,
+}
+
+impl Load {
+    /// How much longer what runs takes. A task that is late by some time is expected to take as much again: a place that hangs gets less and less attractive.
+    fn remaining_ns(&self, now_ns: u64) -> u128 {
+        self.ends_ns.abs_diff(u128::from(now_ns) * self.running.len() as u128)
+    }
+}
+
+/// What the look for a task came to.
+struct Found {
+    entry: Entry,
+    source: Source,
+    /// What is bad about it.
+    score: u64,
+}
+
+/// Which task waits where, which runs where, and how much each place has to do: the state behind a [`Policy`].
+///
+/// A task is pushed when it is ready, taken by a place, and has then finished or is abandoned. Queues allocate memory in blocks of
+/// a few tasks; all else is used again. A push, a take and the end of a task take a few steps for each place, and logarithmic time in the length of a queue.
+/// A place without work also looks at the queues of the others, if the policy has it steal.
+#[derive(Debug)]
+pub struct Board<T> {
+    policy: Box<dyn Policy>,
+    random: Random,
+    places: Vec<Place>,
+    loads: Vec<Load>,
+    /// One for each place, and the last one for all.
+    queues: Vec<Queue>,
+    domains: Vec<Box<[Span]>>,
+    domain_of: BTreeMap<Box<[Span]>, u32>,
+    items: Vec<Item<T>>,
+    free: Vec<u32>,
+    /// Memory that is used again: candidates of the task at hand, its places, victims, entries that move.
+    candidates: Vec<Candidate>,
+    spans: Vec<Span>,
+    order: Vec<usize>,
+    moving: Vec<Entry>,
+}
+
+impl<T> Board<T> {
+    /// A board with nothing on it. `places` say what there is; what is queued there is counted by the board.
+    #[must_use]
+    pub fn new(places: Vec<Place>, policy: Box<dyn Policy>, seed: u64) -> Self {
+        let places: Vec<_> = places.into_iter().map(|place| Place { queued: 0, queued_ns: 0, ..place }).collect();
+        Self {
+            policy,
+            random: Random::new(seed),
+            loads: places.iter().map(|_| Load::default()).collect(),
+            queues: (0..=places.len()).map(|_| Queue::default()).collect(),
+            places,
+            domains: Vec::new(),
+            domain_of: BTreeMap::new(),
+            items: Vec::new(),
+            free: Vec::new(),
+            candidates: Vec::new(),
+            spans: Vec::new(),
+            order: Vec::new(),
+            moving: Vec::new(),
+        }
+    }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &dyn Policy {
+        &*self.policy
+    }
+
+    /// The places as they are at a time.
+    pub fn places(&mut self, now_ns: u64) -> &[Place] {
+        self.refresh_all(now_ns);
+        &self.places
+    }
+
+    /// How many tasks wait, in all queues.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queues.iter().map(|queue| queue.entries.len()).sum()
+    }
+
+    /// When each candidate that takes tasks would have run the task, in nanoseconds from now: what a decision at this time rests on.
+    pub fn consider(&mut self, task: &ReadyTask<'_>, now_ns: u64) -> impl Iterator<Item = (Candidate, u64)> {
+        self.refresh_all(now_ns);
+        let active = task.candidates.iter().filter(|candidate| self.places[candidate.place].active);
+        active.map(|candidate| (*candidate, self.places[candidate.place].finish_ns(candidate)))
+    }
+
+    /// Places a ready task. Where the task's code runs, and how long, is in its candidates; the estimates are remembered until it has finished.
+    ///
+    /// # Panics
+    /// The candidates are not in the order of their places, there is none, or the policy chose a place that is none of them.
+    pub fn push(&mut self, task: &ReadyTask<'_>, value: T, now_ns: u64) -> Pushed {
+        assert!(!task.candidates.is_empty(), "a task that may run nowhere is not ready");
+        let rising = task.candidates.windows(2).all(|pair| pair[0].place < pair[1].place);
+        assert!(rising, "candidates are sorted by place, and each place is there once");
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.items.push(Item {
+                value: None,
+                generation: 0,
+                state: State::Free,
+                number: 0,
+                code: 0,
+                priority: 0,
+                domain: 0,
+                rank_ns: None,
+                bytes: 0,
+                key: Key::default(),
+                why: Why::NoPlace,
+                placed_class: None,
+                runs: Vec::new(),
+            });
+            u32::try_from(self.items.len() - 1).expect("fewer tasks than 2^32 are ready at a time")
+        });
+        let item = &mut self.items[slot as usize];
+        item.value = Some(value);
+        item.number = task.number;
+        item.code = task.code;
+        item.priority = task.priority;
+        item.rank_ns = task.rank_ns;
+        item.bytes = task.bytes;
+        self.spans.clear();
+        for candidate in task.candidates {
+            let next = |first: usize, count: u32| first + count as usize == candidate.place;
+            match self.spans.last_mut() {
+                Some((first, count)) if next(*first as usize, *count) => *count += 1,
+                _ => self.spans.push((candidate.place as u32, 1)),
+            }
+            match item.runs.last_mut() {
+                Some(run)
+                    if next(run.candidate.place, run.count)
+                        && (Candidate { place: run.candidate.place, ..*candidate }) == run.candidate =>
+                {
+                    run.count += 1;
+                }
+                _ => item.runs.push(Run { count: 1, candidate: *candidate }),
+            }
+        }
+        item.domain = match self.domain_of.get(&self.spans[..]) {
+            Some(domain) => *domain,
+            None => {
+                let domain = self.domains.len() as u32;
+                self.domains.push(self.spans[..].into());
+                self.domain_of.insert(self.spans[..].into(), domain);
+                domain
+            }
+        };
+        self.decide(slot, task, now_ns)
+    }
+
+    /// The next task for a place: from its own queue, from the one for all, or from another place's. A place may take more than it runs at a time;
+    /// those run in the order in which they were taken.
+    pub fn take(&mut self, place: usize, now_ns: u64) -> Option<Taken<T>> {
+        self.loads[place].woken = self.loads[place].woken.saturating_sub(1);
+        let found = self.find(place, now_ns)?;
+        let (domain, .., slot) = found.entry;
+        let mut moved = 0;
+        if let Source::Stolen { from } = found.source {
+            self.gather(place, from, &found);
+            moved = self.moving.len();
+        }
+        self.dequeue(slot);
+        for index in 0..moved {
+            let entry = self.moving[index];
+            debug_assert_eq!(entry.0, domain, "tasks that move together may run at the same places");
+            self.dequeue(entry.3);
+            self.enqueue(entry.3, place);
+        }
+        let value = self.begin(slot, place, now_ns);
+        let item = &self.items[slot as usize];
+        let how = How { source: found.source, moved, why: item.why };
+        Some(Taken { ticket: Ticket { slot, generation: item.generation }, value, how })
+    }
+
+    /// A task that was taken has finished. `None` if the ticket is no longer good. Models should have heard of it before, so that they know more at the next decision.
+    pub fn finished(&mut self, ticket: Ticket, now_ns: u64) -> Option<Ended> {
+        let item = self.item(ticket)?;
+        let (place, begun_ns) = match item.state {
+            State::Running { place, begun_ns } => (place, begun_ns),
+            // Out of turn: it took no time of its own that anybody knows of.
+            State::Submitted { place } => (place, now_ns),
+            State::Free | State::Waiting { .. } => return None,
+        };
+        let ended = Ended { place, expected_ns: item.cost_ns(place), took_ns: now_ns.saturating_sub(begun_ns) };
+        let class = self.places[place].class;
+        self.leave(ticket.slot, now_ns);
+        self.release(ticket.slot, Some((class, ended.took_ns)));
+        Some(ended)
+    }
+
+    /// A task does not run, or does not end here: it was cancelled, somebody else ran it, or its place was lost. Gives back what was pushed if it still waited.
+    pub fn abandoned(&mut self, ticket: Ticket, now_ns: u64) -> Option<T> {
+        self.item(ticket)?;
+        self.leave(ticket.slot, now_ns);
+        let value = self.items[ticket.slot as usize].value.take();
+        self.release(ticket.slot, None);
+        value
+    }
+
+    /// Says whether a place takes tasks. What waits for one that no longer does is placed again, and returned; what it has taken is still to be finished or abandoned.
+    /// A place that takes tasks again should call [`take`](Self::take).
+    pub fn set_active(&mut self, place: usize, active: bool, now_ns: u64) -> Vec<Pushed> {
+        self.places[place].active = active;
+        if active {
+            return Vec::new();
+        }
+        let slots: Vec<_> =
+            self.queues[place].entries.iter().map(|entry| (entry.2, entry.3)).collect::<BTreeSet<_>>().into_iter().collect();
+        for (_, slot) in &slots {
+            self.leave(*slot, now_ns);
+            self.tell(*slot, None);
+        }
+        let again = slots.into_iter().map(|(_, slot)| {
+            let item = &self.items[slot as usize];
+            let candidates: Vec<_> = item
+                .runs
+                .iter()
+                .flat_map(|run| (0..run.count as usize).map(|offset| Candidate { place: run.candidate.place + offset, ..run.candidate }))
+                .collect();
+            let (number, code, priority, rank_ns, bytes) = (item.number, item.code, item.priority, item.rank_ns, item.bytes);
+            let task = ReadyTask { number, code, priority, rank_ns, bytes, origin: None, candidates: &candidates };
+            self.decide(slot, &task, now_ns)
+        });
+        again.collect()
+    }
+
+    /// Whether a place makes no progress: each of its processors has a task that has taken many times what was expected. Others may take over what waits for it.
+    #[must_use]
+    pub fn stalled(&self, place: usize, now_ns: u64) -> bool {
+        let load = &self.loads[place];
+        load.running.len() >= self.places[place].parallel as usize
+            && load.running.iter().all(|slot| {
+                let item = &self.items[*slot as usize];
+                let State::Running { begun_ns, .. } = item.state else { return false };
+                let spread = item.at(place).map_or(0, |candidate| candidate.execution.spread_ns);
+                let limit = item.cost_ns(place).saturating_add(spread).saturating_mul(STALL_FACTOR).max(STALL_MIN_NS);
+                now_ns.saturating_sub(begun_ns) > limit
+            })
+    }
+
+    /// Whether [`take`](Self::take) would find a task for a place. Changes nothing.
+    pub fn would_take(&mut self, place: usize, now_ns: u64) -> bool {
+        let random = self.random;
+        let found = self.find(place, now_ns).is_some();
+        self.random = random;
+        found
+    }
+
+    /// Why a task waits although this place may run it: of the first one that does. `None` if none does.
+    #[must_use]
+    pub fn reason(&self, place: usize) -> Option<Why> {
+        let entries = self.queues.iter().flat_map(|queue| {
+            let domains = (0..queue.counts.len() as u32).filter(|domain| queue.counts[*domain as usize] > 0 && self.allows(*domain, place));
+            domains.filter_map(|domain| queue.of(domain).next())
+        });
+        entries.min_by_key(|entry| entry.2).map(|entry| self.items[entry.3 as usize].why)
+    }
+
+    fn item(&self, ticket: Ticket) -> Option<&Item<T>> {
+        self.items.get(ticket.slot as usize).filter(|item| item.generation == ticket.generation && item.state != State::Free)
+    }
+
+    fn allows(&self, domain: u32, place: usize) -> bool {
+        self.domains[domain as usize].iter().any(|&(first, count)| (first as usize..(first + count) as usize).contains(&place))
+    }
+
+    fn refresh(places: &mut [Place], loads: &[Load], queues: &[Queue], place: usize, now_ns: u64) {
+        let total = queues[place].cost_ns + loads[place].submitted_ns + loads[place].remaining_ns(now_ns);
+        places[place].queued_ns = u64::try_from(total).unwrap_or(u64::MAX);
+    }
+
+    fn refresh_all(&mut self, now_ns: u64) {
+        for place in 0..self.places.len() {
+            Self::refresh(&mut self.places, &self.loads, &self.queues, place, now_ns);
+        }
+    }
+
+    /// Asks the policy where the task of a slot waits, and puts it there.
+    fn decide(&mut self, slot: u32, task: &ReadyTask<'_>, now_ns: u64) -> Pushed {
+        let mut all_active = true;
+        for candidate in task.candidates {
+            all_active &= self.places[candidate.place].active;
+            Self::refresh(&mut self.places, &self.loads, &self.queues, candidate.place, now_ns);
+        }
+        let mut active = std::mem::take(&mut self.candidates);
+        active.clear();
+        if !all_active {
+            active.extend(task.candidates.iter().filter(|candidate| self.places[candidate.place].active));
+        }
+        let seen = if all_active { *task } else { ReadyTask { candidates: &active, ..*task } };
+        let decision = if seen.candidates.is_empty() {
+            Decision::shared(Why::NoPlace)
+        } else {
+            let mut view = View { now_ns, places: &self.places, random: &mut self.random };
+            self.policy.place(&seen, &mut view)
+        };
+        let key = self.policy.key(task, decision.placement, &self.places);
+        let queue = match decision.placement {
+            Placement::Shared => self.places.len(),
+            Placement::Place(place) => {
+                let may = seen.candidates.binary_search_by_key(&place, |candidate| candidate.place).is_ok();
+                assert!(may, "the policy `{}` placed a task where it may not run: {place}", self.policy.name());
+                place
+            }
+        };
+        self.candidates = active;
+        let item = &mut self.items[slot as usize];
+        item.key = key;
+        item.why = decision.why;
+        item.placed_class = self.places.get(queue).map(|place| place.class);
+        let ticket = Ticket { slot, generation: item.generation };
+        self.enqueue(slot, queue);
+        let wake = self.wake_for(queue, task);
+        Pushed { ticket, decision, wake }
+    }
+
+    /// A place that has nothing to do, for a task that was just put into a queue.
+    fn wake_for(&mut self, queue: usize, task: &ReadyTask<'_>) -> Option<usize> {
+        let shared = queue == self.places.len();
+        if !shared {
+            let place = &self.places[queue];
+            let load = &self.loads[queue];
+            if place.queued <= place.parallel as usize {
+                return Some(queue);
+            }
+            if !self.policy.keeps_all_busy() {
+                let free = load.running.len() + load.submitted.len() < place.parallel as usize;
+                return free.then_some(queue);
+            }
+        }
+        let free = task.candidates.iter().map(|candidate| candidate.place).find(|&other| {
+            let place = &self.places[other];
+            place.active
+                && place.queued + self.loads[other].woken < place.parallel as usize
+                && (!shared || self.best(queue, other, self.policy.end(other, &self.places)).is_some())
+        })?;
+        self.loads[free].woken += 1;
+        Some(free)
+    }
+
+    /// Puts the task of a slot into a queue.
+    fn enqueue(&mut self, slot: u32, queue: usize) {
+        let item = &mut self.items[slot as usize];
+        item.state = State::Waiting { queue };
+        let to = &mut self.queues[queue];
+        to.entries.insert((item.domain, item.key.0, item.number, slot));
+        let domain = item.domain as usize;
+        if to.counts.len() <= domain {
+            to.counts.resize(domain + 1, 0);
+        }
+        to.counts[domain] += 1;
+        if let Some(place) = self.places.get_mut(queue) {
+            place.queued += 1;
+            to.cost_ns += u128::from(item.cost_ns(queue));
+        }
+    }
+
+    /// Takes the task of a slot out of its queue.
+    fn dequeue(&mut self, slot: u32) {
+        let item = &self.items[slot as usize];
+        let State::Waiting { queue } = item.state else { return };
+        let from = &mut self.queues[queue];
+        let was_there = from.entries.remove(&(item.domain, item.key.0, item.number, slot));
+        assert!(was_there, "a task that waits is in its queue");
+        from.counts[item.domain as usize] -= 1;
+        if let Some(place) = self.places.get_mut(queue) {
+            place.queued -= 1;
+            from.cost_ns -= u128::from(item.cost_ns(queue));
+        }
+    }
+
+    /// A place has taken the task of a slot.
+    fn begin(&mut self, slot: u32, place: usize, now_ns: u64) -> T {
+        self.places[place].queued += 1;
+        let item = &mut self.items[slot as usize];
+        let value = item.value.take().expect("a task that waits has not been taken");
+        let load = &mut self.loads[place];
+        if load.running.len() < self.places[place].parallel as usize {
+            self.run(slot, place, now_ns);
+        } else {
+            item.state = State::Submitted { place };
+            load.submitted.push_back(slot);
+            load.submitted_ns += u128::from(item.cost_ns(place));
+        }
+        value
+    }
+
+    fn run(&mut self, slot: u32, place: usize, now_ns: u64) {
+        let item = &mut self.items[slot as usize];
+        item.state = State::Running { place, begun_ns: now_ns };
+        let load = &mut self.loads[place];
+        load.running.push(slot);
+        load.ends_ns += u128::from(now_ns) + u128::from(item.cost_ns(place));
+    }
+
+    /// Takes the task of a slot from wherever it is.
+    fn leave(&mut self, slot: u32, now_ns: u64) {
+        let item = &self.items[slot as usize];
+        match item.state {
+            State::Free => {}
+            State::Waiting { .. } => self.dequeue(slot),
+            State::Submitted { place } => {
+                let load = &mut self.loads[place];
+                load.submitted.retain(|other| *other != slot);
+                load.submitted_ns -= u128::from(item.cost_ns(place));
+                self.places[place].queued -= 1;
+            }
+            State::Running { place, begun_ns } => {
+                let load = &mut self.loads[place];
+                load.running.retain(|other| *other != slot);
+                load.ends_ns -= u128::from(begun_ns) + u128::from(item.cost_ns(place));
+                self.places[place].queued -= 1;
+                if let Some(next) = load.submitted.pop_front() {
+                    load.submitted_ns -= u128::from(self.items[next as usize].cost_ns(place));
+                    self.run(next, place, now_ns);
+                }
+            }
+        }
+    }
+
+    /// Tells the policy what became of the task of a slot.
+    fn tell(&mut self, slot: u32, ran: Option<(u32, u64)>) {
+        let item = &self.items[slot as usize];
+        self.policy.ended(&Outcome { code: item.code, placed_class: item.placed_class, why: item.why, ran });
+    }
+
+    /// The slot is free for another task.
+    fn release(&mut self, slot: u32, ran: Option<(u32, u64)>) {
+        self.tell(slot, ran);
+        let item = &mut self.items[slot as usize];
+        item.state = State::Free;
+        item.generation = item.generation.wrapping_add(1);
+        item.runs.clear();
+        self.free.push(slot);
+    }
+
+    /// The task that a place takes next, if there is one.
+    fn find(&mut self, place: usize, now_ns: u64) -> Option<Found> {
+        if !self.places[place].active {
+            return None;
+        }
+        let end = self.policy.end(place, &self.places);
+        for (queue, source) in [(place, Source::Own), (self.places.len(), Source::Shared)] {
+            if let Some(entry) = self.best(queue, place, end) {
+                return Some(Found { entry, source, score: 0 });
+            }
+        }
+        self.stolen(place, now_ns).or_else(|| self.taken_over(place, now_ns))
+    }
+
+    /// The task of a queue that is `place`'s turn.
+    fn best(&self, queue: usize, place: usize, end: End) -> Option<Entry> {
+        let from = &self.queues[queue];
+        let shared = queue == self.places.len();
+        let mut best: Option<Entry> = None;
+        for domain in (0..from.counts.len() as u32).filter(|domain| from.counts[*domain as usize] > 0) {
+            if !self.allows(domain, place) {
+                continue;
+            }
+            let Some(entry) = from.at_end(domain, end) else { continue };
+            if shared && !self.policy.accepts(place, Key(entry.1), from.entries.len(), &self.places) {
+                continue;
+            }
+            let is_first = best.is_none_or(|best| {
+                let levels = if end.last_level { best.1[0].cmp(&entry.1[0]) } else { entry.1[0].cmp(&best.1[0]) };
+                let (mine, other) = ((entry.1, entry.2), (best.1, best.2));
+                levels.then_with(|| if end.last_within { other.cmp(&mine) } else { mine.cmp(&other) }).is_lt()
+            });
+            if is_first {
+                best = Some(*entry);
+            }
+        }
+        best
+    }
+
+    /// The best task that the policy lets a place steal.
+    fn stolen(&mut self, thief: usize, now_ns: u64) -> Option<Found> {
+        let places = self.places.len();
+        if self.queues[..places].iter().all(|queue| queue.entries.is_empty()) {
+            return None;
+        }
+        self.refresh_all(now_ns);
+        let mut order = std::mem::take(&mut self.order);
+        order.clear();
+        let mut view = View { now_ns, places: &self.places, random: &mut self.random };
+        self.policy.victims(thief, &mut view, &mut order);
+        let mut best: Option<Found> = None;
+        for &victim in order.iter().filter(|victim| **victim != thief) {
+            for domain in 0..self.queues[victim].counts.len() as u32 {
+                if self.queues[victim].counts[domain as usize] == 0 || !self.allows(domain, thief) {
+                    continue;
+                }
+                let mut left = self.policy.offers().max(1);
+                self.each_offer(thief, victim, domain, |entry, score| {
+                    if let Some(score) = score
+                        && best.as_ref().is_none_or(|best| score < best.score)
+                    {
+                        best = Some(Found { entry, source: Source::Stolen { from: victim }, score });
+                    }
+                    left -= 1;
+                    if left == 0 || score == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                });
+                if best.as_ref().is_some_and(|best| best.score == 0) {
+                    self.order = order;
+                    return best;
+                }
+            }
+        }
+        self.order = order;
+        best
+    }
+
+    /// Offers tasks of a victim's queue to a thief, in order, until `hear` has heard enough of what is bad about them.
+    fn each_offer(&self, thief: usize, victim: usize, domain: u32, mut hear: impl FnMut(Entry, Option<u64>) -> ControlFlow<()>) {
+        let queue = &self.queues[victim];
+        let place = &self.places[victim];
+        let last = self.policy.steals_last();
+        let queued_ns = u128::from(place.queued_ns);
+        // From the front: what is before the task. From the back: what is not behind it.
+        let mut before_ns = if last { queued_ns } else { queued_ns.saturating_sub(queue.cost_ns) };
+        let mut entries = queue.of(domain);
+        while let Some(entry) = if last { entries.next_back() } else { entries.next() } {
+            let item = &self.items[entry.3 as usize];
+            let (Some(here), Some(there)) = (item.at(thief), item.at(victim)) else { continue };
+            let cost = u128::from(there.cost_ns());
+            if last {
+                before_ns = before_ns.saturating_sub(cost);
+            }
+            let wait_ns = u64::try_from(before_ns / u128::from(place.parallel)).unwrap_or(u64::MAX);
+            let offer = Offer { code: item.code, here: &here, there: &there, wait_ns, why: item.why };
+            if hear(*entry, self.policy.steal(&offer, &self.places)).is_break() {
+                return;
+            }
+            if !last {
+                before_ns += cost;
+            }
+        }
+    }
+
+    /// Finds what a thief takes besides the task that it has found: no more than its share, of the same places, and nothing that is worse.
+    fn gather(&mut self, thief: usize, victim: usize, found: &Found) {
+        let mut moving = std::mem::take(&mut self.moving);
+        moving.clear();
+        let waiting = self.queues[victim].counts[found.entry.0 as usize] as usize;
+        let more = self.policy.share(waiting).min(waiting).saturating_sub(1);
+        // What is worse is passed over, but not without end.
+        let mut looks = more + self.policy.offers();
+        if more > 0 {
+            self.each_offer(thief, victim, found.entry.0, |entry, score| {
+                if entry != found.entry && score.is_some_and(|score| score <= found.score) {
+                    moving.push(entry);
+                }
+                looks -= 1;
+                if moving.len() == more || looks == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+        }
+        self.moving = moving;
+    }
+
+    /// A task that waits for a place which is stalled.
+    fn taken_over(&self, thief: usize, now_ns: u64) -> Option<Found> {
+        let victims = (0..self.places.len()).filter(|&victim| victim != thief && !self.queues[victim].entries.is_empty());
+        victims.filter(|&victim| self.stalled(victim, now_ns)).find_map(|victim| {
+            let entry = self.best(victim, thief, End::default())?;
+            Some(Found { entry, source: Source::TakenOver { from: victim }, score: 0 })
+        })
+    }
+}
