@@ -213,7 +213,7 @@ impl Queued {
         let mut launches = Vec::new();
         let most = LAUNCHES_MAX[usize::from(self.lock().queues[queue].in_flight_count > 0)];
         while launches.len() < most
-            && let Some(task) = self.next_waiting(queue, stale)
+            && let Some(task) = self.next_waiting(shared, queue, stale)
         {
             let Some(space) = space.filter(|_| !task.is_for_host()) else {
                 let Waiting::Ready(task) = task else { unreachable!("only launches are submitted ahead") };
@@ -260,19 +260,32 @@ impl Queued {
     }
 
     /// Takes the next task that is still one, if the processor wants more, and counts it as in flight.
-    fn next_waiting(&self, queue: usize, stale: &mut Vec<Waiting>) -> Option<Waiting> {
-        let mut state = self.lock();
-        let waiting = &mut state.queues[queue];
-        while waiting.in_flight_count < waiting.depth {
-            let task = waiting.waiting.pop_front()?;
-            if task.is_stale() {
-                stale.push(task);
-                continue;
+    fn next_waiting(&self, shared: &Shared, queue: usize, stale: &mut Vec<Waiting>) -> Option<Waiting> {
+        {
+            let mut state = self.lock();
+            let waiting = &mut state.queues[queue];
+            loop {
+                if waiting.in_flight_count >= waiting.depth {
+                    return None;
+                }
+                let Some(task) = waiting.waiting.pop_front() else { break };
+                if task.is_stale() {
+                    stale.push(task);
+                    continue;
+                }
+                waiting.in_flight_count += 1;
+                return Some(task);
             }
+            // Counted before it is taken: others may be at this, too.
             waiting.in_flight_count += 1;
-            return Some(task);
         }
-        None
+        let mut stale_entries = Vec::new();
+        let placed = shared.placement.as_ref().and_then(|placement| placement.take(shared, self.first + queue, &mut stale_entries));
+        stale.extend(stale_entries.into_iter().map(Waiting::Ready));
+        if placed.is_none() {
+            self.lock().queues[queue].in_flight_count -= 1;
+        }
+        placed.map(Waiting::Ready)
     }
 
     /// Runs the body of a task in flight on this thread.

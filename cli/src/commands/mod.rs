@@ -68,6 +68,7 @@ fn chosen(options: &RuntimeOptions, devices: Devices) -> (Vec<String>, Vec<(Stri
     };
     if backends.iter().any(|name| name == "vulkan") {
         assume("vulkan.software", "true");
+        assume("placement.devices", "always");
     } else if backends.is_empty() && devices == Devices::Unneeded {
         assume("vulkan.devices", "none");
     }

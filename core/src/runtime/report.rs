@@ -8,6 +8,7 @@ use poniard_interface::{DeviceInfo, Execution, MemorySpace, ProcessorKind, Space
 
 use crate::buffer::MemoryUsage;
 use crate::clock::now_ns;
+use crate::placement::{Placement, PlacementReport};
 use crate::residency::space::Counts;
 use crate::space::HostSpace;
 use crate::worker::shared::Shared;
@@ -28,6 +29,8 @@ pub struct Report {
     pub makespan_ns: u64,
     /// The memory that buffers take, in the whole process.
     pub memory: MemoryUsage,
+    /// What was decided about where tasks run, if any had a choice.
+    pub placement: Option<PlacementReport>,
 }
 
 /// A plugin file, or a backend in one, that is not used.
@@ -141,6 +144,7 @@ impl Report {
             messages: found.log.messages(),
             makespan_ns: makespan.map_or(0, |(first, last)| last - first),
             memory: crate::arena::usage(),
+            placement: shared.placement.as_ref().map(Placement::report),
         }
     }
 }

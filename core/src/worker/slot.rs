@@ -598,6 +598,11 @@ impl Slot {
         !self.jobs.is_empty() || self.ring.len() > 0 || self.stealers.iter().any(|stealer| !stealer.is_empty())
     }
 
+    /// How many entries lie in its queues, about.
+    pub(crate) fn ready_count(&self) -> usize {
+        self.ring.len() + self.stealers.iter().map(Stealer::len).sum::<usize>()
+    }
+
     /// Sums for the end of a runtime; `Acquire` pairs with the Release in `add`.
     pub(crate) fn finished(&self) -> u64 {
         self.counters.finished.load(Acquire)
