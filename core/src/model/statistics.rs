@@ -285,7 +285,8 @@ mod tests {
     #[test]
     fn outliers_do_not_ruin_the_mean_and_are_no_drift() {
         let mut noise = Noise::new(1);
-        let (statistics, drifts) = after((0..20_000).map(|_| if noise.share() < 0.02 { 10_000_000 } else { noise.around(1_000_000.0, 0.05) }));
+        let (statistics, drifts) =
+            after((0..20_000).map(|_| if noise.share() < 0.02 { 10_000_000 } else { noise.around(1_000_000.0, 0.05) }));
         check_near(statistics.mean_ns(), 1_000_000.0, 0.03);
         assert!(statistics.deviation_ns() < 150_000.0, "{}", statistics.deviation_ns());
         assert_eq!(drifts, 0);

@@ -327,7 +327,8 @@ struct Lock {
 impl Lock {
     /// Waits for the lock, but not for ever.
     fn take(path: &Path) -> Result<Self, StoreErrorKind> {
-        let file = File::options().create(true).truncate(false).write(true).open(path.with_file_name(".lock")).map_err(StoreErrorKind::Write)?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(path.with_file_name(".lock")).map_err(StoreErrorKind::Write)?;
         for _ in 0..LOCK_TRIES_MAX {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
