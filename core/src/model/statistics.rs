@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn modes_that_last_are_drift_a_few_times_and_not_for_ever() {
         let mut noise = Noise::new(6);
-        let mut cost = |index: u64| noise.around(if index / 100 % 2 == 0 { 1_000_000.0 } else { 10_000_000.0 }, 0.03);
+        let mut cost = |index: u64| noise.around(if (index / 100).is_multiple_of(2) { 1_000_000.0 } else { 10_000_000.0 }, 0.03);
         let (mut statistics, first) = after((0..10_000).map(&mut cost));
         let second = (0..10_000).filter(|index| statistics.record(1000, cost(*index), None)).count();
         assert!((1..=12).contains(&first) && second <= 6, "{first} and {second} drifts");
