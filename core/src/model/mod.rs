@@ -18,6 +18,7 @@ mod curve;
 mod execution;
 mod fit;
 mod link;
+mod machine;
 mod size_class;
 mod statistics;
 pub mod store;
@@ -26,9 +27,10 @@ mod text;
 pub use curve::{Estimate, EstimateSource};
 pub use execution::{CodeId, CodeModel, ExecutionModel, Measurement, ProcessorClass, WALL_NS_MAX};
 pub use link::{DEFAULT_BYTE_NS, DEFAULT_LATENCY_NS, Link, LinkModel};
+pub use machine::Machine;
 pub use size_class::SizeClass;
 pub use statistics::{Summary, WARM_COUNT, is_warm};
-pub use store::{Machine, Models, Store, StoreError, StoreErrorKind};
+pub use store::{Models, Store, StoreError, StoreErrorKind};
 pub use text::{Kept, KeptCurve};
 
 #[cfg(test)]

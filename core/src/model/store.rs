@@ -15,7 +15,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::curve::{Curve, Fresh};
-use super::text::{Kept, KeptCurve, TEXT_BYTES_MAX, VERSION};
+use super::machine::Machine;
+use super::text::{Kept, KeptCurve, TEXT_BYTES_MAX};
 use super::{ExecutionModel, LinkModel};
 
 /// How often the lock is tried for: somebody who has it needs milliseconds.
@@ -36,47 +37,6 @@ impl Models {
     #[must_use]
     pub fn new(thread_count: usize) -> Self {
         Self { executions: ExecutionModel::new(thread_count), links: LinkModel::new() }
-    }
-}
-
-/// What was measured on another machine is not true here: this tells them apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Machine(String);
-
-impl Machine {
-    /// A machine in words.
-    #[must_use]
-    pub fn new(words: impl Into<String>) -> Self {
-        Self(words.into())
-    }
-
-    /// This one: the model of its processors and their number, as `/proc/cpuinfo` has them. Not its name: a container gets a new one each time. Devices are told
-    /// apart by their own names.
-    #[must_use]
-    pub fn this() -> Self {
-        Self::read(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
-    }
-
-    fn read(cpuinfo: &str) -> Self {
-        let fields = || cpuinfo.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name.trim(), value.trim()));
-        let field = |wanted: &str| fields().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned());
-        // On aarch64 there are numbers only.
-        let arm = || Some(format!("CPU implementer {} part {}", field("CPU implementer")?, field("CPU part")?));
-        let model = field("model name").or_else(arm).unwrap_or_else(|| "unknown CPU".into());
-        let count = fields().filter(|(name, _)| *name == "processor").count();
-        Self(format!("{} {model}, {count} processors", std::env::consts::ARCH))
-    }
-
-    /// The words.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The name of its file, with the version of the text: programs of two versions have a file each.
-    #[must_use]
-    pub fn file_name(&self) -> String {
-        format!("{:016x}.v{VERSION}.txt", fnv(FNV_OFFSET, self.0.as_bytes()) as u64)
     }
 }
 
@@ -243,7 +203,7 @@ impl Store {
             Err(kind @ StoreErrorKind::Damaged { aside: Some(Ok(_)), .. }) => (Kept::default(), Some(kind)),
             Err(kind) => return Err(self.error(path, kind)),
         };
-        kept.machine = self.machine.0.clone();
+        kept.machine = self.machine.as_str().to_owned();
         kept.generation = kept.generation.saturating_add(1);
         let now = kept.generation;
         let mut done = Vec::new();
@@ -606,6 +566,7 @@ mod tests {
         nowhere.load(&models).expect("no file yet");
         measure(&models, "blur", 10, 1000, 5);
         let error = nowhere.save(&models).expect_err("no folder").to_string();
+        assert_eq!(files(Path::new("/nowhere/at/all")).unwrap(), Vec::<PathBuf>::new());
         assert!(error.contains("/proc/nothing/") && error.contains("cannot be written"), "{error}");
     }
 
@@ -620,17 +581,5 @@ mod tests {
         assert!(error.contains("another program has the folder's lock"), "{error}");
         drop(lock);
         store.save(&models).unwrap();
-    }
-
-    #[test]
-    fn machines_are_told_apart() {
-        let x86 = Machine::read("processor\t: 0\nmodel name\t: Some CPU\n\nprocessor\t: 1\nmodel name\t: Some CPU\n");
-        assert!(x86.as_str().ends_with(" Some CPU, 2 processors"), "{x86:?}");
-        let arm = Machine::read("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n");
-        assert!(arm.as_str().ends_with(" CPU implementer 0x41 part 0xd0c, 1 processors"), "{arm:?}");
-        assert!(Machine::read("").as_str().ends_with(" unknown CPU, 0 processors"));
-        assert_ne!(x86.file_name(), arm.file_name());
-        assert_eq!(Machine::this(), Machine::this());
-        assert_eq!(files(Path::new("/nowhere/at/all")).unwrap(), Vec::<PathBuf>::new());
     }
 }

@@ -326,8 +326,9 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC*|((machine|generation|code|link|)(\t[%0a.é-]{0,3}){1,4}\n?){0,4}") {
+        fn no_text_panics(text in "\\PC*|((machine|generation|code|link|)(\t[%0a.é-]{0,3}){1,4}\n?){0,4}|[%0a.é-]{0,9}") {
             let _ = Kept::parse(&text);
+            let _ = unescaped(&text);
             let body = format!("poniard-models 1\n{text}\n");
             let _ = Kept::parse(&format!("{body}checksum\t{}\n", checksum(&body)));
         }
