@@ -422,27 +422,25 @@ impl<T> Board<T> {
         item.placed_class = self.places.get(queue).map(|place| place.class);
         let ticket = Ticket { slot, generation: item.generation };
         self.enqueue(slot, queue);
-        let wake = self.wake_for(queue, task);
+        let wake = self.wake_for(queue, task, now_ns);
         Pushed { ticket, decision, wake }
     }
 
     /// A place that has nothing to do, for a task that was just put into a queue.
-    fn wake_for(&mut self, queue: usize, task: &ReadyTask<'_>) -> Option<usize> {
-        let shared = queue == self.places.len();
-        let mut own = None;
-        if !shared {
+    fn wake_for(&mut self, queue: usize, task: &ReadyTask<'_>, now_ns: u64) -> Option<usize> {
+        if queue < self.places.len() {
             let (place, load) = (&self.places[queue], &self.loads[queue]);
-            own = (load.running.len() + load.submitted.len() < place.parallel as usize).then_some(queue);
+            let own = (load.running.len() + load.submitted.len() < place.parallel as usize).then_some(queue);
             if place.queued + load.woken <= place.parallel as usize || !self.policy.keeps_all_busy() {
                 return own;
             }
+            // Not only for this task: it may have gone before another one, which others may run.
+            return self.to_wake(now_ns).or(own);
         }
-        let mut others = task.candidates.iter().map(|candidate| candidate.place).filter(|other| self.is_free(*other));
-        let other = others.find(|&other| !shared || self.best(queue, other, self.policy.end(other, &self.places)).is_some());
-        if let Some(other) = other {
-            self.loads[other].woken += 1;
-        }
-        other.or(own)
+        let mut free = task.candidates.iter().map(|candidate| candidate.place).filter(|place| self.is_free(*place));
+        let first = free.find(|&place| self.best(queue, place, self.policy.end(place, &self.places)).is_some())?;
+        self.loads[first].woken += 1;
+        Some(first)
     }
 
     /// Whether a place has nothing to do, and has not been told to look for something.
