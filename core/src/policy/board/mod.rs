@@ -108,7 +108,7 @@ struct Load {
 impl Load {
     /// How much longer what runs takes. A task that is late by some time is expected to take as much again: a place that hangs gets less and less attractive.
     fn remaining_ns(&self, now_ns: u64) -> u128 {
-        self.ends_ns.abs_diff(u128::from(now_ns) * self.running.len() as u128)
+        if self.running.is_empty() { 0 } else { self.ends_ns.abs_diff(u128::from(now_ns) * self.running.len() as u128) }
     }
 }
 
@@ -189,8 +189,6 @@ impl<T> Board<T> {
     /// The candidates are not in the order of their places, there is none, or the policy chose a place that is none of them.
     pub fn push(&mut self, task: &ReadyTask<'_>, value: T, now_ns: u64) -> Pushed {
         assert!(!task.candidates.is_empty(), "a task that may run nowhere is not ready");
-        let rising = task.candidates.windows(2).all(|pair| pair[0].place < pair[1].place);
-        assert!(rising, "candidates are sorted by place, and each place is there once");
         let slot = self.free.pop().unwrap_or_else(|| {
             self.items.push(Item {
                 value: None,
@@ -216,21 +214,20 @@ impl<T> Board<T> {
         item.priority = task.priority;
         item.rank_ns = task.rank_ns;
         item.bytes = task.bytes;
-        self.spans.clear();
+        let mut free_from = 0;
         for candidate in task.candidates {
-            let next = |first: usize, count: u32| first + count as usize == candidate.place;
-            match self.spans.last_mut() {
-                Some((first, count)) if next(*first as usize, *count) => *count += 1,
-                _ => self.spans.push((candidate.place as u32, 1)),
-            }
+            assert!(candidate.place >= free_from, "candidates are sorted by place, and each place is there once");
             match item.runs.last_mut() {
-                Some(run)
-                    if next(run.candidate.place, run.count)
-                        && (Candidate { place: run.candidate.place, ..*candidate }) == run.candidate =>
-                {
-                    run.count += 1;
-                }
+                Some(run) if free_from == candidate.place && run.candidate.costs_like(candidate) => run.count += 1,
                 _ => item.runs.push(Run { count: 1, candidate: *candidate }),
+            }
+            free_from = candidate.place + 1;
+        }
+        self.spans.clear();
+        for run in &item.runs {
+            match self.spans.last_mut() {
+                Some((first, count)) if *first as usize + *count as usize == run.candidate.place => *count += run.count,
+                _ => self.spans.push((run.candidate.place as u32, run.count)),
             }
         }
         item.domain = match self.domain_of.get(&self.spans[..]) {
