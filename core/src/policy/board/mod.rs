@@ -33,7 +33,8 @@ pub struct Pushed {
     pub ticket: Ticket,
     /// Where it waits, and why.
     pub decision: Decision,
-    /// A place that has nothing to do and should call [`Board::take`].
+    /// A place that has nothing to do and is to be woken. Whoever is woken calls [`Board::take`] if it can run one more task, and then in any case
+    /// [`Board::to_wake`]: the task that it was woken for may still wait, because it found a better one, or one that came first.
     pub wake: Option<usize>,
 }
 
@@ -77,8 +78,6 @@ pub struct Taken<T> {
     pub value: T,
     /// How it came here.
     pub how: How,
-    /// A place that has nothing to do and should call [`Board::take`]: this one had been woken for a task that still waits.
-    pub wake: Option<usize>,
 }
 
 /// A task that has finished.
@@ -245,7 +244,6 @@ impl<T> Board<T> {
     /// The next task for a place: from its own queue, from the one for all, or from another place's. A place may take more than it runs at a time;
     /// those run in the order in which they were taken.
     pub fn take(&mut self, place: usize, now_ns: u64) -> Option<Taken<T>> {
-        let was_woken = self.loads[place].woken > 0;
         self.loads[place].woken = self.loads[place].woken.saturating_sub(1);
         let found = self.find(place, now_ns)?;
         let (domain, .., slot) = found.entry;
@@ -265,8 +263,7 @@ impl<T> Board<T> {
         let item = &self.items[slot as usize];
         let how = How { source: found.source, moved, why: item.why };
         let ticket = Ticket { slot, generation: item.generation };
-        let wake = if was_woken && self.policy.keeps_all_busy() { self.to_wake(now_ns) } else { None };
-        Some(Taken { ticket, value, how, wake })
+        Some(Taken { ticket, value, how })
     }
 
     /// A task that was taken has finished. `None` if the ticket is no longer good. Models should have heard of it before, so that they know more at the next decision.
@@ -335,8 +332,9 @@ impl<T> Board<T> {
             })
     }
 
-    /// A place that has nothing to do, has not been woken, and would find a task by [`take`](Self::take), which it should call. To be asked until there is none when a
-    /// place no longer takes tasks, and now and then: as time goes by a place turns out to be late or to hang, and what waits there may go elsewhere.
+    /// A place that has nothing to do, has not been woken, and would find a task by [`take`](Self::take): it is to be woken. To be asked by each place that
+    /// was woken; until there is none when a place no longer takes tasks; and now and then, since as time goes by a place turns out to be late or to hang, and
+    /// what waits there may go elsewhere.
     #[expect(clippy::wrong_self_convention, reason = "it is a question about whom to wake, and no conversion")]
     pub fn to_wake(&mut self, now_ns: u64) -> Option<usize> {
         if self.waiting() == 0 {

@@ -104,7 +104,6 @@ impl World {
         self.waiting.retain(|(ticket, _)| *ticket != taken.ticket);
         self.taken[taken.value as usize] += 1;
         self.running.push((taken.ticket, taken.value, place));
-        self.wakes.extend(taken.wake);
     }
 
     fn has_free(&self, place: usize) -> bool {
@@ -129,6 +128,7 @@ impl World {
             if self.has_free(place) {
                 self.take(place);
             }
+            self.wakes.extend(self.board.to_wake(self.now));
         }
     }
 
