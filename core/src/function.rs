@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::data::Data;
 use crate::error::{BoxError, TaskError};
 use crate::kernel::check::Parameter;
-use crate::kernel::plan::{Plan, Planner};
+use crate::kernel::plan::{Plan, Planner, Survey};
 use crate::kernel::{Body, Origin, Shape};
 use crate::mutable::Touch;
 use crate::parameter::{IntoArg, Param, Slots, Stored};
@@ -104,6 +104,12 @@ pub trait TaskFn<M>: Send + Sized + 'static {
     /// Why it is no launch, in words.
     #[doc(hidden)]
     fn plan(&self, _params: &Self::Params) -> Result<Plan, String> {
+        unreachable!("a function is no launch")
+    }
+
+    /// How much a launch works on, once the arguments are there.
+    #[doc(hidden)]
+    fn survey(&self, _params: &Self::Params) -> Survey {
         unreachable!("a function is no launch")
     }
 

@@ -17,6 +17,7 @@ pub mod graph;
 pub mod group;
 pub mod kernel;
 mod machine;
+pub mod model;
 pub mod mutable;
 pub mod options;
 pub mod parallel;

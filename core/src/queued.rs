@@ -76,6 +76,8 @@ struct Queue {
     /// Results of launches that failed, whose memory launches behind them may use: dropped when all that have smaller numbers than this have ended.
     withdrawn: Vec<(TaskId, Box<dyn Any + Send>)>,
     in_flight_count: usize,
+    /// When the last launch was reported as done.
+    last_end_ns: u64,
     /// Threads of the processor that are in the middle of a body.
     running_count: usize,
     depth: usize,
@@ -107,6 +109,7 @@ impl Queued {
                 waiting: VecDeque::new(),
                 withdrawn: Vec::new(),
                 in_flight_count: 0,
+                last_end_ns: 0,
                 running_count: 0,
                 depth: match record.info.execution {
                     Execution::Queued { depth } => depth.max(1) as usize,
@@ -252,9 +255,7 @@ impl Queued {
         let descriptors: Vec<_> = tasks.chain(kernels).collect();
         match shared.processors[self.first + queue].processor.submit(&descriptors) {
             Ok(()) => Vec::new(),
-            Err(error) => {
-                descriptors.iter().map(|task| Completion { task: task.id, outcome: Err(Fault::refused(&error.reason)) }).collect()
-            }
+            Err(error) => descriptors.iter().map(|task| Completion::failed(task.id, Fault::refused(&error.reason))).collect(),
         }
     }
 
@@ -325,7 +326,8 @@ impl Queued {
     fn complete_all(&self, shared: &Shared, completions: &[Completion], not_taken: bool) -> Vec<TaskId> {
         let mut unknown = Vec::new();
         let mut queues = Vec::new();
-        for completion in completions {
+        let busy_ns = self.lock().busy_ns(completions);
+        for (completion, busy_ns) in completions.iter().zip(busy_ns) {
             let done = {
                 let mut state = self.lock();
                 let done = state.in_flight.remove(&completion.task);
@@ -341,7 +343,7 @@ impl Queued {
             queues.push(done.queue);
             let entry = match done.task {
                 Flying::Launch(task, launch) => {
-                    self.complete_launch(shared, done.queue, task, launch, &completion.outcome, not_taken);
+                    self.complete_launch(shared, done.queue, task, launch, &completion.outcome, (busy_ns, not_taken));
                     continue;
                 }
                 Flying::Task(entry) => entry,
@@ -369,6 +371,33 @@ impl Queued {
             self.submit(shared, queue);
         }
         unknown
+    }
+}
+
+impl State {
+    /// How long processors were at launches that they report as done. One that does not say so does one after the other: it began when the one before was over, or when it
+    /// got this one; what it reports together took equally long.
+    fn busy_ns(&mut self, completions: &[Completion]) -> Vec<Option<u64>> {
+        let now_ns = now_ns();
+        let of = |completion: &Completion| match self.in_flight.get(&completion.task)? {
+            InFlight { task: Flying::Launch(_, launch), queue, .. } if completion.outcome.is_ok() => Some((*queue, launch.submitted_ns())),
+            _ => None,
+        };
+        let launches: Vec<_> = completions.iter().map(of).collect();
+        let share = |queue: usize| {
+            let together = || launches.iter().flatten().filter(|(of, _)| *of == queue);
+            let submitted_ns = together().map(|(_, submitted_ns)| *submitted_ns).min().unwrap_or(now_ns);
+            now_ns.saturating_sub(submitted_ns.max(self.queues[queue].last_end_ns)) / together().count().max(1) as u64
+        };
+        let busy_ns = completions
+            .iter()
+            .zip(&launches)
+            .map(|(completion, launch)| launch.map(|(queue, _)| completion.busy_ns.unwrap_or_else(|| share(queue))));
+        let busy_ns = busy_ns.collect();
+        for (queue, _) in launches.iter().flatten() {
+            self.queues[*queue].last_end_ns = now_ns;
+        }
+        busy_ns
     }
 }
 
@@ -430,7 +459,7 @@ mod tests {
     }
 
     fn done(shared: &Shared, ids: &[TaskId]) -> Vec<TaskId> {
-        shared.queued.complete(shared, &ids.iter().map(|id| Completion { task: *id, outcome: Ok(()) }).collect::<Vec<_>>())
+        shared.queued.complete(shared, &ids.iter().map(|id| Completion::done(*id)).collect::<Vec<_>>())
     }
 
     fn sum(runtime: &Runtime, chain: u64) -> Result<u64, TaskError> {

@@ -220,14 +220,14 @@ impl FakeDevice {
             state.lost = true;
             std::mem::take(&mut state.held)
         };
-        let lost: Vec<_> = held.iter().map(|held| Completion { task: held.id, outcome: Err(Fault::lost(reason)) }).collect();
+        let lost: Vec<_> = held.iter().map(|held| Completion::failed(held.id, Fault::lost(reason))).collect();
         host.complete(&lost);
     }
 
     /// Refuses the first of what it keeps.
     pub fn refuse_first(&self, host: &dyn HostServices) {
         let first = self.lock().held.remove(0);
-        host.complete(&[Completion { task: first.id, outcome: Err(Fault::refused("it has no such feature")) }]);
+        host.complete(&[Completion::failed(first.id, Fault::refused("it has no such feature"))]);
     }
 
     /// Does what it keeps.
@@ -235,7 +235,7 @@ impl FakeDevice {
         let held = std::mem::take(&mut self.lock().held);
         for held in held {
             self.perform(&held);
-            host.complete(&[Completion { task: held.id, outcome: Ok(()) }]);
+            host.complete(&[Completion::done(held.id)]);
         }
     }
 
@@ -511,7 +511,7 @@ impl Processor for FakeProcessor {
             if self.device.flaw == Flaw::Loses && self.device.launched() == 40 {
                 continue;
             }
-            let done = [Completion { task: task.id, outcome }];
+            let done = [Completion { task: task.id, outcome, busy_ns: None }];
             self.host.complete(&done);
             if self.device.flaw == Flaw::AnswersTwice {
                 self.host.complete(&done);

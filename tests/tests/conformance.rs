@@ -226,7 +226,7 @@ fn execute(name: &str, fault: Fault, host: &dyn HostServices, busy: &AtomicU64, 
             host.run(task).expect("it is in flight");
         }
         busy.fetch_sub(1, Ordering::Relaxed);
-        let done = [Completion { task, outcome: Ok(()) }];
+        let done = [Completion::done(task)];
         host.complete(&done);
         if fault == Fault::AnswersTwice {
             host.complete(&done);

@@ -157,7 +157,7 @@ fn odd(behaviour: fn(&Arc<dyn HostServices>, TaskId) -> Result<(), SubmitError>)
 }
 
 fn done(task: TaskId) -> [Completion; 1] {
-    [Completion { task, outcome: Ok(()) }]
+    [Completion::done(task)]
 }
 
 fn on_the_odd_one(runtime: &Handle, body: impl FnOnce() -> u64 + Send + 'static) -> poniard::Task<u64> {
@@ -234,7 +234,7 @@ fn a_processor_that_refuses_forgets_or_fails_is_named() {
         Ok(())
     });
     let fails = odd(|host, task| {
-        host.complete(&[Completion { task, outcome: Err(Fault::refused("the device was lost")) }]);
+        host.complete(&[Completion::failed(task, Fault::refused("the device was lost"))]);
         Ok(())
     });
     for (runtime, reason) in [(refuses, "the queue is full"), (forgets, "without having run it"), (fails, "the device was lost")] {

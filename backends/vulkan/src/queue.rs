@@ -348,7 +348,7 @@ impl Queue {
         for task in tasks {
             match self.prepare(task) {
                 Ok(item) => items.push(item),
-                Err(fault) => report.push(Completion { task: task.id, outcome: Err(fault) }),
+                Err(fault) => report.push(Completion::failed(task.id, fault)),
             }
         }
         self.push(items, &mut report);
@@ -871,7 +871,7 @@ impl Queue {
     fn retire(&self, made: &Made, recorder: &mut Recorder, report: &mut Vec<Completion>) -> Result<(), Loss> {
         recorder.ended = made.device.ended().map_err(|error| Loss::of("asking for what has ended", error))?;
         while let Some(batch) = recorder.in_flight.pop_front_if(|batch| batch.value <= recorder.ended) {
-            report.extend(batch.tasks.into_iter().map(|(task, outcome)| Completion { task, outcome }));
+            report.extend(batch.tasks.into_iter().map(|(task, outcome)| Completion { task, outcome, busy_ns: None }));
             recorder.staging.give_back(batch.blocks);
             recorder.free.push(batch.commands);
             self.inbox().flights.pop_front();
@@ -999,7 +999,7 @@ impl Queue {
         };
         for (index, batch) in in_flight.into_iter().enumerate() {
             let fault = if index == 0 && loss.timed_out { Fault::timed_out(&reason) } else { Fault::lost(&reason) };
-            report.extend(batch.tasks.iter().map(|(task, _)| Completion { task: *task, outcome: Err(fault.clone()) }));
+            report.extend(batch.tasks.iter().map(|(task, _)| Completion::failed(*task, fault.clone())));
         }
         for item in front.into_iter().chain(items) {
             fail(item, &Fault::lost(&reason), report);
@@ -1032,7 +1032,7 @@ impl Queue {
 /// Answers an item with a fault; gives back what it held.
 fn fail(item: Item, fault: &Fault, report: &mut Vec<Completion>) -> Work {
     match &item.done {
-        Done::Task(task) | Done::Refused(task, _) => report.push(Completion { task: *task, outcome: Err(fault.clone()) }),
+        Done::Task(task) | Done::Refused(task, _) => report.push(Completion::failed(*task, fault.clone())),
         Done::Ticket(ticket) => ticket.set(Err(fault.reason.clone())),
         Done::Nobody => {}
     }

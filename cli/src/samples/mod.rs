@@ -12,8 +12,11 @@ mod error;
 mod fib;
 mod hello;
 mod histogram;
+mod imbalance;
 mod life;
+mod locality;
 mod matmul;
+mod mixed;
 mod nested;
 mod priorities;
 mod rerun;
@@ -49,6 +52,9 @@ pub(crate) const SAMPLES: &[&Sample] = &[
     &awaiting::SAMPLE,
     &rerun::SAMPLE,
     &whereabouts::SAMPLE,
+    &locality::SAMPLE,
+    &imbalance::SAMPLE,
+    &mixed::SAMPLE,
     &xfer::SAMPLE,
     &tree_reduce::SAMPLE,
     &matmul::SAMPLE,
@@ -102,6 +108,8 @@ mod tests {
             (&fib::SAMPLE, sized(8)),
             (&nested::SAMPLE, sized(3)),
             (&whereabouts::SAMPLE, sized(4)),
+            (&locality::SAMPLE, tiled(20, 8)),
+            (&imbalance::SAMPLE, sized(1)),
             (&tree_reduce::SAMPLE, sized(9)),
             (&matmul::SAMPLE, tiled(20, 8)),
             (&cholesky::SAMPLE, tiled(20, 8)),

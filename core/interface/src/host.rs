@@ -26,6 +26,20 @@ pub struct Completion {
     pub task: TaskId,
     /// `Err` says why the processor could not execute it; a task that ran and failed by itself is `Ok` here.
     pub outcome: Result<(), Fault>,
+    /// How long the processor was at it, in ns, without what it had to wait for, if the processor measures that. The runtime learns from it what the task costs here.
+    pub busy_ns: Option<u64>,
+}
+
+impl Completion {
+    /// A task that was executed.
+    pub fn done(task: TaskId) -> Self {
+        Self { task, outcome: Ok(()), busy_ns: None }
+    }
+
+    /// One that was not.
+    pub fn failed(task: TaskId, fault: Fault) -> Self {
+        Self { task, outcome: Err(fault), busy_ns: None }
+    }
 }
 
 /// Why a processor did not execute a task.

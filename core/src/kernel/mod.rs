@@ -30,7 +30,7 @@ use crate::task::record::panic_message;
 use crate::worker::context::Context;
 use crate::worker::shared::Shared;
 use check::Parameter;
-use plan::{Plan, Planner};
+use plan::{Plan, Planner, Survey};
 
 /// Code for devices, and optionally a function of the host that does the same. Spawned like any other task, by [`over`](Self::over).
 ///
@@ -386,6 +386,12 @@ impl<M: Signature> TaskFn<Launched<M>> for KernelLaunch<M> {
         let mut planner = Planner::new(&self.kernel.body);
         params.plan(&mut planner);
         planner.finish(self.invocations, &output_bytes)
+    }
+
+    fn survey(&self, params: &M::Params) -> Survey {
+        let mut planner = Planner::new(&self.kernel.body);
+        params.plan(&mut planner);
+        planner.survey(self.invocations, self.output_bytes().unwrap_or_default().iter().sum())
     }
 
     fn lineage(self, mut params: M::Params, origin: Origin) -> Option<Arc<dyn Lineage>> {

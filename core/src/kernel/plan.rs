@@ -19,6 +19,27 @@ pub struct Plan {
     pub(crate) invocations: [u64; 3],
 }
 
+/// How much a launch works on, and what.
+#[derive(Debug)]
+pub struct Survey {
+    pub(crate) uses: Vec<Use>,
+    /// Of all buffers, with those of the results, and one for each invocation: what its time depends on.
+    pub(crate) size: u64,
+}
+
+impl Plan {
+    /// As [`Survey::size`].
+    pub(crate) fn size(&self) -> u64 {
+        size(&self.uses, 0, self.invocations)
+    }
+}
+
+/// The bytes of `uses`, and so many more, and one for each invocation.
+fn size(uses: &[Use], more_bytes: u64, invocations: [u64; 3]) -> u64 {
+    let invocations = invocations.iter().fold(1u64, |product, axis| product.saturating_mul(*axis));
+    uses.iter().fold(invocations.saturating_add(more_bytes), |sum, one| sum.saturating_add(one.place.len_bytes))
+}
+
 /// Takes the arguments of a launch, in their order.
 #[derive(Debug)]
 pub struct Planner {
@@ -66,6 +87,12 @@ impl Planner {
             Some(place) => place.copy_from_slice(bytes),
             None => self.refuse(|| "it has more scalars than its source".into()),
         }
+    }
+
+    /// What it works on besides results of so many bytes. No memory is made for those.
+    pub(super) fn survey(self, invocations: [u64; 3], output_bytes: u64) -> Survey {
+        let size = size(&self.uses, output_bytes, invocations);
+        Survey { uses: self.uses, size }
     }
 
     /// The plan, with memory for results of so many bytes.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use poniard_interface::{Fault, FaultKind, Launch, LogLevel, TaskId};
 
 use super::{Flying, InFlight, Queued, outside};
-use crate::clock::now;
+use crate::clock::{now, now_ns};
 use crate::error::FailureKind;
 use crate::kernel::Origin;
 use crate::kernel::plan::Plan;
@@ -35,8 +35,17 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A launch that a processor has.
 pub(super) struct InFlightLaunch {
     prepared: Prepared,
+    /// How much it works on ([`Survey::size`](crate::kernel::plan::Survey::size)).
+    size: u64,
+    submitted_ns: u64,
     /// If it was claimed before it was ready: what it waited for then, each with the number of times that its results had been withdrawn.
     before: Option<Vec<(TaskRef, u64)>>,
+}
+
+impl InFlightLaunch {
+    pub(super) fn submitted_ns(&self) -> u64 {
+        self.submitted_ns
+    }
 }
 
 impl std::fmt::Debug for InFlightLaunch {
@@ -246,7 +255,7 @@ impl Queued {
             let mut state = self.lock();
             let id = TaskId(state.next_id);
             state.next_id += 1;
-            let launch = InFlightLaunch { prepared, before };
+            let launch = InFlightLaunch { prepared, size: plan.size(), submitted_ns: now_ns(), before };
             state.in_flight.insert(id, InFlight { task: Flying::Launch(task, launch), queue, asked: true });
             id
         };
@@ -364,11 +373,11 @@ impl Queued {
         task: TaskRef,
         launch: InFlightLaunch,
         outcome: &Result<(), Fault>,
-        not_taken: bool,
+        (busy_ns, not_taken): (Option<u64>, bool),
     ) {
         self.count_running(queue, false);
         let Some(table) = task.launch() else { unreachable!("it was a launch when it was submitted") };
-        let InFlightLaunch { mut prepared, before } = launch;
+        let InFlightLaunch { mut prepared, before, size, .. } = launch;
         let is_ahead = before.is_some();
         // Those before it may have failed, or have gone elsewhere and come to other results: then what it has made is of no use.
         let is_as_then = |(one, times): &(TaskRef, u64)| ties(one).is_some_and(|launch| launch.withdrawn.load(SeqCst) == *times);

@@ -415,6 +415,24 @@ pub(crate) fn can_follow(uses: &[Use]) -> bool {
     })
 }
 
+/// How many bytes would have to be moved for these buffers to be in a space, or in the host's memory, as things are.
+pub(crate) fn missing_bytes(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> u64 {
+    let is_missing = |one: &&Use| {
+        if one.is_fresh || one.access == Access::Overwrite {
+            return false;
+        }
+        let entry = entry_of(key_of(one.place));
+        let mut state = entry.as_ref().map(|entry| lock(&entry.state));
+        let is_on_host = state.as_ref().is_none_or(|state| state.host_valid);
+        match space {
+            None => !is_on_host,
+            Some(space) if space.imports() && is_on_host => false,
+            Some(space) => !state.as_mut().and_then(|state| state.replica_in(space)).is_some_and(|replica| replica.valid),
+        }
+    };
+    uses.iter().filter(is_missing).map(|one| one.place.len_bytes).sum()
+}
+
 /// Brings the buffers of a launch into a space, as far as that is to be done before the launch is submitted: their room is there, and the operands say what is to
 /// be copied. Called with the space's `issue` lock held; then comes `submit`, and in the end `commit` or `take_back`.
 pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared, Refusal> {

@@ -19,7 +19,7 @@ use poniard_interface::RawBuffer;
 use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::kernel::Origin;
-use crate::kernel::plan::Plan;
+use crate::kernel::plan::{Plan, Survey};
 use crate::options::{Priority, TaskOptions};
 use crate::residency::Lineage;
 use crate::retry::Retrying;
@@ -184,6 +184,8 @@ struct VTable {
 pub(crate) struct LaunchTable {
     /// What the device has to do.
     plan: unsafe fn(NonNull<Header>) -> Result<Plan, String>,
+    /// How much it works on, and what.
+    survey: unsafe fn(NonNull<Header>) -> Survey,
     /// The error of an argument.
     failed: unsafe fn(NonNull<Header>) -> bool,
     /// Writes the value: the memory of the results.
@@ -965,6 +967,12 @@ impl TaskRef {
         unsafe { (launch.plan)(self.0) }
     }
 
+    /// How much a launch works on, and what. The caller has claimed the task and not run it.
+    pub(crate) fn survey(&self, launch: &LaunchTable) -> Survey {
+        // SAFETY: as in `has_failed_argument`.
+        unsafe { (launch.survey)(self.0) }
+    }
+
     /// Writes the memory of the results that a device is to make, as the value; the task has not finished with that. The caller has claimed it and not run it.
     pub(crate) fn write_outputs(&self, launch: &LaunchTable, outputs: Vec<RawBuffer>) {
         // SAFETY: as in `has_failed_argument`.
@@ -1376,6 +1384,7 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         launch: if F::LAUNCHES {
             Some(LaunchTable {
                 plan: plan::<M, F>,
+                survey: survey::<M, F>,
                 failed: has_failed_argument::<F, F::Params, F::Value>,
                 write: write_outputs::<F, F::Params, F::Value>,
                 withdraw: withdraw_outputs::<F, F::Params, F::Value>,
@@ -1566,6 +1575,17 @@ unsafe fn plan<M, F: TaskFn<M>>(header: NonNull<Header>) -> Result<Plan, String>
     // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
     let (function, params) = unsafe { &*record.body.get().cast::<(F, F::Params)>() };
     function.plan(params)
+}
+
+/// # Safety
+/// As for `send`.
+unsafe fn survey<M, F: TaskFn<M>>(header: NonNull<Header>) -> Survey {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, F::Params, F::Value>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: the claim makes the body this thread's own, and `create` wrote it.
+    let (function, params) = unsafe { &*record.body.get().cast::<(F, F::Params)>() };
+    function.survey(params)
 }
 
 /// # Safety

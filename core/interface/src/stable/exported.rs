@@ -359,6 +359,7 @@ impl HostServices for ImportedHost {
             .map(|completion| StableCompletion {
                 task: completion.task.0,
                 fault: completion.outcome.clone().err().map(StableFault::from).into(),
+                busy_ns: completion.busy_ns.into(),
             })
             .collect();
         self.0.complete(RSlice::from_slice(&completions));

@@ -330,6 +330,7 @@ impl StableHost for ExportedHost {
                     ROption::RNone => Ok(()),
                     ROption::RSome(fault) => Err(fault.into()),
                 },
+                busy_ns: completion.busy_ns.into(),
             })
             .collect();
         quietly(|| self.0.complete(&completions));

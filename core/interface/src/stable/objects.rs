@@ -300,6 +300,7 @@ impl From<StableKernelInterface> for KernelInterface {
 pub struct StableCompletion {
     pub task: u64,
     pub fault: ROption<StableFault>,
+    pub busy_ns: ROption<u64>,
 }
 
 /// Twin of [`crate::Fault`].
