@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::explore::{Budget, TRIES};
 use super::hysteresis::margin_ns;
-use super::{Candidate, Decision, Estimate, Offer, Outcome, Place, Placement, Policy, ReadyTask, View, Why};
+use super::{Candidate, Decision, Estimate, Key, Offer, Outcome, Place, Placement, Policy, ReadyTask, View, Why};
 
 /// How many tasks of each kind a place without work looks at, of each victim.
 const OFFERS: usize = 32;
@@ -123,6 +123,10 @@ impl Policy for EarliestFinish {
                 Decision { placement: Placement::Place(best.place), why: Why::EarliestFinish, finish_ns: Some(finish) }
             }
         }
+    }
+
+    fn key(&self, task: &ReadyTask<'_>, _placement: Placement, _places: &[Place]) -> Key {
+        Key([i64::from(task.priority).wrapping_neg(), 0, 0])
     }
 
     /// Those that have most to do first.

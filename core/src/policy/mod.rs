@@ -57,6 +57,12 @@ impl Candidate {
     pub fn cost_ns(&self) -> u64 {
         self.transfer_ns.saturating_add(self.overhead_ns).saturating_add(self.execution.mean_ns)
     }
+
+    /// Whether the task costs the same at both places.
+    fn costs_like(&self, other: &Self) -> bool {
+        let Self { place: _, execution, transfer_ns, missing_bytes, overhead_ns } = *other;
+        (self.execution, self.transfer_ns, self.missing_bytes, self.overhead_ns) == (execution, transfer_ns, missing_bytes, overhead_ns)
+    }
 }
 
 /// A task that is ready, as policies see it.

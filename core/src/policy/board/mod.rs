@@ -1,9 +1,15 @@
 //! The board: which task waits where, which runs where, and how much each place has to do.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::ControlFlow;
+mod item;
+mod queue;
+mod search;
 
-use super::{Candidate, Decision, End, Key, Offer, Outcome, Place, Placement, Policy, Random, ReadyTask, View, Why};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use item::{Item, Run, State};
+use queue::{Entry, Queue};
+
+use super::{Candidate, Decision, Key, Outcome, Place, Placement, Policy, Random, ReadyTask, View, Why};
 
 /// A place whose tasks all have taken this many times what they were expected to is stalled.
 const STALL_FACTOR: u64 = 8;
@@ -12,10 +18,6 @@ const STALL_MIN_NS: u64 = 10_000_000;
 
 /// Consecutive places that a task may run at: the first, and how many.
 type Span = (u32, u32);
-/// A waiting task in its queue: the domain that it may run in, its key, its number, its slot. Domains come first, so that a place finds the best task that
-/// it may run by looking at one end of each domain, however many others wait.
-type Entry = (u32, [i64; 3], u64, u32);
-
 /// A task on a board. It is good until the task has finished or is abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket {
@@ -31,7 +33,8 @@ pub struct Pushed {
     pub ticket: Ticket,
     /// Where it waits, and why.
     pub decision: Decision,
-    /// A place that has nothing to do and should call [`Board::take`].
+    /// A place that has nothing to do and is to be woken. Whoever is woken calls [`Board::take`] if it can run one more task, and then in any case
+    /// [`Board::to_wake`]: the task that it was woken for may still wait, because it found a better one, or one that came first.
     pub wake: Option<usize>,
 }
 
@@ -88,83 +91,6 @@ pub struct Ended {
     pub took_ns: u64,
 }
 
-/// Consecutive places that cost a task the same.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    count: u32,
-    /// At the first of them.
-    candidate: Candidate,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// The slot has no task.
-    Free,
-    /// In this queue.
-    Waiting { queue: usize },
-    /// A place has taken it, and runs others before it.
-    Submitted { place: usize },
-    /// It runs.
-    Running { place: usize, begun_ns: u64 },
-}
-
-#[derive(Debug)]
-struct Item<T> {
-    value: Option<T>,
-    generation: u32,
-    state: State,
-    number: u64,
-    code: u64,
-    priority: i32,
-    domain: u32,
-    rank_ns: Option<u64>,
-    bytes: u64,
-    key: Key,
-    why: Why,
-    /// The class of the place for which it was placed.
-    placed_class: Option<u32>,
-    /// By rising place. The memory is used again by the slot's next task.
-    runs: Vec<Run>,
-}
-
-impl<T> Item<T> {
-    fn at(&self, place: usize) -> Option<Candidate> {
-        let run = self.runs.iter().find(|run| (run.candidate.place..run.candidate.place + run.count as usize).contains(&place))?;
-        Some(Candidate { place, ..run.candidate })
-    }
-
-    fn cost_ns(&self, place: usize) -> u64 {
-        self.at(place).expect("a task is only where it may run").cost_ns()
-    }
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    entries: BTreeSet<Entry>,
-    /// How many of each domain.
-    counts: Vec<u32>,
-    /// What the tasks cost at the queue's place together; nothing for the shared queue.
-    cost_ns: u128,
-}
-
-impl Queue {
-    /// The entries of a domain.
-    fn of(&self, domain: u32) -> impl DoubleEndedIterator<Item = &Entry> {
-        self.entries.range((domain, [i64::MIN; 3], 0, 0)..=(domain, [i64::MAX; 3], u64::MAX, u32::MAX))
-    }
-
-    fn at_end(&self, domain: u32, end: End) -> Option<&Entry> {
-        let outer = if end.last_level { self.of(domain).next_back() } else { self.of(domain).next() }?;
-        if end.last_level == end.last_within {
-            return Some(outer);
-        }
-        let level = outer.1[0];
-        let mut of_level =
-            self.entries.range((domain, [level, i64::MIN, i64::MIN], 0, 0)..=(domain, [level, i64::MAX, i64::MAX], u64::MAX, u32::MAX));
-        if end.last_within { of_level.next_back() } else { of_level.next() }
-    }
-}
-
 /// What a place does.
 #[derive(Debug, Default)]
 struct Load {
@@ -181,16 +107,8 @@ struct Load {
 impl Load {
     /// How much longer what runs takes. A task that is late by some time is expected to take as much again: a place that hangs gets less and less attractive.
     fn remaining_ns(&self, now_ns: u64) -> u128 {
-        self.ends_ns.abs_diff(u128::from(now_ns) * self.running.len() as u128)
+        if self.running.is_empty() { 0 } else { self.ends_ns.abs_diff(u128::from(now_ns) * self.running.len() as u128) }
     }
-}
-
-/// What the look for a task came to.
-struct Found {
-    entry: Entry,
-    source: Source,
-    /// What is bad about it.
-    score: u64,
 }
 
 /// Which task waits where, which runs where, and how much each place has to do: the state behind a [`Policy`].
@@ -270,8 +188,6 @@ impl<T> Board<T> {
     /// The candidates are not in the order of their places, there is none, or the policy chose a place that is none of them.
     pub fn push(&mut self, task: &ReadyTask<'_>, value: T, now_ns: u64) -> Pushed {
         assert!(!task.candidates.is_empty(), "a task that may run nowhere is not ready");
-        let rising = task.candidates.windows(2).all(|pair| pair[0].place < pair[1].place);
-        assert!(rising, "candidates are sorted by place, and each place is there once");
         let slot = self.free.pop().unwrap_or_else(|| {
             self.items.push(Item {
                 value: None,
@@ -297,21 +213,20 @@ impl<T> Board<T> {
         item.priority = task.priority;
         item.rank_ns = task.rank_ns;
         item.bytes = task.bytes;
-        self.spans.clear();
+        let mut free_from = 0;
         for candidate in task.candidates {
-            let next = |first: usize, count: u32| first + count as usize == candidate.place;
-            match self.spans.last_mut() {
-                Some((first, count)) if next(*first as usize, *count) => *count += 1,
-                _ => self.spans.push((candidate.place as u32, 1)),
-            }
+            assert!(candidate.place >= free_from, "candidates are sorted by place, and each place is there once");
             match item.runs.last_mut() {
-                Some(run)
-                    if next(run.candidate.place, run.count)
-                        && (Candidate { place: run.candidate.place, ..*candidate }) == run.candidate =>
-                {
-                    run.count += 1;
-                }
+                Some(run) if free_from == candidate.place && run.candidate.costs_like(candidate) => run.count += 1,
                 _ => item.runs.push(Run { count: 1, candidate: *candidate }),
+            }
+            free_from = candidate.place + 1;
+        }
+        self.spans.clear();
+        for run in &item.runs {
+            match self.spans.last_mut() {
+                Some((first, count)) if *first as usize + *count as usize == run.candidate.place => *count += run.count,
+                _ => self.spans.push((run.candidate.place as u32, run.count)),
             }
         }
         item.domain = match self.domain_of.get(&self.spans[..]) {
@@ -347,7 +262,8 @@ impl<T> Board<T> {
         let value = self.begin(slot, place, now_ns);
         let item = &self.items[slot as usize];
         let how = How { source: found.source, moved, why: item.why };
-        Some(Taken { ticket: Ticket { slot, generation: item.generation }, value, how })
+        let ticket = Ticket { slot, generation: item.generation };
+        Some(Taken { ticket, value, how })
     }
 
     /// A task that was taken has finished. `None` if the ticket is no longer good. Models should have heard of it before, so that they know more at the next decision.
@@ -375,15 +291,15 @@ impl<T> Board<T> {
         value
     }
 
-    /// Says whether a place takes tasks. What waits for one that no longer does is placed again, and returned; what it has taken is still to be finished or abandoned.
-    /// A place that takes tasks again should call [`take`](Self::take).
+    /// Says whether a place takes tasks. Placed again, and returned: what waits for a place that no longer does, and what waited for one that
+    /// does again because no other may run it. What the place has taken is still to be finished or abandoned.
     pub fn set_active(&mut self, place: usize, active: bool, now_ns: u64) -> Vec<Pushed> {
         self.places[place].active = active;
-        if active {
-            return Vec::new();
-        }
-        let slots: Vec<_> =
-            self.queues[place].entries.iter().map(|entry| (entry.2, entry.3)).collect::<BTreeSet<_>>().into_iter().collect();
+        let queue = if active { self.places.len() } else { place };
+        let entries = self.queues[queue].entries.iter();
+        let stranded = |slot: u32| self.items[slot as usize].why == Why::NoPlace;
+        let meant = entries.filter(|entry| !active || (stranded(entry.3) && self.allows(entry.0, place)));
+        let slots: BTreeSet<_> = meant.map(|entry| (entry.2, entry.3)).collect();
         for (_, slot) in &slots {
             self.leave(*slot, now_ns);
             self.tell(*slot, None);
@@ -414,6 +330,19 @@ impl<T> Board<T> {
                 let limit = item.cost_ns(place).saturating_add(spread).saturating_mul(STALL_FACTOR).max(STALL_MIN_NS);
                 now_ns.saturating_sub(begun_ns) > limit
             })
+    }
+
+    /// A place that has nothing to do, has not been woken, and would find a task by [`take`](Self::take): it is to be woken. To be asked by each place that
+    /// was woken; until there is none when a place no longer takes tasks; and now and then, since as time goes by a place turns out to be late or to hang, and
+    /// what waits there may go elsewhere.
+    #[expect(clippy::wrong_self_convention, reason = "it is a question about whom to wake, and no conversion")]
+    pub fn to_wake(&mut self, now_ns: u64) -> Option<usize> {
+        if self.waiting() == 0 {
+            return None;
+        }
+        let place = (0..self.places.len()).find(|&place| self.is_free(place) && self.would_take(place, now_ns))?;
+        self.loads[place].woken += 1;
+        Some(place)
     }
 
     /// Whether [`take`](Self::take) would find a task for a place. Changes nothing.
@@ -488,32 +417,31 @@ impl<T> Board<T> {
         item.placed_class = self.places.get(queue).map(|place| place.class);
         let ticket = Ticket { slot, generation: item.generation };
         self.enqueue(slot, queue);
-        let wake = self.wake_for(queue, task);
+        let wake = self.wake_for(queue, task, now_ns);
         Pushed { ticket, decision, wake }
     }
 
     /// A place that has nothing to do, for a task that was just put into a queue.
-    fn wake_for(&mut self, queue: usize, task: &ReadyTask<'_>) -> Option<usize> {
-        let shared = queue == self.places.len();
-        if !shared {
-            let place = &self.places[queue];
-            let load = &self.loads[queue];
-            if place.queued <= place.parallel as usize {
-                return Some(queue);
+    fn wake_for(&mut self, queue: usize, task: &ReadyTask<'_>, now_ns: u64) -> Option<usize> {
+        if queue < self.places.len() {
+            let (place, load) = (&self.places[queue], &self.loads[queue]);
+            let own = (load.running.len() + load.submitted.len() < place.parallel as usize).then_some(queue);
+            if place.queued + load.woken <= place.parallel as usize || !self.policy.keeps_all_busy() {
+                return own;
             }
-            if !self.policy.keeps_all_busy() {
-                let free = load.running.len() + load.submitted.len() < place.parallel as usize;
-                return free.then_some(queue);
-            }
+            // Not only for this task: it may have gone before another one, which others may run.
+            return self.to_wake(now_ns).or(own);
         }
-        let free = task.candidates.iter().map(|candidate| candidate.place).find(|&other| {
-            let place = &self.places[other];
-            place.active
-                && place.queued + self.loads[other].woken < place.parallel as usize
-                && (!shared || self.best(queue, other, self.policy.end(other, &self.places)).is_some())
-        })?;
-        self.loads[free].woken += 1;
-        Some(free)
+        let mut free = task.candidates.iter().map(|candidate| candidate.place).filter(|place| self.is_free(*place));
+        let first = free.find(|&place| self.best(queue, place, self.policy.end(place, &self.places)).is_some())?;
+        self.loads[first].woken += 1;
+        Some(first)
+    }
+
+    /// Whether a place has nothing to do, and has not been told to look for something.
+    fn is_free(&self, place: usize) -> bool {
+        let Place { active, queued, parallel, .. } = self.places[place];
+        active && queued + self.loads[place].woken < parallel as usize
     }
 
     /// Puts the task of a slot into a queue.
@@ -611,136 +539,25 @@ impl<T> Board<T> {
         item.runs.clear();
         self.free.push(slot);
     }
+}
 
-    /// The task that a place takes next, if there is one.
-    fn find(&mut self, place: usize, now_ns: u64) -> Option<Found> {
-        if !self.places[place].active {
-            return None;
-        }
-        let end = self.policy.end(place, &self.places);
-        for (queue, source) in [(place, Source::Own), (self.places.len(), Source::Shared)] {
-            if let Some(entry) = self.best(queue, place, end) {
-                return Some(Found { entry, source, score: 0 });
-            }
-        }
-        self.stolen(place, now_ns).or_else(|| self.taken_over(place, now_ns))
-    }
-
-    /// The task of a queue that is `place`'s turn.
-    fn best(&self, queue: usize, place: usize, end: End) -> Option<Entry> {
-        let from = &self.queues[queue];
-        let shared = queue == self.places.len();
-        let mut best: Option<Entry> = None;
-        for domain in (0..from.counts.len() as u32).filter(|domain| from.counts[*domain as usize] > 0) {
-            if !self.allows(domain, place) {
-                continue;
-            }
-            let Some(entry) = from.at_end(domain, end) else { continue };
-            if shared && !self.policy.accepts(place, Key(entry.1), from.entries.len(), &self.places) {
-                continue;
-            }
-            let is_first = best.is_none_or(|best| {
-                let levels = if end.last_level { best.1[0].cmp(&entry.1[0]) } else { entry.1[0].cmp(&best.1[0]) };
-                let (mine, other) = ((entry.1, entry.2), (best.1, best.2));
-                levels.then_with(|| if end.last_within { other.cmp(&mine) } else { mine.cmp(&other) }).is_lt()
-            });
-            if is_first {
-                best = Some(*entry);
-            }
-        }
-        best
-    }
-
-    /// The best task that the policy lets a place steal.
-    fn stolen(&mut self, thief: usize, now_ns: u64) -> Option<Found> {
-        let places = self.places.len();
-        if self.queues[..places].iter().all(|queue| queue.entries.is_empty()) {
-            return None;
-        }
-        self.refresh_all(now_ns);
-        let mut order = std::mem::take(&mut self.order);
-        order.clear();
-        let mut view = View { now_ns, places: &self.places, random: &mut self.random };
-        self.policy.victims(thief, &mut view, &mut order);
-        let mut best: Option<Found> = None;
-        for &victim in order.iter().filter(|victim| **victim != thief) {
-            for domain in 0..self.queues[victim].counts.len() as u32 {
-                if self.queues[victim].counts[domain as usize] == 0 || !self.allows(domain, thief) {
-                    continue;
-                }
-                let mut left = self.policy.offers().max(1);
-                self.each_offer(thief, victim, domain, |entry, score| {
-                    if let Some(score) = score
-                        && best.as_ref().is_none_or(|best| score < best.score)
-                    {
-                        best = Some(Found { entry, source: Source::Stolen { from: victim }, score });
-                    }
-                    left -= 1;
-                    if left == 0 || score == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                });
-                if best.as_ref().is_some_and(|best| best.score == 0) {
-                    self.order = order;
-                    return best;
-                }
-            }
-        }
-        self.order = order;
-        best
-    }
-
-    /// Offers tasks of a victim's queue to a thief, in order, until `hear` has heard enough of what is bad about them.
-    fn each_offer(&self, thief: usize, victim: usize, domain: u32, mut hear: impl FnMut(Entry, Option<u64>) -> ControlFlow<()>) {
-        let queue = &self.queues[victim];
-        let place = &self.places[victim];
-        let last = self.policy.steals_last();
-        let queued_ns = u128::from(place.queued_ns);
-        // From the front: what is before the task. From the back: what is not behind it.
-        let mut before_ns = if last { queued_ns } else { queued_ns.saturating_sub(queue.cost_ns) };
-        let mut entries = queue.of(domain);
-        while let Some(entry) = if last { entries.next_back() } else { entries.next() } {
-            let item = &self.items[entry.3 as usize];
-            let (Some(here), Some(there)) = (item.at(thief), item.at(victim)) else { continue };
-            let cost = u128::from(there.cost_ns());
-            if last {
-                before_ns = before_ns.saturating_sub(cost);
-            }
-            let wait_ns = u64::try_from(before_ns / u128::from(place.parallel)).unwrap_or(u64::MAX);
-            let offer = Offer { code: item.code, here: &here, there: &there, wait_ns, why: item.why };
-            if hear(*entry, self.policy.steal(&offer, &self.places)).is_break() {
-                return;
-            }
-            if !last {
-                before_ns += cost;
-            }
+#[cfg(test)]
+impl<T> Board<T> {
+    /// The place in whose queue a task waits, and why.
+    pub(super) fn placed(&self, ticket: Ticket) -> (Option<usize>, Why) {
+        let item = &self.items[ticket.slot as usize];
+        match item.state {
+            State::Waiting { queue } if queue < self.places.len() => (Some(queue), item.why),
+            _ => (None, item.why),
         }
     }
 
-    /// Finds what a thief takes besides the task that it has found: no more than its share, of the same places, and nothing that is worse.
-    fn gather(&mut self, thief: usize, victim: usize, found: &Found) {
-        let mut moving = std::mem::take(&mut self.moving);
-        moving.clear();
-        let waiting = self.queues[victim].counts[found.entry.0 as usize] as usize;
-        let more = self.policy.share(waiting).min(waiting).saturating_sub(1);
-        // What is worse is passed over, but not without end.
-        let mut looks = more + self.policy.offers();
-        if more > 0 {
-            self.each_offer(thief, victim, found.entry.0, |entry, score| {
-                if entry != found.entry && score.is_some_and(|score| score <= found.score) {
-                    moving.push(entry);
-                }
-                looks -= 1;
-                if moving.len() == more || looks == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
-        }
-        self.moving = moving;
-    }
-
-    /// A task that waits for a place which is stalled.
-    fn taken_over(&self, thief: usize, now_ns: u64) -> Option<Found> {
-        let victims = (0..self.places.len()).filter(|&victim| victim != thief && !self.queues[victim].entries.is_empty());
-        victims.filter(|&victim| self.stalled(victim, now_ns)).find_map(|victim| {
-            let entry = self.best(victim, thief, End::default())?;
-            Some(Found { entry, source: Source::TakenOver { from: victim }, score: 0 })
-        })
+    /// Whether no task waits behind this one in its queue, and all before it may run at the same places.
+    pub(super) fn is_last(&self, ticket: Ticket) -> bool {
+        let item = &self.items[ticket.slot as usize];
+        let State::Waiting { queue } = item.state else { return false };
+        let queue = &self.queues[queue];
+        queue.of(item.domain).next_back().is_some_and(|last| last.3 == ticket.slot)
+            && queue.counts[item.domain as usize] as usize == queue.entries.len()
     }
 }
