@@ -57,8 +57,8 @@ pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
 pub use retry::Retrying;
 pub use runtime::{
-    BackendReport, BuildError, BuildErrorKind, Handle, ProcessReport, ProcessesError, ProcessorReport, Refused, Report, Runtime,
-    RuntimeBuilder, current, current_processor, spawn, spawn_detached,
+    BackendReport, BuildError, BuildErrorKind, Handle, IdleReport, ProcessReport, ProcessesError, ProcessorReport, Refused, Report,
+    Runtime, RuntimeBuilder, current, current_processor, spawn, spawn_detached,
 };
 pub use scope::{EmptyUnion, ParseScopeError, ProcessId, ProcessorIdentity, Scope, ScopePart, ScopeSource, ScopeTerm};
 pub use task::future::TaskFuture;

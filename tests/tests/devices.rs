@@ -447,7 +447,8 @@ fn what_only_devices_can_compute_is_computed_again_on_another_one() {
 #[test]
 fn results_of_devices_travel_to_processes_and_back() {
     let devices = FakeDevices::new([small()]);
-    let runtime = Runtime::builder().threads(2).processes(1).linked(devices.clone()).devices_always(true).build().expect("threads");
+    let runtime =
+        Runtime::builder().threads(2).processes(1).linked(devices.clone()).devices_always(true).models(None).build().expect("threads");
     let z = runtime.spawn(scale().over(1000), (ramp(1000), 2.0));
     let sum = runtime.task(|z: &Buffer<f32>| z.iter().sum::<f32>(), (&z,)).spawn_away();
     assert_eq!(*sum.fetch().expect("runs"), 999_000.0);

@@ -7,6 +7,7 @@
 //! The lock is held for one decision. No other lock is taken meanwhile, and no code of users runs: what is dropped is dropped after it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,8 @@ use poniard_interface::{DeviceClass, ProcessorInfo};
 
 use crate::clock::now_ns;
 use crate::kernel::plan::Survey;
-use crate::model::{CodeId, CodeModel, ExecutionModel, LinkModel, Measurement, ProcessorClass, SizeClass};
+use crate::model::store::Store;
+use crate::model::{CodeId, CodeModel, Machine, Measurement, Models, ProcessorClass, SizeClass};
 use crate::options::LaunchTies;
 use crate::policy::{self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, UnknownPolicy, Why};
 use crate::residency;
@@ -45,6 +47,8 @@ pub(crate) struct PlacementChoices {
     pub(crate) seed: u64,
     /// Whether software devices count as real ones: for tests.
     pub(crate) software: bool,
+    /// The folder that models of costs are kept in, if they are.
+    pub(crate) models: Option<PathBuf>,
     /// Whether decisions are kept.
     pub(crate) explain: bool,
     /// Whether launches go to devices wherever those can run them.
@@ -74,8 +78,8 @@ pub(crate) struct Placement {
     pub(crate) places_all: bool,
     pub(crate) takes_software: bool,
     pub(crate) devices_first: bool,
-    pub(crate) execution: ExecutionModel,
-    pub(crate) links: LinkModel,
+    models: Models,
+    store: Store,
     /// How many processors are workers.
     slot_count: usize,
     /// Of each place: its class's name, and its number.
@@ -154,10 +158,10 @@ impl Placement {
         } else {
             add(None, 0, slot_count as u32);
         }
-        let links = LinkModel::new();
-        links.name_space(0, "host");
+        let models = Models::new(slot_count.max(1));
+        models.links.name_space(0, "host");
         for (record, space) in processors[slot_count..].iter().zip(1..) {
-            links.name_space(space, class_of(&record.info).as_str());
+            models.links.name_space(space, class_of(&record.info).as_str());
             add(Some(&record.info), space, 1);
         }
         let board = Board::new(places, policy, choices.seed);
@@ -167,13 +171,23 @@ impl Placement {
             places_all,
             takes_software: choices.software,
             devices_first: choices.devices_first,
-            execution: ExecutionModel::new(slot_count.max(1)),
-            links,
+            models,
+            store: Store::new(choices.models.clone(), Machine::this()),
             slot_count,
             classes,
             is_device,
             log: explain::Log::new(choices.explain),
         }))
+    }
+
+    /// Reads what earlier programs have measured; in words why that cannot be had.
+    pub(crate) fn load(&self) -> Option<String> {
+        self.store.load(&self.models).err().map(|error| error.to_string())
+    }
+
+    /// Keeps what was measured; in words why it is not kept.
+    pub(crate) fn save(&self) -> Option<String> {
+        self.store.save(&self.models).err().map(|error| error.to_string())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -232,8 +246,8 @@ impl Placement {
             };
             let transfer_ns = match missing_bytes {
                 0 => 0,
-                bytes if space == 0 => self.links.estimate(1, 0, bytes).mean_ns,
-                bytes => self.links.estimate(0, space, bytes).mean_ns,
+                bytes if space == 0 => self.models.links.estimate(1, 0, bytes).mean_ns,
+                bytes => self.models.links.estimate(0, space, bytes).mean_ns,
             };
             let overhead_ns = match (space, processor) {
                 (0, processor) if self.places_all && shared.slots[*processor].remote.get().is_some() => HOP_NS,
@@ -309,7 +323,7 @@ impl Placement {
         if known.len() <= number {
             known.resize(number + 1, None);
         }
-        Arc::clone(known[number].get_or_insert_with(|| self.execution.resolve(&id(), class)))
+        Arc::clone(known[number].get_or_insert_with(|| self.models.executions.resolve(&id(), class)))
     }
 
     /// Notes that a processor took so long for a task.
@@ -431,7 +445,7 @@ pub(crate) fn placed(task: &TaskRef) -> Option<&Placed> {
 /// How the code of a task is known.
 pub(crate) fn code_of(task: &TaskRef, launch: Option<&LaunchTies>) -> u64 {
     match launch {
-        Some(launch) => launch.body.identity[0] ^ launch.body.identity[1],
+        Some(launch) => launch.body.code(),
         None => task.code(),
     }
 }
@@ -439,7 +453,7 @@ pub(crate) fn code_of(task: &TaskRef, launch: Option<&LaunchTies>) -> u64 {
 /// The same, for models that outlive the program.
 pub(crate) fn code_id_of(task: &TaskRef, launch: Option<&LaunchTies>) -> CodeId {
     match launch {
-        Some(launch) => CodeId::new(&launch.body.name, launch.body.identity[0] ^ launch.body.identity[1]),
+        Some(launch) => launch.body.code_id(),
         None => {
             let name = task.type_name();
             CodeId::new(name, poniard_interface::type_key::fnv(poniard_interface::type_key::FNV_OFFSET, name.as_bytes()) as u64)

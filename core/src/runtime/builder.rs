@@ -7,20 +7,20 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
-use poniard_interface::{Backend, BackendInfo, Processor, Settings, WorkerId};
+use poniard_interface::{Backend, BackendInfo, LogLevel, Processor, Settings, WorkerId};
 
 use super::host::{HostLink, Log};
 use super::report::Refused;
 use super::{Handle, Runtime};
 use crate::function::TaskFn;
 use crate::options::TaskOptions;
-use crate::placement::PlacementChoices;
+use crate::placement::{Placement, PlacementChoices};
 use crate::plugin::{self, PluginSearch};
 use crate::residency::DeviceSpace;
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
 use crate::worker::sleep::IdlePolicy;
 use crate::worker::slot::Slot;
-use crate::{arena, machine, policy};
+use crate::{arena, machine, model, policy};
 
 /// The setting of `RuntimeBuilder::processes_at_most`.
 const PROCESSES_MOST: &str = "processes.most";
@@ -29,13 +29,14 @@ const PROCESSES_MOST: &str = "processes.most";
 const MEMORY_LIMIT: &str = "memory.limit";
 
 /// The settings of placement: the policy's name, where its random numbers begin, whether decisions are kept, whether software devices count as real ones, for tests, and whether a
-/// launch goes to a device whenever one can run it.
+/// launch goes to a device whenever one can run it; and where models of costs are kept.
 const PLACEMENT_POLICY: &str = "placement.policy";
 const PLACEMENT_SEED: &str = "placement.seed";
 const PLACEMENT_EXPLAIN: &str = "placement.explain";
 const PLACEMENT_SOFTWARE: &str = "placement.software";
 const PLACEMENT_DEVICES: &str = "placement.devices";
-const PLACEMENT: [&str; 5] = [PLACEMENT_POLICY, PLACEMENT_SEED, PLACEMENT_EXPLAIN, PLACEMENT_SOFTWARE, PLACEMENT_DEVICES];
+const PLACEMENT_MODELS: &str = "placement.models";
+const PLACEMENT: [&str; 6] = [PLACEMENT_POLICY, PLACEMENT_SEED, PLACEMENT_EXPLAIN, PLACEMENT_SOFTWARE, PLACEMENT_DEVICES, PLACEMENT_MODELS];
 
 /// Chooses backends, number of threads and settings of a [`Runtime`].
 ///
@@ -227,6 +228,12 @@ impl RuntimeBuilder {
         self.setting(PLACEMENT_DEVICES, if always { "always" } else { "auto" })
     }
 
+    /// The folder in which what tasks cost on this machine is kept from one program to the next, if tasks are placed at all; `None`: it is not kept. The same as the setting
+    /// `placement.models`, which is a folder or `off`. Without this it is `poniard/models` in `XDG_CACHE_HOME` or `~/.cache`.
+    pub fn models(self, folder: Option<PathBuf>) -> Self {
+        self.setting(PLACEMENT_MODELS, folder.map_or_else(|| "off".to_owned(), |folder| folder.to_string_lossy().into_owned()))
+    }
+
     /// Keeps why tasks were placed where they ran, for [`Handle::explanations`]. The same as the setting `placement.explain`. Cost: a few hundred bytes and a microsecond for each
     /// of the first 100 000 tasks that are placed.
     pub fn explain(self, explain: bool) -> Self {
@@ -284,6 +291,9 @@ impl RuntimeBuilder {
             }
             match start(records, processors, found.clone(), choices.clone(), self.process_count(), &link) {
                 Ok(shared) => {
+                    if let Some(warning) = shared.placement.as_ref().and_then(Placement::load) {
+                        shared.backends.found.log.push(LogLevel::Warning, warning);
+                    }
                     if let Some(bytes) = memory_limit {
                         arena::set_limit(bytes);
                     }
@@ -323,6 +333,12 @@ impl RuntimeBuilder {
             seed: self.settings.parse(PLACEMENT_SEED).map_err(|error| bad(error.reason))?.unwrap_or_default(),
             explain: switch(PLACEMENT_EXPLAIN)?,
             software: switch(PLACEMENT_SOFTWARE)?,
+            models: match self.settings.get(PLACEMENT_MODELS) {
+                None => model::store::default_folder(),
+                Some("off") => None,
+                Some("") => return Err(bad(format!("setting `{PLACEMENT_MODELS}` is empty: expected `off` or a folder"))),
+                Some(folder) => Some(folder.into()),
+            },
             devices_first: match self.settings.get(PLACEMENT_DEVICES) {
                 None | Some("auto") => false,
                 Some("always") => true,

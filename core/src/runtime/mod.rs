@@ -15,7 +15,7 @@ mod report;
 
 pub(crate) use builder::{BackendRecord, Backends, builtin_backend};
 pub use builder::{BuildError, BuildErrorKind, RuntimeBuilder};
-pub use report::{BackendReport, ProcessReport, ProcessorReport, Refused, Report};
+pub use report::{BackendReport, IdleReport, ProcessReport, ProcessorReport, Refused, Report};
 
 use crate::ambient;
 use crate::clock::now;

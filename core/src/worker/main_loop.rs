@@ -11,7 +11,7 @@ use super::entry::{Entry, Work};
 use super::jobs::{self, Found};
 use super::occupancy::Errand;
 use super::shared::Shared;
-use super::slot::{Local, Passed, Slot, Turn};
+use super::slot::{Local, Passed, Slot, Turn, add};
 use crate::ambient::Ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
@@ -554,7 +554,11 @@ fn search(context: &Context, index: usize) -> Option<Found> {
             }
         }
         shared.signal_idle();
+        let idle = shared.why_idle(index);
         // Awake, it is counted as searching, and goes on so: pushes rely on whoever was woken, until he has found something and looked for more.
         shared.sleep.sleep(index, || shared.has_work(index) || slot.is_wanted() || shared.is_stopped());
+        if let Some(idle) = idle {
+            let _ = add(&slot.counters.idle_ns[idle as usize], now_ns() - began_ns);
+        }
     }
 }

@@ -120,7 +120,9 @@ impl Shared {
             let changed = first.iter().map(|place| (*place, true)).chain(others.iter().map(|place| (*place, false)));
             for (place, is_active) in changed {
                 let (placed, left) = placement.set_active(place, is_active);
-                placed.into_iter().for_each(|went| drop(self.after_placing(went)));
+                for went in placed {
+                    let _ = self.after_placing(went);
+                }
                 left.into_iter().for_each(|entry| self.enqueue(None, entry));
             }
         }

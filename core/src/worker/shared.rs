@@ -21,7 +21,7 @@ use super::ring;
 use super::room::Room;
 use super::roster::Roster;
 use super::sleep::{IdlePolicy, Sleep};
-use super::slot::{Local, Slot, add};
+use super::slot::{Idle, Local, Slot, add};
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::runs::Runs;
@@ -595,6 +595,22 @@ impl Shared {
         }
     }
 
+    /// Why a worker that has found nothing has nothing to do; nothing when all tasks are over.
+    pub(crate) fn why_idle(&self, slot: usize) -> Option<Idle> {
+        if self.unfinished() == 0 {
+            return None;
+        }
+        Some(if self.placement.as_ref().is_some_and(|placement| placement.is_held_back(slot)) {
+            Idle::Policy
+        } else if self.queued.waits_for_memory() {
+            Idle::Memory
+        } else if self.queued.has_in_flight() {
+            Idle::Data
+        } else {
+            Idle::NoReadyWork
+        })
+    }
+
     /// About how long the tasks take the workers that are ready and that nobody has begun, in ns. 0 as long as a worker is idle.
     pub(crate) fn backlog_ns(&self) -> u64 {
         if self.slots.is_empty() || self.sleep.is_anybody_idle() {
@@ -849,6 +865,9 @@ impl Shared {
             if let Err(error) = record.processor.stop() {
                 self.backends.found.log.push(LogLevel::Warning, format!("processor {}: {error}", record.info.name));
             }
+        }
+        if let Some(warning) = self.placement.as_ref().and_then(Placement::save) {
+            self.backends.found.log.push(LogLevel::Warning, warning);
         }
         self.phase.store(ENDED, SeqCst);
         self.signal_idle();

@@ -26,6 +26,7 @@ pub(crate) fn builder() -> RuntimeBuilder {
         .setting("vulkan.software", "true")
         .setting("vulkan.validation", "true")
         .setting("vulkan.cache", "")
+        .models(None)
 }
 
 /// The same without validation, for tests whose devices are lost: what is left of one would be complained about.
