@@ -98,18 +98,46 @@ pub(super) fn count(words: &[u32], op: Op) -> usize {
     instructions(words).filter(|(known, _)| *known == op).count()
 }
 
-/// The offsets in the block of push constants; of the structure in it, if there is one.
-pub(super) fn offsets_of_push_constants(words: &[u32]) -> Vec<u32> {
-    let find = |op, id| instructions(words).find(|(known, operands)| *known == op && operands[0] == id).map(|(_, operands)| operands);
+/// The structure of the push constants.
+fn push_constants(words: &[u32]) -> &[u32] {
     let class = StorageClass::PushConstant as u32;
     let (_, variable) = instructions(words).find(|(op, operands)| *op == Op::Variable && operands[2] == class).unwrap();
-    let block = find(Op::TypePointer, variable[0]).unwrap()[2];
-    let inner = find(Op::TypeStruct, block).unwrap()[1];
-    let block = if find(Op::TypeStruct, inner).is_some() { inner } else { block };
+    find(words, Op::TypeStruct, find(words, Op::TypePointer, variable[0]).unwrap()[2]).unwrap()
+}
+
+fn find(words: &[u32], op: Op, id: u32) -> Option<&[u32]> {
+    instructions(words).find(|(known, operands)| *known == op && operands[0] == id).map(|(_, operands)| operands)
+}
+
+fn offsets_of(words: &[u32], block: u32) -> Vec<u32> {
     instructions(words)
         .filter(|(op, operands)| *op == Op::MemberDecorate && operands[0] == block && operands[2] == Decoration::Offset as u32)
         .map(|(_, operands)| operands[3])
         .collect()
+}
+
+/// The offsets in the block of push constants.
+pub(super) fn offsets_of_push_constants(words: &[u32]) -> Vec<u32> {
+    offsets_of(words, push_constants(words)[0])
+}
+
+/// The offsets in the structure that the block of push constants begins with, or, if there is none, in the block.
+pub(super) fn offsets_of_launch(words: &[u32]) -> Vec<u32> {
+    let block = push_constants(words);
+    offsets_of(words, if find(words, Op::TypeStruct, block[1]).is_some() { block[1] } else { block[0] })
+}
+
+/// The numbers that are bound, sorted.
+pub(super) fn bindings(words: &[u32]) -> Vec<u32> {
+    let is_number = |(op, operands): &(Op, &[u32])| *op == Op::Decorate && operands[1] == Decoration::Binding as u32;
+    let mut numbers: Vec<u32> = instructions(words).filter(is_number).map(|(_, operands)| operands[2]).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// What is said of members of structures.
+pub(super) fn member_decorations(words: &[u32]) -> Vec<u32> {
+    instructions(words).filter(|(op, _)| *op == Op::MemberDecorate).map(|(_, operands)| operands[2]).collect()
 }
 
 #[test]
