@@ -97,26 +97,21 @@ fn any_of_the_buffers_may_be_too_long() {
 }
 
 #[test]
-fn chains_of_long_buffers_wait_for_each_other() {
-    for import in ["true", "false"] {
-        for without in ["", "push-descriptors"] {
-            let settings = [("vulkan.import", import), ("vulkan.without", without), ("vulkan.binding_limit", "1024")];
-            let Some(stand) = Stand::new(&settings) else { return };
-            let next = plain("if id.x < arrayLength(&z) { z[id.x] = x[id.x] + 1.0; }");
-            let there = Scope::kind("vulkan");
-            let lens = [1000, 100];
-            let mut chains = lens.map(|len| stand.runtime.value(ramp(len)));
-            for _ in 0..50 {
-                for (chain, len) in chains.iter_mut().zip(lens) {
-                    *chain = stand.runtime.task(next.over(len), (&*chain,)).scope(there.clone()).spawn();
-                }
-            }
-            for (chain, len) in chains.into_iter().zip(lens) {
-                let expected: Vec<_> = (50..50 + len).map(|value| value as f32).collect();
-                assert_eq!(chain.take().expect("runs")[..], expected, "import {import}, without {without}");
-            }
-            stand.finish();
+fn a_chain_of_long_and_short_buffers_is_done_in_order() {
+    for (import, without) in [("true", ""), ("false", ""), ("false", "push-descriptors")] {
+        let settings = [("vulkan.import", import), ("vulkan.without", without), ("vulkan.binding_limit", "1024")];
+        let Some(stand) = Stand::new(&settings) else { return };
+        let next = plain("if id.x < arrayLength(&z) { z[id.x] = x[id.x % arrayLength(&x)] + 1.0; }");
+        let mut x = stand.runtime.value(ramp(1000));
+        // Each is long for the launch that makes it and for the one that reads it, or for neither.
+        for len in [100, 1000, 1000, 100].repeat(10) {
+            x = stand.runtime.task(next.over(len), (&x,)).scope(Scope::kind("vulkan")).spawn();
         }
+        let expected: Vec<_> = (0..100).map(|value| (value + 40) as f32).collect();
+        assert_eq!(x.take().expect("runs")[..], expected, "import {import}, without {without}");
+        assert!(stand.counted("barriers") >= 39, "each waits for the one before");
+        assert_eq!(stand.shaders_with_addresses(), (3, 4));
+        stand.finish();
     }
 }
 
@@ -160,6 +155,24 @@ fn more_than_a_binding_of_the_software_driver() {
         for index in (0..len).step_by(4099).chain(ends) {
             assert_eq!(z[index], 2 * (index as u32 ^ 0x5555), "element {index}, import {import}");
         }
+        stand.finish();
+    }
+}
+
+#[test]
+fn code_that_binds_and_code_that_does_not_are_kept_apart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().display().to_string();
+    let next = plain("if id.x < arrayLength(&z) { z[id.x] = x[id.x] + 1.0; }");
+    for found in [0, 3] {
+        let Some(stand) = Stand::new(&[("vulkan.binding_limit", "1024"), ("vulkan.cache", &folder)]) else { return };
+        // Both, none, and one of them.
+        for (len, result_len) in [(257, 257), (256, 256), (257, 256)] {
+            let launch = next.over(result_len).returning([result_len]);
+            let task = stand.runtime.task(launch, (ramp(len),)).scope(Scope::kind("vulkan")).spawn();
+            assert_eq!(task.take().expect("runs")[result_len - 1], result_len as f32);
+        }
+        assert_eq!((stand.counted("kernels compiled"), stand.counted("kernels from the cache")), (3 - found, found));
         stand.finish();
     }
 }
