@@ -198,8 +198,11 @@ impl Import {
         asked.result().map_err(|error| format!("the driver does not import this memory: {error}"))?;
 
         let mut outside = vk::ExternalMemoryBufferCreateInfo::default().handle_types(kind);
-        let info =
-            vk::BufferCreateInfo::default().size(len_bytes).usage(usage(device)).sharing_mode(vk::SharingMode::EXCLUSIVE).push_next(&mut outside);
+        let info = vk::BufferCreateInfo::default()
+            .size(len_bytes)
+            .usage(usage(device))
+            .sharing_mode(vk::SharingMode::EXCLUSIVE)
+            .push_next(&mut outside);
         // SAFETY: the structure is complete.
         let buffer = unsafe { device.raw.create_buffer(&info, None) }.map_err(|error| format!("the driver makes no buffer: {error}"))?;
         // SAFETY: the buffer is the device's.

@@ -487,7 +487,8 @@ impl Queue {
             let (name, device, len_bytes) = (&binding.name, &self.physical.name, piece.len_bytes);
             return Err(format!("buffer `{name}`: it has {len_bytes} bytes, and `{device}` binds at most {most}; {why}"));
         }
-        let addressed = pairs.zip(0..32).filter(|((_, (piece, _)), _)| piece.len_bytes > most).fold(0, |mask, (_, index)| mask | 1 << index);
+        let addressed =
+            pairs.zip(0..32).filter(|((_, (piece, _)), _)| piece.len_bytes > most).fold(0, |mask, (_, index)| mask | 1 << index);
         let found = long.map(|(binding, (piece, _))| (binding, piece.place.device_address(&made.device), piece.len_bytes));
         Ok((addressed, addresses(found)?))
     }

@@ -182,7 +182,8 @@ fn what_cannot_be_reached_is_refused_with_both_numbers() {
     let double = "if id.x < arrayLength(&z) { z[id.x] = 2.0 * x[id.x]; }";
     let Some(stand) = Stand::new(&[("vulkan.binding_limit", "1024")]) else { return };
     let device = stand.runtime.processors_in(&Scope::kind("vulkan"))[0].device.clone().expect("a device").name;
-    let spawn = |stand: &Stand, kernel: &Plain, len| stand.runtime.task(kernel.over(len), (ramp(len),)).scope(Scope::kind("vulkan")).spawn();
+    let spawn =
+        |stand: &Stand, kernel: &Plain, len| stand.runtime.task(kernel.over(len), (ramp(len),)).scope(Scope::kind("vulkan")).spawn();
     // The code that the first launch has made, as a user has it of another compiler.
     assert_eq!(spawn(&stand, &plain(double), 256).take().expect("bound")[255], 510.0);
     assert_eq!(stand.shaders_with_addresses(), (0, 1));
@@ -199,7 +200,9 @@ fn what_cannot_be_reached_is_refused_with_both_numbers() {
     let Some(stand) = Stand::new(&[("vulkan.binding_limit", "1024"), ("vulkan.without", "addresses")]) else { return };
     assert_eq!(spawn(&stand, &plain(double), 256).take().expect("bound")[255], 510.0);
     let reason = spawn(&stand, &plain(double), 257).fetch().expect_err("too long").reason();
-    let expected = format!("it has 1028 bytes, and `{device}` binds at most 1024; its buffers have no addresses (bufferDeviceAddress) that would do instead");
+    let expected = format!(
+        "it has 1028 bytes, and `{device}` binds at most 1024; its buffers have no addresses (bufferDeviceAddress) that would do instead"
+    );
     assert!(reason.ends_with(&expected), "{reason}");
     stand.finish();
 }

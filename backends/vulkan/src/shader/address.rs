@@ -142,7 +142,8 @@ impl Rewriter {
             Op::TypePointer => drop(self.pointees.insert(operand(0)?, operand(2)?)),
             Op::Decorate if operand(1)? == Decoration::Binding as u32 => {
                 let number = operand(2)?;
-                self.slots.extend((0..).zip(numbers).filter(|(_, known)| **known == number).map(|(slot, _)| (instruction.operands[0], slot)));
+                self.slots
+                    .extend((0..).zip(numbers).filter(|(_, known)| **known == number).map(|(slot, _)| (instruction.operands[0], slot)));
             }
             Op::Variable => {
                 let (variable, class) = (operand(1)?, operand(2)?);
@@ -226,7 +227,8 @@ impl Rewriter {
                 at.is_some_and(|at| instruction.operands.get(at) == Some(variable))
             })
         };
-        let used: Vec<_> = self.buffers.iter().filter(|(id, _)| is_used(id)).map(|(id, known)| (*id, known.block, known.members[0])).collect();
+        let used: Vec<_> =
+            self.buffers.iter().filter(|(id, _)| is_used(id)).map(|(id, known)| (*id, known.block, known.members[0])).collect();
         let body = function.iter().position(|instruction| instruction.is(Op::Label)).map_or(0, |at| at + 1);
         // A function's own variables stand before everything else.
         let begin = body + function[body..].iter().take_while(|instruction| instruction.is(Op::Variable)).count();
@@ -238,19 +240,22 @@ impl Rewriter {
                     self.pointers.insert(variable, (result, block));
                 }
             }
-            self.instruction(instruction, out)?;
+            if !self.rewrites(instruction, out)? {
+                copy(out, instruction);
+            }
         }
         Ok(())
     }
 
-    fn instruction(&mut self, instruction: &Instruction<'_>, out: &mut Vec<u32>) -> Result<(), InspectError> {
+    /// Writes another instruction in the place of one that has to do with the buffers; false for any other.
+    fn rewrites(&mut self, instruction: &Instruction<'_>, out: &mut Vec<u32>) -> Result<bool, InspectError> {
         let operand = |index| instruction.operand(index);
-        let Some(op) = Op::from_u32(instruction.opcode) else { return Ok(copy(out, instruction)) };
+        let Some(op) = Op::from_u32(instruction.opcode) else { return Ok(false) };
         if op == Op::ArrayLength
             && let Some(count) = self.buffers.get(&operand(2)?).map(|buffer| buffer.members[1])
         {
             self.load(out, count, operand(0)?, operand(1)?);
-            return Ok(());
+            return Ok(true);
         }
         let Some(at) = pointer_operand(op) else {
             let hands_on = matches!(
@@ -261,9 +266,9 @@ impl Rewriter {
             if hands_on && instruction.operands.iter().any(is_ours) {
                 return Err(instruction.error("it hands on a pointer into a buffer that is reached by its address"));
             }
-            return Ok(copy(out, instruction));
+            return Ok(false);
         };
-        let Some(&(pointer, pointee)) = self.pointers.get(&operand(at)?) else { return Ok(copy(out, instruction)) };
+        let Some(&(pointer, pointee)) = self.pointers.get(&operand(at)?) else { return Ok(false) };
         let mut operands = instruction.operands.to_vec();
         operands[at] = pointer;
         match op {
@@ -288,7 +293,7 @@ impl Rewriter {
             _ => {}
         }
         put(out, op, &operands);
-        Ok(())
+        Ok(true)
     }
 
     /// Writes what stands before the functions, up to the declarations of our own.
