@@ -258,12 +258,14 @@ impl Rewriter {
             return Ok(true);
         }
         let Some(at) = pointer_operand(op) else {
-            let hands_on = matches!(
-                op,
-                Op::FunctionCall | Op::Select | Op::Phi | Op::CopyObject | Op::CopyMemory | Op::ReturnValue | Op::PtrAccessChain
-            );
-            let is_ours = |id: &u32| self.pointers.contains_key(id) || self.buffers.contains_key(id);
-            if hands_on && instruction.operands.iter().any(is_ours) {
+            let passed = match op {
+                Op::FunctionCall | Op::Select | Op::Phi | Op::CopyObject | Op::CopyMemory | Op::ReturnValue | Op::PtrAccessChain => {
+                    instruction.operands
+                }
+                Op::ExtInst => instruction.rest(4),
+                _ => &[],
+            };
+            if passed.iter().any(|id| self.pointers.contains_key(id) || self.buffers.contains_key(id)) {
                 return Err(instruction.error("it hands on a pointer into a buffer that is reached by its address"));
             }
             return Ok(false);

@@ -25,7 +25,6 @@ fn what_is_rewritten_is_valid_and_binds_the_rest() {
                 let places = interface.bindings.iter().enumerate().filter(|(index, _)| addressed >> index & 1 == 0);
                 let left: Vec<u32> = places.map(|(_, binding)| binding.number).filter(|number| bound.contains(number)).collect();
                 assert_eq!(words::bindings(&words), left, "{text}\n{target:?}");
-                assert_eq!(words, compile(Source::Wgsl(text), &target).unwrap(), "the same words each time");
             }
         }
     }

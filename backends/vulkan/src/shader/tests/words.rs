@@ -4,6 +4,7 @@ use poniard_interface::{InspectError, Source};
 use proptest::prelude::*;
 use spirv::{AddressingModel, BuiltIn, Capability, Decoration, ExecutionMode, ExecutionModel, GlslStd450Op, MemoryModel, Op, StorageClass};
 
+use super::super::address::rewrite;
 use super::super::{Target, compile, entry_point, inspect};
 use super::{GOOD, SAXPY, line, validate};
 
@@ -189,6 +190,33 @@ fn what_is_done_to_buffers() {
     let mut module = two_buffers(StorageClass::StorageBuffer, Decoration::Block, |_| {});
     module.begin().op(Op::Phi, &[17, 40, 99, 5, 41, 6]).op(Op::AccessChain, &[17, 41, 20, 18, 18]).end();
     assert!(module.look().unwrap().contains("x@3 F32/4 >=4 Write"));
+}
+
+/// Buffers that are reached by their addresses are followed only as far as naga's words go.
+#[test]
+fn a_pointer_that_cannot_be_followed_is_an_error() {
+    let rewrite = |body: &dyn Fn(&mut Module)| {
+        let mut module = two_buffers(StorageClass::StorageBuffer, Decoration::Block, |_| {});
+        module.begin().op(Op::AccessChain, &[17, 30, 20, 18, 18]);
+        body(&mut module);
+        module.end();
+        rewrite(&module.0, &[3], 0)
+    };
+    let words = rewrite(&|m| _ = m.op(Op::Load, &[12, 40, 30]).op(Op::Store, &[30, 40])).unwrap();
+    validate(&words, "a load and a store");
+    assert_eq!(bindings(&words), [1], "the buffer with number 3 is not bound");
+    let cases: [&dyn Fn(&mut Module); 6] = [
+        &|m| _ = m.op(Op::CopyObject, &[17, 40, 30]),
+        &|m| _ = m.op(Op::CopyMemory, &[30, 99]),
+        &|m| _ = m.op(Op::FunctionCall, &[10, 40, 50, 20]),
+        &|m| _ = m.op(Op::Phi, &[17, 40, 30, 5, 99, 6]),
+        &|m| _ = m.op(Op::ReturnValue, &[30]),
+        &|m| _ = m.op(Op::ExtInst, &[12, 40, 2, GlslStd450Op::Modf as u32, 99, 30]),
+    ];
+    for (index, body) in cases.into_iter().enumerate() {
+        let error = rewrite(body).unwrap_err().reason;
+        assert!(error.ends_with("it hands on a pointer into a buffer that is reached by its address"), "{index}: {error}");
+    }
 }
 
 #[test]
