@@ -9,7 +9,6 @@ use crate::check::Step;
 use crate::device::Device;
 use crate::memory::Place;
 use crate::pipeline::{MAX_BINDINGS, MAX_SCALARS_BYTES, Pipeline};
-use crate::shader::PARTS_BYTES;
 use crate::tracker::Access;
 
 /// As many descriptor sets as a batch has launches, and descriptors for each.
@@ -159,6 +158,7 @@ impl Commands {
         pipeline: &Pipeline,
         operands: &[Bound],
         scalars: &[u8],
+        addresses: &[u8],
         groups: [u32; 3],
         accesses: &[Access],
     ) -> Result<(), vk::Result> {
@@ -169,8 +169,8 @@ impl Commands {
             // SAFETY: the buffer is being recorded, and the batch holds the pipeline.
             unsafe { raw.cmd_bind_pipeline(self.buffer, vk::PipelineBindPoint::COMPUTE, pipeline.handle) };
         }
-        let infos: Vec<_> = operands
-            .iter()
+        let infos: Vec<_> = pipeline
+            .bound(operands)
             .map(|operand| {
                 // An empty binding is not possible; one byte is an array of no elements, as kernels see it.
                 [vk::DescriptorBufferInfo::default()
@@ -189,9 +189,7 @@ impl Commands {
             _ => vk::DescriptorSet::null(),
         };
         let writes: Vec<_> = pipeline
-            .interface
-            .bindings
-            .iter()
+            .bound(&pipeline.interface.bindings)
             .zip(&infos)
             .map(|(binding, info)| {
                 vk::WriteDescriptorSet::default()
@@ -211,10 +209,11 @@ impl Commands {
             // SAFETY: the buffer is being recorded, and the set has the layout.
             unsafe { raw.cmd_bind_descriptor_sets(self.buffer, compute, pipeline.layout, 0, &[set], &[]) };
         }
-        // The scalars, and behind them what a part of a launch is told: its first workgroup, and how many there are in all.
+        // The scalars; behind them what a part of a launch is told: its first workgroup, and how many there are in all; behind that the addresses of buffers that are not bound.
         let mut pushed = [0u8; MAX_SCALARS_BYTES as usize];
         pushed[..scalars.len()].copy_from_slice(scalars);
-        let pushed_len = pipeline.parts_offset.map_or(scalars.len().next_multiple_of(4), |offset| (offset + PARTS_BYTES) as usize);
+        let (begin, pushed_len) = (pipeline.addresses_offset as usize, pipeline.pushed_bytes as usize);
+        pushed[begin..][..addresses.len()].copy_from_slice(addresses);
         for part in parts(groups, self.device.physical.limits.groups) {
             let [x, y, z] = part.map(|(_, count)| count);
             if let Some(offset) = pipeline.parts_offset {

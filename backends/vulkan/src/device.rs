@@ -28,6 +28,8 @@ pub(crate) struct Device {
     pub(crate) push: Option<khr::push_descriptor::Device>,
     pub(crate) host_memory: Option<ext::external_memory_host::Device>,
     pub(crate) without: Without,
+    /// Whether its buffers have addresses.
+    pub(crate) has_addresses: bool,
     queue: Mutex<vk::Queue>,
     timeline: vk::Semaphore,
     /// Dropped before the device, unless that is lost.
@@ -53,6 +55,7 @@ impl Device {
             return Err("setting `vulkan.without` says that no device can be made".to_owned());
         }
         let has_push = physical.has_push_descriptors && !without.push_descriptors;
+        let has_addresses = physical.has_addresses && !without.addresses;
         let mut names: Vec<*const c_char> = Vec::new();
         if has_push {
             names.push(khr::push_descriptor::NAME.as_ptr());
@@ -68,7 +71,7 @@ impl Device {
         }
         let wanted = &physical.features;
         let basic = vk::PhysicalDeviceFeatures::default()
-            // What WGSL promises of accesses out of bounds.
+            // What WGSL promises of accesses out of bounds. Of buffers that are reached by their addresses the code itself sees to it.
             .robust_buffer_access(true)
             .shader_float64(wanted.f64)
             .shader_int64(wanted.i64)
@@ -79,6 +82,7 @@ impl Device {
             .storage_push_constant16(wanted.scalars_16bit);
         let mut of_12 = vk::PhysicalDeviceVulkan12Features::default()
             .timeline_semaphore(true)
+            .buffer_device_address(has_addresses)
             .shader_float16(wanted.f16)
             .shader_int8(wanted.i8)
             .storage_buffer8_bit_access(wanted.storage_8bit)
@@ -119,7 +123,7 @@ impl Device {
             device: raw.clone(),
             physical_device: physical.handle,
             debug_settings: AllocatorDebugSettings::default(),
-            buffer_device_address: false,
+            buffer_device_address: has_addresses,
             allocation_sizes: AllocationSizes::new(BLOCK_BYTES, BLOCK_BYTES / 2),
         })
         .map_err(|error| format!("the memory cannot be managed: {error}"))?;
@@ -129,6 +133,7 @@ impl Device {
             physical,
             raw,
             without,
+            has_addresses,
             queue: Mutex::new(queue),
             timeline,
             allocator: ManuallyDrop::new(Mutex::new(allocator)),

@@ -22,7 +22,7 @@ const COPIES: usize = 3;
 pub(crate) fn measure(queue: &Arc<Queue>) -> Result<Vec<(&'static str, String)>, String> {
     let made = queue.made().map_err(ToOwned::to_owned)?;
     let kernel = KernelCode { identity: [0, 0x6e6f_7468_696e_6700], name: "nothing", source: Source::Wgsl(NOTHING) };
-    let pipeline = made.pipelines.get(&kernel, false)?;
+    let pipeline = made.pipelines.get(&kernel, false, 0)?;
     let mut launches = Vec::new();
     for _ in 0..=LAUNCHES {
         let begin = Instant::now();

@@ -16,11 +16,10 @@ use crate::device::Device;
 const GRAIN_BYTES: u64 = 16;
 
 /// What a buffer is used for: anything that a batch does.
-const USAGE: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
-    vk::BufferUsageFlags::STORAGE_BUFFER.as_raw()
-        | vk::BufferUsageFlags::TRANSFER_SRC.as_raw()
-        | vk::BufferUsageFlags::TRANSFER_DST.as_raw(),
-);
+fn usage(device: &Device) -> vk::BufferUsageFlags {
+    let all = vk::BufferUsageFlags::STORAGE_BUFFER | vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST;
+    if device.has_addresses { all | vk::BufferUsageFlags::SHADER_DEVICE_ADDRESS } else { all }
+}
 
 /// A number that no other memory of this process has.
 pub(crate) fn fresh_id() -> u64 {
@@ -40,6 +39,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Where kernels find it that take addresses.
+    pub(crate) fn device_address(&self, device: &Device) -> u64 {
+        let info = vk::BufferDeviceAddressInfo::default().buffer(self.buffer);
+        // SAFETY: the caller holds the buffer, which was made for it: devices whose buffers have no addresses are not asked.
+        self.offset + unsafe { device.raw.get_buffer_device_address(&info) }
+    }
+
     /// The same, `bytes` further on.
     pub(crate) fn after(self, bytes: u64) -> Self {
         Self { offset: self.offset + bytes, ..self }
@@ -77,7 +83,7 @@ impl Memory {
         let Some(size) = size else {
             return Err(format!("the device has no pieces of more than {most} bytes"));
         };
-        let info = vk::BufferCreateInfo::default().size(size).usage(USAGE).sharing_mode(vk::SharingMode::EXCLUSIVE);
+        let info = vk::BufferCreateInfo::default().size(size).usage(usage(device)).sharing_mode(vk::SharingMode::EXCLUSIVE);
         // SAFETY: the structure is complete.
         let buffer = unsafe { device.raw.create_buffer(&info, None) }.map_err(|error| format!("the driver makes no buffer: {error}"))?;
         // SAFETY: the buffer is the device's.
@@ -192,8 +198,11 @@ impl Import {
         asked.result().map_err(|error| format!("the driver does not import this memory: {error}"))?;
 
         let mut outside = vk::ExternalMemoryBufferCreateInfo::default().handle_types(kind);
-        let info =
-            vk::BufferCreateInfo::default().size(len_bytes).usage(USAGE).sharing_mode(vk::SharingMode::EXCLUSIVE).push_next(&mut outside);
+        let info = vk::BufferCreateInfo::default()
+            .size(len_bytes)
+            .usage(usage(device))
+            .sharing_mode(vk::SharingMode::EXCLUSIVE)
+            .push_next(&mut outside);
         // SAFETY: the structure is complete.
         let buffer = unsafe { device.raw.create_buffer(&info, None) }.map_err(|error| format!("the driver makes no buffer: {error}"))?;
         // SAFETY: the buffer is the device's.
@@ -230,7 +239,11 @@ impl Import {
         let mut import = vk::ImportMemoryHostPointerInfoEXT::default()
             .handle_type(vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT)
             .host_pointer(pointer);
-        let info = vk::MemoryAllocateInfo::default().allocation_size(len_bytes).memory_type_index(index as u32).push_next(&mut import);
+        let mut addressed = vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
+        let mut info = vk::MemoryAllocateInfo::default().allocation_size(len_bytes).memory_type_index(index as u32).push_next(&mut import);
+        if device.has_addresses {
+            info = info.push_next(&mut addressed);
+        }
         // SAFETY: the pointer and the length are multiples of what the driver asks for, and the memory stays mapped.
         unsafe { device.raw.allocate_memory(&info, None) }.map_err(|error| format!("the driver does not import this memory: {error}"))
     }

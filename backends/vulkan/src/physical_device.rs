@@ -37,6 +37,8 @@ pub(crate) struct PhysicalDevice {
     pub(crate) has_float_atomics: bool,
     /// The memory of workgroups begins at zero, if it is asked for.
     pub(crate) has_zeroed_groups: bool,
+    /// Buffers have addresses (`bufferDeviceAddress`).
+    pub(crate) has_addresses: bool,
     /// Operations of subgroups on other types than 32-bit ones.
     pub(crate) has_subgroup_types: bool,
 }
@@ -182,6 +184,7 @@ impl PhysicalDevice {
             has_push_descriptors: has(khr::push_descriptor::NAME) && of_push.max_push_descriptors >= 32,
             has_float_atomics,
             has_zeroed_groups: has_zeroed.shader_zero_initialize_workgroup_memory == vk::TRUE,
+            has_addresses: has_12.buffer_device_address == vk::TRUE,
             has_subgroup_types: has_12.shader_subgroup_extended_types == vk::TRUE,
             name,
         })

@@ -23,6 +23,7 @@ use crate::memory::{Import, Piece, Place, copy_host};
 use crate::physical_device::PhysicalDevice;
 use crate::pipeline::{Pipeline, Pipelines};
 use crate::settings::VulkanSettings;
+use crate::shader::addresses;
 use crate::staging::{BatchStaging, STAGING_BYTES, Staging, ThreadStaging};
 use crate::tracker::{Access, Tracker};
 
@@ -206,6 +207,8 @@ pub(crate) struct LaunchWork {
     pipeline: Option<Arc<Pipeline>>,
     operands: Vec<(Arc<Piece>, bool)>,
     uploads: VecDeque<Upload>,
+    /// What is pushed of buffers that are not bound.
+    addresses: Vec<u8>,
     scalars: Vec<u8>,
     groups: [u32; 3],
 }
@@ -369,7 +372,7 @@ impl Queue {
             let source = if words.is_empty() { Source::Wgsl(&text) } else { Source::SpirV(&words) };
             if let Ok(made) = queue.made() {
                 // What is wrong with it is said when it is launched.
-                let _ = made.pipelines.get(&KernelCode { identity, name: &name, source }, false);
+                let _ = made.pipelines.get(&KernelCode { identity, name: &name, source }, false, 0);
             }
         };
         // Without a thread it is compiled by whoever launches it.
@@ -399,7 +402,7 @@ impl Queue {
         if uploads.is_empty() {
             return Err(fault);
         }
-        let work = LaunchWork { pipeline: None, operands, uploads, scalars: Vec::new(), groups: [0; 3] };
+        let work = LaunchWork { pipeline: None, operands, uploads, addresses: Vec::new(), scalars: Vec::new(), groups: [0; 3] };
         Ok(Item { work: Work::Launch(work), done: Done::Refused(task.id, fault), deadline: None })
     }
 
@@ -408,7 +411,7 @@ impl Queue {
         if let Some(reason) = made.device.lost() {
             return Err(Fault::lost(reason));
         }
-        let whole = made.pipelines.get(&launch.kernel, false).map_err(Fault::refused)?;
+        let whole = made.pipelines.get(&launch.kernel, false, 0).map_err(Fault::refused)?;
         let refuse = |reason: String| Fault::refused(format!("kernel `{}`: {reason}", whole.name));
         let interface = &whole.interface;
         if launch.operands.len() != interface.bindings.len() {
@@ -436,8 +439,6 @@ impl Queue {
                 "{groups:?} workgroups have to be launched in {part_count} parts, and at most {PARTS_MAX} are possible"
             )));
         }
-        let is_large = part_count > 1;
-        let pipeline = if is_large { made.pipelines.get(&launch.kernel, true).map_err(Fault::refused)? } else { Arc::clone(&whole) };
         let (mut operands, mut uploads) = (Vec::with_capacity(launch.operands.len()), VecDeque::new());
         for (index, operand) in launch.operands.iter().enumerate() {
             let piece = self.operand(operand).map_err(|reason| refuse(format!("buffer `{}`: {reason}", interface.bindings[index].name)))?;
@@ -447,21 +448,49 @@ impl Queue {
                 }
                 uploads.push_back(Upload { operand: index, block, done_bytes: 0 });
             }
-            operands.push((piece, pipeline.writes(index, operand.access)));
+            operands.push((piece, whole.writes(index, operand.access)));
         }
-        let work = LaunchWork { pipeline: Some(pipeline), operands, uploads, scalars: launch.scalars.to_vec(), groups };
+        let (addressed, addresses) = self.addresses(made, launch, &whole, &operands).map_err(refuse)?;
+        let is_large = part_count > 1;
+        let pipeline = match (is_large, addressed) {
+            (false, 0) => Arc::clone(&whole),
+            (is_large, addressed) => made.pipelines.get(&launch.kernel, is_large, addressed).map_err(Fault::refused)?,
+        };
+        let work = LaunchWork { pipeline: Some(pipeline), operands, uploads, addresses, scalars: launch.scalars.to_vec(), groups };
         let deadline = launch.deadline.filter(|deadline| *deadline < self.settings.deadline);
         Ok(Item { work: Work::Launch(work), done: Done::Task(task), deadline })
     }
 
-    /// The chunk of an operand, if it can be bound.
+    /// The chunk of an operand.
     fn operand(&self, operand: &Operand) -> Result<Arc<Piece>, String> {
-        let piece = self.chunks().get(&operand.chunk).cloned().ok_or_else(|| format!("the device has no chunk {}", operand.chunk))?;
-        let limits = &self.physical.limits;
-        if piece.len_bytes > limits.binding_bytes {
-            return Err(format!("it has {} bytes, and `{}` binds at most {}", piece.len_bytes, self.physical.name, limits.binding_bytes));
+        self.chunks().get(&operand.chunk).cloned().ok_or_else(|| format!("the device has no chunk {}", operand.chunk))
+    }
+
+    /// Which operands are too long to be bound, and what is pushed so that the kernel reaches them by their addresses.
+    fn addresses(
+        &self,
+        made: &Made,
+        launch: &Launch<'_>,
+        kernel: &Pipeline,
+        operands: &[(Arc<Piece>, bool)],
+    ) -> Result<(u32, Vec<u8>), String> {
+        let most = self.settings.binding_bytes.unwrap_or(u64::MAX).min(self.physical.limits.binding_bytes);
+        let pairs = kernel.interface.bindings.iter().zip(operands);
+        let long = pairs.clone().filter(|(_, (piece, _))| piece.len_bytes > most);
+        let Some((binding, (piece, _))) = long.clone().next() else { return Ok((0, Vec::new())) };
+        let no_way = match launch.kernel.source {
+            Source::Wgsl(_) if made.device.has_addresses => None,
+            Source::Wgsl(_) => Some("its buffers have no addresses (bufferDeviceAddress) that would do instead"),
+            _ => Some("a kernel in SPIR-V does not reach more: one in WGSL does"),
+        };
+        if let Some(why) = no_way {
+            let (name, device, len_bytes) = (&binding.name, &self.physical.name, piece.len_bytes);
+            return Err(format!("buffer `{name}`: it has {len_bytes} bytes, and `{device}` binds at most {most}; {why}"));
         }
-        Ok(piece)
+        let addressed =
+            pairs.zip(0..32).filter(|((_, (piece, _)), _)| piece.len_bytes > most).fold(0, |mask, (_, index)| mask | 1 << index);
+        let found = long.map(|(binding, (piece, _))| (binding, piece.place.device_address(&made.device), piece.len_bytes));
+        Ok((addressed, addresses(found)?))
     }
 
     /// Puts items into the inbox, or says that the device is lost.
@@ -554,6 +583,7 @@ impl Queue {
             pipeline: Some(pipeline),
             operands: Vec::new(),
             uploads: VecDeque::new(),
+            addresses: Vec::new(),
             scalars: Vec::new(),
             groups: [1; 3],
         })
@@ -801,7 +831,7 @@ impl Queue {
         Self::order(recorder, batch, &accesses);
         batch
             .commands
-            .dispatch(pipeline, &bound, &launch.scalars, launch.groups, &accesses)
+            .dispatch(pipeline, &bound, &launch.scalars, &launch.addresses, launch.groups, &accesses)
             .map_err(|error| Loss::of("binding buffers", error))?;
         Ok(Recorded::Done)
     }

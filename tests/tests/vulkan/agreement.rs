@@ -18,7 +18,7 @@ fn bits(floats: &[f32]) -> Vec<u32> {
 }
 
 /// Runs a trial's kernel in `scope`, as a user writes it: the last buffer afterwards.
-fn run(trial: &Trial, runtime: &Runtime, scope: &Scope) -> Vec<u32> {
+pub(crate) fn run(trial: &Trial, runtime: &Runtime, scope: &Scope) -> Vec<u32> {
     let Trial { operands, scalars, invocations, expected, .. } = trial;
     let [x, y, z] = invocations.map(|count| count as usize);
     let source = Kernel::wgsl(trial.shader.name, trial.shader.source);

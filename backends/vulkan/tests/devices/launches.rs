@@ -5,12 +5,14 @@ use std::time::Duration;
 use crate::stand::{Arena, NEXT, STEP, bytes, kernel, open, operand, read, with_device};
 use poniard_interface::{Access, FaultKind, KernelCode, Launch, Operand, Source, TaskDescriptor, TaskId};
 
-/// The ways in which bytes get to a device and back.
-const WAYS: [&[(&str, &str)]; 4] = [
+/// The ways in which bytes get to a device and back, and in which kernels reach them.
+const WAYS: [&[(&str, &str)]; 6] = [
     &[],
     &[("vulkan.without", "mapping")],
     &[("vulkan.without", "push-descriptors")],
     &[("vulkan.without", "mapping,push-descriptors"), ("vulkan.import", "false")],
+    &[("vulkan.binding_limit", "16")],
+    &[("vulkan.without", "push-descriptors"), ("vulkan.binding_limit", "1000")],
 ];
 
 #[test]
@@ -210,8 +212,12 @@ fn what_cannot_be_done_is_refused_and_the_rest_goes_on() {
     }
     stand.processors[0].submit(&[TaskDescriptor::new(TaskId(100), "a task")]).unwrap();
     assert_eq!(stand.host.outcomes(100..101)[0].clone().unwrap_err().kind, FaultKind::Refused);
-    let error = stand.spaces[0].allocate(1 << 60, false).err().unwrap();
-    assert!(error.reason.contains("no pieces of more than"), "{error}");
+    let error = stand.spaces[0].allocate(1 << 60, false).err().unwrap().to_string();
+    let most = stand.described("largest chunk");
+    let most = most.trim_end_matches(" MiB").parse::<u64>().unwrap() << 20;
+    let expected = "failed to allocate 1152921504606846976 bytes: the device has no pieces of more than ";
+    let named = error.strip_prefix(expected).and_then(|rest| rest.trim_end_matches(" bytes").parse::<u64>().ok());
+    assert!(named.is_some_and(|named| (most..most + (1 << 20)).contains(&named)), "{error}");
     stand.finish();
 }
 
@@ -395,5 +401,48 @@ fn a_thread_that_waits_attends_to_the_device() {
         stand.host.done(id..id + 1);
     }
     assert_eq!(read(&*chunk), (0..64u32).map(|at| (0..1003).fold(1u32, |x, _| x.wrapping_mul(2).wrapping_add(at))).collect::<Vec<_>>());
+    stand.finish();
+}
+
+#[test]
+fn what_is_reached_by_its_address_has_to_fit_as_well() {
+    let Some(stand) = with_device(&[("vulkan.binding_limit", "16")]) else { return };
+    let device = stand.described("device");
+    let chunks: Vec<_> = (0..24).map(|number| stand.chunk(&[number; 8])).collect();
+    let operands: Vec<_> = chunks.iter().map(|chunk| operand(&**chunk, Access::Write)).collect();
+    let each = |count: usize, what: &dyn Fn(usize) -> String| (0..count).map(what).collect::<String>();
+    let adds_one = |count| {
+        format!(
+            "{}@compute @workgroup_size(1) fn main() {{ {} }}",
+            each(count, &|at| format!("@group(0) @binding({at}) var<storage, read_write> b{at}: array<u32>;\n")),
+            each(count, &|at| format!("b{at}[7] += 1u;\n")),
+        )
+    };
+    let many = adds_one(24);
+    stand.launch(1, &many, &operands, &[], [1, 1, 1]);
+    let outcome = stand.host.outcomes(1..2).remove(0);
+    match stand.described("scalars").trim_end_matches(" bytes").parse::<u32>().unwrap() {
+        most if most < 288 => {
+            let fault = outcome.unwrap_err();
+            let expected = format!(
+                "kernel `k`: its scalars are 0 bytes, and `{device}` takes at most {} with the addresses of 24 buffers that are longer than a binding, 288 bytes in all",
+                most.min(256)
+            );
+            assert_eq!((fault.kind, fault.reason), (FaultKind::Refused, expected));
+        }
+        _ => outcome.unwrap(),
+    }
+    // As many as there is always room for.
+    let ten = adds_one(10);
+    stand.launch(2, &ten, &operands[..10], &[], [1, 1, 1]);
+    stand.host.done(2..3);
+    assert!((2..10).all(|number| read(&*chunks[number]) == [[number as u32; 7].as_slice(), &[number as u32 + 1]].concat()));
+    // Nobody but the kernel's own checks looks after these, and of an array of known length they know nothing.
+    let sized = "
+        @group(0) @binding(0) var<storage, read_write> x: array<u32, 9>;
+        @compute @workgroup_size(1) fn main() { x[8] = 1; }";
+    stand.launch(3, sized, &operands[..1], &[], [1, 1, 1]);
+    let fault = stand.host.outcomes(3..4).remove(0).unwrap_err();
+    assert_eq!(fault.reason, "kernel `k`: buffer `x`: it has 32 bytes, and the kernel takes 36 at least");
     stand.finish();
 }
