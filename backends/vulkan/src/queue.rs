@@ -730,6 +730,10 @@ impl Queue {
     fn advance(self: &Arc<Self>, recorder: &mut Recorder) -> Result<Progress, Loss> {
         loop {
             let Some(made) = self.working() else { return Ok(Progress::Full) };
+            if !recorder.lanes[Lane::Transfer as usize].in_flight.is_empty() {
+                // Whoever waited for a copy goes on before it is retired. A launch need not be kept apart for it.
+                self.look(made, recorder, Lane::Transfer)?;
+            }
             let filled = self.fill(made, recorder)?;
             for lane in [recorder.order.first(), recorder.order.first().other()] {
                 self.close(made, recorder, lane)?;
@@ -1128,15 +1132,21 @@ impl Queue {
         Ok(Recorded::Done)
     }
 
+    /// Notes how far a lane has come.
+    fn look(&self, made: &Made, recorder: &mut Recorder, lane: Lane) -> Result<u64, Loss> {
+        let ended = made.device.ended(lane).map_err(|error| Loss::of("asking for what has ended", error))?;
+        recorder.order.end(lane, ended);
+        recorder.checker.end(lane, ended);
+        Ok(ended)
+    }
+
     /// Takes what has ended out of the books.
     fn retire(&self, made: &Made, recorder: &mut Recorder, report: &mut Vec<Completion>) -> Result<(), Loss> {
         for lane in Lane::ALL.into_iter().take(if made.device.is_split() { 2 } else { 1 }) {
-            let ended = made.device.ended(lane).map_err(|error| Loss::of("asking for what has ended", error))?;
-            if ended == recorder.order.ended(lane) {
+            let ended = self.look(made, recorder, lane)?;
+            if recorder.lanes[lane as usize].in_flight.front().is_none_or(|batch| batch.number > ended) {
                 continue;
             }
-            recorder.order.end(lane, ended);
-            recorder.checker.end(lane, ended);
             while let Some(batch) = recorder.lanes[lane as usize].in_flight.pop_front_if(|batch| batch.number <= ended) {
                 report.extend(batch.tasks.into_iter().map(|(task, outcome)| Completion { task, outcome }));
                 recorder.staging.give_back(batch.blocks);

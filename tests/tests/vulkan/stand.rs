@@ -12,6 +12,13 @@ use tempfile::TempDir;
 /// Begins each file of the cache, before the words: a mark and a checksum.
 const HEAD_BYTES: usize = 16;
 
+/// Where a device works, and whether copies have a lane of their own. What devices do not share with the host is copied, every time.
+pub(crate) const WAYS: [&[(&str, &str)]; 4] =
+    [&[("vulkan.import", "true")], &[("vulkan.import", "false")], &[("vulkan.import", "true"), ("vulkan.transfer", "emulated")], SPLIT];
+
+/// The last of them.
+pub(crate) const SPLIT: &[(&str, &str)] = &[("vulkan.import", "false"), ("vulkan.transfer", "emulated"), ("vulkan.without", "mapping")];
+
 /// A runtime with at least one device. Its kernels are kept in a folder of its own, so that what the device was given can be looked at.
 pub(crate) struct Stand {
     pub(crate) runtime: Runtime,
