@@ -180,6 +180,10 @@ mod tests {
         [Access { memory, range: 0..8, writes, is_host_visible: false }]
     }
 
+    fn open_both(order: &mut Order) {
+        Lane::ALL.map(|lane| order.open(lane));
+    }
+
     const FREE: Stand = Stand::Here { needs_barrier: false };
 
     /// Submits a batch with one command; what it waits for.
@@ -223,12 +227,12 @@ mod tests {
     fn a_batch_that_can_begin_is_not_held_up() {
         let mut order = Order::new(true);
         let [compute, transfer] = Lane::ALL;
-        (order.open(compute), order.open(transfer));
+        open_both(&mut order);
         assert_eq!(order.place(compute, &uses(1, true)), FREE);
         assert_eq!(order.place(transfer, &uses(2, true)), FREE);
         assert_eq!(order.place(compute, &uses(2, false)), Stand::Later, "the launch before has nothing to wait for");
         assert_eq!((order.close(compute), order.close(transfer)), (None, None));
-        (order.open(compute), order.open(transfer));
+        open_both(&mut order);
         assert_eq!(order.place(compute, &uses(2, false)), FREE);
         assert_eq!(order.place(transfer, &uses(3, true)), FREE);
         assert_eq!(order.place(compute, &uses(3, false)), FREE, "it waits anyway");
@@ -240,7 +244,7 @@ mod tests {
     fn open_batches_do_not_wait_for_each_other_in_a_circle() {
         let mut order = Order::new(true);
         let [compute, transfer] = Lane::ALL;
-        (order.open(compute), order.open(transfer));
+        open_both(&mut order);
         assert_eq!(order.place(transfer, &uses(1, true)), FREE);
         assert_eq!(order.place(compute, &uses(1, false)), FREE);
         assert_eq!(order.place(transfer, &uses(1, true)), Stand::Later, "it would wait for a launch that waits for the same batch");
@@ -251,7 +255,7 @@ mod tests {
         assert_eq!(order.close(transfer), Some(1));
 
         // The other way round it is the launch that waits: already for another batch, so that it could as well wait for more.
-        (order.open(compute), order.open(transfer));
+        open_both(&mut order);
         assert_eq!(order.place(compute, &uses(1, false)), FREE);
         assert_eq!(order.place(compute, &uses(5, false)), FREE);
         assert_eq!(order.place(transfer, &uses(5, true)), FREE);
