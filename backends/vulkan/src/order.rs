@@ -181,7 +181,9 @@ mod tests {
     }
 
     fn open_both(order: &mut Order) {
-        Lane::ALL.map(|lane| order.open(lane));
+        for lane in Lane::ALL {
+            order.open(lane);
+        }
     }
 
     const FREE: Stand = Stand::Here { needs_barrier: false };
