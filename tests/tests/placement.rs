@@ -55,7 +55,8 @@ fn a_kernel_goes_where_it_is_expected_to_finish_first() {
         let explanation = last(&runtime);
         assert_eq!((explanation.chosen.as_deref(), explanation.why), (Some(chosen), Why::EarliestFinish), "{explanation:?}");
         assert_eq!((explanation.task.as_str(), explanation.size), ("scale", SIZE));
-        let considered: Vec<_> = explanation.considered.iter().map(|one| (one.place.as_str(), one.execution_ns, one.measurements)).collect();
+        let considered: Vec<_> =
+            explanation.considered.iter().map(|one| (one.place.as_str(), one.execution_ns, one.measurements)).collect();
         assert_eq!(considered, [("host", host_ns, 100), ("fake-0", device_ns, 100)]);
         assert!(explanation.took_ns.is_some() && explanation.ran.is_some(), "{explanation:?}");
         let report = runtime.report().placement.expect("there was a choice");
@@ -130,7 +131,8 @@ fn what_was_measured_is_there_for_the_next_program() {
 fn a_damaged_file_of_models_is_set_aside_and_said() {
     let folder = tempfile::tempdir().unwrap();
     teach(folder.path(), HOUR_NS, HOUR_NS);
-    let file = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_file() && !path.ends_with("lock"));
+    let file =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_file() && !path.ends_with("lock"));
     let file = file.expect("models");
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
@@ -194,7 +196,8 @@ fn program(runtime: &Runtime) -> u64 {
     let leaves: Vec<Task<u64>> = (0..40u64).map(|number| runtime.spawn(|number: u64| number * number, (number,))).collect();
     let sums: Vec<Task<u64>> = leaves.chunks(2).map(|pair| runtime.spawn(|a: u64, b: u64| a + b, (&pair[0], &pair[1]))).collect();
     let urgent = runtime.task(|a: u64| a + 1, (&sums[0],)).priority(poniard::Priority::High).spawn();
-    let nested = runtime.spawn(|| (0..10u64).map(|number| poniard::spawn(|number: u64| number, (number,)).take().unwrap()).sum::<u64>(), ());
+    let nested =
+        runtime.spawn(|| (0..10u64).map(|number| poniard::spawn(|number: u64| number, (number,)).take().unwrap()).sum::<u64>(), ());
     let local = runtime.task(|a: u64| a, (&sums[1],)).scope(Scope::host()).spawn();
     let mut chain = runtime.spawn(|| 0u64, ());
     for _ in 0..50 {

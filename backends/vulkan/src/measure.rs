@@ -7,6 +7,7 @@ use gpu_allocator::MemoryLocation;
 use poniard_interface::{DeviceClass, KernelCode, MemorySpace, Source, SpaceId};
 
 use crate::memory::{Memory, Piece};
+use crate::order::Lane;
 use crate::queue::{Queue, Work};
 use crate::space::VulkanSpace;
 
@@ -52,7 +53,7 @@ pub(crate) fn measure(queue: &Arc<Queue>) -> Result<Vec<(&'static str, String)>,
         down = down.max(rate(begin));
         let begin = Instant::now();
         let pieces = vec![Arc::clone(&from), Arc::clone(&to)];
-        queue.wait(&queue.ask(Work::Copy { from: from.place, to: to.place, len_bytes: len as u64, pieces }))?;
+        queue.wait(&queue.ask(Work::Copy { lane: Lane::Compute, from: from.place, to: to.place, len_bytes: len as u64, pieces }))?;
         across = across.max(rate(begin));
     }
     Ok(vec![

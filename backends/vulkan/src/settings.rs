@@ -7,6 +7,7 @@
 //! | `vulkan.import` | `true` or `false`: whether devices work in the host's memory, so that nothing is copied | `true` for integrated and software devices |
 //! | `vulkan.memory` | how many bytes of each device's memory are used at most | 90 % of its largest heap |
 //! | `vulkan.deadline_ms` | a device that has not ended a batch after so many milliseconds is given up, 1 to 86400000 | 10000 |
+//! | `vulkan.transfer` | `auto`: copies go to a queue of their own where the device has one; `none`: everything goes to one queue; `emulated`: two rows of batches on one queue, for tests | `auto` |
 //! | `vulkan.validation` | `true` or `false`: whether the validation layer and the checker of the backend's own commands look on; for tests | `false` |
 //! | `vulkan.binding_limit` | a buffer that is longer than so many bytes is not bound but reached by its address, at least 16; for tests, since only what is longer than the device's own limit needs it | what the device says |
 //! | `vulkan.cache` | the folder for compiled kernels; empty: they are not kept | `poniard/vulkan` in `XDG_CACHE_HOME` or `~/.cache` |
@@ -41,6 +42,8 @@ pub struct VulkanSettings {
     pub binding_bytes: Option<u64>,
     /// How long a batch may take.
     pub deadline: Duration,
+    /// Where copies between the host and the device go.
+    pub transfer: Transfer,
     /// Whether validation is on.
     pub validation: bool,
     /// Where compiled kernels are kept.
@@ -60,6 +63,18 @@ pub enum Devices {
     Chosen(Vec<String>),
 }
 
+/// Where copies between the host and a device go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transfer {
+    /// To a queue of their own, where the device has one.
+    #[default]
+    Auto,
+    /// To the queue that computes.
+    None,
+    /// To the queue that computes, but in a row of batches of their own: what two queues do, without what they are good for.
+    Emulated,
+}
+
 /// What the backend does without though the driver has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Without {
@@ -75,7 +90,7 @@ pub struct Without {
 
 impl VulkanSettings {
     /// Their names.
-    pub const NAMES: [&str; 9] = [
+    pub const NAMES: [&str; 10] = [
         "vulkan.binding_limit",
         "vulkan.cache",
         "vulkan.deadline_ms",
@@ -83,6 +98,7 @@ impl VulkanSettings {
         "vulkan.import",
         "vulkan.memory",
         "vulkan.software",
+        "vulkan.transfer",
         "vulkan.validation",
         "vulkan.without",
     ];
@@ -126,6 +142,12 @@ impl VulkanSettings {
             }
             ms => ms.unwrap_or(DEFAULT_DEADLINE_MS),
         };
+        let transfer = match settings.get("vulkan.transfer") {
+            None | Some("auto") => Transfer::Auto,
+            Some("none") => Transfer::None,
+            Some("emulated") => Transfer::Emulated,
+            Some(text) => return Err(refuse("vulkan.transfer", text, "expected `auto`, `none` or `emulated`")),
+        };
         let mut without = Without::default();
         let text = settings.get("vulkan.without").unwrap_or_default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -152,6 +174,7 @@ impl VulkanSettings {
             memory_bytes,
             binding_bytes,
             deadline: Duration::from_millis(deadline_ms),
+            transfer,
             validation: settings.parse("vulkan.validation")?.unwrap_or(false),
             cache,
             without,
@@ -196,6 +219,8 @@ mod tests {
         assert_eq!(read("vulkan.import", "false").unwrap().import, Some(false));
         assert_eq!(read("vulkan.memory", "1048576").unwrap().memory_bytes, Some(1 << 20));
         assert_eq!(read("vulkan.deadline_ms", "86400000").unwrap().deadline, Duration::from_secs(86400));
+        let transfers = ["auto", "none", "emulated"].map(|value| read("vulkan.transfer", value).unwrap().transfer);
+        assert_eq!(transfers, [Transfer::Auto, Transfer::None, Transfer::Emulated]);
         assert_eq!(read("vulkan.cache", "").unwrap().cache, None);
         assert_eq!(read("vulkan.cache", "/a").unwrap().cache, Some("/a".into()));
         assert_eq!(read("vulkan.binding_limit", "16").unwrap().binding_bytes, Some(16));
@@ -215,6 +240,7 @@ mod tests {
         check_refused("vulkan.binding_limit", "15", "at least 16 bytes");
         check_refused("vulkan.deadline_ms", "0", "at least 1 millisecond");
         check_refused("vulkan.deadline_ms", "86400001", "a day");
+        check_refused("vulkan.transfer", "two", "expected `auto`, `none` or `emulated`");
         check_refused("vulkan.validation", "on", "`true` or `false`");
         check_refused("vulkan.without", "hope", "expected some of");
     }

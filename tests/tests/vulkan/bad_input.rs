@@ -2,7 +2,7 @@
 
 use poniard::{Buffer, FailureKind, Kernel, Runtime, Scope, TaskError, buffer};
 
-use crate::stand::{Stand, builder, has_device};
+use crate::stand::{SPLIT, Stand, WAYS, builder, has_device};
 
 type Plain = Kernel<fn(&'static Buffer<f32>) -> Buffer<f32>>;
 
@@ -176,7 +176,13 @@ fn no_index_leaves_its_buffer() {
 
 #[test]
 fn a_launch_that_never_fits_says_by_how_much() {
-    let Some(stand) = Stand::new(&[("vulkan.import", "false"), ("vulkan.memory", "4194304")]) else { return };
+    for way in [WAYS[1], SPLIT] {
+        check_what_fits(&[way, &[("vulkan.memory", "4194304")]].concat());
+    }
+}
+
+fn check_what_fits(settings: &[(&str, &str)]) {
+    let Some(stand) = Stand::new(settings) else { return };
     let runtime = &stand.runtime;
     let name = runtime.processors_in(&Scope::kind("vulkan"))[0].device.clone().expect("a device").name;
     let double = kernel(&source("if id.x < arrayLength(&z) { z[id.x] = 2 * x[id.x]; }"));

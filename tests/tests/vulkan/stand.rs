@@ -16,6 +16,13 @@ const HEAD_BYTES: usize = 16;
 const OP_CAPABILITY: u32 = 2 << 16 | 17;
 const PHYSICAL_STORAGE_BUFFER_ADDRESSES: u32 = 5347;
 
+/// Where a device works, and whether copies have a lane of their own. What devices do not share with the host is copied, every time.
+pub(crate) const WAYS: [&[(&str, &str)]; 4] =
+    [&[("vulkan.import", "true")], &[("vulkan.import", "false")], &[("vulkan.import", "true"), ("vulkan.transfer", "emulated")], SPLIT];
+
+/// The last of them.
+pub(crate) const SPLIT: &[(&str, &str)] = &[("vulkan.import", "false"), ("vulkan.transfer", "emulated"), ("vulkan.without", "mapping")];
+
 /// A runtime with at least one device. Its kernels are kept in a folder of its own, so that what the device was given can be looked at.
 pub(crate) struct Stand {
     pub(crate) runtime: Runtime,
