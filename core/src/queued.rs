@@ -1,4 +1,6 @@
 //! Tasks for processors that take batches.
+//!
+//! One file because what is waiting, what is in flight and what is measured are one state, under one lock.
 
 use std::any::Any;
 use std::cell::RefCell;

@@ -133,11 +133,12 @@ fn a_damaged_file_of_models_is_set_aside_and_said() {
     teach(folder.path(), HOUR_NS, HOUR_NS);
     let file =
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_file() && !path.ends_with("lock"));
-    let file = file.expect("models");
-    let mut bytes = std::fs::read(&file).unwrap();
+    let files = poniard::model::store::files(folder.path()).unwrap();
+    let [file] = files.as_slice() else { panic!("one machine, one file: {files:?}") };
+    let mut bytes = std::fs::read(file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    std::fs::write(&file, bytes).unwrap();
+    std::fs::write(file, bytes).unwrap();
     let runtime = builder(&FakeDevices::new([small()]), folder.path()).build().unwrap();
     launch(&runtime).wait().unwrap();
     let messages = runtime.report().messages;
@@ -219,7 +220,7 @@ fn every_policy_runs_everything_on_threads_and_processes() {
                 runtime.wait_idle();
                 let report = runtime.report().placement.expect("every task is placed");
                 assert_eq!(report.policy, policy.name);
-                assert!(report.decisions >= 130, "{report:?}");
+                assert!(report.decisions >= 110, "{report:?}");
             }
         }
     });

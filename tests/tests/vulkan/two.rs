@@ -135,6 +135,15 @@ fn lose_one(name: &str, way: &[(&str, &str)]) {
     let endless = Kernel::wgsl("endless", ENDLESS).takes::<(), Buffer<u32>>().over_2d(FOR_EVER, FOR_EVER).returning([2]);
     let task = runtime.task(endless, ()).scope(at(begun_at)).timeout(Duration::from_millis(300)).spawn();
     task.fetch().expect_err("it does not end");
+    // The task has failed, and a second later the device is given up. Until then what is on it can be read.
+    let is_lost = || {
+        let report = runtime.report();
+        let mut processors = report.backends.iter().flat_map(|backend| &backend.processors);
+        processors.any(|processor| processor.lost.is_some())
+    };
+    while !is_lost() {
+        std::thread::yield_now();
+    }
     // Launches behind it run on the other one, and the host goes on as well.
     let behind: Vec<_> = (0..20).map(|_| runtime.task(double().over(100), (ramp(100),)).scope(there.clone()).spawn()).collect();
     assert!(behind.iter().all(|z| z.fetch().expect("on the other one")[99] == 198.0));
