@@ -8,6 +8,7 @@
 mod commands;
 mod console;
 mod exit_code;
+mod explain;
 mod failure;
 mod graph;
 mod interrupt;

@@ -3,9 +3,10 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use poniard::policy::POLICIES;
 use poniard_bench::CASES;
 
 use crate::exit_code;
@@ -189,6 +190,13 @@ pub struct RunOptions {
     #[command(flatten)]
     pub runtime: RuntimeOptions,
 
+    /// Say why tasks ran where they ran, of all that had a choice or of those with NAME in their names
+    ///
+    /// A summary first: how many tasks had a choice, what was guessed, what was moved and why workers had nothing to do; then for each task the places that it could have
+    /// run at, with what was expected of each.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = WHERE)]
+    pub explain: Option<String>,
+
     /// Print one JSON object instead of lines
     #[arg(long)]
     pub json: bool,
@@ -228,12 +236,17 @@ pub struct RuntimeOptions {
     #[arg(long, value_name = "N", value_parser = process_count, help_heading = WHERE)]
     pub processes: Option<u16>,
 
+    /// The policy that places every task [default: tasks that every worker may run are stolen; kernels that devices can run as well go where they finish first]
+    #[arg(long, value_name = "NAME", value_parser = policies(), help_heading = WHERE)]
+    pub policy: Option<String>,
+
     /// A plugin file, or a folder of plugin files, to search first; give it again for more
     #[arg(long = "plugin", value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = WHERE)]
     pub plugins: Vec<PathBuf>,
 
     /// A setting for a backend; give it again for more
     ///
+    /// placement.devices=always sends kernels to devices wherever one can run them; placement.models=DIR or off is where measured costs are kept.
     /// memory.limit=2GiB limits the memory of buffers; threads.pin, threads.name and threads.stack_bytes, and processes.most, processes.prefix and processes.spin are
     /// those of threads and worker processes. Of devices: vulkan.devices=all, none or a list of indexes, parts of names and UUIDs; vulkan.software=true for devices that
     /// the host's own cores play; vulkan.memory=BYTES of each device at most; vulkan.import=false to copy where a device could work in the host's memory;
@@ -323,6 +336,11 @@ fn number(text: &str) -> Result<u64, String> {
         return Err("it is not a whole number".into());
     }
     text.parse().map_err(|_| format!("it is too large, the largest is {}", u64::MAX))
+}
+
+/// The names of the policies, each with what it does.
+fn policies() -> PossibleValuesParser {
+    POLICIES.iter().map(|known| PossibleValue::new(known.name).help(known.summary)).collect::<Vec<_>>().into()
 }
 
 /// A number of threads.

@@ -214,6 +214,7 @@ mod tests {
     /// A backend of which every processor ran so many tasks.
     fn backend(name: &str, file: Option<&str>, tasks: &[u64]) -> BackendReport {
         let processors = tasks.iter().enumerate().map(|(index, &tasks)| ProcessorReport {
+            idle: poniard::IdleReport::default(),
             name: format!("{name}-{index}"),
             kind: ProcessorKind::cpu(),
             active: true,
@@ -248,6 +249,7 @@ mod tests {
     fn the_summary_names_files_and_shares() {
         let threads = backend("threads", Some("/lib/libponiard_backend_threads.so"), &[66, 62]);
         let mut report = Report {
+            placement: None,
             backends: vec![threads],
             refused: Vec::new(),
             searched: Vec::new(),
@@ -271,6 +273,7 @@ mod tests {
     fn the_summary_leaves_out_backends_without_processors() {
         let backends = vec![backend("process", None, &[]), backend("threads", None, &[1])];
         let mut report = Report {
+            placement: None,
             backends,
             refused: Vec::new(),
             searched: Vec::new(),
@@ -293,6 +296,7 @@ mod tests {
             processor.device = Some(DeviceInfo { name: format!("GPU {place}"), uuid: "0-1".into(), class });
         }
         let mut report = Report {
+            placement: None,
             backends: vec![threads, devices],
             refused: Vec::new(),
             searched: Vec::new(),

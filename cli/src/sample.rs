@@ -55,13 +55,14 @@ pub struct Context<'a> {
 
 /// How kernels are spawned on a runtime, if it has a device: on real devices, as kernels without a scope are, or on software devices where there are no others.
 /// Software devices are there only if the user asks for them.
-pub fn kernel_options(runtime: &Runtime) -> Option<TaskOptions> {
+/// `takes_software`: they count as real ones.
+pub fn kernel_options(runtime: &Runtime, takes_software: bool) -> Option<TaskOptions> {
     let report = runtime.report();
     let mut devices =
         report.backends.iter().flat_map(|backend| &backend.processors).filter_map(|processor| processor.device.as_ref()).peekable();
     devices.peek()?;
     let options = TaskOptions::new();
-    Some(if devices.all(|device| device.class == DeviceClass::Software) {
+    Some(if !takes_software && devices.all(|device| device.class == DeviceClass::Software) {
         options.scope(Scope::kind("vulkan") | Scope::kind("cpu"))
     } else {
         options

@@ -86,6 +86,9 @@ fn build_runtime(options: &RuntimeOptions, devices: Devices) -> Result<WatchedRu
     for backend in backends {
         builder = builder.backend(backend);
     }
+    if let Some(policy) = &options.policy {
+        builder = builder.policy(policy);
+    }
     if let Some(threads) = options.threads {
         builder = builder.threads(threads.get());
     }
@@ -176,9 +179,14 @@ mod tests {
         check(&["threads"], &[], Sought, ("threads", ""));
         check(&["threads"], &[], Unneeded, ("threads", ""));
         for devices in [Sought, Unneeded] {
-            check(&["vulkan"], &[], devices, ("vulkan threads", "vulkan.software=true"));
-            check(&["vulkan", "process"], &[], devices, ("vulkan process", "vulkan.software=true"));
-            check(&["vulkan"], &[("vulkan.software", "false")], devices, ("vulkan threads", "vulkan.software=false"));
+            check(&["vulkan"], &[], devices, ("vulkan threads", "vulkan.software=true placement.devices=always"));
+            check(&["vulkan", "process"], &[], devices, ("vulkan process", "vulkan.software=true placement.devices=always"));
+            check(
+                &["vulkan"],
+                &[("vulkan.software", "false")],
+                devices,
+                ("vulkan threads", "vulkan.software=false placement.devices=always"),
+            );
         }
     }
 }

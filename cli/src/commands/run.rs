@@ -7,15 +7,16 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use poniard::Report;
+use poniard::{Handle, Report};
 use serde_json::{Map, Value, json};
 
 use super::{Devices, build_runtime};
 use crate::console::{BAD, Console, GOOD, Styled};
 use crate::exit_code::ExitCode;
+use crate::explain;
 use crate::failure::Failure;
 use crate::graph::{self, GraphContext};
-use crate::options::RunOptions;
+use crate::options::{RunOptions, RuntimeOptions};
 use crate::output::{OutputError, OutputFile};
 use crate::progress::ProgressLine;
 use crate::report::{device_lines, digits, path_text, processors_json, refused_json, summary, task_count};
@@ -103,6 +104,8 @@ struct Done {
     check: Option<Check>,
     elapsed: Duration,
     report: Report,
+    /// What --explain adds: lines, or their object.
+    explained: Option<(Vec<String>, Value)>,
 }
 
 /// A file that was written.
@@ -124,9 +127,11 @@ fn run_sample(sample: &'static Sample, options: &RunOptions, console: &mut Conso
         }
         console.step_aside();
     }
-    let runtime = build_runtime(&options.runtime, if sample.kernels { Devices::Sought } else { Devices::Unneeded })?;
+    let settings = explaining(options);
+    let runtime = build_runtime(&settings, if sample.kernels { Devices::Sought } else { Devices::Unneeded })?;
     runtime.remark_missing_devices(&options.runtime);
-    let kernels = kernel_options(&runtime);
+    let takes_software = settings.settings.iter().any(|(name, value)| name == "placement.software" && value == "true");
+    let kernels = kernel_options(&runtime, takes_software);
     let progress = ProgressLine::begin(sample.name, !options.json);
     let start = Instant::now();
     let result = (sample.run)(&Context {
@@ -155,6 +160,7 @@ fn run_sample(sample: &'static Sample, options: &RunOptions, console: &mut Conso
         values: outcome.values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         check: Some(outcome.check),
         elapsed,
+        explained: explained(&runtime, options),
         report: runtime.report(),
     };
     if !passed {
@@ -184,7 +190,7 @@ fn run_graph(file: &Path, options: &RunOptions, console: &mut Console) -> Result
         )));
     }
     graph::check(file)?;
-    let runtime = build_runtime(&options.runtime, Devices::Unneeded)?;
+    let runtime = build_runtime(&explaining(options), Devices::Unneeded)?;
     runtime.remark_missing_devices(&options.runtime);
     let progress = ProgressLine::begin(&path_text(file), !options.json);
     let start = Instant::now();
@@ -200,6 +206,7 @@ fn run_graph(file: &Path, options: &RunOptions, console: &mut Console) -> Result
         values: outcome.values.into_iter().collect(),
         check: None,
         elapsed,
+        explained: explained(&runtime, options),
         report: runtime.report(),
     };
     tell(&done, options, console, || {
@@ -218,6 +225,24 @@ fn run_graph(file: &Path, options: &RunOptions, console: &mut Console) -> Result
         }
         Ok(written)
     })
+}
+
+/// Where to compute; with --explain decisions are kept.
+fn explaining(options: &RunOptions) -> RuntimeOptions {
+    let mut runtime = options.runtime.clone();
+    if options.explain.is_some() {
+        runtime.settings.push(("placement.explain".into(), "true".into()));
+    }
+    runtime
+}
+
+/// What --explain adds.
+fn explained(runtime: &Handle, options: &RunOptions) -> Option<(Vec<String>, Value)> {
+    let filter = options.explain.as_deref()?;
+    // What nobody has waited for is explained as well.
+    runtime.wait_idle();
+    let report = runtime.report();
+    Some((explain::lines(runtime, &report, filter), explain::as_json(runtime, &report)))
 }
 
 /// Refuses an option that the sample would not heed.
@@ -279,6 +304,9 @@ fn tell_lines(done: &Done, console: &mut Console) -> Result<(), Failure> {
     for line in device_lines(&done.report) {
         console.line(line)?;
     }
+    for line in done.explained.iter().flat_map(|(lines, _)| lines) {
+        console.line(line)?;
+    }
     match &done.check {
         Some(Check { passed: true, text }) => console.line(format_args!("check: {} ({text})", Styled(GOOD, "passed"))),
         Some(Check { passed: false, text }) => console.line(format_args!("check: {} ({text})", Styled(BAD, "FAILED"))),
@@ -302,6 +330,7 @@ fn as_json(done: &Done, written: &[Written]) -> Value {
         "outputs": outputs,
         "refused": refused_json(&done.report),
         "messages": done.report.messages,
+        "explained": done.explained.as_ref().map(|(_, object)| object),
     })
 }
 
@@ -352,6 +381,7 @@ mod tests {
         let file = folder.path().join("word");
         fs::write(&file, "old").unwrap();
         let options = RunOptions {
+            explain: None,
             target: sample.name.into(),
             size: None,
             tile: None,

@@ -70,7 +70,7 @@ impl Trial {
             builder = devices(builder);
         }
         let runtime = builder.build().unwrap();
-        let kernels = kernel_options(&runtime);
+        let kernels = kernel_options(&runtime, false);
         let progress = Last::default();
         let context = Context {
             runtime: &runtime,
