@@ -75,6 +75,13 @@ files that were refused and why; then the places that were searched, in order.",
         after_long_help = "Examples:\n  poniard processors\n  poniard processors --backend threads --threads 2\n  poniard processors --plugin target/debug --json"
     )]
     Processors(ProcessorsOptions),
+    /// Show what runs have measured on this machine: what code and transfers cost
+    #[command(
+        long_about = "Show what runs have measured on this machine: what kernels and functions cost at each size on each class of processors, and what it costs to \
+bring data from one memory to another. The figures are kept in a file for each machine, in poniard/models in XDG_CACHE_HOME or ~/.cache.",
+        after_long_help = "Examples:\n  poniard models\n  poniard models --json | jq '.[].codes[] | {name, on}'\n  poniard models --clear"
+    )]
+    Models(ModelsOptions),
     /// Measure what a task costs on this machine
     #[command(
         long_about = "Measure what a task costs on this machine, and say how much work makes a task worth spawning.
@@ -251,6 +258,22 @@ pub struct ProcessorsOptions {
     pub runtime: RuntimeOptions,
 
     /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `poniard models`.
+#[derive(Args, Debug)]
+pub struct ModelsOptions {
+    /// The folder of the files, if it is another one
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub folder: Option<PathBuf>,
+
+    /// Remove the files, those of other machines and damaged ones, too
+    #[arg(long, conflicts_with = "json")]
+    pub clear: bool,
+
+    /// Print a JSON array instead of tables
     #[arg(long)]
     pub json: bool,
 }

@@ -22,6 +22,7 @@ pub mod mutable;
 pub mod options;
 pub mod parallel;
 pub mod parameter;
+mod placement;
 pub mod plugin;
 pub mod policy;
 mod queued;
@@ -51,12 +52,13 @@ pub use mutable::{Mutable, Reading, overwrite, read, write};
 pub use options::{Occupancy, Priority, TaskBuilder, TaskOptions};
 pub use parallel::{JobScope, join, map_reduce, parallel_chunks, parallel_chunks_mut, parallel_for, parallel_for_each_mut, scope};
 pub use parameter::{Gather, IntoArg, Param};
+pub use placement::{Considered, Explanation, PlacementReport};
 pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
 pub use retry::Retrying;
 pub use runtime::{
-    BackendReport, BuildError, BuildErrorKind, Handle, ProcessReport, ProcessesError, ProcessorReport, Refused, Report, Runtime,
-    RuntimeBuilder, current, current_processor, spawn, spawn_detached,
+    BackendReport, BuildError, BuildErrorKind, Handle, IdleReport, ProcessReport, ProcessesError, ProcessorReport, Refused, Report,
+    Runtime, RuntimeBuilder, current, current_processor, spawn, spawn_detached,
 };
 pub use scope::{EmptyUnion, ParseScopeError, ProcessId, ProcessorIdentity, Scope, ScopePart, ScopeSource, ScopeTerm};
 pub use task::future::TaskFuture;

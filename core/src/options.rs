@@ -12,6 +12,7 @@ use crate::clock::now;
 use crate::function::{Args, TaskFn};
 use crate::group::CancelToken;
 use crate::kernel::Body;
+use crate::placement::Placed;
 use crate::retry::Retrying;
 use crate::runtime::Handle;
 use crate::scope::{ProcessId, Scope};
@@ -321,6 +322,8 @@ pub(crate) struct Ties {
     pub(crate) held: bool,
     /// How often its function has been called so far; for one that is tried again.
     pub(crate) attempts: Option<AtomicU32>,
+    /// What it has to do with the board, if it is placed.
+    pub(crate) placed: Option<Arc<Placed>>,
     /// What there is to know about it if it is a kernel's launch.
     pub(crate) launch: Option<Box<LaunchTies>>,
 
@@ -359,6 +362,7 @@ impl Ties {
             && !self.held
             && self.attempts.is_none()
             && self.launch.is_none()
+            && self.placed.is_none()
     }
 
     /// Comes after one more task. Only before it is spawned.

@@ -76,6 +76,8 @@ struct Queue {
     /// Results of launches that failed, whose memory launches behind them may use: dropped when all that have smaller numbers than this have ended.
     withdrawn: Vec<(TaskId, Box<dyn Any + Send>)>,
     in_flight_count: usize,
+    /// Whether the next launch waits for memory of the device.
+    waits_for_memory: bool,
     /// When the last launch was reported as done.
     last_end_ns: u64,
     /// Threads of the processor that are in the middle of a body.
@@ -109,6 +111,7 @@ impl Queued {
                 waiting: VecDeque::new(),
                 withdrawn: Vec::new(),
                 in_flight_count: 0,
+                waits_for_memory: false,
                 last_end_ns: 0,
                 running_count: 0,
                 depth: match record.info.execution {
@@ -135,6 +138,16 @@ impl Queued {
     /// What the processor with the place `processor` in `Shared::processors` has done.
     pub(crate) fn counts(&self, processor: usize) -> &Counts {
         &self.counts[processor - self.first]
+    }
+
+    /// Whether a launch waits for memory of its device.
+    pub(crate) fn waits_for_memory(&self) -> bool {
+        self.lock().queues.iter().any(|queue| queue.waits_for_memory)
+    }
+
+    /// Whether a processor has something to do.
+    pub(crate) fn has_in_flight(&self) -> bool {
+        !self.lock().in_flight.is_empty()
     }
 
     /// Gives a task to the least loaded of `processors` (places in `Shared::processors`).
@@ -213,7 +226,7 @@ impl Queued {
         let mut launches = Vec::new();
         let most = LAUNCHES_MAX[usize::from(self.lock().queues[queue].in_flight_count > 0)];
         while launches.len() < most
-            && let Some(task) = self.next_waiting(queue, stale)
+            && let Some(task) = self.next_waiting(shared, queue, stale)
         {
             let Some(space) = space.filter(|_| !task.is_for_host()) else {
                 let Waiting::Ready(task) = task else { unreachable!("only launches are submitted ahead") };
@@ -226,7 +239,10 @@ impl Queued {
                 continue;
             };
             match self.look_at(shared, queue, space, task, trash) {
-                Looked::Ready(ready) => launches.push(ready),
+                Looked::Ready(ready) => {
+                    self.lock().queues[queue].waits_for_memory = false;
+                    launches.push(ready);
+                }
                 Looked::Aside(one) => {
                     self.lock().queues[queue].in_flight_count -= 1;
                     aside.push(one);
@@ -234,6 +250,7 @@ impl Queued {
                 Looked::Wait(task) => {
                     let mut state = self.lock();
                     state.queues[queue].in_flight_count -= 1;
+                    state.queues[queue].waits_for_memory = true;
                     state.queues[queue].waiting.push_front(task);
                     break;
                 }
@@ -260,19 +277,32 @@ impl Queued {
     }
 
     /// Takes the next task that is still one, if the processor wants more, and counts it as in flight.
-    fn next_waiting(&self, queue: usize, stale: &mut Vec<Waiting>) -> Option<Waiting> {
-        let mut state = self.lock();
-        let waiting = &mut state.queues[queue];
-        while waiting.in_flight_count < waiting.depth {
-            let task = waiting.waiting.pop_front()?;
-            if task.is_stale() {
-                stale.push(task);
-                continue;
+    fn next_waiting(&self, shared: &Shared, queue: usize, stale: &mut Vec<Waiting>) -> Option<Waiting> {
+        {
+            let mut state = self.lock();
+            let waiting = &mut state.queues[queue];
+            loop {
+                if waiting.in_flight_count >= waiting.depth {
+                    return None;
+                }
+                let Some(task) = waiting.waiting.pop_front() else { break };
+                if task.is_stale() {
+                    stale.push(task);
+                    continue;
+                }
+                waiting.in_flight_count += 1;
+                return Some(task);
             }
+            // Counted before it is taken: others may be at this, too.
             waiting.in_flight_count += 1;
-            return Some(task);
         }
-        None
+        let mut stale_entries = Vec::new();
+        let placed = shared.placement.as_ref().and_then(|placement| placement.take(shared, self.first + queue, &mut stale_entries));
+        stale.extend(stale_entries.into_iter().map(Waiting::Ready));
+        if placed.is_none() {
+            self.lock().queues[queue].in_flight_count -= 1;
+        }
+        placed.map(Waiting::Ready)
     }
 
     /// Runs the body of a task in flight on this thread.

@@ -226,7 +226,12 @@ impl FakeDevice {
 
     /// Refuses the first of what it keeps.
     pub fn refuse_first(&self, host: &dyn HostServices) {
-        let first = self.lock().held.remove(0);
+        let first = {
+            let mut state = self.lock();
+            let first = state.held.remove(0);
+            self.copy(&mut state, &first.operands);
+            first
+        };
         host.complete(&[Completion::failed(first.id, Fault::refused("it has no such feature"))]);
     }
 
@@ -504,7 +509,10 @@ impl Processor for FakeProcessor {
                     self.device.perform(&held);
                     Ok(())
                 }
-                Mode::Refuse => Err(Fault::refused("it has no such feature")),
+                Mode::Refuse => {
+                    self.device.copy(&mut self.device.lock(), &held.operands);
+                    Err(Fault::refused("it has no such feature"))
+                }
                 Mode::Lose => Err(Fault::lost("it fell off the bus")),
                 Mode::TimeOut => Err(Fault::timed_out("it did not end in time")),
             };

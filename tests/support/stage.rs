@@ -41,7 +41,7 @@ pub fn small() -> FakeDevice {
 /// # Panics
 /// When no thread can be had.
 pub fn runtime_with(devices: &FakeDevices) -> Runtime {
-    Runtime::builder().threads(2).linked(devices.clone()).build().expect("threads")
+    Runtime::builder().threads(2).linked(devices.clone()).devices_always(true).models(None).build().expect("threads")
 }
 
 /// A runtime with one device, which the backend has, too.

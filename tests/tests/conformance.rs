@@ -102,6 +102,17 @@ mod vulkan_with_memory_of_its_own {
     poniard_tests::conformance!(Subject::new("vulkan", || with_vulkan("false"), OF_VULKAN));
 }
 
+mod vulkan_with_two_lanes {
+    use super::*;
+
+    /// On one queue: it is tested that things wait for each other, and not that they run at the same time.
+    fn split() -> RuntimeBuilder {
+        with_vulkan("false").setting("vulkan.transfer", "emulated").setting("vulkan.without", "mapping")
+    }
+
+    poniard_tests::conformance!(Subject::new("vulkan", split, OF_VULKAN));
+}
+
 /// The backend that authors begin with, from its plugin file.
 mod example {
     use super::*;

@@ -207,7 +207,7 @@ fn a_launch_that_is_refused_runs_elsewhere_in_its_scope_and_says_so_once() {
     // One that is for devices only fails, with the reason.
     let task = runtime.task(scale.over(3), (ramp(3), 2.0)).scope(Scope::kind("vulkan")).spawn();
     let error = task.fetch().expect_err("both refuse");
-    assert_eq!(error.reason(), "processor fake-1: it has no such feature");
+    assert!(error.reason().ends_with(": it has no such feature"), "{error}");
 }
 
 #[test]
@@ -440,14 +440,15 @@ fn what_only_devices_can_compute_is_computed_again_on_another_one() {
     devices.devices[0].lose(devices.host(), "it fell off the bus");
     assert_eq!(**b.fetch().expect("it is computed again"), [0.0, 20.0, 40.0]);
     assert_eq!(**a.fetch().expect("that, too"), [0.0, 2.0, 4.0]);
-    // Once for each, and of the first one once more where it is looked at by itself.
-    assert_eq!(devices.devices[1].launched(), 2);
+    // The first one came to the host when the other device was tried.
+    assert_eq!(devices.devices[1].launched(), 1);
 }
 
 #[test]
 fn results_of_devices_travel_to_processes_and_back() {
     let devices = FakeDevices::new([small()]);
-    let runtime = Runtime::builder().threads(2).processes(1).linked(devices.clone()).build().expect("threads");
+    let runtime =
+        Runtime::builder().threads(2).processes(1).linked(devices.clone()).devices_always(true).models(None).build().expect("threads");
     let z = runtime.spawn(scale().over(1000), (ramp(1000), 2.0));
     let sum = runtime.task(|z: &Buffer<f32>| z.iter().sum::<f32>(), (&z,)).spawn_away();
     assert_eq!(*sum.fetch().expect("runs"), 999_000.0);

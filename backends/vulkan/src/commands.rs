@@ -8,8 +8,8 @@ use ash::vk;
 use crate::check::Step;
 use crate::device::Device;
 use crate::memory::Place;
+use crate::order::Lane;
 use crate::pipeline::{MAX_BINDINGS, MAX_SCALARS_BYTES, Pipeline};
-use crate::shader::PARTS_BYTES;
 use crate::tracker::Access;
 
 /// As many descriptor sets as a batch has launches, and descriptors for each.
@@ -28,6 +28,9 @@ pub(crate) struct Commands {
     device: Arc<Device>,
     pool: vk::CommandPool,
     pub(crate) buffer: vk::CommandBuffer,
+    /// What the queue's commands are to a barrier.
+    stages: vk::PipelineStageFlags,
+    written: vk::AccessFlags,
     /// Where the device has no push descriptors.
     descriptors: Option<vk::DescriptorPool>,
     bound: vk::Pipeline,
@@ -44,17 +47,26 @@ impl std::fmt::Debug for Commands {
 }
 
 impl Commands {
+    /// For the queue of a lane. On one for transfers there are only copies.
+    ///
     /// # Errors
     /// What the driver says.
-    pub(crate) fn new(device: &Arc<Device>, is_checked: bool) -> Result<Self, vk::Result> {
+    pub(crate) fn new(device: &Arc<Device>, lane: Lane, is_checked: bool) -> Result<Self, vk::Result> {
         let info =
-            vk::CommandPoolCreateInfo::default().flags(vk::CommandPoolCreateFlags::TRANSIENT).queue_family_index(device.physical.family);
+            vk::CommandPoolCreateInfo::default().flags(vk::CommandPoolCreateFlags::TRANSIENT).queue_family_index(device.family(lane));
         // SAFETY: the family is the one that the device was made with.
         let pool = unsafe { device.raw.create_command_pool(&info, None) }?;
+        let (mut stages, mut written) = (vk::PipelineStageFlags::TRANSFER, vk::AccessFlags::TRANSFER_WRITE);
+        if lane == Lane::Compute {
+            stages |= vk::PipelineStageFlags::COMPUTE_SHADER;
+            written |= vk::AccessFlags::SHADER_WRITE;
+        }
         // From here on dropping it cleans up.
         let mut commands = Self {
             device: Arc::clone(device),
             pool,
+            stages,
+            written,
             buffer: vk::CommandBuffer::null(),
             descriptors: None,
             bound: vk::Pipeline::null(),
@@ -66,7 +78,7 @@ impl Commands {
             vk::CommandBufferAllocateInfo::default().command_pool(pool).level(vk::CommandBufferLevel::PRIMARY).command_buffer_count(1);
         // SAFETY: the pool was just made.
         commands.buffer = unsafe { device.raw.allocate_command_buffers(&info) }?[0];
-        if device.push.is_none() {
+        if device.push.is_none() && lane == Lane::Compute {
             let sizes = [vk::DescriptorPoolSize::default().ty(vk::DescriptorType::STORAGE_BUFFER).descriptor_count(POOL_DESCRIPTORS)];
             let info = vk::DescriptorPoolCreateInfo::default().max_sets(POOL_SETS).pool_sizes(&sizes);
             // SAFETY: the structure is complete.
@@ -114,11 +126,13 @@ impl Commands {
         if let Some(steps) = &mut self.steps {
             steps.push(Step::Barrier);
         }
-        let stages = vk::PipelineStageFlags::COMPUTE_SHADER | vk::PipelineStageFlags::TRANSFER;
-        let written = vk::AccessFlags::SHADER_WRITE | vk::AccessFlags::TRANSFER_WRITE;
-        let used = written | vk::AccessFlags::SHADER_READ | vk::AccessFlags::TRANSFER_READ;
+        let (stages, written) = (self.stages, self.written);
+        let mut used = written | vk::AccessFlags::TRANSFER_READ;
+        if written.contains(vk::AccessFlags::SHADER_WRITE) {
+            used |= vk::AccessFlags::SHADER_READ;
+        }
         let barrier = [vk::MemoryBarrier::default().src_access_mask(written).dst_access_mask(used)];
-        // SAFETY: the buffer is being recorded, and the stages are those of a queue that computes.
+        // SAFETY: the buffer is being recorded, and the stages are those of its queue.
         unsafe { self.device.raw.cmd_pipeline_barrier(self.buffer, stages, stages, vk::DependencyFlags::empty(), &barrier, &[], &[]) };
     }
 
@@ -127,10 +141,8 @@ impl Commands {
         if let Some(steps) = &mut self.steps {
             steps.push(Step::HostBarrier);
         }
-        let stages = vk::PipelineStageFlags::COMPUTE_SHADER | vk::PipelineStageFlags::TRANSFER;
-        let written = vk::AccessFlags::SHADER_WRITE | vk::AccessFlags::TRANSFER_WRITE;
-        let barrier = [vk::MemoryBarrier::default().src_access_mask(written).dst_access_mask(vk::AccessFlags::HOST_READ)];
-        let host = vk::PipelineStageFlags::HOST;
+        let barrier = [vk::MemoryBarrier::default().src_access_mask(self.written).dst_access_mask(vk::AccessFlags::HOST_READ)];
+        let (stages, host) = (self.stages, vk::PipelineStageFlags::HOST);
         // SAFETY: as for `barrier`.
         unsafe { self.device.raw.cmd_pipeline_barrier(self.buffer, stages, host, vk::DependencyFlags::empty(), &barrier, &[], &[]) };
     }
@@ -159,6 +171,7 @@ impl Commands {
         pipeline: &Pipeline,
         operands: &[Bound],
         scalars: &[u8],
+        addresses: &[u8],
         groups: [u32; 3],
         accesses: &[Access],
     ) -> Result<(), vk::Result> {
@@ -169,8 +182,8 @@ impl Commands {
             // SAFETY: the buffer is being recorded, and the batch holds the pipeline.
             unsafe { raw.cmd_bind_pipeline(self.buffer, vk::PipelineBindPoint::COMPUTE, pipeline.handle) };
         }
-        let infos: Vec<_> = operands
-            .iter()
+        let infos: Vec<_> = pipeline
+            .bound(operands)
             .map(|operand| {
                 // An empty binding is not possible; one byte is an array of no elements, as kernels see it.
                 [vk::DescriptorBufferInfo::default()
@@ -189,9 +202,7 @@ impl Commands {
             _ => vk::DescriptorSet::null(),
         };
         let writes: Vec<_> = pipeline
-            .interface
-            .bindings
-            .iter()
+            .bound(&pipeline.interface.bindings)
             .zip(&infos)
             .map(|(binding, info)| {
                 vk::WriteDescriptorSet::default()
@@ -211,10 +222,11 @@ impl Commands {
             // SAFETY: the buffer is being recorded, and the set has the layout.
             unsafe { raw.cmd_bind_descriptor_sets(self.buffer, compute, pipeline.layout, 0, &[set], &[]) };
         }
-        // The scalars, and behind them what a part of a launch is told: its first workgroup, and how many there are in all.
+        // The scalars; behind them what a part of a launch is told: its first workgroup, and how many there are in all; behind that the addresses of buffers that are not bound.
         let mut pushed = [0u8; MAX_SCALARS_BYTES as usize];
         pushed[..scalars.len()].copy_from_slice(scalars);
-        let pushed_len = pipeline.parts_offset.map_or(scalars.len().next_multiple_of(4), |offset| (offset + PARTS_BYTES) as usize);
+        let (begin, pushed_len) = (pipeline.addresses_offset as usize, pipeline.pushed_bytes as usize);
+        pushed[begin..][..addresses.len()].copy_from_slice(addresses);
         for part in parts(groups, self.device.physical.limits.groups) {
             let [x, y, z] = part.map(|(_, count)| count);
             if let Some(offset) = pipeline.parts_offset {

@@ -14,6 +14,7 @@ mod device;
 mod instance;
 mod measure;
 mod memory;
+mod order;
 mod physical_device;
 mod pipeline;
 mod processor;

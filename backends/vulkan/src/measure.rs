@@ -7,6 +7,7 @@ use gpu_allocator::MemoryLocation;
 use poniard_interface::{DeviceClass, KernelCode, MemorySpace, Source, SpaceId};
 
 use crate::memory::{Memory, Piece};
+use crate::order::Lane;
 use crate::queue::{Queue, Work};
 use crate::space::VulkanSpace;
 
@@ -22,7 +23,7 @@ const COPIES: usize = 3;
 pub(crate) fn measure(queue: &Arc<Queue>) -> Result<Vec<(&'static str, String)>, String> {
     let made = queue.made().map_err(ToOwned::to_owned)?;
     let kernel = KernelCode { identity: [0, 0x6e6f_7468_696e_6700], name: "nothing", source: Source::Wgsl(NOTHING) };
-    let pipeline = made.pipelines.get(&kernel, false)?;
+    let pipeline = made.pipelines.get(&kernel, false, 0)?;
     let mut launches = Vec::new();
     for _ in 0..=LAUNCHES {
         let begin = Instant::now();
@@ -52,7 +53,7 @@ pub(crate) fn measure(queue: &Arc<Queue>) -> Result<Vec<(&'static str, String)>,
         down = down.max(rate(begin));
         let begin = Instant::now();
         let pieces = vec![Arc::clone(&from), Arc::clone(&to)];
-        queue.wait(&queue.ask(Work::Copy { from: from.place, to: to.place, len_bytes: len as u64, pieces }))?;
+        queue.wait(&queue.ask(Work::Copy { lane: Lane::Compute, from: from.place, to: to.place, len_bytes: len as u64, pieces }))?;
         across = across.max(rate(begin));
     }
     Ok(vec![

@@ -11,16 +11,16 @@ use gpu_allocator::vulkan::{Allocation, AllocationCreateDesc, AllocationScheme};
 use poniard_interface::HostBlock;
 
 use crate::device::Device;
+use crate::order::{Lane, Marks};
 
 /// Buffers are a little longer than what lies in them, so that they can be filled by words and none is empty.
 const GRAIN_BYTES: u64 = 16;
 
 /// What a buffer is used for: anything that a batch does.
-const USAGE: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
-    vk::BufferUsageFlags::STORAGE_BUFFER.as_raw()
-        | vk::BufferUsageFlags::TRANSFER_SRC.as_raw()
-        | vk::BufferUsageFlags::TRANSFER_DST.as_raw(),
-);
+fn usage(device: &Device) -> vk::BufferUsageFlags {
+    let all = vk::BufferUsageFlags::STORAGE_BUFFER | vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST;
+    if device.has_addresses { all | vk::BufferUsageFlags::SHADER_DEVICE_ADDRESS } else { all }
+}
 
 /// A number that no other memory of this process has.
 pub(crate) fn fresh_id() -> u64 {
@@ -40,6 +40,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Where kernels find it that take addresses.
+    pub(crate) fn device_address(&self, device: &Device) -> u64 {
+        let info = vk::BufferDeviceAddressInfo::default().buffer(self.buffer);
+        // SAFETY: the caller holds the buffer, which was made for it: devices whose buffers have no addresses are not asked.
+        self.offset + unsafe { device.raw.get_buffer_device_address(&info) }
+    }
+
     /// The same, `bytes` further on.
     pub(crate) fn after(self, bytes: u64) -> Self {
         Self { offset: self.offset + bytes, ..self }
@@ -77,9 +84,7 @@ impl Memory {
         let Some(size) = size else {
             return Err(format!("the device has no pieces of more than {most} bytes"));
         };
-        let info = vk::BufferCreateInfo::default().size(size).usage(USAGE).sharing_mode(vk::SharingMode::EXCLUSIVE);
-        // SAFETY: the structure is complete.
-        let buffer = unsafe { device.raw.create_buffer(&info, None) }.map_err(|error| format!("the driver makes no buffer: {error}"))?;
+        let buffer = device.buffer(vk::BufferCreateInfo::default().size(size).usage(usage(device)))?;
         // SAFETY: the buffer is the device's.
         let requirements = unsafe { device.raw.get_buffer_memory_requirements(buffer) };
         let wanted = AllocationCreateDesc {
@@ -192,10 +197,7 @@ impl Import {
         asked.result().map_err(|error| format!("the driver does not import this memory: {error}"))?;
 
         let mut outside = vk::ExternalMemoryBufferCreateInfo::default().handle_types(kind);
-        let info =
-            vk::BufferCreateInfo::default().size(len_bytes).usage(USAGE).sharing_mode(vk::SharingMode::EXCLUSIVE).push_next(&mut outside);
-        // SAFETY: the structure is complete.
-        let buffer = unsafe { device.raw.create_buffer(&info, None) }.map_err(|error| format!("the driver makes no buffer: {error}"))?;
+        let buffer = device.buffer(vk::BufferCreateInfo::default().size(len_bytes).usage(usage(device)).push_next(&mut outside))?;
         // SAFETY: the buffer is the device's.
         let requirements = unsafe { device.raw.get_buffer_memory_requirements(buffer) };
         let memory = Self::memory(device, pointer, len_bytes, known.memory_type_bits & requirements.memory_type_bits);
@@ -230,7 +232,11 @@ impl Import {
         let mut import = vk::ImportMemoryHostPointerInfoEXT::default()
             .handle_type(vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT)
             .host_pointer(pointer);
-        let info = vk::MemoryAllocateInfo::default().allocation_size(len_bytes).memory_type_index(index as u32).push_next(&mut import);
+        let mut addressed = vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
+        let mut info = vk::MemoryAllocateInfo::default().allocation_size(len_bytes).memory_type_index(index as u32).push_next(&mut import);
+        if device.has_addresses {
+            info = info.push_next(&mut addressed);
+        }
         // SAFETY: the pointer and the length are multiples of what the driver asks for, and the memory stays mapped.
         unsafe { device.raw.allocate_memory(&info, None) }.map_err(|error| format!("the driver does not import this memory: {error}"))
     }
@@ -253,8 +259,8 @@ pub(crate) struct Piece {
     pub(crate) place: Place,
     /// Where the host sees it.
     address: Option<u64>,
-    /// The last batch that was recorded and uses it.
-    pub(crate) last_use: AtomicU64,
+    /// The last batch of each lane that was recorded and uses it.
+    last_use: [AtomicU64; 2],
     memory: Option<Memory>,
 }
 
@@ -266,14 +272,24 @@ impl Piece {
             len_bytes,
             place: memory.place(),
             address: memory.address(),
-            last_use: AtomicU64::new(0),
+            last_use: Default::default(),
             memory: Some(memory),
         }
     }
 
     /// A chunk that is a block of an arena.
     pub(crate) fn imported(place: Place, block: HostBlock) -> Self {
-        Self { id: fresh_id(), len_bytes: block.len_bytes, place, address: Some(block.address), last_use: AtomicU64::new(0), memory: None }
+        Self { id: fresh_id(), len_bytes: block.len_bytes, place, address: Some(block.address), last_use: Default::default(), memory: None }
+    }
+
+    /// The last batches that were recorded and use it.
+    pub(crate) fn last_use(&self) -> Marks {
+        [0, 1].map(|lane| self.last_use[lane].load(Ordering::Relaxed))
+    }
+
+    /// A batch uses it.
+    pub(crate) fn used(&self, lane: Lane, number: u64) {
+        self.last_use[lane as usize].store(number, Ordering::Relaxed);
     }
 
     /// Where the host sees it, if it does.

@@ -29,14 +29,18 @@ pub(crate) struct PhysicalDevice {
     pub(crate) heaps: String,
     /// All families of queues, for people.
     pub(crate) queues: String,
-    /// The family of the queue that is used.
+    /// The family of the queue that computes.
     pub(crate) family: u32,
+    /// Another family, whose queue can copy at the same time.
+    pub(crate) transfer_family: Option<u32>,
     pub(crate) subgroup_size: u32,
     pub(crate) features: DeviceFeatures,
     pub(crate) has_push_descriptors: bool,
     pub(crate) has_float_atomics: bool,
     /// The memory of workgroups begins at zero, if it is asked for.
     pub(crate) has_zeroed_groups: bool,
+    /// Buffers have addresses (`bufferDeviceAddress`).
+    pub(crate) has_addresses: bool,
     /// Operations of subgroups on other types than 32-bit ones.
     pub(crate) has_subgroup_types: bool,
 }
@@ -131,10 +135,7 @@ impl PhysicalDevice {
 
         // SAFETY: the handle is one of the instance's.
         let families = unsafe { instance.get_physical_device_queue_family_properties(handle) };
-        // One that computes and draws nothing is the device's own lane for computing, where there is one.
-        let computes = |family: &&vk::QueueFamilyProperties| family.queue_count > 0 && family.queue_flags.contains(vk::QueueFlags::COMPUTE);
-        let draws = |family: &vk::QueueFamilyProperties| family.queue_flags.contains(vk::QueueFlags::GRAPHICS);
-        let Some((family, _)) = families.iter().enumerate().filter(|(_, f)| computes(f)).min_by_key(|(_, f)| draws(f)) else {
+        let Some((family, transfer_family)) = choose(&families) else {
             return refuse("has no queue that computes");
         };
         // SAFETY: the handle is one of the instance's.
@@ -176,16 +177,34 @@ impl PhysicalDevice {
             memory_types: memory.memory_types_as_slice().iter().map(|kind| kind.property_flags).collect(),
             heaps: heaps.iter().map(heap_text).collect::<Vec<_>>().join(", "),
             queues: families.iter().map(family_text).collect::<Vec<_>>().join(", "),
-            family: family as u32,
+            family,
+            transfer_family,
             subgroup_size: of_11.subgroup_size,
             features,
             has_push_descriptors: has(khr::push_descriptor::NAME) && of_push.max_push_descriptors >= 32,
             has_float_atomics,
             has_zeroed_groups: has_zeroed.shader_zero_initialize_workgroup_memory == vk::TRUE,
+            has_addresses: has_12.buffer_device_address == vk::TRUE,
             has_subgroup_types: has_12.shader_subgroup_extended_types == vk::TRUE,
             name,
         })
     }
+}
+
+/// The families of the queues that compute and copy. A queue for pictures has limits to what it copies; for buffers there are none.
+fn choose(families: &[vk::QueueFamilyProperties]) -> Option<(u32, Option<u32>)> {
+    let has = |index: usize, wanted: vk::QueueFlags| families[index].queue_flags.intersects(wanted);
+    let draws_or_computes = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE;
+    let usable = || (0..families.len()).filter(|index| families[*index].queue_count > 0);
+    // One that computes and draws nothing is the device's own lane for computing, where there is one.
+    let family = usable().filter(|index| has(*index, vk::QueueFlags::COMPUTE)).min_by_key(|index| has(*index, vk::QueueFlags::GRAPHICS))?;
+    // One that does nothing but copy is an engine of its own, where there is one; those for films copy as well, and may be slower. Whoever draws or computes can copy, and need not say so.
+    let other_abilities = |index: &usize| {
+        let flags = families[*index].queue_flags & !(vk::QueueFlags::TRANSFER | vk::QueueFlags::SPARSE_BINDING | vk::QueueFlags::PROTECTED);
+        (flags.intersects(draws_or_computes), flags.as_raw().count_ones())
+    };
+    let copies = |index: &usize| *index != family && has(*index, vk::QueueFlags::TRANSFER | draws_or_computes);
+    Some((family as u32, usable().filter(copies).min_by_key(other_abilities).map(|index| index as u32)))
 }
 
 fn text(name: Result<&CStr, std::ffi::FromBytesUntilNulError>) -> String {
@@ -198,4 +217,31 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 fn grouped(uuid: [u8; 16]) -> String {
     [&uuid[..4], &uuid[4..6], &uuid[6..8], &uuid[8..10], &uuid[10..]].map(hexadecimal).join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_go_to_the_engine_that_does_nothing_else() {
+        let (draws, computes, copies) = (vk::QueueFlags::GRAPHICS, vk::QueueFlags::COMPUTE, vk::QueueFlags::TRANSFER);
+        let (sparse, films) = (vk::QueueFlags::SPARSE_BINDING, vk::QueueFlags::VIDEO_DECODE_KHR);
+        let of = |flags: &[vk::QueueFlags]| {
+            let family = |flags: &vk::QueueFlags| vk::QueueFamilyProperties { queue_flags: *flags, queue_count: 1, ..Default::default() };
+            choose(&flags.iter().map(family).collect::<Vec<_>>())
+        };
+        let all = draws | computes | copies;
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[draws, copies]), None, "nobody computes");
+        assert_eq!(of(&[all]), Some((0, None)));
+        assert_eq!(of(&[all, computes | copies]), Some((1, Some(0))), "no engine for copies: the other queue");
+        assert_eq!(of(&[all | sparse, copies | sparse, computes | copies | sparse, copies | films]), Some((2, Some(1))));
+        assert_eq!(of(&[all, copies | films, copies | sparse]), Some((0, Some(2))));
+        assert_eq!(of(&[computes, draws]), Some((0, Some(1))), "that it copies goes without saying");
+        assert_eq!(of(&[computes, films]), Some((0, None)));
+        let gone = vk::QueueFamilyProperties { queue_flags: copies, queue_count: 0, ..Default::default() };
+        let there = vk::QueueFamilyProperties { queue_flags: all, queue_count: 1, ..Default::default() };
+        assert_eq!(choose(&[gone, there]), Some((1, None)));
+    }
 }

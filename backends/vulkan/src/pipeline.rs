@@ -11,7 +11,7 @@ use poniard_interface::{Access, KernelCode, KernelInterface};
 
 use crate::cache::{Cache, checksum};
 use crate::device::Device;
-use crate::shader::{self, COMPILER, PARTS_BYTES, Target, parts_offset};
+use crate::shader::{self, COMPILER, Target, addresses_offset, parts_offset, pushed_bytes};
 
 /// As many buffers as push descriptors are always enough for.
 pub(crate) const MAX_BINDINGS: u32 = 32;
@@ -29,6 +29,11 @@ pub(crate) struct Pipeline {
     pub(crate) interface: KernelInterface,
     /// Where, behind the scalars, each part of a launch is told which it is; none: launches are whole.
     pub(crate) parts_offset: Option<u32>,
+    /// The buffers that are not bound, as in [`Target::addressed`], and where their addresses lie among what is pushed.
+    pub(crate) addressed: u32,
+    pub(crate) addresses_offset: u32,
+    /// How many bytes are pushed.
+    pub(crate) pushed_bytes: u32,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -57,13 +62,14 @@ impl Pipeline {
             module: vk::ShaderModule::null(),
             name: kernel.name.to_owned(),
             parts_offset: target.parts.then(|| parts_offset(&interface)),
+            addressed: target.addressed,
+            addresses_offset: addresses_offset(&interface, &target),
+            pushed_bytes: pushed_bytes(&interface, &target),
             interface,
         };
         let refuse = |error: vk::Result| format!("the driver does not compile it: {error}");
         let bindings: Vec<_> = pipeline
-            .interface
-            .bindings
-            .iter()
+            .bound(&pipeline.interface.bindings)
             .map(|binding| {
                 vk::DescriptorSetLayoutBinding::default()
                     .binding(binding.number)
@@ -79,9 +85,8 @@ impl Pipeline {
         // SAFETY: the structure is complete; push descriptors are used only where the device has them.
         pipeline.set_layout = unsafe { device.raw.create_descriptor_set_layout(&info, None) }.map_err(refuse)?;
         let layouts = [pipeline.set_layout];
-        let scalars_bytes = pushed_bytes(&pipeline.interface, target.parts);
-        let ranges = [vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(scalars_bytes)];
-        let ranges = if scalars_bytes > 0 { ranges.as_slice() } else { &[] };
+        let ranges = [vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(pipeline.pushed_bytes)];
+        let ranges = if pipeline.pushed_bytes > 0 { ranges.as_slice() } else { &[] };
         let info = vk::PipelineLayoutCreateInfo::default().set_layouts(&layouts).push_constant_ranges(ranges);
         // SAFETY: the structure is complete and the size is within the device's limit.
         pipeline.layout = unsafe { device.raw.create_pipeline_layout(&info, None) }.map_err(refuse)?;
@@ -94,6 +99,12 @@ impl Pipeline {
         let made = unsafe { device.raw.create_compute_pipelines(known, &[info], None) };
         pipeline.handle = made.map_err(|(_, error)| refuse(error))?[0];
         Ok(pipeline)
+    }
+
+    /// Those of `each`, one thing for each buffer, whose buffers are bound.
+    pub(crate) fn bound<'a, T>(&self, each: &'a [T]) -> impl Iterator<Item = &'a T> + use<'a, T> {
+        let addressed = self.addressed;
+        each.iter().enumerate().filter(move |(index, _)| addressed.checked_shr(*index as u32).unwrap_or(0) & 1 == 0).map(|(_, one)| one)
     }
 
     /// Whether the launch writes to its buffer number `index`, if the caller says `access`.
@@ -119,13 +130,8 @@ impl Drop for Pipeline {
     }
 }
 
-/// How many bytes of push constants a launch has.
-fn pushed_bytes(interface: &KernelInterface, parts: bool) -> u32 {
-    if parts { parts_offset(interface) + PARTS_BYTES } else { interface.scalars_bytes.next_multiple_of(4) }
-}
-
-/// The code's identity, and whether it is for launches in parts.
-type Key = ([u64; 2], bool);
+/// The code's identity, whether it is for launches in parts, and which buffers are reached by their addresses.
+type Key = ([u64; 2], bool, u32);
 type Ready = Result<Arc<Pipeline>, String>;
 
 /// The kernels of one device.
@@ -166,27 +172,27 @@ impl Pipelines {
         }
     }
 
-    /// The kernel, for whole launches or for those in parts, made ready if it is not: up to a second for a driver that sees it for the first time.
+    /// The kernel, for whole launches or for those in parts, with these buffers reached by their addresses, made ready if it is not: up to a second for a driver that sees it for the first time.
     ///
     /// # Errors
     /// Why the device cannot run it.
-    pub(crate) fn get(&self, kernel: &KernelCode<'_>, parts: bool) -> Ready {
+    pub(crate) fn get(&self, kernel: &KernelCode<'_>, parts: bool, addressed: u32) -> Ready {
         let place = {
             let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(ready.entry((kernel.identity, parts)).or_default())
+            Arc::clone(ready.entry((kernel.identity, parts, addressed)).or_default())
         };
-        place.get_or_init(|| self.make(kernel, parts).map_err(|reason| format!("kernel `{}`: {reason}", kernel.name))).clone()
+        place.get_or_init(|| self.make(kernel, parts, addressed).map_err(|reason| format!("kernel `{}`: {reason}", kernel.name))).clone()
     }
 
-    fn make(&self, kernel: &KernelCode<'_>, parts: bool) -> Ready {
+    fn make(&self, kernel: &KernelCode<'_>, parts: bool, addressed: u32) -> Ready {
         let interface = shader::inspect(kernel.source).map_err(|error| error.reason)?;
-        self.check(&interface, parts)?;
+        let target = Target { parts, addressed, zeroes_workgroup_memory: self.device.physical.has_zeroed_groups, ..Target::default() };
+        self.check(&interface, &target)?;
         let (shared, most) =
             (shader::workgroup_bytes(kernel.source).map_err(|error| error.reason)?, self.device.physical.limits.group_bytes);
         if shared > most.into() {
             return Err(format!("its workgroups share {shared} bytes, and `{}` has at most {most} for each", self.device.physical.name));
         }
-        let target = Target { parts, zeroes_workgroup_memory: self.device.physical.has_zeroed_groups, ..Target::default() };
         let options = checksum(format!("{COMPILER} {target:?}").as_bytes());
         let file = format!("{:016x}{:016x}-{options:016x}.spv", kernel.identity[0], kernel.identity[1]);
         let kept = self.cache.load(&file).filter(|bytes| bytes.len().is_multiple_of(4));
@@ -205,7 +211,7 @@ impl Pipelines {
     }
 
     /// Whether the device can run it at all.
-    fn check(&self, interface: &KernelInterface, parts: bool) -> Result<(), String> {
+    fn check(&self, interface: &KernelInterface, target: &Target) -> Result<(), String> {
         let (physical, limits) = (&self.device.physical, &self.device.physical.limits);
         if let Some(missing) = shader::missing(interface, &physical.features) {
             return Err(missing);
@@ -215,9 +221,17 @@ impl Pipelines {
             return Err(format!("it takes {} buffers, and `{}` at most {most}", interface.bindings.len(), physical.name));
         }
         let most = limits.scalars_bytes.min(MAX_SCALARS_BYTES);
-        if pushed_bytes(interface, parts) > most {
-            let (scalars, how) = (interface.scalars_bytes, if parts { ", with what a launch in parts needs besides" } else { "" });
-            return Err(format!("its scalars are {scalars} bytes, and `{}` takes at most {most}{how}", physical.name));
+        let pushed = pushed_bytes(interface, target);
+        if pushed > most {
+            let mut besides = Vec::new();
+            if target.parts {
+                besides.push("what a launch in parts needs".to_owned());
+            }
+            if target.addressed != 0 {
+                besides.push(format!("the addresses of {} buffers that are longer than a binding", target.addressed.count_ones()));
+            }
+            let how = if besides.is_empty() { String::new() } else { format!(" with {}, {pushed} bytes in all", besides.join(" and ")) };
+            return Err(format!("its scalars are {} bytes, and `{}` takes at most {most}{how}", interface.scalars_bytes, physical.name));
         }
         let invocations: u64 = interface.workgroup.iter().map(|size| u64::from(*size)).product();
         let is_wide = interface.workgroup.iter().zip(limits.group_size).any(|(size, most)| *size > most);

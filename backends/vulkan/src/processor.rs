@@ -12,6 +12,7 @@ use poniard_interface::{
 use crate::instance::message_count;
 use crate::measure::measure;
 use crate::queue::Queue;
+use crate::settings::Transfer;
 
 /// As many tasks as keep the device busy while the runtime finds more: four full batches.
 const DEPTH: u32 = 256;
@@ -68,7 +69,12 @@ impl Processor for VulkanProcessor {
         let api = physical.api_version;
         say("api", format!("{}.{}.{}", vk::api_version_major(api), vk::api_version_minor(api), vk::api_version_patch(api)));
         say("heaps", physical.heaps.clone());
-        say("queues", format!("{} (family {} is used)", physical.queues, physical.family));
+        let of_copies = match (queue.settings.transfer, physical.transfer_family) {
+            (Transfer::Auto, Some(family)) => format!(" + transfer on family {family}"),
+            (Transfer::Emulated, _) => " + transfer on the same queue".to_owned(),
+            _ => String::new(),
+        };
+        say("queues", format!("{} (compute on family {}{of_copies})", physical.queues, physical.family));
         say("subgroup size", physical.subgroup_size.to_string());
         say("largest chunk", format!("{} MiB", limits.allocation_bytes >> 20));
         say("largest binding", format!("{} MiB", limits.binding_bytes >> 20));
@@ -89,6 +95,7 @@ impl Processor for VulkanProcessor {
             ("subgroup shuffle", features.subgroup_shuffle),
             ("import", limits.import_alignment.is_some()),
             ("push descriptors", physical.has_push_descriptors),
+            ("addresses", physical.has_addresses),
         ];
         let named = |wanted: bool| known.iter().filter(|(_, has)| *has == wanted).map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         say("features", named(true));
@@ -106,6 +113,8 @@ impl Processor for VulkanProcessor {
             let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             say("launches", of(&counters.launches).to_string());
             say("submissions", of(&counters.submissions).to_string());
+            say("transfer submissions", of(&counters.transfer_submissions).to_string());
+            say("waits between queues", of(&counters.waits).to_string());
             say("pipeline binds", of(&counters.pipeline_binds).to_string());
             say("barriers", of(&counters.barriers).to_string());
             say("bytes to the device", of(&counters.bytes_up).to_string());

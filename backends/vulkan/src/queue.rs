@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ash::vk;
 use poniard_interface::{
@@ -15,24 +15,32 @@ use poniard_interface::{
 };
 
 use crate::cache::Cache;
-use crate::check::Checker;
+use crate::check::{Checker, Submitted};
 use crate::commands::{Bound, Commands};
 use crate::device::Device;
 use crate::instance::Instance;
 use crate::memory::{Import, Piece, Place, copy_host};
+use crate::order::{Lane, Marks, Order, Stand};
 use crate::physical_device::PhysicalDevice;
 use crate::pipeline::{Pipeline, Pipelines};
-use crate::settings::VulkanSettings;
+use crate::settings::{Transfer, VulkanSettings};
+use crate::shader::addresses;
 use crate::staging::{BatchStaging, STAGING_BYTES, Staging, ThreadStaging};
-use crate::tracker::{Access, Tracker};
+use crate::tracker::Access;
 
 /// How many items the batches have that follow each other without a pause: the device begins soon, and later ones cost less each.
 /// A first batch of one costs a software device a sixth of its rate, and lets a fast one begin five microseconds earlier.
 const RAMP: [usize; 2] = [16, 64];
-/// One that runs and one that is ready, so that the device never waits for the host.
+/// Of each lane: one that runs and one that is ready, so that the device never waits for the host.
 const BATCHES_IN_FLIGHT: usize = 2;
 /// A batch with more bytes to copy than this is closed.
 const BATCH_BYTES: u64 = 256 << 20;
+/// The same for copies in a lane of their own, where launches wait for them: a millisecond of a fast bus, so that the first begin soon, and a hundred times of what a submission costs.
+const TRANSFER_BYTES: u64 = 32 << 20;
+/// Shorter uploads stay with the launch that they are for: on a bus of 25 GB/s they take five microseconds, and so does the way from one queue to the other.
+const SMALL_BYTES: u64 = 128 << 10;
+/// The same where two lanes are emulated. Tests have short buffers.
+const SMALL_BYTES_EMULATED: u64 = 256;
 /// Uploads of this size and more are taken from the host's own pages, if the driver can.
 const DIRECT_BYTES: u64 = 1 << 20;
 /// Launches in more parts take a second to record, and a device years to do.
@@ -51,6 +59,10 @@ const GLANCE: Duration = Duration::from_millis(100);
 pub(crate) struct Counters {
     pub(crate) launches: AtomicU64,
     pub(crate) submissions: AtomicU64,
+    /// Those to a queue for transfers.
+    pub(crate) transfer_submissions: AtomicU64,
+    /// Those that wait for the other queue.
+    pub(crate) waits: AtomicU64,
     pub(crate) pipeline_binds: AtomicU64,
     pub(crate) barriers: AtomicU64,
     pub(crate) bytes_up: AtomicU64,
@@ -92,9 +104,11 @@ impl std::fmt::Debug for Queue {
 #[derive(Default)]
 struct Inbox {
     items: VecDeque<Item>,
-    /// The batches in flight: their numbers, and how long each may take.
-    flights: VecDeque<(u64, Duration)>,
-    /// Whether some thread waits for the oldest of them, or does what is to be done when it has ended.
+    /// How many copies are among them.
+    copy_count: usize,
+    /// The batches in flight, by lane, the oldest first.
+    flights: [VecDeque<Flight>; 2],
+    /// Whether some thread waits for the oldest ones, or does what is to be done when it has ended.
     is_attended: bool,
     habit: Habit,
     thread: Option<JoinHandle<()>>,
@@ -106,6 +120,70 @@ struct Inbox {
     /// What the thread has yet to report: it has ended, and was found by somebody who may not.
     late: Vec<Completion>,
     lost: Option<String>,
+}
+
+/// A batch in flight.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    number: u64,
+    /// How long it may take.
+    deadline: Duration,
+    /// A batch of the other lane, or 0.
+    waits_for: u64,
+    /// When it became the oldest of its lane, and what it waits for had ended.
+    since: Instant,
+}
+
+/// What somebody who attends waits for.
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    /// The oldest batches.
+    oldest: Marks,
+    /// The lane whose time is over first, how much is left, and how much there was.
+    lane: Lane,
+    left: Duration,
+    deadline: Duration,
+}
+
+impl Inbox {
+    /// Numbers of the oldest batches in flight.
+    fn oldest(&self) -> Marks {
+        [0, 1].map(|lane| self.flights[lane].front().map_or(0, |flight| flight.number))
+    }
+
+    /// The oldest batches in flight; none when there are none.
+    fn watch(&self) -> Option<Watch> {
+        let left = |lane: &Lane| {
+            // Its time has not begun while it waits for the other lane. The one that was submitted first waits for nothing, so there is always one.
+            let flight = self.flights[*lane as usize].front().filter(|_| !self.is_held(*lane))?;
+            Some((flight.deadline.saturating_sub(flight.since.elapsed()), *lane, flight.deadline))
+        };
+        let (left, lane, deadline) = Lane::ALL.iter().filter_map(left).min_by_key(|(left, ..)| *left)?;
+        Some(Watch { oldest: self.oldest(), lane, left, deadline })
+    }
+
+    /// Whether the oldest batch of a lane waits for one of the other lane.
+    fn is_held(&self, lane: Lane) -> bool {
+        let waits_for = self.flights[lane as usize].front().map_or(0, |flight| flight.waits_for);
+        self.flights[lane.other() as usize].front().is_some_and(|other| other.number <= waits_for)
+    }
+
+    /// Batches of a lane up to `number` have ended: the time of those behind them begins.
+    fn land(&mut self, lane: Lane, number: u64) {
+        let (now, other) = (Instant::now(), lane.other());
+        let was_held = self.is_held(other);
+        let flights = &mut self.flights[lane as usize];
+        while flights.pop_front_if(|flight| flight.number <= number).is_some() {}
+        if let Some(next) = flights.front_mut() {
+            next.since = now;
+        }
+        if was_held
+            && !self.is_held(other)
+            && let Some(freed) = self.flights[other as usize].front_mut()
+        {
+            freed.since = now;
+        }
+    }
 }
 
 /// Whether those who submit wait for it themselves. As long as they do, the thread is not woken for each batch, but looks from time to time.
@@ -142,25 +220,29 @@ impl Habit {
 }
 
 /// What makes batches.
-#[derive(Default)]
 struct Recorder {
     /// Begun, and not to be recorded further before a batch ends.
     front: Option<Item>,
-    in_flight: VecDeque<Batch>,
-    /// The number of the last batch.
-    last: u64,
-    /// The number of the last batch that is known to have ended.
-    ended: u64,
-    ramp: usize,
-    tracker: Tracker,
+    lanes: [Batches; 2],
+    order: Order,
     checker: Checker,
-    free: Vec<Commands>,
+    ramp: usize,
     staging: BatchStaging,
+}
+
+/// The batches of a lane.
+#[derive(Default)]
+struct Batches {
+    in_flight: VecDeque<Batch>,
+    /// There only while it is filled.
+    open: Option<Batch>,
+    free: Vec<Commands>,
 }
 
 /// Commands that are submitted together.
 struct Batch {
-    value: u64,
+    /// The value that it gives its lane's timeline.
+    number: u64,
     commands: Commands,
     /// With what is to be said of them when it has ended.
     tasks: Vec<(TaskId, Result<(), Fault>)>,
@@ -177,6 +259,11 @@ struct Batch {
 impl Batch {
     fn is_empty(&self) -> bool {
         self.count == 0 && self.bytes == 0 && self.commands.barriers == 0 && self.held.is_empty()
+    }
+
+    /// Whether nothing more is to be put in.
+    fn is_full(&self, limit: usize, limit_bytes: u64) -> bool {
+        self.count >= limit || self.bytes >= limit_bytes
     }
 }
 
@@ -195,9 +282,34 @@ pub(crate) enum Work {
     /// Make it zero.
     Zero(Arc<Piece>),
     /// Copy from one place to another. Chunks that are part of it are held; staging is the caller's, who waits.
-    Copy { from: Place, to: Place, len_bytes: u64, pieces: Vec<Arc<Piece>> },
+    Copy { lane: Lane, from: Place, to: Place, len_bytes: u64, pieces: Vec<Arc<Piece>> },
     /// Nothing: the caller wants to know when the chunk is free for it.
     Touch(Arc<Piece>),
+}
+
+impl Work {
+    /// Whether somebody waits for it who may go before launches that have nothing to do with it.
+    fn is_copy(&self) -> bool {
+        matches!(self, Self::Copy { .. } | Self::Touch(_))
+    }
+
+    /// Whether some access of it passes a test.
+    fn any(&self, test: impl Fn(&Access) -> bool) -> bool {
+        match self {
+            Self::Launch(launch) => {
+                let is_filled = |index: usize| launch.uploads.iter().any(|upload| upload.operand == index);
+                launch.operands.iter().enumerate().any(|(index, (piece, writes))| test(&whole(piece, *writes || is_filled(index))))
+            }
+            // Whoever asks for the chunk may write to it.
+            Self::Zero(piece) | Self::Touch(piece) => test(&whole(piece, true)),
+            Self::Copy { from, to, len_bytes, .. } => test(&part(*from, *len_bytes, false)) || test(&part(*to, *len_bytes, true)),
+        }
+    }
+
+    /// Whether the order of the two matters.
+    fn conflicts(&self, other: &Self) -> bool {
+        self.any(|access| other.any(|another| another.conflicts(access)))
+    }
 }
 
 /// A launch, checked.
@@ -206,6 +318,8 @@ pub(crate) struct LaunchWork {
     pipeline: Option<Arc<Pipeline>>,
     operands: Vec<(Arc<Piece>, bool)>,
     uploads: VecDeque<Upload>,
+    /// What is pushed of buffers that are not bound.
+    addresses: Vec<u8>,
     scalars: Vec<u8>,
     groups: [u32; 3],
 }
@@ -229,18 +343,18 @@ pub(crate) enum Done {
 /// Where a thread waits for something that it has put into a queue.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket {
-    state: Mutex<Option<Result<u64, String>>>,
+    state: Mutex<Option<Result<Marks, String>>>,
     changed: Condvar,
 }
 
 impl Ticket {
-    fn set(&self, outcome: Result<u64, String>) {
+    fn set(&self, outcome: Result<Marks, String>) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         self.changed.notify_all();
     }
 
     /// Waits for the number of the batch, but not long.
-    fn batch(&self) -> Option<Result<u64, String>> {
+    fn batch(&self) -> Option<Result<Marks, String>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (state, _) = self.changed.wait_timeout_while(state, PATIENCE, |state| state.is_none()).unwrap_or_else(PoisonError::into_inner);
         state.clone()
@@ -248,10 +362,13 @@ impl Ticket {
 }
 
 /// What became of an attempt to record an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Recorded {
-    /// It is in the batch.
+    /// It is in a batch.
     Done,
-    /// A part is; the rest has to wait for a batch to end.
+    /// Not all of it; the rest goes into the next batch.
+    Later,
+    /// Not all of it; the rest has to wait for a batch to end.
     Blocked,
 }
 
@@ -266,13 +383,20 @@ enum Progress {
 /// The device is of no use any more.
 struct Loss {
     reason: String,
-    /// Whether the oldest batch took too long.
-    timed_out: bool,
+    /// The lane whose oldest batch took too long, if that is why.
+    timed_out: Option<Lane>,
 }
 
 impl Loss {
     fn of(what: &str, error: vk::Result) -> Self {
-        Self { reason: format!("{what} failed: {error}"), timed_out: false }
+        Self { reason: format!("{what} failed: {error}"), timed_out: None }
+    }
+}
+
+impl Recorder {
+    /// Whether one more batch of a lane may be in flight.
+    fn has_room(&self, lane: Lane) -> bool {
+        self.lanes[lane as usize].in_flight.len() < BATCHES_IN_FLIGHT
     }
 }
 
@@ -285,6 +409,19 @@ impl Queue {
         instance: &'static Instance,
         host: Arc<dyn HostServices>,
     ) -> Self {
+        let is_split = match settings.transfer {
+            Transfer::Auto => physical.transfer_family.is_some(),
+            Transfer::None => false,
+            Transfer::Emulated => true,
+        };
+        let recorder = Recorder {
+            front: None,
+            lanes: Default::default(),
+            order: Order::new(is_split),
+            checker: Checker::default(),
+            ramp: 0,
+            staging: BatchStaging::default(),
+        };
         Self {
             name,
             physical,
@@ -295,7 +432,7 @@ impl Queue {
             chunks: Mutex::default(),
             inbox: Mutex::default(),
             wake: Condvar::new(),
-            recorder: Mutex::default(),
+            recorder: Mutex::new(recorder),
             counters: Counters::default(),
         }
     }
@@ -306,9 +443,11 @@ impl Queue {
     /// Why there is none, the same each time.
     pub(crate) fn made(&self) -> Result<&Made, &str> {
         let make = || {
-            let device =
-                Device::new(self.instance, Arc::clone(&self.physical), self.settings.without).map(Arc::new).inspect_err(|reason| {
-                    self.host.log(LogLevel::Warning, &format!("vulkan: `{}` (`{}`) is of no use: {reason}", self.name, self.physical.name));
+            let device = Device::new(self.instance, Arc::clone(&self.physical), self.settings.transfer, self.settings.without)
+                .map(Arc::new)
+                .inspect_err(|reason| {
+                    let name = &self.physical.name;
+                    self.host.log(LogLevel::Warning, &format!("vulkan: `{}` (`{name}`) is of no use: {reason}", self.name));
                 })?;
             let pipelines = Pipelines::new(&device, Cache::new(self.settings.cache.clone()));
             Ok(Made { device, pipelines, staging: ThreadStaging::default() })
@@ -369,7 +508,7 @@ impl Queue {
             let source = if words.is_empty() { Source::Wgsl(&text) } else { Source::SpirV(&words) };
             if let Ok(made) = queue.made() {
                 // What is wrong with it is said when it is launched.
-                let _ = made.pipelines.get(&KernelCode { identity, name: &name, source }, false);
+                let _ = made.pipelines.get(&KernelCode { identity, name: &name, source }, false, 0);
             }
         };
         // Without a thread it is compiled by whoever launches it.
@@ -399,7 +538,7 @@ impl Queue {
         if uploads.is_empty() {
             return Err(fault);
         }
-        let work = LaunchWork { pipeline: None, operands, uploads, scalars: Vec::new(), groups: [0; 3] };
+        let work = LaunchWork { pipeline: None, operands, uploads, addresses: Vec::new(), scalars: Vec::new(), groups: [0; 3] };
         Ok(Item { work: Work::Launch(work), done: Done::Refused(task.id, fault), deadline: None })
     }
 
@@ -408,7 +547,7 @@ impl Queue {
         if let Some(reason) = made.device.lost() {
             return Err(Fault::lost(reason));
         }
-        let whole = made.pipelines.get(&launch.kernel, false).map_err(Fault::refused)?;
+        let whole = made.pipelines.get(&launch.kernel, false, 0).map_err(Fault::refused)?;
         let refuse = |reason: String| Fault::refused(format!("kernel `{}`: {reason}", whole.name));
         let interface = &whole.interface;
         if launch.operands.len() != interface.bindings.len() {
@@ -436,8 +575,6 @@ impl Queue {
                 "{groups:?} workgroups have to be launched in {part_count} parts, and at most {PARTS_MAX} are possible"
             )));
         }
-        let is_large = part_count > 1;
-        let pipeline = if is_large { made.pipelines.get(&launch.kernel, true).map_err(Fault::refused)? } else { Arc::clone(&whole) };
         let (mut operands, mut uploads) = (Vec::with_capacity(launch.operands.len()), VecDeque::new());
         for (index, operand) in launch.operands.iter().enumerate() {
             let piece = self.operand(operand).map_err(|reason| refuse(format!("buffer `{}`: {reason}", interface.bindings[index].name)))?;
@@ -447,21 +584,49 @@ impl Queue {
                 }
                 uploads.push_back(Upload { operand: index, block, done_bytes: 0 });
             }
-            operands.push((piece, pipeline.writes(index, operand.access)));
+            operands.push((piece, whole.writes(index, operand.access)));
         }
-        let work = LaunchWork { pipeline: Some(pipeline), operands, uploads, scalars: launch.scalars.to_vec(), groups };
+        let (addressed, addresses) = self.addresses(made, launch, &whole, &operands).map_err(refuse)?;
+        let is_large = part_count > 1;
+        let pipeline = match (is_large, addressed) {
+            (false, 0) => Arc::clone(&whole),
+            (is_large, addressed) => made.pipelines.get(&launch.kernel, is_large, addressed).map_err(Fault::refused)?,
+        };
+        let work = LaunchWork { pipeline: Some(pipeline), operands, uploads, addresses, scalars: launch.scalars.to_vec(), groups };
         let deadline = launch.deadline.filter(|deadline| *deadline < self.settings.deadline);
         Ok(Item { work: Work::Launch(work), done: Done::Task(task), deadline })
     }
 
-    /// The chunk of an operand, if it can be bound.
+    /// The chunk of an operand.
     fn operand(&self, operand: &Operand) -> Result<Arc<Piece>, String> {
-        let piece = self.chunks().get(&operand.chunk).cloned().ok_or_else(|| format!("the device has no chunk {}", operand.chunk))?;
-        let limits = &self.physical.limits;
-        if piece.len_bytes > limits.binding_bytes {
-            return Err(format!("it has {} bytes, and `{}` binds at most {}", piece.len_bytes, self.physical.name, limits.binding_bytes));
+        self.chunks().get(&operand.chunk).cloned().ok_or_else(|| format!("the device has no chunk {}", operand.chunk))
+    }
+
+    /// Which operands are too long to be bound, and what is pushed so that the kernel reaches them by their addresses.
+    fn addresses(
+        &self,
+        made: &Made,
+        launch: &Launch<'_>,
+        kernel: &Pipeline,
+        operands: &[(Arc<Piece>, bool)],
+    ) -> Result<(u32, Vec<u8>), String> {
+        let most = self.settings.binding_bytes.unwrap_or(u64::MAX).min(self.physical.limits.binding_bytes);
+        let pairs = kernel.interface.bindings.iter().zip(operands);
+        let long = pairs.clone().filter(|(_, (piece, _))| piece.len_bytes > most);
+        let Some((binding, (piece, _))) = long.clone().next() else { return Ok((0, Vec::new())) };
+        let no_way = match launch.kernel.source {
+            Source::Wgsl(_) if made.device.has_addresses => None,
+            Source::Wgsl(_) => Some("its buffers have no addresses (bufferDeviceAddress) that would do instead"),
+            _ => Some("a kernel in SPIR-V does not reach more: one in WGSL does"),
+        };
+        if let Some(why) = no_way {
+            let (name, device, len_bytes) = (&binding.name, &self.physical.name, piece.len_bytes);
+            return Err(format!("buffer `{name}`: it has {len_bytes} bytes, and `{device}` binds at most {most}; {why}"));
         }
-        Ok(piece)
+        let addressed =
+            pairs.zip(0..32).filter(|((_, (piece, _)), _)| piece.len_bytes > most).fold(0, |mask, (_, index)| mask | 1 << index);
+        let found = long.map(|(binding, (piece, _))| (binding, piece.place.device_address(&made.device), piece.len_bytes));
+        Ok((addressed, addresses(found)?))
     }
 
     /// Puts items into the inbox, or says that the device is lost.
@@ -473,7 +638,10 @@ impl Queue {
             let mut inbox = self.inbox();
             match &inbox.lost {
                 Some(reason) => reason.clone(),
-                None => return inbox.items.extend(items),
+                None => {
+                    inbox.copy_count += items.iter().filter(|item| item.work.is_copy()).count();
+                    return inbox.items.extend(items);
+                }
             }
         };
         for item in items {
@@ -501,7 +669,7 @@ impl Queue {
     /// # Errors
     /// Why it was not done, or the device is lost.
     pub(crate) fn wait(self: &Arc<Self>, ticket: &Ticket) -> Result<(), String> {
-        let value = loop {
+        let marks = loop {
             match ticket.batch() {
                 Some(outcome) => break outcome?,
                 None => self.help(),
@@ -513,7 +681,7 @@ impl Queue {
                 return Err(format!("the device is lost: {reason}"));
             }
             // The queue's own thread notices when the batch takes too long.
-            match made.device.wait(value, GLANCE) {
+            match made.device.wait(marks, false, GLANCE) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) => return Err(format!("waiting for the device failed: {error}")),
@@ -554,6 +722,7 @@ impl Queue {
             pipeline: Some(pipeline),
             operands: Vec::new(),
             uploads: VecDeque::new(),
+            addresses: Vec::new(),
             scalars: Vec::new(),
             groups: [1; 3],
         })
@@ -591,76 +760,20 @@ impl Queue {
     fn advance(self: &Arc<Self>, recorder: &mut Recorder) -> Result<Progress, Loss> {
         loop {
             let Some(made) = self.working() else { return Ok(Progress::Full) };
-            if recorder.in_flight.len() >= BATCHES_IN_FLIGHT {
-                return Ok(Progress::Full);
+            if !recorder.lanes[Lane::Transfer as usize].in_flight.is_empty() {
+                // Whoever waited for a copy goes on before it is retired. A launch need not be kept apart for it.
+                self.look(made, recorder, Lane::Transfer)?;
             }
-            let limit = RAMP[recorder.ramp];
-            let mut batch: Option<Batch> = None;
-            let mut is_blocked = false;
-            while batch.as_ref().is_none_or(|batch| batch.count < limit && batch.bytes < BATCH_BYTES) {
-                let Some(mut item) = recorder.front.take().or_else(|| self.inbox().items.pop_front()) else { break };
-                if let Work::Touch(piece) = &item.work {
-                    if let Done::Ticket(ticket) = &item.done {
-                        ticket.set(Ok(piece.last_use.load(Ordering::Relaxed)));
-                    }
-                    continue;
-                }
-                // One with a time of its own is a batch of its own: the time is then that of this launch alone.
-                if item.deadline.is_some() && batch.is_some() {
-                    recorder.front = Some(item);
-                    break;
-                }
-                let open = match &mut batch {
-                    Some(open) => open,
-                    None => match self.open(made, recorder) {
-                        Ok(open) => batch.insert(open),
-                        Err(loss) => {
-                            recorder.front = Some(item);
-                            return Err(loss);
-                        }
-                    },
-                };
-                let recorded = match self.record(made, recorder, open, &mut item) {
-                    Ok(recorded) => recorded,
-                    Err(loss) => {
-                        // Where `lose` finds and answers them.
-                        recorder.front = Some(item);
-                        recorder.in_flight.extend(batch);
-                        return Err(loss);
-                    }
-                };
-                match recorded {
-                    Recorded::Done => {
-                        open.count += 1;
-                        match &item.done {
-                            Done::Task(id) => open.tasks.push((*id, Ok(()))),
-                            Done::Refused(id, fault) => open.tasks.push((*id, Err(fault.clone()))),
-                            Done::Ticket(ticket) => ticket.set(Ok(open.value)),
-                            Done::Nobody => {}
-                        }
-                        open.held.push(item.work);
-                        if let Some(deadline) = item.deadline {
-                            open.deadline = deadline;
-                            break;
-                        }
-                    }
-                    Recorded::Blocked => {
-                        recorder.front = Some(item);
-                        is_blocked = true;
-                        break;
-                    }
-                }
+            let filled = self.fill(made, recorder)?;
+            for lane in [recorder.order.first(), recorder.order.first().other()] {
+                self.close(made, recorder, lane)?;
             }
-            match batch {
-                Some(batch) if is_blocked && batch.is_empty() => {
-                    // Batches in flight have all the staging there is.
-                    recorder.last -= 1;
-                    recorder.free.push(batch.commands);
-                    return Ok(Progress::Full);
-                }
-                Some(batch) => self.close(made, recorder, batch)?,
-                None => {
-                    if recorder.in_flight.is_empty() {
+            match filled {
+                Recorded::Later => {}
+                // What it has to wait for is in flight now.
+                Recorded::Blocked => return Ok(Progress::Full),
+                Recorded::Done => {
+                    if recorder.lanes[Lane::Compute as usize].in_flight.is_empty() {
                         recorder.ramp = 0;
                     }
                     return Ok(Progress::Empty);
@@ -669,40 +782,174 @@ impl Queue {
         }
     }
 
-    /// A batch without commands.
-    fn open(&self, made: &Made, recorder: &mut Recorder) -> Result<Batch, Loss> {
-        let failed = |error| Loss::of("preparing a batch", error);
-        let mut commands = match recorder.free.pop() {
-            Some(commands) => commands,
-            None => Commands::new(&made.device, self.settings.validation).map_err(failed)?,
-        };
-        commands.begin().map_err(failed)?;
-        if recorder.tracker.count() > TRACKED_MAX {
-            recorder.tracker.clear();
-            commands.barrier();
+    /// Fills a batch of each lane. Done when nothing is left to do.
+    fn fill(&self, made: &Made, recorder: &mut Recorder) -> Result<Recorded, Loss> {
+        while let Some((place, mut item)) = self.take_copy(made, recorder) {
+            match self.record(made, recorder, &mut item) {
+                Ok(Recorded::Done) => self.answer(recorder, item),
+                outcome => {
+                    self.put_back(place, item);
+                    return outcome;
+                }
+            }
         }
-        recorder.last += 1;
-        Ok(Batch {
-            value: recorder.last,
-            commands,
-            tasks: Vec::new(),
-            held: Vec::new(),
-            blocks: Vec::new(),
-            block_used: 0,
-            bytes: 0,
-            count: 0,
-            deadline: self.settings.deadline,
-        })
+        loop {
+            let limits = [BATCH_BYTES, TRANSFER_BYTES].into_iter().zip(&recorder.lanes);
+            if limits.into_iter().any(|(bytes, lane)| lane.open.as_ref().is_some_and(|batch| batch.is_full(RAMP[recorder.ramp], bytes))) {
+                return Ok(Recorded::Later);
+            }
+            let Some(mut item) = recorder.front.take().or_else(|| self.take()) else { return Ok(Recorded::Done) };
+            // One with a time of its own is a batch of its own: the time is then that of this launch alone.
+            if item.deadline.is_some() && recorder.lanes[Lane::Compute as usize].open.is_some() {
+                recorder.front = Some(item);
+                return Ok(Recorded::Later);
+            }
+            match self.record(made, recorder, &mut item) {
+                Ok(Recorded::Done) => {}
+                outcome => {
+                    // Where `lose` finds and answers it, should it be needed.
+                    recorder.front = Some(item);
+                    return outcome;
+                }
+            }
+            let is_alone = item.deadline.is_some();
+            self.answer(recorder, item);
+            if is_alone {
+                return Ok(Recorded::Later);
+            }
+        }
     }
 
-    /// Submits a batch.
-    fn close(self: &Arc<Self>, made: &Made, recorder: &mut Recorder, mut batch: Batch) -> Result<(), Loss> {
-        if recorder.tracker.end_batch() {
+    /// The next item.
+    fn take(&self) -> Option<Item> {
+        let mut inbox = self.inbox();
+        let item = inbox.items.pop_front()?;
+        inbox.copy_count -= usize::from(item.work.is_copy());
+        Some(item)
+    }
+
+    /// A copy that has nothing to do with anything before it, and its place: whoever waits for it does not wait for all that is pending.
+    fn take_copy(&self, made: &Made, recorder: &Recorder) -> Option<(usize, Item)> {
+        let mut inbox = self.inbox();
+        if inbox.copy_count == 0 || !recorder.has_room(made.device.lane(Lane::Transfer)) {
+            return None;
+        }
+        let before = |place: usize| recorder.front.iter().chain(inbox.items.range(..place));
+        let copies = inbox.items.iter().enumerate().filter(|(_, item)| item.work.is_copy());
+        let (place, _) = copies.into_iter().find(|(place, copy)| !before(*place).any(|earlier| earlier.work.conflicts(&copy.work)))?;
+        inbox.copy_count -= 1;
+        Some((place, inbox.items.remove(place)?))
+    }
+
+    /// Puts a copy back to its place. Meanwhile only the end of the list has changed.
+    fn put_back(&self, place: usize, item: Item) {
+        let mut inbox = self.inbox();
+        match &inbox.lost {
+            Some(reason) => drop(fail(item, &Fault::lost(reason), &mut Vec::new())),
+            None => {
+                inbox.items.insert(place, item);
+                inbox.copy_count += 1;
+            }
+        }
+    }
+
+    /// An item has been recorded: its batch says when it has been done.
+    fn answer(&self, recorder: &mut Recorder, item: Item) {
+        let lane = match &item.work {
+            Work::Touch(piece) => {
+                if let Done::Ticket(ticket) = &item.done {
+                    ticket.set(Ok(piece.last_use()));
+                }
+                return;
+            }
+            Work::Copy { lane, .. } if recorder.order.is_split() => *lane,
+            _ => Lane::Compute,
+        };
+        let Some(batch) = &mut recorder.lanes[lane as usize].open else { return };
+        batch.count += 1;
+        match &item.done {
+            Done::Task(id) => batch.tasks.push((*id, Ok(()))),
+            Done::Refused(id, fault) => batch.tasks.push((*id, Err(fault.clone()))),
+            Done::Ticket(ticket) => {
+                let mut marks = Marks::default();
+                marks[lane as usize] = batch.number;
+                ticket.set(Ok(marks));
+            }
+            Done::Nobody => {}
+        }
+        batch.held.push(item.work);
+        batch.deadline = item.deadline.unwrap_or(batch.deadline);
+    }
+
+    /// The open batch of a lane, begun if there is none; none while enough of them are in flight.
+    fn open<'a>(&self, made: &Made, recorder: &'a mut Recorder, lane: Lane) -> Result<Option<&'a mut Batch>, Loss> {
+        let failed = |error| Loss::of("preparing a batch", error);
+        if recorder.lanes[lane as usize].open.is_none() {
+            if !recorder.has_room(lane) {
+                return Ok(None);
+            }
+            let mut commands = match recorder.lanes[lane as usize].free.pop() {
+                Some(commands) => commands,
+                None => Commands::new(&made.device, lane, self.settings.validation).map_err(failed)?,
+            };
+            commands.begin().map_err(failed)?;
+            let tracker = recorder.order.tracker(lane);
+            if tracker.count() > TRACKED_MAX {
+                tracker.clear();
+                commands.barrier();
+            }
+            recorder.lanes[lane as usize].open = Some(Batch {
+                number: recorder.order.open(lane),
+                commands,
+                tasks: Vec::new(),
+                held: Vec::new(),
+                blocks: Vec::new(),
+                block_used: 0,
+                bytes: 0,
+                count: 0,
+                deadline: self.settings.deadline,
+            });
+        }
+        Ok(recorder.lanes[lane as usize].open.as_mut())
+    }
+
+    /// Finds a place for a command, with a barrier before it where one is needed.
+    fn place<'a>(
+        &self,
+        made: &Made,
+        recorder: &'a mut Recorder,
+        lane: Lane,
+        accesses: &[Access],
+    ) -> Result<Result<&'a mut Batch, Recorded>, Loss> {
+        if self.open(made, recorder, lane)?.is_none() {
+            return Ok(Err(Recorded::Blocked));
+        }
+        let stand = recorder.order.place(lane, accesses);
+        let Some(batch) = &mut recorder.lanes[lane as usize].open else { return Ok(Err(Recorded::Blocked)) };
+        match stand {
+            Stand::Later => return Ok(Err(Recorded::Later)),
+            Stand::Here { needs_barrier: true } => batch.commands.barrier(),
+            Stand::Here { needs_barrier: false } => {}
+        }
+        Ok(Ok(batch))
+    }
+
+    /// Submits the open batch of a lane, if there is one.
+    fn close(self: &Arc<Self>, made: &Made, recorder: &mut Recorder, lane: Lane) -> Result<(), Loss> {
+        let Some(mut batch) = recorder.lanes[lane as usize].open.take() else { return Ok(()) };
+        if batch.is_empty() {
+            recorder.order.discard(lane);
+            recorder.staging.give_back(batch.blocks);
+            recorder.lanes[lane as usize].free.push(batch.commands);
+            return Ok(());
+        }
+        let waits_for = recorder.order.close(lane);
+        if recorder.order.tracker(lane).end_batch() {
             batch.commands.host_barrier();
         }
         let recorded = batch.commands.end().map_err(|error| Loss::of("recording a batch", error));
         if let Some(steps) = &batch.commands.steps {
-            for wrong in recorder.checker.check(steps) {
+            for wrong in recorder.checker.check(Submitted { lane, number: batch.number, waits_for, steps }) {
                 self.counters.check_failures.fetch_add(1, Ordering::Relaxed);
                 self.host.log(LogLevel::Warning, &format!("vulkan: checker: {wrong}"));
             }
@@ -710,18 +957,25 @@ impl Queue {
         self.counters.submissions.fetch_add(1, Ordering::Relaxed);
         self.counters.pipeline_binds.fetch_add(batch.commands.binds, Ordering::Relaxed);
         self.counters.barriers.fetch_add(batch.commands.barriers, Ordering::Relaxed);
-        let (value, deadline, commands) = (batch.value, batch.deadline, batch.commands.buffer);
-        recorder.ramp = (recorder.ramp + 1).min(RAMP.len() - 1);
+        if waits_for.is_some() {
+            self.counters.waits.fetch_add(1, Ordering::Relaxed);
+        }
+        if lane == Lane::Transfer {
+            self.counters.transfer_submissions.fetch_add(1, Ordering::Relaxed);
+        } else {
+            recorder.ramp = (recorder.ramp + 1).min(RAMP.len() - 1);
+        }
+        let (number, deadline, commands) = (batch.number, batch.deadline, batch.commands.buffer);
         // In the list first: if the driver fails, its tasks are answered with the others.
-        recorder.in_flight.push_back(batch);
+        recorder.lanes[lane as usize].in_flight.push_back(batch);
         recorded?;
-        made.device.submit(commands, value).map_err(|error| Loss::of("submitting a batch", error))?;
+        made.device.submit(lane, commands, number, waits_for).map_err(|error| Loss::of("submitting a batch", error))?;
         let mut inbox = self.inbox();
         if inbox.lost.is_some() {
             // Given up meanwhile, by a thread that waits for the recorder to answer what is in flight.
             return Ok(());
         }
-        inbox.flights.push_back((value, deadline));
+        inbox.flights[lane as usize].push_back(Flight { number, deadline, waits_for: waits_for.unwrap_or(0), since: Instant::now() });
         if inbox.has_thread {
             // Who attends looks again at the end.
             let is_wanted = !inbox.is_attended && !inbox.habit.holds();
@@ -739,69 +993,89 @@ impl Queue {
                 inbox.thread = Some(thread);
                 Ok(())
             }
-            Err(error) => {
-                Err(Loss { reason: format!("the thread that waits for the device cannot be started: {error}"), timed_out: false })
-            }
+            Err(error) => Err(Loss { reason: format!("the thread that waits for the device cannot be started: {error}"), timed_out: None }),
         }
     }
 
-    /// Notes a command's accesses, and puts a barrier before it where one is needed.
-    fn order(recorder: &mut Recorder, batch: &mut Batch, accesses: &[Access]) {
-        if recorder.tracker.note(accesses) {
-            batch.commands.barrier();
-        }
-    }
-
-    fn record(&self, made: &Made, recorder: &mut Recorder, batch: &mut Batch, item: &mut Item) -> Result<Recorded, Loss> {
+    fn record(&self, made: &Made, recorder: &mut Recorder, item: &mut Item) -> Result<Recorded, Loss> {
         match &mut item.work {
             Work::Touch(_) => Ok(Recorded::Done),
             Work::Zero(piece) => {
                 let accesses = [whole(piece, true)];
-                Self::order(recorder, batch, &accesses);
+                let batch = match self.place(made, recorder, Lane::Compute, &accesses)? {
+                    Ok(batch) => batch,
+                    Err(other) => return Ok(other),
+                };
                 batch.commands.zero(piece.place, piece.len_bytes, &accesses);
-                piece.last_use.store(batch.value, Ordering::Relaxed);
+                piece.used(Lane::Compute, batch.number);
                 Ok(Recorded::Done)
             }
-            Work::Copy { from, to, len_bytes, pieces } => {
-                Self::copy(recorder, batch, *from, *to, *len_bytes);
-                for piece in pieces {
-                    piece.last_use.store(batch.value, Ordering::Relaxed);
-                }
-                Ok(Recorded::Done)
+            Work::Copy { lane, from, to, len_bytes, pieces } => {
+                let lane = made.device.lane(*lane);
+                self.copy(made, recorder, lane, [*from, *to], *len_bytes, || ()).map(|placed| match placed {
+                    Ok(number) => {
+                        pieces.iter().for_each(|piece| piece.used(lane, number));
+                        Recorded::Done
+                    }
+                    Err(other) => other,
+                })
             }
-            Work::Launch(launch) => self.record_launch(made, recorder, batch, launch),
+            Work::Launch(launch) => self.record_launch(made, recorder, launch),
         }
     }
 
-    fn copy(recorder: &mut Recorder, batch: &mut Batch, from: Place, to: Place, len_bytes: u64) {
+    /// Copies between two places; the number of the batch. `prepare` is called when it is certain that the batch has the copy.
+    fn copy(
+        &self,
+        made: &Made,
+        recorder: &mut Recorder,
+        lane: Lane,
+        [from, to]: [Place; 2],
+        len_bytes: u64,
+        prepare: impl FnOnce(),
+    ) -> Result<Result<u64, Recorded>, Loss> {
         let accesses = [part(from, len_bytes, false), part(to, len_bytes, true)];
-        Self::order(recorder, batch, &accesses);
+        let batch = match self.place(made, recorder, lane, &accesses)? {
+            Ok(batch) => batch,
+            Err(other) => return Ok(Err(other)),
+        };
+        prepare();
         batch.commands.copy(from, to, len_bytes, &accesses);
         batch.bytes += len_bytes;
+        Ok(Ok(batch.number))
     }
 
-    fn record_launch(&self, made: &Made, recorder: &mut Recorder, batch: &mut Batch, launch: &mut LaunchWork) -> Result<Recorded, Loss> {
+    fn record_launch(&self, made: &Made, recorder: &mut Recorder, launch: &mut LaunchWork) -> Result<Recorded, Loss> {
+        let small_bytes = if self.settings.transfer == Transfer::Emulated { SMALL_BYTES_EMULATED } else { SMALL_BYTES };
+        // All in the same lane: a short one beside a long one is nothing that the batch could begin with.
+        let is_small = launch.uploads.iter().map(|upload| upload.block.len_bytes).sum::<u64>() < small_bytes;
+        let lane = made.device.lane(if is_small { Lane::Compute } else { Lane::Transfer });
         while let Some(upload) = launch.uploads.front_mut() {
             let piece = &launch.operands[upload.operand].0;
-            match self.record_upload(made, recorder, batch, piece, upload)? {
+            match self.record_upload(made, recorder, lane, piece, upload)? {
                 Recorded::Done => drop(launch.uploads.pop_front()),
                 other => return Ok(other),
             }
         }
+        let pipeline = launch.pipeline.as_ref().filter(|_| launch.groups != [0; 3]);
+        let writes = |writes: bool| pipeline.is_some() && writes;
+        // One that runs nothing stands behind its uploads as well: it is reported with its batch.
+        let accesses: Vec<_> = launch.operands.iter().map(|(piece, written)| whole(piece, writes(*written))).collect();
+        let batch = match self.place(made, recorder, Lane::Compute, &accesses)? {
+            Ok(batch) => batch,
+            Err(other) => return Ok(other),
+        };
         for (piece, _) in &launch.operands {
-            piece.last_use.store(batch.value, Ordering::Relaxed);
+            piece.used(Lane::Compute, batch.number);
         }
-        let Some(pipeline) = &launch.pipeline else { return Ok(Recorded::Done) };
-        self.counters.launches.fetch_add(1, Ordering::Relaxed);
-        if launch.groups == [0; 3] {
-            return Ok(Recorded::Done);
+        if launch.pipeline.is_some() {
+            self.counters.launches.fetch_add(1, Ordering::Relaxed);
         }
-        let accesses: Vec<_> = launch.operands.iter().map(|(piece, writes)| whole(piece, *writes)).collect();
+        let Some(pipeline) = pipeline else { return Ok(Recorded::Done) };
         let bound: Vec<_> = launch.operands.iter().map(|(piece, _)| Bound { place: piece.place, len_bytes: piece.len_bytes }).collect();
-        Self::order(recorder, batch, &accesses);
         batch
             .commands
-            .dispatch(pipeline, &bound, &launch.scalars, launch.groups, &accesses)
+            .dispatch(pipeline, &bound, &launch.scalars, &launch.addresses, launch.groups, &accesses)
             .map_err(|error| Loss::of("binding buffers", error))?;
         Ok(Recorded::Done)
     }
@@ -811,7 +1085,7 @@ impl Queue {
         &self,
         made: &Made,
         recorder: &mut Recorder,
-        batch: &mut Batch,
+        lane: Lane,
         piece: &Piece,
         upload: &mut Upload,
     ) -> Result<Recorded, Loss> {
@@ -823,7 +1097,7 @@ impl Queue {
             }
             // One in an arena may be used by others under another number.
             if let Some(address) = piece.own_address()
-                && piece.last_use.load(Ordering::Relaxed) <= recorder.ended
+                && Lane::ALL.into_iter().all(|lane| piece.last_use()[lane as usize] <= recorder.order.ended(lane))
             {
                 // SAFETY: the block is readable until the launch is reported, and fits into the chunk, which no batch uses and the host sees.
                 unsafe { copy_host(block.address, address, block.len_bytes) };
@@ -833,62 +1107,96 @@ impl Queue {
             if block.len_bytes >= DIRECT_BYTES {
                 // SAFETY: arenas stay mapped, as the contract says.
                 if let Ok(from) = unsafe { Import::place(&made.device, block) } {
-                    Self::copy(recorder, batch, from, piece.place, block.len_bytes);
-                    piece.last_use.store(batch.value, Ordering::Relaxed);
-                    up(block.len_bytes);
-                    return Ok(Recorded::Done);
+                    return self.copy(made, recorder, lane, [from, piece.place], block.len_bytes, || ()).map(|placed| match placed {
+                        Ok(number) => {
+                            piece.used(lane, number);
+                            up(block.len_bytes);
+                            Recorded::Done
+                        }
+                        Err(other) => other,
+                    });
                 }
             }
         }
         while upload.done_bytes < block.len_bytes {
+            if self.open(made, recorder, lane)?.is_none() {
+                return Ok(Recorded::Blocked);
+            }
+            let Recorder { lanes, staging, .. } = &mut *recorder;
+            let Some(batch) = &mut lanes[lane as usize].open else { return Ok(Recorded::Blocked) };
+            // The device copies this much while the host gets more ready.
+            if lane == Lane::Transfer && batch.bytes >= TRANSFER_BYTES {
+                return Ok(Recorded::Later);
+            }
             if batch.blocks.is_empty() || batch.block_used == STAGING_BYTES {
-                match recorder.staging.take(&made.device) {
+                match staging.take(&made.device) {
                     Ok(Some(block)) => {
                         batch.blocks.push(block);
                         batch.block_used = 0;
                     }
                     Ok(None) => return Ok(Recorded::Blocked),
                     // Those behind it rely on its copies, so it cannot be left out.
-                    Err(reason) => return Err(Loss { reason: format!("nothing can be copied to the device: {reason}"), timed_out: false }),
+                    Err(reason) => return Err(Loss { reason: format!("nothing can be copied to the device: {reason}"), timed_out: None }),
                 }
             }
-            let Some(staging) = batch.blocks.last() else { return Ok(Recorded::Blocked) };
-            let len = (block.len_bytes - upload.done_bytes).min(STAGING_BYTES - batch.block_used);
-            // SAFETY: the block is readable until the launch is reported; this part of the staging block is this batch's, and not yet used.
-            unsafe { copy_host(block.address + upload.done_bytes, staging.address + batch.block_used, len) };
-            let from = staging.memory.place().after(batch.block_used);
-            Self::copy(recorder, batch, from, piece.place.after(upload.done_bytes), len);
-            piece.last_use.store(batch.value, Ordering::Relaxed);
-            // Whole words of 16 bytes, as devices like them.
-            batch.block_used = (batch.block_used + len).next_multiple_of(16).min(STAGING_BYTES);
+            let (Some(staging), used) = (batch.blocks.last(), batch.block_used) else { return Ok(Recorded::Blocked) };
+            let len = (block.len_bytes - upload.done_bytes).min(STAGING_BYTES - used);
+            let (from, to) = (staging.memory.place().after(used), piece.place.after(upload.done_bytes));
+            let (source, target) = (block.address + upload.done_bytes, staging.address + used);
+            let fill = || {
+                // SAFETY: the block is readable until the launch is reported; this part of the staging block is the batch's, and not yet used.
+                unsafe { copy_host(source, target, len) };
+            };
+            let number = match self.copy(made, recorder, lane, [from, to], len, fill)? {
+                Ok(number) => number,
+                Err(other) => return Ok(other),
+            };
+            piece.used(lane, number);
+            if let Some(batch) = &mut recorder.lanes[lane as usize].open {
+                // Whole words of 16 bytes, as devices like them.
+                batch.block_used = (used + len).next_multiple_of(16).min(STAGING_BYTES);
+            }
             upload.done_bytes += len;
             up(len);
         }
         Ok(Recorded::Done)
     }
 
+    /// Notes how far a lane has come.
+    fn look(&self, made: &Made, recorder: &mut Recorder, lane: Lane) -> Result<u64, Loss> {
+        let ended = made.device.ended(lane).map_err(|error| Loss::of("asking for what has ended", error))?;
+        recorder.order.end(lane, ended);
+        recorder.checker.end(lane, ended);
+        Ok(ended)
+    }
+
     /// Takes what has ended out of the books.
     fn retire(&self, made: &Made, recorder: &mut Recorder, report: &mut Vec<Completion>) -> Result<(), Loss> {
-        recorder.ended = made.device.ended().map_err(|error| Loss::of("asking for what has ended", error))?;
-        while let Some(batch) = recorder.in_flight.pop_front_if(|batch| batch.value <= recorder.ended) {
-            report.extend(batch.tasks.into_iter().map(|(task, outcome)| Completion { task, outcome, busy_ns: None }));
-            recorder.staging.give_back(batch.blocks);
-            recorder.free.push(batch.commands);
-            self.inbox().flights.pop_front();
+        for lane in Lane::ALL.into_iter().take(if made.device.is_split() { 2 } else { 1 }) {
+            let ended = self.look(made, recorder, lane)?;
+            if recorder.lanes[lane as usize].in_flight.front().is_none_or(|batch| batch.number > ended) {
+                continue;
+            }
+            while let Some(batch) = recorder.lanes[lane as usize].in_flight.pop_front_if(|batch| batch.number <= ended) {
+                report.extend(batch.tasks.into_iter().map(|(task, outcome)| Completion { task, outcome, busy_ns: None }));
+                recorder.staging.give_back(batch.blocks);
+                recorder.lanes[lane as usize].free.push(batch.commands);
+            }
+            self.inbox().land(lane, ended);
         }
         Ok(())
     }
 
     /// The queue's thread: waits for the oldest batch, reports it, goes on with what has gathered.
     fn run(self: Arc<Self>) {
-        while let Some((value, deadline)) = self.next_flight() {
-            self.await_batch(value, deadline, deadline);
+        while let Some(watch) = self.next_watch() {
+            self.await_batch(watch, Duration::MAX);
             self.inbox().is_attended = false;
         }
     }
 
     /// Waits until there is a batch that nobody attends to, and does so; none when the thread is to end.
-    fn next_flight(&self) -> Option<(u64, Duration)> {
+    fn next_watch(&self) -> Option<Watch> {
         let mut inbox = self.inbox();
         // What was seen at the last look: a batch that nobody attended to, and the streak.
         let mut seen = (None, 0);
@@ -900,16 +1208,16 @@ impl Queue {
                 inbox = self.inbox();
                 continue;
             }
-            if inbox.lost.is_some() || (inbox.is_stopping && inbox.flights.is_empty()) {
+            if inbox.lost.is_some() || (inbox.is_stopping && inbox.oldest() == Marks::default()) {
                 inbox.has_thread = false;
                 return None;
             }
-            let left = inbox.flights.front().filter(|_| !inbox.is_attended).copied();
-            let number = left.map(|(value, _)| value);
-            if let Some(flight) = left.filter(|_| !inbox.habit.holds() || inbox.is_stopping || number == seen.0) {
+            let left = inbox.watch().filter(|_| !inbox.is_attended);
+            let number = left.map(|watch| watch.oldest);
+            if let Some(watch) = left.filter(|_| !inbox.habit.holds() || inbox.is_stopping || number == seen.0) {
                 inbox.habit.end();
                 inbox.is_attended = true;
-                return Some(flight);
+                return Some(watch);
             }
             if !inbox.habit.holds() {
                 inbox = self.wake.wait(inbox).unwrap_or_else(PoisonError::into_inner);
@@ -927,18 +1235,17 @@ impl Queue {
 
     /// Waits for the oldest batch in the place of the queue's thread, unless somebody does already; whether something has ended.
     pub(crate) fn attend(self: &Arc<Self>, patience: Duration) -> bool {
-        let (value, deadline) = {
+        let watch = {
             let mut inbox = self.inbox();
-            match inbox.flights.front() {
-                Some(flight) if !inbox.is_attended => {
-                    let flight = *flight;
+            match inbox.watch() {
+                Some(watch) if !inbox.is_attended => {
                     inbox.is_attended = true;
-                    flight
+                    watch
                 }
                 _ => return false,
             }
         };
-        let has_ended = self.await_batch(value, deadline, patience);
+        let has_ended = self.await_batch(watch, patience);
         let mut inbox = self.inbox();
         inbox.is_attended = false;
         let held = inbox.habit.holds();
@@ -949,7 +1256,7 @@ impl Queue {
         }
         // What is in flight is the thread's, unless the caller comes again. And one that sleeps until it is woken has to learn that from now on it is not, and looks by itself.
         let has_begun = !held && inbox.habit.holds();
-        let is_wanted = has_begun || !inbox.habit.holds() && !inbox.flights.is_empty() || inbox.is_stopping;
+        let is_wanted = has_begun || !inbox.habit.holds() && inbox.oldest() != Marks::default() || inbox.is_stopping;
         drop(inbox);
         if is_wanted {
             self.wake.notify_one();
@@ -957,17 +1264,19 @@ impl Queue {
         has_ended
     }
 
-    /// Waits for a batch, the oldest, as long as `patience`; if it has ended, reports it and goes on with what has gathered. The caller attends.
-    fn await_batch(self: &Arc<Self>, value: u64, deadline: Duration, patience: Duration) -> bool {
+    /// Waits until one of the oldest batches has ended, as long as `patience`; then reports it and goes on with what has gathered. The caller attends.
+    fn await_batch(self: &Arc<Self>, watch: Watch, patience: Duration) -> bool {
         let Some(made) = self.working() else { return false };
         let mut report = Vec::new();
-        let outcome = match made.device.wait(value, deadline.min(patience)) {
+        let outcome = match made.device.wait(watch.oldest, true, watch.left.min(patience)) {
             Ok(true) => {
                 let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
                 self.retire(made, &mut recorder, &mut report).and_then(|()| self.advance(&mut recorder)).map(|_| ())
             }
-            Ok(false) if patience < deadline => return false,
-            Ok(false) => Err(Loss { reason: format!("a batch has not ended after {} ms", deadline.as_millis()), timed_out: true }),
+            Ok(false) if patience < watch.left => return false,
+            Ok(false) => {
+                Err(Loss { reason: format!("a batch has not ended after {} ms", watch.deadline.as_millis()), timed_out: Some(watch.lane) })
+            }
             Err(error) => Err(Loss::of("waiting for a batch", error)),
         };
         if let Err(loss) = outcome {
@@ -990,15 +1299,22 @@ impl Queue {
         let items = {
             let mut inbox = self.inbox();
             inbox.lost = Some(reason.clone());
-            inbox.flights.clear();
+            inbox.flights = Default::default();
+            inbox.copy_count = 0;
             std::mem::take(&mut inbox.items)
         };
         let (front, in_flight) = {
             let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-            (recorder.front.take(), std::mem::take(&mut recorder.in_flight))
+            let of_lane = |lane: Lane| {
+                let batches = std::mem::take(&mut recorder.lanes[lane as usize]);
+                let all = batches.in_flight.into_iter().chain(batches.open).enumerate();
+                all.map(|(index, batch)| (loss.timed_out == Some(lane) && index == 0, batch)).collect::<Vec<_>>()
+            };
+            let in_flight = Lane::ALL.map(of_lane);
+            (recorder.front.take(), in_flight)
         };
-        for (index, batch) in in_flight.into_iter().enumerate() {
-            let fault = if index == 0 && loss.timed_out { Fault::timed_out(&reason) } else { Fault::lost(&reason) };
+        for (took_too_long, batch) in in_flight.into_iter().flatten() {
+            let fault = if took_too_long { Fault::timed_out(&reason) } else { Fault::lost(&reason) };
             report.extend(batch.tasks.iter().map(|(task, _)| Completion::failed(*task, fault.clone())));
         }
         for item in front.into_iter().chain(items) {

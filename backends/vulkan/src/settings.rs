@@ -7,9 +7,11 @@
 //! | `vulkan.import` | `true` or `false`: whether devices work in the host's memory, so that nothing is copied | `true` for integrated and software devices |
 //! | `vulkan.memory` | how many bytes of each device's memory are used at most | 90 % of its largest heap |
 //! | `vulkan.deadline_ms` | a device that has not ended a batch after so many milliseconds is given up, 1 to 86400000 | 10000 |
+//! | `vulkan.transfer` | `auto`: copies go to a queue of their own where the device has one; `none`: everything goes to one queue; `emulated`: two rows of batches on one queue, for tests | `auto` |
 //! | `vulkan.validation` | `true` or `false`: whether the validation layer and the checker of the backend's own commands look on; for tests | `false` |
+//! | `vulkan.binding_limit` | a buffer that is longer than so many bytes is not bound but reached by its address, at least 16; for tests, since only what is longer than the device's own limit needs it | what the device says |
 //! | `vulkan.cache` | the folder for compiled kernels; empty: they are not kept | `poniard/vulkan` in `XDG_CACHE_HOME` or `~/.cache` |
-//! | `vulkan.without` | what to do without, as a list with commas: `push-descriptors`, `mapping` (the host reaches no memory of the device), `device` (none can be made); for tests, and to find faults of drivers | nothing |
+//! | `vulkan.without` | what to do without, as a list with commas: `push-descriptors`, `mapping` (the host reaches no memory of the device), `addresses` (buffers are reached by bindings alone), `device` (none can be made); for tests, and to find faults of drivers | nothing |
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -20,6 +22,8 @@ use poniard_interface::{OpenError, Settings};
 const DEFAULT_DEADLINE_MS: u64 = 10_000;
 /// A day: more is a slip of the keyboard.
 const MAX_DEADLINE_MS: u64 = 86_400_000;
+/// Less than any device binds, and than chunks are aligned to.
+const MIN_BINDING_BYTES: u64 = 16;
 /// Less holds no useful chunk.
 const MIN_MEMORY_BYTES: u64 = 1 << 20;
 
@@ -34,8 +38,12 @@ pub struct VulkanSettings {
     pub import: Option<bool>,
     /// How much of a device's memory is used at most, in bytes.
     pub memory_bytes: Option<u64>,
+    /// How long a binding may be at most, in bytes, if that is less than the device takes.
+    pub binding_bytes: Option<u64>,
     /// How long a batch may take.
     pub deadline: Duration,
+    /// Where copies between the host and the device go.
+    pub transfer: Transfer,
     /// Whether validation is on.
     pub validation: bool,
     /// Where compiled kernels are kept.
@@ -55,6 +63,18 @@ pub enum Devices {
     Chosen(Vec<String>),
 }
 
+/// Where copies between the host and a device go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transfer {
+    /// To a queue of their own, where the device has one.
+    #[default]
+    Auto,
+    /// To the queue that computes.
+    None,
+    /// To the queue that computes, but in a row of batches of their own: what two queues do, without what they are good for.
+    Emulated,
+}
+
 /// What the backend does without though the driver has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Without {
@@ -62,19 +82,23 @@ pub struct Without {
     pub push_descriptors: bool,
     /// The host reaches the device's memory by copies alone.
     pub mapping: bool,
+    /// Buffers have no addresses.
+    pub addresses: bool,
     /// No device can be made.
     pub device: bool,
 }
 
 impl VulkanSettings {
     /// Their names.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 10] = [
+        "vulkan.binding_limit",
         "vulkan.cache",
         "vulkan.deadline_ms",
         "vulkan.devices",
         "vulkan.import",
         "vulkan.memory",
         "vulkan.software",
+        "vulkan.transfer",
         "vulkan.validation",
         "vulkan.without",
     ];
@@ -105,6 +129,12 @@ impl VulkanSettings {
             }
             bytes => bytes,
         };
+        let binding_bytes = match settings.parse::<u64>("vulkan.binding_limit")? {
+            Some(bytes) if bytes < MIN_BINDING_BYTES => {
+                return Err(refuse("vulkan.binding_limit", bytes, format!("at least {MIN_BINDING_BYTES} bytes are needed")));
+            }
+            bytes => bytes,
+        };
         let deadline_ms = match settings.parse::<u64>("vulkan.deadline_ms")? {
             Some(0) => return Err(refuse("vulkan.deadline_ms", 0, "at least 1 millisecond is needed")),
             Some(ms) if ms > MAX_DEADLINE_MS => {
@@ -112,15 +142,22 @@ impl VulkanSettings {
             }
             ms => ms.unwrap_or(DEFAULT_DEADLINE_MS),
         };
+        let transfer = match settings.get("vulkan.transfer") {
+            None | Some("auto") => Transfer::Auto,
+            Some("none") => Transfer::None,
+            Some("emulated") => Transfer::Emulated,
+            Some(text) => return Err(refuse("vulkan.transfer", text, "expected `auto`, `none` or `emulated`")),
+        };
         let mut without = Without::default();
         let text = settings.get("vulkan.without").unwrap_or_default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             match part {
                 "push-descriptors" => without.push_descriptors = true,
                 "mapping" => without.mapping = true,
+                "addresses" => without.addresses = true,
                 "device" => without.device = true,
                 _ => {
-                    let known = "expected some of `push-descriptors`, `mapping` and `device` between commas";
+                    let known = "expected some of `push-descriptors`, `mapping`, `addresses` and `device` between commas";
                     return Err(refuse("vulkan.without", text, known));
                 }
             }
@@ -135,7 +172,9 @@ impl VulkanSettings {
             software: settings.parse("vulkan.software")?.unwrap_or(false),
             import: settings.parse("vulkan.import")?,
             memory_bytes,
+            binding_bytes,
             deadline: Duration::from_millis(deadline_ms),
+            transfer,
             validation: settings.parse("vulkan.validation")?.unwrap_or(false),
             cache,
             without,
@@ -180,10 +219,13 @@ mod tests {
         assert_eq!(read("vulkan.import", "false").unwrap().import, Some(false));
         assert_eq!(read("vulkan.memory", "1048576").unwrap().memory_bytes, Some(1 << 20));
         assert_eq!(read("vulkan.deadline_ms", "86400000").unwrap().deadline, Duration::from_secs(86400));
+        let transfers = ["auto", "none", "emulated"].map(|value| read("vulkan.transfer", value).unwrap().transfer);
+        assert_eq!(transfers, [Transfer::Auto, Transfer::None, Transfer::Emulated]);
         assert_eq!(read("vulkan.cache", "").unwrap().cache, None);
         assert_eq!(read("vulkan.cache", "/a").unwrap().cache, Some("/a".into()));
-        let without = Without { push_descriptors: true, mapping: true, device: false };
-        assert_eq!(read("vulkan.without", "push-descriptors, mapping").unwrap().without, without);
+        assert_eq!(read("vulkan.binding_limit", "16").unwrap().binding_bytes, Some(16));
+        let without = Without { push_descriptors: true, mapping: true, addresses: true, device: false };
+        assert_eq!(read("vulkan.without", "push-descriptors, mapping,addresses").unwrap().without, without);
         assert!(read("threads", "nonsense").is_ok(), "settings of other backends are ignored");
     }
 
@@ -195,8 +237,10 @@ mod tests {
         check_refused("vulkan.import", "1", "`true` or `false`");
         check_refused("vulkan.memory", "1024", "at least 1048576 bytes");
         check_refused("vulkan.memory", "1GiB", "invalid digit");
+        check_refused("vulkan.binding_limit", "15", "at least 16 bytes");
         check_refused("vulkan.deadline_ms", "0", "at least 1 millisecond");
         check_refused("vulkan.deadline_ms", "86400001", "a day");
+        check_refused("vulkan.transfer", "two", "expected `auto`, `none` or `emulated`");
         check_refused("vulkan.validation", "on", "`true` or `false`");
         check_refused("vulkan.without", "hope", "expected some of");
     }

@@ -10,6 +10,7 @@ use poniard_interface::{
 };
 
 use crate::memory::{Import, Memory, Piece, read_host, write_host, zero_host};
+use crate::order::Lane;
 use crate::queue::{Queue, Ticket, Work};
 use crate::staging::{Direction, STAGING_BYTES, Staging};
 
@@ -129,7 +130,7 @@ impl VulkanChunk {
                 each(&staging, range.clone());
             }
             begun = range.end;
-            let work = Work::Copy { from, to, len_bytes: range.len() as u64, pieces: vec![Arc::clone(&self.piece)] };
+            let work = Work::Copy { lane: Lane::Transfer, from, to, len_bytes: range.len() as u64, pieces: vec![Arc::clone(&self.piece)] };
             under_way.push_back((staging, self.queue.ask(work), range));
         }
         Ok(())

@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod install;
 mod kernels;
+mod models;
 mod processors;
 pub mod run;
 mod samples;
@@ -28,6 +29,7 @@ pub fn dispatch(options: &Options, console: &mut Console) -> Result<(), Failure>
         Command::Samples(options) => samples::samples(options, console),
         Command::Kernels(options) => kernels::kernels(options, console),
         Command::Processors(options) => processors::processors(options, console),
+        Command::Models(options) => models::models(options, console),
         Command::Bench(options) => bench::bench(options, console),
         Command::Completions(options) => completions::completions(options, console),
         Command::Install(options) => install::install(options, console),
@@ -68,6 +70,7 @@ fn chosen(options: &RuntimeOptions, devices: Devices) -> (Vec<String>, Vec<(Stri
     };
     if backends.iter().any(|name| name == "vulkan") {
         assume("vulkan.software", "true");
+        assume("placement.devices", "always");
     } else if backends.is_empty() && devices == Devices::Unneeded {
         assume("vulkan.devices", "none");
     }

@@ -8,6 +8,7 @@ mod install;
 mod installation;
 mod interrupts;
 mod lists;
+mod models;
 mod output;
 mod processes;
 mod processors;

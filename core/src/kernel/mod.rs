@@ -21,6 +21,7 @@ pub use form::Shape;
 use crate::data::Data;
 use crate::error::BoxError;
 use crate::function::{Argument, Predecessors, TaskFn, TaskOutput};
+use crate::model::CodeId;
 use crate::options::TaskOptions;
 use crate::parameter::{Param, Slots, Stored};
 use crate::residency::Lineage;
@@ -131,6 +132,11 @@ impl KernelSource {
 }
 
 impl<M: Signature> Kernel<M> {
+    /// How models of costs know it ([`model`](crate::model)): by its name and a hash of its source.
+    pub fn code_id(&self) -> CodeId {
+        self.body.code_id()
+    }
+
     /// Its name, which errors and traces use.
     pub fn name(&self) -> &str {
         &self.body.name
@@ -255,6 +261,15 @@ impl Body {
             is_expected: AtomicBool::new(false),
             has_complained: AtomicBool::new(false),
         }
+    }
+
+    /// A hash of its code in one word.
+    pub(crate) fn code(&self) -> u64 {
+        self.identity[0] ^ self.identity[1]
+    }
+
+    pub(crate) fn code_id(&self) -> CodeId {
+        CodeId::new(&self.name, self.code())
     }
 
     /// As a device gets it.

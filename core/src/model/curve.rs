@@ -106,6 +106,11 @@ pub(crate) struct Fresh {
 }
 
 impl Fresh {
+    /// Whether the file lacks something.
+    pub(crate) fn is_new(&self) -> bool {
+        self.new_count > 0
+    }
+
     /// What the file shall have, that has `found` now.
     pub(crate) fn over(&self, found: Option<&Summary>) -> Option<Summary> {
         match found {
@@ -279,7 +284,7 @@ impl Curve {
         let Ok(at) = classes.find(fresh.size) else { return };
         let class = &mut classes.known[at];
         class.file_count = kept.count;
-        class.new_count -= fresh.new_count;
+        class.new_count = class.new_count.saturating_sub(fresh.new_count);
         // What other programs found counts here as well, unless more was measured meanwhile: then the next time has to do.
         if class.new_count == 0 {
             class.is_relearnt = false;

@@ -229,7 +229,6 @@ mod tests {
             }
             errors.sort_by(f64::total_cmp);
             let (median, most) = (errors[errors.len() / 2], errors[errors.len() * 95 / 100]);
-            println!("vary: {vary}, median error {median:.4}, 95 of 100 below {most:.4}");
             assert!(median <= if vary { 0.1 } else { 0.02 } && most < 0.5, "{median}, {most}");
         }
     }

@@ -1,4 +1,4 @@
-//! What things cost on this machine: measured times of code ([`ExecutionModel`]) and of transfers ([`LinkModel`]).
+//! What things cost on this machine: measured times of code ([`ExecutionModel`]) and of transfers ([`LinkModel`]), and the file in which they are kept ([`Store`]).
 //!
 //! Nothing in here reads a clock or draws random numbers, but for the store nothing reads files: whoever measures passes times on, in nanoseconds, and a simulator
 //! does it under its own time.
@@ -18,14 +18,20 @@ mod curve;
 mod execution;
 mod fit;
 mod link;
+mod machine;
 mod size_class;
 mod statistics;
+pub mod store;
+mod text;
 
 pub use curve::{Estimate, EstimateSource};
 pub use execution::{CodeId, CodeModel, ExecutionModel, Measurement, ProcessorClass, WALL_NS_MAX};
 pub use link::{DEFAULT_BYTE_NS, DEFAULT_LATENCY_NS, Link, LinkModel};
+pub use machine::Machine;
 pub use size_class::SizeClass;
 pub use statistics::{Summary, WARM_COUNT, is_warm};
+pub use store::{Models, Store, StoreError, StoreErrorKind};
+pub use text::{Kept, KeptCurve};
 
 #[cfg(test)]
 mod tests {

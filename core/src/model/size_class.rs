@@ -10,6 +10,12 @@ impl SizeClass {
     /// The class of zero bytes.
     pub const ZERO: Self = Self(0);
 
+    /// Tells it from others.
+    #[inline]
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
+
     /// The class of so many bytes. The two bits below the highest one are the quarter, as in histograms of the HDR kind: no logarithm is needed.
     #[inline]
     #[must_use]

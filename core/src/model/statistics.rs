@@ -248,6 +248,8 @@ fn winsorised(all: &mut [u64]) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::tests::Noise;
     use super::*;
 
@@ -283,7 +285,8 @@ mod tests {
     #[test]
     fn outliers_do_not_ruin_the_mean_and_are_no_drift() {
         let mut noise = Noise::new(1);
-        let (statistics, drifts) = after((0..20_000).map(|_| if noise.share() < 0.02 { 10_000_000 } else { noise.around(1_000_000.0, 0.05) }));
+        let (statistics, drifts) =
+            after((0..20_000).map(|_| if noise.share() < 0.02 { 10_000_000 } else { noise.around(1_000_000.0, 0.05) }));
         check_near(statistics.mean_ns(), 1_000_000.0, 0.03);
         assert!(statistics.deviation_ns() < 150_000.0, "{}", statistics.deviation_ns());
         assert_eq!(drifts, 0);
@@ -326,7 +329,7 @@ mod tests {
     #[test]
     fn modes_that_last_are_drift_a_few_times_and_not_for_ever() {
         let mut noise = Noise::new(6);
-        let mut cost = |index: u64| noise.around(if index / 100 % 2 == 0 { 1_000_000.0 } else { 10_000_000.0 }, 0.03);
+        let mut cost = |index: u64| noise.around(if (index / 100).is_multiple_of(2) { 1_000_000.0 } else { 10_000_000.0 }, 0.03);
         let (mut statistics, first) = after((0..10_000).map(&mut cost));
         let second = (0..10_000).filter(|index| statistics.record(1000, cost(*index), None)).count();
         assert!((1..=12).contains(&first) && second <= 6, "{first} and {second} drifts");
@@ -368,5 +371,35 @@ mod tests {
         assert_eq!(merged.spread_ns, 375.0, "two modes");
         let (old, new) = (view(1_000_000, 1000.0, None), view(64, 2000.0, None));
         assert_eq!(old.merge(&new).mean_ns, 1500.0, "what is long ago counts no more than what is remembered");
+    }
+
+    fn any_view() -> impl Strategy<Value = Summary> {
+        let share = prop::option::of(0.0..2.0);
+        (1u64..1000, any::<u64>(), 1.0..1e12, 0.0..1e12, any::<u64>(), share).prop_map(
+            |(bytes, count, mean_ns, spread_ns, least_ns, cpu_share)| Summary { bytes, count, mean_ns, spread_ns, least_ns, cpu_share },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_views_does_not_matter(a in any_view(), b in any_view()) {
+            let (one, other) = (a.merge(&b), b.merge(&a));
+            prop_assert_eq!((one.count, one.least_ns), (other.count, other.least_ns));
+            prop_assert!(one.bytes.abs_diff(other.bytes) <= 1);
+            let pairs = [(one.mean_ns, other.mean_ns), (one.spread_ns, other.spread_ns), (one.cpu_share.unwrap_or(0.0), other.cpu_share.unwrap_or(0.0))];
+            prop_assert!(pairs.iter().all(|(x, y)| (x - y).abs() <= 1e-9 * x.abs().max(1.0)), "{:?} {:?}", one, other);
+            prop_assert!(one.mean_ns >= a.mean_ns.min(b.mean_ns) * 0.999_999 && one.mean_ns <= a.mean_ns.max(b.mean_ns) * 1.000_001);
+        }
+
+        #[test]
+        fn the_mean_is_among_what_was_measured(all in prop::collection::vec(1u64..1 << 46, 1..300)) {
+            let mut statistics = Statistics::new();
+            for ns in all.iter().copied() {
+                statistics.record(1, ns, None);
+                let summary = statistics.summary();
+                prop_assert!(summary.mean_ns >= *all.iter().min().unwrap() as f64 * 0.999 && summary.mean_ns <= *all.iter().max().unwrap() as f64 * 1.001);
+                prop_assert!(summary.spread_ns >= 0.0 && summary.spread_ns.is_finite() && summary.count >= 1);
+            }
+        }
     }
 }

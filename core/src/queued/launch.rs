@@ -20,6 +20,7 @@ use crate::error::FailureKind;
 use crate::kernel::Origin;
 use crate::kernel::plan::Plan;
 use crate::options::LaunchTies;
+use crate::placement::{code_id_of, code_of, placed};
 use crate::residency::{self, DeviceSpace, Lost, Prepared, Refusal, Undone};
 use crate::task::record::{Claim, TaskRef};
 use crate::worker::context::runtime_of;
@@ -278,6 +279,13 @@ impl Queued {
         if !is_launch || !ties(task).is_some_and(is_for_it) {
             return false;
         }
+        // One that might as well go to the host goes where its like went.
+        if let (Some(placement), Some(launch)) = (&shared.placement, ties(task))
+            && shared.is_free(task, launch)
+            && !placement.was_last_at(code_of(task, Some(launch)), self.first + queue)
+        {
+            return false;
+        }
         let before = is_carried(task, queue, trash);
         let follows = before.is_some();
         trash.tasks.extend(before.into_iter().flatten().map(|(task, _)| task));
@@ -379,6 +387,10 @@ impl Queued {
         let Some(table) = task.launch() else { unreachable!("it was a launch when it was submitted") };
         let InFlightLaunch { mut prepared, before, size, .. } = launch;
         let is_ahead = before.is_some();
+        if let (Some(placement), Some(busy_ns)) = (&shared.placement, busy_ns) {
+            let code = || code_id_of(&task, ties(&task));
+            placement.measured(self.first + queue, (code_of(&task, ties(&task)), &code), size, busy_ns);
+        }
         // Those before it may have failed, or have gone elsewhere and come to other results: then what it has made is of no use.
         let is_as_then = |(one, times): &(TaskRef, u64)| ties(one).is_some_and(|launch| launch.withdrawn.load(SeqCst) == *times);
         let is_timely = before.iter().flatten().all(is_as_then) && (!is_ahead || task.is_ready() && !task.has_failed_argument(&table));
@@ -439,6 +451,12 @@ impl Queued {
         if let Some(space) = shared.space_of(processor) {
             space.lose(reason);
         }
+        if let Some(placement) = &shared.placement {
+            let (placed, left) = placement.set_active(processor, false);
+            let queues: Vec<_> = placed.into_iter().filter_map(|went| shared.after_placing(went)).collect();
+            left.into_iter().for_each(|entry| shared.enqueue(None, entry));
+            queues.into_iter().for_each(|queue| self.submit(shared, queue));
+        }
     }
 
     /// Sees to a launch that did not happen. No lock is held.
@@ -495,6 +513,9 @@ impl Queued {
 
     /// Gives up the claim on a launch that is ready, and puts it where ready tasks go.
     fn put_back(&self, shared: &Shared, task: TaskRef) {
+        if let (Some(placement), Some(placed)) = (&shared.placement, placed(&task)) {
+            placement.ended(placed, false);
+        }
         if task.unclaim() {
             return shared.enqueue(None, Entry::task(task));
         }

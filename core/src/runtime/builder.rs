@@ -7,25 +7,36 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
-use poniard_interface::{Backend, BackendInfo, Processor, Settings, WorkerId};
+use poniard_interface::{Backend, BackendInfo, LogLevel, Processor, Settings, WorkerId};
 
 use super::host::{HostLink, Log};
 use super::report::Refused;
 use super::{Handle, Runtime};
 use crate::function::TaskFn;
 use crate::options::TaskOptions;
+use crate::placement::{Placement, PlacementChoices};
 use crate::plugin::{self, PluginSearch};
 use crate::residency::DeviceSpace;
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
 use crate::worker::sleep::IdlePolicy;
 use crate::worker::slot::Slot;
-use crate::{arena, machine};
+use crate::{arena, machine, model, policy};
 
 /// The setting of `RuntimeBuilder::processes_at_most`.
 const PROCESSES_MOST: &str = "processes.most";
 
 /// The setting of `RuntimeBuilder::memory_limit`.
 const MEMORY_LIMIT: &str = "memory.limit";
+
+/// The settings of placement: the policy's name, where its random numbers begin, whether decisions are kept, whether software devices count as real ones, for tests, and whether a
+/// launch goes to a device whenever one can run it; and where models of costs are kept.
+const PLACEMENT_POLICY: &str = "placement.policy";
+const PLACEMENT_SEED: &str = "placement.seed";
+const PLACEMENT_EXPLAIN: &str = "placement.explain";
+const PLACEMENT_SOFTWARE: &str = "placement.software";
+const PLACEMENT_DEVICES: &str = "placement.devices";
+const PLACEMENT_MODELS: &str = "placement.models";
+const PLACEMENT: [&str; 6] = [PLACEMENT_POLICY, PLACEMENT_SEED, PLACEMENT_EXPLAIN, PLACEMENT_SOFTWARE, PLACEMENT_DEVICES, PLACEMENT_MODELS];
 
 /// Chooses backends, number of threads and settings of a [`Runtime`].
 ///
@@ -203,6 +214,32 @@ impl RuntimeBuilder {
         self.setting(MEMORY_LIMIT, bytes.to_string())
     }
 
+    /// The policy that decides where and when ready tasks run, by its name in [`policy::POLICIES`](crate::policy::POLICIES), for all tasks that are spawned. The same as the setting
+    /// `placement.policy`; `placement.seed` is where its random numbers begin.
+    ///
+    /// Without this, tasks that every worker may run are shared out by work stealing, which costs nanoseconds, and only launches of kernels that devices can run as well are placed,
+    /// by [`policy::DEFAULT`](crate::policy::DEFAULT). With it every spawned task is placed, which costs about a microsecond; nodes of graphs and parts of `join` and the like are shared out as before.
+    pub fn policy(self, name: impl Into<String>) -> Self {
+        self.setting(PLACEMENT_POLICY, name)
+    }
+
+    /// Whether launches of kernels go to a device whenever one can run them, also where the host would be faster. The same as the setting `placement.devices`, which is `auto` or `always`.
+    pub fn devices_always(self, always: bool) -> Self {
+        self.setting(PLACEMENT_DEVICES, if always { "always" } else { "auto" })
+    }
+
+    /// The folder in which what tasks cost on this machine is kept from one program to the next, if tasks are placed at all; `None`: it is not kept. The same as the setting
+    /// `placement.models`, which is a folder or `off`. Without this it is `poniard/models` in `XDG_CACHE_HOME` or `~/.cache`.
+    pub fn models(self, folder: Option<PathBuf>) -> Self {
+        self.setting(PLACEMENT_MODELS, folder.map_or_else(|| "off".to_owned(), |folder| folder.to_string_lossy().into_owned()))
+    }
+
+    /// Keeps why tasks were placed where they ran, for [`Handle::explanations`]. The same as the setting `placement.explain`. Cost: a few hundred bytes and a microsecond for each
+    /// of the first 100 000 tasks that are placed.
+    pub fn explain(self, explain: bool) -> Self {
+        self.setting(PLACEMENT_EXPLAIN, explain.to_string())
+    }
+
     /// A setting for the backends, each of which reads those that it documents, or `memory.limit`. One that nobody reads is an error when the runtime is built.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.set(name, value);
@@ -238,6 +275,7 @@ impl RuntimeBuilder {
     /// [`BuildError`] says what is missing, where it was looked for and what was refused.
     pub fn build(self) -> Result<Runtime, BuildError> {
         let memory_limit = self.read_memory_limit()?;
+        let choices = Choices { placement: self.read_placement()?, ..self.choices.clone() };
         let mut found = FoundBesides::default();
         let candidates = self.candidates(&mut found);
         let mut candidates = self.chosen(candidates, &found)?;
@@ -251,8 +289,11 @@ impl RuntimeBuilder {
             if processors.is_empty() {
                 return Err(no_processor(&found, &records));
             }
-            match start(records, processors, found.clone(), self.choices.clone(), self.process_count(), &link) {
+            match start(records, processors, found.clone(), choices.clone(), self.process_count(), &link) {
                 Ok(shared) => {
+                    if let Some(warning) = shared.placement.as_ref().and_then(Placement::load) {
+                        shared.backends.found.log.push(LogLevel::Warning, warning);
+                    }
                     if let Some(bytes) = memory_limit {
                         arena::set_limit(bytes);
                     }
@@ -274,6 +315,36 @@ impl RuntimeBuilder {
     fn process_count(&self) -> usize {
         let first = || self.settings.parse("processes").ok().flatten().unwrap_or(0);
         self.settings.get(PROCESSES_MOST).map_or(usize::MAX, |_| first())
+    }
+
+    /// What the settings say about placement.
+    fn read_placement(&self) -> Result<PlacementChoices, BuildError> {
+        let bad = |text: String| BuildError::new(BuildErrorKind::Setting, text);
+        if let Some((name, _)) = self.settings.iter().find(|(name, _)| name.starts_with("placement.") && !PLACEMENT.contains(name)) {
+            return Err(bad(format!("there is no setting `{name}`; there are `{}`", PLACEMENT.join("`, `"))));
+        }
+        let policy = self.settings.get(PLACEMENT_POLICY);
+        if let Some(Err(error)) = policy.map(policy::by_name) {
+            return Err(bad(format!("setting `{PLACEMENT_POLICY}`: {error}")));
+        }
+        let switch = |name: &str| self.settings.parse::<bool>(name).map(Option::unwrap_or_default).map_err(|error| bad(error.reason));
+        Ok(PlacementChoices {
+            policy: policy.map(Into::into),
+            seed: self.settings.parse(PLACEMENT_SEED).map_err(|error| bad(error.reason))?.unwrap_or_default(),
+            explain: switch(PLACEMENT_EXPLAIN)?,
+            software: switch(PLACEMENT_SOFTWARE)?,
+            models: match self.settings.get(PLACEMENT_MODELS) {
+                None => model::store::default_folder(),
+                Some("off") => None,
+                Some("") => return Err(bad(format!("setting `{PLACEMENT_MODELS}` is empty: expected `off` or a folder"))),
+                Some(folder) => Some(folder.into()),
+            },
+            devices_first: match self.settings.get(PLACEMENT_DEVICES) {
+                None | Some("auto") => false,
+                Some("always") => true,
+                Some(other) => return Err(bad(format!("setting `{PLACEMENT_DEVICES}` is `{other}`: expected `auto` or `always`"))),
+            },
+        })
     }
 
     /// The limit for buffers, if one is set.
@@ -342,7 +413,7 @@ impl RuntimeBuilder {
             .iter()
             .flat_map(|candidate| candidate.backend.settings().into_iter().map(|name| (name, candidate.info.name.as_str())))
             .collect();
-        let is_known = |name: &str| name == MEMORY_LIMIT || known.iter().any(|(known, _)| known == name);
+        let is_known = |name: &str| name == MEMORY_LIMIT || PLACEMENT.contains(&name) || known.iter().any(|(known, _)| known == name);
         // No processes and no devices can be had everywhere.
         let is_none = |name: &str, value: &str| matches!((name, value), ("processes" | PROCESSES_MOST, "0") | ("vulkan.devices", "none"));
         let unheard = self.settings.iter().find(|(name, value)| !is_known(name) && !is_none(name, value));

@@ -15,7 +15,7 @@ mod report;
 
 pub(crate) use builder::{BackendRecord, Backends, builtin_backend};
 pub use builder::{BuildError, BuildErrorKind, RuntimeBuilder};
-pub use report::{BackendReport, ProcessReport, ProcessorReport, Refused, Report};
+pub use report::{BackendReport, IdleReport, ProcessReport, ProcessorReport, Refused, Report};
 
 use crate::ambient;
 use crate::clock::now;
@@ -25,6 +25,7 @@ use crate::function::{Args, Predecessors, TaskFn, caller};
 use crate::mutable::create_ordered;
 use crate::options::{LaunchTies, Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
+use crate::placement::{Explanation, Placement};
 use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
 use crate::task::record::{create, create_detached, create_failed, create_finished, parts_that_stay, why_it_stays};
@@ -325,6 +326,12 @@ impl Handle {
         record.map(|record| record.processor.describe(measure)).unwrap_or_default()
     }
 
+    /// Why tasks ran where they ran, in the order in which that was decided: of the first 100 000 that were placed. Empty without [`RuntimeBuilder::explain`], and where no task has a
+    /// choice.
+    pub fn explanations(&self) -> Vec<Explanation> {
+        self.shared.placement.as_ref().map(Placement::explanations).unwrap_or_default()
+    }
+
     /// What there is and what ran where since the runtime began.
     pub fn report(&self) -> Report {
         Report::of(&self.shared)
@@ -471,6 +478,14 @@ where
         return fail(options, type_name, FailureKind::DeadlineExceeded);
     }
     let options = if const { F::LAUNCHES } { launch_options(shared, &function, options, due) } else { options };
+    let options = match &shared.placement {
+        Some(placement) if placement.places_all || const { F::LAUNCHES } => {
+            let mut options = options.unwrap_or_default();
+            options.ties.placed = Some(Arc::default());
+            Some(options)
+        }
+        _ => options,
+    };
     let mut options = match run::settle(shared, &params, options) {
         Ok(options) => options,
         Err(refusal) => return fail(refusal.options, type_name, refusal.kind),

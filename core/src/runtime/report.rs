@@ -8,10 +8,11 @@ use poniard_interface::{DeviceInfo, Execution, MemorySpace, ProcessorKind, Space
 
 use crate::buffer::MemoryUsage;
 use crate::clock::now_ns;
+use crate::placement::{Placement, PlacementReport};
 use crate::residency::space::Counts;
 use crate::space::HostSpace;
 use crate::worker::shared::Shared;
-use crate::worker::slot::ActivityReading;
+use crate::worker::slot::{ActivityReading, Idle};
 
 /// What there is and what ran where since the runtime began.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Report {
     pub makespan_ns: u64,
     /// The memory that buffers take, in the whole process.
     pub memory: MemoryUsage,
+    /// What was decided about where tasks run, if any had a choice.
+    pub placement: Option<PlacementReport>,
 }
 
 /// A plugin file, or a backend in one, that is not used.
@@ -81,6 +84,8 @@ pub struct ProcessorReport {
     pub processes: Vec<ProcessReport>,
     /// Time that it spent on them, in ns. For a thread: from finding a task until finding none.
     pub busy_ns: u64,
+    /// For a worker: how long it slept although tasks were unfinished, by why.
+    pub idle: IdleReport,
     /// For a worker process: bytes of arguments that were copied for it. All that travels, but for the memory of buffers that the process reads or
     /// writes where it is. For a device: bytes of buffers that were copied to its memory.
     pub copied_to_bytes: u64,
@@ -98,6 +103,19 @@ pub struct ProcessorReport {
     pub shared_values_sent: u64,
     /// Their length, in bytes.
     pub shared_values_bytes: u64,
+}
+
+/// How long a worker had nothing to do although tasks were unfinished, in ns, by why. As it looked when it fell asleep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdleReport {
+    /// No task was ready: each waited for others.
+    pub no_ready_work_ns: u64,
+    /// Devices had launches, or data was on its way there.
+    pub data_ns: u64,
+    /// A launch waited for memory of a device.
+    pub memory_ns: u64,
+    /// A task that it could have run was kept for another processor, where it was expected to finish first.
+    pub policy_ns: u64,
 }
 
 /// A process that executed tasks of a processor. When it ends, another one follows.
@@ -141,6 +159,7 @@ impl Report {
             messages: found.log.messages(),
             makespan_ns: makespan.map_or(0, |(first, last)| last - first),
             memory: crate::arena::usage(),
+            placement: shared.placement.as_ref().map(Placement::report),
         }
     }
 }
@@ -162,6 +181,13 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
     let replies = shared.slots.get(place).and_then(|slot| slot.remote.get()).map(|remote| remote.replies()).unwrap_or_default();
     let busy_ns = activity(shared, place, now_ns()).busy_ns;
     let remote = shared.slots.get(place).and_then(|slot| slot.remote.get());
+    let idle_ns = |idle: Idle| shared.slots.get(place).map_or(0, |slot| slot.counters.idle_ns[idle as usize].load(Relaxed));
+    let idle = IdleReport {
+        no_ready_work_ns: idle_ns(Idle::NoReadyWork),
+        data_ns: idle_ns(Idle::Data),
+        memory_ns: idle_ns(Idle::Memory),
+        policy_ns: idle_ns(Idle::Policy),
+    };
     let copied = remote.map_or((0, 0), |remote| (remote.copied_bytes.0.load(Relaxed), remote.copied_bytes.1.load(Relaxed)));
     let sent = remote.map(|remote| remote.sent.get()).unwrap_or_default();
     let own_space = shared.space_of(place).map(|space| &space.counts);
@@ -179,6 +205,7 @@ fn processor(shared: &Shared, place: usize) -> ProcessorReport {
         tasks,
         processes: replies.into_iter().map(|(process, tasks)| ProcessReport { process, tasks }).collect(),
         busy_ns,
+        idle,
         copied_to_bytes: copied.0 + of_space(|counts| &counts.uploaded),
         copied_from_bytes: copied.1 + of_space(|counts| &counts.downloaded),
         imported_bytes: of_space(|counts| &counts.imported),

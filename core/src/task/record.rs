@@ -537,6 +537,16 @@ impl Header {
         self.runner.load(Relaxed) == runner && !self.is_finished()
     }
 
+    /// Tells its function from others, while the program runs.
+    pub(crate) fn code(&self) -> u64 {
+        std::ptr::from_ref(self.vtable).addr() as u64
+    }
+
+    /// The name of its function's type.
+    pub(crate) fn type_name(&self) -> &'static str {
+        (self.vtable.type_name)()
+    }
+
     /// The name given by the user, or the function's.
     pub(crate) fn name(&self) -> TaskName {
         let name = match self.options().and_then(|options| options.name.as_ref()) {

@@ -104,7 +104,8 @@ struct Frame {
 
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, processor: usize) -> Self {
-        let base = (!shared.defaults.is_empty()).then(Box::default);
+        let places_all = shared.placement.as_ref().is_some_and(|placement| placement.places_all);
+        let base = (!shared.defaults.is_empty() || places_all).then(Box::default);
         let remote = shared.slots.get(processor).and_then(|slot| slot.remote.get()).map_or(ptr::null(), ptr::from_ref);
         Self {
             shared,

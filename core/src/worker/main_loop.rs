@@ -11,12 +11,13 @@ use super::entry::{Entry, Work};
 use super::jobs::{self, Found};
 use super::occupancy::Errand;
 use super::shared::Shared;
-use super::slot::{Local, Passed, Slot, Turn};
+use super::slot::{Local, Passed, Slot, Turn, add};
 use crate::ambient::Ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::run_part;
 use crate::options::{Occupancy, Priority, TaskOptions};
+use crate::placement::{Placement, code_id_of, code_of};
 use crate::ship::processor::{Ahead, RemoteProcessor};
 use crate::task::record::{Claim, TaskRef};
 
@@ -269,10 +270,35 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
     if !task.begins() {
         return Some(task.fail_claimed(FailureKind::Cancelled));
     }
-    execute_body(context, task, || match &options.ties.inheritance {
+    let body = || match &options.ties.inheritance {
         None => run_body(context, task),
         Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || run_body(context, task)),
-    })
+    };
+    match &context.shared.placement {
+        Some(placement) if options.ties.placed.is_some() => execute_measured(placement, options, context, task, body),
+        _ => execute_body(context, task, body),
+    }
+}
+
+/// The same for a task that is placed: how long it takes is noted.
+fn execute_measured(
+    placement: &Placement,
+    options: &TaskOptions,
+    context: &Context,
+    task: &TaskRef,
+    body: impl FnOnce() -> Option<TaskError>,
+) -> Option<TaskError> {
+    let size = match task.launch() {
+        Some(table) if !task.has_failed_argument(&table) => task.survey(&table).size,
+        _ => 0,
+    };
+    let begun_ns = now_ns();
+    let failure = execute_body(context, task, body);
+    if failure.is_none() {
+        let launch = options.ties.launch.as_deref();
+        placement.measured(context.processor, (code_of(task, launch), &|| code_id_of(task, launch)), size, now_ns() - begun_ns);
+    }
+    failure
 }
 
 #[inline(always)]
@@ -380,7 +406,9 @@ fn take_own_special(shared: &Shared, index: usize, slot: &Slot, local: &Local) -
         };
         // What only some may run comes first: the others can be taken by anybody. A more urgent task of somebody else comes before a less urgent one
         // of our own.
+        let placed = || (level == Priority::Normal.level()).then(|| take_placed(shared, index)).flatten();
         if let Some(task) = (shared.domains.take(index, level))
+            .or_else(placed)
             .or_else(own)
             .or_else(|| from_injector(shared, local, level))
             .or_else(|| (level == 0).then(|| steal(shared, slot, local, level)).flatten())
@@ -389,6 +417,18 @@ fn take_own_special(shared: &Shared, index: usize, slot: &Slot, local: &Local) -
         }
     }
     None
+}
+
+/// A task from the board.
+fn take_placed(shared: &Shared, index: usize) -> Option<Entry> {
+    let mut stale = Vec::new();
+    let entry = shared.placement.as_ref()?.take(shared, index, &mut stale)?;
+    entry.peek(|task| {
+        if let Some(launch) = task.options().and_then(|options| options.ties.launch.as_deref()) {
+            launch.on_host.store(true, Relaxed);
+        }
+    });
+    Some(entry)
 }
 
 fn from_injector(shared: &Shared, local: &Local, level: usize) -> Option<Entry> {
@@ -514,7 +554,11 @@ fn search(context: &Context, index: usize) -> Option<Found> {
             }
         }
         shared.signal_idle();
+        let idle = shared.why_idle(index);
         // Awake, it is counted as searching, and goes on so: pushes rely on whoever was woken, until he has found something and looked for more.
         shared.sleep.sleep(index, || shared.has_work(index) || slot.is_wanted() || shared.is_stopped());
+        if let Some(idle) = idle {
+            let _ = add(&slot.counters.idle_ns[idle as usize], now_ns() - began_ns);
+        }
     }
 }

@@ -82,6 +82,9 @@ impl Shared {
         for place in self.process_places().skip(count) {
             self.slots[place].retire();
             self.roster.dormant_count.fetch_add(1, SeqCst);
+            if let Some(placement) = &self.placement {
+                let _ = placement.set_active(place, false);
+            }
         }
         let dormant_count = self.roster.dormant_count.load(Relaxed);
         (dormant_count > 0 && dormant_count == self.slots.len()).then(|| &self.processors[0])
@@ -111,6 +114,16 @@ impl Shared {
             }
             for place in others {
                 self.retire(*place);
+            }
+        }
+        if let Some(placement) = &self.placement {
+            let changed = first.iter().map(|place| (*place, true)).chain(others.iter().map(|place| (*place, false)));
+            for (place, is_active) in changed {
+                let (placed, left) = placement.set_active(place, is_active);
+                for went in placed {
+                    let _ = self.after_placing(went);
+                }
+                left.into_iter().for_each(|entry| self.enqueue(None, entry));
             }
         }
         // Either whoever pushes a task sees who is dormant (`see_to_special`), or this thread sees the task.

@@ -14,24 +14,26 @@ use poniard_interface::{Code, DeviceClass, Execution, KernelInterface, LogLevel,
 
 use super::context::{Context, runtime_of};
 use super::domain::{Domain, Domains};
-use super::entry::Entry;
+use super::entry::{Entry, Work};
 use super::job::JobRef;
 use super::occupancy::{Errand, Unusual};
 use super::ring;
 use super::room::Room;
 use super::roster::Roster;
 use super::sleep::{IdlePolicy, Sleep};
-use super::slot::{Local, Slot, add};
+use super::slot::{Idle, Local, Slot, add};
+use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::runs::Runs;
 use crate::options::{LaunchTies, Occupancy, Priority, TaskOptions};
+use crate::placement::{Placement, PlacementChoices, Went, code_id_of, code_of, placed};
 use crate::queued::Queued;
 use crate::residency::{self, DeviceSpace};
 use crate::runtime::Backends;
 use crate::scope::{ProcessId, ProcessorIdentity};
 use crate::ship::elsewhere::Elsewhere;
 use crate::ship::processor::RemoteProcessor;
-use crate::task::record::{Header, Released, TaskRef};
+use crate::task::record::{Claim, Header, Released, TaskRef};
 
 /// Tasks spawned and not finished from which on a worker that spawns more waits for room. As many records as a core's cache holds.
 pub(crate) const CROWD: u64 = 8192;
@@ -66,6 +68,7 @@ pub(crate) struct Choices {
     /// What is said about all tasks of a function, by the function's type.
     pub(crate) defaults: BTreeMap<TypeId, TaskOptions>,
     pub(crate) idle_policy: IdlePolicy,
+    pub(crate) placement: PlacementChoices,
 }
 
 /// One runtime.
@@ -85,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) domains: Domains,
     pub(crate) backends: Backends,
     pub(crate) queued: Queued,
+    /// Where tasks with a choice go; none where no task has one.
+    pub(crate) placement: Option<Placement>,
     /// In a process that executes calls, for the runtime of what they spawn: the way to all processors but the first, which have no queues here.
     pub(crate) elsewhere: Option<Elsewhere>,
     /// What is said about all tasks of a function, by the function's type.
@@ -117,6 +122,10 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>, choices: Choices) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
+        let placement = match Placement::new(&processors, slots.len(), &choices.placement) {
+            Ok(placement) => placement,
+            Err(error) => unreachable!("the builder has looked: {error}"),
+        };
         let mut identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
         let remote = processors.iter().zip(&mut identities).filter(|(record, _)| record.info.execution == Execution::Remote);
         for ((_, identity), number) in remote.zip(1..) {
@@ -145,6 +154,7 @@ impl Shared {
             domains,
             backends,
             queued,
+            placement,
             elsewhere: None,
             defaults: choices.defaults,
             runs: Runs::default(),
@@ -218,9 +228,12 @@ impl Shared {
     /// Puts a ready task where somebody who may run it will find it.
     #[inline]
     pub(crate) fn enqueue(&self, context: Option<&Context>, entry: Entry) {
-        let (priority, domain, occupancy, launches) = entry.peek(|task| match task.options() {
-            None => (task.priority(), None, Occupancy::ONE, false),
-            Some(options) => (task.priority(), options.ties.domain.upgrade(), options.taken(), options.ties.launch.is_some()),
+        let (priority, domain, occupancy, launches, places_all) = entry.peek(|task| match task.options() {
+            None => (task.priority(), None, Occupancy::ONE, false, false),
+            Some(options) => {
+                let ties = &options.ties;
+                (task.priority(), ties.domain.upgrade(), options.taken(), ties.launch.is_some(), ties.placed.is_some())
+            }
         });
         let entry = match launches {
             true => match self.give_launch(entry) {
@@ -229,6 +242,9 @@ impl Shared {
             },
             false => entry,
         };
+        if places_all && !launches && !occupancy.is_unusual() && self.worker_count(domain.as_deref()) > 0 {
+            return self.place_plain(entry, domain.as_deref());
+        }
         let domain = domain.as_deref();
         let confined = domain.is_some_and(|domain| !domain.has_all_workers());
         if self.slots.is_empty() || confined || occupancy.is_unusual() {
@@ -242,7 +258,8 @@ impl Shared {
     #[inline]
     fn is_plain(&self, task: &TaskRef) -> bool {
         let plain = |options: &TaskOptions| {
-            !options.taken().is_unusual() && options.ties.domain.strong_count() == 0 && options.ties.launch.is_none()
+            let ties = &options.ties;
+            !options.taken().is_unusual() && ties.domain.strong_count() == 0 && ties.launch.is_none() && ties.placed.is_none()
         };
         !self.slots.is_empty() && task.options().is_none_or(plain)
     }
@@ -470,13 +487,14 @@ impl Shared {
         // A scope that comes to all processors has no domain.
         let has_scope = task.options().is_some_and(|options| options.scope.as_ref().is_some_and(|scope| !scope.is_any()));
         let tried = launch.tried.load(Relaxed);
+        let takes_software = self.placement.as_ref().is_some_and(|placement| placement.takes_software);
         let is_one = |place: &usize| {
             let record = &self.processors[*place];
             let is_software = record.info.device.as_ref().is_some_and(|device| device.class == DeviceClass::Software);
             record.info.kind == launch.body.kind
                 && record.lost.get().is_none()
                 && tried & 1 << (place - self.slots.len()).min(63) == 0
-                && domain.as_ref().map_or(has_scope || !is_software, |domain| domain.contains(*place))
+                && domain.as_ref().map_or(has_scope || !is_software || takes_software, |domain| domain.contains(*place))
         };
         (self.slots.len()..self.processors.len()).filter(is_one).collect()
     }
@@ -499,8 +517,115 @@ impl Shared {
                 self.queued.fail_stranded(self, entry);
                 Ok(None)
             }
-            Some(devices) => Ok(Some(self.queued.add(&devices, entry))),
+            Some(devices) => self.place_launch(entry, devices),
         }
+    }
+
+    /// Whether a launch may run on every worker as well as on devices, and nobody has said that it is for those.
+    pub(crate) fn is_free(&self, task: &TaskRef, launch: &LaunchTies) -> bool {
+        let has_scope = task.options().is_some_and(|options| options.scope.as_ref().is_some_and(|scope| !scope.is_any()));
+        let devices_first = self.placement.as_ref().is_none_or(|placement| placement.devices_first);
+        !has_scope && !devices_first && launch.body.has_host && !self.slots.is_empty()
+    }
+
+    /// Places a launch that some device can run. A task whose scope says where it may run is for the devices among that.
+    fn place_launch(&self, entry: Entry, devices: Vec<usize>) -> Result<Option<usize>, Entry> {
+        let Some(placement) = &self.placement else { return Ok(Some(self.queued.add(&devices, entry))) };
+        let Work::Task(task) = entry.into_work() else { unreachable!("parts of runs are no launches") };
+        let Some(table) = task.launch() else { unreachable!("only launches get here") };
+        // Its arguments are looked at: they are whoever's who has claimed it.
+        if task.try_claim() != Claim::Won {
+            drop(Entry::task(task));
+            return Ok(None);
+        }
+        let has_failed = task.has_failed_argument(&table);
+        let survey = (!has_failed).then(|| task.survey(&table));
+        if !task.unclaim() {
+            let failure = task.fail_claimed(task.stopped().unwrap_or(FailureKind::Cancelled));
+            self.finish(None, &task, Some(failure), false);
+            return Ok(None);
+        }
+        let Some(launch) = task.options().and_then(|options| options.ties.launch.as_deref()) else { unreachable!("a launch has ties") };
+        let is_free = self.is_free(&task, launch);
+        let mut processors = match is_free {
+            true if placement.places_all => (0..self.slots.len()).filter(|slot| !self.slots[*slot].is_dormant()).collect(),
+            true => vec![0],
+            false => Vec::new(),
+        };
+        processors.extend(devices);
+        let code = code_of(&task, Some(launch));
+        let kept = task.clone();
+        let id = || code_id_of(&kept, kept.options().and_then(|options| options.ties.launch.as_deref()));
+        let went = placement.place(self, Entry::task(task), (code, &id), survey.as_ref(), &processors);
+        Ok(self.after_placing(went))
+    }
+
+    /// Places a task that a thread runs.
+    fn place_plain(&self, entry: Entry, domain: Option<&Domain>) {
+        let Some(placement) = &self.placement else { unreachable!("only a placement makes tasks have ties to it") };
+        let is_there = |slot: &usize| !self.slots[*slot].is_dormant() && domain.is_none_or(|domain| domain.contains(*slot));
+        let processors: Vec<usize> = (0..self.slots.len()).filter(is_there).collect();
+        let task = entry.peek(TaskRef::clone);
+        let launch = || task.options().and_then(|options| options.ties.launch.as_deref());
+        let went = placement.place(self, entry, (code_of(&task, launch()), &|| code_id_of(&task, launch())), None, &processors);
+        if let Some(queue) = self.after_placing(went) {
+            self.queued.submit(self, queue);
+        }
+    }
+
+    /// Wakes whoever may take what was placed; a queue that is to be submitted from.
+    pub(crate) fn after_placing(&self, went: Went) -> Option<usize> {
+        let (queue, wakes_worker) = match went {
+            Went::ToWorkers => (None, true),
+            Went::ToQueue(queue, wakes_worker) => (Some(queue), wakes_worker),
+        };
+        if wakes_worker {
+            self.special.store(true, Relaxed);
+            self.wake_for_placed();
+        }
+        queue
+    }
+
+    /// Somebody is to look at the board.
+    fn wake_for_placed(&self) {
+        match &self.placement {
+            // Each place has its own: whoever searches may be none that is to take it.
+            Some(placement) if placement.places_all => self.sleep.wake_all_sleepers(),
+            _ => self.sleep.notify(),
+        }
+    }
+
+    /// Why a worker that has found nothing has nothing to do; nothing when all tasks are over.
+    pub(crate) fn why_idle(&self, slot: usize) -> Option<Idle> {
+        if self.unfinished() == 0 {
+            return None;
+        }
+        Some(if self.placement.as_ref().is_some_and(|placement| placement.is_held_back(slot)) {
+            Idle::Policy
+        } else if self.queued.waits_for_memory() {
+            Idle::Memory
+        } else if self.queued.has_in_flight() {
+            Idle::Data
+        } else {
+            Idle::NoReadyWork
+        })
+    }
+
+    /// About how long the tasks take the workers that are ready and that nobody has begun, in ns. 0 as long as a worker is idle.
+    pub(crate) fn backlog_ns(&self) -> u64 {
+        if self.slots.is_empty() || self.sleep.is_anybody_idle() {
+            return 0;
+        }
+        let ready: usize =
+            self.slots.iter().map(Slot::ready_count).sum::<usize>() + self.injectors.iter().map(Injector::len).sum::<usize>();
+        let (mut busy_ns, mut tasks) = (0u64, 0u64);
+        let now_ns = now_ns();
+        for slot in &self.slots {
+            busy_ns += slot.counters.activity.read(now_ns).busy_ns;
+            tasks += slot.counters.tasks.load(Relaxed);
+        }
+        // Those that run have half of their time before them.
+        (busy_ns / tasks.max(1)).saturating_mul(2 * ready as u64 + self.slots.len() as u64) / 2 / self.slots.len() as u64
     }
 
     /// Tells the devices that may run a launch of its kernel, once for each kernel.
@@ -575,6 +700,7 @@ impl Shared {
             || self.runs.has_any_fresh()
             || self.unusual.has_work(self, slot)
             || self.slots[slot].remote.get().is_some_and(RemoteProcessor::has_ahead)
+            || self.placement.as_ref().is_some_and(|placement| placement.has_work(slot))
             || self.slots.iter().any(Slot::has_work)
     }
 
@@ -582,6 +708,9 @@ impl Shared {
     /// two tasks, and the first ready successor will be the next one.
     #[inline]
     pub(crate) fn finish(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool) {
+        if let (Some(placement), Some(placed)) = (&self.placement, placed(task)) {
+            placement.ended(placed, failure.is_none());
+        }
         self.finish_and(context, task, failure, next, |published| {
             if published && task.options().is_some() {
                 task.settle_bonds();
@@ -736,6 +865,9 @@ impl Shared {
             if let Err(error) = record.processor.stop() {
                 self.backends.found.log.push(LogLevel::Warning, format!("processor {}: {error}", record.info.name));
             }
+        }
+        if let Some(warning) = self.placement.as_ref().and_then(Placement::save) {
+            self.backends.found.log.push(LogLevel::Warning, warning);
         }
         self.phase.store(ENDED, SeqCst);
         self.signal_idle();

@@ -127,6 +127,15 @@ impl Sleep {
         unparker.is_some()
     }
 
+    /// After a push that one of the workers is to take, nobody knows which: wakes all that sleep.
+    pub(crate) fn wake_all_sleepers(&self) {
+        // Pairs with `heavy` in `sleep`, as in `notify`.
+        fence::light();
+        if self.counts.load(Relaxed) as u32 > 0 {
+            self.wake_all();
+        }
+    }
+
     /// Wakes all.
     pub(crate) fn wake_all(&self) {
         fence::heavy();

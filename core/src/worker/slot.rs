@@ -64,6 +64,25 @@ pub(crate) struct Counters {
     /// The number of unfinished tasks that waiting for room did not make smaller; until there are more, it is not tried again.
     pub(crate) crowd: AtomicU64,
     pub(crate) activity: Activity,
+    /// How long it had nothing to do although tasks were unfinished, by why: [`Idle`].
+    pub(crate) idle_ns: [AtomicU64; Idle::COUNT],
+}
+
+/// Why a worker has nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// No task is ready.
+    NoReadyWork,
+    /// Devices have launches, or data is on its way there.
+    Data,
+    /// A launch waits for memory of a device.
+    Memory,
+    /// A task that it may run is kept for another processor.
+    Policy,
+}
+
+impl Idle {
+    pub(crate) const COUNT: usize = 4;
 }
 
 /// When a processor has been at work. Written by whoever is it at the time, read by others; changes only when it finds work or finds none.
@@ -596,6 +615,11 @@ impl Slot {
     /// Whether anything lies in the queues that others may take from.
     pub(crate) fn has_work(&self) -> bool {
         !self.jobs.is_empty() || self.ring.len() > 0 || self.stealers.iter().any(|stealer| !stealer.is_empty())
+    }
+
+    /// How many entries lie in its queues, about.
+    pub(crate) fn ready_count(&self) -> usize {
+        self.ring.len() + self.stealers.iter().map(Stealer::len).sum::<usize>()
     }
 
     /// Sums for the end of a runtime; `Acquire` pairs with the Release in `add`.

@@ -3,7 +3,7 @@
 use poniard::{Buffer, Kernel, Mutable, Runtime, Scope, buffer, write};
 use poniard_tests::kernels::{self, Filter, SHADERS, Trial, short_trials, trials};
 
-use crate::stand::Stand;
+use crate::stand::{SPLIT, Stand, WAYS};
 
 fn words(operand: &[u32]) -> Buffer<u32> {
     buffer::from_slice(operand)
@@ -18,7 +18,7 @@ fn bits(floats: &[f32]) -> Vec<u32> {
 }
 
 /// Runs a trial's kernel in `scope`, as a user writes it: the last buffer afterwards.
-fn run(trial: &Trial, runtime: &Runtime, scope: &Scope) -> Vec<u32> {
+pub(crate) fn run(trial: &Trial, runtime: &Runtime, scope: &Scope) -> Vec<u32> {
     let Trial { operands, scalars, invocations, expected, .. } = trial;
     let [x, y, z] = invocations.map(|count| count as usize);
     let source = Kernel::wgsl(trial.shader.name, trial.shader.source);
@@ -79,19 +79,20 @@ fn run(trial: &Trial, runtime: &Runtime, scope: &Scope) -> Vec<u32> {
 }
 
 fn check(trials: &[Trial]) {
-    for import in ["true", "false"] {
-        let Some(stand) = Stand::new(&[("vulkan.import", import)]) else { return };
+    for way in WAYS {
+        let Some(stand) = Stand::new(way) else { return };
         for trial in trials {
             // The host does the same whatever devices do with its memory.
-            for kind in if import == "true" { &["vulkan", "cpu"][..] } else { &["vulkan"] } {
+            for kind in if way == WAYS[0] { &["vulkan", "cpu"][..] } else { &["vulkan"] } {
                 let found = run(trial, &stand.runtime, &Scope::kind(*kind));
                 if let Err(error) = trial.compare(&found) {
-                    panic!("on {kind}, import {import}: {error}");
+                    panic!("on {kind}, {way:?}: {error}");
                 }
             }
         }
         assert!(stand.counted("kernels compiled") >= SHADERS.len() as u64);
         assert!(stand.counted("launches") >= trials.len() as u64, "nothing that devices are for was done elsewhere");
+        assert_eq!(stand.counted("transfer submissions") > trials.len() as u64, way == SPLIT, "results come back one by one");
         stand.finish();
     }
 }

@@ -2,7 +2,7 @@
 
 use poniard::{Buffer, FailureKind, Kernel, Runtime, Scope, TaskError, buffer};
 
-use crate::stand::{Stand, builder, has_device};
+use crate::stand::{SPLIT, Stand, WAYS, builder, has_device};
 
 type Plain = Kernel<fn(&'static Buffer<f32>) -> Buffer<f32>>;
 
@@ -137,8 +137,8 @@ fn no_index_leaves_its_buffer() {
         }";
     let astray = Kernel::wgsl("astray", astray).takes::<(&Buffer<f32>,), (Buffer<f32>, Buffer<u32>)>();
     let copy = kernel(&source("if id.x < arrayLength(&z) { z[id.x] = x[id.x]; }"));
-    for import in ["true", "false"] {
-        let Some(stand) = Stand::new(&[("vulkan.import", import)]) else { return };
+    for (import, limit) in [("true", "134217728"), ("false", "134217728"), ("true", "16"), ("false", "16")] {
+        let Some(stand) = Stand::new(&[("vulkan.import", import), ("vulkan.binding_limit", limit)]) else { return };
         let runtime = &stand.runtime;
         for len in [0, 1, 16, 1000] {
             let there = Scope::kind("vulkan");
@@ -163,7 +163,7 @@ fn no_index_leaves_its_buffer() {
                 for (copy, number) in copies.iter().zip(0..) {
                     let found = copy.fetch().expect("copied");
                     let expected: Vec<_> = (0..len.max(1)).map(|index| (number * 10_000 + index) as f32).collect();
-                    assert_eq!(found[..], expected, "neighbour {number} of {len}, copied {when}, import {import}");
+                    assert_eq!(found[..], expected, "neighbour {number} of {len}, copied {when}, import {import}, bound up to {limit}");
                 }
             }
             for (neighbour, number) in neighbours.iter().zip(0..) {
@@ -176,7 +176,13 @@ fn no_index_leaves_its_buffer() {
 
 #[test]
 fn a_launch_that_never_fits_says_by_how_much() {
-    let Some(stand) = Stand::new(&[("vulkan.import", "false"), ("vulkan.memory", "4194304")]) else { return };
+    for way in [WAYS[1], SPLIT] {
+        check_what_fits(&[way, &[("vulkan.memory", "4194304")]].concat());
+    }
+}
+
+fn check_what_fits(settings: &[(&str, &str)]) {
+    let Some(stand) = Stand::new(settings) else { return };
     let runtime = &stand.runtime;
     let name = runtime.processors_in(&Scope::kind("vulkan"))[0].device.clone().expect("a device").name;
     let double = kernel(&source("if id.x < arrayLength(&z) { z[id.x] = 2 * x[id.x]; }"));
@@ -231,6 +237,7 @@ fn settings_are_refused_by_name() {
         ("vulkan.nonsense", "1", "setting `vulkan.nonsense` is known to no backend in use; there are "),
         ("vulkan.deadline_ms", "soon", "setting `vulkan.deadline_ms` is `soon`: "),
         ("vulkan.memory", "0", "setting `vulkan.memory` is `0`: at least 1048576 bytes are needed"),
+        ("vulkan.binding_limit", "1", "setting `vulkan.binding_limit` is `1`: at least 16 bytes are needed"),
         ("vulkan.import", "maybe", "setting `vulkan.import` is `maybe`: provided string was not `true` or `false`"),
         ("vulkan.devices", "", "setting `vulkan.devices` is ``: expected `all`, `none`, or indexes"),
         ("vulkan.without", "x", "setting `vulkan.without` is `x`: expected some of "),

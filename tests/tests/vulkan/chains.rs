@@ -2,7 +2,7 @@
 
 use poniard::{Buffer, Kernel, buffer};
 
-use crate::stand::Stand;
+use crate::stand::{SPLIT, Stand, WAYS};
 
 const SAXPY: &str = "
     struct Numbers { n: u32, a: f32 }
@@ -18,8 +18,8 @@ const SAXPY: &str = "
 
 #[test]
 fn a_chain_of_kernels_and_host_tasks() {
-    for import in ["true", "false"] {
-        let Some(stand) = Stand::new(&[("vulkan.import", import)]) else { return };
+    for way in WAYS {
+        let Some(stand) = Stand::new(way) else { return };
         let runtime = &stand.runtime;
         let saxpy = Kernel::wgsl("saxpy", SAXPY).takes::<(&Buffer<f32>, &Buffer<f32>, u32, f32), Buffer<f32>>();
         let x = runtime.spawn(|| buffer::from_fn(10_000, |i| i as f32), ());
@@ -30,6 +30,8 @@ fn a_chain_of_kernels_and_host_tasks() {
         let doubled = runtime.spawn(|z: &Buffer<f32>| z.iter().map(|z| f64::from(*z)).sum::<f64>(), (&z,));
         assert_eq!(z.fetch().expect("runs")[9_999], 9_999.0 * 102.0);
         assert_eq!(*doubled.fetch().expect("runs"), 49_995_000.0 * 102.0);
+        // Up once, and down at the end and where the lineage is cut.
+        assert_eq!(stand.counted("transfer submissions"), if way == SPLIT { 3 } else { 0 });
         stand.finish();
     }
 }

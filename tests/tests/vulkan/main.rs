@@ -2,6 +2,7 @@
 //!
 //! Where there is no device each test says so. Those that need two, or one that can be lost, are about the software driver, in processes of their own.
 
+mod addresses;
 mod agreement;
 mod bad_input;
 mod cache;

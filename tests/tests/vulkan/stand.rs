@@ -12,6 +12,17 @@ use tempfile::TempDir;
 /// Begins each file of the cache, before the words: a mark and a checksum.
 const HEAD_BYTES: usize = 16;
 
+/// What SPIR-V calls a capability that is asked for, and the one of kernels that work with addresses.
+const OP_CAPABILITY: u32 = 2 << 16 | 17;
+const PHYSICAL_STORAGE_BUFFER_ADDRESSES: u32 = 5347;
+
+/// Where a device works, and whether copies have a lane of their own. What devices do not share with the host is copied, every time.
+pub(crate) const WAYS: [&[(&str, &str)]; 4] =
+    [&[("vulkan.import", "true")], &[("vulkan.import", "false")], &[("vulkan.import", "true"), ("vulkan.transfer", "emulated")], SPLIT];
+
+/// The last of them.
+pub(crate) const SPLIT: &[(&str, &str)] = &[("vulkan.import", "false"), ("vulkan.transfer", "emulated"), ("vulkan.without", "mapping")];
+
 /// A runtime with at least one device. Its kernels are kept in a folder of its own, so that what the device was given can be looked at.
 pub(crate) struct Stand {
     pub(crate) runtime: Runtime,
@@ -26,6 +37,7 @@ pub(crate) fn builder() -> RuntimeBuilder {
         .setting("vulkan.software", "true")
         .setting("vulkan.validation", "true")
         .setting("vulkan.cache", "")
+        .models(None)
 }
 
 /// The same without validation, for tests whose devices are lost: what is left of one would be complained about.
@@ -61,6 +73,24 @@ impl Stand {
     /// What has been said, but for the tests' own.
     pub(crate) fn warnings(&self) -> Vec<String> {
         warnings(&self.runtime)
+    }
+
+    /// How many of the shaders that the devices were given reach buffers by their addresses, and how many there are.
+    pub(crate) fn shaders_with_addresses(&self) -> (usize, usize) {
+        let shaders = kept(self.cache.path());
+        // The first capabilities, each an instruction of two words.
+        let is_one = |path: &&PathBuf| {
+            let words = words(path);
+            words[5..].chunks(2).take_while(|pair| pair[0] == OP_CAPABILITY).any(|pair| pair[1] == PHYSICAL_STORAGE_BUFFER_ADDRESSES)
+        };
+        (shaders.iter().filter(is_one).count(), shaders.len())
+    }
+
+    /// The only shader that the devices were given.
+    pub(crate) fn shader(&self) -> Vec<u32> {
+        let shaders = kept(self.cache.path());
+        assert_eq!(shaders.len(), 1);
+        words(shaders.first().expect("one"))
     }
 
     /// Ends it, and checks that nobody has found anything wrong: neither the layers nor the checker, nor `spirv-val` with what the devices were given.
@@ -112,6 +142,11 @@ pub(crate) fn check_shaders(folder: &Path) -> usize {
         std::fs::remove_file(words).expect("it was just made");
     }
     shaders.len()
+}
+
+fn words(shader: &Path) -> Vec<u32> {
+    let bytes = std::fs::read(shader).expect("the cache is readable");
+    bytes[HEAD_BYTES..].chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().expect("four bytes"))).collect()
 }
 
 /// The shaders in a folder of the cache.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use poniard::{Buffer, Kernel, Runtime, Scope};
 
 use crate::failures::{ENDLESS, FOR_EVER, double, end_in_time, ramp};
-use crate::stand::{Stand, child_with_devices, counted, is_child, quick};
+use crate::stand::{SPLIT, Stand, WAYS, child_with_devices, counted, is_child, quick};
 
 fn names(runtime: &Runtime, scope: &Scope) -> Vec<String> {
     runtime.processors_in(scope).into_iter().map(|processor| processor.name).collect()
@@ -22,8 +22,8 @@ fn work_and_data_go_to_both() {
         child_with_devices("two::work_and_data_go_to_both", 2);
         return;
     }
-    for import in ["true", "false"] {
-        let stand = Stand::new(&[("vulkan.import", import)]).expect("two devices");
+    for way in WAYS {
+        let stand = Stand::new(way).expect("two devices");
         let runtime = &stand.runtime;
         let devices = runtime.processors_in(&Scope::kind("vulkan"));
         let device = devices[0].device.clone().expect("a device");
@@ -97,12 +97,21 @@ fn work_and_data_go_to_both() {
 
 #[test]
 fn when_one_is_lost_the_other_and_the_host_go_on() {
+    lose_one("two::when_one_is_lost_the_other_and_the_host_go_on", &[("vulkan.import", "false")]);
+}
+
+#[test]
+fn when_one_with_two_lanes_is_lost_the_other_and_the_host_go_on() {
+    lose_one("two::when_one_with_two_lanes_is_lost_the_other_and_the_host_go_on", SPLIT);
+}
+
+fn lose_one(name: &str, way: &[(&str, &str)]) {
     if !is_child() {
-        child_with_devices("two::when_one_is_lost_the_other_and_the_host_go_on", 2);
+        child_with_devices(name, 2);
         return;
     }
     // Copied: what is in the host's memory is not lost with a device.
-    let runtime = quick().setting("vulkan.import", "false").build().expect("threads");
+    let runtime = way.iter().fold(quick(), |builder, (name, value)| builder.setting(*name, *value)).build().expect("threads");
     let there = Scope::kind("vulkan");
     // So that both drivers have compiled it.
     for place in [0, 1] {

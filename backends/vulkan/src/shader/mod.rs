@@ -16,6 +16,16 @@
 //! before ended, and `num_workgroups` is of the whole launch. `global_invocation_id` has 32 bits, so a launch of more than 2^32 invocations along an axis is
 //! none. Modules that come as SPIR-V cannot be launched in parts.
 //!
+//! # Buffers that are longer than a binding
+//!
+//! A binding has so many bytes at most: 128 MiB, or 4 GiB. A longer buffer is reached by its address, by another module again, compiled with
+//! [`Target::addressed`]: the set of these buffers. Others stay bound, so a launch that has none of them costs what it always did. Their addresses lie among the push
+//! constants, behind everything else, at [`addresses_offset`], 8 bytes each in the order of the bindings; and behind those the number of elements of each, `u32`.
+//! So a device with 128 bytes of push constants takes 8 such buffers beside 32 bytes of scalars. Indices have 32 bits, and such a buffer at most 2^31 elements.
+//!
+//! Code of WGSL stays within such buffers as within others, by the checks that the compiler writes into it: the device does not look after that. Modules that come as
+//! SPIR-V have none, and do not reach such buffers.
+//!
 //! # What code may do
 //!
 //! A buffer that a kernel only writes is overwritten, also where the kernel does not write all of it: what it leaves is not what was there before.
@@ -24,6 +34,7 @@
 //! Loops are counted up to 2^64, so that compilers do not take an endless one for one that is never reached, and divisions by zero have a result.
 //! [`Target::unchecked`] ends all three. SPIR-V is passed on as it is.
 
+mod address;
 mod features;
 mod place;
 mod shape;
@@ -36,7 +47,7 @@ mod wrap;
 use poniard_interface::{InspectError, KernelInterface, Source};
 
 pub use self::features::{DeviceFeatures, missing};
-pub use self::shape::parts_offset;
+pub use self::shape::{addresses, addresses_offset, parts_offset, pushed_bytes};
 
 /// Length of what a launch in parts has of its own among the push constants, in bytes.
 pub const PARTS_BYTES: u32 = 28;
@@ -59,6 +70,8 @@ pub struct Target {
     pub zeroes_workgroup_memory: bool,
     /// For launches in parts.
     pub parts: bool,
+    /// The buffers that are reached by their addresses: a bit for each place in [`KernelInterface::bindings`], the first one the lowest.
+    pub addressed: u32,
 }
 
 /// Reads what a kernel takes. Less than a millisecond for one of a page.
@@ -90,12 +103,15 @@ pub fn workgroup_bytes(source: Source<'_>) -> Result<u64, InspectError> {
 /// The words depend on the source and the target alone. Whether a device has what they need is for [`missing`] to say.
 ///
 /// # Errors
-/// As [`inspect`], and SPIR-V cannot be launched in parts.
+/// As [`inspect`], and SPIR-V cannot be launched in parts and reaches no buffer by its address.
 pub fn compile(source: Source<'_>, target: &Target) -> Result<Vec<u32>, InspectError> {
     match source {
         Source::Wgsl(text) => deep(text, || wgsl::compile(text, *target)),
         Source::SpirV(_) if target.parts => Err(InspectError::new(
             "a kernel in SPIR-V is launched as a whole, and this launch has more workgroups than the device takes at once: give it as WGSL, or let each invocation do more",
+        )),
+        Source::SpirV(_) if target.addressed != 0 => Err(InspectError::new(
+            "a kernel in SPIR-V reaches no buffer that is longer than the device binds: give it as WGSL, or cut the data into several buffers",
         )),
         Source::SpirV(words) => spirv::inspect(words).map(|_| words.to_vec()),
         _ => Err(unknown()),

@@ -2,12 +2,17 @@
 
 use poniard_interface::{Access, Binding, ElementKind, InspectError, KernelInterface, Scalar};
 
+use super::address::{ADDRESS_ALIGNMENT, ADDRESS_BYTES, COUNT_BYTES};
+use super::{PARTS_BYTES, Target};
+
 /// More buffers are not bound: a device that has push descriptors takes this many.
 pub(super) const BINDINGS_MAX: usize = 32;
 /// More bytes of scalars are not taken: what every device has room for in push constants.
 pub(super) const SCALARS_BYTES_MAX: u32 = 128;
 /// More invocations in a workgroup are not taken. A device may have less, and no less than 128.
 pub(super) const WORKGROUP_MAX: u64 = 1024;
+/// More elements no index tells apart: it has 32 bits, and devices take it as a number with a sign.
+const ELEMENTS_MAX: u32 = 1 << 31;
 
 /// What a type is in memory.
 #[derive(Clone, Copy, Debug)]
@@ -146,4 +151,41 @@ pub(super) fn check_workgroup(workgroup: [u32; 3]) -> Result<(), InspectError> {
 /// Where, among the push constants, what a launch in parts has of its own begins: behind the scalars.
 pub fn parts_offset(interface: &KernelInterface) -> u32 {
     interface.scalars_bytes.next_multiple_of(16)
+}
+
+/// Where, among the push constants, the addresses of the buffers begin that are reached by them: behind everything else.
+pub fn addresses_offset(interface: &KernelInterface, target: &Target) -> u32 {
+    let before = if target.parts { parts_offset(interface) + PARTS_BYTES } else { interface.scalars_bytes.next_multiple_of(4) };
+    if target.addressed == 0 { before } else { before.next_multiple_of(ADDRESS_BYTES) }
+}
+
+/// How many bytes of push constants a launch has.
+pub fn pushed_bytes(interface: &KernelInterface, target: &Target) -> u32 {
+    addresses_offset(interface, target) + target.addressed.count_ones() * (ADDRESS_BYTES + COUNT_BYTES)
+}
+
+/// What is pushed at [`addresses_offset`]: the addresses, and behind them the numbers of elements, for buffers of these addresses and lengths in bytes.
+///
+/// # Errors
+/// In words why a buffer is not reached.
+pub fn addresses<'a>(buffers: impl Iterator<Item = (&'a Binding, u64, u64)> + Clone) -> Result<Vec<u8>, String> {
+    let mut bytes: Vec<u8> = buffers.clone().flat_map(|(_, address, _)| address.to_le_bytes()).collect();
+    for (binding, address, len_bytes) in buffers {
+        let refuse = |reason: String| Err(format!("buffer `{}`: {reason}", binding.name));
+        let Binding { len_bytes_min, element_bytes, is_sized, .. } = *binding;
+        if len_bytes < len_bytes_min {
+            return refuse(format!("it has {len_bytes} bytes, and the kernel takes {len_bytes_min} at least"));
+        }
+        if !address.is_multiple_of(ADDRESS_ALIGNMENT) {
+            return refuse(format!("it is reached by its address, {address:#x}, which is no multiple of {ADDRESS_ALIGNMENT}"));
+        }
+        // What stands before an array of unknown length is as long as the least length without its one element.
+        let stride = u64::from(element_bytes.max(1));
+        let count = if is_sized { 0 } else { (len_bytes - len_bytes_min) / stride + 1 };
+        match u32::try_from(count) {
+            Ok(count) if count <= ELEMENTS_MAX => bytes.extend(count.to_le_bytes()),
+            _ => return refuse(format!("it has {count} elements, and a kernel tells at most {ELEMENTS_MAX} apart")),
+        }
+    }
+    Ok(bytes)
 }

@@ -12,35 +12,35 @@ use super::shape::{Shape, access, check_workgroup, is_scalar, scalars_bytes, sor
 use super::wgsl::double_function;
 
 /// The words before the first instruction.
-const HEADER_WORDS: usize = 5;
+pub(super) const HEADER_WORDS: usize = 5;
 /// More numbers than this no module has: the limit that SPIR-V says every consumer takes.
 const BOUND_MAX: u32 = 0x003f_ffff;
 
 /// One instruction.
 #[derive(Clone, Copy)]
-struct Instruction<'a> {
+pub(super) struct Instruction<'a> {
     /// Where it begins, in words.
     at: usize,
-    opcode: u32,
-    operands: &'a [u32],
+    pub(super) opcode: u32,
+    pub(super) operands: &'a [u32],
 }
 
 impl<'a> Instruction<'a> {
-    fn error(&self, message: &str) -> InspectError {
+    pub(super) fn error(&self, message: &str) -> InspectError {
         let name = Op::from_u32(self.opcode).map_or_else(|| format!("instruction {}", self.opcode), |known| format!("Op{known:?}"));
         InspectError::new(format!("word {} of the SPIR-V, {name}: {message}", self.at))
     }
 
-    fn is(&self, op: Op) -> bool {
+    pub(super) fn is(&self, op: Op) -> bool {
         self.opcode == op as u32
     }
 
-    fn operand(&self, index: usize) -> Result<u32, InspectError> {
+    pub(super) fn operand(&self, index: usize) -> Result<u32, InspectError> {
         self.operands.get(index).copied().ok_or_else(|| self.error(&format!("it has {} operands, which are too few", self.operands.len())))
     }
 
     /// The operands from `index` on; none where it has not that many.
-    fn rest(&self, index: usize) -> &'a [u32] {
+    pub(super) fn rest(&self, index: usize) -> &'a [u32] {
         self.operands.get(index..).unwrap_or_default()
     }
 
@@ -52,7 +52,7 @@ impl<'a> Instruction<'a> {
 }
 
 /// Cuts the words into instructions.
-fn instructions(words: &[u32]) -> Result<Vec<Instruction<'_>>, InspectError> {
+pub(super) fn instructions(words: &[u32]) -> Result<Vec<Instruction<'_>>, InspectError> {
     let wrong = |message: String| Err(InspectError::new(message));
     let [magic, version, _, bound, _, body @ ..] = words else {
         return wrong(format!("the SPIR-V is cut short: it has {} words, and the header alone has {HEADER_WORDS}", words.len()));

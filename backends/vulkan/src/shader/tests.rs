@@ -9,6 +9,7 @@ use spirv::Op;
 
 use super::{COMPILER, DeviceFeatures, Target, compile, entry_point, inspect, missing, parts_offset};
 
+mod addresses;
 mod messages;
 mod words;
 
@@ -35,7 +36,7 @@ fn line(interface: &KernelInterface) -> String {
 
 /// All ways to compile.
 fn targets() -> impl Iterator<Item = Target> {
-    (0..8).map(|bits| Target { unchecked: bits & 1 != 0, zeroes_workgroup_memory: bits & 2 != 0, parts: bits & 4 != 0 })
+    (0..8).map(|bits| Target { unchecked: bits & 1 != 0, zeroes_workgroup_memory: bits & 2 != 0, parts: bits & 4 != 0, addressed: 0 })
 }
 
 /// Gives the words to `spirv-val`, or says once that it is not there.
@@ -319,7 +320,7 @@ fn a_part_finds_its_place_behind_the_scalars() {
         let interface = inspect(Source::Wgsl(text)).unwrap();
         assert_eq!((interface.scalars_bytes, parts_offset(&interface)), (scalars_bytes, at), "{text}");
         let words = compile(Source::Wgsl(text), &Target { parts: true, ..Target::default() }).unwrap();
-        let offsets = words::offsets_of_push_constants(&words);
+        let offsets = words::offsets_of_launch(&words);
         assert_eq!(offsets[offsets.len() - 2..], [at, at + 16], "{text}");
     }
 }

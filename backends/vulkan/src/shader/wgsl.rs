@@ -10,9 +10,10 @@ use naga::{AddressSpace, ArraySize, Expression, Function, Handle, MathFunction, 
 use poniard_interface::{InspectError, KernelInterface, Scalar};
 
 use super::Target;
+use super::address;
 use super::features;
 use super::place::error_at;
-use super::shape::{Shape, access, check_workgroup, is_scalar, scalars_bytes, sort_bindings};
+use super::shape::{Shape, access, addresses_offset, check_workgroup, is_scalar, scalars_bytes, sort_bindings};
 use super::wrap;
 
 /// What naga lets through: what some Vulkan device has and [`features`] has a name for.
@@ -136,7 +137,15 @@ pub(super) fn workgroup_bytes(text: &str) -> Result<u64, InspectError> {
 
 /// The kernel as SPIR-V.
 pub(super) fn compile(text: &str, target: Target) -> Result<Vec<u32>, InspectError> {
-    write(&mut check(text)?, target)
+    let mut checked = check(text)?;
+    let words = write(&mut checked, target)?;
+    if target.addressed == 0 {
+        return Ok(words);
+    }
+    let is_addressed = |index: &usize| target.addressed >> index & 1 == 1;
+    let bindings = checked.interface.bindings.iter().enumerate().filter(|(index, _)| is_addressed(index));
+    let numbers: Vec<u32> = bindings.map(|(_, binding)| binding.number).collect();
+    address::rewrite(&words, &numbers, addresses_offset(&checked.interface, &target))
 }
 
 fn write(checked: &mut Checked, target: Target) -> Result<Vec<u32>, InspectError> {

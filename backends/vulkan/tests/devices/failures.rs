@@ -192,8 +192,9 @@ fn whoever_waits_for_a_lost_device_is_told() {
         child("failures::whoever_waits_for_a_lost_device_is_told", &[]);
         return;
     }
-    for way in ["", "mapping"] {
-        let pairs = [("vulkan.validation", "false"), ("vulkan.deadline_ms", "1000"), ("vulkan.without", way)];
+    for (without, transfer) in [("", "none"), ("mapping", "none"), ("", "emulated"), ("mapping", "emulated")] {
+        let (without, transfer) = (("vulkan.without", without), ("vulkan.transfer", transfer));
+        let pairs = [("vulkan.validation", "false"), ("vulkan.deadline_ms", "1000"), without, transfer];
         let Some(stand) = with_device(&pairs) else { return };
         if stand.processors[0].info().device.unwrap().class != DeviceClass::Software {
             eprintln!("skipped: no software device");

@@ -5,13 +5,20 @@ use std::time::Duration;
 use crate::stand::{Arena, NEXT, STEP, bytes, kernel, open, operand, read, with_device};
 use poniard_interface::{Access, FaultKind, KernelCode, Launch, Operand, Source, TaskDescriptor, TaskId};
 
-/// The ways in which bytes get to a device and back.
-const WAYS: [&[(&str, &str)]; 4] = [
+/// The ways in which bytes get to a device and back, and in which kernels reach them.
+const WAYS: [&[(&str, &str)]; 8] = [
     &[],
     &[("vulkan.without", "mapping")],
     &[("vulkan.without", "push-descriptors")],
     &[("vulkan.without", "mapping,push-descriptors"), ("vulkan.import", "false")],
+    &[("vulkan.binding_limit", "16")],
+    &[("vulkan.without", "push-descriptors"), ("vulkan.binding_limit", "1000")],
+    &[("vulkan.transfer", "emulated")],
+    SPLIT,
 ];
+
+/// Two lanes, and the host reaches no memory of the device, so that whatever goes to it or comes from it is a copy in the lane for that.
+pub(crate) const SPLIT: &[(&str, &str)] = &[("vulkan.without", "mapping"), ("vulkan.transfer", "emulated")];
 
 #[test]
 fn one_launch_reads_what_was_uploaded() {
@@ -72,7 +79,7 @@ fn a_chain_is_done_in_order_and_strangers_need_no_barrier() {
 
 #[test]
 fn long_copies_go_in_pieces() {
-    for way in [WAYS[0], WAYS[3]] {
+    for way in [WAYS[0], WAYS[3], SPLIT] {
         let Some(stand) = with_device(way) else { return };
         // More than one block of staging, and no whole number of anything.
         let len = (17 << 20) / 4 + 3;
@@ -187,32 +194,38 @@ fn empty_chunks_and_indexes_out_of_bounds_do_no_harm() {
 
 #[test]
 fn what_cannot_be_done_is_refused_and_the_rest_goes_on() {
-    let Some(stand) = with_device(&[]) else { return };
-    let chunk = stand.chunk(&[1; 64]);
-    let write = operand(&*chunk, Access::Write);
-    let arena = Arena::new(4096);
-    let cases: [(&str, &[Operand], &[u8], &str); 6] = [
-        (STEP, &[], &[0; 4], "takes 1 buffers, and is given 0"),
-        (STEP, &[write], &[], "takes 4 bytes of scalars, and is given 0"),
-        (STEP, &[Operand { chunk: 1 << 60, ..write }], &[0; 4], "buffer `x`: the device has no chunk"),
-        (STEP, &[Operand { source: Some(arena.block(0, 512)), ..write }], &[0; 4], "512 bytes do not fit into a chunk of 256"),
-        ("no kernel", &[write], &[], "kernel `k`"),
-        ("@compute @workgroup_size(2048) fn main() {}", &[], &[], "a workgroup of 2048 x 1 x 1 has 2048 invocations"),
-    ];
-    for (id, (source, operands, scalars, part)) in cases.into_iter().enumerate() {
-        let id = 2 * id as u64;
-        stand.launch(id, source, operands, scalars, [64, 1, 1]);
-        stand.launch(id + 1, STEP, &[write], &[1, 0, 0, 0], [64, 1, 1]);
-        let outcomes = stand.host.outcomes(id..id + 2);
-        let fault = outcomes[0].clone().unwrap_err();
-        assert!(fault.kind == FaultKind::Refused && fault.reason.contains(part), "{fault:?} does not say {part}");
-        assert_eq!(outcomes[1], Ok(()));
+    for way in [WAYS[0], SPLIT] {
+        let Some(stand) = with_device(way) else { return };
+        let chunk = stand.chunk(&[1; 64]);
+        let write = operand(&*chunk, Access::Write);
+        let arena = Arena::new(4096);
+        let cases: [(&str, &[Operand], &[u8], &str); 6] = [
+            (STEP, &[], &[0; 4], "takes 1 buffers, and is given 0"),
+            (STEP, &[write], &[], "takes 4 bytes of scalars, and is given 0"),
+            (STEP, &[Operand { chunk: 1 << 60, ..write }], &[0; 4], "buffer `x`: the device has no chunk"),
+            (STEP, &[Operand { source: Some(arena.block(0, 512)), ..write }], &[0; 4], "512 bytes do not fit into a chunk of 256"),
+            ("no kernel", &[write], &[], "kernel `k`"),
+            ("@compute @workgroup_size(2048) fn main() {}", &[], &[], "a workgroup of 2048 x 1 x 1 has 2048 invocations"),
+        ];
+        for (id, (source, operands, scalars, part)) in cases.into_iter().enumerate() {
+            let id = 2 * id as u64;
+            stand.launch(id, source, operands, scalars, [64, 1, 1]);
+            stand.launch(id + 1, STEP, &[write], &[1, 0, 0, 0], [64, 1, 1]);
+            let outcomes = stand.host.outcomes(id..id + 2);
+            let fault = outcomes[0].clone().unwrap_err();
+            assert!(fault.kind == FaultKind::Refused && fault.reason.contains(part), "{fault:?} does not say {part}");
+            assert_eq!(outcomes[1], Ok(()));
+        }
+        stand.processors[0].submit(&[TaskDescriptor::new(TaskId(100), "a task")]).unwrap();
+        assert_eq!(stand.host.outcomes(100..101)[0].clone().unwrap_err().kind, FaultKind::Refused);
+        let error = stand.spaces[0].allocate(1 << 60, false).err().unwrap().to_string();
+        let most = stand.described("largest chunk");
+        let most = most.trim_end_matches(" MiB").parse::<u64>().unwrap() << 20;
+        let expected = "failed to allocate 1152921504606846976 bytes: the device has no pieces of more than ";
+        let named = error.strip_prefix(expected).and_then(|rest| rest.trim_end_matches(" bytes").parse::<u64>().ok());
+        assert!(named.is_some_and(|named| (most..most + (1 << 20)).contains(&named)), "{error}");
+        stand.finish();
     }
-    stand.processors[0].submit(&[TaskDescriptor::new(TaskId(100), "a task")]).unwrap();
-    assert_eq!(stand.host.outcomes(100..101)[0].clone().unwrap_err().kind, FaultKind::Refused);
-    let error = stand.spaces[0].allocate(1 << 60, false).err().unwrap();
-    assert!(error.reason.contains("no pieces of more than"), "{error}");
-    stand.finish();
 }
 
 #[test]
@@ -240,23 +253,25 @@ fn chunks_may_go_while_they_are_used_and_outlive_the_processor() {
 
 #[test]
 fn many_threads_submit_at_once() {
-    let Some(stand) = with_device(&[]) else { return };
-    let chunks: Vec<_> = (0..4).map(|_| stand.chunk(&[0; 64])).collect();
-    std::thread::scope(|scope| {
-        for (thread, chunk) in chunks.iter().enumerate() {
-            let stand = &stand;
-            scope.spawn(move || {
-                for id in 0..100 {
-                    stand.launch(thread as u64 * 100 + id, STEP, &[operand(&**chunk, Access::Write)], &[1, 0, 0, 0], [64, 1, 1]);
-                    if id % 10 == 9 {
-                        assert_eq!(read(&**chunk)[1], id as u32 + 1);
+    for way in [WAYS[0], SPLIT] {
+        let Some(stand) = with_device(way) else { return };
+        let chunks: Vec<_> = (0..4).map(|_| stand.chunk(&[0; 64])).collect();
+        std::thread::scope(|scope| {
+            for (thread, chunk) in chunks.iter().enumerate() {
+                let stand = &stand;
+                scope.spawn(move || {
+                    for id in 0..100 {
+                        stand.launch(thread as u64 * 100 + id, STEP, &[operand(&**chunk, Access::Write)], &[1, 0, 0, 0], [64, 1, 1]);
+                        if id % 10 == 9 {
+                            assert_eq!(read(&**chunk)[1], id as u32 + 1);
+                        }
                     }
-                }
-            });
-        }
-    });
-    stand.host.done(0..400);
-    stand.finish();
+                });
+            }
+        });
+        stand.host.done(0..400);
+        stand.finish();
+    }
 }
 
 #[test]
@@ -378,22 +393,67 @@ fn compiled_code_is_taken_as_it_is() {
 
 #[test]
 fn a_thread_that_waits_attends_to_the_device() {
-    let Some(stand) = with_device(&[]) else { return };
-    let chunk = stand.chunk(&[1; 64]);
-    let launch = |id| stand.launch(id, STEP, &[operand(&*chunk, Access::Write)], &[2, 0, 0, 0], [64, 1, 1]);
-    assert!(!stand.processors[0].attend(Duration::MAX), "nothing is under way");
-    // Long enough for the queue's thread to rely on it.
-    for id in 0..1000 {
-        launch(id);
-        while !stand.host.is_answered(id) {
-            stand.processors[0].attend(Duration::from_millis(1));
+    for way in [WAYS[0], SPLIT] {
+        let Some(stand) = with_device(way) else { return };
+        let chunk = stand.chunk(&[1; 64]);
+        let launch = |id| stand.launch(id, STEP, &[operand(&*chunk, Access::Write)], &[2, 0, 0, 0], [64, 1, 1]);
+        assert!(!stand.processors[0].attend(Duration::MAX), "nothing is under way");
+        // Long enough for the queue's thread to rely on it.
+        for id in 0..1000 {
+            launch(id);
+            while !stand.host.is_answered(id) {
+                stand.processors[0].attend(Duration::from_millis(1));
+            }
         }
+        // And now it is left alone with them.
+        for id in 1000..1003 {
+            launch(id);
+            stand.host.done(id..id + 1);
+        }
+        assert_eq!(read(&*chunk), (0..64u32).map(|at| (0..1003).fold(1u32, |x, _| x.wrapping_mul(2).wrapping_add(at))).collect::<Vec<_>>());
+        stand.finish();
     }
-    // And now it is left alone with them.
-    for id in 1000..1003 {
-        launch(id);
-        stand.host.done(id..id + 1);
+}
+
+#[test]
+fn what_is_reached_by_its_address_has_to_fit_as_well() {
+    let Some(stand) = with_device(&[("vulkan.binding_limit", "16")]) else { return };
+    let device = stand.described("device");
+    let chunks: Vec<_> = (0..24).map(|number| stand.chunk(&[number; 8])).collect();
+    let operands: Vec<_> = chunks.iter().map(|chunk| operand(&**chunk, Access::Write)).collect();
+    let each = |count: usize, what: &dyn Fn(usize) -> String| (0..count).map(what).collect::<String>();
+    let adds_one = |count| {
+        format!(
+            "{}@compute @workgroup_size(1) fn main() {{ {} }}",
+            each(count, &|at| format!("@group(0) @binding({at}) var<storage, read_write> b{at}: array<u32>;\n")),
+            each(count, &|at| format!("b{at}[7] += 1u;\n")),
+        )
+    };
+    let many = adds_one(24);
+    stand.launch(1, &many, &operands, &[], [1, 1, 1]);
+    let outcome = stand.host.outcomes(1..2).remove(0);
+    match stand.described("scalars").trim_end_matches(" bytes").parse::<u32>().unwrap() {
+        most if most < 288 => {
+            let fault = outcome.unwrap_err();
+            let expected = format!(
+                "kernel `k`: its scalars are 0 bytes, and `{device}` takes at most {} with the addresses of 24 buffers that are longer than a binding, 288 bytes in all",
+                most.min(256)
+            );
+            assert_eq!((fault.kind, fault.reason), (FaultKind::Refused, expected));
+        }
+        _ => outcome.unwrap(),
     }
-    assert_eq!(read(&*chunk), (0..64u32).map(|at| (0..1003).fold(1u32, |x, _| x.wrapping_mul(2).wrapping_add(at))).collect::<Vec<_>>());
+    // As many as there is always room for.
+    let ten = adds_one(10);
+    stand.launch(2, &ten, &operands[..10], &[], [1, 1, 1]);
+    stand.host.done(2..3);
+    assert!((2..10).all(|number| read(&*chunks[number]) == [[number as u32; 7].as_slice(), &[number as u32 + 1]].concat()));
+    // Nobody but the kernel's own checks looks after these, and of an array of known length they know nothing.
+    let sized = "
+        @group(0) @binding(0) var<storage, read_write> x: array<u32, 9>;
+        @compute @workgroup_size(1) fn main() { x[8] = 1; }";
+    stand.launch(3, sized, &operands[..1], &[], [1, 1, 1]);
+    let fault = stand.host.outcomes(3..4).remove(0).unwrap_err();
+    assert_eq!(fault.reason, "kernel `k`: buffer `x`: it has 32 bytes, and the kernel takes 36 at least");
     stand.finish();
 }

@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of the tests are tests too")]
 
 mod failures;
+mod lanes;
 mod launches;
 mod stand;

@@ -187,7 +187,7 @@ pub(crate) const NEXT: &str = "
         if at.x < arrayLength(&y) { y[at.x] = x[at.x] + 1u; }
     }";
 
-/// Ends when `x[1]` becomes 77, which nobody makes it.
+/// Ends when `x[1]` becomes 77, which only the host makes it.
 pub(crate) const ENDLESS: &str = "
     @group(0) @binding(0) var<storage, read_write> x: array<atomic<u32>>;
     @compute @workgroup_size(1) fn main() {
@@ -237,6 +237,14 @@ impl Arena {
         // SAFETY: the block lies in the mapping, and no device uses it now.
         unsafe { std::ptr::copy_nonoverlapping(numbers.as_ptr(), to, numbers.len()) };
         block
+    }
+
+    /// Writes a number that a device looks at meanwhile.
+    pub(crate) fn release(&self, offset: u64, number: u32) {
+        let block = self.block(offset, 4);
+        let place: *mut u32 = std::ptr::with_exposed_provenance_mut(block.address as usize);
+        // SAFETY: the block lies in the mapping and begins at a multiple of 4; who else uses it does so by atomic operations.
+        unsafe { std::sync::atomic::AtomicU32::from_ptr(place) }.store(number, std::sync::atomic::Ordering::Release);
     }
 
     /// Reads numbers from it.

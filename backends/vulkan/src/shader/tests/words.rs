@@ -4,6 +4,7 @@ use poniard_interface::{InspectError, Source};
 use proptest::prelude::*;
 use spirv::{AddressingModel, BuiltIn, Capability, Decoration, ExecutionMode, ExecutionModel, GlslStd450Op, MemoryModel, Op, StorageClass};
 
+use super::super::address::rewrite;
 use super::super::{Target, compile, entry_point, inspect};
 use super::{GOOD, SAXPY, line, validate};
 
@@ -98,18 +99,46 @@ pub(super) fn count(words: &[u32], op: Op) -> usize {
     instructions(words).filter(|(known, _)| *known == op).count()
 }
 
-/// The offsets in the block of push constants; of the structure in it, if there is one.
-pub(super) fn offsets_of_push_constants(words: &[u32]) -> Vec<u32> {
-    let find = |op, id| instructions(words).find(|(known, operands)| *known == op && operands[0] == id).map(|(_, operands)| operands);
+/// The structure of the push constants.
+fn push_constants(words: &[u32]) -> &[u32] {
     let class = StorageClass::PushConstant as u32;
     let (_, variable) = instructions(words).find(|(op, operands)| *op == Op::Variable && operands[2] == class).unwrap();
-    let block = find(Op::TypePointer, variable[0]).unwrap()[2];
-    let inner = find(Op::TypeStruct, block).unwrap()[1];
-    let block = if find(Op::TypeStruct, inner).is_some() { inner } else { block };
+    find(words, Op::TypeStruct, find(words, Op::TypePointer, variable[0]).unwrap()[2]).unwrap()
+}
+
+fn find(words: &[u32], op: Op, id: u32) -> Option<&[u32]> {
+    instructions(words).find(|(known, operands)| *known == op && operands[0] == id).map(|(_, operands)| operands)
+}
+
+fn offsets_of(words: &[u32], block: u32) -> Vec<u32> {
     instructions(words)
         .filter(|(op, operands)| *op == Op::MemberDecorate && operands[0] == block && operands[2] == Decoration::Offset as u32)
         .map(|(_, operands)| operands[3])
         .collect()
+}
+
+/// The offsets in the block of push constants.
+pub(super) fn offsets_of_push_constants(words: &[u32]) -> Vec<u32> {
+    offsets_of(words, push_constants(words)[0])
+}
+
+/// The offsets in the structure that the block of push constants begins with, or, if there is none, in the block.
+pub(super) fn offsets_of_launch(words: &[u32]) -> Vec<u32> {
+    let block = push_constants(words);
+    offsets_of(words, if find(words, Op::TypeStruct, block[1]).is_some() { block[1] } else { block[0] })
+}
+
+/// The numbers that are bound, sorted.
+pub(super) fn bindings(words: &[u32]) -> Vec<u32> {
+    let is_number = |(op, operands): &(Op, &[u32])| *op == Op::Decorate && operands[1] == Decoration::Binding as u32;
+    let mut numbers: Vec<u32> = instructions(words).filter(is_number).map(|(_, operands)| operands[2]).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// What is said of members of structures.
+pub(super) fn member_decorations(words: &[u32]) -> Vec<u32> {
+    instructions(words).filter(|(op, _)| *op == Op::MemberDecorate).map(|(_, operands)| operands[2]).collect()
 }
 
 #[test]
@@ -161,6 +190,33 @@ fn what_is_done_to_buffers() {
     let mut module = two_buffers(StorageClass::StorageBuffer, Decoration::Block, |_| {});
     module.begin().op(Op::Phi, &[17, 40, 99, 5, 41, 6]).op(Op::AccessChain, &[17, 41, 20, 18, 18]).end();
     assert!(module.look().unwrap().contains("x@3 F32/4 >=4 Write"));
+}
+
+/// Buffers that are reached by their addresses are followed only as far as naga's words go.
+#[test]
+fn a_pointer_that_cannot_be_followed_is_an_error() {
+    let rewrite = |body: &dyn Fn(&mut Module)| {
+        let mut module = two_buffers(StorageClass::StorageBuffer, Decoration::Block, |_| {});
+        module.begin().op(Op::AccessChain, &[17, 30, 20, 18, 18]);
+        body(&mut module);
+        module.end();
+        rewrite(&module.0, &[3], 0)
+    };
+    let words = rewrite(&|m| _ = m.op(Op::Load, &[12, 40, 30]).op(Op::Store, &[30, 40])).unwrap();
+    validate(&words, "a load and a store");
+    assert_eq!(bindings(&words), [1], "the buffer with number 3 is not bound");
+    let cases: [&dyn Fn(&mut Module); 6] = [
+        &|m| _ = m.op(Op::CopyObject, &[17, 40, 30]),
+        &|m| _ = m.op(Op::CopyMemory, &[30, 99]),
+        &|m| _ = m.op(Op::FunctionCall, &[10, 40, 50, 20]),
+        &|m| _ = m.op(Op::Phi, &[17, 40, 30, 5, 99, 6]),
+        &|m| _ = m.op(Op::ReturnValue, &[30]),
+        &|m| _ = m.op(Op::ExtInst, &[12, 40, 2, GlslStd450Op::Modf as u32, 99, 30]),
+    ];
+    for (index, body) in cases.into_iter().enumerate() {
+        let error = rewrite(body).unwrap_err().reason;
+        assert!(error.ends_with("it hands on a pointer into a buffer that is reached by its address"), "{index}: {error}");
+    }
 }
 
 #[test]

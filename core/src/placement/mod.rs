@@ -1,0 +1,467 @@
+//! Where ready tasks go when there is a choice: the board of [`policy`](crate::policy) with what [`model`](crate::model) knows, under one lock.
+//!
+//! Tasks without a choice never get here. Without a policy of the user's, only kernels' launches have one: the host's workers together are one place, each device is
+//! another. With one, every task that is spawned is placed, and each worker is a place of its own. A place takes from the board when it has nothing else to do, or
+//! room for more; so what waits may still go elsewhere when estimates turn out wrong.
+//!
+//! The lock is held for one decision. No other lock is taken meanwhile, and no code of users runs: what is dropped is dropped after it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use poniard_interface::{DeviceClass, ProcessorInfo};
+
+use crate::clock::now_ns;
+use crate::kernel::plan::Survey;
+use crate::model::store::Store;
+use crate::model::{CodeId, CodeModel, Machine, Measurement, Models, ProcessorClass, SizeClass};
+use crate::options::LaunchTies;
+use crate::policy::{self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, UnknownPolicy, Why};
+use crate::residency;
+use crate::task::record::TaskRef;
+use crate::worker::entry::Entry;
+use crate::worker::shared::{ProcessorRecord, Shared};
+
+mod explain;
+
+pub use explain::{Considered, Explanation, PlacementReport};
+
+/// What a launch costs a device besides its work, until that has been measured.
+const LAUNCH_NS: u64 = 20_000;
+/// What a call of a worker process costs besides its work.
+const HOP_NS: u64 = 5_000;
+/// What a task takes of which nothing is known: so much, and so much for each byte or invocation.
+const GUESS_NS: u64 = 10_000;
+/// A real device is guessed to do that so many times as fast.
+const DEVICE_GUESS: u64 = 8;
+
+/// What the user has chosen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PlacementChoices {
+    /// The policy for all tasks, by name.
+    pub(crate) policy: Option<String>,
+    /// Where a policy's random numbers begin.
+    pub(crate) seed: u64,
+    /// Whether software devices count as real ones: for tests.
+    pub(crate) software: bool,
+    /// The folder that models of costs are kept in, if they are.
+    pub(crate) models: Option<PathBuf>,
+    /// Whether decisions are kept.
+    pub(crate) explain: bool,
+    /// Whether launches go to devices wherever those can run them.
+    pub(crate) devices_first: bool,
+}
+
+/// What a task that was placed has to do with the board.
+#[derive(Debug, Default)]
+pub(crate) struct Placed {
+    ticket: Mutex<Option<Ticket>>,
+    /// One more than the index of its explanation.
+    explained: AtomicUsize,
+}
+
+impl Placed {
+    fn lock(&self) -> MutexGuard<'_, Option<Ticket>> {
+        self.ticket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The board of one runtime.
+pub(crate) struct Placement {
+    state: Mutex<State>,
+    /// Tasks that wait on the board, for those that look often.
+    waiting: AtomicUsize,
+    /// Whether every task is placed, and each worker is a place.
+    pub(crate) places_all: bool,
+    pub(crate) takes_software: bool,
+    pub(crate) devices_first: bool,
+    models: Models,
+    store: Store,
+    /// How many processors are workers.
+    slot_count: usize,
+    /// Of each place: its class's name, and its number.
+    classes: Vec<(ProcessorClass, u32)>,
+    /// Of real devices: those that are guessed to be fast.
+    is_device: Vec<bool>,
+    log: explain::Log,
+}
+
+struct State {
+    board: Board<Entry>,
+    next_number: u64,
+    /// What is known of each code, for each class of places.
+    models: BTreeMap<u64, Vec<Option<Arc<CodeModel>>>>,
+    candidates: Vec<Candidate>,
+    /// Where a task of each code was placed the last time that there was a choice.
+    last: BTreeMap<u64, usize>,
+}
+
+/// What became of a task that was to be placed.
+pub(crate) enum Went {
+    /// It waits for the workers.
+    ToWorkers,
+    /// It waits for the processor of this queue, which may have room for it now; with `true` a worker may take it instead.
+    ToQueue(usize, bool),
+}
+
+impl std::fmt::Debug for Placement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Placement").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
+/// What makes a place's class, in models: the kind of its processors, or the device's name.
+fn class_of(info: &ProcessorInfo) -> ProcessorClass {
+    match &info.device {
+        Some(device) => ProcessorClass::new(&format!("{}:{}", info.kind, device.name)),
+        None => ProcessorClass::new(&info.kind.to_string()),
+    }
+}
+
+impl Placement {
+    /// A board for these processors, of which the first `slot_count` are workers; nothing where there is no choice.
+    ///
+    /// # Errors
+    /// No policy has the name that was chosen.
+    pub(crate) fn new(
+        processors: &[ProcessorRecord],
+        slot_count: usize,
+        choices: &PlacementChoices,
+    ) -> Result<Option<Self>, UnknownPolicy> {
+        let places_all = choices.policy.is_some();
+        let policy = policy::by_name(choices.policy.as_deref().unwrap_or(policy::DEFAULT))?;
+        let has_device = processors[slot_count..].iter().any(|record| record.info.device.is_some());
+        if !places_all && !has_device {
+            return Ok(None);
+        }
+        let mut names: Vec<ProcessorClass> = Vec::new();
+        let (mut places, mut classes, mut is_device) = (Vec::new(), Vec::new(), Vec::new());
+        let mut add = |info: Option<&ProcessorInfo>, space: u32, parallel: u32| {
+            let name = info.map_or_else(|| ProcessorClass::new("cpu"), class_of);
+            let class = names.iter().position(|known| *known == name).unwrap_or_else(|| {
+                names.push(name.clone());
+                names.len() - 1
+            });
+            let mut place = Place::new(class as u32, space, parallel);
+            place.prefetches = space > 0;
+            places.push(place);
+            classes.push((name, class as u32));
+            is_device.push(
+                info.and_then(|info| info.device.as_ref()).is_some_and(|device| device.class != DeviceClass::Software || choices.software),
+            );
+        };
+        if places_all {
+            processors[..slot_count].iter().for_each(|_| add(None, 0, 1));
+        } else {
+            add(None, 0, slot_count as u32);
+        }
+        let models = Models::new(slot_count.max(1));
+        models.links.name_space(0, "host");
+        for (record, space) in processors[slot_count..].iter().zip(1..) {
+            models.links.name_space(space, class_of(&record.info).as_str());
+            add(Some(&record.info), space, 1);
+        }
+        let board = Board::new(places, policy, choices.seed);
+        Ok(Some(Self {
+            state: Mutex::new(State { board, next_number: 0, models: BTreeMap::new(), candidates: Vec::new(), last: BTreeMap::new() }),
+            waiting: AtomicUsize::new(0),
+            places_all,
+            takes_software: choices.software,
+            devices_first: choices.devices_first,
+            models,
+            store: Store::new(choices.models.clone(), Machine::this()),
+            slot_count,
+            classes,
+            is_device,
+            log: explain::Log::new(choices.explain),
+        }))
+    }
+
+    /// Reads what earlier programs have measured; in words why that cannot be had.
+    pub(crate) fn load(&self) -> Option<String> {
+        self.store.load(&self.models).err().map(|error| error.to_string())
+    }
+
+    /// Keeps what was measured; in words why it is not kept.
+    pub(crate) fn save(&self) -> Option<String> {
+        self.store.save(&self.models).err().map(|error| error.to_string())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Changes are complete before anything that could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of a processor.
+    fn place_of(&self, processor: usize) -> usize {
+        match processor.checked_sub(self.slot_count) {
+            None if self.places_all => processor,
+            None => 0,
+            Some(queue) if self.places_all => self.slot_count + queue,
+            Some(queue) => 1 + queue,
+        }
+    }
+
+    /// The number of workers' places.
+    fn worker_places(&self) -> usize {
+        if self.places_all { self.slot_count } else { 1 }
+    }
+
+    /// Places a ready task that may run on `processors`, by rising place. The caller has put an empty [`Placed`] into its ties.
+    pub(crate) fn place(
+        &self,
+        shared: &Shared,
+        entry: Entry,
+        code: (u64, &dyn Fn() -> CodeId),
+        survey: Option<&Survey>,
+        processors: &[usize],
+    ) -> Went {
+        let now_ns = now_ns();
+        let backlog_ns = if self.places_all { 0 } else { shared.backlog_ns() };
+        let size = survey.map_or(0, |survey| survey.size);
+        // Looked at before the lock is taken.
+        let missing_bytes: Vec<u64> = processors
+            .iter()
+            .map(|processor| survey.map_or(0, |survey| residency::missing_bytes(shared.space_of(*processor), &survey.uses)))
+            .collect();
+        let mut state = self.lock();
+        let State { board, next_number, models, candidates, last } = &mut *state;
+        candidates.clear();
+        for (processor, missing_bytes) in processors.iter().zip(missing_bytes) {
+            let place = self.place_of(*processor);
+            if candidates.last().is_some_and(|known: &Candidate| known.place == place) {
+                continue;
+            }
+            let space = (place + 1).saturating_sub(self.worker_places()) as u32;
+            let model = self.model(models, code, place);
+            let estimate = model.estimate(size);
+            let is_fast = self.is_device[place];
+            let guess_ns = GUESS_NS.saturating_add(size) / if is_fast { DEVICE_GUESS } else { 1 };
+            let execution = match estimate.count {
+                0 => Estimate { mean_ns: guess_ns, spread_ns: guess_ns, count: 0 },
+                count => Estimate { mean_ns: estimate.mean_ns, spread_ns: estimate.spread_ns, count: count.min(u32::MAX.into()) as u32 },
+            };
+            let transfer_ns = match missing_bytes {
+                0 => 0,
+                bytes if space == 0 => self.models.links.estimate(1, 0, bytes).mean_ns,
+                bytes => self.models.links.estimate(0, space, bytes).mean_ns,
+            };
+            let overhead_ns = match (space, processor) {
+                (0, processor) if self.places_all && shared.slots[*processor].remote.get().is_some() => HOP_NS,
+                (0, _) => backlog_ns,
+                _ => LAUNCH_NS,
+            };
+            candidates.push(Candidate { place, execution, transfer_ns, missing_bytes, overhead_ns });
+        }
+        let (priority, ties) = entry.peek(|task| (task.priority(), task.options().and_then(|options| options.ties.placed.clone())));
+        let Some(ties) = ties else { unreachable!("what is placed has a place for its ticket") };
+        // It was taken by somebody who could not run it after all.
+        let left = ties.lock().take().and_then(|ticket| board.abandoned(ticket, now_ns));
+        debug_assert!(left.is_none(), "a task waits in one place");
+        let number = *next_number;
+        *next_number += 1;
+        let ready = ReadyTask {
+            number,
+            code: code.0 ^ u64::from(SizeClass::of(size).number()).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            priority: 1 - priority.level() as i32,
+            rank_ns: None,
+            bytes: size,
+            origin: None,
+            candidates,
+        };
+        let explanation = self.log.is_on().then(|| {
+            let considered = board.consider(&ready, now_ns);
+            considered.map(|(candidate, finish_ns)| Considered::new(self.name(shared, candidate.place), &candidate, finish_ns)).collect()
+        });
+        let pushed = {
+            let mut ticket = ties.lock();
+            let name = explanation.is_some().then(|| entry.peek(|task| (task.name().name, task.location())));
+            let pushed = board.push(&ready, entry, now_ns);
+            *ticket = Some(pushed.ticket);
+            if let (Some(considered), Some((name, location))) = (explanation, name) {
+                ties.explained
+                    .store(self.log.begin(name, location, size, considered, pushed.decision, |place| self.name(shared, place)), Relaxed);
+            }
+            pushed
+        };
+        self.log.count(&pushed.decision, candidates);
+        if let (Where::Place(place), [_, _, ..]) = (pushed.decision.placement, candidates.as_slice()) {
+            last.insert(code.0, place);
+        }
+        // SeqCst: whoever sleeps has looked at this number after it said so, or is woken by the caller.
+        self.waiting.store(board.waiting(), SeqCst);
+        drop(state);
+        self.went(pushed.decision, pushed.wake)
+    }
+
+    fn went(&self, decision: Decision, wake: Option<usize>) -> Went {
+        let wakes_worker = wake.is_some_and(|place| place < self.worker_places());
+        let queue = match (decision.placement, wake) {
+            (Where::Place(place), _) if place >= self.worker_places() => Some(place),
+            (_, Some(place)) if place >= self.worker_places() => Some(place),
+            _ => None,
+        };
+        match queue {
+            Some(place) => Went::ToQueue(place - self.worker_places(), wakes_worker),
+            None => Went::ToWorkers,
+        }
+    }
+
+    /// What is known of a code at a place.
+    fn model(
+        &self,
+        models: &mut BTreeMap<u64, Vec<Option<Arc<CodeModel>>>>,
+        (code, id): (u64, &dyn Fn() -> CodeId),
+        place: usize,
+    ) -> Arc<CodeModel> {
+        let (class, number) = &self.classes[place];
+        let number = *number as usize;
+        let known = models.entry(code).or_default();
+        if known.len() <= number {
+            known.resize(number + 1, None);
+        }
+        Arc::clone(known[number].get_or_insert_with(|| self.models.executions.resolve(&id(), class)))
+    }
+
+    /// Notes that a processor took so long for a task.
+    pub(crate) fn measured(&self, processor: usize, code: (u64, &dyn Fn() -> CodeId), size: u64, wall_ns: u64) {
+        let place = self.place_of(processor);
+        let model = {
+            let mut state = self.lock();
+            self.model(&mut state.models, code, place)
+        };
+        model.record(size, Measurement { wall_ns, cpu_ns: None });
+    }
+
+    /// Whether the last task of a code that had a choice was placed at this processor.
+    pub(crate) fn was_last_at(&self, code: u64, processor: usize) -> bool {
+        self.lock().last.get(&code) == Some(&self.place_of(processor))
+    }
+
+    /// Whether something waits that a worker could take.
+    pub(crate) fn has_work(&self, slot: usize) -> bool {
+        self.waiting.load(SeqCst) > 0 && self.lock().board.would_take(self.place_of(slot), now_ns())
+    }
+
+    /// Takes the next task for a processor.
+    pub(crate) fn take(&self, shared: &Shared, processor: usize, stale: &mut Vec<Entry>) -> Option<Entry> {
+        if self.waiting.load(Relaxed) == 0 {
+            return None;
+        }
+        let now_ns = now_ns();
+        let place = self.place_of(processor);
+        let mut state = self.lock();
+        let taken = loop {
+            let Some(taken) = state.board.take(place, now_ns) else { break None };
+            if taken.value.is_stale() {
+                state.board.abandoned(taken.ticket, now_ns);
+                stale.push(taken.value);
+                continue;
+            }
+            break Some(taken);
+        };
+        self.waiting.store(state.board.waiting(), SeqCst);
+        drop(state);
+        let taken = taken?;
+        let is_stolen = matches!(taken.how.source, Source::Stolen { .. } | Source::TakenOver { .. });
+        self.log.taken(is_stolen);
+        if self.log.is_on() {
+            let explained = taken.value.peek(|task| placed(task).map_or(0, |placed| placed.explained.load(Relaxed)));
+            self.log.ran(explained, &shared.processors[processor].info.name, is_stolen);
+        }
+        Some(taken.value)
+    }
+
+    /// A task has ended, or is to be placed anew. `has_run`: it has run where it was placed.
+    pub(crate) fn ended(&self, placed: &Placed, has_run: bool) {
+        let Some(ticket) = placed.lock().take() else { return };
+        let now_ns = now_ns();
+        let mut state = self.lock();
+        let (ended, left) = match has_run {
+            true => (state.board.finished(ticket, now_ns), None),
+            false => (None, None),
+        };
+        // It may not have been taken: somebody who waited for it ran it.
+        let left = if ended.is_none() { state.board.abandoned(ticket, now_ns) } else { left };
+        self.waiting.store(state.board.waiting(), SeqCst);
+        drop(state);
+        drop(left);
+        if let Some(ended) = ended {
+            self.log.end(placed.explained.load(Relaxed), ended.expected_ns, ended.took_ns);
+        }
+    }
+
+    /// A processor takes no more tasks, or takes some again. What waits for it is placed anew; what nobody else may run comes back.
+    pub(crate) fn set_active(&self, processor: usize, is_active: bool) -> (Vec<Went>, Vec<Entry>) {
+        let place = self.place_of(processor);
+        if processor < self.slot_count && !self.places_all {
+            return (Vec::new(), Vec::new());
+        }
+        let now_ns = now_ns();
+        let mut state = self.lock();
+        let (lost, placed): (Vec<_>, Vec<_>) =
+            state.board.set_active(place, is_active, now_ns).into_iter().partition(|pushed| pushed.decision.why == Why::NoPlace);
+        let lost = lost.into_iter().filter_map(|pushed| state.board.abandoned(pushed.ticket, now_ns)).collect();
+        self.waiting.store(state.board.waiting(), SeqCst);
+        drop(state);
+        (placed.into_iter().map(|pushed| self.went(pushed.decision, pushed.wake)).collect(), lost)
+    }
+
+    /// Why a task waits that this worker may run, if one does.
+    pub(crate) fn is_held_back(&self, slot: usize) -> bool {
+        self.waiting.load(Relaxed) > 0 && self.lock().board.reason(self.place_of(slot)).is_some()
+    }
+
+    /// What a place is called.
+    fn name(&self, shared: &Shared, place: usize) -> String {
+        match place.checked_sub(self.worker_places()) {
+            Some(queue) => shared.processors[self.slot_count + queue].info.name.clone(),
+            None if self.places_all => shared.processors[place].info.name.clone(),
+            None => "host".into(),
+        }
+    }
+
+    /// What has been decided so far.
+    pub(crate) fn report(&self) -> PlacementReport {
+        let mut report = self.log.report();
+        report.policy = self.lock().board.policy().name();
+        report
+    }
+
+    /// What was decided about each task, if that is kept.
+    pub(crate) fn explanations(&self) -> Vec<Explanation> {
+        self.log.explanations()
+    }
+}
+
+/// What a task has to do with the board.
+pub(crate) fn placed(task: &TaskRef) -> Option<&Placed> {
+    task.options().and_then(|options| options.ties.placed.as_deref())
+}
+
+/// How the code of a task is known.
+pub(crate) fn code_of(task: &TaskRef, launch: Option<&LaunchTies>) -> u64 {
+    match launch {
+        Some(launch) => launch.body.code(),
+        None => task.code(),
+    }
+}
+
+/// The same, for models that outlive the program.
+pub(crate) fn code_id_of(task: &TaskRef, launch: Option<&LaunchTies>) -> CodeId {
+    match launch {
+        Some(launch) => launch.body.code_id(),
+        None => {
+            let name = task.type_name();
+            CodeId::new(name, poniard_interface::type_key::fnv(poniard_interface::type_key::FNV_OFFSET, name.as_bytes()) as u64)
+        }
+    }
+}
+
+/// Whether a decision has nothing measured behind it.
+fn is_guess(why: Why) -> bool {
+    matches!(why, Why::Guessed)
+}

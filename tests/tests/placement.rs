@@ -1,0 +1,256 @@
+//! Where tasks go that have a choice: by what was measured, by what is queued, by where their data is; and by the policies that users name.
+//!
+//! Devices are stand-ins, and costs are put into a file of models before the runtime begins: hours, so that nothing depends on the time that the tests take.
+
+use std::path::Path;
+
+use poniard::model::store::Store;
+use poniard::model::{Machine, Measurement, Models, ProcessorClass};
+use poniard::policy::{POLICIES, Why};
+use poniard::{Buffer, DeviceClass, Explanation, Runtime, RuntimeBuilder, Scope, Task};
+use poniard_tests::device::{FakeDevice, FakeDevices, Mode};
+use poniard_tests::in_time;
+use poniard_tests::stage::{ramp, scale, scale_or_host, small};
+
+const HOUR_NS: u64 = 3_600_000_000_000;
+/// Elements of what kernels work on here, and the size that models know it by: two buffers, and an invocation for each element.
+const LEN: usize = 4;
+const SIZE: u64 = 9 * LEN as u64;
+
+/// Has the file in `folder` say what `scale_or_host` takes on the host and on "A device".
+fn teach(folder: &Path, host_ns: u64, device_ns: u64) {
+    let models = Models::new(2);
+    let code = scale_or_host().code_id();
+    for (class, wall_ns) in [("cpu", host_ns), ("vulkan:A device", device_ns)] {
+        let known = models.executions.resolve(&code, &ProcessorClass::new(class));
+        (0..100).for_each(|_| known.record(SIZE, Measurement { wall_ns, cpu_ns: None }));
+    }
+    Store::new(Some(folder.to_owned()), Machine::this()).save(&models).expect("a folder");
+}
+
+fn builder(devices: &FakeDevices, models: &Path) -> RuntimeBuilder {
+    Runtime::builder().threads(2).linked(devices.clone()).models(Some(models.to_owned())).explain(true)
+}
+
+fn launch(runtime: &Runtime) -> Task<Buffer<f32>> {
+    runtime.spawn(scale_or_host().over(LEN), (ramp(LEN), 2.0))
+}
+
+/// Whether a device made it: the host's body has another sign.
+fn is_from_device(task: &Task<Buffer<f32>>) -> bool {
+    task.fetch().expect("runs")[1] > 0.0
+}
+
+fn last(runtime: &Runtime) -> Explanation {
+    runtime.explanations().pop().expect("a decision")
+}
+
+#[test]
+fn a_kernel_goes_where_it_is_expected_to_finish_first() {
+    for (host_ns, device_ns, chosen) in [(2 * HOUR_NS, HOUR_NS, "fake-0"), (HOUR_NS, 2 * HOUR_NS, "host")] {
+        let folder = tempfile::tempdir().unwrap();
+        teach(folder.path(), host_ns, device_ns);
+        let runtime = builder(&FakeDevices::new([small()]), folder.path()).build().unwrap();
+        assert_eq!(is_from_device(&launch(&runtime)), chosen == "fake-0");
+        let explanation = last(&runtime);
+        assert_eq!((explanation.chosen.as_deref(), explanation.why), (Some(chosen), Why::EarliestFinish), "{explanation:?}");
+        assert_eq!((explanation.task.as_str(), explanation.size), ("scale", SIZE));
+        let considered: Vec<_> =
+            explanation.considered.iter().map(|one| (one.place.as_str(), one.execution_ns, one.measurements)).collect();
+        assert_eq!(considered, [("host", host_ns, 100), ("fake-0", device_ns, 100)]);
+        assert!(explanation.took_ns.is_some() && explanation.ran.is_some(), "{explanation:?}");
+        let report = runtime.report().placement.expect("there was a choice");
+        assert_eq!((report.policy, report.decisions, report.guessed), ("earliest-finish", 1, 0));
+        assert_eq!((report.missing_bytes, report.missing_bytes_min), (if chosen == "host" { 0 } else { 16 }, 0));
+    }
+}
+
+#[test]
+fn what_waits_for_a_device_counts() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        teach(folder.path(), 5 * HOUR_NS / 2, HOUR_NS);
+        let devices = FakeDevices::new([small()]);
+        let runtime = builder(&devices, folder.path()).build().unwrap();
+        devices.devices[0].set(Mode::Hold);
+        // After one, two and three hours; then the host is sooner.
+        let tasks: Vec<_> = (0..4).map(|_| launch(&runtime)).collect();
+        assert!(!is_from_device(&tasks[3]) || !is_from_device(&tasks[2]));
+        devices.devices[0].set(Mode::Run);
+        devices.devices[0].release(devices.host());
+        assert!(is_from_device(&tasks[0]) && is_from_device(&tasks[1]));
+        let chosen: Vec<_> = runtime.explanations().into_iter().map(|explanation| explanation.chosen).collect();
+        assert_eq!(chosen.iter().filter(|chosen| chosen.as_deref() == Some("host")).count(), 2, "{chosen:?}");
+    });
+}
+
+#[test]
+fn data_that_is_on_a_device_draws_tasks_there() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nothing to choose between the two but what has to be moved.
+    teach(folder.path(), 100_000, 100_000);
+    let devices = FakeDevices::new([small()]);
+    let runtime = builder(&devices, folder.path()).build().unwrap();
+    assert!(!is_from_device(&launch(&runtime)));
+    let there = runtime.task(scale().over(LEN), (ramp(LEN), 1.0)).scope(Scope::kind("vulkan")).spawn();
+    there.wait().expect("runs");
+    let _ = runtime.spawn(scale_or_host().over(LEN), (&there, 2.0)).wait();
+    let explanation = last(&runtime);
+    let missing: Vec<_> = explanation.considered.iter().map(|one| one.missing_bytes).collect();
+    assert_eq!(missing, [4 * LEN as u64, 0], "{explanation:?}");
+}
+
+#[test]
+fn without_measurements_both_are_tried() {
+    let devices = FakeDevices::new([small()]);
+    let runtime = Runtime::builder().threads(2).linked(devices.clone()).models(None).build().unwrap();
+    let mut from_device = 0;
+    let mut count = 0;
+    // Exploring is paid for by work that is done.
+    while from_device == 0 || from_device == count {
+        from_device += u32::from(is_from_device(&launch(&runtime)));
+        count += 1;
+    }
+    let report = runtime.report().placement.expect("there was a choice");
+    assert_eq!(report.decisions, u64::from(count));
+    assert!(report.guessed > 0 && report.guessed + report.explored <= report.decisions, "{report:?}");
+}
+
+#[test]
+fn what_was_measured_is_there_for_the_next_program() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..2 {
+        let runtime = builder(&FakeDevices::new([small()]), folder.path()).build().unwrap();
+        launch(&runtime).wait().unwrap();
+        let known = last(&runtime).considered.iter().map(|one| one.measurements).max();
+        assert_eq!(known, Some(round), "in round {round}");
+    }
+}
+
+#[test]
+fn a_damaged_file_of_models_is_set_aside_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    teach(folder.path(), HOUR_NS, HOUR_NS);
+    let file =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_file() && !path.ends_with("lock"));
+    let file = file.expect("models");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let runtime = builder(&FakeDevices::new([small()]), folder.path()).build().unwrap();
+    launch(&runtime).wait().unwrap();
+    let messages = runtime.report().messages;
+    assert!(messages.iter().any(|message| message.starts_with("warning: models of costs")), "{messages:?}");
+    assert_eq!(last(&runtime).considered[0].measurements, 0);
+}
+
+#[test]
+fn what_waits_for_a_device_that_is_lost_runs_on_the_host() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        teach(folder.path(), 1000 * HOUR_NS, 1);
+        let devices = FakeDevices::new([small()]);
+        let runtime = builder(&devices, folder.path()).build().unwrap();
+        devices.devices[0].set(Mode::Hold);
+        // More than the device takes at a time.
+        let tasks: Vec<_> = (0..200).map(|_| launch(&runtime)).collect();
+        assert!(devices.devices[0].held() < 200);
+        devices.devices[0].lose(devices.host(), "it fell off the bus");
+        for task in &tasks {
+            assert!(!is_from_device(task));
+        }
+        runtime.wait_idle();
+    });
+}
+
+#[test]
+fn a_software_device_is_not_chosen_unless_a_test_says_so() {
+    for takes in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        teach(folder.path(), 2 * HOUR_NS, HOUR_NS);
+        let devices = FakeDevices::new([small().of_class(DeviceClass::Software)]);
+        let runtime = builder(&devices, folder.path()).setting("placement.software", takes.to_string()).build().unwrap();
+        assert_eq!(is_from_device(&launch(&runtime)), takes);
+    }
+}
+
+#[test]
+fn of_two_devices_the_one_that_has_the_data_is_taken() {
+    let devices = FakeDevices::new([small(), FakeDevice::new("A device", 1 << 20)]);
+    let runtime = Runtime::builder().threads(1).linked(devices.clone()).models(None).explain(true).build().unwrap();
+    let on = |index: usize| Scope::processor(format!("fake-{index}"));
+    for index in [1, 0, 1] {
+        let made = runtime.task(scale().over(1000), (ramp(1000), 2.0)).scope(on(index)).spawn();
+        let after = runtime.task(scale().over(1000), (&made, 2.0)).scope(Scope::kind("vulkan")).spawn();
+        after.wait().expect("runs");
+        // Unless it was submitted right behind the first, there is an explanation.
+        let launched = [devices.devices[0].launched(), devices.devices[1].launched()];
+        assert_eq!(launched[index] % 2, 0, "{launched:?}");
+    }
+    assert_eq!(devices.devices[0].launched() + devices.devices[1].launched(), 6);
+}
+
+/// Something of everything: chains, joins, tasks that spawn, priorities, scopes.
+fn program(runtime: &Runtime) -> u64 {
+    let leaves: Vec<Task<u64>> = (0..40u64).map(|number| runtime.spawn(|number: u64| number * number, (number,))).collect();
+    let sums: Vec<Task<u64>> = leaves.chunks(2).map(|pair| runtime.spawn(|a: u64, b: u64| a + b, (&pair[0], &pair[1]))).collect();
+    let urgent = runtime.task(|a: u64| a + 1, (&sums[0],)).priority(poniard::Priority::High).spawn();
+    let nested =
+        runtime.spawn(|| (0..10u64).map(|number| poniard::spawn(|number: u64| number, (number,)).take().unwrap()).sum::<u64>(), ());
+    let local = runtime.task(|a: u64| a, (&sums[1],)).scope(Scope::host()).spawn();
+    let mut chain = runtime.spawn(|| 0u64, ());
+    for _ in 0..50 {
+        chain = runtime.spawn(|value: u64| value + 1, (chain,));
+    }
+    let total: u64 = sums.into_iter().map(|sum| sum.take().unwrap()).sum();
+    total + urgent.take().unwrap() + nested.take().unwrap() + local.take().unwrap() + chain.take().unwrap()
+}
+
+#[test]
+fn every_policy_runs_everything_on_threads_and_processes() {
+    in_time(|| {
+        let expected: u64 = (0..40u64).map(|number| number * number).sum::<u64>() + (1 + 1) + 45 + (4 + 9) + 50;
+        for policy in POLICIES {
+            for processes in [0, 1] {
+                let builder = Runtime::builder().threads(2).processes(processes).models(None);
+                let runtime = builder.policy(policy.name).setting("placement.seed", "7").build().unwrap();
+                assert_eq!(program(&runtime), expected, "{}", policy.name);
+                runtime.wait_idle();
+                let report = runtime.report().placement.expect("every task is placed");
+                assert_eq!(report.policy, policy.name);
+                assert!(report.decisions >= 130, "{report:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn workers_that_come_and_go_lose_no_placed_task() {
+    in_time(|| {
+        let builder = Runtime::builder().threads(1).processes(2).processes_at_most(2).models(None);
+        let runtime = builder.policy("earliest-finish").build().unwrap();
+        let tasks: Vec<_> = (0..300u64)
+            .map(|number| {
+                if number % 50 == 0 {
+                    runtime.set_processes(number as usize / 50 % 3).unwrap();
+                }
+                runtime.spawn(|number: u64| number + 1, (number,))
+            })
+            .collect();
+        for (number, task) in (1..).zip(tasks) {
+            assert_eq!(task.take().unwrap(), number);
+        }
+        runtime.wait_idle();
+    });
+}
+
+#[test]
+fn a_policy_that_does_not_exist_is_told_with_those_that_do() {
+    let error = Runtime::builder().policy("earliest-finnish").build().unwrap_err().to_string();
+    assert!(error.contains("did you mean `earliest-finish`?") && error.contains("heteroprio"), "{error}");
+    for (name, value) in [("placement.polcy", "fifo"), ("placement.seed", "x"), ("placement.devices", "never"), ("placement.models", "")] {
+        let error = Runtime::builder().setting(name, value).build().unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+}
