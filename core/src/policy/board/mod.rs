@@ -335,7 +335,6 @@ impl<T> Board<T> {
     /// A place that has nothing to do, has not been woken, and would find a task by [`take`](Self::take): it is to be woken. To be asked by each place that
     /// was woken; until there is none when a place no longer takes tasks; and now and then, since as time goes by a place turns out to be late or to hang, and
     /// what waits there may go elsewhere.
-    #[expect(clippy::wrong_self_convention, reason = "it is a question about whom to wake, and no conversion")]
     pub fn to_wake(&mut self, now_ns: u64) -> Option<usize> {
         if self.waiting() == 0 {
             return None;

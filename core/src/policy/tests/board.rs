@@ -29,6 +29,16 @@ fn loads_are_counted_in_time_and_return_to_zero() {
 }
 
 #[test]
+fn a_ticket_is_not_good_for_the_next_task_in_its_slot() {
+    let mut board = board("fifo", &[0]);
+    let first = board.push(&task(0, &[known(0, 1)]), 0, 0).ticket;
+    assert_eq!(board.abandoned(first, 0), Some(0));
+    let second = board.push(&task(1, &[known(0, 1)]), 1, 0).ticket;
+    assert_eq!((board.abandoned(first, 0), board.waiting()), (None, 1));
+    assert_eq!(board.abandoned(second, 0), Some(1));
+}
+
+#[test]
 fn what_is_taken_ahead_runs_in_order_and_begins_when_the_one_before_has_ended() {
     let mut board = board("earliest-finish", &[1]);
     let one = [known(0, 100)];
@@ -72,7 +82,8 @@ fn a_place_that_is_removed_leaves_its_queue_to_others() {
     let told: Vec<_> = moved.iter().map(|pushed| (pushed.ticket, pushed.decision.placement, pushed.decision.why, pushed.wake)).collect();
     let other = (pushed[1].ticket, Placement::Place(1), Why::OnlyCandidate, Some(1));
     assert_eq!(told, [other, (only.ticket, Placement::Shared, Why::NoPlace, None)]);
-    assert!(board.take(0, 10).is_none());
+    // That one does not care about other places.
+    assert!(board.take(0, 10).is_none() && board.set_active(1, true, 10).is_empty());
     // What it was running is still its own.
     assert_eq!(board.finished(taken.ticket, 100).unwrap().place, 0);
     assert_eq!(board.take(1, 100).unwrap().value, 1);

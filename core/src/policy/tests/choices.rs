@@ -14,6 +14,15 @@ fn names_are_sorted_and_each_makes_the_policy_of_that_name() {
 }
 
 #[test]
+fn the_documentation_has_a_row_for_each_policy() {
+    let text = include_str!("../../../../docs/PLACEMENT.md");
+    let rows: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name).collect();
+    for known in POLICIES {
+        assert!(rows.contains(&known.name), "{} is not in docs/PLACEMENT.md", known.name);
+    }
+}
+
+#[test]
 fn an_unknown_name_is_an_error_with_the_names_and_the_nearest_one() {
     let text = |name: &str| by_name(name).unwrap_err().to_string();
     let all =
@@ -99,6 +108,28 @@ fn locality_stealing_places_by_bytes_and_steals_what_is_nearest() {
     push(&mut board, 2, [missing(0, 5), missing(1, 9), missing(2, 4)]);
     let stolen = board.take(0, 0).unwrap();
     assert_eq!((stolen.value, stolen.how.source, stolen.how.moved), (1, Source::Stolen { from: 1 }, 0));
+}
+
+#[test]
+fn a_thief_takes_its_share_of_what_is_as_near_as_the_first() {
+    let mut board = board("locality-stealing", &[0, 0]);
+    for (number, missing_bytes) in [0, 5, 0, 0, 0, 0].into_iter().enumerate() {
+        let candidates = [known(0, 10), Candidate { missing_bytes, ..known(1, 10) }];
+        let _ = board.push(&ReadyTask { origin: Some(0), ..task(number as u64, &candidates) }, number as u64, 0);
+    }
+    let stolen = board.take(1, 0).unwrap();
+    assert_eq!((stolen.value, stolen.how.moved), (0, 2));
+    assert_eq!([1, 1, 0, 0, 0].map(|place| board.take(place, 0).unwrap().value), [3, 2, 5, 4, 1]);
+}
+
+#[test]
+fn the_newest_comes_first_whatever_the_others_may_run_at() {
+    let mut board = board("work-stealing", &[0, 0, 0]);
+    let all = [0, 1, 2].map(|place| known(place, 10));
+    for (number, count) in [2, 3, 1, 3, 2].into_iter().enumerate() {
+        let _ = board.push(&ReadyTask { origin: Some(0), ..task(number as u64, &all[..count]) }, number as u64, 0);
+    }
+    assert_eq!([0; 5].map(|place| board.take(place, 0).unwrap().value), [4, 3, 2, 1, 0]);
 }
 
 #[test]

@@ -59,6 +59,9 @@ fn no_more_explore_at_a_time_than_are_needed() {
     policy.ended(&Outcome { code: 1, placed_class: Some(1), why: Why::Explored { instead_ns: 100, regret_ns: 0 }, ran: None });
     assert_eq!(why(&mut policy), Why::Explored { instead_ns: 100, regret_ns: 0 });
     assert_eq!(why(&mut policy), Why::EarliestFinish);
+    // One ran elsewhere, since its place hung: that says nothing about what exploring costs.
+    policy.ended(&Outcome { code: 1, placed_class: Some(1), why: Why::Explored { instead_ns: 100, regret_ns: 0 }, ran: Some((0, 900)) });
+    assert_eq!(policy.budget.sums(), [0, 0, 900]);
     // Estimates that have their measurements count.
     let measured = Candidate { execution: Estimate { mean_ns: 50, spread_ns: 0, count: TRIES }, ..guess(1, 0) };
     let decision = decide(&mut policy, &PLACES, &task(0, &[known(0, 100), measured]));
@@ -118,28 +121,49 @@ fn two_places_of_a_class_share_without_hysteresis() {
     }
 }
 
-/// Guesses said that the device is as fast; it is a hundred times slower. Those that wait for it know only the guess, but their policy has learned.
+#[test]
+fn who_waited_to_explore_a_place_that_is_gone_does_not_use_up_the_tries() {
+    let mut board = board("earliest-finish", &[0, 1]);
+    let candidates = [known(0, 100), guess(1, 100)];
+    let explored = Why::Explored { instead_ns: 100, regret_ns: 0 };
+    for number in 100..110 {
+        let _ = board.push(&task(number, &candidates[..1]), number, 0);
+    }
+    for number in 0..u64::from(TRIES) {
+        assert_eq!(board.push(&task(number, &candidates), number, 0).decision.why, explored);
+    }
+    let moved = board.set_active(1, false, 0);
+    assert!(moved.iter().all(|pushed| pushed.decision.why == Why::OnlyCandidate) && moved.len() == TRIES as usize);
+    let _ = board.set_active(1, true, 0);
+    assert_eq!(board.push(&task(9, &candidates), 9, 0).decision.why, explored);
+}
+
+#[test]
+fn what_waits_at_the_unknown_place_and_the_way_there_are_part_of_the_regret() {
+    let choose = |places: &[Place], device| decide(&mut EarliestFinish::default(), places, &task(0, &[known(0, 100), device])).why;
+    let explored = Why::Explored { instead_ns: 100, regret_ns: 0 };
+    assert_eq!(choose(&PLACES, guess(1, 1)), explored);
+    // Its guess is not believed: with what waits there it would be late.
+    assert_eq!(choose(&[PLACES[0], busy(1, 1, 50)], guess(1, 1)), Why::EarliestFinish);
+    assert_eq!(choose(&[busy(0, 0, 50), busy(1, 1, 50)], guess(1, 1)), explored);
+    // However long the host is busy, the way there has to be paid.
+    assert_eq!(choose(&[busy(0, 0, 500), PLACES[1]], Candidate { transfer_ns: 1, ..guess(1, 1) }), Why::EarliestFinish);
+}
+
+/// Those that wait know only what was guessed when they were placed, but their policy has learned since.
 #[test]
 fn what_was_learned_since_counts_for_tasks_that_wait() {
-    let mut board = board("earliest-finish", &[0, 1]);
-    let candidates = [guess(0, 100), guess(1, 100)];
-    for number in 0..8 {
-        let _ = board.push(&task(number, &candidates), number, 0);
+    for took_ns in [100, 10_000] {
+        let mut board = board("earliest-finish", &[0, 1]);
+        let _ = board.push(&task(0, &[guess(0, 100), guess(1, 50)]), 0, 0);
+        let device = board.take(1, 0).unwrap();
+        assert_eq!(board.finished(device.ticket, took_ns).unwrap().took_ns, took_ns);
+        for number in 1..5 {
+            let pushed = board.push(&task(number, &[guess(0, 100), guess(1, 500)]), number, took_ns);
+            assert_eq!((pushed.decision.placement, pushed.decision.why), (Placement::Place(0), Why::Guessed));
+        }
+        assert_eq!(board.take(0, took_ns).unwrap().value, 1);
+        // The host is late by 900 and is expected to need as long again, and 300 for the others.
+        assert_eq!(board.would_take(1, took_ns + 1000), took_ns == 100);
     }
-    let (mut now, mut host) = (0, Vec::new());
-    let device = board.take(1, 0).unwrap();
-    while let Some(taken) = board.take(0, now) {
-        host.push(taken.value);
-        now += 100;
-        assert!(board.finished(taken.ticket, now).is_some());
-    }
-    assert_eq!(board.finished(device.ticket, 10_000).unwrap().took_ns, 10_000);
-    assert_eq!((device.value, host.len(), board.waiting()), (1, 7, 0));
-    // The device has learned that it is slow, and leaves what waits for the host.
-    for number in 8..12 {
-        let _ = board.push(&task(number, &[guess(0, 100)]), number, 10_000);
-        let _ = board.push(&task(100 + number, &candidates), 100 + number, 10_000);
-    }
-    let device = board.take(1, 10_000).unwrap();
-    assert_eq!(device.how.source, super::super::Source::Own);
 }
