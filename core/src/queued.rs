@@ -14,6 +14,7 @@ use launch::{Aside, InFlightLaunch, Looked, Trash, Waiting};
 
 use crate::clock::now_ns;
 use crate::error::FailureKind;
+use crate::placement::Went;
 use crate::residency;
 use crate::task::record::flat::aside;
 use crate::task::record::{Claim, TaskRef};
@@ -204,11 +205,17 @@ impl Queued {
         let mut stale = Vec::new();
         let mut aside = Vec::new();
         let mut trash = Trash::default();
-        let refused = residency::deferring(|| self.submit_locked(shared, queue, &mut stale, &mut aside, &mut trash));
+        let mut wakes = Vec::new();
+        let refused = residency::deferring(|| self.submit_locked(shared, queue, (&mut stale, &mut wakes), &mut aside, &mut trash));
         self.complete_all(shared, &refused, true);
         outside(|| drop((stale, trash)));
         for one in aside {
             self.put_aside(shared, queue, one);
+        }
+        for went in wakes {
+            if let Some(other) = shared.after_placing(went) {
+                self.submit(shared, other);
+            }
         }
     }
 
@@ -217,7 +224,7 @@ impl Queued {
         &self,
         shared: &Shared,
         queue: usize,
-        stale: &mut Vec<Waiting>,
+        (stale, wakes): (&mut Vec<Waiting>, &mut Vec<Went>),
         aside: &mut Vec<Aside>,
         trash: &mut Trash,
     ) -> Vec<Completion> {
@@ -228,7 +235,7 @@ impl Queued {
         let mut launches = Vec::new();
         let most = LAUNCHES_MAX[usize::from(self.lock().queues[queue].in_flight_count > 0)];
         while launches.len() < most
-            && let Some(task) = self.next_waiting(shared, queue, stale)
+            && let Some(task) = self.next_waiting(shared, queue, stale, wakes)
         {
             let Some(space) = space.filter(|_| !task.is_for_host()) else {
                 let Waiting::Ready(task) = task else { unreachable!("only launches are submitted ahead") };
@@ -279,7 +286,7 @@ impl Queued {
     }
 
     /// Takes the next task that is still one, if the processor wants more, and counts it as in flight.
-    fn next_waiting(&self, shared: &Shared, queue: usize, stale: &mut Vec<Waiting>) -> Option<Waiting> {
+    fn next_waiting(&self, shared: &Shared, queue: usize, stale: &mut Vec<Waiting>, wakes: &mut Vec<Went>) -> Option<Waiting> {
         {
             let mut state = self.lock();
             let waiting = &mut state.queues[queue];
@@ -299,7 +306,7 @@ impl Queued {
             waiting.in_flight_count += 1;
         }
         let mut stale_entries = Vec::new();
-        let placed = shared.placement.as_ref().and_then(|placement| placement.take(shared, self.first + queue, &mut stale_entries));
+        let placed = shared.placement.as_ref().and_then(|placement| placement.take(shared, self.first + queue, &mut stale_entries, wakes));
         stale.extend(stale_entries.into_iter().map(Waiting::Ready));
         if placed.is_none() {
             self.lock().queues[queue].in_flight_count -= 1;

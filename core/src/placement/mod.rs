@@ -8,8 +8,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{DeviceClass, ProcessorInfo};
@@ -59,6 +59,8 @@ pub(crate) struct PlacementChoices {
 #[derive(Debug, Default)]
 pub(crate) struct Placed {
     ticket: Mutex<Option<Ticket>>,
+    /// How long it took, once that is known; 0: not yet.
+    took_ns: AtomicU64,
     /// One more than the index of its explanation.
     explained: AtomicUsize,
 }
@@ -297,6 +299,14 @@ impl Placement {
         self.went(pushed.decision, pushed.wake)
     }
 
+    /// Whoever is at this place is to look at the board.
+    fn wakes(&self, place: usize) -> Went {
+        match place.checked_sub(self.worker_places()) {
+            Some(queue) => Went::ToQueue(queue, false),
+            None => Went::ToWorkers,
+        }
+    }
+
     fn went(&self, decision: Decision, wake: Option<usize>) -> Went {
         let wakes_worker = wake.is_some_and(|place| place < self.worker_places());
         let queue = match (decision.placement, wake) {
@@ -327,7 +337,12 @@ impl Placement {
     }
 
     /// Notes that a processor took so long for a task.
-    pub(crate) fn measured(&self, processor: usize, code: (u64, &dyn Fn() -> CodeId), size: u64, wall_ns: u64) {
+    pub(crate) fn measured(&self, processor: usize, task: &TaskRef, size: u64, wall_ns: u64) {
+        let launch = task.options().and_then(|options| options.ties.launch.as_deref());
+        let code: (u64, &dyn Fn() -> CodeId) = (code_of(task, launch), &|| code_id_of(task, launch));
+        if let Some(placed) = placed(task) {
+            placed.took_ns.store(wall_ns, Relaxed);
+        }
         let place = self.place_of(processor);
         let model = {
             let mut state = self.lock();
@@ -347,7 +362,7 @@ impl Placement {
     }
 
     /// Takes the next task for a processor.
-    pub(crate) fn take(&self, shared: &Shared, processor: usize, stale: &mut Vec<Entry>) -> Option<Entry> {
+    pub(crate) fn take(&self, shared: &Shared, processor: usize, stale: &mut Vec<Entry>, wakes: &mut Vec<Went>) -> Option<Entry> {
         if self.waiting.load(Relaxed) == 0 {
             return None;
         }
@@ -363,6 +378,9 @@ impl Placement {
             }
             break Some(taken);
         };
+        if let Some(place) = state.board.to_wake(now_ns) {
+            wakes.push(self.wakes(place));
+        }
         self.waiting.store(state.board.waiting(), SeqCst);
         drop(state);
         let taken = taken?;
@@ -390,7 +408,11 @@ impl Placement {
         drop(state);
         drop(left);
         if let Some(ended) = ended {
-            self.log.end(placed.explained.load(Relaxed), ended.expected_ns, ended.took_ns);
+            let took_ns = match placed.took_ns.load(Relaxed) {
+                0 => ended.took_ns,
+                measured_ns => measured_ns,
+            };
+            self.log.end(placed.explained.load(Relaxed), ended.expected_ns, took_ns);
         }
     }
 
@@ -405,9 +427,11 @@ impl Placement {
         let (lost, placed): (Vec<_>, Vec<_>) =
             state.board.set_active(place, is_active, now_ns).into_iter().partition(|pushed| pushed.decision.why == Why::NoPlace);
         let lost = lost.into_iter().filter_map(|pushed| state.board.abandoned(pushed.ticket, now_ns)).collect();
+        let wake = state.board.to_wake(now_ns);
         self.waiting.store(state.board.waiting(), SeqCst);
         drop(state);
-        (placed.into_iter().map(|pushed| self.went(pushed.decision, pushed.wake)).collect(), lost)
+        let placed = placed.into_iter().map(|pushed| self.went(pushed.decision, pushed.wake));
+        (placed.chain(wake.map(|place| self.wakes(place))).collect(), lost)
     }
 
     /// Why a task waits that this worker may run, if one does.

@@ -20,7 +20,7 @@ use crate::error::FailureKind;
 use crate::kernel::Origin;
 use crate::kernel::plan::Plan;
 use crate::options::LaunchTies;
-use crate::placement::{code_id_of, code_of, placed};
+use crate::placement::{code_of, placed};
 use crate::residency::{self, DeviceSpace, Lost, Prepared, Refusal, Undone};
 use crate::task::record::{Claim, TaskRef};
 use crate::worker::context::runtime_of;
@@ -388,8 +388,7 @@ impl Queued {
         let InFlightLaunch { mut prepared, before, size, .. } = launch;
         let is_ahead = before.is_some();
         if let (Some(placement), Some(busy_ns)) = (&shared.placement, busy_ns) {
-            let code = || code_id_of(&task, ties(&task));
-            placement.measured(self.first + queue, (code_of(&task, ties(&task)), &code), size, busy_ns);
+            placement.measured(self.first + queue, &task, size, busy_ns);
         }
         // Those before it may have failed, or have gone elsewhere and come to other results: then what it has made is of no use.
         let is_as_then = |(one, times): &(TaskRef, u64)| ties(one).is_some_and(|launch| launch.withdrawn.load(SeqCst) == *times);

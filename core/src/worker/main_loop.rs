@@ -17,7 +17,7 @@ use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::run_part;
 use crate::options::{Occupancy, Priority, TaskOptions};
-use crate::placement::{Placement, code_id_of, code_of};
+use crate::placement::Placement;
 use crate::ship::processor::{Ahead, RemoteProcessor};
 use crate::task::record::{Claim, TaskRef};
 
@@ -275,7 +275,7 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
         Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || run_body(context, task)),
     };
     match &context.shared.placement {
-        Some(placement) if options.ties.placed.is_some() => execute_measured(placement, options, context, task, body),
+        Some(placement) if options.ties.placed.is_some() => execute_measured(placement, context, task, body),
         _ => execute_body(context, task, body),
     }
 }
@@ -283,7 +283,6 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
 /// The same for a task that is placed: how long it takes is noted.
 fn execute_measured(
     placement: &Placement,
-    options: &TaskOptions,
     context: &Context,
     task: &TaskRef,
     body: impl FnOnce() -> Option<TaskError>,
@@ -295,8 +294,7 @@ fn execute_measured(
     let begun_ns = now_ns();
     let failure = execute_body(context, task, body);
     if failure.is_none() {
-        let launch = options.ties.launch.as_deref();
-        placement.measured(context.processor, (code_of(task, launch), &|| code_id_of(task, launch)), size, now_ns() - begun_ns);
+        placement.measured(context.processor, task, size, now_ns() - begun_ns);
     }
     failure
 }
@@ -421,8 +419,14 @@ fn take_own_special(shared: &Shared, index: usize, slot: &Slot, local: &Local) -
 
 /// A task from the board.
 fn take_placed(shared: &Shared, index: usize) -> Option<Entry> {
-    let mut stale = Vec::new();
-    let entry = shared.placement.as_ref()?.take(shared, index, &mut stale)?;
+    let (mut stale, mut wakes) = (Vec::new(), Vec::new());
+    let entry = shared.placement.as_ref()?.take(shared, index, &mut stale, &mut wakes);
+    for went in wakes {
+        if let Some(queue) = shared.after_placing(went) {
+            shared.queued.submit(shared, queue);
+        }
+    }
+    let entry = entry?;
     entry.peek(|task| {
         if let Some(launch) = task.options().and_then(|options| options.ties.launch.as_deref()) {
             launch.on_host.store(true, Relaxed);
