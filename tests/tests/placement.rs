@@ -131,8 +131,6 @@ fn what_was_measured_is_there_for_the_next_program() {
 fn a_damaged_file_of_models_is_set_aside_and_said() {
     let folder = tempfile::tempdir().unwrap();
     teach(folder.path(), HOUR_NS, HOUR_NS);
-    let file =
-        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_file() && !path.ends_with("lock"));
     let files = poniard::model::store::files(folder.path()).unwrap();
     let [file] = files.as_slice() else { panic!("one machine, one file: {files:?}") };
     let mut bytes = std::fs::read(file).unwrap();
@@ -198,14 +196,14 @@ fn program(runtime: &Runtime) -> u64 {
     let sums: Vec<Task<u64>> = leaves.chunks(2).map(|pair| runtime.spawn(|a: u64, b: u64| a + b, (&pair[0], &pair[1]))).collect();
     let urgent = runtime.task(|a: u64| a + 1, (&sums[0],)).priority(poniard::Priority::High).spawn();
     let nested =
-        runtime.spawn(|| (0..10u64).map(|number| poniard::spawn(|number: u64| number, (number,)).take().unwrap()).sum::<u64>(), ());
+        runtime.spawn(|| (0..10u64).map(|number| poniard::spawn(|number: u64| number, (number,)).take().expect("runs")).sum::<u64>(), ());
     let local = runtime.task(|a: u64| a, (&sums[1],)).scope(Scope::host()).spawn();
     let mut chain = runtime.spawn(|| 0u64, ());
     for _ in 0..50 {
         chain = runtime.spawn(|value: u64| value + 1, (chain,));
     }
-    let total: u64 = sums.into_iter().map(|sum| sum.take().unwrap()).sum();
-    total + urgent.take().unwrap() + nested.take().unwrap() + local.take().unwrap() + chain.take().unwrap()
+    let total: u64 = sums.into_iter().map(|sum| sum.take().expect("runs")).sum();
+    total + urgent.take().expect("runs") + nested.take().expect("runs") + local.take().expect("runs") + chain.take().expect("runs")
 }
 
 #[test]

@@ -62,8 +62,8 @@ use plan::{Plan, Planner, Survey};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Cheap to clone. Where it runs: on a device in the task's scope; if it has no scope, on a device of the runtime that is not a software device; else on the host, if it has a
-/// body for it. A task that a device cannot run, or whose device is lost, runs elsewhere in its scope, and the runtime's log says so once for each kernel.
+/// Cheap to clone. Where it runs: on a device in the task's scope, else on the host, if it has a body for it; without a scope, where it is expected to finish first: there, or on a
+/// device of the runtime that is not a software device. A task that a device cannot run, or whose device is lost, runs elsewhere in its scope, and the runtime's log says so once for each kernel.
 ///
 /// A result stays on the device until somebody of the host wants it: see the chapter `docs/KERNELS.md`. A result that the kernel also reads begins at zero; of
 /// another one what it does not write has any value.

@@ -74,7 +74,7 @@ impl Placed {
 /// The board of one runtime.
 pub(crate) struct Placement {
     state: Mutex<State>,
-    /// Tasks that wait on the board, for those that look often.
+    /// Tasks that wait on the board, and one more while a place that was to be woken has not come: the board counts on its coming. For those that look often.
     waiting: AtomicUsize,
     /// Whether every task is placed, and each worker is a place.
     pub(crate) places_all: bool,
@@ -197,6 +197,11 @@ impl Placement {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn note_waiting(&self, board: &Board<Entry>) {
+        // SeqCst: whoever sleeps has looked at this number after it said so, or is woken by the caller.
+        self.waiting.store(board.waiting() + usize::from(board.awaits()), SeqCst);
+    }
+
     /// The place of a processor.
     fn place_of(&self, processor: usize) -> usize {
         match processor.checked_sub(self.slot_count) {
@@ -293,8 +298,7 @@ impl Placement {
         if let (Where::Place(place), [_, _, ..]) = (pushed.decision.placement, candidates.as_slice()) {
             last.insert(code.0, place);
         }
-        // SeqCst: whoever sleeps has looked at this number after it said so, or is woken by the caller.
-        self.waiting.store(board.waiting(), SeqCst);
+        self.note_waiting(board);
         drop(state);
         self.went(pushed.decision, pushed.wake)
     }
@@ -381,7 +385,7 @@ impl Placement {
         if let Some(place) = state.board.to_wake(now_ns) {
             wakes.push(self.wakes(place));
         }
-        self.waiting.store(state.board.waiting(), SeqCst);
+        self.note_waiting(&state.board);
         drop(state);
         let taken = taken?;
         let is_stolen = matches!(taken.how.source, Source::Stolen { .. } | Source::TakenOver { .. });
@@ -404,7 +408,7 @@ impl Placement {
         };
         // It may not have been taken: somebody who waited for it ran it.
         let left = if ended.is_none() { state.board.abandoned(ticket, now_ns) } else { left };
-        self.waiting.store(state.board.waiting(), SeqCst);
+        self.note_waiting(&state.board);
         drop(state);
         drop(left);
         if let Some(ended) = ended {
@@ -428,7 +432,7 @@ impl Placement {
             state.board.set_active(place, is_active, now_ns).into_iter().partition(|pushed| pushed.decision.why == Why::NoPlace);
         let lost = lost.into_iter().filter_map(|pushed| state.board.abandoned(pushed.ticket, now_ns)).collect();
         let wake = state.board.to_wake(now_ns);
-        self.waiting.store(state.board.waiting(), SeqCst);
+        self.note_waiting(&state.board);
         drop(state);
         let placed = placed.into_iter().map(|pushed| self.went(pushed.decision, pushed.wake));
         (placed.chain(wake.map(|place| self.wakes(place))).collect(), lost)

@@ -344,6 +344,12 @@ impl<T> Board<T> {
         Some(place)
     }
 
+    /// Whether a place that was to be woken has not come since.
+    #[must_use]
+    pub fn awaits(&self) -> bool {
+        self.loads.iter().any(|load| load.woken > 0)
+    }
+
     /// Whether [`take`](Self::take) would find a task for a place. Changes nothing.
     pub fn would_take(&mut self, place: usize, now_ns: u64) -> bool {
         let random = self.random;
