@@ -164,6 +164,25 @@ fn what_waits_for_a_device_that_is_lost_runs_on_the_host() {
 }
 
 #[test]
+fn what_waits_for_a_device_that_hangs_runs_on_the_host() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        teach(folder.path(), HOUR_NS, 1);
+        let devices = FakeDevices::new([small()]);
+        let runtime = builder(&devices, folder.path()).build().unwrap();
+        // It keeps what it has been given, and does none of it before the others are over.
+        devices.devices[0].set(Mode::Hold);
+        let tasks: Vec<_> = (0..200).map(|_| launch(&runtime)).collect();
+        let held = devices.devices[0].held();
+        assert!((1..200).contains(&held), "{held}");
+        assert!(tasks[held..].iter().all(|task| !is_from_device(task)));
+        devices.devices[0].set(Mode::Run);
+        devices.devices[0].release(devices.host());
+        assert!(tasks[..held].iter().all(is_from_device));
+    });
+}
+
+#[test]
 fn a_software_device_is_not_chosen_unless_a_test_says_so() {
     for takes in [false, true] {
         let folder = tempfile::tempdir().unwrap();

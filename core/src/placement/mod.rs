@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use poniard_interface::{DeviceClass, ProcessorInfo};
 
@@ -26,6 +26,9 @@ use crate::worker::entry::Entry;
 use crate::worker::shared::{ProcessorRecord, Shared};
 
 mod explain;
+mod watch;
+
+use watch::Watch;
 
 pub use explain::{Considered, Explanation, PlacementReport};
 
@@ -89,6 +92,7 @@ pub(crate) struct Placement {
     /// Of real devices: those that are guessed to be fast.
     is_device: Vec<bool>,
     log: explain::Log,
+    watch: Arc<Watch>,
 }
 
 struct State {
@@ -179,6 +183,7 @@ impl Placement {
             classes,
             is_device,
             log: explain::Log::new(choices.explain),
+            watch: Arc::default(),
         }))
     }
 
@@ -195,6 +200,16 @@ impl Placement {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Changes are complete before anything that could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose board it is.
+    pub(crate) fn belong_to(&self, shared: Weak<Shared>) {
+        self.watch.belong_to(shared);
+    }
+
+    /// Whether tasks wait.
+    fn has_waiting(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
     }
 
     fn note_waiting(&self, board: &Board<Entry>) {
@@ -300,6 +315,7 @@ impl Placement {
         }
         self.note_waiting(board);
         drop(state);
+        self.watch.set();
         self.went(pushed.decision, pushed.wake)
     }
 

@@ -502,6 +502,9 @@ fn start(
     let shared = Arc::new(Shared::new(processors, Backends { records, found }, slots, choices));
     // The cell is new and nobody else sets it.
     let _ = link.set(Arc::downgrade(&shared));
+    if let Some(placement) = &shared.placement {
+        placement.belong_to(Arc::downgrade(&shared));
+    }
     if let Some(record) = shared.keep_dormant(process_count) {
         let backend = shared.backends[record.backend].info.name.clone();
         return Err((backend, "setting `processes` is `0`, and there would be no other processor to begin with".into()));

@@ -579,8 +579,9 @@ impl Shared {
             Went::ToWorkers => (None, true),
             Went::ToQueue(queue, wakes_worker) => (Some(queue), wakes_worker),
         };
+        // What waits for a device a worker may take over later.
+        self.special.store(true, Relaxed);
         if wakes_worker {
-            self.special.store(true, Relaxed);
             self.wake_for_placed();
         }
         queue
