@@ -20,9 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Access, AllocateError, Chunk, Operand, RawBuffer};
 
-use crate::arena;
 use crate::data::Data;
 use crate::wire::Place;
+use crate::{arena, spill};
 
 pub(crate) mod space;
 
@@ -251,7 +251,7 @@ pub(crate) const fn can_be_elsewhere<T: Data>() -> bool {
 #[inline]
 pub(crate) fn bring<T: Data>(value: &T) -> Result<(), String> {
     // Acquire: as in `entry_of`.
-    if const { can_be_elsewhere::<T>() } && COUNT.load(Acquire) > 0 { bring_slowly(value) } else { Ok(()) }
+    if const { can_be_elsewhere::<T>() } && (COUNT.load(Acquire) > 0 || spill::is_active()) { bring_slowly(value) } else { Ok(()) }
 }
 
 #[cold]
@@ -259,11 +259,14 @@ fn bring_slowly<T: Data>(value: &T) -> Result<(), String> {
     let mut outcome = Ok(());
     if let Some(form) = T::DEVICE {
         (form.visit)(value, &mut |raw| {
-            if outcome.is_ok()
-                && let Some(entry) = arena::place_of(raw).and_then(|place| entry_of(key_of(place)))
-            {
-                outcome = entry.bring(true);
+            if outcome.is_err() {
+                return;
             }
+            outcome = match arena::place_of(raw).and_then(|place| entry_of(key_of(place))) {
+                Some(entry) => entry.bring(true),
+                None if spill::is_active() => spill::read(raw),
+                None => Ok(()),
+            };
         });
     }
     outcome
@@ -419,6 +422,8 @@ pub(crate) fn can_follow(uses: &[Use]) -> bool {
 /// be copied. Called with the space's `issue` lock held; then comes `submit`, and in the end `commit` or `take_back`.
 pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared, Refusal> {
     let entries: Vec<_> = uses.iter().map(|one| Entry::enter(one.place)).collect();
+    // After they have been entered, so none is spilled from now on.
+    uses.iter().try_for_each(|one| spill::withdraw(one.place)).map_err(Refusal::Never)?;
     // What only another device has, or has a long history, comes to the host first.
     for (entry, one) in entries.iter().zip(uses) {
         let is_away = {
@@ -510,7 +515,7 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             space.counts.uploaded.fetch_add(one.place.len_bytes, Relaxed);
             if space.keeps_pages.load(Relaxed) {
                 // The device may take it from the arena's pages.
-                arena::pin(one.place.arena);
+                arena::pin(one.place.arena).map_err(|reason| AllocateError::new(one.place.len_bytes, reason))?;
             }
         }
         let (entry, access, is_fresh) = (Arc::clone(entry), one.access, one.is_fresh);
@@ -532,7 +537,7 @@ fn new_replica(space: &Arc<DeviceSpace>, one: &Use) -> Result<Replica, AllocateE
     };
     if space.imports() {
         if space.keeps_pages.load(Relaxed) {
-            arena::pin(one.place.arena);
+            arena::pin(one.place.arena).map_err(|reason| AllocateError::new(one.place.len_bytes, reason))?;
         }
         // SAFETY: arenas are never unmapped, and the block is the launch's: its buffer is an argument or a result, and both outlive the launch. Its entry, and
         // with it the chunk, goes with the buffer.
