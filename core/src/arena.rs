@@ -13,9 +13,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use poniard_interface::{AllocateError, Arena, ArenaFunctions, HostBlock, RawBuffer};
@@ -25,6 +25,7 @@ use crate::buffer::MemoryUsage;
 use crate::clock::now;
 use crate::ship::memory;
 use crate::wire::Place;
+use crate::worker::context::Context;
 use crate::{machine, residency, spill, timer};
 
 /// Smallest block, and the alignment of all.
@@ -37,6 +38,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const UNWATCHED_BYTES: u64 = 1 << 20;
 /// Given back in one step, as the lock is held meanwhile: about a millisecond's work.
 const STEP_BYTES: u64 = 4 << 20;
+/// How long one who waits for memory sleeps at a time.
+const MEMORY_LOOK: Duration = Duration::from_millis(5);
 
 /// The arenas of this process, as an allocator of [`Buffer`](crate::Buffer)s.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +73,9 @@ static ARENAS: Mutex<Arenas> = Mutex::new(Arenas::new());
 static TIGHT: AtomicBool = AtomicBool::new(false);
 /// The same of `Arenas::is_filling`.
 static FILLING: AtomicBool = AtomicBool::new(false);
+/// Workers that wait for memory, and what tells them.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+static FREED: Condvar = Condvar::new();
 
 struct Arenas {
     mapped: Vec<Mapped>,
@@ -143,6 +149,7 @@ impl Arena for HostArena {
 /// A block for whoever knows it by its place; whether its bytes are all zero. It is free again when `take_back` has made a buffer of it and that goes. Where there is
 /// no room, blocks that are not needed just now go to the disk for it.
 pub(crate) fn lend(len_bytes: u64) -> Result<(Place, bool), AllocateError> {
+    let mut waiting = None;
     loop {
         let (refused, short) = {
             let mut arenas = arenas();
@@ -157,10 +164,47 @@ pub(crate) fn lend(len_bytes: u64) -> Result<(Place, bool), AllocateError> {
         // What is too large by itself does not fit however much goes.
         let Some(class) = short else { return Err(refused) };
         if let Err(reason) = spill::make_room(class) {
+            if waiting.get_or_insert_with(Waiting::begin).wait() {
+                continue;
+            }
             let spilled_bytes = spill::usage().away_bytes;
             let reason = format!("{}; {spilled_bytes} bytes are on the disk, and no more can go there: {reason}", refused.reason);
             return Err(AllocateError::new(len_bytes, reason));
         }
+    }
+}
+
+/// A worker that waits for memory which others are working with.
+struct Waiting;
+
+impl Waiting {
+    fn begin() -> Self {
+        WAITING.fetch_add(1, SeqCst);
+        Self
+    }
+
+    /// Waits until there may be more room. False when nobody is left who could make some: all that work on this runtime wait for it, too.
+    fn wait(&self) -> bool {
+        let busy_count = Context::with(|context| context.map_or(0, |context| context.shared.busy_count()));
+        let hopes = busy_count > WAITING.load(SeqCst);
+        if hopes {
+            // What others do besides giving memory up is not told: hence the look at times.
+            drop(FREED.wait_timeout(arenas(), MEMORY_LOOK));
+        }
+        hopes
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Whoever waits for memory looks again.
+pub(crate) fn tell_waiting() {
+    if WAITING.load(SeqCst) > 0 {
+        FREED.notify_all();
     }
 }
 
@@ -652,6 +696,7 @@ unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset:
         arenas.tell();
         unwatched
     };
+    tell_waiting();
     if unwatched {
         watch(ROUND);
     }

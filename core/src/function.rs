@@ -200,6 +200,9 @@ pub trait Predecessors {
     fn bring(&self) -> Result<(), String> {
         Ok(())
     }
+    /// The body is over: what it has changed may be spilled.
+    #[doc(hidden)]
+    fn offer(&self) {}
     /// Shows them to a launch, in their order.
     #[doc(hidden)]
     fn plan(&self, _planner: &mut Planner) {}
@@ -331,6 +334,11 @@ macro_rules! arity {
             fn bring(&self) -> Result<(), String> {
                 $(self.$index.0.bring()?;)*
                 Ok(())
+            }
+
+            #[inline]
+            fn offer(&self) {
+                $(self.$index.0.offer();)*
             }
 
             #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]

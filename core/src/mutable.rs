@@ -22,6 +22,7 @@ use crate::kernel::plan::Planner;
 use crate::options::{Priority, TaskOptions};
 use crate::parameter::{IntoArg, Param, Slot, Slots, Stored, parameter, plan};
 use crate::residency;
+use crate::spill;
 use crate::task::Task;
 use crate::task::record::{Edge, Header, Hold, TaskRef, create, dropped_quietly};
 use crate::wire::{self, Parts, Reader, WireError, Writer};
@@ -139,6 +140,7 @@ impl PlaceEdge {
 impl<T: Data> Mutable<T> {
     /// A value that tasks may change.
     pub fn new(value: T) -> Self {
+        spill::offer_all(&value);
         Self(Arc::new(Place { history: Arc::default(), value: UnsafeCell::new(value) }))
     }
 
@@ -399,6 +401,13 @@ impl<T: Data> Slots for Box<PlaceSlot<T>> {
     fn bring(&self) -> Result<(), String> {
         // Old contents that nobody looks at need not be there.
         if const { Self::ELSEWHERE } && self.access != Access::Overwrite { residency::bring(self.get()) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn offer(&self) {
+        if self.access != Access::Read {
+            spill::offer_all(self.get());
+        }
     }
 
     fn parameter() -> Parameter {

@@ -117,6 +117,9 @@ pub trait Slots: 'static {
     fn bring(&self) -> Result<(), String> {
         Ok(())
     }
+    /// The body is over: what it has changed may be spilled.
+    #[inline]
+    fn offer(&self) {}
     /// What it is to a kernel.
     fn parameter() -> Parameter {
         Parameter { shape: None, is_changed: false, name: "collection of results" }

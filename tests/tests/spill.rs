@@ -68,9 +68,9 @@ fn checked(numbers: &Buffer<u64>, seed: u64) -> u64 {
     numbers[1] & 0xffff_ffff
 }
 
-/// So many tasks, each of which makes 4 MiB.
+/// So many tasks, each of which makes 1 MiB.
 fn make(runtime: &Runtime, count: u64) -> Vec<Task<Buffer<u64>>> {
-    (0..count).map(|seed| runtime.spawn(numbers, (4 * MIB, seed))).collect()
+    (0..count).map(|seed| runtime.spawn(numbers, (MIB, seed))).collect()
 }
 
 fn wait_for<T>(tasks: &[Task<T>]) {
@@ -81,10 +81,10 @@ fn wait_for<T>(tasks: &[Task<T>]) {
 fn results_that_do_not_fit_go_to_the_disk_and_are_read_again_and_again() {
     in_time(|| {
         let _alone = alone();
-        let short = short(20);
+        let short = short(5);
         let made = make(&short.runtime, 16);
         wait_for(&made);
-        assert!(spilled() >= 40 << 20, "{:?}", buffer::memory_usage());
+        assert!(spilled() >= 10 << 20, "{:?}", buffer::memory_usage());
         for _ in 0..3 {
             let sums: Vec<_> = made.iter().zip(0..).map(|(made, seed)| short.runtime.spawn(checked, (made, seed))).collect();
             assert_eq!(sums.into_iter().map(|sum| sum.take().unwrap()).sum::<u64>(), 16);
@@ -103,8 +103,8 @@ fn results_that_do_not_fit_go_to_the_disk_and_are_read_again_and_again() {
 fn whoever_looks_at_a_result_sees_the_same_while_it_goes_and_comes() {
     in_time(|| {
         let _alone = alone();
-        let short = short(9);
-        let task = short.runtime.spawn(numbers, (2 * MIB, 7));
+        let short = short(3);
+        let task = short.runtime.spawn(numbers, (5 * MIB / 4, 7));
         let looked_at: Value<Buffer<u64>> = task.fetch().unwrap();
         let is_over = AtomicBool::new(false);
         let before = buffer::memory_usage();
@@ -131,9 +131,9 @@ fn whoever_looks_at_a_result_sees_the_same_while_it_goes_and_comes() {
             assert!(looks.join().expect("it is the same") > 0);
         });
         let after = buffer::memory_usage();
-        assert!(after.spill_read_bytes - before.spill_read_bytes >= 30 * (2 << 20), "{after:?}");
+        assert!(after.spill_read_bytes - before.spill_read_bytes >= 30 * (5 << 18), "{after:?}");
         let sent = after.spill_written_bytes - before.spill_written_bytes;
-        assert!(sent < 30 * (2 << 20), "what has not been changed is not written again: {sent}");
+        assert!(sent < 30 * (5 << 18), "what has not been changed is not written again: {sent}");
     });
 }
 
@@ -141,7 +141,7 @@ fn whoever_looks_at_a_result_sees_the_same_while_it_goes_and_comes() {
 fn whoever_changes_a_result_that_is_on_the_disk_has_it_back() {
     in_time(|| {
         let _alone = alone();
-        let short = short(20);
+        let short = short(5);
         let mut made = make(&short.runtime, 12);
         wait_for(&made);
         let before = spilled();
@@ -149,7 +149,7 @@ fn whoever_changes_a_result_that_is_on_the_disk_has_it_back() {
         // Outside of tasks.
         let mut mine = made.remove(0).take().unwrap();
         mine[1] += 5;
-        assert_eq!((mine[0], mine[1], mine[4 * MIB - 1]), (0, 6, 4 * MIB as u64 - 1));
+        assert_eq!((mine[0], mine[1], mine[MIB - 1]), (0, 6, MIB as u64 - 1));
         drop(mine);
         // In a task that takes it, and in one that has it in place.
         let turned = |mut it: Buffer<u64>| {
@@ -159,7 +159,7 @@ fn whoever_changes_a_result_that_is_on_the_disk_has_it_back() {
         let turned: Vec<_> = made.drain(..5).map(|made| short.runtime.spawn(turned, (made,))).collect();
         let places: Vec<_> = made.drain(..).map(|made| Mutable::new(made.take().unwrap())).collect();
         for place in &places {
-            short.runtime.spawn(|it: &mut Buffer<u64>| it[2] = 9, (write(place),));
+            short.runtime.spawn(|it: &mut Buffer<u64>| it[2] = 9, (write(place),)).detach();
         }
         let more = make(&short.runtime, 4);
         wait_for(&more);
@@ -168,7 +168,7 @@ fn whoever_changes_a_result_that_is_on_the_disk_has_it_back() {
             assert!(turned.iter().zip(0..).all(|(number, place)| *number == !(seed << 32 | place)), "{seed}");
         }
         for (place, seed) in places.iter().zip(6u64..) {
-            short.runtime.spawn(|it: &mut Buffer<u64>| it[3] = 8, (overwrite(place),));
+            short.runtime.spawn(|it: &mut Buffer<u64>| it[3] = 8, (overwrite(place),)).detach();
             let same = short.runtime.spawn(|it: &Buffer<u64>| (it[0], it[1], it[2], it[3], it[4]), (read(place),)).take().unwrap();
             assert_eq!(same, (seed << 32, seed << 32 | 1, 9, 8, seed << 32 | 4));
         }
@@ -194,10 +194,10 @@ fn with_one_more(mut numbers: Buffer<u64>) -> Buffer<u64> {
 fn worker_processes_see_what_was_on_the_disk() {
     in_time(|| {
         let _alone = alone();
-        let short = with(24, 1, 2);
-        let made: Vec<_> = (0..12).map(|seed| short.runtime.task(numbers, (4 * MIB, seed)).options(&far()).spawn()).collect();
+        let short = with(6, 1, 2);
+        let made: Vec<_> = (0..12).map(|seed| short.runtime.task(numbers, (MIB, seed)).options(&far()).spawn()).collect();
         wait_for(&made);
-        assert!(spilled() >= 20 << 20, "{:?}", buffer::memory_usage());
+        assert!(spilled() >= 5 << 20, "{:?}", buffer::memory_usage());
         for _ in 0..3 {
             let here: Vec<_> = made.iter().zip(0..).map(|(made, seed)| short.runtime.spawn(checked, (made, seed))).collect();
             let there = |(made, seed)| short.runtime.task(checked, (made, seed)).options(&far()).spawn();
@@ -211,7 +211,7 @@ fn worker_processes_see_what_was_on_the_disk() {
         let place = Mutable::new(changed.take().unwrap());
         drop(make(&short.runtime, 8));
         let add = |it: &mut Buffer<u64>| it[0] += 1;
-        short.runtime.task(add, (write(&place),)).options(&far()).spawn();
+        short.runtime.task(add, (write(&place),)).options(&far()).spawn().detach();
         assert_eq!(place.take().unwrap()[0], (3 << 32) + 2);
         assert!(made.iter().zip(0..).all(|(made, seed)| are(&made.fetch().unwrap(), seed)));
         drop(made);
@@ -223,9 +223,9 @@ fn worker_processes_see_what_was_on_the_disk() {
 fn results_of_a_compiled_graph_are_spilled_and_are_gone_when_the_run_has_ended() {
     in_time(|| {
         let _alone = alone();
-        let short = short(20);
+        let short = short(5);
         let mut graph = GraphBuilder::new();
-        let made: Vec<_> = (0..12u64).map(|seed| graph.task(move || numbers(4 * MIB, seed), ())).collect();
+        let made: Vec<_> = (0..12u64).map(|seed| graph.task(move || numbers(MIB, seed), ())).collect();
         let end = graph.task(sum_of, (&made,));
         let graph = graph.build().expect("a graph");
         let before = written();
@@ -234,7 +234,10 @@ fn results_of_a_compiled_graph_are_spilled_and_are_gone_when_the_run_has_ended()
             assert_eq!(*run.fetch(end).unwrap(), 12);
         }
         assert!(written() > before);
-        assert_eq!(spilled(), 0);
+        // The last worker to leave a run drops what it has left.
+        while spilled() > 0 {
+            std::thread::yield_now();
+        }
     });
 }
 
@@ -242,19 +245,19 @@ fn results_of_a_compiled_graph_are_spilled_and_are_gone_when_the_run_has_ended()
 fn a_full_disk_is_an_error_of_the_task_that_needs_room_and_of_no_other() {
     in_time(|| {
         let _alone = alone();
-        let Short { runtime, folder } = &short(20);
-        let limited = Runtime::builder().threads(1).memory_spill_limit(8 << 20).build().expect("a runtime");
+        let Short { runtime, folder } = &short(5);
+        let limited = Runtime::builder().threads(1).memory_spill_limit(2 << 20).build().expect("a runtime");
         let made = make(runtime, 8);
         let outcomes: Vec<_> = made.iter().map(|made| made.wait()).collect();
         let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
         assert!(!failed.is_empty() && failed.len() <= 3, "{failed:?}");
         let expected = format!(
-            "4194304 bytes more than the 8388608 in `{}` are above the limit of 8388608 (`memory.spill_limit`)",
+            "1048576 bytes more than the 2097152 in `{}` are above the limit of 2097152 (`memory.spill_limit`)",
             folder.path().display()
         );
         for error in failed {
             let reason = error.reason();
-            assert!(reason.contains("failed to allocate 33554432 bytes: buffers have") || reason.contains(&expected), "{reason}");
+            assert!(reason.contains("failed to allocate 1048576 bytes: buffers have"), "{reason}");
             assert!(reason.contains(&expected), "{reason}");
         }
         // The others have what they made, and go on.
@@ -262,7 +265,7 @@ fn a_full_disk_is_an_error_of_the_task_that_needs_room_and_of_no_other() {
             assert_eq!(limited.spawn(checked, (made, seed)).take().unwrap(), 1);
         }
         drop(made);
-        assert_eq!(runtime.spawn(|| numbers(4 * MIB, 1).len(), ()).take().unwrap(), 4 * MIB);
+        assert_eq!(runtime.spawn(|| numbers(MIB, 1).len(), ()).take().unwrap(), MIB);
     });
 }
 
@@ -270,7 +273,7 @@ fn a_full_disk_is_an_error_of_the_task_that_needs_room_and_of_no_other() {
 fn switched_off_it_is_the_limit_that_tells() {
     in_time(|| {
         let _alone = alone();
-        let short = short(20);
+        let short = short(5);
         let off = Runtime::builder().threads(1).without_spill().build().expect("a runtime");
         let made = make(&off, 8);
         let failed = made.iter().filter_map(|made| made.wait().err()).collect::<Vec<_>>();
@@ -280,6 +283,60 @@ fn switched_off_it_is_the_limit_that_tells() {
         let much = short.runtime.report().memory.limit_bytes / 8 + MIB as u64;
         let error = buffer::try_zeroed::<u64>(much as usize).expect_err("too much by itself").to_string();
         assert!(error.contains("by itself it takes") && error.contains("bytes more than the limit of"), "{error}");
+    });
+}
+
+#[test]
+fn one_task_waits_for_the_memory_that_another_one_is_working_with() {
+    in_time(|| {
+        let _alone = alone();
+        let short = short(10);
+        let (tell, told) = std::sync::mpsc::channel();
+        let first = short.runtime.spawn(
+            move || {
+                let mut both = (numbers(4 * MIB, 1), numbers(4 * MIB, 2));
+                told.recv().expect("the other one has begun");
+                both.0[0] = 3;
+                assert!(both.0[1..].iter().zip(1..).all(|(number, place)| *number == 1 << 32 | place) && are(&both.1, 2));
+            },
+            (),
+        );
+        let second = short.runtime.spawn(
+            move || {
+                let one = numbers(MIB, 1);
+                tell.send(()).expect("it waits");
+                let two = numbers(4 * MIB, 2);
+                assert!(are(&one, 1) && are(&two, 2));
+            },
+            (),
+        );
+        second.wait().unwrap();
+        first.wait().unwrap();
+        // Nobody is left to wait for.
+        let alone = short.runtime.spawn(|| (numbers(8 * MIB, 1), numbers(4 * MIB, 1)).0.len(), ());
+        let error = alone.wait().unwrap_err();
+        assert!(error.reason().contains("no more can go there: all the rest is being worked with"), "{error}");
+    });
+}
+
+#[test]
+fn a_result_that_nobody_will_look_at_any_more_is_free_before_the_rest_has_run() {
+    in_time(|| {
+        let _alone = alone();
+        let Short { runtime, .. } = &with(64, 1, 0);
+        let before = buffer::memory_usage();
+        let used = move || buffer::memory_usage().in_use_bytes - before.in_use_bytes;
+        let made = runtime.spawn(numbers, (4 * MIB, 1));
+        let sum = runtime.spawn(checked, (made, 1));
+        let seen = runtime.spawn(move |_: &u64| used(), (sum,));
+        assert_eq!(seen.take().unwrap(), 0, "its last reader has run");
+        let mut graph = GraphBuilder::new();
+        let made = graph.task(|| numbers(4 * MIB, 1), ());
+        // Whoever only reads it leaves it to those that look at the run.
+        let sum = graph.task(|it: Buffer<u64>| checked(&it, 1), (made.moved(),));
+        let seen = graph.task(move |_: &u64| used(), (sum,));
+        let run = graph.build().expect("a graph").run(runtime, ()).expect("it runs");
+        assert_eq!(*run.fetch(seen).unwrap(), 0);
     });
 }
 
@@ -370,7 +427,7 @@ proptest! {
                     }
                     Step::Drop(place) => {
                         let Some(place) = at(place, &tasks) else { continue };
-                        tasks.swap_remove(place);
+                        drop(tasks.swap_remove(place));
                     }
                 }
             }

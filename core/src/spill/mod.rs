@@ -47,5 +47,6 @@ pub(crate) fn offer_all<T: Data>(value: &T) {
 fn offer_slowly<T: Data>(value: &T) {
     if let Some(form) = T::DEVICE {
         (form.visit)(value, &mut |raw| offer(raw));
+        crate::arena::tell_waiting();
     }
 }

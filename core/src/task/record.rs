@@ -1633,6 +1633,9 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
         return Some(task.error(FailureKind::Lost { reason }));
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| function.call(&mut params)));
+    if const { F::Params::ELSEWHERE } {
+        params.offer();
+    }
     // Before the outcome is known: whoever is woken by it may count on being the arguments' last user.
     dropped_quietly(params);
     match outcome {
