@@ -155,7 +155,9 @@ impl<T: Data> Mutable<T> {
         let (hold, writer) = self.hold(Access::Read);
         wait_for(&writer)?;
         // SAFETY: the writers before have ended, and those that come later wait for the hold.
-        residency::bring(unsafe { &*self.0.value.get() }).map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
+        let value = unsafe { &*self.0.value.get() };
+        let brought = residency::bring(value).and_then(|()| spill::look_at(value, false));
+        brought.map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
         Ok(Reading { place: &self.0, _hold: hold })
     }
 
@@ -401,6 +403,12 @@ impl<T: Data> Slots for Box<PlaceSlot<T>> {
     fn bring(&self) -> Result<(), String> {
         // Old contents that nobody looks at need not be there.
         if const { Self::ELSEWHERE } && self.access != Access::Overwrite { residency::bring(self.get()) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn look_at(&self, _takes: bool) -> Result<(), String> {
+        // Of old contents that nobody looks at, only the place is needed.
+        if self.access == Access::Overwrite { Ok(()) } else { spill::look_at(self.get(), self.access == Access::Write) }
     }
 
     #[inline]

@@ -15,6 +15,7 @@ mod histogram;
 mod life;
 mod matmul;
 mod nested;
+mod outofcore;
 mod priorities;
 mod rerun;
 mod scopes;
@@ -51,6 +52,7 @@ pub(crate) const SAMPLES: &[&Sample] = &[
     &whereabouts::SAMPLE,
     &xfer::SAMPLE,
     &tree_reduce::SAMPLE,
+    &outofcore::SAMPLE,
     &matmul::SAMPLE,
     &cholesky::SAMPLE,
     &chaos::SAMPLE,
@@ -103,6 +105,7 @@ mod tests {
             (&nested::SAMPLE, sized(3)),
             (&whereabouts::SAMPLE, sized(4)),
             (&tree_reduce::SAMPLE, sized(9)),
+            (&outofcore::SAMPLE, tiled(9, 8192)),
             (&matmul::SAMPLE, tiled(20, 8)),
             (&cholesky::SAMPLE, tiled(20, 8)),
             (&wavefront::SAMPLE, tiled(100, 40)),

@@ -251,7 +251,7 @@ pub(crate) const fn can_be_elsewhere<T: Data>() -> bool {
 #[inline]
 pub(crate) fn bring<T: Data>(value: &T) -> Result<(), String> {
     // Acquire: as in `entry_of`.
-    if const { can_be_elsewhere::<T>() } && (COUNT.load(Acquire) > 0 || spill::is_active()) { bring_slowly(value) } else { Ok(()) }
+    if const { can_be_elsewhere::<T>() } && COUNT.load(Acquire) > 0 { bring_slowly(value) } else { Ok(()) }
 }
 
 #[cold]
@@ -259,14 +259,11 @@ fn bring_slowly<T: Data>(value: &T) -> Result<(), String> {
     let mut outcome = Ok(());
     if let Some(form) = T::DEVICE {
         (form.visit)(value, &mut |raw| {
-            if outcome.is_err() {
-                return;
+            if outcome.is_ok()
+                && let Some(entry) = arena::place_of(raw).and_then(|place| entry_of(key_of(place)))
+            {
+                outcome = entry.bring(true);
             }
-            outcome = match arena::place_of(raw).and_then(|place| entry_of(key_of(place))) {
-                Some(entry) => entry.bring(true),
-                None if spill::is_active() => spill::read(raw),
-                None => Ok(()),
-            };
         });
     }
     outcome

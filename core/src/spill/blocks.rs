@@ -116,14 +116,18 @@ pub(crate) fn offer(raw: &RawBuffer) {
     }
 }
 
-/// Somebody is going to read a buffer: what is on the disk comes back if there is room, or is worth it, and else its pages come by way of the page cache.
+/// Somebody is going to read a buffer: what is on the disk comes back if there is room, or is worth it, and else its pages come by way of the page cache. With `takes`
+/// it comes back in any case, as it will be changed.
 ///
 /// # Errors
 /// Why it cannot be had, in words.
-pub(crate) fn read(raw: &RawBuffer) -> Result<(), String> {
+pub(crate) fn read(raw: &RawBuffer, takes: bool) -> Result<(), String> {
     let Some(place) = arena::place_of(raw) else { return Ok(()) };
     let Some(class) = class_of(place) else { return Ok(()) };
     let mut blocks = blocks();
+    if takes {
+        blocks = here(blocks, place)?;
+    }
     let mut makes_room = true;
     loop {
         let Some(entry) = blocks.entries.get_mut(&key_of(place)) else {
@@ -308,7 +312,7 @@ fn bring(mut blocks: MutexGuard<'static, Blocks>, place: Place) -> Result<MutexG
     drop(blocks);
     let location = arena::locate(place).unwrap_or_else(|| unreachable!("it was there when it was spilled"));
     // SAFETY: the range is what `spill` has mapped over the block; the state keeps others from moving it, and whoever wants to change it waits.
-    let brought = unsafe { location.bring_in(&range) };
+    let brought = unsafe { location.bring_in(&range, was_read) };
     if brought.is_ok() {
         AWAY_BYTES.fetch_sub(range.len_bytes, Relaxed);
         READ_BYTES.fetch_add(range.len_bytes, Relaxed);

@@ -60,11 +60,11 @@ impl Location {
         })
     }
 
-    /// Has the block in its arena again, with what the range has.
+    /// Has the block in its arena again, with what the range has; where that was read, the page cache may have it.
     ///
     /// # Safety
     /// The range has been mapped over the block (`send_out`), nobody writes to it, and nobody else brings it back.
-    pub(super) unsafe fn bring_in(&self, range: &Range) -> Result<(), String> {
+    pub(super) unsafe fn bring_in(&self, range: &Range, was_read: bool) -> Result<(), String> {
         let failed = |error: rustix::io::Errno| format!("cannot map {} bytes: {}", self.len_bytes, std::io::Error::from(error));
         let len = self.len_bytes as usize;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
@@ -73,7 +73,16 @@ impl Location {
             unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, &self.arena, self.offset) }.map_err(failed)?;
         // SAFETY: the pages of the block in the arena, which nobody else looks at: readers find the range.
         let bytes = unsafe { std::slice::from_raw_parts_mut(aside.cast::<u8>(), len) };
-        let moved = range.read(bytes).and_then(|()| {
+        // SAFETY: somebody has the block's buffer: it is what is brought back.
+        let is_there = was_read && unsafe { self.populate() };
+        let read = if is_there {
+            // SAFETY: the range is mapped there, and nobody writes to it (precondition).
+            bytes.copy_from_slice(unsafe { self.bytes() });
+            Ok(())
+        } else {
+            range.read(bytes)
+        };
+        let moved = read.and_then(|()| {
             // SAFETY: the new mapping is moved over the block's own pages, which have the same bytes.
             unsafe { rustix::mm::mremap_fixed(aside, len, len, MremapFlags::MAYMOVE, self.address()) }.map_err(failed)
         });

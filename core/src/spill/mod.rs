@@ -43,6 +43,29 @@ pub(crate) fn offer_all<T: Data>(value: &T) {
     }
 }
 
+/// The body of a task is going to read a value, or with `takes` to have it for its own, or somebody else is: sees to it that its buffers are at hand. Costs two loads while
+/// there is much room.
+///
+/// # Errors
+/// Why they cannot be had, in words.
+#[inline]
+pub(crate) fn look_at<T: Data>(value: &T, takes: bool) -> Result<(), String> {
+    if const { can_be_elsewhere::<T>() } && is_active() { look_slowly(value, takes) } else { Ok(()) }
+}
+
+#[cold]
+fn look_slowly<T: Data>(value: &T, takes: bool) -> Result<(), String> {
+    let mut outcome = Ok(());
+    if let Some(form) = T::DEVICE {
+        (form.visit)(value, &mut |raw| {
+            if outcome.is_ok() {
+                outcome = read(raw, takes);
+            }
+        });
+    }
+    outcome
+}
+
 #[cold]
 fn offer_slowly<T: Data>(value: &T) {
     if let Some(form) = T::DEVICE {

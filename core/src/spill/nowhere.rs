@@ -40,7 +40,7 @@ pub(crate) fn usage() -> Usage {
 
 pub(crate) fn offer(_: &RawBuffer) {}
 
-pub(crate) fn read(_: &RawBuffer) -> Result<(), String> {
+pub(crate) fn read(_: &RawBuffer, _: bool) -> Result<(), String> {
     Ok(())
 }
 

@@ -1627,7 +1627,7 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
         return Some(error.dependent(task.name()));
     }
     if const { F::Params::ELSEWHERE }
-        && let Err(reason) = params.bring()
+        && let Err(reason) = params.bring().and_then(|()| params.look_at(F::TAKES))
     {
         dropped_quietly((function, params));
         return Some(task.error(FailureKind::Lost { reason }));
