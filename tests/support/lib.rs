@@ -158,6 +158,8 @@ mod documents {
     mod readme {}
     #[doc = include_str!("../../docs/KERNELS.md")]
     mod kernels {}
+    #[doc = include_str!("../../docs/PLACEMENT.md")]
+    mod placement {}
     #[doc = include_str!("../../docs/PROCESSES.md")]
     mod processes {}
     #[doc = include_str!("../../docs/TASKS.md")]
