@@ -16,7 +16,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use poniard_interface::{AllocateError, Arena, ArenaFunctions, HostBlock, RawBuffer};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -40,6 +40,8 @@ const UNWATCHED_BYTES: u64 = 1 << 20;
 const STEP_BYTES: u64 = 4 << 20;
 /// How long one who waits for memory sleeps at a time.
 const MEMORY_LOOK: Duration = Duration::from_millis(5);
+/// How long he waits while no task finishes.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The arenas of this process, as an allocator of [`Buffer`](crate::Buffer)s.
 #[derive(Clone, Copy, Debug)]
@@ -175,18 +177,30 @@ pub(crate) fn lend(len_bytes: u64) -> Result<(Place, bool), AllocateError> {
 }
 
 /// A worker that waits for memory which others are working with.
-struct Waiting;
+struct Waiting {
+    /// How many tasks of the runtime had finished, and since when no other has.
+    finished: Option<u64>,
+    since: Instant,
+}
 
 impl Waiting {
     fn begin() -> Self {
         WAITING.fetch_add(1, SeqCst);
-        Self
+        Self { finished: None, since: now() }
     }
 
-    /// Waits until there may be more room. False when nobody is left who could make some: all that work on this runtime wait for it, too.
-    fn wait(&self) -> bool {
-        let busy_count = Context::with(|context| context.map_or(0, |context| context.shared.busy_count()));
-        let hopes = busy_count > WAITING.load(SeqCst);
+    /// Waits until there may be more room. False when nobody is left who could make some, as all that work on this runtime wait for it, too; when this thread holds locks
+    /// that they may need; and when nothing has finished for so long that they may be waiting for something that this thread's task holds.
+    fn wait(&mut self) -> bool {
+        let others = Context::with(|context| {
+            let shared = &context?.shared;
+            Some((shared.busy_count(), shared.finished()))
+        });
+        let Some((busy_count, finished)) = others.filter(|_| !residency::holds_locks()) else { return false };
+        if self.finished.replace(finished) != Some(finished) {
+            self.since = now();
+        }
+        let hopes = busy_count > WAITING.load(SeqCst) && self.since.elapsed() < MEMORY_PATIENCE;
         if hopes {
             // What others do besides giving memory up is not told: hence the look at times.
             drop(FREED.wait_timeout(arenas(), MEMORY_LOOK));
@@ -209,11 +223,13 @@ pub(crate) fn tell_waiting() {
 }
 
 /// How many bytes have to go before there is room for so many more.
+#[cfg(target_os = "linux")]
 pub(crate) fn short_of(more_bytes: u64) -> u64 {
     arenas().short_of(more_bytes)
 }
 
 /// Sets memory aside for a block that comes back from the disk, if there is room; with `to_the_limit` false only if it is left half empty by that.
+#[cfg(target_os = "linux")]
 pub(crate) fn reserve(class: u64, to_the_limit: bool) -> bool {
     let mut arenas = arenas();
     let margin_bytes = if to_the_limit { 0 } else { arenas.limit_bytes() / 4 };
@@ -225,11 +241,13 @@ pub(crate) fn reserve(class: u64, to_the_limit: bool) -> bool {
 }
 
 /// The same, room or not.
+#[cfg(target_os = "linux")]
 pub(crate) fn reserve_above(class: u64) {
     arenas().reserve(class);
 }
 
 /// A block has no memory any more, as it is on the disk.
+#[cfg(target_os = "linux")]
 pub(crate) fn unreserve(class: u64) {
     let mut arenas = arenas();
     arenas.in_use_bytes -= class;
@@ -237,6 +255,7 @@ pub(crate) fn unreserve(class: u64) {
 }
 
 /// Where a block lies, with the file of its arena; nothing if that has none.
+#[cfg(target_os = "linux")]
 pub(crate) fn locate(place: Place) -> Option<spill::Location> {
     let arenas = arenas();
     let mapped = arenas.mapped.get(place.arena as usize)?;
@@ -253,6 +272,7 @@ pub(crate) fn is_filling() -> bool {
 }
 
 /// A buffer of no bytes, as long as which a hold lasts (`spill::hold`).
+#[cfg(target_os = "linux")]
 pub(crate) fn hold_of(id: u64) -> RawBuffer {
     let aligned = std::ptr::without_provenance_mut(BLOCK_MIN_BYTES as usize);
     // SAFETY: no bytes lie at any address; what `let_go` takes it for is what was given here.
@@ -646,8 +666,10 @@ static FUNCTIONS: ArenaFunctions = ArenaFunctions { release, allocate: allocate_
 static VIEW: ArenaFunctions = ArenaFunctions { release: keep, allocate: allocate_for_holder, changes: unchanged };
 
 /// The functions of what only lasts.
+#[cfg(target_os = "linux")]
 static HOLD: ArenaFunctions = ArenaFunctions { release: let_go, allocate: allocate_for_holder, changes: unchanged };
 
+#[cfg(target_os = "linux")]
 unsafe extern "C" fn let_go(_data: *mut u8, _len_bytes: u64, _arena: u64, id: u64) {
     spill::let_go(id);
 }

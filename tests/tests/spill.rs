@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use poniard::{Buffer, Gather, GraphBuilder, Mutable, Runtime, Scope, Task, TaskOptions, Value, buffer, overwrite, read, write};
+use poniard_tests::device::{FakeDevice, FakeDevices};
 use poniard_tests::in_time;
+use poniard_tests::stage::{runtime_with, scale};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -216,6 +218,29 @@ fn worker_processes_see_what_was_on_the_disk() {
         assert!(made.iter().zip(0..).all(|(made, seed)| are(&made.fetch().unwrap(), seed)));
         drop(made);
         assert_eq!(spilled(), 0);
+    });
+}
+
+#[test]
+fn devices_see_what_was_on_the_disk() {
+    in_time(|| {
+        let _alone = alone();
+        for device in [FakeDevice::new("A device", 64 << 20), FakeDevice::new("Of the host", 1 << 20).importing()] {
+            let short = short(5);
+            let devices = FakeDevices::new([device]);
+            let runtime = runtime_with(&devices);
+            let len = 256 << 10;
+            let made: Vec<_> = (0..10).map(|first| runtime.spawn(move || buffer::from_fn(len, |i| (first + i) as f32), ())).collect();
+            wait_for(&made);
+            assert!(spilled() >= 4 << 20, "{:?}", buffer::memory_usage());
+            for (made, first) in made.iter().zip(0..) {
+                let scaled = runtime.task(scale().over(len as u64), (made, 2.0)).spawn().take().unwrap();
+                assert!(scaled.iter().zip(first..).all(|(value, place)| *value == 2.0 * place as f32), "{first}");
+            }
+            assert!(made.iter().zip(0..).all(|(made, first)| made.fetch().unwrap()[7] == (first + 7) as f32));
+            assert!(devices.devices[0].launched() >= 10);
+            drop((made, runtime, short));
+        }
     });
 }
 

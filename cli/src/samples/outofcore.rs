@@ -69,7 +69,12 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let written_bytes = memory.spill_written_bytes - before.spill_written_bytes;
     let read_bytes = memory.spill_read_bytes - before.spill_read_bytes;
     Ok(Outcome {
-        lines: vec![format!("sum of {count} blocks of {}, {} together; the limit is {}", size(8 * len as u64), size(bytes), size(memory.limit_bytes))],
+        lines: vec![format!(
+            "sum of {count} blocks of {}, {} together; the limit is {}",
+            size(8 * len as u64),
+            size(bytes),
+            size(memory.limit_bytes)
+        )],
         values: vec![
             ("blocks", count.into()),
             ("bytes", bytes.into()),

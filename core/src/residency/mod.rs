@@ -712,6 +712,11 @@ pub(crate) fn deferring<R>(body: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Whether this thread may hold locks of launches.
+pub(crate) fn holds_locks() -> bool {
+    LATER.with_borrow(Option::is_some)
+}
+
 /// Leaves something to whoever holds locks on this thread; does it now if nobody does.
 pub(crate) fn later(act: impl FnOnce() + 'static) {
     let act: Later = Box::new(act);

@@ -16,10 +16,10 @@ use crate::function::TaskFn;
 use crate::options::TaskOptions;
 use crate::plugin::{self, PluginSearch};
 use crate::residency::DeviceSpace;
+use crate::spill::Folder;
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
 use crate::worker::sleep::IdlePolicy;
 use crate::worker::slot::Slot;
-use crate::spill::Folder;
 use crate::{arena, machine, spill};
 
 /// The setting of `RuntimeBuilder::processes_at_most`.

@@ -15,7 +15,6 @@ use super::code::{self, CodeRef, Key};
 use super::idle;
 use super::trade::{Trade, give_back};
 use super::values::{self, SentCount};
-use crate::{arena, spill};
 use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
 use crate::retry::{self, Over};
@@ -23,6 +22,7 @@ use crate::task::record::{TaskRef, Travel};
 use crate::wire::{Buffers, Identity, NoBuffers, Place, Reader, WireError, Writer, Written};
 use crate::worker::context::Context;
 use crate::worker::main_loop::next_ahead;
+use crate::{arena, spill};
 
 /// How often a task is begun on processes before it counts as what ends them.
 const ATTEMPTS_MAX: u32 = 3;

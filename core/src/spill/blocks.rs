@@ -99,11 +99,7 @@ pub(crate) fn set_limit(limit_bytes: u64) {
 }
 
 pub(crate) fn usage() -> Usage {
-    Usage {
-        away_bytes: AWAY_BYTES.load(Relaxed),
-        written_bytes: WRITTEN_BYTES.load(Relaxed),
-        read_bytes: READ_BYTES.load(Relaxed),
-    }
+    Usage { away_bytes: AWAY_BYTES.load(Relaxed), written_bytes: WRITTEN_BYTES.load(Relaxed), read_bytes: READ_BYTES.load(Relaxed) }
 }
 
 /// A buffer that nobody changes may be spilled from now on, as the last one of all.
@@ -202,21 +198,12 @@ pub(crate) fn withdraw_all(arena: u64) -> Result<(), String> {
 pub(crate) fn hold(place: Place) -> Result<Option<RawBuffer>, String> {
     let Some(class) = class_of(place) else { return Ok(None) };
     let mut blocks = here(blocks(), place)?;
-    blocks.entry(place, class).holds += 1;
-    let id = blocks.tick();
-    blocks.holds.insert(id, key_of(place));
-    Ok(Some(arena::hold_of(id)))
+    Ok(Some(arena::hold_of(blocks.hold(place, class))))
 }
 
 /// A hold has ended.
 pub(crate) fn let_go(id: u64) {
-    let mut blocks = blocks();
-    let Some(key) = blocks.holds.remove(&id) else { return };
-    let Some(entry) = blocks.entries.get_mut(&key).filter(|entry| entry.born < id) else { return };
-    entry.holds -= 1;
-    if entry.holds == 0 && entry.listed.is_none() && matches!(entry.state, State::Here { copy: None }) {
-        blocks.remove(key);
-    }
+    blocks().let_go(id);
 }
 
 /// The block is nobody's any more. Whether it was on the disk: then it is zero, and not counted as in use.
@@ -439,6 +426,23 @@ impl Blocks {
         })
     }
 
+    /// Keeps a block where it is until `let_go` of the number that this gives.
+    fn hold(&mut self, place: Place, class: u64) -> u64 {
+        self.entry(place, class).holds += 1;
+        let id = self.tick();
+        self.holds.insert(id, key_of(place));
+        id
+    }
+
+    fn let_go(&mut self, id: u64) {
+        let Some(key) = self.holds.remove(&id) else { return };
+        let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.born < id) else { return };
+        entry.holds -= 1;
+        if entry.holds == 0 && entry.listed.is_none() && matches!(entry.state, State::Here { copy: None }) {
+            self.remove(key);
+        }
+    }
+
     /// Whether the block has an entry afterwards.
     fn offer(&mut self, place: Place, class: u64) -> bool {
         // What devices have, or had, is the business of `residency`, which takes blocks out of this list (`withdraw`) after it has entered them in its own.
@@ -534,5 +538,57 @@ impl Blocks {
             }
         }
         gives
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A block that no arena has.
+    fn place(number: u64) -> Place {
+        Place { arena: u64::MAX, offset: number << 20, len_bytes: 1 << 20 }
+    }
+
+    #[test]
+    fn those_that_were_used_longest_ago_go_first_but_not_while_somebody_holds_them() {
+        let mut blocks = Blocks::new();
+        for number in 0..3 {
+            assert!(blocks.offer(place(number), 1 << 20));
+        }
+        blocks.list(key_of(place(0)));
+        assert_eq!(blocks.oldest(), Some(key_of(place(1))));
+        let hold = blocks.hold(place(1), 1 << 20);
+        assert_eq!(blocks.oldest(), Some(key_of(place(2))));
+        blocks.let_go(hold);
+        assert_eq!(blocks.oldest(), Some(key_of(place(1))));
+        // One that could not be spilled is the first again.
+        let state = blocks.begin(key_of(place(1)));
+        assert_eq!((blocks.oldest(), blocks.moving_count), (Some(key_of(place(2))), 1));
+        blocks.end(key_of(place(1)), state);
+        blocks.list_as_oldest(key_of(place(1)));
+        assert_eq!(blocks.oldest(), Some(key_of(place(1))));
+        for number in 0..3 {
+            assert!(blocks.remove(key_of(place(number))).is_some());
+        }
+        assert_eq!((blocks.oldest(), blocks.entries.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_hold_that_ends_late_is_none_of_the_next_block_there() {
+        let mut blocks = Blocks::new();
+        let late = blocks.hold(place(0), 1 << 20);
+        blocks.remove(key_of(place(0)));
+        assert!(blocks.offer(place(0), 1 << 20));
+        let own = blocks.hold(place(0), 1 << 20);
+        blocks.let_go(late);
+        assert_eq!(blocks.oldest(), None, "it is held");
+        blocks.let_go(own);
+        assert_eq!(blocks.oldest(), Some(key_of(place(0))));
+        blocks.remove(key_of(place(0)));
+        // An entry that only a hold has made goes with it.
+        let only = blocks.hold(place(1), 1 << 20);
+        blocks.let_go(only);
+        assert!(blocks.entries.is_empty() && blocks.holds.is_empty());
     }
 }

@@ -356,8 +356,10 @@ mod tests {
         let large = taken(&mut store, 2 * KIB_64);
         assert_eq!((store.taken_bytes(), store.kept_bytes), (4 * KIB_64, 0));
         let error = store.take(KIB_64).expect_err("above the limit");
-        let expected =
-            format!("65536 bytes more than the 262144 in `{}` are above the limit of 262144 (`memory.spill_limit`)", folder.path().display());
+        let expected = format!(
+            "65536 bytes more than the 262144 in `{}` are above the limit of 262144 (`memory.spill_limit`)",
+            folder.path().display()
+        );
         assert_eq!(error, expected);
         store.give_back(large);
         assert!(store.take(KIB_64).is_ok_and(|range| places.contains(&range.offset) && !range.has_room));

@@ -69,8 +69,8 @@ impl Location {
         let len = self.len_bytes as usize;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice, of a part of a file that is never shortened.
-        let aside =
-            unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, &self.arena, self.offset) }.map_err(failed)?;
+        let aside = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, &self.arena, self.offset) }
+            .map_err(failed)?;
         // SAFETY: the pages of the block in the arena, which nobody else looks at: readers find the range.
         let bytes = unsafe { std::slice::from_raw_parts_mut(aside.cast::<u8>(), len) };
         // SAFETY: somebody has the block's buffer: it is what is brought back.

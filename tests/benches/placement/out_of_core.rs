@@ -74,10 +74,8 @@ fn reduce(runtime: &Runtime, size: Size) -> (Duration, Traffic) {
     let first = size.count * (size.count - 1) / 2;
     assert!(sum.iter().zip(0..).all(|(value, place)| *value == first + size.count * place));
     let after = buffer::memory_usage();
-    let traffic = Traffic {
-        written: after.spill_written_bytes - before.spill_written_bytes,
-        read: after.spill_read_bytes - before.spill_read_bytes,
-    };
+    let traffic =
+        Traffic { written: after.spill_written_bytes - before.spill_written_bytes, read: after.spill_read_bytes - before.spill_read_bytes };
     (time, traffic)
 }
 
