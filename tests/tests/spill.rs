@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use poniard::{Buffer, DeviceClass, Gather, GraphBuilder, Mutable, Runtime, Scope, Task, TaskOptions, Value, buffer, overwrite, read, write};
+use poniard::{
+    Buffer, DeviceClass, Gather, GraphBuilder, Mutable, Runtime, Scope, Task, TaskOptions, Value, buffer, overwrite, read, write,
+};
 use poniard_tests::device::{FakeDevice, FakeDevices};
 use poniard_tests::in_time;
 use poniard_tests::stage::{runtime_with, scale};
@@ -234,13 +236,14 @@ fn devices_see_what_was_on_the_disk() {
             let made: Vec<_> = (0..10).map(|first| runtime.spawn(move || buffer::from_fn(len, |i| (first + i) as f32), ())).collect();
             wait_for(&made);
             assert!(spilled() >= 4 << 20, "{:?}", buffer::memory_usage());
-            for (made, first) in made.iter().zip(0..) {
-                let scaled = runtime.task(scale().over(len), (made, 2.0)).scope(Scope::processor("fake-0")).spawn().take().unwrap();
+            // What a device has had stays in memory, so it is given away.
+            for (made, first) in made.into_iter().zip(0..) {
+                let launch = runtime.task(scale().over(len), (made, 2.0)).scope(Scope::processor("fake-0"));
+                let scaled = launch.spawn().take().unwrap();
                 assert!(scaled.iter().zip(first..).all(|(value, place)| *value == 2.0 * place as f32), "{first}");
             }
-            assert!(made.iter().zip(0..).all(|(made, first)| made.fetch().unwrap()[7] == (first + 7) as f32));
             assert!(devices.devices[0].launched() >= 10);
-            drop((made, runtime, short));
+            drop((runtime, short));
         }
     });
 }
