@@ -159,11 +159,7 @@ pub(crate) fn lend(len_bytes: u64) -> Result<(Place, bool), AllocateError> {
             arenas.tell();
             let short = size_class(len_bytes).filter(|class| *class <= arenas.limit_bytes() && arenas.short_of(*class) > 0);
             match lent {
-                Ok(lent) => {
-                    drop(arenas);
-                    spill::look_ahead();
-                    return Ok(lent);
-                }
+                Ok(lent) => return Ok(lent),
                 Err(error) => (error, short),
             }
         };
@@ -230,12 +226,6 @@ pub(crate) fn tell_waiting() {
 #[cfg(target_os = "linux")]
 pub(crate) fn short_of(more_bytes: u64) -> u64 {
     arenas().short_of(more_bytes)
-}
-
-/// What should be free before it is needed, once memory has been short.
-#[cfg(target_os = "linux")]
-pub(crate) fn margin_bytes() -> u64 {
-    arenas().limit_bytes() / 8
 }
 
 /// Sets memory aside for a block that comes back from the disk, if there is room; with `to_the_limit` false only if it is left half empty by that.

@@ -11,7 +11,7 @@ use crate::sample::{Check, Context, Outcome, Sample, SampleError, SampleOption};
 
 pub(crate) static SAMPLE: Sample = Sample {
     name: "outofcore",
-    summary: "the sum of many blocks that memory cannot have at once, with --memory-limit 64MiB",
+    summary: "the sum of many blocks that memory cannot have at once: give --memory-limit 64MiB",
     options: &[
         SampleOption { name: "size", meaning: "number of blocks, default 64" },
         SampleOption { name: "tile", meaning: "numbers of 8 bytes in a block, default 524288 (4 MiB)" },

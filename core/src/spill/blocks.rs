@@ -1,9 +1,11 @@
 //! Which blocks may be spilled, which are, and the steps between (`README.md`).
+//!
+//! One file because each step relies on what the others left in the same entry.
 #![expect(unsafe_code, reason = "passes on what its own states promise about memory")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::RawBuffer;
@@ -26,9 +28,6 @@ static WRITTEN_BYTES: AtomicU64 = AtomicU64::new(0);
 static READ_BYTES: AtomicU64 = AtomicU64::new(0);
 
 static BLOCKS: Mutex<Blocks> = Mutex::new(Blocks::new());
-/// Whether the thread that spills ahead of need is there, and what wakes it.
-static AHEAD: AtomicBool = AtomicBool::new(false);
-static WANTED: Condvar = Condvar::new();
 /// Told when a block has ceased to be moved.
 static MOVED: Condvar = Condvar::new();
 
@@ -251,7 +250,6 @@ fn ends_slowly(place: Place) -> bool {
 /// Why nothing can be spilled, in words.
 #[cold]
 pub(crate) fn make_room(more_bytes: u64) -> Result<(), String> {
-    start_ahead();
     let mut blocks = blocks();
     while arena::short_of(more_bytes) > 0 {
         let Some(key) = blocks.oldest() else {
@@ -265,40 +263,6 @@ pub(crate) fn make_room(more_bytes: u64) -> Result<(), String> {
         blocks = spill(blocks, key)?;
     }
     Ok(())
-}
-
-/// Memory has been taken: if it has been short before, the thread that spills ahead looks whether it will be again.
-#[inline]
-pub(crate) fn look_ahead() {
-    if AHEAD.load(Relaxed) {
-        WANTED.notify_one();
-    }
-}
-
-/// Starts the thread that spills ahead of need, so that who needs memory computes meanwhile. Without one he does it himself.
-fn start_ahead() {
-    if !AHEAD.swap(true, Relaxed) {
-        AHEAD.store(std::thread::Builder::new().name("poniard-spill".into()).spawn(spill_ahead).is_ok(), Relaxed);
-    }
-}
-
-fn spill_ahead() {
-    let mut blocks = blocks();
-    loop {
-        while arena::short_of(arena::margin_bytes()) > 0
-            && let Some(key) = blocks.oldest()
-        {
-            match spill(blocks, key) {
-                Ok(still) => blocks = still,
-                // Whoever needs memory meets the same, and says so.
-                Err(_) => {
-                    blocks = self::blocks();
-                    break;
-                }
-            }
-        }
-        blocks = WANTED.wait(blocks).unwrap_or_else(PoisonError::into_inner);
-    }
 }
 
 fn wait(blocks: MutexGuard<'static, Blocks>) -> MutexGuard<'static, Blocks> {

@@ -58,8 +58,6 @@ pub(crate) fn hold(_: Place) -> Result<Option<RawBuffer>, String> {
 
 pub(crate) fn let_go(_: u64) {}
 
-pub(crate) fn look_ahead() {}
-
 pub(crate) fn ends(_: Place) -> bool {
     false
 }
