@@ -345,6 +345,7 @@ pub(crate) fn set_limit(limit_bytes: u64) {
     let mut arenas = arenas();
     arenas.limit_bytes = Some(limit_bytes);
     arenas.shrink(0);
+    arenas.peak_bytes = arenas.in_use_bytes + arenas.kept_bytes;
     arenas.tell();
 }
 

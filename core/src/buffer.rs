@@ -63,7 +63,7 @@ pub struct MemoryUsage {
     pub in_use_bytes: u64,
     /// Of buffers that were dropped, and kept for the next ones.
     pub kept_bytes: u64,
-    /// The most that both have been together since the program began.
+    /// The most that both have been together, since a limit was set for the last time.
     pub peak_bytes: u64,
     /// Given back to the kernel since the program began: what nobody had used for a second or two, or what had to go for others.
     pub given_back_bytes: u64,

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use poniard::{
-    Buffer, DeviceClass, Gather, GraphBuilder, Mutable, Runtime, Scope, Task, TaskOptions, Value, buffer, overwrite, read, write,
+    Buffer, DeviceClass, Gather, GraphBuilder, Kernel, Mutable, Runtime, Scope, Task, TaskOptions, Value, buffer, overwrite, read, write,
 };
 use poniard_tests::device::{FakeDevice, FakeDevices};
 use poniard_tests::in_time;
-use poniard_tests::stage::{runtime_with, scale};
+use poniard_tests::stage::{BUMP, runtime_with, scale};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -233,9 +233,18 @@ fn devices_see_what_was_on_the_disk() {
             let devices = FakeDevices::new([device.of_class(DeviceClass::Software)]);
             let runtime = runtime_with(&devices);
             let len = 256 << 10;
+            let bump = || Kernel::wgsl("bump", BUMP).takes::<(&mut Buffer<f32>,), ()>();
             let made: Vec<_> = (0..10).map(|first| runtime.spawn(move || buffer::from_fn(len, |i| (first + i) as f32), ())).collect();
             wait_for(&made);
             assert!(spilled() >= 4 << 20, "{:?}", buffer::memory_usage());
+            // Written where it is, one at a time.
+            for (made, first) in made.iter().zip(0..).take(2) {
+                let place = Mutable::new(made.fetch().unwrap().as_ref().clone());
+                wait_for(&(0..5).map(|_| runtime.spawn(|| numbers(MIB, 1), ())).collect::<Vec<_>>());
+                let _ = runtime.task(bump().over(len), (write(&place),)).scope(Scope::processor("fake-0")).spawn();
+                let bumped = place.take().unwrap();
+                assert!(bumped.iter().zip(first + 1..).all(|(value, place)| *value == place as f32), "{first}");
+            }
             // What a device has had stays in memory, so it is given away.
             for (made, first) in made.into_iter().zip(0..) {
                 let launch = runtime.task(scale().over(len), (made, 2.0)).scope(Scope::processor("fake-0"));
