@@ -58,6 +58,28 @@ fn device_line((processor, device): (&ProcessorReport, &DeviceInfo)) -> Option<S
     used.then(|| format!("{} is {}, {}: {}", processor.name, device.name, class_name(device.class), parts.join(", ")))
 }
 
+/// The line that says what went to the disk for want of memory, if anything did: `memory: 64.0 MiB at most, of 64.0 MiB; 192.0 MiB written to the disk, 192.0 MiB read back`.
+pub fn memory_line(report: &Report) -> Option<String> {
+    let memory = &report.memory;
+    (memory.spill_written_bytes > 0).then(|| {
+        let [peak, limit, written, read] =
+            [memory.peak_bytes, memory.limit_bytes, memory.spill_written_bytes, memory.spill_read_bytes].map(size);
+        format!("memory: {peak} at most, of {limit}; {written} written to the disk, {read} read back")
+    })
+}
+
+/// The memory of buffers, for `--json`.
+pub fn memory_json(report: &Report) -> Value {
+    let memory = &report.memory;
+    json!({
+        "limit_bytes": memory.limit_bytes,
+        "peak_bytes": memory.peak_bytes,
+        "spilled_bytes": memory.spilled_bytes,
+        "spill_written_bytes": memory.spill_written_bytes,
+        "spill_read_bytes": memory.spill_read_bytes,
+    })
+}
+
 /// What a device is, in a word.
 pub fn class_name(class: DeviceClass) -> &'static str {
     match class {
@@ -187,7 +209,7 @@ mod tests {
 
     use poniard::{BackendReport, DeviceClass, DeviceInfo, ProcessorKind, ProcessorReport, Report};
 
-    use super::{counted, device_lines, digits, duration, processors_json, size, summary};
+    use super::{counted, device_lines, digits, duration, memory_line, processors_json, size, summary};
 
     #[test]
     fn numbers_read_well() {
@@ -284,6 +306,25 @@ mod tests {
         assert_eq!(summary(&report), "ran 1 task in 1.00 ms on 1 thread: threads-0 1 (built-in threads 0.1.0)");
         report.backends = vec![backend("process", None, &[2]), backend("threads", None, &[1])];
         assert!(summary(&report).starts_with("ran 3 tasks in 1.00 ms on 2 processors: process-0 2 "), "{}", summary(&report));
+    }
+
+    #[test]
+    fn the_memory_is_of_interest_when_it_was_short() {
+        let mut report = Report {
+            placement: None,
+            backends: Vec::new(),
+            refused: Vec::new(),
+            searched: Vec::new(),
+            messages: Vec::new(),
+            makespan_ns: 0,
+            memory: Default::default(),
+        };
+        report.memory.limit_bytes = 64 << 20;
+        report.memory.peak_bytes = 60 << 20;
+        assert_eq!(memory_line(&report), None);
+        (report.memory.spill_written_bytes, report.memory.spill_read_bytes) = (192 << 20, 96 << 20);
+        let said = "memory: 60.0 MiB at most, of 64.0 MiB; 192.0 MiB written to the disk, 96.0 MiB read back";
+        assert_eq!(memory_line(&report).as_deref(), Some(said));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! punched into the file, which leaves the mappings of all processes as they are, and the block is zero. A block is named by (arena, offset), which means the
 //! same in every process that maps the arena. On systems without `memfd_create` the memory is anonymous and private, and stays.
 //!
-//! What is in use and what is kept for the next one is limited together; blocks without pages do not count.
+//! What is in use and what is kept for the next one is limited together; blocks without pages do not count. Where there is no room, others are spilled (`spill`).
 //!
 //! One file because each list and the count of its bytes change together.
 #![expect(unsafe_code, reason = "maps shared memory and lends parts of it")]
@@ -13,10 +13,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use poniard_interface::{AllocateError, Arena, ArenaFunctions, HostBlock, RawBuffer};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -25,7 +25,8 @@ use crate::buffer::MemoryUsage;
 use crate::clock::now;
 use crate::ship::memory;
 use crate::wire::Place;
-use crate::{machine, residency, timer};
+use crate::worker::context::Context;
+use crate::{machine, residency, spill, timer};
 
 /// Smallest block, and the alignment of all.
 const BLOCK_MIN_BYTES: u64 = 64;
@@ -37,6 +38,10 @@ const ROUND: Duration = Duration::from_secs(1);
 const UNWATCHED_BYTES: u64 = 1 << 20;
 /// Given back in one step, as the lock is held meanwhile: about a millisecond's work.
 const STEP_BYTES: u64 = 4 << 20;
+/// How long one who waits for memory sleeps at a time.
+const MEMORY_LOOK: Duration = Duration::from_millis(5);
+/// How long he waits while no task finishes.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The arenas of this process, as an allocator of [`Buffer`](crate::Buffer)s.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +73,11 @@ static ARENAS: Mutex<Arenas> = Mutex::new(Arenas::new());
 
 /// `Arenas::is_tight` of the process's arenas, for those that ask often.
 static TIGHT: AtomicBool = AtomicBool::new(false);
+/// The same of `Arenas::is_filling`.
+static FILLING: AtomicBool = AtomicBool::new(false);
+/// Workers that wait for memory, and what tells them.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+static FREED: Condvar = Condvar::new();
 
 struct Arenas {
     mapped: Vec<Mapped>,
@@ -80,6 +90,8 @@ struct Arenas {
     in_use_bytes: u64,
     /// Of free blocks, what still has pages.
     kept_bytes: u64,
+    /// The most that both have been together.
+    peak_bytes: u64,
     /// Ever given back to the kernel.
     given_back_bytes: u64,
     /// None until the machine has been asked.
@@ -117,7 +129,7 @@ struct Mapped {
     start: NonNull<u8>,
     bytes: u64,
     /// By which other processes map it, too. None where there is no file.
-    file: Option<OwnedFd>,
+    file: Option<Arc<OwnedFd>>,
     /// Its pages are a device's, too: one that was given back to the kernel would not be the device's any more.
     is_pinned: bool,
 }
@@ -136,12 +148,135 @@ impl Arena for HostArena {
     }
 }
 
-/// A block for whoever knows it by its place; whether its bytes are all zero. It is free again when `take_back` has made a buffer of it and that goes.
+/// A block for whoever knows it by its place; whether its bytes are all zero. It is free again when `take_back` has made a buffer of it and that goes. Where there is
+/// no room, blocks that are not needed just now go to the disk for it.
 pub(crate) fn lend(len_bytes: u64) -> Result<(Place, bool), AllocateError> {
+    let mut waiting = None;
+    loop {
+        let (refused, short) = {
+            let mut arenas = arenas();
+            let lent = arenas.lend(len_bytes);
+            arenas.tell();
+            let short = size_class(len_bytes).filter(|class| *class <= arenas.limit_bytes() && arenas.short_of(*class) > 0);
+            match lent {
+                Ok(lent) => return Ok(lent),
+                Err(error) => (error, short),
+            }
+        };
+        // What is too large by itself does not fit however much goes.
+        let Some(class) = short else { return Err(refused) };
+        if let Err(reason) = spill::make_room(class) {
+            if waiting.get_or_insert_with(Waiting::begin).wait() {
+                continue;
+            }
+            let spilled_bytes = spill::usage().away_bytes;
+            let reason = format!("{}; {spilled_bytes} bytes are on the disk, and no more can go there: {reason}", refused.reason);
+            return Err(AllocateError::new(len_bytes, reason));
+        }
+    }
+}
+
+/// A worker that waits for memory which others are working with.
+struct Waiting {
+    /// How many tasks of the runtime had finished, and since when no other has.
+    finished: Option<u64>,
+    since: Instant,
+}
+
+impl Waiting {
+    fn begin() -> Self {
+        WAITING.fetch_add(1, SeqCst);
+        Self { finished: None, since: now() }
+    }
+
+    /// Waits until there may be more room. False when nobody is left who could make some, as all that work on this runtime wait for it, too; when this thread holds locks
+    /// that they may need; and when nothing has finished for so long that they may be waiting for something that this thread's task holds.
+    fn wait(&mut self) -> bool {
+        let others = Context::with(|context| {
+            let shared = &context?.shared;
+            Some((shared.busy_count(), shared.finished()))
+        });
+        let Some((busy_count, finished)) = others.filter(|_| !residency::holds_locks()) else { return false };
+        if self.finished.replace(finished) != Some(finished) {
+            self.since = now();
+        }
+        let hopes = busy_count > WAITING.load(SeqCst) && self.since.elapsed() < MEMORY_PATIENCE;
+        if hopes {
+            // What others do besides giving memory up is not told: hence the look at times.
+            drop(FREED.wait_timeout(arenas(), MEMORY_LOOK));
+        }
+        hopes
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Whoever waits for memory looks again.
+pub(crate) fn tell_waiting() {
+    if WAITING.load(SeqCst) > 0 {
+        FREED.notify_all();
+    }
+}
+
+/// How many bytes have to go before there is room for so many more.
+#[cfg(target_os = "linux")]
+pub(crate) fn short_of(more_bytes: u64) -> u64 {
+    arenas().short_of(more_bytes)
+}
+
+/// Sets memory aside for a block that comes back from the disk, if there is room; with `to_the_limit` false only if it is left half empty by that.
+#[cfg(target_os = "linux")]
+pub(crate) fn reserve(class: u64, to_the_limit: bool) -> bool {
     let mut arenas = arenas();
-    let lent = arenas.lend(len_bytes);
-    TIGHT.store(arenas.is_tight(), Relaxed);
-    lent
+    let margin_bytes = if to_the_limit { 0 } else { arenas.limit_bytes() / 4 };
+    let fits = arenas.short_of(class.saturating_add(margin_bytes)) == 0;
+    if fits {
+        arenas.reserve(class);
+    }
+    fits
+}
+
+/// The same, room or not.
+#[cfg(target_os = "linux")]
+pub(crate) fn reserve_above(class: u64) {
+    arenas().reserve(class);
+}
+
+/// A block has no memory any more, as it is on the disk.
+#[cfg(target_os = "linux")]
+pub(crate) fn unreserve(class: u64) {
+    let mut arenas = arenas();
+    arenas.in_use_bytes -= class;
+    arenas.tell();
+}
+
+/// Where a block lies, with the file of its arena; nothing if that has none.
+#[cfg(target_os = "linux")]
+pub(crate) fn locate(place: Place) -> Option<spill::Location> {
+    let arenas = arenas();
+    let mapped = arenas.mapped.get(place.arena as usize)?;
+    let len_bytes = size_class(place.len_bytes)?;
+    // SAFETY: the place lies within the arena (`cut`), so it is inside one mapping.
+    let start = unsafe { mapped.start.add(place.offset as usize) };
+    Some(spill::Location { start, len_bytes, arena: Arc::clone(mapped.file.as_ref()?), offset: place.offset, is_pinned: mapped.is_pinned })
+}
+
+/// Whether so much is in use that blocks are worth a note of who may be spilled.
+#[inline]
+pub(crate) fn is_filling() -> bool {
+    FILLING.load(Relaxed)
+}
+
+/// A buffer of no bytes, as long as which a hold lasts (`spill::hold`).
+#[cfg(target_os = "linux")]
+pub(crate) fn hold_of(id: u64) -> RawBuffer {
+    let aligned = std::ptr::without_provenance_mut(BLOCK_MIN_BYTES as usize);
+    // SAFETY: no bytes lie at any address; what `let_go` takes it for is what was given here.
+    unsafe { RawBuffer::from_raw_parts(aligned, 0, 0, id, &HOLD) }
 }
 
 /// Whether so much is in use that nobody should keep memory for later.
@@ -163,7 +298,8 @@ pub(crate) fn take_back(place: Place) -> RawBuffer {
     // until `release` puts the block back into its list. The value that has a block that was handed over is not looked at any more (`Slots::take_back`), or this
     // buffer is dropped at once (`Grants`).
     let raw = unsafe { RawBuffer::from_raw_parts(data, place.len_bytes, place.arena, place.offset, &FUNCTIONS) };
-    if residency::is_known((place.arena, place.offset)) {
+    let key = (place.arena, place.offset);
+    if residency::is_known(key) || spill::is_known(key) {
         raw.note_replicas();
     }
     raw
@@ -190,8 +326,13 @@ pub(crate) unsafe fn bytes_of<'a>(place: Place) -> &'a mut [u8] {
 }
 
 /// The pages of an arena stay from now on, also those of blocks that nobody wants: a device has them.
-pub(crate) fn pin(arena: u64) {
-    arenas().mapped[arena as usize].is_pinned = true;
+///
+/// # Errors
+/// Why some of them cannot be had, in words.
+pub(crate) fn pin(arena: u64) -> Result<(), String> {
+    let was_pinned = std::mem::replace(&mut arenas().mapped[arena as usize].is_pinned, true);
+    // What is on the disk now has other pages than it will have.
+    if was_pinned { Ok(()) } else { spill::withdraw_all(arena) }
 }
 
 /// What the process's arenas hold.
@@ -204,7 +345,8 @@ pub(crate) fn set_limit(limit_bytes: u64) {
     let mut arenas = arenas();
     arenas.limit_bytes = Some(limit_bytes);
     arenas.shrink(0);
-    TIGHT.store(arenas.is_tight(), Relaxed);
+    arenas.peak_bytes = arenas.in_use_bytes + arenas.kept_bytes;
+    arenas.tell();
 }
 
 /// Gives all that is kept back to the kernel; so many bytes it was.
@@ -283,6 +425,7 @@ impl Arenas {
             current: None,
             in_use_bytes: 0,
             kept_bytes: 0,
+            peak_bytes: 0,
             given_back_bytes: 0,
             limit_bytes: None,
             round: 0,
@@ -301,19 +444,55 @@ impl Arenas {
         self.limit_bytes.is_some_and(|limit_bytes| self.in_use_bytes > limit_bytes / 4 * 3)
     }
 
+    /// Whether it is time to note which blocks could be spilled: early enough that those which are not noted are few, and late enough that nobody pays who has much room.
+    fn is_filling(&self) -> bool {
+        self.limit_bytes.is_some_and(|limit_bytes| self.in_use_bytes > limit_bytes / 8)
+    }
+
+    /// Tells those that ask often, after a change.
+    fn tell(&self) {
+        TIGHT.store(self.is_tight(), Relaxed);
+        FILLING.store(self.is_filling(), Relaxed);
+    }
+
+    fn short_of(&mut self, more_bytes: u64) -> u64 {
+        self.in_use_bytes.saturating_add(more_bytes).saturating_sub(self.limit_bytes())
+    }
+
+    fn reserve(&mut self, class: u64) {
+        self.shrink(class);
+        self.in_use_bytes += class;
+        self.note_peak();
+        self.tell();
+    }
+
+    fn note_peak(&mut self) {
+        self.peak_bytes = self.peak_bytes.max(self.in_use_bytes + self.kept_bytes);
+    }
+
     fn usage(&mut self) -> MemoryUsage {
+        let spilled = spill::usage();
         MemoryUsage {
             in_use_bytes: self.in_use_bytes,
             kept_bytes: self.kept_bytes,
+            peak_bytes: self.peak_bytes,
             given_back_bytes: self.given_back_bytes,
             limit_bytes: self.limit_bytes(),
+            spilled_bytes: spilled.away_bytes,
+            spill_written_bytes: spilled.written_bytes,
+            spill_read_bytes: spilled.read_bytes,
         }
     }
 
     fn lend(&mut self, len_bytes: u64) -> Result<(Place, bool), AllocateError> {
         let class = size_class(len_bytes).ok_or_else(|| AllocateError::new(len_bytes, "the size overflows"))?;
         let limit_bytes = self.limit_bytes();
-        if self.in_use_bytes.saturating_add(class) > limit_bytes {
+        if class > limit_bytes {
+            let above_bytes = class - limit_bytes;
+            let reason = format!("by itself it takes {above_bytes} bytes more than the limit of {limit_bytes} (`memory.limit`)");
+            return Err(AllocateError::new(len_bytes, reason));
+        }
+        if self.short_of(class) > 0 {
             let reason = format!("buffers have {} bytes in use, and the limit is {limit_bytes} (`memory.limit`)", self.in_use_bytes);
             return Err(AllocateError::new(len_bytes, reason));
         }
@@ -332,6 +511,7 @@ impl Arenas {
             }
         };
         self.in_use_bytes += class;
+        self.note_peak();
         Ok((Place { arena: arena as u64, offset, len_bytes }, kept.is_none()))
     }
 
@@ -344,6 +524,11 @@ impl Arenas {
         // Above it only where the limit has been lowered.
         self.shrink(0);
         self.kept_bytes > UNWATCHED_BYTES && !std::mem::replace(&mut self.is_watched, true)
+    }
+
+    /// Takes a block back that was on the disk: it has no pages, and is not in use.
+    fn free_clean(&mut self, class: u64, arena: usize, offset: u64) {
+        self.free.entry(class).or_default().clean.push((arena, offset));
     }
 
     /// Gives back what has to go so that there is room for so much more.
@@ -481,13 +666,25 @@ static FUNCTIONS: ArenaFunctions = ArenaFunctions { release, allocate: allocate_
 /// The functions of what is only looked at.
 static VIEW: ArenaFunctions = ArenaFunctions { release: keep, allocate: allocate_for_holder, changes: unchanged };
 
+/// The functions of what only lasts.
+#[cfg(target_os = "linux")]
+static HOLD: ArenaFunctions = ArenaFunctions { release: let_go, allocate: allocate_for_holder, changes: unchanged };
+
+#[cfg(target_os = "linux")]
+unsafe extern "C" fn let_go(_data: *mut u8, _len_bytes: u64, _arena: u64, id: u64) {
+    spill::let_go(id);
+}
+
 unsafe extern "C" fn keep(_data: *mut u8, _len_bytes: u64, _arena: u64, _offset: u64) {}
 
-unsafe extern "C" fn unchanged(_arena: u64, _offset: u64) {}
+unsafe extern "C" fn unchanged(_len_bytes: u64, _arena: u64, _offset: u64) -> bool {
+    true
+}
 
 /// Whoever holds a buffer changes it.
-unsafe extern "C" fn changes(arena: u64, offset: u64) {
+unsafe extern "C" fn changes(len_bytes: u64, arena: u64, offset: u64) -> bool {
     residency::changes((arena, offset));
+    spill::withdraw(Place { arena, offset, len_bytes }).is_ok()
 }
 
 /// `allocate_as` for whoever holds a block and not the arena.
@@ -506,15 +703,23 @@ unsafe extern "C" fn allocate_for_holder(len_bytes: u64, zeroed: bool, place: *m
 unsafe extern "C" fn release(_data: *mut u8, len_bytes: u64, arena: u64, offset: u64) {
     let Some(class) = size_class(len_bytes) else { return };
     residency::ends((arena, offset));
-    let unwatched = {
+    {
         let mut arenas = arenas();
         if arenas.given.remove(&(arena, offset)) || arenas.handed.remove(&(arena as usize, offset)) {
             return;
         }
+    }
+    let was_spilled = spill::ends(Place { arena, offset, len_bytes });
+    let unwatched = {
+        let mut arenas = arenas();
+        if was_spilled {
+            return arenas.free_clean(class, arena as usize, offset);
+        }
         let unwatched = arenas.free(class, arena as usize, offset);
-        TIGHT.store(arenas.is_tight(), Relaxed);
+        arenas.tell();
         unwatched
     };
+    tell_waiting();
     if unwatched {
         watch(ROUND);
     }
@@ -539,7 +744,7 @@ fn map(arena: usize, bytes: u64) -> std::io::Result<Mapped> {
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::SEAL)?;
         // SAFETY: a new mapping at an address of the kernel's choice; the file is as long as the mapping and is never shortened.
         let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes as usize, flags, MapFlags::SHARED, &file, 0) }?;
-        (start, Some(file))
+        (start, Some(Arc::new(file)))
     };
     #[cfg(not(target_os = "linux"))]
     let (start, file) = {

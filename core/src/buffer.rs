@@ -63,10 +63,18 @@ pub struct MemoryUsage {
     pub in_use_bytes: u64,
     /// Of buffers that were dropped, and kept for the next ones.
     pub kept_bytes: u64,
+    /// The most that both have been together, since a limit was set for the last time.
+    pub peak_bytes: u64,
     /// Given back to the kernel since the program began: what nobody had used for a second or two, or what had to go for others.
     pub given_back_bytes: u64,
     /// How much may be in use and kept together: see [`RuntimeBuilder::memory_limit`](crate::RuntimeBuilder::memory_limit).
     pub limit_bytes: u64,
+    /// Of buffers that somebody has and that are on the disk just now: not in use, and not under the limit.
+    pub spilled_bytes: u64,
+    /// Written to the disk since the program began.
+    pub spill_written_bytes: u64,
+    /// Read back from there.
+    pub spill_read_bytes: u64,
 }
 
 /// The memory that buffers take.

@@ -206,6 +206,17 @@ pub trait Predecessors {
     fn bring(&self) -> Result<(), String> {
         Ok(())
     }
+    /// Sees to it that they are at hand for the body, which has those for its own whose bit is set in `takes`.
+    ///
+    /// # Errors
+    /// Why one cannot be had, in words.
+    #[doc(hidden)]
+    fn look_at(&self, _takes: u8) -> Result<(), String> {
+        Ok(())
+    }
+    /// The body is over: what it has changed may be spilled.
+    #[doc(hidden)]
+    fn offer(&self) {}
     /// Shows them to a launch, in their order.
     #[doc(hidden)]
     fn plan(&self, _planner: &mut Planner) {}
@@ -337,6 +348,18 @@ macro_rules! arity {
             fn bring(&self) -> Result<(), String> {
                 $(self.$index.0.bring()?;)*
                 Ok(())
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            #[inline]
+            fn look_at(&self, takes: u8) -> Result<(), String> {
+                $(self.$index.0.look_at(takes >> $index & 1 == 1)?;)*
+                Ok(())
+            }
+
+            #[inline]
+            fn offer(&self) {
+                $(self.$index.0.offer();)*
             }
 
             #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]

@@ -32,6 +32,7 @@ pub mod runtime;
 pub mod scope;
 mod ship;
 pub mod space;
+mod spill;
 mod sync;
 pub mod task;
 mod timer;

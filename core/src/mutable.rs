@@ -22,6 +22,7 @@ use crate::kernel::plan::Planner;
 use crate::options::{Priority, TaskOptions};
 use crate::parameter::{IntoArg, Param, Slot, Slots, Stored, parameter, plan};
 use crate::residency;
+use crate::spill;
 use crate::task::Task;
 use crate::task::record::{Edge, Header, Hold, TaskRef, create, dropped_quietly};
 use crate::wire::{self, Parts, Reader, WireError, Writer};
@@ -139,6 +140,7 @@ impl PlaceEdge {
 impl<T: Data> Mutable<T> {
     /// A value that tasks may change.
     pub fn new(value: T) -> Self {
+        spill::offer_all(&value);
         Self(Arc::new(Place { history: Arc::default(), value: UnsafeCell::new(value) }))
     }
 
@@ -153,7 +155,9 @@ impl<T: Data> Mutable<T> {
         let (hold, writer) = self.hold(Access::Read);
         wait_for(&writer)?;
         // SAFETY: the writers before have ended, and those that come later wait for the hold.
-        residency::bring(unsafe { &*self.0.value.get() }).map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
+        let value = unsafe { &*self.0.value.get() };
+        let brought = residency::bring(value).and_then(|()| spill::look_at(value, false));
+        brought.map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
         Ok(Reading { place: &self.0, _hold: hold })
     }
 
@@ -399,6 +403,19 @@ impl<T: Data> Slots for Box<PlaceSlot<T>> {
     fn bring(&self) -> Result<(), String> {
         // Old contents that nobody looks at need not be there.
         if const { Self::ELSEWHERE } && self.access != Access::Overwrite { residency::bring(self.get()) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn look_at(&self, _takes: bool) -> Result<(), String> {
+        // Of old contents that nobody looks at, only the place is needed.
+        if self.access == Access::Overwrite { Ok(()) } else { spill::look_at(self.get(), self.access == Access::Write) }
+    }
+
+    #[inline]
+    fn offer(&self) {
+        if self.access != Access::Read {
+            spill::offer_all(self.get());
+        }
     }
 
     fn parameter() -> Parameter {

@@ -17,6 +17,7 @@ use crate::kernel::check::Parameter;
 use crate::kernel::plan::Planner;
 use crate::mutable::{PlaceSlot, Touch};
 use crate::residency::{self, Lineage};
+use crate::spill;
 use crate::task::record::{Dependency, Edge, Header, create_finished};
 use crate::task::{Task, Value};
 use crate::wire::{self, Identity, Parts, Reader, Taken, WireError, Writer};
@@ -117,6 +118,17 @@ pub trait Slots: 'static {
     fn bring(&self) -> Result<(), String> {
         Ok(())
     }
+    /// The body is going to look at it, or with `takes` to have it for its own: sees to it that it is at hand.
+    ///
+    /// # Errors
+    /// Why it cannot be had, in words.
+    #[inline]
+    fn look_at(&self, _takes: bool) -> Result<(), String> {
+        Ok(())
+    }
+    /// The body is over: what it has changed may be spilled.
+    #[inline]
+    fn offer(&self) {}
     /// What it is to a kernel.
     fn parameter() -> Parameter {
         Parameter { shape: None, is_changed: false, name: "collection of results" }
@@ -248,6 +260,20 @@ impl<T: Data> Slots for Slot<T> {
     #[inline]
     fn bring(&self) -> Result<(), String> {
         if const { Self::ELSEWHERE } { residency::bring(self.get()) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn look_at(&self, takes: bool) -> Result<(), String> {
+        if const { !Self::ELSEWHERE } {
+            return Ok(());
+        }
+        // Who takes what others have, too, gets a copy.
+        let is_own = match self {
+            Self::Own(_) => true,
+            Self::Task(dependency) => dependency.is_last_user(),
+            _ => false,
+        };
+        spill::look_at(self.get(), takes && is_own)
     }
 
     fn parameter() -> Parameter {
@@ -556,6 +582,13 @@ impl<T: Data> Slots for Box<[Dependency<T>]> {
             return Ok(());
         }
         self.iter().filter_map(Dependency::value).try_for_each(residency::bring)
+    }
+
+    fn look_at(&self, _takes: bool) -> Result<(), String> {
+        if const { !Self::ELSEWHERE } {
+            return Ok(());
+        }
+        self.iter().filter_map(Dependency::value).try_for_each(|value| spill::look_at(value, false))
     }
 
     const TRAVELS: bool = T::WIRE.is_some();

@@ -16,10 +16,10 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A runtime with one thread and one worker process. Above what is in use already, so many MiB more may be.
+/// A runtime with one thread and one worker process. Above what is in use already, so many MiB more may be, and nothing goes to the disk.
 fn runtime(more_mib: u64) -> Runtime {
     let limit = buffer::memory_usage().in_use_bytes + (more_mib << 20);
-    Runtime::builder().threads(1).processes(1).memory_limit(limit).build().expect("a runtime")
+    Runtime::builder().threads(1).processes(1).memory_limit(limit).without_spill().build().expect("a runtime")
 }
 
 /// No limit that matters.
@@ -199,7 +199,8 @@ fn the_limit_is_a_setting_and_others_of_its_kind_are_refused() {
                 "much",
                 "setting `memory.limit` is `much`: a number of bytes is expected, as in `500000000`, `512MiB` or `2GiB`",
             ),
-            ("memory.limits", "1", "there is no setting `memory.limits`; `memory.limit` is one"),
+            ("memory.limits", "1", "there is no setting `memory.limits`; there are `memory.limit`, `memory.spill`, `memory.spill_limit`"),
+            ("memory.spill", "/dev/shm", "setting `memory.spill` is `/dev/shm`: `/dev/shm` is memory itself (tmpfs)"),
         ] {
             let error = build(name, value).expect_err("a bad setting");
             assert_eq!((error.kind(), error.to_string().as_str()), (BuildErrorKind::Setting, expected));

@@ -92,6 +92,9 @@ fn build_runtime(options: &RuntimeOptions, devices: Devices) -> Result<WatchedRu
     if let Some(threads) = options.threads {
         builder = builder.threads(threads.get());
     }
+    if let Some(limit) = &options.memory_limit {
+        builder = builder.setting("memory.limit", limit);
+    }
     if let Some(processes) = options.processes {
         builder = builder.processes(processes.into());
     }

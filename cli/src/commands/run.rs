@@ -19,7 +19,7 @@ use crate::graph::{self, GraphContext};
 use crate::options::{RunOptions, RuntimeOptions};
 use crate::output::{OutputError, OutputFile};
 use crate::progress::ProgressLine;
-use crate::report::{device_lines, digits, path_text, processors_json, refused_json, summary, task_count};
+use crate::report::{device_lines, digits, memory_json, memory_line, path_text, processors_json, refused_json, summary, task_count};
 use crate::sample::{Check, Context, Sample, kernel_options};
 use crate::samples::SAMPLES;
 
@@ -301,7 +301,7 @@ fn tell_lines(done: &Done, console: &mut Console) -> Result<(), Failure> {
         console.line(line)?;
     }
     console.line(summary(&done.report))?;
-    for line in device_lines(&done.report) {
+    for line in device_lines(&done.report).into_iter().chain(memory_line(&done.report)) {
         console.line(line)?;
     }
     for line in done.explained.iter().flat_map(|(lines, _)| lines) {
@@ -326,6 +326,7 @@ fn as_json(done: &Done, written: &[Written]) -> Value {
         "elapsed_ns": u64::try_from(done.elapsed.as_nanos()).unwrap_or(u64::MAX),
         "tasks": task_count(&done.report),
         "processors": processors_json(&done.report),
+        "memory": memory_json(&done.report),
         "output": outputs.first(),
         "outputs": outputs,
         "refused": refused_json(&done.report),

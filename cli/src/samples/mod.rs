@@ -18,6 +18,7 @@ mod locality;
 mod matmul;
 mod mixed;
 mod nested;
+mod outofcore;
 mod priorities;
 mod rerun;
 mod scopes;
@@ -57,6 +58,7 @@ pub(crate) const SAMPLES: &[&Sample] = &[
     &mixed::SAMPLE,
     &xfer::SAMPLE,
     &tree_reduce::SAMPLE,
+    &outofcore::SAMPLE,
     &matmul::SAMPLE,
     &cholesky::SAMPLE,
     &chaos::SAMPLE,
@@ -111,6 +113,7 @@ mod tests {
             (&locality::SAMPLE, tiled(20, 8)),
             (&imbalance::SAMPLE, sized(1)),
             (&tree_reduce::SAMPLE, sized(9)),
+            (&outofcore::SAMPLE, tiled(9, 8192)),
             (&matmul::SAMPLE, tiled(20, 8)),
             (&cholesky::SAMPLE, tiled(20, 8)),
             (&wavefront::SAMPLE, tiled(100, 40)),

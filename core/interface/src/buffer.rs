@@ -86,8 +86,9 @@ pub struct ArenaFunctions {
     pub release: unsafe extern "C" fn(data: *mut u8, len_bytes: u64, arena: u64, offset: u64),
     /// Lends `len_bytes` bytes more, written to `place`; false when there is no room. They are zero, or with `zeroed` false initialised and of any value.
     pub allocate: unsafe extern "C" fn(len_bytes: u64, zeroed: bool, place: *mut RawBuffer) -> bool,
-    /// The memory is about to be changed by whoever holds the buffer: replicas of it in other spaces are stale from now on. Called when there may be some.
-    pub changes: unsafe extern "C" fn(arena: u64, offset: u64),
+    /// The memory is about to be changed by whoever holds the buffer: replicas of it in other spaces are stale from now on. Called when there may be some. False when
+    /// what was on a disk cannot be read back: the memory must not be changed then.
+    pub changes: unsafe extern "C" fn(len_bytes: u64, arena: u64, offset: u64) -> bool,
 }
 
 impl fmt::Debug for ArenaFunctions {
@@ -128,9 +129,10 @@ impl RawBuffer {
 
     #[cold]
     fn forget_replicas(&mut self) {
-        *self.has_replicas.get_mut() = false;
         // SAFETY: the place is that of memory which this arena lent (`from_raw_parts`).
-        unsafe { (self.functions.changes)(self.arena, self.offset) }
+        let may_change = unsafe { (self.functions.changes)(self.len_bytes, self.arena, self.offset) };
+        assert!(may_change, "{} bytes of a buffer that were on a disk cannot be read back", self.len_bytes);
+        *self.has_replicas.get_mut() = false;
     }
 
     /// Length in bytes.
@@ -189,6 +191,9 @@ impl RawBuffer {
     }
 
     /// The bytes, to be written.
+    ///
+    /// # Panics
+    /// When they were on a disk, as memory was short, and cannot be read back.
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
         self.change();
         // SAFETY: as in `as_bytes`; `&mut self` makes the access exclusive.

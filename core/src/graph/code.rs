@@ -15,6 +15,7 @@ use super::state;
 use crate::data::Data;
 use crate::error::FailureKind;
 use crate::parameter::{Gather, Many};
+use crate::spill;
 use crate::task::record::{dropped_quietly, panic_message};
 
 /// Results lie at multiples of so many bytes; places are given in such units.
@@ -230,6 +231,7 @@ unsafe fn run<M, F: NodeFn<M>, W: Wired<F::Params>>(frame: &Frame<'_>, body: Non
     let (function, wired) = unsafe { body.cast::<(F, W)>().as_ref() };
     match catch_unwind(AssertUnwindSafe(|| function.call(wired.places(frame)))) {
         Ok(Ok(result)) => {
+            spill::offer_all(&result);
             // SAFETY: the place is this node's, large enough and aligned for its result, and nothing has been written to it in this run.
             unsafe { value.cast::<F::Value>().write(result) };
             None

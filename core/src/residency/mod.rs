@@ -20,9 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Access, AllocateError, Chunk, Operand, RawBuffer};
 
-use crate::arena;
 use crate::data::Data;
 use crate::wire::Place;
+use crate::{arena, spill};
 
 pub(crate) mod space;
 
@@ -437,6 +437,8 @@ pub(crate) fn missing_bytes(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> u
 /// be copied. Called with the space's `issue` lock held; then comes `submit`, and in the end `commit` or `take_back`.
 pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared, Refusal> {
     let entries: Vec<_> = uses.iter().map(|one| Entry::enter(one.place)).collect();
+    // After they have been entered, so none is spilled from now on.
+    uses.iter().try_for_each(|one| spill::withdraw(one.place)).map_err(Refusal::Never)?;
     // What only another device has, or has a long history, comes to the host first.
     for (entry, one) in entries.iter().zip(uses) {
         let is_away = {
@@ -528,7 +530,7 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             space.counts.uploaded.fetch_add(one.place.len_bytes, Relaxed);
             if space.keeps_pages.load(Relaxed) {
                 // The device may take it from the arena's pages.
-                arena::pin(one.place.arena);
+                arena::pin(one.place.arena).map_err(|reason| AllocateError::new(one.place.len_bytes, reason))?;
             }
         }
         let (entry, access, is_fresh) = (Arc::clone(entry), one.access, one.is_fresh);
@@ -550,7 +552,7 @@ fn new_replica(space: &Arc<DeviceSpace>, one: &Use) -> Result<Replica, AllocateE
     };
     if space.imports() {
         if space.keeps_pages.load(Relaxed) {
-            arena::pin(one.place.arena);
+            arena::pin(one.place.arena).map_err(|reason| AllocateError::new(one.place.len_bytes, reason))?;
         }
         // SAFETY: arenas are never unmapped, and the block is the launch's: its buffer is an argument or a result, and both outlive the launch. Its entry, and
         // with it the chunk, goes with the buffer.
@@ -726,6 +728,11 @@ pub(crate) fn deferring<R>(body: impl FnOnce() -> R) -> R {
         LATER.take().into_iter().flatten().for_each(|act| act());
     }
     result
+}
+
+/// Whether this thread may hold locks of launches.
+pub(crate) fn holds_locks() -> bool {
+    LATER.with_borrow(Option::is_some)
 }
 
 /// Leaves something to whoever holds locks on this thread; does it now if nobody does.

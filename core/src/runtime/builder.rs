@@ -17,16 +17,44 @@ use crate::options::TaskOptions;
 use crate::placement::{Placement, PlacementChoices};
 use crate::plugin::{self, PluginSearch};
 use crate::residency::DeviceSpace;
+use crate::spill::Folder;
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
 use crate::worker::sleep::IdlePolicy;
 use crate::worker::slot::Slot;
-use crate::{arena, machine, model, policy};
+use crate::{arena, machine, model, policy, spill};
 
 /// The setting of `RuntimeBuilder::processes_at_most`.
 const PROCESSES_MOST: &str = "processes.most";
 
 /// The setting of `RuntimeBuilder::memory_limit`.
 const MEMORY_LIMIT: &str = "memory.limit";
+/// The setting of `RuntimeBuilder::memory_spill`.
+const MEMORY_SPILL: &str = "memory.spill";
+/// The setting of `RuntimeBuilder::memory_spill_limit`.
+const MEMORY_SPILL_LIMIT: &str = "memory.spill_limit";
+const MEMORY: [&str; 3] = [MEMORY_LIMIT, MEMORY_SPILL, MEMORY_SPILL_LIMIT];
+
+/// What is said of the memory of buffers. It is the whole process's.
+struct MemoryChoices {
+    limit_bytes: Option<u64>,
+    folder: Option<Folder>,
+    spill_limit_bytes: Option<u64>,
+}
+
+impl MemoryChoices {
+    fn apply(self) {
+        // Where to spill before there is cause to.
+        if let Some(folder) = self.folder {
+            spill::set_folder(folder);
+        }
+        if let Some(bytes) = self.spill_limit_bytes {
+            spill::set_limit(bytes);
+        }
+        if let Some(bytes) = self.limit_bytes {
+            arena::set_limit(bytes);
+        }
+    }
+}
 
 /// The settings of placement: the policy's name, where its random numbers begin, whether decisions are kept, whether software devices count as real ones, for tests, and whether a
 /// launch goes to a device whenever one can run it; and where models of costs are kept.
@@ -209,7 +237,8 @@ impl RuntimeBuilder {
     /// How many bytes the memory of buffers may take, what is kept for the next ones included. The same as the setting `memory.limit`, whose value may have a unit: `2GiB`.
     ///
     /// Buffers are the whole process's, and so is the limit: that of the runtime built last counts. Without one it is seven eighths of what the machine has, or what the control
-    /// groups of the process allow. Above it, allocating is an [`AllocateError`](crate::AllocateError), until buffers have been dropped.
+    /// groups of the process allow. Where there is no room, results that are not needed just now go to the disk ([`memory_spill`](Self::memory_spill)); when that is not enough, allocating
+    /// is an [`AllocateError`](crate::AllocateError), until buffers have been dropped.
     pub fn memory_limit(self, bytes: u64) -> Self {
         self.setting(MEMORY_LIMIT, bytes.to_string())
     }
@@ -240,7 +269,36 @@ impl RuntimeBuilder {
         self.setting(PLACEMENT_EXPLAIN, explain.to_string())
     }
 
-    /// A setting for the backends, each of which reads those that it documents, or `memory.limit`. One that nobody reads is an error when the runtime is built.
+    /// The folder for results that are on the disk, as there is no room in memory. The same as the setting `memory.spill`. Without one it is the first of `$TMPDIR` (or `/tmp`) and
+    /// `/var/tmp` that is on a disk and not in memory itself. The value `off` of the setting, or [`without_spill`](Self::without_spill), says that nothing goes there.
+    ///
+    /// Nothing is written before memory is short, and nothing is left when the program ends. As the limit, it is the whole process's.
+    ///
+    /// ```
+    /// use poniard::{Runtime, buffer};
+    ///
+    /// let runtime = Runtime::builder().memory_limit(64 << 20).memory_spill("/var/tmp").build()?;
+    /// let parts: Vec<_> = (0..8).map(|i| runtime.spawn(move || buffer::from_fn(2 << 20, |_| i as f64), ())).collect();
+    /// let sums = parts.iter().map(|part| runtime.spawn(|part: &poniard::Buffer<f64>| part.iter().sum::<f64>(), (part,)));
+    /// assert_eq!(sums.map(|sum| sum.take()).sum::<Result<f64, _>>()?, 28.0 * (2 << 20) as f64);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn memory_spill(self, folder: impl Into<PathBuf>) -> Self {
+        // The names of folders in settings are text.
+        self.setting(MEMORY_SPILL, folder.into().to_string_lossy())
+    }
+
+    /// Nothing goes to the disk: above the limit, allocating is an error. The same as the setting `memory.spill` with the value `off`.
+    pub fn without_spill(self) -> Self {
+        self.setting(MEMORY_SPILL, "off")
+    }
+
+    /// How many bytes of results may be on the disk at once; as many as it takes, unless this says otherwise. The same as the setting `memory.spill_limit`, whose value may have a unit.
+    pub fn memory_spill_limit(self, bytes: u64) -> Self {
+        self.setting(MEMORY_SPILL_LIMIT, bytes.to_string())
+    }
+
+    /// A setting for the backends, each of which reads those that it documents, or one of those that begin with `memory.` or `placement.`. One that nobody reads is an error when the runtime is built.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.set(name, value);
         self
@@ -274,7 +332,7 @@ impl RuntimeBuilder {
     /// # Errors
     /// [`BuildError`] says what is missing, where it was looked for and what was refused.
     pub fn build(self) -> Result<Runtime, BuildError> {
-        let memory_limit = self.read_memory_limit()?;
+        let memory = self.read_memory()?;
         let choices = Choices { placement: self.read_placement()?, ..self.choices.clone() };
         let mut found = FoundBesides::default();
         let candidates = self.candidates(&mut found);
@@ -294,9 +352,7 @@ impl RuntimeBuilder {
                     if let Some(warning) = shared.placement.as_ref().and_then(Placement::load) {
                         shared.backends.found.log.push(LogLevel::Warning, warning);
                     }
-                    if let Some(bytes) = memory_limit {
-                        arena::set_limit(bytes);
-                    }
+                    memory.apply();
                     return Ok(Runtime { handle: Handle { shared } });
                 }
                 Err((backend, reason)) => {
@@ -347,14 +403,26 @@ impl RuntimeBuilder {
         })
     }
 
-    /// The limit for buffers, if one is set.
-    fn read_memory_limit(&self) -> Result<Option<u64>, BuildError> {
+    /// What the settings say of the memory of buffers.
+    fn read_memory(&self) -> Result<MemoryChoices, BuildError> {
         let bad = |text: String| BuildError::new(BuildErrorKind::Setting, text);
-        if let Some((name, _)) = self.settings.iter().find(|(name, _)| name.starts_with("memory.") && *name != MEMORY_LIMIT) {
-            return Err(bad(format!("there is no setting `{name}`; `{MEMORY_LIMIT}` is one")));
+        if let Some((name, _)) = self.settings.iter().find(|(name, _)| name.starts_with("memory.") && !MEMORY.contains(name)) {
+            return Err(bad(format!("there is no setting `{name}`; there are `{}`", MEMORY.join("`, `"))));
         }
-        let Some(text) = self.settings.get(MEMORY_LIMIT) else { return Ok(None) };
-        machine::parse_bytes(text).map(Some).map_err(|reason| bad(format!("setting `{MEMORY_LIMIT}` is `{text}`: {reason}")))
+        let wrong = |name: &str, text: &str, reason: String| bad(format!("setting `{name}` is `{text}`: {reason}"));
+        let bytes = |name: &'static str| {
+            let parse = |text: &str| machine::parse_bytes(text).map_err(|reason| wrong(name, text, reason));
+            self.settings.get(name).map(parse).transpose()
+        };
+        let folder = |text: &str| {
+            let folder = if text == "off" { Folder::Off } else { Folder::Named(text.into()) };
+            folder.check().map(|()| folder).map_err(|reason| wrong(MEMORY_SPILL, text, reason))
+        };
+        Ok(MemoryChoices {
+            limit_bytes: bytes(MEMORY_LIMIT)?,
+            folder: self.settings.get(MEMORY_SPILL).map(folder).transpose()?,
+            spill_limit_bytes: bytes(MEMORY_SPILL_LIMIT)?,
+        })
     }
 
     /// Opens the backends; those that do not open are taken off the list.
@@ -413,7 +481,7 @@ impl RuntimeBuilder {
             .iter()
             .flat_map(|candidate| candidate.backend.settings().into_iter().map(|name| (name, candidate.info.name.as_str())))
             .collect();
-        let is_known = |name: &str| name == MEMORY_LIMIT || PLACEMENT.contains(&name) || known.iter().any(|(known, _)| known == name);
+        let is_known = |name: &str| MEMORY.contains(&name) || PLACEMENT.contains(&name) || known.iter().any(|(known, _)| known == name);
         // No processes and no devices can be had everywhere.
         let is_none = |name: &str, value: &str| matches!((name, value), ("processes" | PROCESSES_MOST, "0") | ("vulkan.devices", "none"));
         let unheard = self.settings.iter().find(|(name, value)| !is_known(name) && !is_none(name, value));

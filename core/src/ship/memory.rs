@@ -83,7 +83,9 @@ static READ: ArenaFunctions = ArenaFunctions { release: keep, allocate: allocate
 static LENT: ArenaFunctions = ArenaFunctions { release, allocate, changes };
 
 /// Nobody here has replicas of it.
-unsafe extern "C" fn changes(_arena: u64, _offset: u64) {}
+unsafe extern "C" fn changes(_len_bytes: u64, _arena: u64, _offset: u64) -> bool {
+    true
+}
 
 unsafe extern "C" fn keep(_data: *mut u8, _len_bytes: u64, _arena: u64, _offset: u64) {}
 

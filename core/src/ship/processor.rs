@@ -15,7 +15,6 @@ use super::code::{self, CodeRef, Key};
 use super::idle;
 use super::trade::{Trade, give_back};
 use super::values::{self, SentCount};
-use crate::arena;
 use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
 use crate::retry::{self, Over};
@@ -23,6 +22,7 @@ use crate::task::record::{TaskRef, Travel};
 use crate::wire::{Buffers, Identity, NoBuffers, Place, Reader, WireError, Writer, Written};
 use crate::worker::context::Context;
 use crate::worker::main_loop::next_ahead;
+use crate::{arena, spill};
 
 /// How often a task is begun on processes before it counts as what ends them.
 const ATTEMPTS_MAX: u32 = 3;
@@ -203,6 +203,8 @@ impl Grants {
     fn hand_over(&mut self, place: Place) -> bool {
         match arena::size_class(place.len_bytes) {
             Some(class) if !self.0.contains_key(&(place.arena, place.offset)) => {
+                // It is in the arena, as the call holds it; that it may be spilled, and its copy on the disk, are of the past.
+                let _ = spill::withdraw(place);
                 arena::hand_over(place);
                 self.add(place, class)
             }
@@ -214,6 +216,8 @@ impl Grants {
     pub(super) fn give(&mut self, block: RawBuffer, context: &Context) -> Option<Place> {
         let place = arena::place_of(&block)?;
         let class = arena::size_class(place.len_bytes)?;
+        // What cannot be read back is not given.
+        spill::withdraw(place).ok()?;
         if self.add(place, class) {
             idle::watch(&context.shared, context.processor);
         }
@@ -239,11 +243,16 @@ impl Drop for RemoteProcessor {
 struct Arguments {
     /// Whether values have numbers, and memory is handed over: what is sent so is of the call that the thread waits for.
     is_for_call: bool,
+    /// What keeps the blocks from being spilled.
+    held: Vec<RawBuffer>,
 }
 
 impl Buffers for Arguments {
     fn send(&mut self, raw: &RawBuffer) -> Option<Place> {
-        arena::place_of(raw)
+        let place = arena::place_of(raw)?;
+        // What cannot be read back as a whole is not sent as a place: whoever reads it byte by byte meets the error.
+        self.held.extend(spill::hold(place).ok()?);
+        Some(place)
     }
 
     fn receive(&mut self, place: Place) -> Result<RawBuffer, WireError> {
@@ -288,7 +297,7 @@ pub(super) fn encode_guest(task: &TaskRef, travel: &Travel) -> Option<Written> {
 
 fn encode_as(is_for_call: bool, task: &TaskRef, travel: &Travel) -> Option<Written> {
     let function = CodeRef::of(travel.body).ok()?;
-    let mut buffers = Arguments { is_for_call };
+    let mut buffers = Arguments { is_for_call, held: Vec::new() };
     let mut writer = Writer::new(&mut buffers);
     if is_for_call {
         writer.put_u8(arena::is_tight().into());
@@ -296,7 +305,9 @@ fn encode_as(is_for_call: bool, task: &TaskRef, travel: &Travel) -> Option<Writt
     function.put(Key::own(), &mut writer);
     // A value that serde cannot write after all stays here.
     task.send(travel, &mut writer).ok()?;
-    Some(writer.finish())
+    let mut written = writer.finish();
+    written.blocks.append(&mut buffers.held);
+    Some(written)
 }
 
 impl RemoteProcessor {
@@ -696,13 +707,14 @@ impl Caller for Waiting<'_> {
             }
             Request::Library { number } => code::named(number).map(|named| named.to_bytes()),
             Request::Value { number } => {
-                let mut buffers = Arguments { is_for_call: true };
+                let mut buffers = Arguments { is_for_call: true, held: Vec::new() };
                 let mut writer = Writer::new(&mut buffers);
                 self.task.send_again(self.travel, number, &mut writer)?.ok()?;
                 let Written { bytes, blocks, copied_bytes, sent, .. } = writer.finish();
                 self.remote.sent.add(sent);
                 self.remote.copied_bytes.0.fetch_add(copied_bytes, Relaxed);
                 self.blocks.extend(blocks);
+                self.blocks.append(&mut buffers.held);
                 Some(bytes)
             }
             Request::Return { place } => self.state.grants.take(place).ok().map(|_| call::answer([0; 3])),

@@ -7,6 +7,7 @@ use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::caller;
 use crate::residency;
+use crate::spill;
 
 pub(crate) mod bond;
 pub(crate) mod future;
@@ -80,7 +81,8 @@ impl<T> Task<T> {
         if const { residency::can_be_elsewhere::<T>() }
             && let Some(value) = self.value_ref()
         {
-            return residency::bring(value).map_err(|reason| self.reference.error(FailureKind::Lost { reason }));
+            let brought = residency::bring(value).and_then(|()| spill::look_at(value, false));
+            return brought.map_err(|reason| self.reference.error(FailureKind::Lost { reason }));
         }
         Ok(())
     }

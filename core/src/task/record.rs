@@ -25,6 +25,7 @@ use crate::residency::Lineage;
 use crate::retry::Retrying;
 use crate::ship::call::{CallBody, CallFailure};
 use crate::ship::code;
+use crate::spill;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
 use crate::sync::{Watched, catch_unwind, spin_loop};
@@ -1568,6 +1569,7 @@ unsafe fn accept<F, P: Predecessors, T: crate::Data>(header: NonNull<Header>, re
     // SAFETY: the precondition.
     unsafe { take_back::<F, P, T>(header, reader) }?;
     reader.end()?;
+    spill::offer_all(&value);
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
     // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
@@ -1655,16 +1657,20 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
         return Some(error.dependent(task.name()));
     }
     if const { F::Params::ELSEWHERE }
-        && let Err(reason) = params.bring()
+        && let Err(reason) = params.bring().and_then(|()| params.look_at(F::TAKES))
     {
         dropped_quietly((function, params));
         return Some(task.error(FailureKind::Lost { reason }));
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| function.call(&mut params)));
+    if const { F::Params::ELSEWHERE } {
+        params.offer();
+    }
     // Before the outcome is known: whoever is woken by it may count on being the arguments' last user.
     dropped_quietly(params);
     match outcome {
         Ok(Ok(value)) => {
+            spill::offer_all(&value);
             // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
             unsafe { (*record.value.get()).write(value) };
             task.note(VALUE_WRITTEN);
@@ -1855,6 +1861,7 @@ pub(crate) fn create_finished<T: crate::Data>(
     options: Option<Box<TaskOptions>>,
 ) -> Task<T> {
     let task = create_ended(runtime, location, options, |_| None);
+    spill::offer_all(&value);
     let prefix = task.reference.0.0.cast::<Prefix<T>>();
     // SAFETY: a record of `fn() -> T` begins like `Prefix<T>`, and is alive.
     let slot = unsafe { &prefix.as_ref().value };

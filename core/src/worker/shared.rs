@@ -458,6 +458,12 @@ impl Shared {
         self.slots[slot].thread_count() < most && self.processors[slot].processor.start(WorkerId(slot as u32)).is_ok()
     }
 
+    /// Number of workers that are in the middle of something, about now.
+    pub(crate) fn busy_count(&self) -> usize {
+        let active = self.slots.iter().filter(|slot| !slot.is_dormant()).count();
+        active.saturating_sub(self.sleep.idle_count() as usize)
+    }
+
     /// The number of workers in a domain that take tasks.
     pub(crate) fn worker_count(&self, domain: Option<&Domain>) -> usize {
         if self.has_dormant() {

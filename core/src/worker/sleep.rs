@@ -96,6 +96,12 @@ impl Sleep {
         self.counts.load(Relaxed) != 0
     }
 
+    /// Number of workers that have nothing to do, about now.
+    pub(crate) fn idle_count(&self) -> u32 {
+        let counts = self.counts.load(Relaxed);
+        (counts >> 32) as u32 + counts as u32
+    }
+
     /// Number of workers that search, about now.
     pub(crate) fn searcher_count(&self) -> u32 {
         (self.counts.load(Relaxed) >> 32) as u32

@@ -1,0 +1,75 @@
+//! What is not needed just now goes to the disk when memory is short, and comes back by itself (`README.md`).
+//!
+//! A block that is on the disk has its address all the same: a part of the spill file is mapped there in place of the arena, so whoever has a reference to its elements
+//! reads on. Only who changes it, another process and a device need it in the arena, and ask for it.
+
+#[cfg(target_os = "linux")]
+mod blocks;
+#[cfg(target_os = "linux")]
+mod file;
+#[cfg(target_os = "linux")]
+mod mapping;
+#[cfg(not(target_os = "linux"))]
+mod nowhere;
+
+#[cfg(target_os = "linux")]
+pub(crate) use blocks::*;
+#[cfg(target_os = "linux")]
+pub(crate) use file::Folder;
+#[cfg(target_os = "linux")]
+pub(crate) use mapping::Location;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use nowhere::*;
+
+use crate::data::Data;
+use crate::residency::can_be_elsewhere;
+
+/// Smaller blocks stay: they are not worth a mapping of their own.
+const MIN_BYTES: u64 = 64 << 10;
+
+/// What is on the disk, and what has gone there and come back, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) away_bytes: u64,
+    pub(crate) written_bytes: u64,
+    pub(crate) read_bytes: u64,
+}
+
+/// A result that nobody will change in its place: its buffers may be spilled from now on. Costs a load while there is much room.
+#[inline]
+pub(crate) fn offer_all<T: Data>(value: &T) {
+    if const { can_be_elsewhere::<T>() } && crate::arena::is_filling() {
+        offer_slowly(value);
+    }
+}
+
+/// The body of a task is going to read a value, or with `takes` to have it for its own, or somebody else is: sees to it that its buffers are at hand. Costs two loads while
+/// there is much room.
+///
+/// # Errors
+/// Why they cannot be had, in words.
+#[inline]
+pub(crate) fn look_at<T: Data>(value: &T, takes: bool) -> Result<(), String> {
+    if const { can_be_elsewhere::<T>() } && is_active() { look_slowly(value, takes) } else { Ok(()) }
+}
+
+#[cold]
+fn look_slowly<T: Data>(value: &T, takes: bool) -> Result<(), String> {
+    let mut outcome = Ok(());
+    if let Some(form) = T::DEVICE {
+        (form.visit)(value, &mut |raw| {
+            if outcome.is_ok() {
+                outcome = read(raw, takes);
+            }
+        });
+    }
+    outcome
+}
+
+#[cold]
+fn offer_slowly<T: Data>(value: &T) {
+    if let Some(form) = T::DEVICE {
+        (form.visit)(value, &mut |raw| offer(raw));
+        crate::arena::tell_waiting();
+    }
+}
