@@ -235,6 +235,13 @@ impl FakeDevice {
         host.complete(&[Completion::failed(first.id, Fault::refused("it has no such feature"))]);
     }
 
+    /// Does the first of what it keeps.
+    pub fn release_first(&self, host: &dyn HostServices) {
+        let first = self.lock().held.remove(0);
+        self.perform(&first);
+        host.complete(&[Completion::done(first.id)]);
+    }
+
     /// Does what it keeps.
     pub fn release(&self, host: &dyn HostServices) {
         let held = std::mem::take(&mut self.lock().held);

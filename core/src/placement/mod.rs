@@ -61,6 +61,7 @@ pub(crate) struct PlacementChoices {
 /// What a task that was placed has to do with the board.
 #[derive(Debug, Default)]
 pub(crate) struct Placed {
+    runtime: Weak<Shared>,
     ticket: Mutex<Option<Ticket>>,
     /// How long it took, once that is known; 0: not yet.
     took_ns: AtomicU64,
@@ -69,6 +70,22 @@ pub(crate) struct Placed {
 }
 
 impl Placed {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self { runtime: Arc::downgrade(shared), ..Self::default() }
+    }
+
+    /// Its entry is dropped: whoever took it from the board could not run it.
+    #[cold]
+    pub(crate) fn drops(&self) {
+        let has_ticket = self.lock().is_some();
+        // The board of a runtime that is gone is gone.
+        if let Some(shared) = self.runtime.upgrade().filter(|_| has_ticket)
+            && let Some(placement) = &shared.placement
+        {
+            placement.ended(self, false);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Ticket>> {
         self.ticket.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,6 +128,8 @@ pub(crate) enum Went {
     ToWorkers,
     /// It waits for the processor of this queue, which may have room for it now; with `true` a worker may take it instead.
     ToQueue(usize, bool),
+    /// Those that may run it take no more tasks, since a moment ago.
+    Nowhere(Entry),
 }
 
 impl std::fmt::Debug for Placement {
@@ -313,8 +332,13 @@ impl Placement {
         if let (Where::Place(place), [_, _, ..]) = (pushed.decision.placement, candidates.as_slice()) {
             last.insert(code.0, place);
         }
+        // Whoever says so to the board is known to take no more before: placed anew, it finds others, or fails.
+        let left = if pushed.decision.why == Why::NoPlace { board.abandoned(pushed.ticket, now_ns) } else { None };
         self.note_waiting(board);
         drop(state);
+        if let Some(entry) = left {
+            return Went::Nowhere(entry);
+        }
         self.watch.set();
         self.went(pushed.decision, pushed.wake)
     }
@@ -383,7 +407,8 @@ impl Placement {
 
     /// Takes the next task for a processor.
     pub(crate) fn take(&self, shared: &Shared, processor: usize, stale: &mut Vec<Entry>, wakes: &mut Vec<Went>) -> Option<Entry> {
-        if self.waiting.load(Relaxed) == 0 {
+        // A queue comes because it was told to, and the board has to see it come: it tells nobody twice.
+        if self.waiting.load(Relaxed) == 0 && processor < self.slot_count {
             return None;
         }
         let now_ns = now_ns();
@@ -391,7 +416,8 @@ impl Placement {
         let mut state = self.lock();
         let taken = loop {
             let Some(taken) = state.board.take(place, now_ns) else { break None };
-            if taken.value.is_stale() {
+            // A worker drops it as it drops others of its queues: not in here, where it holds them.
+            if taken.value.is_stale() && processor >= self.slot_count {
                 state.board.abandoned(taken.ticket, now_ns);
                 stale.push(taken.value);
                 continue;

@@ -25,7 +25,7 @@ use crate::function::{Args, Predecessors, TaskFn, caller};
 use crate::mutable::create_ordered;
 use crate::options::{LaunchTies, Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
-use crate::placement::{Explanation, Placement};
+use crate::placement::{Explanation, Placed, Placement};
 use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
 use crate::task::record::{create, create_detached, create_failed, create_finished, parts_that_stay, why_it_stays};
@@ -481,7 +481,7 @@ where
     let options = match &shared.placement {
         Some(placement) if placement.places_all || const { F::LAUNCHES } => {
             let mut options = options.unwrap_or_default();
-            options.ties.placed = Some(Arc::default());
+            options.ties.placed = Some(Arc::new(Placed::new(shared)));
             Some(options)
         }
         _ => options,

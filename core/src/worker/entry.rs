@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use std::ptr::NonNull;
 
 use super::shared::Shared;
+use crate::placement::placed;
 use crate::task::record::{Header, TaskRef};
 
 /// The lowest bits of an entry say what it is; records lie at addresses that are multiples of 8.
@@ -158,6 +159,9 @@ impl Drop for Entry {
             return;
         }
         let task = Self::record(self.0.get());
+        if let Some(placed) = placed(&task) {
+            placed.drops();
+        }
         if task.bury() {
             Shared::retract_buried(&task);
         }

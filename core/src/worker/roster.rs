@@ -14,6 +14,7 @@ use super::shared::{ProcessorRecord, Shared};
 use super::slot::{Departure, Turn};
 use crate::error::FailureKind;
 use crate::options::Occupancy;
+use crate::placement::Went;
 use crate::task::record::{Claim, TaskRef};
 
 /// Who takes tasks, and those that nobody may run.
@@ -33,6 +34,9 @@ struct Stranded {
     /// Whether somebody is failing them: one after the other, as failing one may strand those that come after it.
     is_seen_to: bool,
 }
+
+/// What the board has placed anew, and what nobody may run.
+type Changed = Vec<(Vec<Went>, Vec<Entry>)>;
 
 /// The number of worker processes could not be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,33 +110,34 @@ impl Shared {
             return Err(ProcessesError::Shutdown);
         }
         let (first, others) = places.split_at(count);
-        {
+        let mut changed = Vec::new();
+        let outcome = {
             // Nothing of a user's runs under this lock.
             let _changing = self.roster.changing.lock().unwrap_or_else(PoisonError::into_inner);
-            for place in first {
-                self.revive(*place)?;
+            let revived = first.iter().try_for_each(|place| self.revive(*place, &mut changed));
+            if revived.is_ok() {
+                others.iter().for_each(|place| self.retire(*place, &mut changed));
             }
-            for place in others {
-                self.retire(*place);
+            revived
+        };
+        for (placed, left) in changed {
+            for went in placed {
+                let _ = self.after_placing(went);
             }
-        }
-        if let Some(placement) = &self.placement {
-            let changed = first.iter().map(|place| (*place, true)).chain(others.iter().map(|place| (*place, false)));
-            for (place, is_active) in changed {
-                let (placed, left) = placement.set_active(place, is_active);
-                for went in placed {
-                    let _ = self.after_placing(went);
-                }
-                left.into_iter().for_each(|entry| self.enqueue(None, entry));
-            }
+            left.into_iter().for_each(|entry| self.enqueue(None, entry));
         }
         // Either whoever pushes a task sees who is dormant (`see_to_special`), or this thread sees the task.
         fence::heavy();
         self.sort_out();
-        Ok(())
+        outcome
     }
 
-    fn retire(&self, place: usize) {
+    /// Tells the board whether a worker takes tasks. One that the board says takes none is dormant, whenever one looks.
+    fn tell_board(&self, place: usize, is_active: bool, changed: &mut Changed) {
+        changed.extend(self.placement.as_ref().map(|placement| placement.set_active(place, is_active)));
+    }
+
+    fn retire(&self, place: usize, changed: &mut Changed) {
         let slot = &self.slots[place];
         if slot.is_dormant() {
             return;
@@ -140,21 +145,23 @@ impl Shared {
         // First, so that nobody finds the slot dormant and does not look further.
         self.roster.dormant_count.fetch_add(1, SeqCst);
         slot.retire();
+        self.tell_board(place, false, changed);
         if slot.thread_count() == 0 {
             self.rest(place);
         }
     }
 
-    fn revive(&self, place: usize) -> Result<(), ProcessesError> {
+    fn revive(&self, place: usize, changed: &mut Changed) -> Result<(), ProcessesError> {
         let slot = &self.slots[place];
         if !slot.is_dormant() {
             return Ok(());
         }
+        self.tell_board(place, true, changed);
         let needs_thread = slot.revive();
         self.roster.dormant_count.fetch_sub(1, SeqCst);
         let record = &self.processors[place];
         if needs_thread && let Err(error) = record.processor.start(WorkerId(place as u32)) {
-            self.retire(place);
+            self.retire(place, changed);
             return Err(ProcessesError::Start { processor: record.info.name.clone(), reason: error.reason });
         }
         Ok(())

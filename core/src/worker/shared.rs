@@ -531,7 +531,9 @@ impl Shared {
     pub(crate) fn is_free(&self, task: &TaskRef, launch: &LaunchTies) -> bool {
         let has_scope = task.options().is_some_and(|options| options.scope.as_ref().is_some_and(|scope| !scope.is_any()));
         let devices_first = self.placement.as_ref().is_none_or(|placement| placement.devices_first);
-        !has_scope && !devices_first && launch.body.has_host && !self.slots.is_empty()
+        // Arguments may have scopes, too.
+        let has_all = task.domain().is_none_or(|domain| domain.has_all_workers());
+        !has_scope && has_all && !devices_first && launch.body.has_host && !self.slots.is_empty()
     }
 
     /// Places a launch that some device can run. A task whose scope says where it may run is for the devices among that.
@@ -562,8 +564,14 @@ impl Shared {
         let code = code_of(&task, Some(launch));
         let kept = task.clone();
         let id = || code_id_of(&kept, kept.options().and_then(|options| options.ties.launch.as_deref()));
-        let went = placement.place(self, Entry::task(task), (code, &id), survey.as_ref(), &processors);
-        Ok(self.after_placing(went))
+        if is_free {
+            // Whoever is idle may come to take it from a device that is late.
+            self.special.store(true, Relaxed);
+        }
+        match placement.place(self, Entry::task(task), (code, &id), survey.as_ref(), &processors) {
+            Went::Nowhere(entry) => self.give_launch(entry),
+            went => Ok(self.after_placing(went)),
+        }
     }
 
     /// Places a task that a thread runs.
@@ -571,9 +579,16 @@ impl Shared {
         let Some(placement) = &self.placement else { unreachable!("only a placement makes tasks have ties to it") };
         let is_there = |slot: &usize| !self.slots[*slot].is_dormant() && domain.is_none_or(|domain| domain.contains(*slot));
         let processors: Vec<usize> = (0..self.slots.len()).filter(is_there).collect();
+        if processors.is_empty() {
+            // Removed since the caller has looked.
+            return self.enqueue(None, entry);
+        }
         let task = entry.peek(TaskRef::clone);
         let launch = || task.options().and_then(|options| options.ties.launch.as_deref());
-        let went = placement.place(self, entry, (code_of(&task, launch()), &|| code_id_of(&task, launch())), None, &processors);
+        let went = match placement.place(self, entry, (code_of(&task, launch()), &|| code_id_of(&task, launch())), None, &processors) {
+            Went::Nowhere(entry) => return self.enqueue(None, entry),
+            went => went,
+        };
         if let Some(queue) = self.after_placing(went) {
             self.queued.submit(self, queue);
         }
@@ -584,6 +599,7 @@ impl Shared {
         let (queue, wakes_worker) = match went {
             Went::ToWorkers => (None, true),
             Went::ToQueue(queue, wakes_worker) => (Some(queue), wakes_worker),
+            Went::Nowhere(_) => unreachable!("whoever places a task sees to that"),
         };
         // What waits for a device a worker may take over later.
         self.special.store(true, Relaxed);
