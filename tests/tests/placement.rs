@@ -148,7 +148,7 @@ fn a_damaged_file_of_models_is_set_aside_and_said() {
 fn what_waits_for_a_device_that_is_lost_runs_on_the_host() {
     in_time(|| {
         let folder = tempfile::tempdir().unwrap();
-        teach(folder.path(), 1000 * HOUR_NS, 1);
+        teach(folder.path(), 20 * HOUR_NS, 1);
         let devices = FakeDevices::new([small()]);
         let runtime = builder(&devices, folder.path()).build().unwrap();
         devices.devices[0].set(Mode::Hold);

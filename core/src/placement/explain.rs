@@ -101,8 +101,14 @@ impl Log {
         Self { kept: is_on.then(Mutex::default), ..Self::default() }
     }
 
-    pub(super) fn is_on(&self) -> bool {
+    /// Whether decisions are kept.
+    pub(super) fn keeps(&self) -> bool {
         self.kept.is_some()
+    }
+
+    /// Whether one more decision would be kept.
+    pub(super) fn is_on(&self) -> bool {
+        self.lock().is_some_and(|kept| kept.len() < KEPT_MAX)
     }
 
     fn lock(&self) -> Option<MutexGuard<'_, Vec<Explanation>>> {

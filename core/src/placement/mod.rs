@@ -432,7 +432,7 @@ impl Placement {
         let taken = taken?;
         let is_stolen = matches!(taken.how.source, Source::Stolen { .. } | Source::TakenOver { .. });
         self.log.taken(is_stolen);
-        if self.log.is_on() {
+        if self.log.keeps() {
             let explained = taken.value.peek(|task| placed(task).map_or(0, |placed| placed.explained.load(Relaxed)));
             self.log.ran(explained, &shared.processors[processor].info.name, is_stolen);
         }

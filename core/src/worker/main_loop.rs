@@ -89,7 +89,7 @@ fn work(context: &Context, index: usize) -> Left {
             slot.counters.activity.end(now_ns());
             return Left::Wanted;
         }
-        if shared.special.load(Relaxed) && shared.unusual.attend(context, index) {
+        if shared.special.load(Relaxed) && (shared.submit_told() || shared.unusual.attend(context, index)) {
             continue;
         }
         if let Some(found) = context.with_local(|slot, local| take_next(shared, index, slot, local)).flatten() {
@@ -421,9 +421,10 @@ fn take_own_special(shared: &Shared, index: usize, slot: &Slot, local: &Local) -
 fn take_placed(shared: &Shared, index: usize) -> Option<Entry> {
     let (mut stale, mut wakes) = (Vec::new(), Vec::new());
     let entry = shared.placement.as_ref()?.take(shared, index, &mut stale, &mut wakes);
+    // Not submitted from here, where the worker's queues are held: that may run code of users.
     for went in wakes {
         if let Some(queue) = shared.after_placing(went) {
-            shared.queued.submit(shared, queue);
+            shared.tell(queue);
         }
     }
     let entry = entry?;
@@ -547,7 +548,7 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 shared.found(index);
                 return Some(found);
             }
-            if slot.is_wanted() || shared.is_stopped() || shared.unusual.has_work(shared, index) {
+            if slot.is_wanted() || shared.is_stopped() || shared.has_told() || shared.unusual.has_work(shared, index) {
                 shared.found(index);
                 return None;
             }

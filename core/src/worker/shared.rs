@@ -90,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) queued: Queued,
     /// Where tasks with a choice go; none where no task has one.
     pub(crate) placement: Option<Placement>,
+    /// Queues that a worker is to submit from between two tasks, one bit for each, the 64th for those that follow, too.
+    told: AtomicU64,
     /// In a process that executes calls, for the runtime of what they spawn: the way to all processors but the first, which have no queues here.
     pub(crate) elsewhere: Option<Elsewhere>,
     /// What is said about all tasks of a function, by the function's type.
@@ -155,6 +157,7 @@ impl Shared {
             backends,
             queued,
             placement,
+            told: AtomicU64::new(0),
             elsewhere: None,
             defaults: choices.defaults,
             runs: Runs::default(),
@@ -609,6 +612,28 @@ impl Shared {
         queue
     }
 
+    /// A worker is to submit from a queue, between two tasks.
+    pub(crate) fn tell(&self, queue: usize) {
+        self.told.fetch_or(1 << queue.min(63), SeqCst);
+        self.sleep.notify();
+    }
+
+    /// Whether a worker is to submit from some queue.
+    pub(crate) fn has_told(&self) -> bool {
+        self.told.load(SeqCst) != 0
+    }
+
+    /// Submits from those queues. Whether there were any.
+    pub(crate) fn submit_told(&self) -> bool {
+        if !self.has_told() {
+            return false;
+        }
+        let told = self.told.swap(0, SeqCst);
+        let queues = self.processors.len() - self.slots.len();
+        (0..queues).filter(|queue| told >> (*queue).min(63) & 1 == 1).for_each(|queue| self.queued.submit(self, queue));
+        told != 0
+    }
+
     /// Somebody is to look at the board.
     fn wake_for_placed(&self) {
         match &self.placement {
@@ -723,6 +748,7 @@ impl Shared {
             || self.runs.has_any_fresh()
             || self.unusual.has_work(self, slot)
             || self.slots[slot].remote.get().is_some_and(RemoteProcessor::has_ahead)
+            || self.has_told()
             || self.placement.as_ref().is_some_and(|placement| placement.has_work(slot))
             || self.slots.iter().any(Slot::has_work)
     }
