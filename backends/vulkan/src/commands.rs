@@ -94,11 +94,11 @@ impl Commands {
         Ok(commands)
     }
 
-    /// Forgets what was recorded, and begins anew. What was recorded has ended.
+    /// Forgets what was recorded, and begins anew, for the batch with this number. What was recorded has ended.
     ///
     /// # Errors
     /// What the driver says.
-    pub(crate) fn begin(&mut self) -> Result<(), vk::Result> {
+    pub(crate) fn begin(&mut self, batch: u64) -> Result<(), vk::Result> {
         (self.bound, self.binds, self.barriers) = (vk::Pipeline::null(), 0, 0);
         if let Some(steps) = &mut self.steps {
             steps.clear();
@@ -110,7 +110,7 @@ impl Commands {
             unsafe { self.device.raw.reset_descriptor_pool(pool, vk::DescriptorPoolResetFlags::empty()) }?;
         }
         if let Some(stamps) = &mut self.stamps {
-            stamps.reset();
+            stamps.reset(batch);
         }
         let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
         // SAFETY: the buffer is in its first state.
@@ -179,7 +179,7 @@ impl Commands {
         unsafe { self.device.raw.cmd_fill_buffer(self.buffer, place.buffer, place.offset, len_bytes.next_multiple_of(4), 0) };
     }
 
-    /// Launches `groups` workgroups, in parts if they are more than the device takes at once. Returns its number among the [times](Self::times_ns), if the device tells them.
+    /// Launches `groups` workgroups, in parts if they are more than the device takes at once. Returns its number among the [times](Self::times_ns), if it is measured.
     ///
     /// # Errors
     /// What the driver says when there are no descriptors left.
@@ -244,9 +244,7 @@ impl Commands {
         pushed[..scalars.len()].copy_from_slice(scalars);
         let (begin, pushed_len) = (pipeline.addresses_offset as usize, pipeline.pushed_bytes as usize);
         pushed[begin..][..addresses.len()].copy_from_slice(addresses);
-        if let Some(stamps) = &mut self.stamps {
-            stamps.before_launch(self.buffer);
-        }
+        let is_measured = self.stamps.as_mut().is_some_and(|stamps| stamps.before_launch(self.buffer, &pipeline.samples, groups));
         for part in parts(groups, self.device.physical.limits.groups) {
             let [x, y, z] = part.map(|(_, count)| count);
             if let Some(offset) = pipeline.parts_offset {
@@ -263,7 +261,7 @@ impl Commands {
             // SAFETY: the buffer is being recorded, everything that the pipeline needs is bound, and the counts are within the limits.
             unsafe { raw.cmd_dispatch(self.buffer, x, y, z) };
         }
-        let number = self.stamps.as_mut().map(|stamps| stamps.after_launch(self.buffer));
+        let number = self.stamps.as_mut().filter(|_| is_measured).map(|stamps| stamps.after_launch(self.buffer));
         self.note(|| pipeline.name.clone(), accesses);
         Ok(number)
     }

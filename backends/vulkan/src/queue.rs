@@ -540,7 +540,8 @@ impl Queue {
         if uploads.is_empty() {
             return Err(fault);
         }
-        let work = LaunchWork { pipeline: None, operands, uploads, addresses: Vec::new(), scalars: Vec::new(), groups: [0; 3], number: None };
+        let work =
+            LaunchWork { pipeline: None, operands, uploads, addresses: Vec::new(), scalars: Vec::new(), groups: [0; 3], number: None };
         Ok(Item { work: Work::Launch(work), done: Done::Refused(task.id, fault), deadline: None })
     }
 
@@ -594,7 +595,8 @@ impl Queue {
             (false, 0) => Arc::clone(&whole),
             (is_large, addressed) => made.pipelines.get(&launch.kernel, is_large, addressed).map_err(Fault::refused)?,
         };
-        let work = LaunchWork { pipeline: Some(pipeline), operands, uploads, addresses, scalars: launch.scalars.to_vec(), groups, number: None };
+        let work =
+            LaunchWork { pipeline: Some(pipeline), operands, uploads, addresses, scalars: launch.scalars.to_vec(), groups, number: None };
         let deadline = launch.deadline.filter(|deadline| *deadline < self.settings.deadline);
         Ok(Item { work: Work::Launch(work), done: Done::Task(task), deadline })
     }
@@ -898,14 +900,15 @@ impl Queue {
                 Some(commands) => commands,
                 None => Commands::new(&made.device, lane, self.settings.validation).map_err(failed)?,
             };
-            commands.begin().map_err(failed)?;
+            let number = recorder.order.open(lane);
+            commands.begin(number).map_err(failed)?;
             let tracker = recorder.order.tracker(lane);
             if tracker.count() > TRACKED_MAX {
                 tracker.clear();
                 commands.barrier();
             }
             recorder.lanes[lane as usize].open = Some(Batch {
-                number: recorder.order.open(lane),
+                number,
                 commands,
                 tasks: Vec::new(),
                 held: Vec::new(),

@@ -156,7 +156,8 @@ impl Pieces {
 
 /// The systems, in ms.
 pub(crate) fn systems(bare: &Bare) -> Vec<System<'_>> {
-    let size = if bare.is_software { Size { invocation_count: 1 << 13, rounds: 8 } } else { Size { invocation_count: 1 << 20, rounds: 128 } };
+    let size =
+        if bare.is_software { Size { invocation_count: 1 << 13, rounds: 8 } } else { Size { invocation_count: 1 << 20, rounds: 128 } };
     let mut systems = Vec::new();
     if let Some(transfers) = &bare.transfers {
         let mut up = bare.memory(Home::Up, size.len_bytes());
