@@ -17,8 +17,8 @@ const CAPACITY: u32 = 128;
 
 /// How many launches of a kernel are measured at once, of each size: a few more than it takes to rely on them.
 pub(crate) const FIRST: usize = 16;
-/// After that each batch whose number is a multiple of this. A prime, so that no kernel that comes every so often is left out: 64 would leave out each other one of two.
-pub(crate) const PERIOD: u64 = 61;
+/// After that each batch whose number is a multiple of this, which costs less than a hundredth. A prime, so that no kernel is left out that comes in each second batch, or third.
+pub(crate) const PERIOD: u64 = 127;
 
 /// How many launches of a kernel were measured, by size: the sum of the bits that the numbers of workgroups have.
 #[derive(Debug)]
