@@ -83,10 +83,13 @@ impl Both<'_> {
     }
 }
 
+/// The kernel that does nothing but compute, in place.
+type Fma = Kernel<fn(&'static mut Buffer<f32>, u32, f32, f32)>;
+
 /// The same for Poniard, in pieces.
 struct Pieces {
     ours: Ours,
-    kernel: Kernel<fn(&'static mut Buffer<f32>, u32, f32, f32)>,
+    kernel: Fma,
     pieces: Vec<Mutable<Buffer<f32>>>,
     size: Size,
     /// Changes from time to time, so that what was uploaded before is not right. Greater than what the kernel comes to.
