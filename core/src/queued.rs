@@ -83,6 +83,8 @@ struct Queue {
     waits_for_memory: bool,
     /// When the last launch was reported as done.
     last_end_ns: u64,
+    /// Whether it has told of a launch how long that took: what it does not tell of others is not guessed then.
+    measures: bool,
     /// Threads of the processor that are in the middle of a body.
     running_count: usize,
     depth: usize,
@@ -116,6 +118,7 @@ impl Queued {
                 in_flight_count: 0,
                 waits_for_memory: false,
                 last_end_ns: 0,
+                measures: false,
                 running_count: 0,
                 depth: match record.info.execution {
                     Execution::Queued { depth } => depth.max(1) as usize,
@@ -415,7 +418,7 @@ impl Queued {
 
 impl State {
     /// How long processors were at launches that they report as done. One that does not say so does one after the other: it began when the one before was over, or when it
-    /// got this one; what it reports together took equally long.
+    /// got this one; what it reports together took equally long. Of one that says so of some, nothing is guessed of others.
     fn busy_ns(&mut self, completions: &[Completion]) -> Vec<Option<u64>> {
         let now_ns = now_ns();
         let of = |completion: &Completion| match self.in_flight.get(&completion.task)? {
@@ -423,15 +426,23 @@ impl State {
             _ => None,
         };
         let launches: Vec<_> = completions.iter().map(of).collect();
+        for (completion, launch) in completions.iter().zip(&launches) {
+            if let (Some(_), Some((queue, _))) = (completion.busy_ns, launch) {
+                self.queues[*queue].measures = true;
+            }
+        }
         let share = |queue: usize| {
+            if self.queues[queue].measures {
+                return None;
+            }
             let together = || launches.iter().flatten().filter(|(of, _)| *of == queue);
             let submitted_ns = together().map(|(_, submitted_ns)| *submitted_ns).min().unwrap_or(now_ns);
-            now_ns.saturating_sub(submitted_ns.max(self.queues[queue].last_end_ns)) / together().count().max(1) as u64
+            Some(now_ns.saturating_sub(submitted_ns.max(self.queues[queue].last_end_ns)) / together().count().max(1) as u64)
         };
         let busy_ns = completions
             .iter()
             .zip(&launches)
-            .map(|(completion, launch)| launch.map(|(queue, _)| completion.busy_ns.unwrap_or_else(|| share(queue))));
+            .map(|(completion, launch)| launch.and_then(|(queue, _)| completion.busy_ns.or_else(|| share(queue))));
         let busy_ns = busy_ns.collect();
         for (queue, _) in launches.iter().flatten() {
             self.queues[*queue].last_end_ns = now_ns;

@@ -10,6 +10,7 @@ use crate::device::Device;
 use crate::memory::Place;
 use crate::order::Lane;
 use crate::pipeline::{MAX_BINDINGS, MAX_SCALARS_BYTES, Pipeline};
+use crate::stamps::Stamps;
 use crate::tracker::Access;
 
 /// As many descriptor sets as a batch has launches, and descriptors for each.
@@ -34,6 +35,8 @@ pub(crate) struct Commands {
     /// Where the device has no push descriptors.
     descriptors: Option<vk::DescriptorPool>,
     bound: vk::Pipeline,
+    /// Where the queue has them, and computes.
+    stamps: Option<Stamps>,
     /// What was recorded, if the checker wants it.
     pub(crate) steps: Option<Vec<Step>>,
     pub(crate) binds: u64,
@@ -70,6 +73,7 @@ impl Commands {
             buffer: vk::CommandBuffer::null(),
             descriptors: None,
             bound: vk::Pipeline::null(),
+            stamps: None,
             steps: is_checked.then(Vec::new),
             binds: 0,
             barriers: 0,
@@ -78,6 +82,9 @@ impl Commands {
             vk::CommandBufferAllocateInfo::default().command_pool(pool).level(vk::CommandBufferLevel::PRIMARY).command_buffer_count(1);
         // SAFETY: the pool was just made.
         commands.buffer = unsafe { device.raw.allocate_command_buffers(&info) }?[0];
+        if let (Some(clock), Lane::Compute) = (device.physical.clock, lane) {
+            commands.stamps = Some(Stamps::new(device, clock)?);
+        }
         if device.push.is_none() && lane == Lane::Compute {
             let sizes = [vk::DescriptorPoolSize::default().ty(vk::DescriptorType::STORAGE_BUFFER).descriptor_count(POOL_DESCRIPTORS)];
             let info = vk::DescriptorPoolCreateInfo::default().max_sets(POOL_SETS).pool_sizes(&sizes);
@@ -87,11 +94,11 @@ impl Commands {
         Ok(commands)
     }
 
-    /// Forgets what was recorded, and begins anew. What was recorded has ended.
+    /// Forgets what was recorded, and begins anew, for the batch with this number. What was recorded has ended.
     ///
     /// # Errors
     /// What the driver says.
-    pub(crate) fn begin(&mut self) -> Result<(), vk::Result> {
+    pub(crate) fn begin(&mut self, batch: u64) -> Result<(), vk::Result> {
         (self.bound, self.binds, self.barriers) = (vk::Pipeline::null(), 0, 0);
         if let Some(steps) = &mut self.steps {
             steps.clear();
@@ -101,6 +108,9 @@ impl Commands {
         if let Some(pool) = self.descriptors {
             // SAFETY: the batch has ended, so the device does not use the descriptors.
             unsafe { self.device.raw.reset_descriptor_pool(pool, vk::DescriptorPoolResetFlags::empty()) }?;
+        }
+        if let Some(stamps) = &mut self.stamps {
+            stamps.reset(batch);
         }
         let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
         // SAFETY: the buffer is in its first state.
@@ -112,6 +122,11 @@ impl Commands {
     pub(crate) fn end(&mut self) -> Result<(), vk::Result> {
         // SAFETY: the buffer is being recorded.
         unsafe { self.device.raw.end_command_buffer(self.buffer) }
+    }
+
+    /// How long launches took whose numbers [`dispatch`](Self::dispatch) has told. The commands have ended.
+    pub(crate) fn times_ns(&self) -> Vec<u64> {
+        self.stamps.as_ref().map(Stamps::times_ns).unwrap_or_default()
     }
 
     fn note(&mut self, name: impl FnOnce() -> String, accesses: &[Access]) {
@@ -150,6 +165,7 @@ impl Commands {
     /// Copies `len_bytes`, of which there is at least one.
     pub(crate) fn copy(&mut self, from: Place, to: Place, len_bytes: u64, accesses: &[Access]) {
         self.note(|| "copy".into(), accesses);
+        self.stamps.iter_mut().for_each(Stamps::outdate);
         let regions = [vk::BufferCopy::default().src_offset(from.offset).dst_offset(to.offset).size(len_bytes)];
         // SAFETY: the buffer is being recorded; both places are held by the batch and long enough.
         unsafe { self.device.raw.cmd_copy_buffer(self.buffer, from.buffer, to.buffer, &regions) };
@@ -158,11 +174,12 @@ impl Commands {
     /// Fills memory with zeros, up to the next whole word.
     pub(crate) fn zero(&mut self, place: Place, len_bytes: u64, accesses: &[Access]) {
         self.note(|| "fill".into(), accesses);
+        self.stamps.iter_mut().for_each(Stamps::outdate);
         // SAFETY: the buffer is being recorded; the place is held by the batch, and buffers are whole words.
         unsafe { self.device.raw.cmd_fill_buffer(self.buffer, place.buffer, place.offset, len_bytes.next_multiple_of(4), 0) };
     }
 
-    /// Launches `groups` workgroups, in parts if they are more than the device takes at once.
+    /// Launches `groups` workgroups, in parts if they are more than the device takes at once. Returns its number among the [times](Self::times_ns), if it is measured.
     ///
     /// # Errors
     /// What the driver says when there are no descriptors left.
@@ -174,7 +191,7 @@ impl Commands {
         addresses: &[u8],
         groups: [u32; 3],
         accesses: &[Access],
-    ) -> Result<(), vk::Result> {
+    ) -> Result<Option<usize>, vk::Result> {
         let raw = &self.device.raw;
         if self.bound != pipeline.handle {
             self.bound = pipeline.handle;
@@ -227,6 +244,7 @@ impl Commands {
         pushed[..scalars.len()].copy_from_slice(scalars);
         let (begin, pushed_len) = (pipeline.addresses_offset as usize, pipeline.pushed_bytes as usize);
         pushed[begin..][..addresses.len()].copy_from_slice(addresses);
+        let is_measured = self.stamps.as_mut().is_some_and(|stamps| stamps.before_launch(self.buffer, &pipeline.samples, groups));
         for part in parts(groups, self.device.physical.limits.groups) {
             let [x, y, z] = part.map(|(_, count)| count);
             if let Some(offset) = pipeline.parts_offset {
@@ -243,8 +261,9 @@ impl Commands {
             // SAFETY: the buffer is being recorded, everything that the pipeline needs is bound, and the counts are within the limits.
             unsafe { raw.cmd_dispatch(self.buffer, x, y, z) };
         }
+        let number = self.stamps.as_mut().filter(|_| is_measured).map(|stamps| stamps.after_launch(self.buffer));
         self.note(|| pipeline.name.clone(), accesses);
-        Ok(())
+        Ok(number)
     }
 }
 

@@ -92,6 +92,7 @@ impl Device {
         let mut of_12 = vk::PhysicalDeviceVulkan12Features::default()
             .timeline_semaphore(true)
             .buffer_device_address(has_addresses)
+            .host_query_reset(physical.clock.is_some())
             .shader_float16(wanted.f16)
             .shader_int8(wanted.i8)
             .storage_buffer8_bit_access(wanted.storage_8bit)

@@ -23,6 +23,7 @@ pub mod settings;
 pub mod shader;
 mod space;
 mod staging;
+mod stamps;
 mod tracker;
 
 pub use backend::VulkanBackend;

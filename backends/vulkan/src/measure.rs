@@ -10,6 +10,7 @@ use crate::memory::{Memory, Piece};
 use crate::order::Lane;
 use crate::queue::{Queue, Work};
 use crate::space::VulkanSpace;
+use crate::stamps::FIRST;
 
 /// Does nothing, so that its launch is all that it costs.
 const NOTHING: &str = "@compute @workgroup_size(1) fn main() {}";
@@ -25,13 +26,13 @@ pub(crate) fn measure(queue: &Arc<Queue>) -> Result<Vec<(&'static str, String)>,
     let kernel = KernelCode { identity: [0, 0x6e6f_7468_696e_6700], name: "nothing", source: Source::Wgsl(NOTHING) };
     let pipeline = made.pipelines.get(&kernel, false, 0)?;
     let mut launches = Vec::new();
-    for _ in 0..=LAUNCHES {
+    for _ in 0..FIRST + LAUNCHES {
         let begin = Instant::now();
         queue.wait(&queue.ask(Queue::bare_launch(Arc::clone(&pipeline))))?;
         launches.push(begin.elapsed());
     }
-    // The first one is the driver's, which compiles.
-    launches.remove(0);
+    // Before the first one the driver compiles, and the first ones are measured by the device, which takes time of its own.
+    launches.drain(..FIRST);
     launches.sort();
     let launch = launches[LAUNCHES / 2];
 

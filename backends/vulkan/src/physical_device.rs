@@ -7,6 +7,7 @@ use ash::{ext, khr, vk};
 use poniard_interface::DeviceClass;
 
 use crate::shader::DeviceFeatures;
+use crate::stamps::Clock;
 
 /// What is known of a device before it is used.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct PhysicalDevice {
     pub(crate) queues: String,
     /// The family of the queue that computes.
     pub(crate) family: u32,
+    /// What tells how long a launch takes there, if it has that.
+    pub(crate) clock: Option<Clock>,
     /// Another family, whose queue can copy at the same time.
     pub(crate) transfer_family: Option<u32>,
     pub(crate) subgroup_size: u32,
@@ -178,6 +181,9 @@ impl PhysicalDevice {
             heaps: heaps.iter().map(heap_text).collect::<Vec<_>>().join(", "),
             queues: families.iter().map(family_text).collect::<Vec<_>>().join(", "),
             family,
+            // Every device of Vulkan 1.2 can reset them without a command; one that lies has none.
+            clock: Clock::new(families[family as usize].timestamp_valid_bits, limits.timestamp_period)
+                .filter(|_| has_12.host_query_reset == vk::TRUE),
             transfer_family,
             subgroup_size: of_11.subgroup_size,
             features,

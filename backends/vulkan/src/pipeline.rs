@@ -12,6 +12,7 @@ use poniard_interface::{Access, KernelCode, KernelInterface};
 use crate::cache::{Cache, checksum};
 use crate::device::Device;
 use crate::shader::{self, COMPILER, Target, addresses_offset, parts_offset, pushed_bytes};
+use crate::stamps::Samples;
 
 /// As many buffers as push descriptors are always enough for.
 pub(crate) const MAX_BINDINGS: u32 = 32;
@@ -34,6 +35,8 @@ pub(crate) struct Pipeline {
     pub(crate) addresses_offset: u32,
     /// How many bytes are pushed.
     pub(crate) pushed_bytes: u32,
+    /// Which of its launches were measured.
+    pub(crate) samples: Samples,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -65,6 +68,7 @@ impl Pipeline {
             addressed: target.addressed,
             addresses_offset: addresses_offset(&interface, &target),
             pushed_bytes: pushed_bytes(&interface, &target),
+            samples: Samples::default(),
             interface,
         };
         let refuse = |error: vk::Result| format!("the driver does not compile it: {error}");

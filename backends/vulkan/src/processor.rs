@@ -96,6 +96,7 @@ impl Processor for VulkanProcessor {
             ("import", limits.import_alignment.is_some()),
             ("push descriptors", physical.has_push_descriptors),
             ("addresses", physical.has_addresses),
+            ("timestamps", physical.clock.is_some()),
         ];
         let named = |wanted: bool| known.iter().filter(|(_, has)| *has == wanted).map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         say("features", named(true));

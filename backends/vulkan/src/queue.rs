@@ -244,8 +244,8 @@ struct Batch {
     /// The value that it gives its lane's timeline.
     number: u64,
     commands: Commands,
-    /// With what is to be said of them when it has ended.
-    tasks: Vec<(TaskId, Result<(), Fault>)>,
+    /// With what is to be said of them when it has ended, and their numbers among the times.
+    tasks: Vec<(TaskId, Result<(), Fault>, Option<usize>)>,
     /// What the commands use stays until they have ended.
     held: Vec<Work>,
     blocks: Vec<Staging>,
@@ -322,6 +322,8 @@ pub(crate) struct LaunchWork {
     addresses: Vec<u8>,
     scalars: Vec<u8>,
     groups: [u32; 3],
+    /// Its number among the times of its batch, once it is recorded there.
+    number: Option<usize>,
 }
 
 /// Bytes to copy into an operand before a launch.
@@ -538,7 +540,8 @@ impl Queue {
         if uploads.is_empty() {
             return Err(fault);
         }
-        let work = LaunchWork { pipeline: None, operands, uploads, addresses: Vec::new(), scalars: Vec::new(), groups: [0; 3] };
+        let work =
+            LaunchWork { pipeline: None, operands, uploads, addresses: Vec::new(), scalars: Vec::new(), groups: [0; 3], number: None };
         Ok(Item { work: Work::Launch(work), done: Done::Refused(task.id, fault), deadline: None })
     }
 
@@ -592,7 +595,8 @@ impl Queue {
             (false, 0) => Arc::clone(&whole),
             (is_large, addressed) => made.pipelines.get(&launch.kernel, is_large, addressed).map_err(Fault::refused)?,
         };
-        let work = LaunchWork { pipeline: Some(pipeline), operands, uploads, addresses, scalars: launch.scalars.to_vec(), groups };
+        let work =
+            LaunchWork { pipeline: Some(pipeline), operands, uploads, addresses, scalars: launch.scalars.to_vec(), groups, number: None };
         let deadline = launch.deadline.filter(|deadline| *deadline < self.settings.deadline);
         Ok(Item { work: Work::Launch(work), done: Done::Task(task), deadline })
     }
@@ -725,6 +729,7 @@ impl Queue {
             addresses: Vec::new(),
             scalars: Vec::new(),
             groups: [1; 3],
+            number: None,
         })
     }
 
@@ -868,8 +873,11 @@ impl Queue {
         let Some(batch) = &mut recorder.lanes[lane as usize].open else { return };
         batch.count += 1;
         match &item.done {
-            Done::Task(id) => batch.tasks.push((*id, Ok(()))),
-            Done::Refused(id, fault) => batch.tasks.push((*id, Err(fault.clone()))),
+            Done::Task(id) => {
+                let number = if let Work::Launch(launch) = &item.work { launch.number } else { None };
+                batch.tasks.push((*id, Ok(()), number));
+            }
+            Done::Refused(id, fault) => batch.tasks.push((*id, Err(fault.clone()), None)),
             Done::Ticket(ticket) => {
                 let mut marks = Marks::default();
                 marks[lane as usize] = batch.number;
@@ -892,14 +900,15 @@ impl Queue {
                 Some(commands) => commands,
                 None => Commands::new(&made.device, lane, self.settings.validation).map_err(failed)?,
             };
-            commands.begin().map_err(failed)?;
+            let number = recorder.order.open(lane);
+            commands.begin(number).map_err(failed)?;
             let tracker = recorder.order.tracker(lane);
             if tracker.count() > TRACKED_MAX {
                 tracker.clear();
                 commands.barrier();
             }
             recorder.lanes[lane as usize].open = Some(Batch {
-                number: recorder.order.open(lane),
+                number,
                 commands,
                 tasks: Vec::new(),
                 held: Vec::new(),
@@ -1073,7 +1082,7 @@ impl Queue {
         }
         let Some(pipeline) = pipeline else { return Ok(Recorded::Done) };
         let bound: Vec<_> = launch.operands.iter().map(|(piece, _)| Bound { place: piece.place, len_bytes: piece.len_bytes }).collect();
-        batch
+        launch.number = batch
             .commands
             .dispatch(pipeline, &bound, &launch.scalars, &launch.addresses, launch.groups, &accesses)
             .map_err(|error| Loss::of("binding buffers", error))?;
@@ -1178,7 +1187,11 @@ impl Queue {
                 continue;
             }
             while let Some(batch) = recorder.lanes[lane as usize].in_flight.pop_front_if(|batch| batch.number <= ended) {
-                report.extend(batch.tasks.into_iter().map(|(task, outcome)| Completion { task, outcome, busy_ns: None }));
+                let times_ns = batch.commands.times_ns();
+                report.extend(batch.tasks.into_iter().map(|(task, outcome, number)| {
+                    let busy_ns = number.and_then(|number| times_ns.get(number).copied());
+                    Completion { task, outcome, busy_ns }
+                }));
                 recorder.staging.give_back(batch.blocks);
                 recorder.lanes[lane as usize].free.push(batch.commands);
             }
@@ -1315,7 +1328,7 @@ impl Queue {
         };
         for (took_too_long, batch) in in_flight.into_iter().flatten() {
             let fault = if took_too_long { Fault::timed_out(&reason) } else { Fault::lost(&reason) };
-            report.extend(batch.tasks.iter().map(|(task, _)| Completion::failed(*task, fault.clone())));
+            report.extend(batch.tasks.iter().map(|(task, ..)| Completion::failed(*task, fault.clone())));
         }
         for item in front.into_iter().chain(items) {
             fail(item, &Fault::lost(&reason), report);

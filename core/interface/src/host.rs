@@ -27,6 +27,7 @@ pub struct Completion {
     /// `Err` says why the processor could not execute it; a task that ran and failed by itself is `Ok` here.
     pub outcome: Result<(), Fault>,
     /// How long the processor was at it, in ns, without what it had to wait for, if the processor measures that. The runtime learns from it what the task costs here.
+    /// A processor may measure some tasks and not others, from which nothing is learnt then. Of one that has never measured any, the runtime guesses.
     pub busy_ns: Option<u64>,
 }
 

@@ -10,7 +10,7 @@
 //! | `bare` | a program with `ash` and without a runtime: [`mod@bare`]; what comes after a hyphen is a way or a kernel |
 //! | `poniard` | the same by Poniard, through its public API; `-into`: launches overwrite what is there, `-singly`: they are spawned one by one and not in a bulk, `-copied`: the device does not work in the host's memory, `-new`: the result is a new buffer, `-again`: kernels are in the cache |
 //! | `naga` | the compiler of kernels alone |
-//! | `limit`, `two-wakes` | what the device or the machine takes |
+//! | `limit`, `two-wakes` | what the device or the machine takes; `poniard-limit`: the same with Poniard |
 //!
 //! The systems of `agreement` are the kernels of the samples: figures there are no times, but how far the device is from the host, as a part of what is allowed.
 
@@ -74,7 +74,6 @@ fn systems_of<'a>(case: &str, bare: &'a Bare, effort: Effort) -> Result<Vec<Syst
         "copy-256mib" => stream::systems(bare, 256),
         "fma-loop" => compute::systems(bare),
         "start" => start::systems(bare),
-        _ if bare.transfers.is_none() => return Err("the device has no queue for transfers alone"),
         _ => overlap::systems(bare),
     };
     Ok(systems)

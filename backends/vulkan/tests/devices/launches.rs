@@ -1,6 +1,6 @@
 //! Launches and copies on whatever device there is, through the contract alone. Validation looks on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::stand::{Arena, NEXT, STEP, bytes, kernel, open, operand, read, with_device};
 use poniard_interface::{Access, FaultKind, KernelCode, Launch, Operand, Source, TaskDescriptor, TaskId};
@@ -456,4 +456,53 @@ fn what_is_reached_by_its_address_has_to_fit_as_well() {
     let fault = stand.host.outcomes(3..4).remove(0).unwrap_err();
     assert_eq!(fault.reason, "kernel `k`: buffer `x`: it has 32 bytes, and the kernel takes 36 at least");
     stand.finish();
+}
+
+#[test]
+fn a_device_tells_how_long_launches_took() {
+    /// More workgroups than a device takes at once: two parts.
+    const LARGE: u64 = 64 * 70_000;
+    for way in [WAYS[0], WAYS[3], SPLIT] {
+        let Some(stand) = with_device(way) else { return };
+        let features = stand.described("features");
+        if !features.split(", ").any(|feature| feature == "timestamps") {
+            return eprintln!("skipped: the device has no timestamps");
+        }
+        let arena = Arena::new(64 << 10);
+        let block = arena.write(0, &[5; 1000]);
+        let (x, y) = (stand.chunk(&[1; 1000]), stand.chunk(&[1; 1000]));
+        let (read_x, write_y) = (operand(&*x, Access::Read), operand(&*y, Access::Write));
+        let times_ns = |ids| stand.host.completions(ids).iter().map(|completion| completion.busy_ns).collect::<Vec<_>>();
+
+        let begin = Instant::now();
+        for id in (0..16).step_by(2) {
+            stand.launch(id, NEXT, &[Operand { source: Some(block), ..read_x }, write_y], &[], [1000, 1, 1]);
+            stand.launch(id + 1, STEP, &[write_y], &[1, 0, 0, 0], [1000, 1, 1]);
+        }
+        stand.launch(16, STEP, &[write_y], &[1, 0, 0, 0], [LARGE, 1, 1]);
+        let first_ns = times_ns(0..17);
+        let all_ns = begin.elapsed().as_nanos() as u64;
+        assert!(first_ns.iter().all(|time_ns| time_ns.is_some_and(|time_ns| time_ns > 0)), "{first_ns:?}");
+        // They lie one behind the other, whatever the batches. Two clocks do not agree exactly.
+        let sum_ns = first_ns.iter().flatten().sum::<u64>();
+        assert!(sum_ns <= all_ns + all_ns / 100, "{sum_ns} ns in {all_ns} ns: {first_ns:?}");
+
+        // Later each is a batch of its own, and few are measured; but of another size they are new again.
+        for id in 17..200 {
+            stand.launch(id, STEP, &[write_y], &[1, 0, 0, 0], [1000, 1, 1]);
+            stand.host.done(id..id + 1);
+        }
+        let measured = times_ns(40..200).iter().flatten().count();
+        assert!((1..10).contains(&measured), "{measured} of 160");
+        stand.launch(200, STEP, &[write_y], &[1, 0, 0, 0], [64, 1, 1]);
+        assert!(times_ns(200..201)[0].is_some());
+
+        stand.launch(201, STEP, &[write_y], &[], [1000, 1, 1]);
+        stand.launch(202, STEP, &[Operand { source: Some(block), ..write_y }], &[], [1000, 1, 1]);
+        stand.launch(203, STEP, &[write_y], &[1, 0, 0, 0], [0, 1, 1]);
+        let completions = stand.host.completions(201..204);
+        assert_eq!(completions.iter().map(|completion| completion.outcome.is_ok()).collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!(completions[2].busy_ns, None, "nothing was launched");
+        stand.finish();
+    }
 }

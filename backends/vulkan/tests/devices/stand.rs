@@ -27,12 +27,19 @@ pub(crate) struct Host {
 impl Host {
     /// Waits for the outcomes of these tasks.
     pub(crate) fn outcomes(&self, ids: std::ops::Range<u64>) -> Vec<Result<(), Fault>> {
+        self.completions(ids).into_iter().map(|completion| completion.outcome).collect()
+    }
+
+    /// Waits for what is reported of these tasks.
+    pub(crate) fn completions(&self, ids: std::ops::Range<u64>) -> Vec<Completion> {
         let mut completions = self.completions.lock().unwrap();
         loop {
             let of = |id: u64| completions.iter().filter(move |known| known.task == TaskId(id));
             if ids.clone().all(|id| of(id).next().is_some()) {
                 assert!(ids.clone().all(|id| of(id).count() == 1), "each task is answered once");
-                return ids.map(|id| of(id).next().unwrap().outcome.clone()).collect();
+                let known: Vec<_> = ids.map(|id| of(id).next().unwrap().clone()).collect();
+                assert!(known.iter().all(|known| known.outcome.is_ok() || known.busy_ns.is_none()), "what was not done took no time");
+                return known;
             }
             let (now, timeout) = self.changed.wait_timeout(completions, PATIENCE).unwrap();
             assert!(!timeout.timed_out(), "not all of {ids:?} were answered: {now:?}");
