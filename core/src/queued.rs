@@ -288,33 +288,40 @@ impl Queued {
         }
     }
 
-    /// Takes the next task that is still one, if the processor wants more, and counts it as in flight.
+    /// Takes the next task that is still one, if the processor wants more, and counts it as in flight: one that is ready before one that waits for others, so that what does not
+    /// depend on each other comes one after the other.
     fn next_waiting(&self, shared: &Shared, queue: usize, stale: &mut Vec<Waiting>, wakes: &mut Vec<Went>) -> Option<Waiting> {
         {
             let mut state = self.lock();
             let waiting = &mut state.queues[queue];
-            loop {
-                if waiting.in_flight_count >= waiting.depth {
-                    return None;
-                }
-                let Some(task) = waiting.waiting.pop_front() else { break };
-                if task.is_stale() {
-                    stale.push(task);
-                    continue;
-                }
-                waiting.in_flight_count += 1;
-                return Some(task);
+            while let Some(task) = waiting.waiting.pop_front_if(|task| task.is_stale()) {
+                stale.push(task);
+            }
+            if waiting.in_flight_count >= waiting.depth {
+                return None;
             }
             // Counted before it is taken: others may be at this, too.
             waiting.in_flight_count += 1;
+            if let Some(task) = waiting.waiting.pop_front_if(|task| matches!(task, Waiting::Ready(_))) {
+                return Some(task);
+            }
         }
         let mut stale_entries = Vec::new();
         let placed = shared.placement.as_ref().and_then(|placement| placement.take(shared, self.first + queue, &mut stale_entries, wakes));
         stale.extend(stale_entries.into_iter().map(Waiting::Ready));
-        if placed.is_none() {
-            self.lock().queues[queue].in_flight_count -= 1;
+        if let Some(entry) = placed {
+            return Some(Waiting::Ready(entry));
         }
-        placed.map(Waiting::Ready)
+        let mut state = self.lock();
+        let waiting = &mut state.queues[queue];
+        while let Some(task) = waiting.waiting.pop_front() {
+            if !task.is_stale() {
+                return Some(task);
+            }
+            stale.push(task);
+        }
+        waiting.in_flight_count -= 1;
+        None
     }
 
     /// Runs the body of a task in flight on this thread.

@@ -213,6 +213,11 @@ impl FakeDevice {
         self.lock().held.len()
     }
 
+    /// What the launches that it keeps do, in the order in which it was given them.
+    pub fn held_operations(&self) -> Vec<String> {
+        self.lock().held.iter().map(|held| held.operation.clone()).collect()
+    }
+
     /// The device is lost, with all that it keeps.
     pub fn lose(&self, host: &dyn HostServices, reason: &str) {
         let held = {

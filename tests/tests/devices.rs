@@ -474,6 +474,22 @@ fn results_of_devices_travel_to_processes_and_back() {
 }
 
 #[test]
+fn launches_that_are_ready_come_before_those_that_follow_them() {
+    // Each of a layer was given with all that follows from it before the next one, so that each had to wait for the one before.
+    let (runtime, device, devices) = one(small());
+    let add = Kernel::wgsl("add", ADD).takes::<(&Buffer<f32>, &Buffer<f32>), Buffer<f32>>();
+    device.set(Mode::Hold);
+    let ends = runtime.bulk(|| {
+        let layer: Vec<_> = (0..4).map(|_| runtime.spawn(scale().over(3), (ramp(3), 2.0))).collect();
+        layer.iter().map(|z| runtime.spawn(add.over(3), (z, z))).collect::<Vec<_>>()
+    });
+    assert_eq!(device.held_operations(), ["scale", "scale", "scale", "scale", "add", "add", "add", "add"]);
+    device.set(Mode::Run);
+    device.release(devices.host());
+    assert!(ends.iter().all(|z| z.fetch().expect("runs")[1] == 4.0));
+}
+
+#[test]
 fn a_chain_is_submitted_before_its_first_launch_has_ended() {
     let (runtime, device, devices) = one(small());
     device.set(Mode::Hold);

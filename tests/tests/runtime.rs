@@ -2,7 +2,8 @@
 //!
 //! One file because each law needs the same few functions, at the same numbers of threads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use poniard::{Buffer, Data, FailureKind, Gather, Handle, Priority, Runtime, Scope, Task, TaskError, buffer};
@@ -658,5 +659,60 @@ fn many_tasks_may_wait_for_one_that_ends_when_all_have_begun() {
         for task in waiting {
             assert_eq!(task.take().expect("no failure"), (true, true));
         }
+    });
+}
+
+#[test]
+fn a_task_that_waited_goes_on_although_its_worker_waits_for_a_lock_that_it_holds() {
+    in_time(|| {
+        let runtime = Runtime::builder().threads(2).build().expect("threads");
+        let lock = Arc::new(Mutex::new(0));
+        let (begun, has_begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        // The other worker is at this until the stranger has begun.
+        let awaited = {
+            let (begun, has_begun) = (Arc::clone(&begun), Arc::clone(&has_begun));
+            runtime.spawn(
+                move || {
+                    begun.store(true, SeqCst);
+                    while !has_begun.load(SeqCst) {
+                        std::thread::yield_now();
+                    }
+                },
+                (),
+            )
+        };
+        while !begun.load(SeqCst) {
+            std::thread::yield_now();
+        }
+        let outer = {
+            let (lock, has_begun) = (Arc::clone(&lock), Arc::clone(&has_begun));
+            runtime.spawn(
+                move || {
+                    let mut guard = lock.lock().expect("not poisoned");
+                    let stranger = {
+                        let (lock, has_begun) = (Arc::clone(&lock), Arc::clone(&has_begun));
+                        poniard::spawn(
+                            move || {
+                                has_begun.store(true, SeqCst);
+                                *lock.lock().expect("not poisoned") += 1;
+                            },
+                            (),
+                        )
+                    };
+                    // The worker does the stranger meanwhile, which wants the lock.
+                    awaited.wait().expect("runs");
+                    *guard += 1;
+                    let after = poniard::spawn(|| 1u64, ());
+                    drop(guard);
+                    stranger.wait().expect("runs");
+                    after.take().expect("runs") + poniard::join(|| 1u64, || 1u64).0
+                },
+                (),
+            )
+        };
+        assert_eq!(outer.take().expect("runs"), 2);
+        assert_eq!(*lock.lock().expect("not poisoned"), 2);
+        assert_eq!(runtime.spawn(|| 7, ()).take().expect("runs"), 7);
+        runtime.wait_idle();
     });
 }

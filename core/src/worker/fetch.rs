@@ -369,8 +369,14 @@ fn wait_without_slot(context: &Context, slot_index: usize, over: &dyn Fn() -> bo
         break;
     }
     park_until(over);
-    context.put_token(slot.regain());
-    go_on(context, slot_index);
+    match slot.regain(|| shared.finished()) {
+        Some(token) => {
+            context.put_token(token);
+            go_on(context, slot_index);
+        }
+        // As on an errand. Whoever has the slot may want a lock that this task holds.
+        None => {}
+    }
 }
 
 /// A thread that waited has its slot again, and goes on with its task. Whoever would have looked at the queues with this slot does not: the one that

@@ -100,6 +100,10 @@ fn work(context: &Context, index: usize) -> Left {
             perform(context, found);
             continue;
         }
+        if context.slot_index().is_none() {
+            // It went on with a task without the slot, which is another thread's now.
+            return Left::Wanted;
+        }
         busy = false;
         slot.counters.activity.end(now_ns());
         match search(context, index) {
@@ -337,7 +341,12 @@ pub(crate) fn run_all(context: &Context, index: usize, over: impl Fn() -> bool, 
             // By a thread that goes on with a task.
             if let Some(token) = context.take_token() {
                 let _ = slot.pass(token);
-                context.put_token(slot.regain());
+                loop {
+                    if let Some(token) = slot.regain(|| shared.finished()) {
+                        context.put_token(token);
+                        break;
+                    }
+                }
             }
             continue;
         }

@@ -19,6 +19,7 @@ use super::job_deque::{Jobs, JobsOfOther};
 use super::occupancy::Errand;
 use super::ring::Ring;
 use super::waiter;
+use crate::clock::now_ns;
 use crate::options::Priority;
 use crate::ship::processor::RemoteProcessor;
 use crate::sync::Unparker;
@@ -28,6 +29,8 @@ const SPARES_MAX: usize = 4;
 
 /// How long a thread that has spawned too much waits while nothing at all is finished.
 const CROWD_PATIENCE: Duration = Duration::from_millis(10);
+/// How long a thread that has waited wants its slot back while nothing at all is finished, before it goes on without.
+const REGAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the thread that holds a slot works with.
 pub(crate) struct Local {
@@ -484,17 +487,18 @@ impl Slot {
         }
     }
 
-    /// Waits for the slot: a thread that passed it on and has to go on with its task.
-    pub(crate) fn regain(&self) -> Token {
+    /// Waits for the slot: a thread that passed it on and has to go on with its task. Nothing when it is not to be had, and nothing goes on either: `progress` has not changed for a long
+    /// while. Whoever has the slot may wait for something that this thread holds.
+    pub(crate) fn regain(&self, progress: impl Fn() -> u64) -> Option<Token> {
         if let Some(token) = self.take_vacant() {
-            return token;
+            return Some(token);
         }
         let seat = Seat::for_this_thread();
         let holder = {
             let mut succession = self.lock();
             if let Some(token) = succession.vacant.take() {
                 succession.holder = Some(waiter::unparker());
-                return token;
+                return Some(token);
             }
             succession.returning.push_back(Arc::clone(&seat));
             self.wanted.fetch_add(1, Relaxed);
@@ -504,7 +508,31 @@ impl Slot {
         if let Some(holder) = holder {
             holder.unpark();
         }
-        self.token_of(seat.wait())
+        let (mut before, mut since_ns) = (progress(), now_ns());
+        loop {
+            if let Some(offer) = seat.wait_for(REGAIN_PATIENCE) {
+                return Some(self.token_of(offer));
+            }
+            let now = progress();
+            if now != before {
+                (before, since_ns) = (now, now_ns());
+            } else if now_ns() - since_ns >= REGAIN_PATIENCE.as_nanos() as u64 {
+                break;
+            }
+        }
+        let mut succession = self.lock();
+        match succession.returning.iter().position(|other| Arc::ptr_eq(other, &seat)) {
+            Some(place) => {
+                succession.returning.remove(place);
+                self.wanted.fetch_sub(1, Relaxed);
+                None
+            }
+            // It has just been given the slot.
+            None => {
+                drop(succession);
+                Some(self.token_of(seat.wait()))
+            }
+        }
     }
 
     /// Gives an errand to a spare thread; or keeps it, with the number that is returned, for one that arrives.
