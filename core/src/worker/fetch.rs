@@ -369,13 +369,10 @@ fn wait_without_slot(context: &Context, slot_index: usize, over: &dyn Fn() -> bo
         break;
     }
     park_until(over);
-    match slot.regain(|| shared.finished()) {
-        Some(token) => {
-            context.put_token(token);
-            go_on(context, slot_index);
-        }
-        // As on an errand. Whoever has the slot may want a lock that this task holds.
-        None => {}
+    // Otherwise it goes on without, as on an errand: whoever has the slot may want a lock that this task holds.
+    if let Some(token) = slot.regain(|| shared.finished()) {
+        context.put_token(token);
+        go_on(context, slot_index);
     }
 }
 
