@@ -1,4 +1,6 @@
 //! Opens backends and starts a runtime.
+//!
+//! One file because each setting is a method, a name, a check and what is made of it.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
