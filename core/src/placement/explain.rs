@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::is_guess;
 use crate::policy::{Candidate, Decision, Placement as Where, Why};
 
 /// What was decided about where tasks run, in numbers. Tasks that could run in one way only are not among them.
@@ -124,7 +123,7 @@ impl Log {
             counter.fetch_add(by, Relaxed);
         };
         add(&self.decisions, 1);
-        add(&self.guessed, is_guess(decision.why).into());
+        add(&self.guessed, (decision.why == Why::Guessed).into());
         add(&self.explored, matches!(decision.why, Why::Explored { .. }).into());
         add(&self.held, matches!(decision.why, Why::Hysteresis { .. }).into());
         let least = candidates.iter().map(|candidate| candidate.missing_bytes).min().unwrap_or_default();
@@ -172,7 +171,7 @@ impl Log {
     }
 
     /// Notes who took it.
-    pub(super) fn ran(&self, index: usize, processor: &str, _is_stolen: bool) {
+    pub(super) fn ran(&self, index: usize, processor: &str) {
         self.change(index, |explanation| explanation.ran = Some(processor.into()));
     }
 

@@ -12,13 +12,13 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use poniard_interface::type_key::{FNV_OFFSET, fnv};
 use poniard_interface::{DeviceClass, ProcessorInfo};
 
 use crate::clock::now_ns;
 use crate::kernel::plan::Survey;
 use crate::model::store::Store;
 use crate::model::{CodeId, CodeModel, Machine, Measurement, Models, ProcessorClass, SizeClass};
-use crate::options::LaunchTies;
 use crate::policy::{self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, UnknownPolicy, Why};
 use crate::residency;
 use crate::task::record::TaskRef;
@@ -252,14 +252,7 @@ impl Placement {
     }
 
     /// Places a ready task that may run on `processors`, by rising place. The caller has put an empty [`Placed`] into its ties.
-    pub(crate) fn place(
-        &self,
-        shared: &Shared,
-        entry: Entry,
-        code: (u64, &dyn Fn() -> CodeId),
-        survey: Option<&Survey>,
-        processors: &[usize],
-    ) -> Went {
+    pub(crate) fn place(&self, shared: &Shared, entry: Entry, survey: Option<&Survey>, processors: &[usize]) -> Went {
         let now_ns = now_ns();
         let backlog_ns = if self.places_all { 0 } else { shared.backlog_ns() };
         let size = survey.map_or(0, |survey| survey.size);
@@ -277,7 +270,7 @@ impl Placement {
                 continue;
             }
             let space = (place + 1).saturating_sub(self.worker_places()) as u32;
-            let model = self.model(models, code, place);
+            let model = entry.peek(|task| self.model(models, task, place));
             let estimate = model.estimate(size);
             let is_fast = self.is_device[place];
             let guess_ns = GUESS_NS.saturating_add(size) / if is_fast { DEVICE_GUESS } else { 1 };
@@ -297,7 +290,8 @@ impl Placement {
             };
             candidates.push(Candidate { place, execution, transfer_ns, missing_bytes, overhead_ns });
         }
-        let (priority, ties) = entry.peek(|task| (task.priority(), task.options().and_then(|options| options.ties.placed.clone())));
+        let (code, priority, ties) =
+            entry.peek(|task| (code_of(task), task.priority(), task.options().and_then(|options| options.ties.placed.clone())));
         let Some(ties) = ties else { unreachable!("what is placed has a place for its ticket") };
         // It was taken by somebody who could not run it after all.
         let left = ties.lock().take().and_then(|ticket| board.abandoned(ticket, now_ns));
@@ -306,7 +300,7 @@ impl Placement {
         *next_number += 1;
         let ready = ReadyTask {
             number,
-            code: code.0 ^ u64::from(SizeClass::of(size).number()).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            code: code ^ u64::from(SizeClass::of(size).number()).wrapping_mul(0x9e37_79b9_7f4a_7c15),
             priority: 1 - priority.level() as i32,
             rank_ns: None,
             bytes: size,
@@ -330,7 +324,7 @@ impl Placement {
         };
         self.log.count(&pushed.decision, candidates);
         if let (Where::Place(place), [_, _, ..]) = (pushed.decision.placement, candidates.as_slice()) {
-            last.insert(code.0, place);
+            last.insert(code, place);
         }
         // Whoever says so to the board is known to take no more before: placed anew, it finds others, or fails.
         let left = if pushed.decision.why == Why::NoPlace { board.abandoned(pushed.ticket, now_ns) } else { None };
@@ -365,32 +359,25 @@ impl Placement {
     }
 
     /// What is known of a code at a place.
-    fn model(
-        &self,
-        models: &mut BTreeMap<u64, Vec<Option<Arc<CodeModel>>>>,
-        (code, id): (u64, &dyn Fn() -> CodeId),
-        place: usize,
-    ) -> Arc<CodeModel> {
+    fn model(&self, models: &mut BTreeMap<u64, Vec<Option<Arc<CodeModel>>>>, task: &TaskRef, place: usize) -> Arc<CodeModel> {
         let (class, number) = &self.classes[place];
         let number = *number as usize;
-        let known = models.entry(code).or_default();
+        let known = models.entry(code_of(task)).or_default();
         if known.len() <= number {
             known.resize(number + 1, None);
         }
-        Arc::clone(known[number].get_or_insert_with(|| self.models.executions.resolve(&id(), class)))
+        Arc::clone(known[number].get_or_insert_with(|| self.models.executions.resolve(&code_id_of(task), class)))
     }
 
     /// Notes that a processor took so long for a task.
     pub(crate) fn measured(&self, processor: usize, task: &TaskRef, size: u64, wall_ns: u64) {
-        let launch = task.options().and_then(|options| options.ties.launch.as_deref());
-        let code: (u64, &dyn Fn() -> CodeId) = (code_of(task, launch), &|| code_id_of(task, launch));
         if let Some(placed) = placed(task) {
             placed.took_ns.store(wall_ns, Relaxed);
         }
         let place = self.place_of(processor);
         let model = {
             let mut state = self.lock();
-            self.model(&mut state.models, code, place)
+            self.model(&mut state.models, task, place)
         };
         model.record(size, Measurement { wall_ns, cpu_ns: None });
     }
@@ -434,7 +421,7 @@ impl Placement {
         self.log.taken(is_stolen);
         if self.log.keeps() {
             let explained = taken.value.peek(|task| placed(task).map_or(0, |placed| placed.explained.load(Relaxed)));
-            self.log.ran(explained, &shared.processors[processor].info.name, is_stolen);
+            self.log.ran(explained, &shared.processors[processor].info.name);
         }
         Some(taken.value)
     }
@@ -444,12 +431,9 @@ impl Placement {
         let Some(ticket) = placed.lock().take() else { return };
         let now_ns = now_ns();
         let mut state = self.lock();
-        let (ended, left) = match has_run {
-            true => (state.board.finished(ticket, now_ns), None),
-            false => (None, None),
-        };
+        let ended = if has_run { state.board.finished(ticket, now_ns) } else { None };
         // It may not have been taken: somebody who waited for it ran it.
-        let left = if ended.is_none() { state.board.abandoned(ticket, now_ns) } else { left };
+        let left = if ended.is_none() { state.board.abandoned(ticket, now_ns) } else { None };
         self.note_waiting(&state.board);
         drop(state);
         drop(left);
@@ -513,25 +497,15 @@ pub(crate) fn placed(task: &TaskRef) -> Option<&Placed> {
 }
 
 /// How the code of a task is known.
-pub(crate) fn code_of(task: &TaskRef, launch: Option<&LaunchTies>) -> u64 {
-    match launch {
-        Some(launch) => launch.body.code(),
-        None => task.code(),
-    }
+pub(crate) fn code_of(task: &TaskRef) -> u64 {
+    task.launch_ties().map_or_else(|| task.code(), |launch| launch.body.code())
 }
 
 /// The same, for models that outlive the program.
-pub(crate) fn code_id_of(task: &TaskRef, launch: Option<&LaunchTies>) -> CodeId {
-    match launch {
-        Some(launch) => launch.body.code_id(),
-        None => {
-            let name = task.type_name();
-            CodeId::new(name, poniard_interface::type_key::fnv(poniard_interface::type_key::FNV_OFFSET, name.as_bytes()) as u64)
-        }
-    }
-}
-
-/// Whether a decision has nothing measured behind it.
-fn is_guess(why: Why) -> bool {
-    matches!(why, Why::Guessed)
+fn code_id_of(task: &TaskRef) -> CodeId {
+    let of_function = || {
+        let name = task.type_name();
+        CodeId::new(name, fnv(FNV_OFFSET, name.as_bytes()) as u64)
+    };
+    task.launch_ties().map_or_else(of_function, |launch| launch.body.code_id())
 }

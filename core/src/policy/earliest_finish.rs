@@ -190,3 +190,51 @@ impl EarliestFinish {
         }
     }
 }
+
+/// Places by earliest finish, and has each place run by an order of its own.
+#[derive(Clone, Debug)]
+pub(super) struct Ordered {
+    name: &'static str,
+    key: fn(&ReadyTask<'_>, Placement) -> Key,
+    by: EarliestFinish,
+}
+
+impl Ordered {
+    pub(super) fn new(name: &'static str, key: fn(&ReadyTask<'_>, Placement) -> Key) -> Self {
+        Self { name, key, by: EarliestFinish::default() }
+    }
+}
+
+impl Policy for Ordered {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn place(&mut self, task: &ReadyTask<'_>, view: &mut View<'_>) -> Decision {
+        self.by.place(task, view)
+    }
+
+    fn key(&self, task: &ReadyTask<'_>, placement: Placement, _places: &[Place]) -> Key {
+        (self.key)(task, placement)
+    }
+
+    fn victims(&mut self, thief: usize, view: &mut View<'_>, order: &mut Vec<usize>) {
+        self.by.victims(thief, view, order);
+    }
+
+    fn steals_last(&self) -> bool {
+        self.by.steals_last()
+    }
+
+    fn offers(&self) -> usize {
+        self.by.offers()
+    }
+
+    fn steal(&self, offer: &Offer<'_>, places: &[Place]) -> Option<u64> {
+        self.by.steal(offer, places)
+    }
+
+    fn ended(&mut self, outcome: &Outcome) {
+        self.by.ended(outcome);
+    }
+}

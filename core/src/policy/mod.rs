@@ -407,13 +407,13 @@ pub const POLICIES: [KnownPolicy; 9] = [
     KnownPolicy {
         name: "earliest-finish-priority",
         summary: "the same, and a place runs the most urgent first, then what has its data there",
-        make: || Box::new(earliest_finish_priority::EarliestFinishPriority::default()),
+        make: || Box::new(earliest_finish_priority::earliest_finish_priority()),
     },
     KnownPolicy { name: "fifo", summary: "one queue, the oldest task first", make: || Box::new(fifo::Fifo) },
     KnownPolicy {
         name: "heft",
         summary: "for graphs known ahead: the longest way to the end first, where it finishes first",
-        make: || Box::new(heft::Heft::default()),
+        make: || Box::new(heft::heft()),
     },
     KnownPolicy {
         name: "heteroprio",

@@ -132,17 +132,12 @@ pub(super) struct Trash {
     results: Vec<Box<dyn Any + Send>>,
 }
 
-/// What there is to know about a launch.
-fn ties(task: &TaskRef) -> Option<&LaunchTies> {
-    task.options().and_then(|options| options.ties.launch.as_deref())
-}
-
 /// Whether all that a task waits for are launches of its runtime that the processor of a queue has; then also those.
 fn is_carried(task: &TaskRef, queue: usize, trash: &mut Trash) -> Option<Vec<(TaskRef, u64)>> {
     let mut before = Vec::new();
     let is_any = task.unfinished_predecessors(&mut before);
     let there = |one: &TaskRef| {
-        let launch = ties(one).filter(|_| std::ptr::eq(one.runtime(), task.runtime()))?;
+        let launch = one.launch_ties().filter(|_| std::ptr::eq(one.runtime(), task.runtime()))?;
         // The number first: a launch that is withdrawn in between has another queue, or none.
         let times = launch.withdrawn.load(SeqCst);
         (launch.queue.load(SeqCst) == queue + 1).then_some(times)
@@ -160,14 +155,14 @@ fn is_carried(task: &TaskRef, queue: usize, trash: &mut Trash) -> Option<Vec<(Ta
 
 /// Looks at a launch that was held back and may not be ready, as [`Queued::offer_ahead`] does.
 pub(crate) fn offer(task: &TaskRef) {
-    if let Some(shared) = ties(task).and_then(|launch| launch.runtime.upgrade()) {
+    if let Some(shared) = task.launch_ties().and_then(|launch| launch.runtime.upgrade()) {
         shared.queued.offer_ahead(&shared, task);
     }
 }
 
 /// Waits for a launch in the place of the thread of its processor, if that wants it: what comes to an end soon needs then no thread but this one.
 pub(crate) fn attend(task: &TaskRef) {
-    let Some(launch) = ties(task) else { return };
+    let Some(launch) = task.launch_ties() else { return };
     let Some(shared) = launch.runtime.upgrade() else { return };
     while !task.is_finished()
         && let Some(queue) = launch.queue.load(Relaxed).checked_sub(1)
@@ -200,7 +195,7 @@ impl Queued {
             }
         };
         let Some(table) = task.launch() else { unreachable!("only launches get here") };
-        let Some(ties) = ties(&task) else { unreachable!("a launch has ties") };
+        let Some(ties) = task.launch_ties() else { unreachable!("a launch has ties") };
         let is_ahead = before.is_some();
         // One that is not ready will be in the same state when it is, and is failed then.
         let aside = |task: TaskRef, aside: Aside| Looked::Aside(if is_ahead { Aside::GivenBack(task) } else { aside });
@@ -276,13 +271,13 @@ impl Queued {
         let is_launch = task.launch().is_some() && std::ptr::eq(task.runtime(), shared);
         let is_for_it =
             |launch: &LaunchTies| !launch.on_host.load(Relaxed) && shared.devices_for(task, launch).contains(&(self.first + queue));
-        if !is_launch || !ties(task).is_some_and(is_for_it) {
+        if !is_launch || !task.launch_ties().is_some_and(is_for_it) {
             return false;
         }
         // One that might as well go to the host goes where its like went.
-        if let (Some(placement), Some(launch)) = (&shared.placement, ties(task))
+        if let (Some(placement), Some(launch)) = (&shared.placement, task.launch_ties())
             && shared.is_free(task, launch)
-            && !placement.was_last_at(code_of(task, Some(launch)), self.first + queue)
+            && !placement.was_last_at(code_of(task), self.first + queue)
         {
             return false;
         }
@@ -297,7 +292,9 @@ impl Queued {
         let mut before = Vec::new();
         task.unfinished_predecessors(&mut before);
         let first = before.first().filter(|one| std::ptr::eq(one.runtime(), shared));
-        let Some(queue) = first.and_then(ties).and_then(|launch| launch.queue.load(SeqCst).checked_sub(1)) else { return };
+        let Some(queue) = first.and_then(|first| first.launch_ties()).and_then(|launch| launch.queue.load(SeqCst).checked_sub(1)) else {
+            return;
+        };
         if self.is_to_follow(shared, task, queue, &mut Trash::default()) {
             self.lock().queues[queue].waiting.push_back(Waiting::Ahead(task.clone()));
             self.submit(shared, queue);
@@ -344,7 +341,7 @@ impl Queued {
     fn withdraw(&self, task: &TaskRef) -> Box<dyn Any + Send> {
         let Some(table) = task.launch() else { unreachable!("only launches have results to withdraw") };
         let _look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(launch) = ties(task) {
+        if let Some(launch) = task.launch_ties() {
             launch.queue.store(0, SeqCst);
             launch.withdrawn.fetch_add(1, SeqCst);
         }
@@ -391,7 +388,7 @@ impl Queued {
             placement.measured(self.first + queue, &task, size, busy_ns);
         }
         // Those before it may have failed, or have gone elsewhere and come to other results: then what it has made is of no use.
-        let is_as_then = |(one, times): &(TaskRef, u64)| ties(one).is_some_and(|launch| launch.withdrawn.load(SeqCst) == *times);
+        let is_as_then = |(one, times): &(TaskRef, u64)| one.launch_ties().is_some_and(|launch| launch.withdrawn.load(SeqCst) == *times);
         let is_timely = before.iter().flatten().all(is_as_then) && (!is_ahead || task.is_ready() && !task.has_failed_argument(&table));
         let undone = match outcome {
             Err(fault) if fault.kind != FaultKind::Refused => {
@@ -486,7 +483,7 @@ impl Queued {
             let failure = task.fail_claimed(FailureKind::Processor { processor: processor.clone(), reason });
             shared.finish(None, &task, Some(failure), false);
         };
-        let Some(launch) = ties(&task) else { unreachable!("a launch has ties") };
+        let Some(launch) = task.launch_ties() else { unreachable!("a launch has ties") };
         launch.tried.fetch_or(1 << queue.min(63), Relaxed);
         if !is_whole {
             return fail(format!("{}; it was writing in place, so what it wrote to is lost", fault.reason));

@@ -10,7 +10,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::RawBuffer;
 
-use super::file::{Folder, Range, Store};
+use super::Folder;
+use super::file::{Range, Store};
 use super::mapping::Location;
 use super::{MIN_BYTES, Usage};
 use crate::residency::{self, Key};

@@ -11,16 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Where spilled blocks go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Folder {
-    /// The first of the usual folders for temporary files that is on a disk.
-    #[default]
-    Usual,
-    /// Nowhere: nothing is spilled.
-    Off,
-    Named(PathBuf),
-}
+use super::Folder;
 
 /// File systems that are memory themselves, as `statfs` numbers them: tmpfs, ramfs.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];

@@ -15,14 +15,25 @@ mod nowhere;
 #[cfg(target_os = "linux")]
 pub(crate) use blocks::*;
 #[cfg(target_os = "linux")]
-pub(crate) use file::Folder;
-#[cfg(target_os = "linux")]
 pub(crate) use mapping::Location;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use nowhere::*;
 
+use std::path::PathBuf;
+
 use crate::data::Data;
 use crate::residency::can_be_elsewhere;
+
+/// Where spilled blocks go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Folder {
+    /// The first of the usual folders for temporary files that is on a disk.
+    #[default]
+    Usual,
+    /// Nowhere: nothing is spilled.
+    Off,
+    Named(PathBuf),
+}
 
 /// Smaller blocks stay: they are not worth a mapping of their own.
 const MIN_BYTES: u64 = 64 << 10;

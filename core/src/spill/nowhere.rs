@@ -1,20 +1,10 @@
 //! Where the kernel cannot do what it takes, nothing is spilled.
 
-use std::path::PathBuf;
-
 use poniard_interface::RawBuffer;
 
-use super::Usage;
+use super::{Folder, Usage};
 use crate::residency::Key;
 use crate::wire::Place;
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Folder {
-    #[default]
-    Usual,
-    Off,
-    Named(PathBuf),
-}
 
 impl Folder {
     pub(crate) fn check(&self) -> Result<(), String> {

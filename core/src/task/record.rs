@@ -20,7 +20,7 @@ use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::kernel::Origin;
 use crate::kernel::plan::{Plan, Survey};
-use crate::options::{Priority, TaskOptions};
+use crate::options::{LaunchTies, Priority, TaskOptions};
 use crate::residency::Lineage;
 use crate::retry::Retrying;
 use crate::ship::call::{CallBody, CallFailure};
@@ -964,6 +964,11 @@ impl TaskRef {
     /// How a device runs it, if it is a kernel's launch.
     pub(crate) fn launch(&self) -> Option<LaunchTable> {
         self.vtable.launch
+    }
+
+    /// What there is to know about it, if it is a kernel's launch.
+    pub(crate) fn launch_ties(&self) -> Option<&LaunchTies> {
+        self.options().and_then(|options| options.ties.launch.as_deref())
     }
 
     /// Whether an argument has failed. The caller has claimed the task and not run it.

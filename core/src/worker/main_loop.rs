@@ -438,7 +438,7 @@ fn take_placed(shared: &Shared, index: usize) -> Option<Entry> {
     }
     let entry = entry?;
     entry.peek(|task| {
-        if let Some(launch) = task.options().and_then(|options| options.ties.launch.as_deref()) {
+        if let Some(launch) = task.launch_ties() {
             launch.on_host.store(true, Relaxed);
         }
     });

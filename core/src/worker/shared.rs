@@ -26,7 +26,7 @@ use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::runs::Runs;
 use crate::options::{LaunchTies, Occupancy, Priority, TaskOptions};
-use crate::placement::{Placement, PlacementChoices, Went, code_id_of, code_of, placed};
+use crate::placement::{Placement, PlacementChoices, Went, placed};
 use crate::queued::Queued;
 use crate::residency::{self, DeviceSpace};
 use crate::runtime::Backends;
@@ -483,7 +483,7 @@ impl Shared {
 
     /// Whether it is a kernel's launch that a device is to run.
     fn is_for_device(&self, task: &TaskRef) -> bool {
-        let launch = task.options().and_then(|options| options.ties.launch.as_deref());
+        let launch = task.launch_ties();
         launch.is_some_and(|launch| !launch.on_host.load(Relaxed) && !self.devices_for(task, launch).is_empty())
     }
 
@@ -512,7 +512,7 @@ impl Shared {
     fn give_launch(&self, entry: Entry) -> Result<Option<usize>, Entry> {
         let Some(entry) = self.queued.keep_entry(entry) else { return Ok(None) };
         let devices = entry.peek(|task| {
-            let launch = task.options().and_then(|options| options.ties.launch.as_deref())?;
+            let launch = task.launch_ties()?;
             let devices = if launch.on_host.load(Relaxed) { Vec::new() } else { self.devices_for(task, launch) };
             let goes_here = devices.is_empty() && launch.body.has_host && self.worker_count(task.domain().as_deref()) > 0;
             if goes_here {
@@ -556,7 +556,7 @@ impl Shared {
             self.finish(None, &task, Some(failure), false);
             return Ok(None);
         }
-        let Some(launch) = task.options().and_then(|options| options.ties.launch.as_deref()) else { unreachable!("a launch has ties") };
+        let Some(launch) = task.launch_ties() else { unreachable!("a launch has ties") };
         let is_free = self.is_free(&task, launch);
         let mut processors = match is_free {
             true if placement.places_all => (0..self.slots.len()).filter(|slot| !self.slots[*slot].is_dormant()).collect(),
@@ -564,14 +564,11 @@ impl Shared {
             false => Vec::new(),
         };
         processors.extend(devices);
-        let code = code_of(&task, Some(launch));
-        let kept = task.clone();
-        let id = || code_id_of(&kept, kept.options().and_then(|options| options.ties.launch.as_deref()));
         if is_free {
             // Whoever is idle may come to take it from a device that is late.
             self.special.store(true, Relaxed);
         }
-        match placement.place(self, Entry::task(task), (code, &id), survey.as_ref(), &processors) {
+        match placement.place(self, Entry::task(task), survey.as_ref(), &processors) {
             Went::Nowhere(entry) => self.give_launch(entry),
             went => Ok(self.after_placing(went)),
         }
@@ -586,9 +583,7 @@ impl Shared {
             // Removed since the caller has looked.
             return self.enqueue(None, entry);
         }
-        let task = entry.peek(TaskRef::clone);
-        let launch = || task.options().and_then(|options| options.ties.launch.as_deref());
-        let went = match placement.place(self, entry, (code_of(&task, launch()), &|| code_id_of(&task, launch())), None, &processors) {
+        let went = match placement.place(self, entry, None, &processors) {
             Went::Nowhere(entry) => return self.enqueue(None, entry),
             went => went,
         };
@@ -604,9 +599,8 @@ impl Shared {
             Went::ToQueue(queue, wakes_worker) => (Some(queue), wakes_worker),
             Went::Nowhere(_) => unreachable!("whoever places a task sees to that"),
         };
-        // What waits for a device a worker may take over later.
-        self.special.store(true, Relaxed);
         if wakes_worker {
+            self.special.store(true, Relaxed);
             self.wake_for_placed();
         }
         queue
@@ -678,7 +672,7 @@ impl Shared {
 
     /// Tells the devices that may run a launch of its kernel, once for each kernel.
     pub(crate) fn expect(&self, task: &TaskRef) {
-        let Some(launch) = task.options().and_then(|options| options.ties.launch.as_deref()) else { return };
+        let Some(launch) = task.launch_ties() else { return };
         if launch.body.is_expected.swap(true, Relaxed) {
             return;
         }

@@ -4,9 +4,7 @@ use poniard::{Buffer, Kernel, Mutable, Scope, buffer, write};
 use poniard_tests::kernels::{SHADERS, short_trials};
 
 use crate::agreement::run;
-use crate::stand::Stand;
-
-type Plain = Kernel<fn(&'static Buffer<f32>) -> Buffer<f32>>;
+use crate::stand::{Plain, Stand, source};
 
 /// Reads a long buffer and a short one, through functions, and writes to both ends of a third; counts what it has done in a fourth.
 const MIXED: &str = "
@@ -24,16 +22,6 @@ fn put(i: u32, value: f32) { let place = &z[i]; *place = value; }
     put(i, of_a(i % arrayLength(&a.pairs)) + b[i % arrayLength(&b)][i % 4u]);
     atomicAdd(&counts[i % 8u], 1u);
 }";
-
-fn source(line: &str) -> String {
-    format!(
-        "@group(0) @binding(0) var<storage> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> z: array<f32>;
-@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
-    {line}
-}}"
-    )
-}
 
 fn plain(line: &str) -> Plain {
     Kernel::wgsl("k", source(line)).takes::<(&Buffer<f32>,), Buffer<f32>>()

@@ -2,20 +2,7 @@
 
 use poniard::{Buffer, FailureKind, Kernel, Runtime, Scope, TaskError, buffer};
 
-use crate::stand::{SPLIT, Stand, WAYS, builder, has_device};
-
-type Plain = Kernel<fn(&'static Buffer<f32>) -> Buffer<f32>>;
-
-/// A kernel with a buffer to read and one to write, whose body is `line`.
-fn source(line: &str) -> String {
-    format!(
-        "@group(0) @binding(0) var<storage> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> z: array<f32>;
-@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
-    {line}
-}}"
-    )
-}
+use crate::stand::{Plain, SPLIT, Stand, WAYS, builder, has_device, source};
 
 fn kernel(source: &str) -> Plain {
     Kernel::wgsl("k", source).takes::<(&Buffer<f32>,), Buffer<f32>>()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Once;
 
-use poniard::{Runtime, RuntimeBuilder, Scope};
+use poniard::{Buffer, Kernel, Runtime, RuntimeBuilder, Scope};
 use poniard_backend_vulkan::VulkanBackend;
 use tempfile::TempDir;
 
@@ -22,6 +22,20 @@ pub(crate) const WAYS: [&[(&str, &str)]; 4] =
 
 /// The last of them.
 pub(crate) const SPLIT: &[(&str, &str)] = &[("vulkan.import", "false"), ("vulkan.transfer", "emulated"), ("vulkan.without", "mapping")];
+
+/// Takes a buffer and makes one.
+pub(crate) type Plain = Kernel<fn(&'static Buffer<f32>) -> Buffer<f32>>;
+
+/// A kernel with a buffer to read and one to write, whose body is `line`.
+pub(crate) fn source(line: &str) -> String {
+    format!(
+        "@group(0) @binding(0) var<storage> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> z: array<f32>;
+@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+    {line}
+}}"
+    )
+}
 
 /// A runtime with at least one device. Its kernels are kept in a folder of its own, so that what the device was given can be looked at.
 pub(crate) struct Stand {
