@@ -282,12 +282,14 @@ fn devices_are_chosen_by_name_and_uuid_and_number() {
         (Scope::device("Another"), 1),
         (Scope::device("UUID-of-A device"), 0),
         (Scope::processor("fake-1"), 1),
-        (Scope::backend("fake"), 0),
     ] {
         let before = devices.devices[place].launched();
         runtime.task(scale().over(3), (ramp(3), 2.0)).scope(scope).spawn().wait().expect("runs");
         assert_eq!(devices.devices[place].launched(), before + 1);
     }
+    // Which one is for the policy to say, by what both have taken.
+    runtime.task(scale().over(3), (ramp(3), 2.0)).scope(Scope::backend("fake")).spawn().wait().expect("runs");
+    assert_eq!(devices.devices.iter().map(|device| device.launched()).sum::<u64>(), 4);
 }
 
 #[test]
