@@ -244,6 +244,23 @@ fn every_policy_runs_everything_on_threads_and_processes() {
 }
 
 #[test]
+fn a_kernel_that_only_the_host_can_run_is_placed_as_well() {
+    for devices in [vec![], vec![small().of_class(DeviceClass::Software)]] {
+        let builder = Runtime::builder().threads(2).linked(FakeDevices::new(devices)).models(None).explain(true);
+        let runtime = builder.policy("earliest-finish").build().unwrap();
+        assert!((0..3).map(|_| launch(&runtime)).all(|task| !is_from_device(&task)));
+        let one = runtime.task(scale_or_host().over(LEN), (ramp(LEN), 2.0)).scope(Scope::processor("threads-1")).spawn();
+        assert!(!is_from_device(&one));
+        assert_eq!(runtime.report().placement.map(|report| report.decisions), Some(3), "the last one had no choice");
+        let explained = runtime.explanations();
+        assert_eq!(
+            explained.iter().map(|one| (one.size, one.considered.len())).collect::<Vec<_>>(),
+            [(SIZE, 2), (SIZE, 2), (SIZE, 2), (SIZE, 1)]
+        );
+    }
+}
+
+#[test]
 fn workers_that_come_and_go_lose_no_placed_task() {
     in_time(|| {
         let builder = Runtime::builder().threads(1).processes(2).processes_at_most(2).models(None);

@@ -264,6 +264,9 @@ impl Placement {
         let mut state = self.lock();
         let State { board, next_number, models, candidates, last } = &mut *state;
         candidates.clear();
+        if !self.places_all {
+            board.set_backlog(0, backlog_ns);
+        }
         for (processor, missing_bytes) in processors.iter().zip(missing_bytes) {
             let place = self.place_of(*processor);
             if candidates.last().is_some_and(|known: &Candidate| known.place == place) {
@@ -285,7 +288,7 @@ impl Placement {
             };
             let overhead_ns = match (space, processor) {
                 (0, processor) if self.places_all && shared.slots[*processor].remote.get().is_some() => HOP_NS,
-                (0, _) => backlog_ns,
+                (0, _) => 0,
                 _ => LAUNCH_NS,
             };
             candidates.push(Candidate { place, execution, transfer_ns, missing_bytes, overhead_ns });

@@ -101,13 +101,15 @@ pub struct Place {
     pub queued: usize,
     /// How much longer those take it, in nanoseconds: all together, as if one ran at a time.
     pub queued_ns: u64,
+    /// How long it is busy with what is not on the board, in nanoseconds. Whatever is placed here waits for that once, however much there is of it.
+    pub backlog_ns: u64,
 }
 
 impl Place {
     /// A place with nothing on it.
     #[must_use]
     pub fn new(class: u32, space: u32, parallel: u32) -> Self {
-        Self { class, space, parallel: parallel.max(1), prefetches: false, active: true, queued: 0, queued_ns: 0 }
+        Self { class, space, parallel: parallel.max(1), prefetches: false, active: true, queued: 0, queued_ns: 0, backlog_ns: 0 }
     }
 
     /// Whether a task that is placed here now starts at once.
@@ -119,7 +121,8 @@ impl Place {
     /// How long a task that is placed here now waits for its turn, in nanoseconds.
     #[must_use]
     pub fn wait_ns(&self) -> u64 {
-        if self.idle() { 0 } else { self.queued_ns / u64::from(self.parallel) }
+        let queued_ns = if self.idle() { 0 } else { self.queued_ns / u64::from(self.parallel) };
+        queued_ns.saturating_add(self.backlog_ns)
     }
 
     /// When a task would be over that is placed here now, in nanoseconds from now. The one formula that all policies, and explanations, use:

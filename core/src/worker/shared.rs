@@ -520,7 +520,11 @@ impl Shared {
             }
             (!goes_here).then_some(devices)
         });
+        let places_all = self.placement.as_ref().is_some_and(|placement| placement.places_all);
         match devices {
+            None if places_all && !entry.peek(|task| task.options().is_some_and(|options| options.taken().is_unusual())) => {
+                self.place_launch(entry, Vec::new())
+            }
             None => Err(entry),
             Some(devices) if devices.is_empty() => {
                 self.queued.fail_stranded(self, entry);
@@ -539,7 +543,7 @@ impl Shared {
         !has_scope && has_all && !devices_first && launch.body.has_host && !self.slots.is_empty()
     }
 
-    /// Places a launch that some device can run. A task whose scope says where it may run is for the devices among that.
+    /// Places a launch that these devices can run, or, without any, the workers in its scope. A task whose scope says where it may run is for the devices among that.
     fn place_launch(&self, entry: Entry, devices: Vec<usize>) -> Result<Option<usize>, Entry> {
         let Some(placement) = &self.placement else { return Ok(Some(self.queued.add(&devices, entry))) };
         let Work::Task(task) = entry.into_work() else { unreachable!("parts of runs are no launches") };
@@ -557,13 +561,18 @@ impl Shared {
             return Ok(None);
         }
         let Some(launch) = task.launch_ties() else { unreachable!("a launch has ties") };
-        let is_free = self.is_free(&task, launch);
-        let mut processors = match is_free {
-            true if placement.places_all => (0..self.slots.len()).filter(|slot| !self.slots[*slot].is_dormant()).collect(),
+        let (is_free, domain) = (devices.is_empty() || self.is_free(&task, launch), task.domain());
+        let is_there = |slot: &usize| !self.slots[*slot].is_dormant() && domain.as_ref().is_none_or(|domain| domain.contains(*slot));
+        let mut processors: Vec<usize> = match is_free {
+            true if placement.places_all => (0..self.slots.len()).filter(is_there).collect(),
             true => vec![0],
             false => Vec::new(),
         };
         processors.extend(devices);
+        if processors.is_empty() {
+            // Removed since the caller has looked.
+            return self.give_launch(Entry::task(task));
+        }
         if is_free {
             // Whoever is idle may come to take it from a device that is late.
             self.special.store(true, Relaxed);

@@ -169,6 +169,11 @@ impl<T> Board<T> {
         &self.places
     }
 
+    /// Says how long a place is busy with what is not on the board ([`Place::backlog_ns`]). It stands until it is said anew.
+    pub fn set_backlog(&mut self, place: usize, backlog_ns: u64) {
+        self.places[place].backlog_ns = backlog_ns;
+    }
+
     /// How many tasks wait, in all queues.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -107,7 +107,7 @@ impl<T> Board<T> {
             if last {
                 before_ns = before_ns.saturating_sub(cost);
             }
-            let wait_ns = u64::try_from(before_ns / u128::from(place.parallel)).unwrap_or(u64::MAX);
+            let wait_ns = u64::try_from(before_ns / u128::from(place.parallel)).unwrap_or(u64::MAX).saturating_add(place.backlog_ns);
             let offer = Offer { code: item.code, here: &here, there: &there, wait_ns, why: item.why };
             if hear(*entry, self.policy.steal(&offer, &self.places)).is_break() {
                 return;

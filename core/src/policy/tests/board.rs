@@ -29,6 +29,17 @@ fn loads_are_counted_in_time_and_return_to_zero() {
 }
 
 #[test]
+fn what_is_not_on_the_board_is_waited_for_once() {
+    let mut board = board("earliest-finish", &[0, 1]);
+    board.set_backlog(0, 100);
+    let finish = |board: &mut Board<u64>, number| board.push(&task(number, &[known(0, 10), known(1, 1000)]), number, 0).decision.finish_ns;
+    assert_eq!([0, 1, 2].map(|number| finish(&mut board, number)), [Some(110), Some(120), Some(130)]);
+    assert_eq!(board.places(0)[0].queued_ns, 30, "it is the place's, and none of its tasks'");
+    board.set_backlog(0, 0);
+    assert_eq!(finish(&mut board, 3), Some(40));
+}
+
+#[test]
 fn a_ticket_is_not_good_for_the_next_task_in_its_slot() {
     let mut board = board("fifo", &[0]);
     let first = board.push(&task(0, &[known(0, 1)]), 0, 0).ticket;

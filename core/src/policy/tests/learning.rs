@@ -10,8 +10,8 @@ fn ran(policy: &mut EarliestFinish, why: Why, class: u32, took_ns: u64) {
 }
 
 const PLACES: [Place; 2] = [
-    Place { class: 0, space: 0, parallel: 1, prefetches: false, active: true, queued: 0, queued_ns: 0 },
-    Place { class: 1, space: 1, parallel: 1, prefetches: false, active: true, queued: 0, queued_ns: 0 },
+    Place { class: 0, space: 0, parallel: 1, prefetches: false, active: true, queued: 0, queued_ns: 0, backlog_ns: 0 },
+    Place { class: 1, space: 1, parallel: 1, prefetches: false, active: true, queued: 0, queued_ns: 0, backlog_ns: 0 },
 ];
 
 #[test]
