@@ -392,6 +392,9 @@ impl Queued {
             queues.push(done.queue);
             let entry = match done.task {
                 Flying::Launch(task, launch) => {
+                    if let (Ok(()), Some(upload_ns)) = (&completion.outcome, completion.upload_ns) {
+                        launch.measured_upload(upload_ns);
+                    }
                     self.complete_launch(shared, done.queue, task, launch, &completion.outcome, (busy_ns, not_taken));
                     continue;
                 }

@@ -90,6 +90,9 @@ pub struct FakeDevice {
     downloaded_bytes: AtomicU64,
     launched: AtomicU64,
     in_a_read: Moment,
+    byte_ns: u64,
+    probes: AtomicU64,
+    in_a_probe: Moment,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +112,19 @@ struct State {
 /// Something to do at a moment.
 #[derive(Default)]
 struct Moment(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Moment {
+    fn set(&self, act: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
+    }
+
+    fn come(&self) {
+        let act = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(act) = act {
+            act();
+        }
+    }
+}
 
 impl std::fmt::Debug for Moment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -130,6 +146,12 @@ struct Held {
     scalars: Vec<u8>,
 }
 
+impl Held {
+    fn source_bytes(&self) -> u64 {
+        self.operands.iter().filter_map(|operand| operand.source).map(|source| source.len_bytes).sum()
+    }
+}
+
 impl FakeDevice {
     /// A discrete device with so much memory.
     pub fn new(name: &str, capacity_bytes: u64) -> Self {
@@ -144,7 +166,17 @@ impl FakeDevice {
             downloaded_bytes: AtomicU64::new(0),
             launched: AtomicU64::new(0),
             in_a_read: Moment::default(),
+            byte_ns: 0,
+            probes: AtomicU64::new(0),
+            in_a_probe: Moment::default(),
         }
+    }
+
+    /// The same with copies for launches that it says take so long for each byte.
+    #[must_use]
+    pub fn telling(mut self, byte_ns: u64) -> Self {
+        self.byte_ns = byte_ns;
+        self
     }
 
     /// The same as another sort of device.
@@ -184,7 +216,22 @@ impl FakeDevice {
 
     /// Does something in the middle of the next read.
     pub fn in_the_next_read(&self, act: impl FnOnce() + Send + 'static) {
-        *self.in_a_read.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
+        self.in_a_read.set(act);
+    }
+
+    /// Does something in the middle of the next transfer that the runtime makes to find out about the way to it.
+    pub fn in_the_next_probe(&self, act: impl FnOnce() + Send + 'static) {
+        self.in_a_probe.set(act);
+    }
+
+    /// Such transfers so far, there and back. They are not among the [bytes](Self::copied_bytes).
+    pub fn probes(&self) -> u64 {
+        self.probes.load(Relaxed)
+    }
+
+    /// Bytes that are to be copied for the launches that it keeps.
+    pub fn held_bytes(&self) -> u64 {
+        self.lock().held.iter().map(Held::source_bytes).sum()
     }
 
     /// Launches done so far.
@@ -244,7 +291,7 @@ impl FakeDevice {
     pub fn release_first(&self, host: &dyn HostServices) {
         let first = self.lock().held.remove(0);
         self.perform(&first);
-        host.complete(&[Completion::done(first.id)]);
+        host.complete(&[self.done(&first)]);
     }
 
     /// Does what it keeps.
@@ -252,8 +299,13 @@ impl FakeDevice {
         let held = std::mem::take(&mut self.lock().held);
         for held in held {
             self.perform(&held);
-            host.complete(&[Completion::done(held.id)]);
+            host.complete(&[self.done(&held)]);
         }
+    }
+
+    fn done(&self, held: &Held) -> Completion {
+        let upload_ns = Some(self.byte_ns * held.source_bytes()).filter(|ns| *ns > 0);
+        Completion { upload_ns, ..Completion::done(held.id) }
     }
 
     /// Makes the copies for a launch; what its buffers have then.
@@ -531,7 +583,7 @@ impl Processor for FakeProcessor {
             if self.device.flaw == Flaw::Loses && self.device.launched() == 40 {
                 continue;
             }
-            let done = [Completion { task: task.id, outcome, busy_ns: None }];
+            let done = [Completion { outcome, ..self.device.done(&held) }];
             self.host.complete(&done);
             if self.device.flaw == Flaw::AnswersTwice {
                 self.host.complete(&done);
@@ -568,7 +620,7 @@ impl FakeSpace {
         let id = state.next_chunk;
         state.chunks.insert(id, memory);
         let info = ChunkInfo { space: SpaceId(self.number + 1), element: ElementKind::Opaque, len_bytes };
-        Box::new(FakeChunk { device: Arc::clone(&self.device), id, info })
+        Box::new(FakeChunk { device: Arc::clone(&self.device), id, info, is_probe: false })
     }
 }
 
@@ -612,6 +664,8 @@ struct FakeChunk {
     device: Arc<FakeDevice>,
     id: u64,
     info: ChunkInfo,
+    /// It was written to by itself, which the runtime does only to find out what that takes.
+    is_probe: bool,
 }
 
 impl Chunk for FakeChunk {
@@ -630,16 +684,21 @@ impl Chunk for FakeChunk {
         }
         let bytes = state.load(self.id);
         drop(state);
-        let act = self.device.in_a_read.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(act) = act {
-            act();
+        if !self.is_probe {
+            self.device.in_a_read.come();
         }
         into.copy_from_slice(&bytes[offset_bytes as usize..][..into.len()]);
+        if self.is_probe {
+            self.device.probes.fetch_add(1, Relaxed);
+            return Ok(());
+        }
         self.device.downloaded_bytes.fetch_add(into.len() as u64, Relaxed);
         Ok(())
     }
 
     fn write(&mut self, _: u64, from: &[u8]) -> Result<(), TransferError> {
+        self.is_probe = true;
+        self.device.in_a_probe.come();
         self.device.lock().store(self.id, from);
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Devices are stand-ins, and costs are put into a file of models before the runtime begins: hours, so that nothing depends on the time that the tests take.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use poniard::model::store::Store;
 use poniard::model::{Machine, Measurement, Models, ProcessorClass};
@@ -207,6 +208,209 @@ fn of_two_devices_the_one_that_has_the_data_is_taken() {
         assert_eq!(launched[index] % 2, 0, "{launched:?}");
     }
     assert_eq!(devices.devices[0].launched() + devices.devices[1].launched(), 6);
+}
+
+/// What the file in `folder` says of a link: bytes and count of each size class, and the mean of the last one.
+fn link(folder: &Path, from: &str, to: &str) -> (Vec<(u64, u64)>, f64) {
+    let files = poniard::model::store::files(folder).unwrap();
+    let Some(file) = files.first() else { return (Vec::new(), 0.0) };
+    let kept = poniard::model::store::read(file).unwrap();
+    let Some(curve) = kept.links.get(&(from.into(), to.into())) else { return (Vec::new(), 0.0) };
+    let classes = curve.classes.values();
+    (classes.clone().map(|class| (class.bytes, class.count)).collect(), classes.last().map_or(0.0, |class| class.mean_ns))
+}
+
+const DEVICE: &str = "vulkan:A device";
+
+/// Waits until the runtime has made so many transfers to find out what they take.
+fn until_probed(device: &FakeDevice, probes: u64) {
+    while device.probes() < probes {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn links_are_probed_once_a_task_has_a_choice() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..2 {
+            let devices = FakeDevices::new([small()]);
+            let runtime = builder(&devices, folder.path()).build().unwrap();
+            let made = runtime.task(scale().over(LEN), (ramp(LEN), 1.0)).scope(Scope::kind("vulkan")).spawn();
+            made.wait().expect("runs");
+            assert_eq!(devices.devices[0].probes(), 0, "that had no choice");
+            launch(&runtime).wait().expect("runs");
+            if round == 0 {
+                // One to get ready and three that count, small ones and a 64th of the memory.
+                until_probed(&devices.devices[0], 8);
+            }
+            drop(runtime);
+            assert_eq!(devices.devices[0].probes(), if round == 0 { 8 } else { 0 }, "what the file knows is not asked for again");
+            assert_eq!(devices.devices[0].used_bytes(), 0);
+            for (from, to) in [("host", DEVICE), (DEVICE, "host")] {
+                let (classes, _) = link(folder.path(), from, to);
+                assert!(classes.contains(&(4 << 10, 3)) && classes.contains(&(16 << 10, 3)), "{classes:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn nothing_is_probed_that_needs_no_transfer() {
+    for (device, software) in [(small().of_class(DeviceClass::Software), "false"), (small().importing(), "true")] {
+        let devices = FakeDevices::new([device]);
+        let builder = Runtime::builder().threads(2).linked(devices.clone()).models(None).setting("placement.software", software);
+        let runtime = builder.build().unwrap();
+        launch(&runtime).wait().expect("runs");
+        drop(runtime);
+        assert_eq!(devices.devices[0].probes(), 0);
+    }
+}
+
+#[test]
+fn a_device_at_work_is_probed_when_it_has_nothing_to_do() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        teach(folder.path(), 2 * HOUR_NS, HOUR_NS);
+        let devices = FakeDevices::new([small()]);
+        let device = &devices.devices[0];
+        let runtime = builder(&devices, folder.path()).build().unwrap();
+        device.set(Mode::Hold);
+        let task = launch(&runtime);
+        assert_eq!((device.held(), device.probes()), (1, 0));
+        device.release(devices.host());
+        until_probed(device, 8);
+        assert!(is_from_device(&task));
+    });
+}
+
+#[test]
+fn the_end_of_a_runtime_waits_for_one_probe_at_most() {
+    in_time(|| {
+        let devices = FakeDevices::new([small()]);
+        let device = Arc::clone(&devices.devices[0]);
+        let runtime = Runtime::builder().threads(2).linked(devices).models(None).build().unwrap();
+        let handle = runtime.handle();
+        device.in_the_next_probe(move || {
+            // Until the runtime is being dropped.
+            while handle.spawn(|| (), ()).wait().is_ok() {}
+        });
+        launch(&runtime).wait().expect("runs");
+        drop(runtime);
+        assert!(device.probes() <= 1);
+        assert_eq!(device.used_bytes(), 0);
+    });
+}
+
+#[test]
+fn real_transfers_teach_what_links_give() {
+    let folder = tempfile::tempdir().unwrap();
+    let devices = FakeDevices::new([small().telling(1000)]);
+    let runtime = builder(&devices, folder.path()).build().unwrap();
+    let x = Arc::new(ramp(1000));
+    for _ in 0..2 {
+        let made = runtime.task(scale().over(1000), (Arc::clone(&x), 1.0)).scope(Scope::kind("vulkan")).spawn();
+        made.take().expect("runs");
+    }
+    drop(runtime);
+    assert_eq!(link(folder.path(), "host", DEVICE), (vec![(4000, 1)], 4_000_000.0), "it was there for the second");
+    assert_eq!(link(folder.path(), DEVICE, "host").0, [(4000, 2)]);
+}
+
+#[test]
+fn what_a_device_at_work_takes_for_a_transfer_tells_nothing() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let devices = FakeDevices::new([small()]);
+        let runtime = builder(&devices, folder.path()).build().unwrap();
+        let on_device = || runtime.task(scale().over(1000), (ramp(1000), 1.0)).scope(Scope::kind("vulkan")).spawn();
+        let (first, second) = (on_device(), on_device());
+        second.wait().expect("runs");
+        devices.devices[0].set(Mode::Hold);
+        let third = on_device();
+        first.fetch().expect("runs");
+        devices.devices[0].release(devices.host());
+        third.wait().expect("runs");
+        second.fetch().expect("runs");
+        drop(runtime);
+        // The third is brought when the runtime ends.
+        assert_eq!(link(folder.path(), DEVICE, "host").0, [(4000, 2)]);
+    });
+}
+
+#[test]
+fn what_is_to_be_copied_is_handed_over_while_others_run() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        teach(folder.path(), 20 * HOUR_NS, HOUR_NS);
+        let devices = FakeDevices::new([small()]);
+        let runtime = builder(&devices, folder.path()).build().unwrap();
+        devices.devices[0].set(Mode::Hold);
+        let tasks: Vec<_> = (0..3).map(|_| launch(&runtime)).collect();
+        // None has ended, and the device has got what all need.
+        assert_eq!((devices.devices[0].launched(), devices.devices[0].held_bytes()), (0, 3 * 4 * LEN as u64));
+        devices.devices[0].set(Mode::Run);
+        devices.devices[0].release(devices.host());
+        assert!(tasks.iter().all(is_from_device));
+    });
+}
+
+#[test]
+fn what_another_device_has_is_moved_twice_and_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    teach(folder.path(), HOUR_NS, 1);
+    let devices = FakeDevices::new([small(), FakeDevice::new("Another device", 1 << 20), FakeDevice::new("A third device", 1 << 20)]);
+    let runtime = builder(&devices, folder.path()).build().unwrap();
+    let on = |index: usize| Scope::processor(format!("fake-{index}"));
+    let made = runtime.task(scale().over(LEN), (ramp(LEN), 1.0)).scope(on(0)).spawn();
+    made.wait().expect("runs");
+    let bytes = 4 * LEN as u64;
+    let missing = |runtime: &Runtime| last(runtime).considered.iter().map(|one| one.missing_bytes).collect::<Vec<_>>();
+    // Bytes are what a link takes, and the same buffer twice is one.
+    runtime.spawn(scale_or_host().over(LEN), (&made, 2.0)).wait().expect("runs");
+    assert_eq!(missing(&runtime), [bytes, 0, 2 * bytes, 2 * bytes]);
+    let considered = last(&runtime).considered;
+    // Nothing is known of the links but that they are links: both ways take twice one.
+    assert!(considered[2].transfer_ns > considered[0].transfer_ns, "{considered:?}");
+    for index in [1, 2, 1, 2] {
+        let there = runtime.task(scale().over(LEN), (&made, 2.0)).scope(on(index)).spawn();
+        there.wait().expect("runs");
+    }
+    let copied = [0, 1, 2].map(|index| devices.devices[index].copied_bytes());
+    assert_eq!(copied, [(bytes, bytes), (bytes, 0), (bytes, 0)]);
+    runtime.spawn(scale_or_host().over(LEN), (&made, 2.0)).wait().expect("runs");
+    assert_eq!(missing(&runtime), [0, 0, 0, 0]);
+    let report = runtime.report().placement.unwrap();
+    assert_eq!((report.missing_bytes, report.missing_bytes_min), (0, 0), "they went where the data was");
+}
+
+#[test]
+fn those_who_want_a_result_at_once_share_one_transfer() {
+    in_time(|| {
+        let devices = FakeDevices::new([small(), FakeDevice::new("Another device", 1 << 20)]);
+        let runtime = Runtime::builder().threads(2).linked(devices.clone()).models(None).build().unwrap();
+        let on = |index: usize| Scope::processor(format!("fake-{index}"));
+        let made = runtime.task(scale().over(1000), (ramp(1000), 2.0)).scope(on(0)).spawn();
+        made.wait().expect("runs");
+        let (begins, has_begun) = std::sync::mpsc::channel();
+        let (goes_on, may_go_on) = std::sync::mpsc::channel::<()>();
+        devices.devices[0].in_the_next_read(move || {
+            begins.send(()).expect("somebody waits");
+            may_go_on.recv().expect("somebody says so");
+        });
+        std::thread::scope(|scope| {
+            let fetch = || assert_eq!(made.fetch().expect("runs")[3], 6.0);
+            scope.spawn(fetch);
+            has_begun.recv().expect("one reads");
+            // In the middle of the first read: threads of the host, a task of the host and a launch elsewhere.
+            (0..3).for_each(|_| drop(scope.spawn(fetch)));
+            let sum = runtime.spawn(|z: &Buffer<f32>| z[3], (&made,));
+            let there = scope.spawn(|| runtime.task(scale().over(1000), (&made, 2.0)).scope(on(1)).spawn().take().expect("runs")[3]);
+            goes_on.send(()).expect("it waits");
+            assert_eq!((*sum.fetch().expect("runs"), there.join().expect("runs")), (6.0, 12.0));
+        });
+        assert_eq!([0, 1].map(|index| devices.devices[index].copied_bytes()), [(4000, 4000), (4000, 4000)]);
+    });
 }
 
 /// Something of everything: chains, joins, tasks that spawn, priorities, scopes.

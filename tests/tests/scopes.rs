@@ -59,7 +59,7 @@ impl Processor for MadeUpProcessor {
         for task in batch.iter().map(|task| task.id) {
             self.run(move |host| {
                 let outcome = host.run(task).map_err(|error| Fault::refused(error.reason));
-                host.complete(&[Completion { task, outcome, busy_ns: None }]);
+                host.complete(&[Completion { task, outcome, busy_ns: None, upload_ns: None }]);
             });
         }
         Ok(())

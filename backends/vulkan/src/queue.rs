@@ -1190,7 +1190,7 @@ impl Queue {
                 let times_ns = batch.commands.times_ns();
                 report.extend(batch.tasks.into_iter().map(|(task, outcome, number)| {
                     let busy_ns = number.and_then(|number| times_ns.get(number).copied());
-                    Completion { task, outcome, busy_ns }
+                    Completion { task, outcome, busy_ns, upload_ns: None }
                 }));
                 recorder.staging.give_back(batch.blocks);
                 recorder.lanes[lane as usize].free.push(batch.commands);

@@ -29,17 +29,20 @@ pub struct Completion {
     /// How long the processor was at it, in ns, without what it had to wait for, if the processor measures that. The runtime learns from it what the task costs here.
     /// A processor may measure some tasks and not others, from which nothing is learnt then. Of one that has never measured any, the runtime guesses.
     pub busy_ns: Option<u64>,
+    /// How long the copies took that were made for its launch ([`Operand::source`](crate::Operand::source)), in ns, all together and without what they had to wait for, if the
+    /// processor measures that. The runtime learns from it what the way to this memory gives.
+    pub upload_ns: Option<u64>,
 }
 
 impl Completion {
     /// A task that was executed.
     pub fn done(task: TaskId) -> Self {
-        Self { task, outcome: Ok(()), busy_ns: None }
+        Self { task, outcome: Ok(()), busy_ns: None, upload_ns: None }
     }
 
     /// One that was not.
     pub fn failed(task: TaskId, fault: Fault) -> Self {
-        Self { task, outcome: Err(fault), busy_ns: None }
+        Self { task, outcome: Err(fault), busy_ns: None, upload_ns: None }
     }
 }
 

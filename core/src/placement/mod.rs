@@ -20,14 +20,16 @@ use crate::kernel::plan::Survey;
 use crate::model::store::Store;
 use crate::model::{CodeId, CodeModel, Machine, Measurement, Models, ProcessorClass, SizeClass};
 use crate::policy::{self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, UnknownPolicy, Why};
-use crate::residency;
+use crate::residency::{self, DeviceSpace, Links, Missing};
 use crate::task::record::TaskRef;
 use crate::worker::entry::Entry;
 use crate::worker::shared::{ProcessorRecord, Shared};
 
 mod explain;
+mod probe;
 mod watch;
 
+use probe::Probe;
 use watch::Watch;
 
 pub use explain::{Considered, Explanation, PlacementReport};
@@ -110,6 +112,7 @@ pub(crate) struct Placement {
     is_device: Vec<bool>,
     log: explain::Log,
     watch: Arc<Watch>,
+    probe: Probe,
 }
 
 struct State {
@@ -203,6 +206,7 @@ impl Placement {
             is_device,
             log: explain::Log::new(choices.explain),
             watch: Arc::default(),
+            probe: Probe::default(),
         }))
     }
 
@@ -222,8 +226,26 @@ impl Placement {
     }
 
     /// Whose board it is.
-    pub(crate) fn belong_to(&self, shared: Weak<Shared>) {
-        self.watch.belong_to(shared);
+    pub(crate) fn belong_to(&self, shared: &Arc<Shared>) {
+        self.watch.belong_to(Arc::downgrade(shared));
+        for (processor, number) in (self.slot_count..shared.processors.len()).zip(1..) {
+            if let Some(space) = shared.space_of(processor) {
+                let links = &self.models.links;
+                space.connect(Links { up: links.resolve(0, number), down: links.resolve(number, 0) });
+            }
+        }
+    }
+
+    /// Spaces of real devices whose links nothing is known of.
+    fn unknown_spaces(&self, shared: &Shared) -> Vec<Arc<DeviceSpace>> {
+        let queued = (self.slot_count..shared.processors.len()).filter(|processor| self.is_device[self.place_of(*processor)]);
+        let spaces = queued.filter_map(|processor| shared.space_of(processor)).filter(|space| !space.imports() && space.lost().is_none());
+        spaces.filter(|space| space.links().is_unknown()).map(Arc::clone).collect()
+    }
+
+    /// The runtime takes no more tasks, and what is at work for the board ends.
+    pub(crate) fn end(&self) {
+        self.probe.end();
     }
 
     /// Whether tasks wait.
@@ -257,9 +279,9 @@ impl Placement {
         let backlog_ns = if self.places_all { 0 } else { shared.backlog_ns() };
         let size = survey.map_or(0, |survey| survey.size);
         // Looked at before the lock is taken.
-        let missing_bytes: Vec<u64> = processors
+        let missing: Vec<Missing> = processors
             .iter()
-            .map(|processor| survey.map_or(0, |survey| residency::missing_bytes(shared.space_of(*processor), &survey.uses)))
+            .map(|processor| survey.map_or_else(Missing::default, |survey| residency::missing(shared.space_of(*processor), &survey.uses)))
             .collect();
         let mut state = self.lock();
         let State { board, next_number, models, candidates, last } = &mut *state;
@@ -267,7 +289,7 @@ impl Placement {
         if !self.places_all {
             board.set_backlog(0, backlog_ns);
         }
-        for (processor, missing_bytes) in processors.iter().zip(missing_bytes) {
+        for (processor, missing) in processors.iter().zip(missing) {
             let place = self.place_of(*processor);
             if candidates.last().is_some_and(|known: &Candidate| known.place == place) {
                 continue;
@@ -281,17 +303,12 @@ impl Placement {
                 0 => Estimate { mean_ns: guess_ns, spread_ns: guess_ns, count: 0 },
                 count => Estimate { mean_ns: estimate.mean_ns, spread_ns: estimate.spread_ns, count: count.min(u32::MAX.into()) as u32 },
             };
-            let transfer_ns = match missing_bytes {
-                0 => 0,
-                bytes if space == 0 => self.models.links.estimate(1, 0, bytes).mean_ns,
-                bytes => self.models.links.estimate(0, space, bytes).mean_ns,
-            };
             let overhead_ns = match (space, processor) {
                 (0, processor) if self.places_all && shared.slots[*processor].remote.get().is_some() => HOP_NS,
                 (0, _) => 0,
                 _ => LAUNCH_NS,
             };
-            candidates.push(Candidate { place, execution, transfer_ns, missing_bytes, overhead_ns });
+            candidates.push(Candidate { place, execution, transfer_ns: missing.ns, missing_bytes: missing.bytes, overhead_ns });
         }
         let (code, priority, ties) =
             entry.peek(|task| (code_of(task), task.priority(), task.options().and_then(|options| options.ties.placed.clone())));
@@ -332,9 +349,13 @@ impl Placement {
         // Whoever says so to the board is known to take no more before: placed anew, it finds others, or fails.
         let left = if pushed.decision.why == Why::NoPlace { board.abandoned(pushed.ticket, now_ns) } else { None };
         self.note_waiting(board);
+        let has_choice = candidates.len() > 1;
         drop(state);
         if let Some(entry) = left {
             return Went::Nowhere(entry);
+        }
+        if has_choice {
+            self.probe.begin(&ties.runtime, || self.unknown_spaces(shared));
         }
         self.watch.set();
         self.went(pushed.decision, pushed.wake)

@@ -47,6 +47,11 @@ impl InFlightLaunch {
     pub(super) fn submitted_ns(&self) -> u64 {
         self.submitted_ns
     }
+
+    /// Notes how long the copies for it took.
+    pub(super) fn measured_upload(&self, ns: u64) {
+        self.prepared.measured_upload(ns);
+    }
 }
 
 impl std::fmt::Debug for InFlightLaunch {

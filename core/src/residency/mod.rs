@@ -20,13 +20,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Access, AllocateError, Chunk, Operand, RawBuffer};
 
+use crate::clock::now_ns;
 use crate::data::Data;
 use crate::wire::Place;
 use crate::{arena, spill};
 
 pub(crate) mod space;
 
-pub(crate) use space::DeviceSpace;
+use space::UnderWay;
+pub(crate) use space::{DeviceSpace, Links};
 
 /// Names a block of the host: its arena and where it begins there.
 pub(crate) type Key = (u64, u64);
@@ -122,6 +124,9 @@ pub(crate) struct Prepared {
     pub(crate) operands: Vec<Operand>,
     space: Arc<DeviceSpace>,
     uses: Vec<Used>,
+    /// What is copied to the device for it.
+    uploaded_bytes: u64,
+    _under_way: UnderWay,
 }
 
 /// A buffer that a launch uses, and what has to be undone if it does not happen.
@@ -304,6 +309,12 @@ impl State {
     fn replica_in(&mut self, space: &Arc<DeviceSpace>) -> Option<&mut Replica> {
         self.replicas.iter_mut().find(|replica| Arc::ptr_eq(&replica.space, space))
     }
+
+    /// The copy that is brought to the host in the least time.
+    fn nearest(&self, len_bytes: u64) -> Option<&Replica> {
+        let is_one = |replica: &&Replica| !replica.is_import && replica.valid && replica.space.lost().is_none();
+        self.replicas.iter().filter(is_one).min_by_key(|replica| replica.space.links().down.estimate(len_bytes).mean_ns)
+    }
 }
 
 impl Entry {
@@ -372,10 +383,10 @@ impl Entry {
                 return Ok(None);
             }
             // An import is the block itself.
-            let mut copies = state.replicas.iter().filter(|replica| !replica.is_import);
-            match copies.clone().find(|replica| replica.valid && replica.space.lost().is_none()) {
+            match state.nearest(self.place.len_bytes) {
                 Some(replica) => (Arc::clone(&replica.chunk), Arc::clone(&replica.space)),
                 None => {
+                    let mut copies = state.replicas.iter().filter(|replica| !replica.is_import);
                     let space = copies.next().map(|replica| Arc::clone(&replica.space));
                     let reason = space.as_ref().and_then(|space| space.lost()).unwrap_or("no copy of its data is left").into();
                     return Err(Unread { space, reason });
@@ -384,8 +395,13 @@ impl Entry {
         };
         // SAFETY: until the block is valid nobody but the holder of `transfer` touches it, and it is not given up before (`remove`).
         let bytes = unsafe { arena::bytes_of(self.place) };
+        let (quiet, begun_ns) = (space.quiet(), now_ns());
         if let Err(error) = chunk.read(0, bytes) {
             return Err(Unread { space: Some(space), reason: error.reason });
+        }
+        let took_ns = now_ns() - begun_ns;
+        if quiet.is_some() && space.quiet() == quiet {
+            space.links().down.record(self.place.len_bytes, took_ns);
         }
         let mut state = lock(&self.state);
         state.host_valid = true;
@@ -415,22 +431,50 @@ pub(crate) fn can_follow(uses: &[Use]) -> bool {
     })
 }
 
-/// How many bytes would have to be moved for these buffers to be in a space, or in the host's memory, as things are.
-pub(crate) fn missing_bytes(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> u64 {
-    let is_missing = |one: &&Use| {
-        if one.is_fresh || one.access == Access::Overwrite {
-            return false;
+/// What has to be moved for buffers to be where a launch needs them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// What only another device has is moved twice.
+    pub(crate) bytes: u64,
+    /// How long that takes, as far as is known.
+    pub(crate) ns: u64,
+}
+
+/// What would have to be moved for these buffers to be in a space, or in the host's memory, as things are. What only another device has comes from the nearest one by way of the host.
+pub(crate) fn missing(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> Missing {
+    let mut up_bytes = 0u64;
+    let mut down: Vec<(Arc<DeviceSpace>, u64)> = Vec::new();
+    for (index, one) in uses.iter().enumerate() {
+        let is_again = || uses[..index].iter().any(|before| key_of(before.place) == key_of(one.place));
+        if one.is_fresh || one.access == Access::Overwrite || is_again() {
+            continue;
         }
+        let len_bytes = one.place.len_bytes;
         let entry = entry_of(key_of(one.place));
         let mut state = entry.as_ref().map(|entry| lock(&entry.state));
         let is_on_host = state.as_ref().is_none_or(|state| state.host_valid);
-        match space {
-            None => !is_on_host,
-            Some(space) if space.imports() && is_on_host => false,
-            Some(space) => !state.as_mut().and_then(|state| state.replica_in(space)).is_some_and(|replica| replica.valid),
+        let imports = space.is_some_and(|space| space.imports());
+        let mut is_in =
+            |space| state.as_mut().and_then(|state| state.replica_in(space)).is_some_and(|replica| replica.valid && !replica.is_import);
+        if is_on_host && imports || space.map_or(is_on_host, |space| is_in(space)) {
+            continue;
         }
-    };
-    uses.iter().filter(is_missing).map(|one| one.place.len_bytes).sum()
+        if let Some(nearest) = state.as_ref().filter(|_| !is_on_host).and_then(|state| state.nearest(len_bytes)) {
+            match down.iter_mut().find(|(space, _)| Arc::ptr_eq(space, &nearest.space)) {
+                Some((_, bytes)) => *bytes += len_bytes,
+                None => down.push((Arc::clone(&nearest.space), len_bytes)),
+            }
+        }
+        if space.is_some() && !imports {
+            up_bytes += len_bytes;
+        }
+    }
+    let up_ns = space.filter(|_| up_bytes > 0).map_or(0, |space| space.links().up.estimate(up_bytes).mean_ns);
+    let begin = Missing { bytes: up_bytes, ns: up_ns };
+    down.iter().fold(begin, |sum, (space, bytes)| Missing {
+        bytes: sum.bytes + bytes,
+        ns: sum.ns.saturating_add(space.links().down.estimate(*bytes).mean_ns),
+    })
 }
 
 /// Brings the buffers of a launch into a space, as far as that is to be done before the launch is submitted: their room is there, and the operands say what is to
@@ -456,7 +500,8 @@ pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared
     // Twice: what others have given up may not be free yet, or others may have more in the space than we know.
     for is_last in [false, true] {
         make_room(space, &entries, uses)?;
-        let mut prepared = Prepared { operands: Vec::new(), space: Arc::clone(space), uses: Vec::new() };
+        let (operands, uses_of_it, under_way) = (Vec::new(), Vec::new(), UnderWay::begin(space));
+        let mut prepared = Prepared { operands, space: Arc::clone(space), uses: uses_of_it, uploaded_bytes: 0, _under_way: under_way };
         let Err(error) = fill(space, &entries, uses, &mut prepared) else { return Ok(prepared) };
         take_back(prepared, Undone::Untouched);
         if is_last {
@@ -468,6 +513,13 @@ pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared
 }
 
 impl Prepared {
+    /// Notes how long the copies for it took that the device has made.
+    pub(crate) fn measured_upload(&self, ns: u64) {
+        if self.uploaded_bytes > 0 {
+            self.space.links().up.record(self.uploaded_bytes, ns);
+        }
+    }
+
     /// Whether what the launch writes is nowhere else, so that it is worth to know how it was computed.
     pub(crate) fn keeps_lineage(&self) -> bool {
         !self.space.imports()
@@ -527,6 +579,7 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
         }
         drop(state);
         if is_copied {
+            prepared.uploaded_bytes += one.place.len_bytes;
             space.counts.uploaded.fetch_add(one.place.len_bytes, Relaxed);
             if space.keeps_pages.load(Relaxed) {
                 // The device may take it from the arena's pages.

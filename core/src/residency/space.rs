@@ -3,9 +3,12 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
 
 use poniard_interface::{AllocateError, Chunk, HostBlock, MemorySpace, SpaceInfo};
+
+use crate::model::Link;
 
 /// Chunks begin at multiples of this, as far as anybody knows.
 const GRAIN_BYTES: u64 = 256;
@@ -25,6 +28,56 @@ pub(crate) struct DeviceSpace {
     /// Counts uses, to tell what was used last.
     clock: AtomicU64,
     pub(crate) counts: Counts,
+    links: OnceLock<Links>,
+    work: Mutex<Work>,
+}
+
+/// What is known of the ways between the host's memory and a space.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    pub(crate) up: Arc<Link>,
+    pub(crate) down: Arc<Link>,
+}
+
+impl Links {
+    /// Whether of one of them nothing was measured.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.up.summaries().is_empty() || self.down.summaries().is_empty()
+    }
+}
+
+/// The launches that use a space.
+#[derive(Debug, Default)]
+struct Work {
+    /// Begun so far.
+    begun: u64,
+    under_way: u64,
+    /// Woken when none is under way.
+    waiter: Option<Thread>,
+}
+
+/// A launch that uses a space: under way until this is dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay(Arc<DeviceSpace>);
+
+impl UnderWay {
+    pub(super) fn begin(space: &Arc<DeviceSpace>) -> Self {
+        let mut work = space.work();
+        work.begun += 1;
+        work.under_way += 1;
+        drop(work);
+        Self(Arc::clone(space))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut work = self.0.work();
+        work.under_way -= 1;
+        if let Some(waiter) = work.waiter.as_ref().filter(|_| work.under_way == 0) {
+            waiter.unpark();
+        }
+    }
 }
 
 /// What has been moved, and what is there, in bytes.
@@ -49,7 +102,35 @@ impl DeviceSpace {
             refuses: AtomicBool::new(false),
             clock: AtomicU64::new(0),
             counts: Counts::default(),
+            links: OnceLock::new(),
+            work: Mutex::default(),
         }
+    }
+
+    /// Says where it is written down what its links give. To be done before they are used.
+    pub(crate) fn connect(&self, links: Links) {
+        // A second processor in the space has the same links.
+        let _ = self.links.set(links);
+    }
+
+    pub(crate) fn links(&self) -> &Links {
+        self.links.get_or_init(Links::default)
+    }
+
+    fn work(&self) -> std::sync::MutexGuard<'_, Work> {
+        // Changes of two numbers.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While no launch uses the space, how many have: if it is the same number before and after a transfer, that had the device to itself, and what it took tells about the link.
+    pub(crate) fn quiet(&self) -> Option<u64> {
+        let work = self.work();
+        (work.under_way == 0).then_some(work.begun)
+    }
+
+    /// A thread that is unparked from now on whenever the last launch has ended.
+    pub(crate) fn tell(&self, waiter: Option<Thread>) {
+        self.work().waiter = waiter;
     }
 
     /// A moment of use, later than all before.
@@ -67,16 +148,16 @@ impl DeviceSpace {
     }
 
     /// How much fits into it.
-    pub(super) fn capacity_bytes(&self) -> u64 {
+    pub(crate) fn capacity_bytes(&self) -> u64 {
         self.info.capacity_bytes.unwrap_or(u64::MAX)
     }
 
     /// Whether blocks of the host are used where they are.
-    pub(super) fn imports(&self) -> bool {
+    pub(crate) fn imports(&self) -> bool {
         self.info.imports && !self.refuses.load(Relaxed)
     }
 
-    pub(super) fn allocate(&self, len_bytes: u64, zeroed: bool) -> Result<Box<dyn Chunk>, AllocateError> {
+    pub(crate) fn allocate(&self, len_bytes: u64, zeroed: bool) -> Result<Box<dyn Chunk>, AllocateError> {
         self.space.allocate(len_bytes, zeroed)
     }
 

@@ -573,7 +573,7 @@ fn start(
     // The cell is new and nobody else sets it.
     let _ = link.set(Arc::downgrade(&shared));
     if let Some(placement) = &shared.placement {
-        placement.belong_to(Arc::downgrade(&shared));
+        placement.belong_to(&shared);
     }
     if let Some(record) = shared.keep_dormant(process_count) {
         let backend = shared.backends[record.backend].info.name.clone();

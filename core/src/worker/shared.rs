@@ -889,7 +889,7 @@ impl Shared {
     }
 
     /// Whether it takes tasks from outside.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.phase.load(SeqCst) == OPEN
     }
 
@@ -916,6 +916,9 @@ impl Shared {
             slot.close();
         }
         self.sleep.wake_all();
+        if let Some(placement) = &self.placement {
+            placement.end();
+        }
         // What only devices have comes to the host: results may be wanted later.
         self.backends.iter().flat_map(|record| &record.spaces).for_each(residency::leave);
         for record in &self.processors {

@@ -360,6 +360,7 @@ impl HostServices for ImportedHost {
                 task: completion.task.0,
                 fault: completion.outcome.clone().err().map(StableFault::from).into(),
                 busy_ns: completion.busy_ns.into(),
+                upload_ns: completion.upload_ns.into(),
             })
             .collect();
         self.0.complete(RSlice::from_slice(&completions));

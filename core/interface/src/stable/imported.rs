@@ -331,6 +331,7 @@ impl StableHost for ExportedHost {
                     ROption::RSome(fault) => Err(fault.into()),
                 },
                 busy_ns: completion.busy_ns.into(),
+                upload_ns: completion.upload_ns.into(),
             })
             .collect();
         quietly(|| self.0.complete(&completions));

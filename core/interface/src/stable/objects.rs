@@ -301,6 +301,7 @@ pub struct StableCompletion {
     pub task: u64,
     pub fault: ROption<StableFault>,
     pub busy_ns: ROption<u64>,
+    pub upload_ns: ROption<u64>,
 }
 
 /// Twin of [`crate::Fault`].

@@ -81,6 +81,6 @@ fn execute(inbox: &Receiver<TaskId>, host: &dyn HostServices) {
     for task in inbox {
         // A body that fails by itself is the host's business; an error here says that it could not be run at all.
         let outcome = host.run(task).map_err(|error| Fault::refused(error.reason));
-        host.complete(&[Completion { task, outcome, busy_ns: None }]);
+        host.complete(&[Completion { task, outcome, busy_ns: None, upload_ns: None }]);
     }
 }

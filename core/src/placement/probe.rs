@@ -1,0 +1,116 @@
+//! Finds out what the links to devices give while nobody knows: in the background, from the first task on that has a choice.
+//!
+//! A thread of its own makes a few small and a few larger transfers each way, whenever the device does nothing else: their times would else tell about launches. It ends before the runtime
+//! does, which waits for the transfer that is just under way and for no other. Real transfers then say more.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+
+use crate::clock::now_ns;
+use crate::residency::DeviceSpace;
+use crate::worker::shared::Shared;
+
+/// Bytes of a small transfer, which tells the latency.
+const SMALL_BYTES: usize = 4 << 10;
+/// Bytes of a large one, which tells the bandwidth.
+const LARGE_BYTES: usize = 4 << 20;
+/// No more of a device's memory is taken for it than one part of so many.
+const CAPACITY_SHARE: u64 = 64;
+/// So many transfers are measured of each size and each way.
+const WANTED: usize = 3;
+/// And so many are made at most, since some meet with launches.
+const TRIES_MAX: usize = 16;
+
+/// What a runtime has of it.
+#[derive(Debug, Default)]
+pub(super) struct Probe {
+    has_begun: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Probe {
+    /// Begins, the first time that it is called. `unknown` are the spaces to whose links that applies.
+    pub(super) fn begin(&self, runtime: &Weak<Shared>, unknown: impl FnOnce() -> Vec<Arc<DeviceSpace>>) {
+        if self.has_begun.load(Relaxed) || self.has_begun.swap(true, Relaxed) {
+            return;
+        }
+        let (runtime, spaces) = (Weak::clone(runtime), unknown());
+        if spaces.is_empty() {
+            return;
+        }
+        let goes_on = move || runtime.upgrade().is_some_and(|shared| shared.is_open());
+        // One that is given up is left to the real transfers.
+        let run = move || spaces.iter().for_each(|space| _ = probe(space, &goes_on));
+        // Without a thread there are the real transfers.
+        if let Ok(thread) = thread::Builder::new().name("poniard-probe".into()).spawn(run) {
+            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        }
+    }
+
+    /// Waits until the thread has ended. The runtime takes no more tasks.
+    pub(super) fn end(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            thread.thread().unpark();
+            // A backend that panics has told so in other ways.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Makes the transfers; nothing if that was given up.
+fn probe(space: &Arc<DeviceSpace>, goes_on: &impl Fn() -> bool) -> Option<()> {
+    /// Takes the thread off the space, however it ends.
+    struct Told<'a>(&'a DeviceSpace);
+    impl Drop for Told<'_> {
+        fn drop(&mut self) {
+            self.0.tell(None);
+        }
+    }
+    let large_bytes = (space.capacity_bytes() / CAPACITY_SHARE).min(LARGE_BYTES as u64) as usize;
+    space.tell(Some(thread::current()));
+    let _told = Told(space);
+    let mut bytes = vec![1u8; large_bytes];
+    for len in [SMALL_BYTES, large_bytes] {
+        let into = bytes.get_mut(..len)?;
+        if !goes_on() {
+            return None;
+        }
+        let mut chunk = space.allocate(len as u64, false).ok()?;
+        let mut count = 0;
+        for attempt in 0..TRIES_MAX {
+            let quiet = wait_until_quiet(space, goes_on)?;
+            let begun_ns = now_ns();
+            chunk.write(0, into).ok()?;
+            let between_ns = now_ns();
+            chunk.read(0, into).ok()?;
+            let ended_ns = now_ns();
+            // The first transfer of a size pays for what the others find ready.
+            if attempt > 0 && space.quiet() == Some(quiet) {
+                space.links().up.record(len as u64, between_ns - begun_ns);
+                space.links().down.record(len as u64, ended_ns - between_ns);
+                count += 1;
+            }
+            if count == WANTED {
+                break;
+            }
+        }
+    }
+    Some(())
+}
+
+/// Waits until no launch uses a space: how many have by then. Nothing if the runtime ends.
+fn wait_until_quiet(space: &DeviceSpace, goes_on: &impl Fn() -> bool) -> Option<u64> {
+    loop {
+        if !goes_on() {
+            return None;
+        }
+        if let Some(quiet) = space.quiet() {
+            return Some(quiet);
+        }
+        // Until the last launch has ended, or the runtime does.
+        thread::park();
+    }
+}
