@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use poniard::model::store::Store;
 use poniard::model::{Machine, Measurement, Models, ProcessorClass};
@@ -336,6 +337,25 @@ fn what_a_device_at_work_takes_for_a_transfer_tells_nothing() {
         // The third is brought when the runtime ends.
         assert_eq!(link(folder.path(), DEVICE, "host").0, [(4000, 2)]);
     });
+}
+
+#[test]
+fn what_it_takes_to_bring_the_data_is_not_the_codes() {
+    const LONG: Duration = Duration::from_secs(1);
+    let folder = tempfile::tempdir().unwrap();
+    let devices = FakeDevices::new([small()]);
+    let runtime = builder(&devices, folder.path()).build().unwrap();
+    let made = runtime.task(scale().over(LEN), (ramp(LEN), 1.0)).scope(Scope::kind("vulkan")).spawn();
+    made.wait().expect("runs");
+    // A slow way back.
+    devices.devices[0].in_the_next_read(|| std::thread::sleep(LONG));
+    runtime.task(scale_or_host().over(LEN), (&made, 2.0)).scope(Scope::host()).spawn().wait().expect("runs");
+    drop(runtime);
+    let kept = poniard::model::store::read(&poniard::model::store::files(folder.path()).unwrap()[0]).unwrap();
+    let on_host = kept.codes.iter().find(|((_, class), _)| class.as_str() == "cpu").expect("it was measured");
+    let summary = on_host.1.classes.values().next().expect("once");
+    assert!(summary.count == 1 && summary.mean_ns < LONG.as_nanos() as f64, "{summary:?}");
+    assert!(link(folder.path(), DEVICE, "host").1 >= LONG.as_nanos() as f64);
 }
 
 #[test]

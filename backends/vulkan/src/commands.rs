@@ -35,7 +35,7 @@ pub(crate) struct Commands {
     /// Where the device has no push descriptors.
     descriptors: Option<vk::DescriptorPool>,
     bound: vk::Pipeline,
-    /// Where the queue has them, and computes.
+    /// Where the queue has them.
     stamps: Option<Stamps>,
     /// What was recorded, if the checker wants it.
     pub(crate) steps: Option<Vec<Step>>,
@@ -82,7 +82,8 @@ impl Commands {
             vk::CommandBufferAllocateInfo::default().command_pool(pool).level(vk::CommandBufferLevel::PRIMARY).command_buffer_count(1);
         // SAFETY: the pool was just made.
         commands.buffer = unsafe { device.raw.allocate_command_buffers(&info) }?[0];
-        if let (Some(clock), Lane::Compute) = (device.physical.clock, lane) {
+        let is_other = device.family(lane) != device.physical.family;
+        if let Some(clock) = if is_other { device.physical.transfer_clock } else { device.physical.clock } {
             commands.stamps = Some(Stamps::new(device, clock)?);
         }
         if device.push.is_none() && lane == Lane::Compute {
@@ -124,7 +125,7 @@ impl Commands {
         unsafe { self.device.raw.end_command_buffer(self.buffer) }
     }
 
-    /// How long launches took whose numbers [`dispatch`](Self::dispatch) has told. The commands have ended.
+    /// How long launches and copies took whose numbers [`dispatch`](Self::dispatch) and [`copy`](Self::copy) have told. The commands have ended.
     pub(crate) fn times_ns(&self) -> Vec<u64> {
         self.stamps.as_ref().map(Stamps::times_ns).unwrap_or_default()
     }
@@ -162,13 +163,14 @@ impl Commands {
         unsafe { self.device.raw.cmd_pipeline_barrier(self.buffer, stages, host, vk::DependencyFlags::empty(), &barrier, &[], &[]) };
     }
 
-    /// Copies `len_bytes`, of which there is at least one.
-    pub(crate) fn copy(&mut self, from: Place, to: Place, len_bytes: u64, accesses: &[Access]) {
+    /// Copies `len_bytes`, of which there is at least one. With `is_wanted` it is measured, if there are stamps for it; then it has a number among the [times](Self::times_ns).
+    pub(crate) fn copy(&mut self, from: Place, to: Place, len_bytes: u64, is_wanted: bool, accesses: &[Access]) -> Option<usize> {
         self.note(|| "copy".into(), accesses);
-        self.stamps.iter_mut().for_each(Stamps::outdate);
+        let is_measured = self.stamps.as_mut().is_some_and(|stamps| stamps.before_copy(self.buffer, is_wanted));
         let regions = [vk::BufferCopy::default().src_offset(from.offset).dst_offset(to.offset).size(len_bytes)];
         // SAFETY: the buffer is being recorded; both places are held by the batch and long enough.
         unsafe { self.device.raw.cmd_copy_buffer(self.buffer, from.buffer, to.buffer, &regions) };
+        self.stamps.as_mut().filter(|_| is_measured).map(|stamps| stamps.end_measured(self.buffer))
     }
 
     /// Fills memory with zeros, up to the next whole word.
@@ -261,7 +263,7 @@ impl Commands {
             // SAFETY: the buffer is being recorded, everything that the pipeline needs is bound, and the counts are within the limits.
             unsafe { raw.cmd_dispatch(self.buffer, x, y, z) };
         }
-        let number = self.stamps.as_mut().filter(|_| is_measured).map(|stamps| stamps.after_launch(self.buffer));
+        let number = self.stamps.as_mut().filter(|_| is_measured).map(|stamps| stamps.end_measured(self.buffer));
         self.note(|| pipeline.name.clone(), accesses);
         Ok(number)
     }

@@ -34,6 +34,8 @@ pub(crate) struct PhysicalDevice {
     pub(crate) family: u32,
     /// What tells how long a launch takes there, if it has that.
     pub(crate) clock: Option<Clock>,
+    /// The same of the queue for transfers, where that is another one.
+    pub(crate) transfer_clock: Option<Clock>,
     /// Another family, whose queue can copy at the same time.
     pub(crate) transfer_family: Option<u32>,
     pub(crate) subgroup_size: u32,
@@ -157,6 +159,11 @@ impl PhysicalDevice {
             _ => DeviceClass::Other,
         };
         let driver = format!("{} {}", text(of_12.driver_name_as_c_str()), text(of_12.driver_info_as_c_str()));
+        // Every device of Vulkan 1.2 can reset them without a command; one that lies has none.
+        let clock = |family: u32| {
+            let has_reset = has_12.host_query_reset == vk::TRUE;
+            Clock::new(families[family as usize].timestamp_valid_bits, limits.timestamp_period).filter(|_| has_reset)
+        };
         Ok(Self {
             handle,
             uuid: grouped(of_11.device_uuid),
@@ -181,9 +188,8 @@ impl PhysicalDevice {
             heaps: heaps.iter().map(heap_text).collect::<Vec<_>>().join(", "),
             queues: families.iter().map(family_text).collect::<Vec<_>>().join(", "),
             family,
-            // Every device of Vulkan 1.2 can reset them without a command; one that lies has none.
-            clock: Clock::new(families[family as usize].timestamp_valid_bits, limits.timestamp_period)
-                .filter(|_| has_12.host_query_reset == vk::TRUE),
+            clock: clock(family),
+            transfer_clock: transfer_family.and_then(clock).filter(|_| clock(family).is_some()),
             transfer_family,
             subgroup_size: of_11.subgroup_size,
             features,

@@ -26,6 +26,7 @@ use crate::pipeline::{Pipeline, Pipelines};
 use crate::settings::{Transfer, VulkanSettings};
 use crate::shader::addresses;
 use crate::staging::{BatchStaging, STAGING_BYTES, Staging, ThreadStaging};
+use crate::stamps::{UploadSamples, UploadTime};
 use crate::tracker::Access;
 
 /// How many items the batches have that follow each other without a pause: the device begins soon, and later ones cost less each.
@@ -228,6 +229,7 @@ struct Recorder {
     checker: Checker,
     ramp: usize,
     staging: BatchStaging,
+    samples: UploadSamples,
 }
 
 /// The batches of a lane.
@@ -244,8 +246,10 @@ struct Batch {
     /// The value that it gives its lane's timeline.
     number: u64,
     commands: Commands,
-    /// With what is to be said of them when it has ended, and their numbers among the times.
-    tasks: Vec<(TaskId, Result<(), Fault>, Option<usize>)>,
+    /// With what is to be said of them when it has ended, their numbers among the times, and what their copies take.
+    tasks: Vec<(TaskId, Result<(), Fault>, Option<usize>, Option<Arc<UploadTime>>)>,
+    /// Copies that are measured, and their numbers among the times.
+    copies: Vec<(Arc<UploadTime>, usize)>,
     /// What the commands use stays until they have ended.
     held: Vec<Work>,
     blocks: Vec<Staging>,
@@ -324,6 +328,8 @@ pub(crate) struct LaunchWork {
     groups: [u32; 3],
     /// Its number among the times of its batch, once it is recorded there.
     number: Option<usize>,
+    /// What its copies take, once it is known whether that is measured.
+    upload_time: Option<Option<Arc<UploadTime>>>,
 }
 
 /// Bytes to copy into an operand before a launch.
@@ -423,6 +429,7 @@ impl Queue {
             checker: Checker::default(),
             ramp: 0,
             staging: BatchStaging::default(),
+            samples: UploadSamples::default(),
         };
         Self {
             name,
@@ -540,8 +547,16 @@ impl Queue {
         if uploads.is_empty() {
             return Err(fault);
         }
-        let work =
-            LaunchWork { pipeline: None, operands, uploads, addresses: Vec::new(), scalars: Vec::new(), groups: [0; 3], number: None };
+        let work = LaunchWork {
+            pipeline: None,
+            operands,
+            uploads,
+            addresses: Vec::new(),
+            scalars: Vec::new(),
+            groups: [0; 3],
+            number: None,
+            upload_time: None,
+        };
         Ok(Item { work: Work::Launch(work), done: Done::Refused(task.id, fault), deadline: None })
     }
 
@@ -595,8 +610,16 @@ impl Queue {
             (false, 0) => Arc::clone(&whole),
             (is_large, addressed) => made.pipelines.get(&launch.kernel, is_large, addressed).map_err(Fault::refused)?,
         };
-        let work =
-            LaunchWork { pipeline: Some(pipeline), operands, uploads, addresses, scalars: launch.scalars.to_vec(), groups, number: None };
+        let work = LaunchWork {
+            pipeline: Some(pipeline),
+            operands,
+            uploads,
+            addresses,
+            scalars: launch.scalars.to_vec(),
+            groups,
+            number: None,
+            upload_time: None,
+        };
         let deadline = launch.deadline.filter(|deadline| *deadline < self.settings.deadline);
         Ok(Item { work: Work::Launch(work), done: Done::Task(task), deadline })
     }
@@ -730,6 +753,7 @@ impl Queue {
             scalars: Vec::new(),
             groups: [1; 3],
             number: None,
+            upload_time: None,
         })
     }
 
@@ -874,10 +898,11 @@ impl Queue {
         batch.count += 1;
         match &item.done {
             Done::Task(id) => {
-                let number = if let Work::Launch(launch) = &item.work { launch.number } else { None };
-                batch.tasks.push((*id, Ok(()), number));
+                let launch = if let Work::Launch(launch) = &item.work { Some(launch) } else { None };
+                let upload_time = launch.and_then(|launch| launch.upload_time.clone().flatten());
+                batch.tasks.push((*id, Ok(()), launch.and_then(|launch| launch.number), upload_time));
             }
-            Done::Refused(id, fault) => batch.tasks.push((*id, Err(fault.clone()), None)),
+            Done::Refused(id, fault) => batch.tasks.push((*id, Err(fault.clone()), None, None)),
             Done::Ticket(ticket) => {
                 let mut marks = Marks::default();
                 marks[lane as usize] = batch.number;
@@ -911,6 +936,7 @@ impl Queue {
                 number,
                 commands,
                 tasks: Vec::new(),
+                copies: Vec::new(),
                 held: Vec::new(),
                 blocks: Vec::new(),
                 block_used: 0,
@@ -1021,7 +1047,7 @@ impl Queue {
             }
             Work::Copy { lane, from, to, len_bytes, pieces } => {
                 let lane = made.device.lane(*lane);
-                self.copy(made, recorder, lane, [*from, *to], *len_bytes, || ()).map(|placed| match placed {
+                self.copy(made, recorder, lane, [*from, *to], (*len_bytes, None), || ()).map(|placed| match placed {
                     Ok(number) => {
                         pieces.iter().for_each(|piece| piece.used(lane, number));
                         Recorded::Done
@@ -1033,14 +1059,14 @@ impl Queue {
         }
     }
 
-    /// Copies between two places; the number of the batch. `prepare` is called when it is certain that the batch has the copy.
+    /// Copies between two places; the number of the batch. What it takes is a part of `time`. `prepare` is called when it is certain that the batch has the copy.
     fn copy(
         &self,
         made: &Made,
         recorder: &mut Recorder,
         lane: Lane,
         [from, to]: [Place; 2],
-        len_bytes: u64,
+        (len_bytes, time): (u64, Option<&Arc<UploadTime>>),
         prepare: impl FnOnce(),
     ) -> Result<Result<u64, Recorded>, Loss> {
         let accesses = [part(from, len_bytes, false), part(to, len_bytes, true)];
@@ -1049,7 +1075,11 @@ impl Queue {
             Err(other) => return Ok(Err(other)),
         };
         prepare();
-        batch.commands.copy(from, to, len_bytes, &accesses);
+        let number = batch.commands.copy(from, to, len_bytes, time.is_some(), &accesses);
+        if let Some(time) = time {
+            time.begin(number.is_some());
+            batch.copies.extend(number.map(|number| (Arc::clone(time), number)));
+        }
         batch.bytes += len_bytes;
         Ok(Ok(batch.number))
     }
@@ -1059,9 +1089,15 @@ impl Queue {
         // All in the same lane: a short one beside a long one is nothing that the batch could begin with.
         let is_small = launch.uploads.iter().map(|upload| upload.block.len_bytes).sum::<u64>() < small_bytes;
         let lane = made.device.lane(if is_small { Lane::Compute } else { Lane::Transfer });
+        let samples = &mut recorder.samples;
+        let time = launch.upload_time.get_or_insert_with(|| {
+            let bytes = launch.uploads.iter().map(|upload| upload.block.len_bytes).sum();
+            (bytes > 0 && samples.take(bytes)).then(Arc::default)
+        });
+        let time = time.clone();
         while let Some(upload) = launch.uploads.front_mut() {
             let piece = &launch.operands[upload.operand].0;
-            match self.record_upload(made, recorder, lane, piece, upload)? {
+            match self.record_upload(made, recorder, lane, (piece, time.as_ref()), upload)? {
                 Recorded::Done => drop(launch.uploads.pop_front()),
                 other => return Ok(other),
             }
@@ -1095,10 +1131,18 @@ impl Queue {
         made: &Made,
         recorder: &mut Recorder,
         lane: Lane,
-        piece: &Piece,
+        (piece, time): (&Piece, Option<&Arc<UploadTime>>),
         upload: &mut Upload,
     ) -> Result<Recorded, Loss> {
         let block = upload.block;
+        let copy_on_host = |from: u64, to: u64, len_bytes: u64| {
+            let begin = time.map(|_| Instant::now());
+            // SAFETY: the callers say why nobody else uses the two.
+            unsafe { copy_host(from, to, len_bytes) };
+            if let (Some(time), Some(begin)) = (time, begin) {
+                time.add(begin.elapsed().as_nanos() as u64);
+            }
+        };
         let up = |bytes: u64| self.counters.bytes_up.fetch_add(bytes, Ordering::Relaxed);
         if upload.done_bytes == 0 {
             if block.len_bytes == 0 || piece.address() == Some(block.address) {
@@ -1108,22 +1152,24 @@ impl Queue {
             if let Some(address) = piece.own_address()
                 && Lane::ALL.into_iter().all(|lane| piece.last_use()[lane as usize] <= recorder.order.ended(lane))
             {
-                // SAFETY: the block is readable until the launch is reported, and fits into the chunk, which no batch uses and the host sees.
-                unsafe { copy_host(block.address, address, block.len_bytes) };
+                // The block is readable until the launch is reported, and fits into the chunk, which no batch uses and the host sees.
+                copy_on_host(block.address, address, block.len_bytes);
                 up(block.len_bytes);
                 return Ok(Recorded::Done);
             }
             if block.len_bytes >= DIRECT_BYTES {
                 // SAFETY: arenas stay mapped, as the contract says.
                 if let Ok(from) = unsafe { Import::place(&made.device, block) } {
-                    return self.copy(made, recorder, lane, [from, piece.place], block.len_bytes, || ()).map(|placed| match placed {
-                        Ok(number) => {
-                            piece.used(lane, number);
-                            up(block.len_bytes);
-                            Recorded::Done
-                        }
-                        Err(other) => other,
-                    });
+                    return self.copy(made, recorder, lane, [from, piece.place], (block.len_bytes, time), || ()).map(
+                        |placed| match placed {
+                            Ok(number) => {
+                                piece.used(lane, number);
+                                up(block.len_bytes);
+                                Recorded::Done
+                            }
+                            Err(other) => other,
+                        },
+                    );
                 }
             }
         }
@@ -1152,11 +1198,9 @@ impl Queue {
             let len = (block.len_bytes - upload.done_bytes).min(STAGING_BYTES - used);
             let (from, to) = (staging.memory.place().after(used), piece.place.after(upload.done_bytes));
             let (source, target) = (block.address + upload.done_bytes, staging.address + used);
-            let fill = || {
-                // SAFETY: the block is readable until the launch is reported; this part of the staging block is the batch's, and not yet used.
-                unsafe { copy_host(source, target, len) };
-            };
-            let number = match self.copy(made, recorder, lane, [from, to], len, fill)? {
+            // The block is readable until the launch is reported; this part of the staging block is the batch's, and not yet used.
+            let fill = || copy_on_host(source, target, len);
+            let number = match self.copy(made, recorder, lane, [from, to], (len, time), fill)? {
                 Ok(number) => number,
                 Err(other) => return Ok(other),
             };
@@ -1181,16 +1225,22 @@ impl Queue {
 
     /// Takes what has ended out of the books.
     fn retire(&self, made: &Made, recorder: &mut Recorder, report: &mut Vec<Completion>) -> Result<(), Loss> {
+        let mut ended = Marks::default();
         for lane in Lane::ALL.into_iter().take(if made.device.is_split() { 2 } else { 1 }) {
-            let ended = self.look(made, recorder, lane)?;
+            ended[lane as usize] = self.look(made, recorder, lane)?;
+        }
+        // The copies first that launches have waited for: what has ended of the one lane was looked at before the other, so none is missing.
+        for lane in Lane::ALL.into_iter().rev() {
+            let ended = ended[lane as usize];
             if recorder.lanes[lane as usize].in_flight.front().is_none_or(|batch| batch.number > ended) {
                 continue;
             }
             while let Some(batch) = recorder.lanes[lane as usize].in_flight.pop_front_if(|batch| batch.number <= ended) {
                 let times_ns = batch.commands.times_ns();
-                report.extend(batch.tasks.into_iter().map(|(task, outcome, number)| {
+                batch.copies.iter().for_each(|(time, number)| time.end(times_ns.get(*number).copied()));
+                report.extend(batch.tasks.into_iter().map(|(task, outcome, number, upload_time)| {
                     let busy_ns = number.and_then(|number| times_ns.get(number).copied());
-                    Completion { task, outcome, busy_ns, upload_ns: None }
+                    Completion { task, outcome, busy_ns, upload_ns: upload_time.and_then(|time| time.ns()) }
                 }));
                 recorder.staging.give_back(batch.blocks);
                 recorder.lanes[lane as usize].free.push(batch.commands);

@@ -22,7 +22,7 @@ pub struct PlacementReport {
     pub kept: u64,
     /// How often a task ran elsewhere than where it was given a place, as that had become better.
     pub moved: u64,
-    /// Bytes that were not where their tasks were given a place, summed over the tasks.
+    /// Bytes that had to be moved to where their tasks were given a place, summed over the tasks. From one device to another they are moved twice.
     pub missing_bytes: u64,
     /// What that would have been had each task been given the place where the least was missing.
     pub missing_bytes_min: u64,
@@ -39,7 +39,7 @@ pub struct Considered {
     pub measurements: u32,
     /// How long bringing its data there was expected to take, in ns.
     pub transfer_ns: u64,
-    /// How many bytes were missing there.
+    /// How many bytes had to be moved for it. From one device to another they are moved twice.
     pub missing_bytes: u64,
     /// When the task was expected to be over there, in ns from then: what waited and ran there before it included.
     pub finish_ns: u64,

@@ -45,7 +45,7 @@ pub struct Candidate {
     pub execution: Estimate,
     /// How long it takes to bring what is missing there, in nanoseconds.
     pub transfer_ns: u64,
-    /// How many bytes are missing there.
+    /// How many bytes have to be moved for that; more than are missing where they are moved twice.
     pub missing_bytes: u64,
     /// What a launch or a hop to another process costs, in nanoseconds.
     pub overhead_ns: u64,

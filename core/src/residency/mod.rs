@@ -12,7 +12,7 @@
 //! order transfer, directory, state; no lock is held while a chunk is dropped or the space is asked for one.
 #![expect(unsafe_code, reason = "writes blocks of the host that nobody else looks at meanwhile")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -334,11 +334,13 @@ impl Entry {
         if lock(&self.state).host_valid {
             return Ok(());
         }
+        let begun_ns = now_ns();
         // Somebody else may be at it. What the device reports meanwhile is seen to without the lock.
         let read = deferring(|| {
             let _transfer = lock(&self.transfer);
             self.read()
         });
+        BROUGHT_NS.set(BROUGHT_NS.get() + (now_ns() - begun_ns));
         let (space, reason) = match read {
             Ok(lineage) => {
                 drop(lineage);
@@ -758,6 +760,16 @@ pub(crate) fn take_back(prepared: Prepared, undone: Undone) -> bool {
         drop(gone);
     }
     is_whole
+}
+
+thread_local! {
+    /// How long this thread has waited for contents that were brought to the host.
+    static BROUGHT_NS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How long this thread has waited so far for contents that were brought to the host: what takes that long is the way, and not the code that wants them.
+pub(crate) fn brought_ns() -> u64 {
+    BROUGHT_NS.get()
 }
 
 /// What is to be done when a thread holds no locks any more.

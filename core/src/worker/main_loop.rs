@@ -18,6 +18,7 @@ use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::run_part;
 use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::placement::Placement;
+use crate::residency;
 use crate::ship::processor::{Ahead, RemoteProcessor};
 use crate::task::record::{Claim, TaskRef};
 
@@ -295,10 +296,12 @@ fn execute_measured(
         Some(table) if !task.has_failed_argument(&table) => task.survey(&table).size,
         _ => 0,
     };
-    let begun_ns = now_ns();
+    let (begun_ns, brought_ns) = (now_ns(), residency::brought_ns());
     let failure = execute_body(context, task, body);
     if failure.is_none() {
-        placement.measured(context.processor, task, size, now_ns() - begun_ns);
+        // What it took to bring its arguments is the link's.
+        let brought_ns = residency::brought_ns() - brought_ns;
+        placement.measured(context.processor, task, size, (now_ns() - begun_ns).saturating_sub(brought_ns).max(1));
     }
     failure
 }

@@ -459,6 +459,39 @@ fn what_is_reached_by_its_address_has_to_fit_as_well() {
 }
 
 #[test]
+fn a_device_tells_how_long_copies_for_launches_took() {
+    // By the host; through staging in the launch's lane; and in a lane of their own.
+    for way in [WAYS[0], &[("vulkan.without", "mapping")], SPLIT] {
+        let Some(stand) = with_device(way) else { return };
+        if way != WAYS[0] && !stand.described("features").split(", ").any(|feature| feature == "timestamps") {
+            return eprintln!("skipped: the device has no timestamps");
+        }
+        let arena = Arena::new(64 << 10);
+        let block = arena.write(0, &[5; 1000]);
+        let chunk = stand.chunk(&[1; 1000]);
+        let write = operand(&*chunk, Access::Write);
+        let upload = Operand { source: Some(block), ..write };
+        let times_ns = |ids| stand.host.completions(ids).iter().map(|completion| completion.upload_ns).collect::<Vec<_>>();
+
+        let begin = Instant::now();
+        (0..16).for_each(|id| stand.launch(id, STEP, &[if id == 3 { write } else { upload }], &[1, 0, 0, 0], [1000, 1, 1]));
+        let first_ns = times_ns(0..16);
+        let all_ns = begin.elapsed().as_nanos() as u64;
+        assert!((0..16).all(|id| first_ns[id].is_some() == (id != 3)), "nothing is copied for one: {first_ns:?}");
+        let sum_ns = first_ns.iter().flatten().sum::<u64>();
+        assert!(sum_ns <= all_ns + all_ns / 100, "{sum_ns} ns in {all_ns} ns: {first_ns:?}");
+        (16..116).for_each(|id| stand.launch(id, STEP, &[upload], &[1, 0, 0, 0], [1000, 1, 1]));
+        assert_eq!(times_ns(16..116).iter().flatten().count(), 4, "the sixteenth, and one of 31");
+        assert_eq!(read(&*chunk), [6; 1000]);
+        // One that is refused is copied to as well, and tells nothing.
+        stand.launch(116, STEP, &[upload], &[], [1000, 1, 1]);
+        let completion = stand.host.completions(116..117).remove(0);
+        assert!(completion.outcome.is_err() && completion.upload_ns.is_none());
+        stand.finish();
+    }
+}
+
+#[test]
 fn a_device_tells_how_long_launches_took() {
     /// More workgroups than a device takes at once: two parts.
     const LARGE: u64 = 64 * 70_000;
