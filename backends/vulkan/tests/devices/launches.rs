@@ -482,7 +482,7 @@ fn a_device_tells_how_long_copies_for_launches_took() {
         assert!(sum_ns <= all_ns + all_ns / 100, "{sum_ns} ns in {all_ns} ns: {first_ns:?}");
         (16..116).for_each(|id| stand.launch(id, STEP, &[upload], &[1, 0, 0, 0], [1000, 1, 1]));
         assert_eq!(times_ns(16..116).iter().flatten().count(), 4, "the sixteenth, and one of 31");
-        assert_eq!(read(&*chunk), [6; 1000]);
+        assert_eq!(read(&*chunk)[..3], [5, 6, 7]);
         // One that is refused is copied to as well, and tells nothing.
         stand.launch(116, STEP, &[upload], &[], [1000, 1, 1]);
         let completion = stand.host.completions(116..117).remove(0);
