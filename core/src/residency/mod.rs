@@ -310,10 +310,9 @@ impl State {
         self.replicas.iter_mut().find(|replica| Arc::ptr_eq(&replica.space, space))
     }
 
-    /// The copy that is brought to the host in the least time.
-    fn nearest(&self, len_bytes: u64) -> Option<&Replica> {
-        let is_one = |replica: &&Replica| !replica.is_import && replica.valid && replica.space.lost().is_none();
-        self.replicas.iter().filter(is_one).min_by_key(|replica| replica.space.links().down.estimate(len_bytes).mean_ns)
+    /// The copy that has the contents while the block does not: what wrote it was the last, so there is no other.
+    fn holder(&self) -> Option<&Replica> {
+        self.replicas.iter().find(|replica| !replica.is_import && replica.valid && replica.space.lost().is_none())
     }
 }
 
@@ -385,7 +384,7 @@ impl Entry {
                 return Ok(None);
             }
             // An import is the block itself.
-            match state.nearest(self.place.len_bytes) {
+            match state.holder() {
                 Some(replica) => (Arc::clone(&replica.chunk), Arc::clone(&replica.space)),
                 None => {
                     let mut copies = state.replicas.iter().filter(|replica| !replica.is_import);
@@ -442,7 +441,7 @@ pub(crate) struct Missing {
     pub(crate) ns: u64,
 }
 
-/// What would have to be moved for these buffers to be in a space, or in the host's memory, as things are. What only another device has comes from the nearest one by way of the host.
+/// What would have to be moved for these buffers to be in a space, or in the host's memory, as things are. What only another device has comes by way of the host.
 pub(crate) fn missing(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> Missing {
     let mut up_bytes = 0u64;
     let mut down: Vec<(Arc<DeviceSpace>, u64)> = Vec::new();
@@ -461,10 +460,10 @@ pub(crate) fn missing(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> Missing
         if is_on_host && imports || space.map_or(is_on_host, |space| is_in(space)) {
             continue;
         }
-        if let Some(nearest) = state.as_ref().filter(|_| !is_on_host).and_then(|state| state.nearest(len_bytes)) {
-            match down.iter_mut().find(|(space, _)| Arc::ptr_eq(space, &nearest.space)) {
+        if let Some(holder) = state.as_ref().filter(|_| !is_on_host).and_then(|state| state.holder()) {
+            match down.iter_mut().find(|(space, _)| Arc::ptr_eq(space, &holder.space)) {
                 Some((_, bytes)) => *bytes += len_bytes,
-                None => down.push((Arc::clone(&nearest.space), len_bytes)),
+                None => down.push((Arc::clone(&holder.space), len_bytes)),
             }
         }
         if space.is_some() && !imports {
