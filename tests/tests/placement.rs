@@ -9,10 +9,10 @@ use std::time::Duration;
 use poniard::model::store::Store;
 use poniard::model::{Machine, Measurement, Models, ProcessorClass};
 use poniard::policy::{POLICIES, Why};
-use poniard::{Buffer, DeviceClass, Explanation, Runtime, RuntimeBuilder, Scope, Task};
+use poniard::{Buffer, DeviceClass, Explanation, Kernel, Runtime, RuntimeBuilder, Scope, Task, buffer};
 use poniard_tests::device::{FakeDevice, FakeDevices, Mode};
 use poniard_tests::in_time;
-use poniard_tests::stage::{ramp, scale, scale_or_host, small};
+use poniard_tests::stage::{ADD, ramp, scale, scale_or_host, small};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// Elements of what kernels work on here, and the size that models know it by: two buffers, and an invocation for each element.
@@ -414,6 +414,16 @@ fn what_another_device_has_is_moved_twice_and_read_once() {
     assert_eq!(missing(&runtime), [(0, 0); 4]);
     let report = runtime.report().placement.unwrap();
     assert_eq!((report.missing_bytes, report.missing_bytes_min), (0, 0), "they went where the data was");
+}
+
+#[test]
+fn a_buffer_that_is_taken_twice_is_moved_once() {
+    let runtime = builder(&FakeDevices::new([small()]), tempfile::tempdir().unwrap().path()).build().unwrap();
+    let add = Kernel::wgsl("add", ADD).host(|x: &Buffer<f32>, y: &Buffer<f32>| buffer::from_fn(x.len(), |i| x[i] + y[i]));
+    let x = Arc::new(ramp(LEN));
+    let sum = runtime.spawn(add.over(LEN), (Arc::clone(&x), Arc::clone(&x)));
+    assert_eq!(sum.fetch().expect("runs")[3], 6.0);
+    assert_eq!(last(&runtime).considered.iter().map(|one| one.missing_bytes).collect::<Vec<_>>(), [0, 4 * LEN as u64]);
 }
 
 #[test]
