@@ -213,9 +213,9 @@ fn of_two_devices_the_one_that_has_the_data_is_taken() {
 
 /// What the file in `folder` says of a link: bytes and count of each size class, and the mean of the last one.
 fn link(folder: &Path, from: &str, to: &str) -> (Vec<(u64, u64)>, f64) {
-    let files = poniard::model::store::files(folder).unwrap();
+    let files = poniard::model::store::files(folder).expect("a folder");
     let Some(file) = files.first() else { return (Vec::new(), 0.0) };
-    let kept = poniard::model::store::read(file).unwrap();
+    let kept = poniard::model::store::read(file).expect("a whole file");
     let Some(curve) = kept.links.get(&(from.into(), to.into())) else { return (Vec::new(), 0.0) };
     let classes = curve.classes.values();
     (classes.clone().map(|class| (class.bytes, class.count)).collect(), classes.last().map_or(0.0, |class| class.mean_ns))

@@ -241,13 +241,22 @@ struct Batches {
     free: Vec<Commands>,
 }
 
+/// What is to be said of a task when its batch has ended.
+struct Answer {
+    task: TaskId,
+    outcome: Result<(), Fault>,
+    /// Its launch's number among the times, if that is measured.
+    number: Option<usize>,
+    /// What its copies take, if that is measured.
+    upload_time: Option<Arc<UploadTime>>,
+}
+
 /// Commands that are submitted together.
 struct Batch {
     /// The value that it gives its lane's timeline.
     number: u64,
     commands: Commands,
-    /// With what is to be said of them when it has ended, their numbers among the times, and what their copies take.
-    tasks: Vec<(TaskId, Result<(), Fault>, Option<usize>, Option<Arc<UploadTime>>)>,
+    tasks: Vec<Answer>,
     /// Copies that are measured, and their numbers among the times.
     copies: Vec<(Arc<UploadTime>, usize)>,
     /// What the commands use stays until they have ended.
@@ -900,9 +909,12 @@ impl Queue {
             Done::Task(id) => {
                 let launch = if let Work::Launch(launch) = &item.work { Some(launch) } else { None };
                 let upload_time = launch.and_then(|launch| launch.upload_time.clone().flatten());
-                batch.tasks.push((*id, Ok(()), launch.and_then(|launch| launch.number), upload_time));
+                let number = launch.and_then(|launch| launch.number);
+                batch.tasks.push(Answer { task: *id, outcome: Ok(()), number, upload_time });
             }
-            Done::Refused(id, fault) => batch.tasks.push((*id, Err(fault.clone()), None, None)),
+            Done::Refused(id, fault) => {
+                batch.tasks.push(Answer { task: *id, outcome: Err(fault.clone()), number: None, upload_time: None })
+            }
             Done::Ticket(ticket) => {
                 let mut marks = Marks::default();
                 marks[lane as usize] = batch.number;
@@ -1238,7 +1250,7 @@ impl Queue {
             while let Some(batch) = recorder.lanes[lane as usize].in_flight.pop_front_if(|batch| batch.number <= ended) {
                 let times_ns = batch.commands.times_ns();
                 batch.copies.iter().for_each(|(time, number)| time.end(times_ns.get(*number).copied()));
-                report.extend(batch.tasks.into_iter().map(|(task, outcome, number, upload_time)| {
+                report.extend(batch.tasks.into_iter().map(|Answer { task, outcome, number, upload_time }| {
                     let busy_ns = number.and_then(|number| times_ns.get(number).copied());
                     Completion { task, outcome, busy_ns, upload_ns: upload_time.and_then(|time| time.ns()) }
                 }));
@@ -1378,7 +1390,7 @@ impl Queue {
         };
         for (took_too_long, batch) in in_flight.into_iter().flatten() {
             let fault = if took_too_long { Fault::timed_out(&reason) } else { Fault::lost(&reason) };
-            report.extend(batch.tasks.iter().map(|(task, ..)| Completion::failed(*task, fault.clone())));
+            report.extend(batch.tasks.iter().map(|answer| Completion::failed(answer.task, fault.clone())));
         }
         for item in front.into_iter().chain(items) {
             fail(item, &Fault::lost(&reason), report);

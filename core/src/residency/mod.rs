@@ -455,9 +455,9 @@ pub(crate) fn missing(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> Missing
         let mut state = entry.as_ref().map(|entry| lock(&entry.state));
         let is_on_host = state.as_ref().is_none_or(|state| state.host_valid);
         let imports = space.is_some_and(|space| space.imports());
-        let mut is_in =
+        let is_in =
             |space| state.as_mut().and_then(|state| state.replica_in(space)).is_some_and(|replica| replica.valid && !replica.is_import);
-        if is_on_host && imports || space.map_or(is_on_host, |space| is_in(space)) {
+        if is_on_host && imports || space.map_or(is_on_host, is_in) {
             continue;
         }
         if let Some(holder) = state.as_ref().filter(|_| !is_on_host).and_then(|state| state.holder()) {
