@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use poniard_interface::type_key::{FNV_OFFSET, fnv};
@@ -18,12 +18,13 @@ use poniard_interface::{DeviceClass, ProcessorInfo};
 use crate::clock::now_ns;
 use crate::kernel::plan::Survey;
 use crate::model::store::Store;
-use crate::model::{CodeId, CodeModel, Machine, Measurement, Models, ProcessorClass, SizeClass};
-use crate::policy::{self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, UnknownPolicy, Why};
+use crate::model::{self, CodeId, CodeModel, Machine, Measurement, Models, ProcessorClass, SizeClass};
+use crate::policy::{self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, TRIES, Ticket, UnknownPolicy, Why};
 use crate::residency;
 use crate::task::record::TaskRef;
 use crate::worker::entry::Entry;
 use crate::worker::shared::{ProcessorRecord, Shared};
+use crate::worker::stopwatch::Lap;
 
 mod explain;
 mod watch;
@@ -38,6 +39,12 @@ const LAUNCH_NS: u64 = 20_000;
 const HOP_NS: u64 = 5_000;
 /// What a task takes of which nothing is known: so much, and so much for each byte or invocation.
 const GUESS_NS: u64 = 10_000;
+/// The first so many tasks of a code at a size have their CPU time measured, and after that one of so many: two calls of the system are much for a short task, and its share
+/// of the time does not change from one task to the next.
+const CPU_FIRST: u32 = 4;
+const CPU_EVERY: u64 = 16;
+/// No task works on as much.
+const UNKNOWN_SIZE: u64 = u64::MAX;
 /// A real device is guessed to do that so many times as fast.
 const DEVICE_GUESS: u64 = 8;
 
@@ -63,6 +70,14 @@ pub(crate) struct PlacementChoices {
 pub(crate) struct Placed {
     runtime: Weak<Shared>,
     ticket: Mutex<Option<Ticket>>,
+    /// How much it works on ([`Survey::size`]), once that is known; before, `UNKNOWN_SIZE`.
+    size: AtomicU64,
+    /// Whether its CPU time is to be measured.
+    samples_cpu: AtomicBool,
+    /// One more than the processor that has taken it from the board, or runs it without having done so; 0: none.
+    taken_by: AtomicUsize,
+    /// Whether its body has begun on a thread: then who finds its entry and cannot run it leaves the ticket to that one.
+    has_begun: AtomicBool,
     /// How long it took, once that is known; 0: not yet.
     took_ns: AtomicU64,
     /// One more than the index of its explanation.
@@ -71,13 +86,23 @@ pub(crate) struct Placed {
 
 impl Placed {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self { runtime: Arc::downgrade(shared), ..Self::default() }
+        Self { runtime: Arc::downgrade(shared), size: AtomicU64::new(UNKNOWN_SIZE), ..Self::default() }
+    }
+
+    /// Whether its CPU time is to be measured.
+    pub(crate) fn samples_cpu(&self) -> bool {
+        self.samples_cpu.load(Relaxed)
+    }
+
+    /// How much it works on, if that has been looked at.
+    pub(crate) fn size(&self) -> Option<u64> {
+        Some(self.size.load(Relaxed)).filter(|size| *size != UNKNOWN_SIZE)
     }
 
     /// Its entry is dropped: whoever took it from the board could not run it.
     #[cold]
     pub(crate) fn drops(&self) {
-        let has_ticket = self.lock().is_some();
+        let has_ticket = !self.has_begun.load(SeqCst) && self.lock().is_some();
         // The board of a runtime that is gone is gone.
         if let Some(shared) = self.runtime.upgrade().filter(|_| has_ticket)
             && let Some(placement) = &shared.placement
@@ -104,19 +129,26 @@ pub(crate) struct Placement {
     store: Store,
     /// How many processors are workers.
     slot_count: usize,
-    /// Of each place: its class's name, and its number.
-    classes: Vec<(ProcessorClass, u32)>,
+    /// Of each place: its class's name, and its number. The host's is the first.
+    classes: Vec<Class>,
+    /// Of worker processes. Their places are the host's, and are of its class to policies: what they run as fast, but for the way there.
+    process: Class,
     /// Of real devices: those that are guessed to be fast.
     is_device: Vec<bool>,
     log: explain::Log,
     watch: Arc<Watch>,
 }
 
+/// Places where code costs the same: the name of their class, in models, and its number.
+type Class = (ProcessorClass, u32);
+/// What is known of code, for each number of a class.
+type KnownOf = Vec<Option<Arc<CodeModel>>>;
+
 struct State {
     board: Board<Entry>,
     next_number: u64,
     /// What is known of each code, for each class of places.
-    models: BTreeMap<u64, Vec<Option<Arc<CodeModel>>>>,
+    models: BTreeMap<u64, KnownOf>,
     candidates: Vec<Candidate>,
     /// Where a task of each code was placed the last time that there was a choice.
     last: BTreeMap<u64, usize>,
@@ -189,6 +221,7 @@ impl Placement {
             models.links.name_space(space, class_of(&record.info).as_str());
             add(Some(&record.info), space, 1);
         }
+        let process = (ProcessorClass::new("process"), names.len() as u32);
         let board = Board::new(places, policy, choices.seed);
         Ok(Some(Self {
             state: Mutex::new(State { board, next_number: 0, models: BTreeMap::new(), candidates: Vec::new(), last: BTreeMap::new() }),
@@ -200,6 +233,7 @@ impl Placement {
             store: Store::new(choices.models.clone(), Machine::this()),
             slot_count,
             classes,
+            process,
             is_device,
             log: explain::Log::new(choices.explain),
             watch: Arc::default(),
@@ -264,14 +298,30 @@ impl Placement {
         let mut state = self.lock();
         let State { board, next_number, models, candidates, last } = &mut *state;
         candidates.clear();
+        let (code, priority, travels) = entry.peek(|task| (code_of(task), task.priority(), task.has_travel()));
+        let known = models.entry(code).or_default();
+        // Of the class before: many places in a row are of one.
+        let mut last_class = None;
+        let mut host_count = 0;
         for (processor, missing_bytes) in processors.iter().zip(missing_bytes) {
             let place = self.place_of(*processor);
             if candidates.last().is_some_and(|known: &Candidate| known.place == place) {
                 continue;
             }
             let space = (place + 1).saturating_sub(self.worker_places()) as u32;
-            let model = entry.peek(|task| self.model(models, task, place));
-            let estimate = model.estimate(size);
+            let is_process = travels && self.places_all && space == 0 && shared.slots[*processor].remote.get().is_some();
+            let class = if is_process { &self.process } else { &self.classes[place] };
+            let (estimate, has_hop) = match last_class {
+                Some((number, estimate)) if number == class.1 => estimate,
+                _ => {
+                    let estimate = entry.peek(|task| self.estimate(known, task, class, size, travels));
+                    last_class = Some((class.1, estimate));
+                    estimate
+                }
+            };
+            if space == 0 {
+                host_count = estimate.count;
+            }
             let is_fast = self.is_device[place];
             let guess_ns = GUESS_NS.saturating_add(size) / if is_fast { DEVICE_GUESS } else { 1 };
             let execution = match estimate.count {
@@ -284,15 +334,20 @@ impl Placement {
                 bytes => self.models.links.estimate(0, space, bytes).mean_ns,
             };
             let overhead_ns = match (space, processor) {
-                (0, processor) if self.places_all && shared.slots[*processor].remote.get().is_some() => HOP_NS,
+                (0, _) if is_process && has_hop => 0,
+                (0, _) if is_process => HOP_NS,
                 (0, _) => backlog_ns,
                 _ => LAUNCH_NS,
             };
             candidates.push(Candidate { place, execution, transfer_ns, missing_bytes, overhead_ns });
         }
-        let (code, priority, ties) =
-            entry.peek(|task| (code_of(task), task.priority(), task.options().and_then(|options| options.ties.placed.clone())));
+        let ties = entry.peek(|task| task.options().and_then(|options| options.ties.placed.clone()));
         let Some(ties) = ties else { unreachable!("what is placed has a place for its ticket") };
+        // What has been looked at here need not be looked at again by whoever runs it.
+        ties.size.store(survey.map_or(UNKNOWN_SIZE, |survey| survey.size), Relaxed);
+        ties.taken_by.store(0, Relaxed);
+        ties.has_begun.store(false, SeqCst);
+        ties.samples_cpu.store(host_count < u64::from(CPU_FIRST) || next_number.is_multiple_of(CPU_EVERY), Relaxed);
         // It was taken by somebody who could not run it after all.
         let left = ties.lock().take().and_then(|ticket| board.abandoned(ticket, now_ns));
         debug_assert!(left.is_none(), "a task waits in one place");
@@ -358,28 +413,52 @@ impl Placement {
         }
     }
 
-    /// What is known of a code at a place.
-    fn model(&self, models: &mut BTreeMap<u64, Vec<Option<Arc<CodeModel>>>>, task: &TaskRef, place: usize) -> Arc<CodeModel> {
-        let (class, number) = &self.classes[place];
+    /// What is known of a task's code at a class.
+    fn model<'k>(&self, known: &'k mut KnownOf, task: &TaskRef, (class, number): &Class) -> &'k Arc<CodeModel> {
         let number = *number as usize;
-        let known = models.entry(code_of(task)).or_default();
         if known.len() <= number {
             known.resize(number + 1, None);
         }
-        Arc::clone(known[number].get_or_insert_with(|| self.models.executions.resolve(&code_id_of(task), class)))
+        known[number].get_or_insert_with(|| self.models.executions.resolve(&code_id_of(task), class))
     }
 
-    /// Notes that a processor took so long for a task.
-    pub(crate) fn measured(&self, processor: usize, task: &TaskRef, size: u64, wall_ns: u64) {
-        if let Some(placed) = placed(task) {
-            placed.took_ns.store(wall_ns, Relaxed);
+    /// What a task is expected to take at a class, and whether the way to another process is in that.
+    ///
+    /// Threads and worker processes run the same code on the same cores. They are measured apart, since a call has to be sent and its values written and read, which is much for a
+    /// short task and nothing for a long one. But nobody has to find out what a task takes on one of them who knows what it takes on the other: the better known one stands in until
+    /// the class itself has been measured as often as policies want it.
+    fn estimate(&self, known: &mut KnownOf, task: &TaskRef, class: &Class, size: u64, travels: bool) -> (model::Estimate, bool) {
+        let own = self.model(known, task, class).estimate(size);
+        let is_process = class.1 == self.process.1;
+        let is_host = class.1 == self.classes[0].1;
+        if !(is_process || is_host && travels && self.places_all) || own.count >= TRIES.into() {
+            return (own, is_process && own.count > 0);
         }
-        let place = self.place_of(processor);
+        let other_class = if is_process { &self.classes[0] } else { &self.process };
+        let other = self.model(known, task, other_class).estimate(size);
+        if other.count > own.count { (other, is_host) } else { (own, is_process && own.count > 0) }
+    }
+
+    /// Notes that a thread took so long for a task's body.
+    pub(crate) fn measured(&self, processor: usize, task: &TaskRef, size: u64, lap: Lap) {
+        let class = if lap.is_away { &self.process } else { &self.classes[self.place_of(processor)] };
+        self.note(class, task, size, Measurement { wall_ns: lap.wall_ns, cpu_ns: lap.cpu_ns });
+    }
+
+    /// Notes that a device took so long for a launch.
+    pub(crate) fn launched(&self, processor: usize, task: &TaskRef, size: u64, wall_ns: u64) {
+        self.note(&self.classes[self.place_of(processor)], task, size, Measurement { wall_ns, cpu_ns: None });
+    }
+
+    fn note(&self, class: &Class, task: &TaskRef, size: u64, measurement: Measurement) {
+        if let Some(placed) = placed(task) {
+            placed.took_ns.store(measurement.wall_ns, Relaxed);
+        }
         let model = {
             let mut state = self.lock();
-            self.model(&mut state.models, task, place)
+            Arc::clone(self.model(state.models.entry(code_of(task)).or_default(), task, class))
         };
-        model.record(size, Measurement { wall_ns, cpu_ns: None });
+        model.record(size, measurement);
     }
 
     /// Whether the last task of a code that had a choice was placed at this processor.
@@ -417,6 +496,11 @@ impl Placement {
         self.note_waiting(&state.board);
         drop(state);
         let taken = taken?;
+        taken.value.peek(|task| {
+            if let Some(placed) = placed(task) {
+                placed.taken_by.store(processor + 1, Relaxed);
+            }
+        });
         let is_stolen = matches!(taken.how.source, Source::Stolen { .. } | Source::TakenOver { .. });
         self.log.taken(is_stolen);
         if self.log.keeps() {
@@ -426,23 +510,37 @@ impl Placement {
         Some(taken.value)
     }
 
+    /// A thread begins a task that it has claimed. One that it did not take from the board, as it waits for it inside another, leaves its place there.
+    pub(crate) fn begins(&self, shared: &Shared, placed: &Placed, processor: usize) {
+        placed.has_begun.store(true, SeqCst);
+        if placed.taken_by.swap(processor + 1, Relaxed) == processor + 1 {
+            return;
+        }
+        let Some(ticket) = *placed.lock() else { return };
+        let mut state = self.lock();
+        let left = state.board.run_unasked(ticket, self.place_of(processor), now_ns());
+        self.note_waiting(&state.board);
+        drop(state);
+        drop(left);
+        if self.log.keeps() {
+            self.log.ran(placed.explained.load(Relaxed), &shared.processors[processor].info.name);
+        }
+    }
+
     /// A task has ended, or is to be placed anew. `has_run`: it has run where it was placed.
     pub(crate) fn ended(&self, placed: &Placed, has_run: bool) {
         let Some(ticket) = placed.lock().take() else { return };
         let now_ns = now_ns();
         let mut state = self.lock();
-        let ended = if has_run { state.board.finished(ticket, now_ns) } else { None };
+        let measured_ns = Some(placed.took_ns.load(Relaxed)).filter(|took_ns| *took_ns > 0);
+        let ended = if has_run { state.board.finished_after(ticket, measured_ns, now_ns) } else { None };
         // It may not have been taken: somebody who waited for it ran it.
         let left = if ended.is_none() { state.board.abandoned(ticket, now_ns) } else { None };
         self.note_waiting(&state.board);
         drop(state);
         drop(left);
         if let Some(ended) = ended {
-            let took_ns = match placed.took_ns.load(Relaxed) {
-                0 => ended.took_ns,
-                measured_ns => measured_ns,
-            };
-            self.log.end(placed.explained.load(Relaxed), ended.expected_ns, took_ns);
+            self.log.end(placed.explained.load(Relaxed), ended.expected_ns, measured_ns.unwrap_or(ended.took_ns));
         }
     }
 

@@ -22,6 +22,7 @@ use poniard_interface::{Access, AllocateError, Chunk, Operand, RawBuffer};
 
 use crate::data::Data;
 use crate::wire::Place;
+use crate::worker::stopwatch;
 use crate::{arena, spill};
 
 pub(crate) mod space;
@@ -256,6 +257,11 @@ pub(crate) fn bring<T: Data>(value: &T) -> Result<(), String> {
 
 #[cold]
 fn bring_slowly<T: Data>(value: &T) -> Result<(), String> {
+    // A transfer is no part of what the body takes: links have models of their own.
+    stopwatch::aside(|| bring_blocks(value))
+}
+
+fn bring_blocks<T: Data>(value: &T) -> Result<(), String> {
     let mut outcome = Ok(());
     if let Some(form) = T::DEVICE {
         (form.visit)(value, &mut |raw| {

@@ -87,7 +87,7 @@ pub struct Ended {
     pub place: usize,
     /// How long it was expected to take with transfer and overhead, in nanoseconds.
     pub expected_ns: u64,
-    /// How long it took, from its turn on, in nanoseconds.
+    /// How long it took, from its turn on, or as it was measured, in nanoseconds; 0 if nobody knows.
     pub took_ns: u64,
 }
 
@@ -268,18 +268,47 @@ impl<T> Board<T> {
 
     /// A task that was taken has finished. `None` if the ticket is no longer good. Models should have heard of it before, so that they know more at the next decision.
     pub fn finished(&mut self, ticket: Ticket, now_ns: u64) -> Option<Ended> {
+        self.finished_after(ticket, None, now_ns)
+    }
+
+    /// The same of a task whose body was measured. On the host that counts, and not how long the task was at its place: it may have waited there for others. It also counts where a
+    /// task was over out of turn, as one of those is that a place runs while another one waits.
+    pub fn finished_after(&mut self, ticket: Ticket, measured_ns: Option<u64>, now_ns: u64) -> Option<Ended> {
         let item = self.item(ticket)?;
         let (place, begun_ns) = match item.state {
-            State::Running { place, begun_ns } => (place, begun_ns),
-            // Out of turn: it took no time of its own that anybody knows of.
-            State::Submitted { place } => (place, now_ns),
+            State::Running { place, begun_ns } => (place, Some(begun_ns)),
+            State::Submitted { place } => (place, None),
             State::Free | State::Waiting { .. } => return None,
         };
-        let ended = Ended { place, expected_ns: item.cost_ns(place), took_ns: now_ns.saturating_sub(begun_ns) };
         let class = self.places[place].class;
+        let took_ns = match (begun_ns, measured_ns) {
+            (_, Some(measured_ns)) if class == 0 => Some(measured_ns),
+            (Some(begun_ns), _) => Some(now_ns.saturating_sub(begun_ns)),
+            // Of a device the launch alone is measured.
+            (None, Some(measured_ns)) => {
+                let moving = item.at(place).map_or(0, |candidate| candidate.transfer_ns.saturating_add(candidate.overhead_ns));
+                Some(measured_ns.saturating_add(moving))
+            }
+            (None, None) => None,
+        };
+        let ended = Ended { place, expected_ns: item.cost_ns(place), took_ns: took_ns.unwrap_or(0) };
         self.leave(ticket.slot, now_ns);
-        self.release(ticket.slot, Some((class, ended.took_ns)));
+        self.release(ticket.slot, took_ns.map(|took_ns| (class, took_ns)));
         Some(ended)
+    }
+
+    /// A place runs a task that it has not taken: a thread of it waits for that one. It runs beside what the place is in the middle of. Gives back what was pushed, if it still
+    /// waited. A place that is no candidate of the task changes nothing here.
+    pub fn run_unasked(&mut self, ticket: Ticket, place: usize, now_ns: u64) -> Option<T> {
+        let item = self.item(ticket)?;
+        item.at(place)?;
+        if matches!(item.state, State::Running { place: at, .. } | State::Submitted { place: at } if at == place) {
+            return None;
+        }
+        self.leave(ticket.slot, now_ns);
+        let value = self.items[ticket.slot as usize].value.take();
+        self.occupy(ticket.slot, place, now_ns);
+        value
     }
 
     /// A task does not run, or does not end here: it was cancelled, somebody else ran it, or its place was lost. Gives back what was pushed if it still waited.
@@ -482,9 +511,15 @@ impl<T> Board<T> {
 
     /// A place has taken the task of a slot.
     fn begin(&mut self, slot: u32, place: usize, now_ns: u64) -> T {
+        let value = self.items[slot as usize].value.take().expect("a task that waits has not been taken");
+        self.occupy(slot, place, now_ns);
+        value
+    }
+
+    /// A place has the task of a slot, to run it now or next.
+    fn occupy(&mut self, slot: u32, place: usize, now_ns: u64) {
         self.places[place].queued += 1;
         let item = &mut self.items[slot as usize];
-        let value = item.value.take().expect("a task that waits has not been taken");
         let load = &mut self.loads[place];
         if load.running.len() < self.places[place].parallel as usize {
             self.run(slot, place, now_ns);
@@ -493,7 +528,6 @@ impl<T> Board<T> {
             load.submitted.push_back(slot);
             load.submitted_ns += u128::from(item.cost_ns(place));
         }
-        value
     }
 
     fn run(&mut self, slot: u32, place: usize, now_ns: u64) {
