@@ -3,11 +3,12 @@
 //! Devices are stand-ins, and costs are put into a file of models before the runtime begins: hours, so that nothing depends on the time that the tests take.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use poniard::model::store::Store;
 use poniard::model::{Machine, Measurement, Models, ProcessorClass};
 use poniard::policy::{POLICIES, Why};
-use poniard::{Buffer, DeviceClass, Explanation, Runtime, RuntimeBuilder, Scope, Task};
+use poniard::{Buffer, DeviceClass, Explanation, Gather, Mutable, Runtime, RuntimeBuilder, Scope, Task, buffer, read, write};
 use poniard_tests::device::{FakeDevice, FakeDevices, Mode};
 use poniard_tests::in_time;
 use poniard_tests::stage::{ramp, scale, scale_or_host, small};
@@ -271,4 +272,41 @@ fn a_policy_that_does_not_exist_is_told_with_those_that_do() {
         let error = Runtime::builder().setting(name, value).build().unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
     }
+}
+
+#[derive(poniard::Data)]
+struct Parts {
+    _one: Vec<u64>,
+    _two: Option<Buffer<u8>>,
+}
+
+#[test]
+fn the_size_of_a_function_is_the_bytes_of_its_arguments() {
+    let runtime = Runtime::builder().threads(1).policy("earliest-finish").models(None).explain(true).build().unwrap();
+    let size = |task: &dyn Fn()| {
+        task();
+        runtime.wait_idle();
+        runtime.explanations().pop().unwrap().size
+    };
+    let filled = |len| buffer::from_fn(len, |_| 0u8);
+    let shared = Arc::new(vec![0u16; 7]);
+    let place = Mutable::new(filled(300));
+    let upstream = runtime.spawn(|| vec![0u32; 25], ());
+    let many: Vec<_> = (0..3).map(|_| runtime.spawn(|| vec![0u8; 10], ())).collect();
+    runtime.wait_idle();
+    let no_argument = size(&|| runtime.spawn(|| (), ()).wait().unwrap());
+    let numbers = size(&|| runtime.spawn(|_: u64, _: u8| (), (1, 1)).wait().unwrap());
+    let vector = size(&|| runtime.spawn(|_: &[u64]| (), (vec![0u64; 100],)).wait().unwrap());
+    let text = size(&|| runtime.spawn(|_: &str| (), ("twelve bytes".to_owned(),)).wait().unwrap());
+    let buffers = size(&|| runtime.spawn(|_: &Buffer<u8>, _: Buffer<u8>| (), (filled(1000), filled(24))).wait().unwrap());
+    let nested = size(&|| runtime.spawn(|_: &Vec<Vec<u8>>| (), (vec![vec![0u8; 50]; 1000],)).wait().unwrap());
+    let of_shared = size(&|| runtime.spawn(|_: &Vec<u16>| (), (Arc::clone(&shared),)).wait().unwrap());
+    let result = size(&|| runtime.spawn(|_: &Vec<u32>| (), (&upstream,)).wait().unwrap());
+    let gathered = size(&|| runtime.spawn(|_: Gather<'_, Vec<u8>>| (), (&many,)).wait().unwrap());
+    let changed = size(&|| runtime.spawn(|_: &mut Buffer<u8>| (), (write(&place),)).wait().unwrap());
+    let looked_at = size(&|| runtime.spawn(|_: &Buffer<u8>| (), (read(&place),)).wait().unwrap());
+    let derived = || Parts { _one: vec![0; 3], _two: Some(filled(6)) };
+    let derived = size(&|| runtime.spawn(|_: &Parts| (), (derived(),)).wait().unwrap());
+    assert_eq!([no_argument, numbers, vector, text, buffers, nested], [0, 9, 800, 12, 1024, 50_000]);
+    assert_eq!([of_shared, result, gathered, changed, looked_at, derived], [14, 100, 30, 300, 300, 30]);
 }

@@ -19,7 +19,9 @@ use crate::clock::now_ns;
 use crate::kernel::plan::Survey;
 use crate::model::store::Store;
 use crate::model::{self, CodeId, CodeModel, Machine, Measurement, Models, ProcessorClass, SizeClass};
-use crate::policy::{self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, TRIES, Ticket, UnknownPolicy, Why};
+use crate::policy::{
+    self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, TRIES, Ticket, UnknownPolicy, Why,
+};
 use crate::residency;
 use crate::task::record::TaskRef;
 use crate::worker::entry::Entry;
@@ -27,6 +29,8 @@ use crate::worker::shared::{ProcessorRecord, Shared};
 use crate::worker::stopwatch::Lap;
 
 mod explain;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use watch::Watch;
