@@ -90,6 +90,17 @@ pub struct FakeDevice {
     downloaded_bytes: AtomicU64,
     launched: AtomicU64,
     in_a_read: Moment,
+    says: Says,
+}
+
+/// What a device says a launch took that has operands of so many bytes, if it says so.
+#[derive(Default)]
+struct Says(Mutex<Option<Box<dyn FnMut(u64) -> u64 + Send>>>);
+
+impl std::fmt::Debug for Says {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Says")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -144,6 +155,7 @@ impl FakeDevice {
             downloaded_bytes: AtomicU64::new(0),
             launched: AtomicU64::new(0),
             in_a_read: Moment::default(),
+            says: Says::default(),
         }
     }
 
@@ -185,6 +197,20 @@ impl FakeDevice {
     /// Does something in the middle of the next read.
     pub fn in_the_next_read(&self, act: impl FnOnce() + Send + 'static) {
         *self.in_a_read.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
+    }
+
+    /// From now on it says of each launch that it took so many nanoseconds, given the bytes of its operands.
+    pub fn say_it_took(&self, busy_ns: impl FnMut(u64) -> u64 + Send + 'static) {
+        *self.says.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(busy_ns));
+    }
+
+    /// What it says of a launch.
+    fn busy_ns(&self, held: &Held) -> Option<u64> {
+        let bytes = {
+            let state = self.lock();
+            held.operands.iter().map(|operand| state.load(operand.chunk).len() as u64).sum()
+        };
+        self.says.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(|says| says(bytes))
     }
 
     /// Launches done so far.
@@ -515,6 +541,7 @@ impl Processor for FakeProcessor {
                 }
                 if state.lost && state.mode != Mode::TimeOut { Mode::Lose } else { state.mode.clone() }
             };
+            let busy_ns = self.device.busy_ns(&held);
             let outcome = match mode {
                 Mode::Run | Mode::Hold | Mode::Attended if self.device.refuses(&held) => Err(Fault::refused("it has no such feature")),
                 Mode::Run | Mode::Hold | Mode::Attended => {
@@ -531,7 +558,7 @@ impl Processor for FakeProcessor {
             if self.device.flaw == Flaw::Loses && self.device.launched() == 40 {
                 continue;
             }
-            let done = [Completion { task: task.id, outcome, busy_ns: None }];
+            let done = [Completion { task: task.id, busy_ns: outcome.as_ref().ok().and(busy_ns), outcome }];
             self.host.complete(&done);
             if self.device.flaw == Flaw::AnswersTwice {
                 self.host.complete(&done);

@@ -310,3 +310,89 @@ fn the_size_of_a_function_is_the_bytes_of_its_arguments() {
     assert_eq!([no_argument, numbers, vector, text, buffers, nested], [0, 9, 800, 12, 1024, 50_000]);
     assert_eq!([of_shared, result, gathered, changed, looked_at, derived], [14, 100, 30, 300, 300, 30]);
 }
+
+/// What a file of models says of the code whose name ends so: the class, with how often it was measured there and whether CPU time is known.
+fn kept(folder: &Path, name: &str) -> Vec<(String, u64, bool)> {
+    let files = poniard::model::store::files(folder).unwrap();
+    let kept = files.iter().map(|file| poniard::model::store::read(file).unwrap());
+    let codes = kept.flat_map(|kept| kept.codes).filter(|((code, _), _)| code.name.ends_with(name));
+    let of_class = codes.map(|((_, class), curve)| {
+        let count = curve.classes.values().map(|summary| summary.count).sum();
+        (class.to_string(), count, curve.classes.values().all(|summary| summary.cpu_share.is_some()))
+    });
+    of_class.collect()
+}
+
+#[test]
+fn worker_processes_are_measured_apart_and_nobody_explores_them() {
+    fn travels(x: u64) -> u64 {
+        x + 1
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = Runtime::builder().threads(1).processes(1).policy("earliest-finish").models(Some(folder.path().to_owned())).explain(true);
+    let runtime = runtime.build().unwrap();
+    let on =
+        |scope: Scope| (0..5u64).for_each(|x| assert_eq!(runtime.task(travels, (x,)).scope(scope.clone()).spawn().take().unwrap(), x + 1));
+    on(Scope::host());
+    runtime.spawn(travels, (7,)).wait().unwrap();
+    // What is known of one is known of the other.
+    let explanation = runtime.explanations().pop().unwrap();
+    let measured: Vec<_> = explanation.considered.iter().map(|one| one.measurements).collect();
+    assert_eq!((measured, explanation.why), (vec![5, 5], Why::EarliestFinish), "{explanation:?}");
+    on(Scope::process(poniard::ProcessId(1)));
+    runtime.wait_idle();
+    drop(runtime);
+    let mut known = kept(folder.path(), "travels");
+    known.sort();
+    let names: Vec<_> = known.iter().map(|(class, count, has_cpu)| (class.as_str(), *count >= 5, *has_cpu)).collect();
+    assert_eq!(names, [("cpu", true, true), ("process", true, true)], "{known:?}");
+    assert_eq!(known.iter().map(|(_, count, _)| count).sum::<u64>(), 11, "{known:?}");
+}
+
+#[test]
+fn a_task_that_stays_is_not_measured_as_one_of_a_process() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let builder = Runtime::builder().threads(1).processes(1).policy("fifo").models(Some(folder.path().to_owned())).explain(true);
+        let runtime = builder.build().unwrap();
+        // The only thread is kept, so the one that stands for the process runs what its process may not.
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let kept_busy = runtime.task(move || gate.recv().unwrap_or_default(), ()).scope(Scope::host()).spawn();
+        let captured = String::from("it does not travel");
+        assert_eq!(runtime.spawn(move || captured.len() as u64, ()).take().unwrap(), 18);
+        open.send(()).unwrap();
+        kept_busy.wait().unwrap();
+        let ran: Vec<_> = runtime.explanations().into_iter().map(|explanation| explanation.ran.unwrap()).collect();
+        assert_ne!(ran[0], ran[1]);
+        drop(runtime);
+        let known = kept(folder.path(), "{{closure}}");
+        assert!(known.len() == 2 && known.iter().all(|(class, ..)| class == "cpu"), "{known:?}");
+    });
+}
+
+#[test]
+fn twenty_launches_tell_what_a_kernel_takes_at_any_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let devices = FakeDevices::new([small()]);
+    // A minute for each hundred bytes, and one more; now and then it takes ten times as long, and once more than anything can.
+    let mut count = 0;
+    let took = |bytes: u64| HOUR_NS / 60 * (bytes + 100) / 100;
+    devices.devices[0].say_it_took(move |bytes| {
+        count += 1;
+        match count {
+            9 => 10 * took(bytes),
+            15 => u64::MAX,
+            _ => took(bytes),
+        }
+    });
+    let runtime = builder(&devices, folder.path()).build().unwrap();
+    let on = |len: usize| runtime.task(scale_or_host().over(len), (ramp(len), 2.0)).scope(Scope::kind("vulkan")).spawn().wait().unwrap();
+    (0..20usize).for_each(|index| on(100 + index * 7 % 20 * 50));
+    for len in [200usize, 333, 610, 900, 2000] {
+        runtime.spawn(scale_or_host().over(len), (ramp(len), 2.0)).wait().unwrap();
+        let explanation = last(&runtime);
+        let on_device = explanation.considered.iter().find(|one| one.place == "fake-0").unwrap();
+        let error = on_device.execution_ns as f64 / took(8 * len as u64) as f64 - 1.0;
+        assert!(error.abs() < 0.1 && on_device.measurements > 0, "{len}: {on_device:?}, {error}");
+    }
+}

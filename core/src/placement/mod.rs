@@ -607,7 +607,15 @@ pub(crate) fn code_of(task: &TaskRef) -> u64 {
 fn code_id_of(task: &TaskRef) -> CodeId {
     let of_function = || {
         let name = task.type_name();
-        CodeId::new(name, fnv(FNV_OFFSET, name.as_bytes()) as u64)
+        let mut identity = fnv(FNV_OFFSET, name.as_bytes());
+        if name.ends_with("{{closure}}") {
+            // All closures of a function have one name. Where they are spawned tells them apart.
+            let at = task.location();
+            identity = fnv(identity, at.file().as_bytes());
+            identity = fnv(identity, &at.line().to_le_bytes());
+            identity = fnv(identity, &at.column().to_le_bytes());
+        }
+        CodeId::new(name, identity as u64)
     };
     task.launch_ties().map_or_else(of_function, |launch| launch.body.code_id())
 }
