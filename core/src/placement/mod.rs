@@ -12,27 +12,25 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use poniard_interface::type_key::{FNV_OFFSET, fnv};
 use poniard_interface::{DeviceClass, ProcessorInfo};
 
 use crate::clock::now_ns;
 use crate::kernel::plan::Survey;
 use crate::model::store::Store;
-use crate::model::{self, CodeId, CodeModel, Machine, Measurement, Models, ProcessorClass, SizeClass};
-use crate::policy::{
-    self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, TRIES, Ticket, UnknownPolicy, Why,
-};
+use crate::model::{Machine, Models, ProcessorClass, SizeClass};
+use crate::policy::{self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, UnknownPolicy, Why};
 use crate::residency;
 use crate::task::record::TaskRef;
 use crate::worker::entry::Entry;
 use crate::worker::shared::{ProcessorRecord, Shared};
-use crate::worker::stopwatch::Lap;
 
+mod costs;
 mod explain;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+use costs::{Class, KnownOf};
 use watch::Watch;
 
 pub use explain::{Considered, Explanation, PlacementReport};
@@ -142,11 +140,6 @@ pub(crate) struct Placement {
     log: explain::Log,
     watch: Arc<Watch>,
 }
-
-/// Places where code costs the same: the name of their class, in models, and its number.
-type Class = (ProcessorClass, u32);
-/// What is known of code, for each number of a class.
-type KnownOf = Vec<Option<Arc<CodeModel>>>;
 
 struct State {
     board: Board<Entry>,
@@ -417,54 +410,6 @@ impl Placement {
         }
     }
 
-    /// What is known of a task's code at a class.
-    fn model<'k>(&self, known: &'k mut KnownOf, task: &TaskRef, (class, number): &Class) -> &'k Arc<CodeModel> {
-        let number = *number as usize;
-        if known.len() <= number {
-            known.resize(number + 1, None);
-        }
-        known[number].get_or_insert_with(|| self.models.executions.resolve(&code_id_of(task), class))
-    }
-
-    /// What a task is expected to take at a class, and whether the way to another process is in that.
-    ///
-    /// Threads and worker processes run the same code on the same cores. They are measured apart, since a call has to be sent and its values written and read, which is much for a
-    /// short task and nothing for a long one. But nobody has to find out what a task takes on one of them who knows what it takes on the other: the better known one stands in until
-    /// the class itself has been measured as often as policies want it.
-    fn estimate(&self, known: &mut KnownOf, task: &TaskRef, class: &Class, size: u64, travels: bool) -> (model::Estimate, bool) {
-        let own = self.model(known, task, class).estimate(size);
-        let is_process = class.1 == self.process.1;
-        let is_host = class.1 == self.classes[0].1;
-        if !(is_process || is_host && travels && self.places_all) || own.count >= TRIES.into() {
-            return (own, is_process && own.count > 0);
-        }
-        let other_class = if is_process { &self.classes[0] } else { &self.process };
-        let other = self.model(known, task, other_class).estimate(size);
-        if other.count > own.count { (other, is_host) } else { (own, is_process && own.count > 0) }
-    }
-
-    /// Notes that a thread took so long for a task's body.
-    pub(crate) fn measured(&self, processor: usize, task: &TaskRef, size: u64, lap: Lap) {
-        let class = if lap.is_away { &self.process } else { &self.classes[self.place_of(processor)] };
-        self.note(class, task, size, Measurement { wall_ns: lap.wall_ns, cpu_ns: lap.cpu_ns });
-    }
-
-    /// Notes that a device took so long for a launch.
-    pub(crate) fn launched(&self, processor: usize, task: &TaskRef, size: u64, wall_ns: u64) {
-        self.note(&self.classes[self.place_of(processor)], task, size, Measurement { wall_ns, cpu_ns: None });
-    }
-
-    fn note(&self, class: &Class, task: &TaskRef, size: u64, measurement: Measurement) {
-        if let Some(placed) = placed(task) {
-            placed.took_ns.store(measurement.wall_ns, Relaxed);
-        }
-        let model = {
-            let mut state = self.lock();
-            Arc::clone(self.model(state.models.entry(code_of(task)).or_default(), task, class))
-        };
-        model.record(size, measurement);
-    }
-
     /// Whether the last task of a code that had a choice was placed at this processor.
     pub(crate) fn was_last_at(&self, code: u64, processor: usize) -> bool {
         self.lock().last.get(&code) == Some(&self.place_of(processor))
@@ -601,21 +546,4 @@ pub(crate) fn placed(task: &TaskRef) -> Option<&Placed> {
 /// How the code of a task is known.
 pub(crate) fn code_of(task: &TaskRef) -> u64 {
     task.launch_ties().map_or_else(|| task.code(), |launch| launch.body.code())
-}
-
-/// The same, for models that outlive the program.
-fn code_id_of(task: &TaskRef) -> CodeId {
-    let of_function = || {
-        let name = task.type_name();
-        let mut identity = fnv(FNV_OFFSET, name.as_bytes());
-        if name.ends_with("{{closure}}") {
-            // All closures of a function have one name. Where they are spawned tells them apart.
-            let at = task.location();
-            identity = fnv(identity, at.file().as_bytes());
-            identity = fnv(identity, &at.line().to_le_bytes());
-            identity = fnv(identity, &at.column().to_le_bytes());
-        }
-        CodeId::new(name, identity as u64)
-    };
-    task.launch_ties().map_or_else(of_function, |launch| launch.body.code_id())
 }
