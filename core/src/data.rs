@@ -43,7 +43,7 @@ pub unsafe trait Data: Send + Sync + Sized + 'static {
     const BYTES: fn(&Self) -> u64 = |_| size_of::<Self>() as u64;
 }
 
-/// Of a collection that many elements are looked at to tell how many bytes all of them have: sizes come to a class with others of a quarter more or less.
+/// So many elements of a collection are looked at to tell how many bytes all of them have: sizes of a class differ by a quarter anyway.
 const LOOKED_AT: usize = 16;
 
 /// The bytes of so many elements, of which some are looked at.
@@ -129,10 +129,14 @@ data! {
     [K: Data + Eq + Hash, V: Data] HashMap<K, V>, "HashMap", [K, V], wire::unordered_map() => |all| bytes_of_flat::<(K, V)>(all.len());
     [A: Data] (A,), "tuple of 1", [A], wire::tuple_1(), form::tuple_1() => |all| (A::BYTES)(&all.0);
     [A: Data, B: Data] (A, B), "tuple of 2", [A, B], wire::tuple_2(), form::tuple_2() => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1);
-    [A: Data, B: Data, C: Data] (A, B, C), "tuple of 3", [A, B, C], wire::tuple_3(), form::tuple_3() => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2);
-    [A: Data, B: Data, C: Data, D: Data] (A, B, C, D), "tuple of 4", [A, B, C, D], wire::tuple_4(), form::tuple_4() => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2) + (D::BYTES)(&all.3);
-    [A: Data, B: Data, C: Data, D: Data, E: Data] (A, B, C, D, E), "tuple of 5", [A, B, C, D, E], wire::tuple_5() => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2) + (D::BYTES)(&all.3) + (E::BYTES)(&all.4);
-    [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data] (A, B, C, D, E, F), "tuple of 6", [A, B, C, D, E, F], wire::tuple_6() => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2) + (D::BYTES)(&all.3) + (E::BYTES)(&all.4) + (F::BYTES)(&all.5);
+    [A: Data, B: Data, C: Data] (A, B, C), "tuple of 3", [A, B, C], wire::tuple_3(), form::tuple_3()
+        => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2);
+    [A: Data, B: Data, C: Data, D: Data] (A, B, C, D), "tuple of 4", [A, B, C, D], wire::tuple_4(), form::tuple_4()
+        => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2) + (D::BYTES)(&all.3);
+    [A: Data, B: Data, C: Data, D: Data, E: Data] (A, B, C, D, E), "tuple of 5", [A, B, C, D, E], wire::tuple_5()
+        => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2) + (D::BYTES)(&all.3) + (E::BYTES)(&all.4);
+    [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data] (A, B, C, D, E, F), "tuple of 6", [A, B, C, D, E, F], wire::tuple_6()
+        => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2) + (D::BYTES)(&all.3) + (E::BYTES)(&all.4) + (F::BYTES)(&all.5);
     [T: Data] crate::Task<T>, "poniard::Task", [T], None;
     [] Offered, "poniard::Offered", [], Some(offer::offered());
     [] Outcome, "poniard::Outcome", [], Some(offer::outcome());
