@@ -128,7 +128,7 @@ fn what_a_body_waits_for_is_no_time_of_its_own_and_what_ran_meanwhile_is_measure
         let mut graph = GraphBuilder::new();
         let node = graph.task(five, ());
         let run = graph.build().unwrap().run(&crate::current().unwrap(), ()).unwrap();
-        *run.fetch(&node).unwrap()
+        *run.fetch(node).unwrap()
     }
     fn in_parts() -> u64 {
         // Parts of it are its own.
