@@ -93,9 +93,12 @@ pub struct FakeDevice {
     says: Says,
 }
 
-/// What a device says a launch took that has operands of so many bytes, if it says so.
+/// What a device says a launch took that has operands of so many bytes.
+type Took = dyn FnMut(u64) -> u64 + Send;
+
+/// That, if it says so.
 #[derive(Default)]
-struct Says(Mutex<Option<Box<dyn FnMut(u64) -> u64 + Send>>>);
+struct Says(Mutex<Option<Box<Took>>>);
 
 impl std::fmt::Debug for Says {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
