@@ -313,8 +313,8 @@ fn the_size_of_a_function_is_the_bytes_of_its_arguments() {
 
 /// What a file of models says of the code whose name ends so: the class, with how often it was measured there and whether CPU time is known.
 fn kept(folder: &Path, name: &str) -> Vec<(String, u64, bool)> {
-    let files = poniard::model::store::files(folder).unwrap();
-    let kept = files.iter().map(|file| poniard::model::store::read(file).unwrap());
+    let files = poniard::model::store::files(folder).expect("a folder");
+    let kept = files.iter().map(|file| poniard::model::store::read(file).expect("a file of models"));
     let codes = kept.flat_map(|kept| kept.codes).filter(|((code, _), _)| code.name.ends_with(name));
     let of_class = codes.map(|((_, class), curve)| {
         let count = curve.classes.values().map(|summary| summary.count).sum();
