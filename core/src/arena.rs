@@ -26,6 +26,7 @@ use crate::clock::now;
 use crate::ship::memory;
 use crate::wire::Place;
 use crate::worker::context::Context;
+use crate::worker::stopwatch;
 use crate::{machine, residency, spill, timer};
 
 /// Smallest block, and the alignment of all.
@@ -203,7 +204,7 @@ impl Waiting {
         let hopes = busy_count > WAITING.load(SeqCst) && self.since.elapsed() < MEMORY_PATIENCE;
         if hopes {
             // What others do besides giving memory up is not told: hence the look at times.
-            drop(FREED.wait_timeout(arenas(), MEMORY_LOOK));
+            stopwatch::aside(|| drop(FREED.wait_timeout(arenas(), MEMORY_LOOK)));
         }
         hopes
     }

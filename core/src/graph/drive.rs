@@ -534,21 +534,26 @@ pub(super) fn wait(run: &RunState, node: Option<u32>) -> bool {
         if context.is_within_run(run) {
             return false;
         }
-        help(context, run, node);
-        for round in 0..SPIN_ROUNDS {
-            if run.is_node_over(node) {
-                return true;
-            }
-            if round % 16 == 15 {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
-        }
-        run.register(node);
-        wait_until(context, &|| run.is_node_over(node));
+        context.stopwatch.aside(|| wait_inside(context, run, node));
         true
     })
+}
+
+/// The same on a thread that runs tasks, and is not in the middle of the run.
+fn wait_inside(context: &Context, run: &RunState, node: Option<u32>) {
+    help(context, run, node);
+    for round in 0..SPIN_ROUNDS {
+        if run.is_node_over(node) {
+            return;
+        }
+        if round % 16 == 15 {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+    run.register(node);
+    wait_until(context, &|| run.is_node_over(node));
 }
 
 /// Runs what lies on top of this worker's queue and belongs to a run that its thread waits for.

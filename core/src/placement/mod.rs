@@ -9,26 +9,29 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use poniard_interface::type_key::{FNV_OFFSET, fnv};
 use poniard_interface::{DeviceClass, ProcessorInfo};
 
 use crate::clock::now_ns;
 use crate::kernel::plan::Survey;
 use crate::model::store::Store;
-use crate::model::{CodeId, CodeModel, Machine, Measurement, Models, ProcessorClass, SizeClass};
+use crate::model::{Machine, Models, ProcessorClass, SizeClass};
 use crate::policy::{self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, UnknownPolicy, Why};
 use crate::residency::{self, DeviceSpace, Links, Missing};
 use crate::task::record::TaskRef;
 use crate::worker::entry::Entry;
 use crate::worker::shared::{ProcessorRecord, Shared};
 
+mod costs;
 mod explain;
 mod probe;
+#[cfg(test)]
+mod tests;
 mod watch;
 
+use costs::{Class, KnownOf};
 use probe::Probe;
 use watch::Watch;
 
@@ -40,6 +43,12 @@ const LAUNCH_NS: u64 = 20_000;
 const HOP_NS: u64 = 5_000;
 /// What a task takes of which nothing is known: so much, and so much for each byte or invocation.
 const GUESS_NS: u64 = 10_000;
+/// The first so many tasks of a code at a size have their CPU time measured, and after that one of so many: two calls of the system are much for a short task, and its share
+/// of the time does not change from one task to the next.
+const CPU_FIRST: u32 = 4;
+const CPU_EVERY: u64 = 16;
+/// No task works on as much.
+const UNKNOWN_SIZE: u64 = u64::MAX;
 /// A real device is guessed to do that so many times as fast.
 const DEVICE_GUESS: u64 = 8;
 
@@ -65,6 +74,14 @@ pub(crate) struct PlacementChoices {
 pub(crate) struct Placed {
     runtime: Weak<Shared>,
     ticket: Mutex<Option<Ticket>>,
+    /// How much it works on ([`Survey::size`]), once that is known; before, `UNKNOWN_SIZE`.
+    size: AtomicU64,
+    /// Whether its CPU time is to be measured.
+    samples_cpu: AtomicBool,
+    /// One more than the processor that has taken it from the board, or runs it without having done so; 0: none.
+    taken_by: AtomicUsize,
+    /// Whether its body has begun on a thread: then who finds its entry and cannot run it leaves the ticket to that one.
+    has_begun: AtomicBool,
     /// How long it took, once that is known; 0: not yet.
     took_ns: AtomicU64,
     /// One more than the index of its explanation.
@@ -73,13 +90,23 @@ pub(crate) struct Placed {
 
 impl Placed {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self { runtime: Arc::downgrade(shared), ..Self::default() }
+        Self { runtime: Arc::downgrade(shared), size: AtomicU64::new(UNKNOWN_SIZE), ..Self::default() }
+    }
+
+    /// Whether its CPU time is to be measured.
+    pub(crate) fn samples_cpu(&self) -> bool {
+        self.samples_cpu.load(Relaxed)
+    }
+
+    /// How much it works on, if that has been looked at.
+    pub(crate) fn size(&self) -> Option<u64> {
+        Some(self.size.load(Relaxed)).filter(|size| *size != UNKNOWN_SIZE)
     }
 
     /// Its entry is dropped: whoever took it from the board could not run it.
     #[cold]
     pub(crate) fn drops(&self) {
-        let has_ticket = self.lock().is_some();
+        let has_ticket = !self.has_begun.load(SeqCst) && self.lock().is_some();
         // The board of a runtime that is gone is gone.
         if let Some(shared) = self.runtime.upgrade().filter(|_| has_ticket)
             && let Some(placement) = &shared.placement
@@ -106,8 +133,10 @@ pub(crate) struct Placement {
     store: Store,
     /// How many processors are workers.
     slot_count: usize,
-    /// Of each place: its class's name, and its number.
-    classes: Vec<(ProcessorClass, u32)>,
+    /// Of each place: its class's name, and its number. The host's is the first.
+    classes: Vec<Class>,
+    /// Of worker processes. Their places are the host's, and are of its class to policies: what they run as fast, but for the way there.
+    process: Class,
     /// Of real devices: those that are guessed to be fast.
     is_device: Vec<bool>,
     log: explain::Log,
@@ -119,7 +148,7 @@ struct State {
     board: Board<Entry>,
     next_number: u64,
     /// What is known of each code, for each class of places.
-    models: BTreeMap<u64, Vec<Option<Arc<CodeModel>>>>,
+    models: BTreeMap<u64, KnownOf>,
     candidates: Vec<Candidate>,
     /// Where a task of each code was placed the last time that there was a choice.
     last: BTreeMap<u64, usize>,
@@ -192,6 +221,7 @@ impl Placement {
             models.links.name_space(space, class_of(&record.info).as_str());
             add(Some(&record.info), space, 1);
         }
+        let process = (ProcessorClass::new("process"), names.len() as u32);
         let board = Board::new(places, policy, choices.seed);
         Ok(Some(Self {
             state: Mutex::new(State { board, next_number: 0, models: BTreeMap::new(), candidates: Vec::new(), last: BTreeMap::new() }),
@@ -203,6 +233,7 @@ impl Placement {
             store: Store::new(choices.models.clone(), Machine::this()),
             slot_count,
             classes,
+            process,
             is_device,
             log: explain::Log::new(choices.explain),
             watch: Arc::default(),
@@ -289,30 +320,50 @@ impl Placement {
         if !self.places_all {
             board.set_backlog(0, backlog_ns);
         }
+        let (code, priority, travels) = entry.peek(|task| (code_of(task), task.priority(), task.has_travel()));
+        let known = models.entry(code).or_default();
+        // Of the class before: many places in a row are of one.
+        let mut last_class = None;
+        let mut host_count = 0;
         for (processor, missing) in processors.iter().zip(missing) {
             let place = self.place_of(*processor);
             if candidates.last().is_some_and(|known: &Candidate| known.place == place) {
                 continue;
             }
             let space = (place + 1).saturating_sub(self.worker_places()) as u32;
-            let model = entry.peek(|task| self.model(models, task, place));
-            let estimate = model.estimate(size);
+            let is_process = travels && self.places_all && space == 0 && shared.slots[*processor].remote.get().is_some();
+            let class = if is_process { &self.process } else { &self.classes[place] };
+            let (estimate, has_hop) = match last_class {
+                Some((number, estimate)) if number == class.1 => estimate,
+                _ => {
+                    let estimate = entry.peek(|task| self.estimate(known, task, class, size, travels));
+                    last_class = Some((class.1, estimate));
+                    estimate
+                }
+            };
+            if space == 0 {
+                host_count = estimate.count;
+            }
             let is_fast = self.is_device[place];
             let guess_ns = GUESS_NS.saturating_add(size) / if is_fast { DEVICE_GUESS } else { 1 };
             let execution = match estimate.count {
                 0 => Estimate { mean_ns: guess_ns, spread_ns: guess_ns, count: 0 },
                 count => Estimate { mean_ns: estimate.mean_ns, spread_ns: estimate.spread_ns, count: count.min(u32::MAX.into()) as u32 },
             };
-            let overhead_ns = match (space, processor) {
-                (0, processor) if self.places_all && shared.slots[*processor].remote.get().is_some() => HOP_NS,
-                (0, _) => 0,
+            let overhead_ns = match space {
+                0 if is_process && !has_hop => HOP_NS,
+                0 => 0,
                 _ => LAUNCH_NS,
             };
             candidates.push(Candidate { place, execution, transfer_ns: missing.ns, missing_bytes: missing.bytes, overhead_ns });
         }
-        let (code, priority, ties) =
-            entry.peek(|task| (code_of(task), task.priority(), task.options().and_then(|options| options.ties.placed.clone())));
+        let ties = entry.peek(|task| task.options().and_then(|options| options.ties.placed.clone()));
         let Some(ties) = ties else { unreachable!("what is placed has a place for its ticket") };
+        // What has been looked at here need not be looked at again by whoever runs it.
+        ties.size.store(survey.map_or(UNKNOWN_SIZE, |survey| survey.size), Relaxed);
+        ties.taken_by.store(0, Relaxed);
+        ties.has_begun.store(false, SeqCst);
+        ties.samples_cpu.store(host_count < u64::from(CPU_FIRST) || next_number.is_multiple_of(CPU_EVERY), Relaxed);
         // It was taken by somebody who could not run it after all.
         let left = ties.lock().take().and_then(|ticket| board.abandoned(ticket, now_ns));
         debug_assert!(left.is_none(), "a task waits in one place");
@@ -387,30 +438,6 @@ impl Placement {
         }
     }
 
-    /// What is known of a code at a place.
-    fn model(&self, models: &mut BTreeMap<u64, Vec<Option<Arc<CodeModel>>>>, task: &TaskRef, place: usize) -> Arc<CodeModel> {
-        let (class, number) = &self.classes[place];
-        let number = *number as usize;
-        let known = models.entry(code_of(task)).or_default();
-        if known.len() <= number {
-            known.resize(number + 1, None);
-        }
-        Arc::clone(known[number].get_or_insert_with(|| self.models.executions.resolve(&code_id_of(task), class)))
-    }
-
-    /// Notes that a processor took so long for a task.
-    pub(crate) fn measured(&self, processor: usize, task: &TaskRef, size: u64, wall_ns: u64) {
-        if let Some(placed) = placed(task) {
-            placed.took_ns.store(wall_ns, Relaxed);
-        }
-        let place = self.place_of(processor);
-        let model = {
-            let mut state = self.lock();
-            self.model(&mut state.models, task, place)
-        };
-        model.record(size, Measurement { wall_ns, cpu_ns: None });
-    }
-
     /// Whether the last task of a code that had a choice was placed at this processor.
     pub(crate) fn was_last_at(&self, code: u64, processor: usize) -> bool {
         self.lock().last.get(&code) == Some(&self.place_of(processor))
@@ -446,6 +473,11 @@ impl Placement {
         self.note_waiting(&state.board);
         drop(state);
         let taken = taken?;
+        taken.value.peek(|task| {
+            if let Some(placed) = placed(task) {
+                placed.taken_by.store(processor + 1, Relaxed);
+            }
+        });
         let is_stolen = matches!(taken.how.source, Source::Stolen { .. } | Source::TakenOver { .. });
         self.log.taken(is_stolen);
         if self.log.keeps() {
@@ -455,23 +487,37 @@ impl Placement {
         Some(taken.value)
     }
 
+    /// A thread begins a task that it has claimed. One that it did not take from the board, as it waits for it inside another, leaves its place there.
+    pub(crate) fn begins(&self, shared: &Shared, placed: &Placed, processor: usize) {
+        placed.has_begun.store(true, SeqCst);
+        if placed.taken_by.swap(processor + 1, Relaxed) == processor + 1 {
+            return;
+        }
+        let Some(ticket) = *placed.lock() else { return };
+        let mut state = self.lock();
+        let left = state.board.run_unasked(ticket, self.place_of(processor), now_ns());
+        self.note_waiting(&state.board);
+        drop(state);
+        drop(left);
+        if self.log.keeps() {
+            self.log.ran(placed.explained.load(Relaxed), &shared.processors[processor].info.name);
+        }
+    }
+
     /// A task has ended, or is to be placed anew. `has_run`: it has run where it was placed.
     pub(crate) fn ended(&self, placed: &Placed, has_run: bool) {
         let Some(ticket) = placed.lock().take() else { return };
         let now_ns = now_ns();
         let mut state = self.lock();
-        let ended = if has_run { state.board.finished(ticket, now_ns) } else { None };
+        let measured_ns = Some(placed.took_ns.load(Relaxed)).filter(|took_ns| *took_ns > 0);
+        let ended = if has_run { state.board.finished_after(ticket, measured_ns, now_ns) } else { None };
         // It may not have been taken: somebody who waited for it ran it.
         let left = if ended.is_none() { state.board.abandoned(ticket, now_ns) } else { None };
         self.note_waiting(&state.board);
         drop(state);
         drop(left);
         if let Some(ended) = ended {
-            let took_ns = match placed.took_ns.load(Relaxed) {
-                0 => ended.took_ns,
-                measured_ns => measured_ns,
-            };
-            self.log.end(placed.explained.load(Relaxed), ended.expected_ns, took_ns);
+            self.log.end(placed.explained.load(Relaxed), ended.expected_ns, measured_ns.unwrap_or(ended.took_ns));
         }
     }
 
@@ -528,13 +574,4 @@ pub(crate) fn placed(task: &TaskRef) -> Option<&Placed> {
 /// How the code of a task is known.
 pub(crate) fn code_of(task: &TaskRef) -> u64 {
     task.launch_ties().map_or_else(|| task.code(), |launch| launch.body.code())
-}
-
-/// The same, for models that outlive the program.
-fn code_id_of(task: &TaskRef) -> CodeId {
-    let of_function = || {
-        let name = task.type_name();
-        CodeId::new(name, fnv(FNV_OFFSET, name.as_bytes()) as u64)
-    };
-    task.launch_ties().map_or_else(of_function, |launch| launch.body.code_id())
 }

@@ -12,7 +12,7 @@
 //! order transfer, directory, state; no lock is held while a chunk is dropped or the space is asked for one.
 #![expect(unsafe_code, reason = "writes blocks of the host that nobody else looks at meanwhile")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -23,6 +23,7 @@ use poniard_interface::{Access, AllocateError, Chunk, Operand, RawBuffer};
 use crate::clock::now_ns;
 use crate::data::Data;
 use crate::wire::Place;
+use crate::worker::stopwatch;
 use crate::{arena, spill};
 
 pub(crate) mod space;
@@ -261,6 +262,11 @@ pub(crate) fn bring<T: Data>(value: &T) -> Result<(), String> {
 
 #[cold]
 fn bring_slowly<T: Data>(value: &T) -> Result<(), String> {
+    // A transfer is no part of what the body takes: links have models of their own.
+    stopwatch::aside(|| bring_blocks(value))
+}
+
+fn bring_blocks<T: Data>(value: &T) -> Result<(), String> {
     let mut outcome = Ok(());
     if let Some(form) = T::DEVICE {
         (form.visit)(value, &mut |raw| {
@@ -333,13 +339,11 @@ impl Entry {
         if lock(&self.state).host_valid {
             return Ok(());
         }
-        let begun_ns = now_ns();
         // Somebody else may be at it. What the device reports meanwhile is seen to without the lock.
         let read = deferring(|| {
             let _transfer = lock(&self.transfer);
             self.read()
         });
-        BROUGHT_NS.set(BROUGHT_NS.get() + (now_ns() - begun_ns));
         let (space, reason) = match read {
             Ok(lineage) => {
                 drop(lineage);
@@ -759,16 +763,6 @@ pub(crate) fn take_back(prepared: Prepared, undone: Undone) -> bool {
         drop(gone);
     }
     is_whole
-}
-
-thread_local! {
-    /// How long this thread has waited for contents that were brought to the host.
-    static BROUGHT_NS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// How long this thread has waited so far for contents that were brought to the host: what takes that long is the way, and not the code that wants them.
-pub(crate) fn brought_ns() -> u64 {
-    BROUGHT_NS.get()
 }
 
 /// What is to be done when a thread holds no locks any more.

@@ -167,6 +167,8 @@ struct VTable {
     unfinished: unsafe fn(NonNull<Header>, &mut Vec<TaskRef>),
     /// Shows the predecessors whose results are arguments, once for each argument; nobody else changes the body.
     visit_used: VisitUsed,
+    /// Says how much the arguments of a ready task are, none of which has failed; nobody else changes the body.
+    survey: unsafe fn(NonNull<Header>, &mut Survey),
     /// Drops a value that will not be published; the task has been claimed by the caller, who has run it.
     drop_value: unsafe fn(NonNull<Header>),
     /// For tasks that no runtime runs: what is done when they become ready.
@@ -989,6 +991,36 @@ impl TaskRef {
         unsafe { (launch.survey)(self.0) }
     }
 
+    /// How much the arguments are of a task that is ready, if nobody has claimed it. Nobody can meanwhile.
+    pub(crate) fn survey_ready(&self) -> Option<Survey> {
+        if !self.inspect() {
+            return None;
+        }
+        // SAFETY: the `INSPECTED` bit keeps everybody from claiming the task, so its arguments stay (README, rule 3).
+        let survey = unsafe { self.survey_arguments() };
+        self.gate.fetch_and(!INSPECTED, Release);
+        Some(survey)
+    }
+
+    /// How much a task works on, be it a function or a launch. The caller has claimed it and not run it.
+    pub(crate) fn survey_claimed(&self) -> Survey {
+        match self.launch() {
+            Some(launch) if self.has_failed_argument(&launch) => Survey::default(),
+            Some(launch) => self.survey(&launch),
+            // SAFETY: the caller has claimed the task and not run it.
+            None => unsafe { self.survey_arguments() },
+        }
+    }
+
+    /// # Safety
+    /// The task is ready, its body is there, and nobody else takes it or changes it during the call.
+    unsafe fn survey_arguments(&self) -> Survey {
+        let mut survey = Survey::default();
+        // SAFETY: as the caller says.
+        unsafe { (self.vtable.survey)(self.0, &mut survey) };
+        survey
+    }
+
     /// Writes the memory of the results that a device is to make, as the value; the task has not finished with that. The caller has claimed it and not run it.
     pub(crate) fn write_outputs(&self, launch: &LaunchTable, outputs: Vec<RawBuffer>) {
         // SAFETY: as in `has_failed_argument`.
@@ -1392,6 +1424,7 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         discard: discard::<F, F::Params, F::Value>,
         unfinished: unfinished::<F, F::Params, F::Value>,
         visit_used: visit_used::<F, F::Params, F::Value>,
+        survey: survey_arguments::<F, F::Params, F::Value>,
         drop_value: drop_value::<F, F::Params, F::Value>,
         step: None,
         free: free::<F, F::Params, F::Value>,
@@ -1730,6 +1763,19 @@ unsafe fn unfinished<F, P: Predecessors, T>(header: NonNull<Header>, into: &mut 
             into.push(TaskRef::of(predecessor));
         }
     });
+}
+
+/// # Safety
+/// As for `visit_used`; what the task waited for has finished.
+unsafe fn survey_arguments<F, P: Predecessors, T>(header: NonNull<Header>, survey: &mut Survey) {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: the body is there and only read (precondition).
+    let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
+    if params.failed().is_none() {
+        params.survey(survey);
+    }
 }
 
 /// # Safety

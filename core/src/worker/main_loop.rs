@@ -17,8 +17,7 @@ use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::run_part;
 use crate::options::{Occupancy, Priority, TaskOptions};
-use crate::placement::Placement;
-use crate::residency;
+use crate::placement::{Placed, Placement};
 use crate::ship::processor::{Ahead, RemoteProcessor};
 use crate::task::record::{Claim, TaskRef};
 
@@ -280,28 +279,28 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
         Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || run_body(context, task)),
     };
     match &context.shared.placement {
-        Some(placement) if options.ties.placed.is_some() => execute_measured(placement, context, task, body),
-        _ => execute_body(context, task, body),
+        Some(placement) => match &options.ties.placed {
+            Some(placed) => execute_measured(placement, placed, context, task, body),
+            None => execute_body(context, task, body),
+        },
+        None => execute_body(context, task, body),
     }
 }
 
 /// The same for a task that is placed: how long it takes is noted.
 fn execute_measured(
     placement: &Placement,
+    placed: &Placed,
     context: &Context,
     task: &TaskRef,
     body: impl FnOnce() -> Option<TaskError>,
 ) -> Option<TaskError> {
-    let size = match task.launch() {
-        Some(table) if !task.has_failed_argument(&table) => task.survey(&table).size,
-        _ => 0,
-    };
-    let (begun_ns, brought_ns) = (now_ns(), residency::brought_ns());
-    let failure = execute_body(context, task, body);
+    // One that somebody who waited has claimed right when it was ready has not been looked at.
+    let size = placed.size().unwrap_or_else(|| task.survey_claimed().size);
+    placement.begins(&context.shared, placed, context.processor);
+    let (failure, lap) = context.stopwatch.measure(placed.samples_cpu(), || execute_body(context, task, body));
     if failure.is_none() {
-        // What it took to bring its arguments is the link's.
-        let brought_ns = residency::brought_ns() - brought_ns;
-        placement.measured(context.processor, task, size, (now_ns() - begun_ns).saturating_sub(brought_ns).max(1));
+        placement.measured(context.processor, task, size, lap);
     }
     failure
 }
@@ -575,7 +574,7 @@ fn search(context: &Context, index: usize) -> Option<Found> {
         // Awake, it is counted as searching, and goes on so: pushes rely on whoever was woken, until he has found something and looked for more.
         shared.sleep.sleep(index, || shared.has_work(index) || slot.is_wanted() || shared.is_stopped());
         if let Some(idle) = idle {
-            let _ = add(&slot.counters.idle_ns[idle as usize], now_ns() - began_ns);
+            let _ = add(&slot.counters.idle_ns[idle as usize], now_ns().saturating_sub(began_ns));
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) mod roster;
 pub(crate) mod shared;
 pub(crate) mod sleep;
 pub(crate) mod slot;
+pub(crate) mod stopwatch;
 pub(crate) mod waiter;
 pub(crate) mod waits;
 

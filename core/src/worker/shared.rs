@@ -592,7 +592,9 @@ impl Shared {
             // Removed since the caller has looked.
             return self.enqueue(None, entry);
         }
-        let went = match placement.place(self, entry, None, &processors) {
+        // One that somebody has claimed goes nowhere any more, whatever it works on.
+        let survey = entry.peek(TaskRef::survey_ready);
+        let went = match placement.place(self, entry, survey.as_ref(), &processors) {
             Went::Nowhere(entry) => return self.enqueue(None, entry),
             went => went,
         };
