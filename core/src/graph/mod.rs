@@ -53,7 +53,9 @@ mod builder;
 mod code;
 pub(crate) mod drive;
 mod error;
+mod forecast;
 mod pages;
+mod placed;
 mod run;
 pub(crate) mod runs;
 pub(crate) mod state;
@@ -71,6 +73,7 @@ use crate::options::Priority;
 use crate::runtime::Handle;
 use bodies::Bodies;
 use code::Code;
+use forecast::Forecast;
 use state::RunState;
 
 /// A graph that has been built, to be run any number of times, also at once and on several runtimes. Cheap to clone: clones are the same graph.
@@ -256,6 +259,8 @@ pub(crate) struct Graph {
     location: &'static Location<'static>,
     /// Memory of runs that are over.
     pool: Mutex<Vec<Arc<RunState>>>,
+    /// What nodes are expected to cost where they are placed: that of the run that began last.
+    forecast: Mutex<Option<Arc<Forecast>>>,
 }
 
 impl Graph {

@@ -379,6 +379,11 @@ pub trait Policy: Send + fmt::Debug {
         1
     }
 
+    /// Whether it looks at [`ReadyTask::rank_ns`]: ranks of a graph are not computed for a policy that does not.
+    fn wants_ranks(&self) -> bool {
+        false
+    }
+
     /// Hears what became of each task.
     fn ended(&mut self, _outcome: &Outcome) {}
 }
