@@ -594,7 +594,24 @@ pub(super) fn wait(run: &RunState, node: Option<u32>) -> bool {
     })
 }
 
-/// Runs what lies on top of this worker's queue and belongs to a run that its thread waits for.
+/// A node of a run that waits on the board, if the run's nodes do and this thread may run one.
+fn from_board(context: &Context, run: &RunState) -> Option<Entry> {
+    let shared = &*context.shared;
+    if run.flags.load(Relaxed) & PLACED == 0 || context.slot_index().is_none_or(|slot| shared.slots[slot].is_wanted()) {
+        return None;
+    }
+    let number = run.number();
+    let entry = shared.placement.as_ref()?.take_node_of(number)?;
+    // SAFETY: as in `run_part`: this thread has the entry of a node that is not counted.
+    if std::ptr::eq(unsafe { shared.runs.get(number) }, run) {
+        return Some(entry);
+    }
+    // The run was over meanwhile, and another one has its number.
+    give_back(context, entry);
+    None
+}
+
+/// Runs what lies on top of this worker's queue, or on the board, and belongs to a run that its thread waits for.
 fn help(context: &Context, run: &RunState, node: Option<u32>) {
     if !run.is_of(&context.shared) {
         return;
@@ -609,7 +626,7 @@ fn help(context: &Context, run: &RunState, node: Option<u32>) {
             // Also what is shown to others, none of whom has come yet: one that sleeps takes longer to come than most runs take.
             context.shared.pop_own_if(slot, local, |entry| entry.is_of_run(number))
         });
-        let Some(part) = newest.flatten().and_then(Entry::into_part) else { return };
+        let Some(part) = newest.flatten().or_else(|| from_board(context, run)).and_then(Entry::into_part) else { return };
         let other = run_part(context, part, true);
         debug_assert!(other.is_none(), "only who is between two tasks takes others");
     }

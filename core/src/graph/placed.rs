@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::Graph;
 use super::drive::{Driver, count};
@@ -12,7 +13,7 @@ use super::state::{RunState, VALUE};
 use crate::clock::now_ns;
 use crate::model::Measurement;
 use crate::options::Priority;
-use crate::placement::{Placement, ReadyNode, Went};
+use crate::placement::{Placement, ReadyNode};
 use crate::worker::context::Context;
 use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
@@ -37,6 +38,8 @@ pub(super) fn place(shared: &Shared, run: &RunState, number: u32, mut ready: Vec
     let (Some(placement), Some(forecast)) = (&shared.placement, forecast) else { unreachable!("the run was begun with a forecast") };
     ready.sort_by_key(|node| Reverse(forecast.rank_ns(*node)));
     let workers: Vec<usize> = (0..shared.slots.len()).filter(|slot| !shared.slots[*slot].is_dormant()).collect();
+    // From now on workers look at the board.
+    shared.special.store(true, Relaxed);
     for node in ready {
         let ready = ReadyNode {
             run: number,
@@ -48,13 +51,16 @@ pub(super) fn place(shared: &Shared, run: &RunState, number: u32, mut ready: Vec
             name: &|| graph.name(node),
         };
         let placed = if workers.is_empty() { Err(Entry::node(number, node)) } else { placement.place_node(shared, &ready, &workers) };
-        if let Err(entry) = placed {
+        match placed {
+            // This thread comes by itself. Whoever does not sleep looks at the board before it does.
+            Ok(Some(slot)) if origin != Some(slot) => {
+                shared.sleep.wake_where(|sleeper| sleeper == slot);
+            }
+            Ok(_) => {}
             // They were removed since one has looked: whoever is there takes it.
-            shared.push_part(None, Priority::Normal, entry);
+            Err(entry) => shared.push_part(None, Priority::Normal, entry),
         }
     }
-    // A worker's place has no queue to submit from.
-    let _ = shared.after_placing(Went::ToWorkers);
 }
 
 impl Driver<'_> {

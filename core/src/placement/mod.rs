@@ -434,8 +434,8 @@ impl Placement {
             wakes.push(self.wakes(place));
         }
         self.note_waiting(&state.board);
-        let node =
-            taken.as_ref().and_then(|taken| taken.value.as_node()).and_then(|key| state.nodes.get(&key)).map(nodes::OnBoard::explained);
+        let key = taken.as_ref().and_then(|taken| taken.value.as_node());
+        let node = key.and_then(|key| state.nodes.get_mut(&key)).map(nodes::OnBoard::take);
         drop(state);
         let taken = taken?;
         let is_stolen = matches!(taken.how.source, Source::Stolen { .. } | Source::TakenOver { .. });

@@ -23,10 +23,14 @@ pub(super) struct OnBoard {
     ticket: Ticket,
     /// One more than the index of its explanation; 0: there is none.
     explained: usize,
+    /// Whether a place has taken it.
+    is_taken: bool,
 }
 
 impl OnBoard {
-    pub(super) fn explained(&self) -> usize {
+    /// A place has taken it; its explanation.
+    pub(super) fn take(&mut self) -> usize {
+        self.is_taken = true;
         self.explained
     }
 }
@@ -69,8 +73,8 @@ impl Placement {
         NodeCode { number: id.identity, model: self.models.executions.resolve(&id, &ProcessorClass::new("cpu")) }
     }
 
-    /// Places a node at one of these workers, by rising place. It comes back if none of them takes tasks, since a moment ago.
-    pub(crate) fn place_node(&self, shared: &Shared, ready: &ReadyNode<'_>, workers: &[usize]) -> Result<(), Entry> {
+    /// Places a node at one of these workers, by rising place. Gives the worker that is to be woken for it, if one is; or the node, if none of them takes tasks, since a moment ago.
+    pub(crate) fn place_node(&self, shared: &Shared, ready: &ReadyNode<'_>, workers: &[usize]) -> Result<Option<usize>, Entry> {
         let now_ns = now_ns();
         let execution = ready.code.expected();
         let key = (ready.run, ready.node);
@@ -106,12 +110,25 @@ impl Placement {
         self.log.count(&pushed.decision, candidates);
         let left = if pushed.decision.why == Why::NoPlace { board.abandoned(pushed.ticket, now_ns) } else { None };
         if left.is_none() {
-            nodes.insert(key, OnBoard { ticket: pushed.ticket, explained });
+            nodes.insert(key, OnBoard { ticket: pushed.ticket, explained, is_taken: false });
         }
         self.note_waiting(board);
         drop(state);
         self.watch.set();
-        left.map_or(Ok(()), Err)
+        left.map_or(Ok(pushed.wake), Err)
+    }
+
+    /// Takes a node of a run that waits, for a thread that waits for the run.
+    pub(crate) fn take_node_of(&self, run: u32) -> Option<Entry> {
+        let now_ns = now_ns();
+        let mut state = self.lock();
+        let State { board, nodes, .. } = &mut *state;
+        let (key, ticket) =
+            nodes.range((run, 0)..=(run, u32::MAX)).find(|(_, node)| !node.is_taken).map(|(key, node)| (*key, node.ticket))?;
+        nodes.remove(&key);
+        let entry = board.abandoned(ticket, now_ns);
+        self.note_waiting(board);
+        entry
     }
 
     /// A node is over: it took so long, or was not run to its end.
@@ -119,7 +136,7 @@ impl Placement {
         let now_ns = now_ns();
         let mut state = self.lock();
         let State { board, nodes, .. } = &mut *state;
-        let Some(OnBoard { ticket, explained }) = nodes.remove(&(run, node)) else { return };
+        let Some(OnBoard { ticket, explained, .. }) = nodes.remove(&(run, node)) else { return };
         let ended = took_ns.and_then(|took_ns| Some((board.finished(ticket, now_ns)?.expected_ns, took_ns)));
         let left = if ended.is_none() { board.abandoned(ticket, now_ns) } else { None };
         debug_assert!(left.is_none(), "whoever runs a node has taken it");
