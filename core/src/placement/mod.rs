@@ -406,9 +406,14 @@ impl Placement {
         self.lock().last.get(&code) == Some(&self.place_of(processor))
     }
 
-    /// Whether something waits that a worker could take.
+    /// Whether something waits that a worker could take, or the board counts on its coming.
     pub(crate) fn has_work(&self, slot: usize) -> bool {
-        self.waiting.load(SeqCst) > 0 && self.lock().board.would_take(self.place_of(slot), now_ns())
+        if self.waiting.load(SeqCst) == 0 {
+            return false;
+        }
+        let (place, mut state) = (self.place_of(slot), self.lock());
+        // Somebody else may have what it was woken for.
+        self.places_all && state.board.awaits_at(place) || state.board.would_take(place, now_ns())
     }
 
     /// Takes the next task for a processor.
