@@ -522,7 +522,7 @@ pub(crate) fn give_back(context: &Context, entry: Entry) {
             let _ = entry.into_part();
             // Relaxed: the node that this thread has is not counted.
             run.remaining.fetch_add(1, Relaxed);
-            placed::place(shared, run, number, vec![node], context.slot_index());
+            placed::place(shared, run, number, vec![node], None);
             return count(Some(context), shared, run, 1);
         }
     }

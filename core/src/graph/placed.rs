@@ -13,7 +13,7 @@ use super::state::{RunState, VALUE};
 use crate::clock::now_ns;
 use crate::model::Measurement;
 use crate::options::Priority;
-use crate::placement::{Placement, ReadyNode};
+use crate::placement::{Placement, ReadyNode, Went};
 use crate::worker::context::Context;
 use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
@@ -28,11 +28,12 @@ pub(super) fn begin(context: Option<&Context>, run: &Arc<RunState>, graph: &Arc<
     run.cancel_if_outdated(shared);
     let [first, last] = [0, Priority::COUNT].map(|level| graph.nodes[graph.roots(level) as usize].successors as usize);
     let roots = graph.successors[first..last].to_vec();
-    place(shared, run, number, roots, context.and_then(Context::slot_index));
+    place(shared, run, number, roots, None);
     count(context, shared, run, 1);
 }
 
-/// Places nodes that are ready, those with the longest way to the end first. The caller has something of the run that is not counted.
+/// Places nodes that are ready, those with the longest way to the end first. `origin` is the worker that has made them so and looks at the board next, if it does. The caller has something
+/// of the run that is not counted.
 pub(super) fn place(shared: &Shared, run: &RunState, number: u32, mut ready: Vec<u32>, origin: Option<usize>) {
     let (graph, forecast) = (run.graph(), run.forecast());
     let (Some(placement), Some(forecast)) = (&shared.placement, forecast) else { unreachable!("the run was begun with a forecast") };
@@ -52,11 +53,12 @@ pub(super) fn place(shared: &Shared, run: &RunState, number: u32, mut ready: Vec
         };
         let placed = if workers.is_empty() { Err(Entry::node(number, node)) } else { placement.place_node(shared, &ready, &workers) };
         match placed {
-            // This thread comes by itself. Whoever does not sleep looks at the board before it does.
-            Ok(Some(slot)) if origin != Some(slot) => {
-                shared.sleep.wake_where(|sleeper| sleeper == slot);
+            // This thread comes by itself.
+            Ok(Some(worker)) if origin == Some(worker) => {}
+            Ok(wake) => {
+                // A worker's place has no queue to submit from.
+                let _ = shared.after_placing(Went::ToWorkers(wake));
             }
-            Ok(_) => {}
             // They were removed since one has looked: whoever is there takes it.
             Err(entry) => shared.push_part(None, Priority::Normal, entry),
         }
