@@ -211,6 +211,7 @@ impl GraphBuilder {
             task_count,
             location: self.location,
             pool: Mutex::default(),
+            forecast: Mutex::default(),
         };
         Ok(TaskGraph { graph: Arc::new(graph) })
     }

@@ -1,5 +1,6 @@
 //! What models say of tasks that are placed, and what they hear of them.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -68,17 +69,17 @@ impl Placement {
 
 /// How the code of a task is known to models, which outlive the program.
 fn code_id_of(task: &TaskRef) -> CodeId {
-    let of_function = || {
-        let name = task.type_name();
-        let mut identity = fnv(FNV_OFFSET, name.as_bytes());
-        if name.ends_with("{{closure}}") {
-            // All closures of a function have one name. Where they are spawned tells them apart.
-            let at = task.location();
-            identity = fnv(identity, at.file().as_bytes());
-            identity = fnv(identity, &at.line().to_le_bytes());
-            identity = fnv(identity, &at.column().to_le_bytes());
-        }
-        CodeId::new(name, identity as u64)
-    };
-    task.launch_ties().map_or_else(of_function, |launch| launch.body.code_id())
+    task.launch_ties().map_or_else(|| function_id(task.type_name(), task.location()), |launch| launch.body.code_id())
+}
+
+/// How a function is known, by the name of its type and where it was made a task.
+pub(super) fn function_id(type_name: &str, at: &Location<'_>) -> CodeId {
+    let mut identity = fnv(FNV_OFFSET, type_name.as_bytes());
+    if type_name.ends_with("{{closure}}") {
+        // All closures of a function have one name. Where they are spawned tells them apart.
+        identity = fnv(identity, at.file().as_bytes());
+        identity = fnv(identity, &at.line().to_le_bytes());
+        identity = fnv(identity, &at.column().to_le_bytes());
+    }
+    CodeId::new(type_name, identity as u64)
 }

@@ -1,7 +1,7 @@
 //! Where ready tasks go when there is a choice: the board of [`policy`](crate::policy) with what [`model`](crate::model) knows, under one lock.
 //!
 //! Tasks without a choice never get here. Without a policy of the user's, only kernels' launches have one: the host's workers together are one place, each device is
-//! another. With one, every task that is spawned is placed, and each worker is a place of its own. A place takes from the board when it has nothing else to do, or
+//! another. With one, every task that is spawned and every node of a graph is placed, and each worker is a place of its own. A place takes from the board when it has nothing else to do, or
 //! room for more; so what waits may still go elsewhere when estimates turn out wrong.
 //!
 //! The lock is held for one decision. No other lock is taken meanwhile, and no code of users runs: what is dropped is dropped after it.
@@ -26,6 +26,7 @@ use crate::worker::shared::{ProcessorRecord, Shared};
 
 mod costs;
 mod explain;
+mod nodes;
 mod probe;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use probe::Probe;
 use watch::Watch;
 
 pub use explain::{Considered, Explanation, PlacementReport};
+pub(crate) use nodes::{NodeCode, ReadyNode};
 
 /// What a launch costs a device besides its work, until that has been measured.
 const LAUNCH_NS: u64 = 20_000;
@@ -129,6 +131,10 @@ pub(crate) struct Placement {
     pub(crate) places_all: bool,
     pub(crate) takes_software: bool,
     pub(crate) devices_first: bool,
+    /// Tells it from all others that there ever were.
+    pub(crate) number: u64,
+    /// Whether the policy looks at the ranks of nodes.
+    pub(crate) wants_ranks: bool,
     models: Models,
     store: Store,
     /// How many processors are workers.
@@ -152,6 +158,8 @@ struct State {
     candidates: Vec<Candidate>,
     /// Where a task of each code was placed the last time that there was a choice.
     last: BTreeMap<u64, usize>,
+    /// Nodes of graphs that are on the board, or run.
+    nodes: BTreeMap<nodes::Key, nodes::OnBoard>,
 }
 
 /// What became of a task that was to be placed.
@@ -222,13 +230,24 @@ impl Placement {
             add(Some(&record.info), space, 1);
         }
         let process = (ProcessorClass::new("process"), names.len() as u32);
-        let board = Board::new(places, policy, choices.seed);
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let wants_ranks = policy.wants_ranks();
+        let state = State {
+            board: Board::new(places, policy, choices.seed),
+            next_number: 0,
+            models: BTreeMap::new(),
+            candidates: Vec::new(),
+            last: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+        };
         Ok(Some(Self {
-            state: Mutex::new(State { board, next_number: 0, models: BTreeMap::new(), candidates: Vec::new(), last: BTreeMap::new() }),
+            state: Mutex::new(state),
             waiting: AtomicUsize::new(0),
             places_all,
             takes_software: choices.software,
             devices_first: choices.devices_first,
+            number: NUMBERS.fetch_add(1, Relaxed),
+            wants_ranks,
             models,
             store: Store::new(choices.models.clone(), Machine::this()),
             slot_count,
@@ -315,7 +334,7 @@ impl Placement {
             .map(|processor| survey.map_or_else(Missing::default, |survey| residency::missing(shared.space_of(*processor), &survey.uses)))
             .collect();
         let mut state = self.lock();
-        let State { board, next_number, models, candidates, last } = &mut *state;
+        let State { board, next_number, models, candidates, last, .. } = &mut *state;
         candidates.clear();
         if !self.places_all {
             board.set_backlog(0, backlog_ns);
@@ -443,9 +462,14 @@ impl Placement {
         self.lock().last.get(&code) == Some(&self.place_of(processor))
     }
 
-    /// Whether something waits that a worker could take.
+    /// Whether something waits that a worker could take, or the board counts on its coming.
     pub(crate) fn has_work(&self, slot: usize) -> bool {
-        self.waiting.load(SeqCst) > 0 && self.lock().board.would_take(self.place_of(slot), now_ns())
+        if self.waiting.load(SeqCst) == 0 {
+            return false;
+        }
+        let (place, mut state) = (self.place_of(slot), self.lock());
+        // Somebody else may have what it was woken for.
+        self.places_all && state.board.awaits_at(place) || state.board.would_take(place, now_ns())
     }
 
     /// Takes the next task for a processor.
@@ -471,17 +495,22 @@ impl Placement {
             wakes.push(self.wakes(place));
         }
         self.note_waiting(&state.board);
+        let key = taken.as_ref().and_then(|taken| taken.value.as_node());
+        let node = key.and_then(|key| state.nodes.get_mut(&key)).map(nodes::OnBoard::take);
         drop(state);
         let taken = taken?;
-        taken.value.peek(|task| {
-            if let Some(placed) = placed(task) {
-                placed.taken_by.store(processor + 1, Relaxed);
-            }
-        });
+        if taken.value.is_task() {
+            taken.value.peek(|task| {
+                if let Some(placed) = placed(task) {
+                    placed.taken_by.store(processor + 1, Relaxed);
+                }
+            });
+        }
         let is_stolen = matches!(taken.how.source, Source::Stolen { .. } | Source::TakenOver { .. });
         self.log.taken(is_stolen);
         if self.log.keeps() {
-            let explained = taken.value.peek(|task| placed(task).map_or(0, |placed| placed.explained.load(Relaxed)));
+            let of_task = || taken.value.peek(|task| placed(task).map_or(0, |placed| placed.explained.load(Relaxed)));
+            let explained = node.unwrap_or_else(of_task);
             self.log.ran(explained, &shared.processors[processor].info.name);
         }
         Some(taken.value)
@@ -531,7 +560,8 @@ impl Placement {
         let mut state = self.lock();
         let (lost, placed): (Vec<_>, Vec<_>) =
             state.board.set_active(place, is_active, now_ns).into_iter().partition(|pushed| pushed.decision.why == Why::NoPlace);
-        let lost = lost.into_iter().filter_map(|pushed| state.board.abandoned(pushed.ticket, now_ns)).collect();
+        let lost: Vec<_> = lost.into_iter().filter_map(|pushed| state.board.abandoned(pushed.ticket, now_ns)).collect();
+        lost.iter().filter_map(Entry::as_node).for_each(|node| drop(state.nodes.remove(&node)));
         let wake = state.board.to_wake(now_ns);
         self.note_waiting(&state.board);
         drop(state);

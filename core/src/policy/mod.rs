@@ -74,7 +74,8 @@ pub struct ReadyTask<'a> {
     pub code: u64,
     /// Larger comes first.
     pub priority: i32,
-    /// The longest way from its beginning to the end of the graph, in nanoseconds, if the graph is known: see [`ranks`].
+    /// The longest way from its beginning to the end of the graph, in nanoseconds, if the graph is known and the policy [wants](Policy::wants_ranks) it: see [`ranks`]. Nodes of compiled
+    /// graphs have one; tasks that are spawned have none.
     pub rank_ns: Option<u64>,
     /// How many bytes its arguments have.
     pub bytes: u64,
@@ -382,6 +383,11 @@ pub trait Policy: Send + fmt::Debug {
         1
     }
 
+    /// Whether it looks at [`ReadyTask::rank_ns`]: ranks of a graph are not computed for a policy that does not.
+    fn wants_ranks(&self) -> bool {
+        false
+    }
+
     /// Hears what became of each task.
     fn ended(&mut self, _outcome: &Outcome) {}
 }
@@ -415,7 +421,7 @@ pub const POLICIES: [KnownPolicy; 9] = [
     KnownPolicy { name: "fifo", summary: "one queue, the oldest task first", make: || Box::new(fifo::Fifo) },
     KnownPolicy {
         name: "heft",
-        summary: "for graphs known ahead: the longest way to the end first, where it finishes first",
+        summary: "for compiled graphs: the longest way to the end first, where it finishes first",
         make: || Box::new(heft::heft()),
     },
     KnownPolicy {

@@ -245,11 +245,11 @@ impl RuntimeBuilder {
         self.setting(MEMORY_LIMIT, bytes.to_string())
     }
 
-    /// The policy that decides where and when ready tasks run, by its name in [`policy::POLICIES`](crate::policy::POLICIES), for all tasks that are spawned. The same as the setting
+    /// The policy that decides where and when ready tasks run, by its name in [`policy::POLICIES`](crate::policy::POLICIES), for all tasks that are spawned and all nodes of compiled graphs. The same as the setting
     /// `placement.policy`; `placement.seed` is where its random numbers begin.
     ///
     /// Without this, tasks that every worker may run are shared out by work stealing, which costs nanoseconds, and only launches of kernels that devices can run as well are placed,
-    /// by [`policy::DEFAULT`](crate::policy::DEFAULT). With it every spawned task is placed, which costs about a microsecond; nodes of graphs and parts of `join` and the like are shared out as before.
+    /// by [`policy::DEFAULT`](crate::policy::DEFAULT). With it every spawned task and every node is placed, which costs about a microsecond; parts of `join` and the like are shared out as before.
     pub fn policy(self, name: impl Into<String>) -> Self {
         self.setting(PLACEMENT_POLICY, name)
     }

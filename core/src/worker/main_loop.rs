@@ -15,7 +15,7 @@ use super::slot::{Local, Passed, Slot, Turn, add};
 use crate::ambient::Ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
-use crate::graph::drive::run_part;
+use crate::graph::drive::{give_back, run_part};
 use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::placement::{Placed, Placement};
 use crate::ship::processor::{Ahead, RemoteProcessor};
@@ -244,7 +244,7 @@ fn take_for_process(context: &Context, slot_index: usize, is_fit: impl Fn(&TaskR
         let next = |slot: &Slot, local: &Local| take_own(shared, slot_index, slot, local).or_else(|| from_injector(shared, local, normal));
         let entry = context.with_local(next).flatten()?;
         if !entry.is_task() {
-            shared.push_part(Some(context), Priority::Normal, entry);
+            give_back(context, entry);
             return None;
         }
         let fits =
@@ -439,11 +439,13 @@ fn take_placed(shared: &Shared, index: usize) -> Option<Entry> {
         }
     }
     let entry = entry?;
-    entry.peek(|task| {
-        if let Some(launch) = task.launch_ties() {
-            launch.on_host.store(true, Relaxed);
-        }
-    });
+    if entry.is_task() {
+        entry.peek(|task| {
+            if let Some(launch) = task.launch_ties() {
+                launch.on_host.store(true, Relaxed);
+            }
+        });
+    }
     Some(entry)
 }
 

@@ -345,6 +345,12 @@ impl<T> Board<T> {
         self.loads.iter().any(|load| load.woken > 0)
     }
 
+    /// Whether this place was to be woken and has not come since: until it does, it is not woken again.
+    #[must_use]
+    pub fn awaits_at(&self, place: usize) -> bool {
+        self.loads[place].woken > 0
+    }
+
     /// Whether [`take`](Self::take) would find a task for a place. Changes nothing.
     pub fn would_take(&mut self, place: usize, now_ns: u64) -> bool {
         let random = self.random;
