@@ -36,6 +36,7 @@ pub mod host;
 pub mod ids;
 pub mod kernel;
 pub mod launch;
+pub mod policy;
 pub mod processor;
 pub mod remote;
 pub mod space;
