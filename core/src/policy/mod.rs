@@ -16,6 +16,7 @@ mod locality_stealing;
 mod priority;
 mod random;
 pub mod ranks;
+mod stranger;
 #[cfg(test)]
 mod tests;
 mod work_stealing;
@@ -27,6 +28,7 @@ pub use explore::{SHARE_DIVISOR, TRIES};
 pub use poniard_interface::policy::{
     Candidate, Decision, End, Estimate, Key, Offer, Outcome, Place, Placement, Policy, Random, ReadyTask, View, Why,
 };
+pub(crate) use stranger::{ChosenPolicy, MakePolicy};
 
 /// A policy that can be asked for by name.
 #[derive(Clone, Copy, Debug)]
@@ -79,37 +81,52 @@ pub const POLICIES: [KnownPolicy; 9] = [
     },
 ];
 
+/// The policy that is used if none is asked for.
+pub(crate) fn default_policy() -> Box<dyn Policy> {
+    Box::new(earliest_finish::EarliestFinish::default())
+}
+
 /// No policy has the name that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnknownPolicy {
     /// The name.
     pub name: String,
     /// The one that is most like it, if one is.
-    pub nearest: Option<&'static str>,
+    pub nearest: Option<String>,
+    /// Those that there are besides the ones that come with the runtime: of the program's own, and in plugin files.
+    pub others: Vec<String>,
+}
+
+impl UnknownPolicy {
+    /// There is none of this name among those that come with the runtime and `others`.
+    pub(crate) fn new(name: &str, others: Vec<String>) -> Self {
+        let known = POLICIES.iter().map(|known| known.name).chain(others.iter().map(String::as_str));
+        let near = known.map(|known| (strsim::osa_distance(name, known), known)).min();
+        // As many slips as a third of the name; more are another word.
+        let nearest = near.filter(|(distance, near)| distance * 3 <= near.len().max(name.len())).map(|(_, near)| near.to_owned());
+        Self { name: name.to_owned(), nearest, others }
+    }
 }
 
 impl fmt::Display for UnknownPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "no policy is called `{}`", self.name)?;
-        if let Some(nearest) = self.nearest {
+        if let Some(nearest) = &self.nearest {
             write!(f, "; did you mean `{nearest}`?")?;
         }
-        write!(f, "; there are {}", POLICIES.map(|known| known.name).join(", "))
+        write!(f, "; there are {}", POLICIES.map(|known| known.name).join(", "))?;
+        if self.others.is_empty() { Ok(()) } else { write!(f, ", and besides {}", self.others.join(", ")) }
     }
 }
 
 impl std::error::Error for UnknownPolicy {}
 
-/// Makes the policy with this name.
+/// Makes the policy with this name, of those that come with the runtime.
 ///
 /// # Errors
 /// No policy is called that.
 pub fn by_name(name: &str) -> Result<Box<dyn Policy>, UnknownPolicy> {
-    if let Some(known) = POLICIES.iter().find(|known| known.name == name) {
-        return Ok((known.make)());
-    }
-    let near = POLICIES.iter().map(|known| (strsim::osa_distance(name, known.name), known.name)).min();
-    // As many slips as a third of the name; more are another word.
-    let nearest = near.filter(|(distance, near)| distance * 3 <= near.len().max(name.len())).map(|(_, near)| near);
-    Err(UnknownPolicy { name: name.to_owned(), nearest })
+    let known = POLICIES.iter().find(|known| known.name == name);
+    known.map(|known| (known.make)()).ok_or_else(|| UnknownPolicy::new(name, Vec::new()))
 }

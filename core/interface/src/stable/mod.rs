@@ -29,4 +29,4 @@ pub use exported::{create, layout};
 pub use imported::import;
 pub use layout::check_layout;
 pub use objects::{BackendObject, CreateBackend, Created, StableError};
-pub use policy::{CreatePolicy, CreatedPolicy, PolicyObject, create_policy, import_policy, policy_layout};
+pub use policy::{CreatePolicy, CreatedPolicy, EntryFailed, PolicyObject, create_policy, import_policy, policy_layout};

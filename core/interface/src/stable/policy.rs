@@ -373,7 +373,7 @@ impl StablePolicy for ExportedPolicy {
     }
 }
 
-/// The policy behind a plugin's `create`, and what it does in one line. An entry that fails unwinds with what it said, a `String`, and nothing is printed: a policy has no other way to
+/// The policy behind a plugin's `create`, and what it does in one line. An entry that fails unwinds with [`EntryFailed`], and nothing is printed: a policy has no other way to
 /// say so, and whoever uses one of a stranger's catches it.
 ///
 /// # Errors
@@ -384,6 +384,10 @@ pub fn import_policy(created: CreatedPolicy) -> Result<(Box<dyn Policy>, &'stati
     let (name, summary) = (value(object.name())?.as_str(), value(object.summary())?.as_str());
     Ok((Box::new(ImportedPolicy { object, name }), summary))
 }
+
+/// What an entry of a policy that failed unwinds with: what it said.
+#[derive(Clone, Debug)]
+pub struct EntryFailed(pub String);
 
 /// The host's half.
 struct ImportedPolicy {
@@ -399,7 +403,7 @@ impl fmt::Debug for ImportedPolicy {
 
 /// What an entry answers; unwinds if it failed.
 fn answer<T>(outcome: Outcome<T>) -> T {
-    value(outcome).unwrap_or_else(|said| resume_unwind(Box::new(said)))
+    value(outcome).unwrap_or_else(|said| resume_unwind(Box::new(EntryFailed(said))))
 }
 
 /// Has `ask` ask the other side with a view.
@@ -587,7 +591,7 @@ mod tests {
         let asked = std::panic::AssertUnwindSafe(|| {
             far.place(&unlucky, &mut View { now_ns: 0, places: &places, random: &mut Random::new(0) });
         });
-        let said = *std::panic::catch_unwind(asked).unwrap_err().downcast::<String>().unwrap();
+        let EntryFailed(said) = *std::panic::catch_unwind(asked).unwrap_err().downcast().unwrap();
         assert!(said.starts_with("the plugin panicked: ") && said.contains("thirteen") && said.contains("policy.rs:"), "{said}");
     }
 
