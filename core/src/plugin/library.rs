@@ -63,8 +63,7 @@ pub(super) struct OpenedPolicy {
 /// The same for a policy.
 pub(super) fn open_policy(path: &Path, described: &Described) -> Result<OpenedPolicy, LoadErrorKind> {
     let create = map::<OfPolicies>(path, described)?.create;
-    let (policy, summary) =
-        stable::import_policy(create()).map_err(|reason| LoadErrorKind::Create { kind: PluginKind::Policy, reason })?;
+    let (policy, summary) = stable::import_policy(create()).map_err(|reason| LoadErrorKind::Create { kind: PluginKind::Policy, reason })?;
     Ok(OpenedPolicy { policy, summary, create })
 }
 

@@ -12,7 +12,7 @@ use poniard_interface::header::PluginKind;
 use super::error::{LoadError, LoadErrorKind};
 use super::search::{PluginSearch, SearchPlace};
 use super::{RefusedPlugin, files, io_kind, refusal};
-use crate::policy::MakePolicy;
+use crate::policy::{ChosenPolicy, MakePolicy, Policy};
 
 /// What [`load_policies`] came back with.
 #[derive(Debug, Default)]
@@ -40,8 +40,14 @@ pub struct LoadedPolicy {
     pub file: PathBuf,
     /// The compiler that built it, as `rustc --version` prints it.
     pub rustc: String,
-    /// Makes one.
-    pub(crate) make: MakePolicy,
+    pub(crate) maker: MakePolicy,
+}
+
+impl LoadedPolicy {
+    /// Makes one, for a [`Board`](crate::policy::Board). If it panics later, or decides what cannot be, the default policy goes on in its place and `warn` is told so, once.
+    pub fn make(&self, warn: impl Fn(String) + Send + 'static) -> Box<dyn Policy> {
+        ChosenPolicy::Stranger { name: self.name, make: Arc::clone(&self.maker) }.make(warn)
+    }
 }
 
 impl fmt::Debug for LoadedPolicy {
@@ -153,7 +159,7 @@ fn load_file(
         version: described.identity.version(),
         file: file.to_owned(),
         rustc: described.identity.rustc(),
-        make: Arc::new(move || import_policy((opened.create)()).map(|(policy, _)| policy)),
+        maker: Arc::new(move || import_policy((opened.create)()).map(|(policy, _)| policy)),
     })
 }
 

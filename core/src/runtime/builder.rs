@@ -458,7 +458,7 @@ impl RuntimeBuilder {
             None => Ok(None),
         };
         match found.map_err(|error| error.to_string())? {
-            Some(LoadedPolicy { name, make, .. }) => Ok(ChosenPolicy::Stranger { name, make }),
+            Some(LoadedPolicy { name, maker, .. }) => Ok(ChosenPolicy::Stranger { name, make: maker }),
             None => {
                 let linked = self.linked_policies.iter().map(|(name, _)| (*name).to_owned());
                 let in_files = self.search.iter().flat_map(plugin::policy_names);
