@@ -607,4 +607,48 @@ mod tests {
         }
         assert_eq!(Why::from(StableWhy { number: 77, said: [0; 2] }), Why::Rule);
     }
+
+    /// A policy that does nothing, so that what is measured is the boundary.
+    #[derive(Debug)]
+    struct Idle;
+
+    impl Policy for Idle {
+        fn name(&self) -> &'static str {
+            "idle"
+        }
+
+        fn place(&mut self, _: &ReadyTask<'_>, _: &mut View<'_>) -> Decision {
+            Decision::shared(Why::FirstFree)
+        }
+    }
+
+    /// Prints, and asserts nothing: `cargo test -p poniard-interface --release --lib stable::policy -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement"]
+    #[expect(clippy::print_stdout, clippy::disallowed_methods, reason = "it measures, and prints what it measured")]
+    fn how_long_a_call_takes() {
+        use std::hint::black_box;
+        use std::time::Instant;
+
+        const CALLS: u32 = 1_000_000;
+        let (mut policy, _) = import_policy(create_policy("", || Idle)).unwrap();
+        let places = [Place::new(0, 0, 1); 16];
+        let candidates = std::array::from_fn::<_, 16, _>(|place| Candidate { place, ..Candidate::default() });
+        let task = ReadyTask { number: 0, code: 0, priority: 0, rank_ns: None, bytes: 0, origin: None, candidates: &candidates };
+        let mut random = Random::new(0);
+        let measure = |name: &str, call: &mut dyn FnMut()| {
+            let start = Instant::now();
+            (0..CALLS).for_each(|_| call());
+            println!("{name}: {:.1} ns", start.elapsed().as_nanos() as f64 / f64::from(CALLS));
+        };
+        measure("place", &mut || {
+            black_box(policy.place(black_box(&task), &mut View { now_ns: 0, places: &places, random: &mut random }));
+        });
+        measure("key", &mut || {
+            black_box(policy.key(black_box(&task), Placement::Shared, &places));
+        });
+        measure("end", &mut || {
+            black_box(policy.end(black_box(0), &places));
+        });
+    }
 }
