@@ -43,7 +43,7 @@ fn a_run_uses_the_policy_of_a_plugin_file_by_name_and_by_path() {
     fs::copy(installation.plugins().join(POLICY_PLUGIN), installation.file("mine.so")).unwrap();
     for policy in ["longest-first", "./mine.so"] {
         let run = installation.ask(&format!("run hello --policy {policy} --json --explain")).json();
-        assert_eq!(run["placement"]["policy"], "longest-first", "{policy}: {run}");
+        assert_eq!(run["explained"]["summary"]["policy"], "longest-first", "{policy}: {run}");
     }
     installation
         .ask("run hello --policy longest-frist")
