@@ -52,7 +52,7 @@ fn one_thread() -> RuntimeBuilder {
 
 /// Why no runtime is built.
 fn refusal(builder: RuntimeBuilder) -> String {
-    let error = builder.build().err().expect("it is refused");
+    let error = builder.build().expect_err("it is refused");
     assert_eq!(error.kind(), BuildErrorKind::Setting, "{error}");
     error.to_string()
 }
