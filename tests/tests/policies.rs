@@ -192,10 +192,11 @@ fn a_name_that_nobody_has_is_refused_with_all_that_there_are() {
     let known = POLICIES.map(|known| known.name);
     check_words(&message, &["no policy is called `longest-frist`", "did you mean `longest-first`?", "besides longest-first"]);
     check_words(&message, &known);
+    check_words(&message, &["searched for libponiard_policy_longest-frist.so in: ", folder.path().to_str().unwrap(), "given explicitly"]);
     let message = refusal(one_thread().policy("nothing-like-it"));
     assert!(!message.contains("besides") && !message.contains("did you mean"), "{message}");
     // Nobody said that plugin files may be used.
-    refusal(one_thread().policy("longest-first"));
+    check_words(&refusal(one_thread().policy("longest-first")), &["no place was searched for plugin files"]);
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// What the task costs at this place, from its turn to its end: transfer, overhead and execution.
+    #[inline]
     #[must_use]
     pub fn cost_ns(&self) -> u64 {
         self.transfer_ns.saturating_add(self.overhead_ns).saturating_add(self.execution.mean_ns)
@@ -89,12 +90,14 @@ impl Place {
     }
 
     /// Whether a task that is placed here now starts at once.
+    #[inline]
     #[must_use]
     pub fn idle(&self) -> bool {
         self.queued < self.parallel as usize
     }
 
     /// How long a task that is placed here now waits for its turn, in nanoseconds.
+    #[inline]
     #[must_use]
     pub fn wait_ns(&self) -> u64 {
         if self.idle() { 0 } else { self.queued_ns / u64::from(self.parallel) }
@@ -102,12 +105,14 @@ impl Place {
 
     /// When a task would be over that is placed here now, in nanoseconds from now. The one formula that all policies, and explanations, use:
     /// what waits and runs here, then transfer, overhead and execution. Where data is fetched ahead, the transfer goes on during the wait.
+    #[inline]
     #[must_use]
     pub fn finish_ns(&self, candidate: &Candidate) -> u64 {
         self.finish_after_ns(self.wait_ns(), candidate)
     }
 
     /// The same with a wait of one's own choice.
+    #[inline]
     #[must_use]
     pub fn finish_after_ns(&self, wait_ns: u64, candidate: &Candidate) -> u64 {
         let start = if self.prefetches { wait_ns.max(candidate.transfer_ns) } else { wait_ns.saturating_add(candidate.transfer_ns) };
@@ -128,6 +133,7 @@ pub struct View<'a> {
 
 impl View<'_> {
     /// When `candidate`'s place would have run the task, in nanoseconds from now: [`Place::finish_ns`].
+    #[inline]
     #[must_use]
     pub fn finish_ns(&self, candidate: &Candidate) -> u64 {
         self.places[candidate.place].finish_ns(candidate)
@@ -140,6 +146,7 @@ impl View<'_> {
     }
 
     /// The decision for a task that may run at one place only.
+    #[inline]
     #[must_use]
     pub fn only(&self, task: &ReadyTask<'_>) -> Option<Decision> {
         let [candidate] = task.candidates else { return None };
@@ -247,12 +254,14 @@ pub struct Decision {
 
 impl Decision {
     /// `candidate`'s place.
+    #[inline]
     #[must_use]
     pub fn at(candidate: &Candidate, why: Why, view: &View<'_>) -> Self {
         Self { placement: Placement::Place(candidate.place), why, finish_ns: Some(view.finish_ns(candidate)) }
     }
 
     /// The queue for all.
+    #[inline]
     #[must_use]
     pub fn shared(why: Why) -> Self {
         Self { placement: Placement::Shared, why, finish_ns: None }
@@ -265,6 +274,7 @@ pub struct Key(pub [i64; 3]);
 
 impl Key {
     /// Larger first: for priorities and ranks.
+    #[inline]
     #[must_use]
     pub fn descending(value: i64) -> i64 {
         -value.max(-i64::MAX)
@@ -383,12 +393,14 @@ impl Random {
     }
 
     /// The seed of the numbers that are still to come.
+    #[inline]
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.0
     }
 
     /// The next number.
+    #[inline]
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -398,6 +410,7 @@ impl Random {
     }
 
     /// A number below `bound`, 0 if that is 0. The high half of a product: its bias is at most `bound` / 2^64.
+    #[inline]
     pub fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }

@@ -462,7 +462,13 @@ impl RuntimeBuilder {
             None => {
                 let linked = self.linked_policies.iter().map(|(name, _)| (*name).to_owned());
                 let in_files = self.search.iter().flat_map(plugin::policy_names);
-                Err(UnknownPolicy::new(name, linked.chain(in_files).collect()).to_string())
+                let unknown = UnknownPolicy::new(name, linked.chain(in_files).collect());
+                let places = self.search.iter().flat_map(PluginSearch::places);
+                let places: Vec<_> = places.map(|place| format!("{} ({})", place.path.display(), place.reason)).collect();
+                match places.as_slice() {
+                    [] => Err(format!("{unknown}; no place was searched for plugin files")),
+                    _ => Err(format!("{unknown}; searched for {}{name}.so in: {}", PluginKind::Policy.file_prefix(), places.join("; "))),
+                }
             }
         }
     }

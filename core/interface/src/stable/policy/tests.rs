@@ -125,9 +125,23 @@ fn everything_arrives_on_both_sides_and_panics_unwind_with_their_words() {
 
 #[test]
 fn every_reason_has_a_number_and_unknown_ones_are_the_policys_own() {
-    for why in PLAIN.into_iter().chain([Why::Explored { instead_ns: 1, regret_ns: 2 }, Why::Hysteresis { instead: 3 }]) {
+    let all = [
+        Why::OnlyCandidate,
+        Why::NoPlace,
+        Why::FirstFree,
+        Why::Chance,
+        Why::Origin,
+        Why::Data,
+        Why::EarliestFinish,
+        Why::Guessed,
+        Why::Explored { instead_ns: 1, regret_ns: 2 },
+        Why::Hysteresis { instead: 3 },
+        Why::Ratio,
+        Why::Rule,
+    ];
+    for why in all {
         assert_eq!(Why::from(StableWhy::from(why)), why);
-        // Whoever adds one adds it to the table, too.
+        // Whoever adds one adds it above, too.
         match why {
             Why::OnlyCandidate | Why::NoPlace | Why::FirstFree | Why::Chance | Why::Origin | Why::Data | Why::EarliestFinish => {}
             Why::Guessed | Why::Explored { .. } | Why::Hysteresis { .. } | Why::Ratio | Why::Rule => {}
