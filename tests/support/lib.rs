@@ -178,4 +178,6 @@ mod documents {
     mod tasks {}
     #[doc = include_str!("../../docs/WRITING_A_BACKEND.md")]
     mod writing_a_backend {}
+    #[doc = include_str!("../../docs/WRITING_A_POLICY.md")]
+    mod writing_a_policy {}
 }

@@ -4,7 +4,7 @@
 //! another. With one, every task that is spawned and every node of a graph is placed, and each worker is a place of its own. A place takes from the board when it has nothing else to do, or
 //! room for more; so what waits may still go elsewhere when estimates turn out wrong.
 //!
-//! The lock is held for one decision. No other lock is taken meanwhile, and no code of users runs: what is dropped is dropped after it.
+//! The lock is held for one decision. No other lock is taken meanwhile, and no code of users runs but a policy of theirs: what is dropped is dropped after it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::clock::now_ns;
 use crate::kernel::plan::Survey;
 use crate::model::store::Store;
 use crate::model::{Machine, Models, ProcessorClass, SizeClass};
-use crate::policy::{self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, UnknownPolicy, Why};
+use crate::policy::{self, Board, Candidate, ChosenPolicy, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, Why};
 use crate::residency::{self, DeviceSpace, Links, Missing};
 use crate::task::record::TaskRef;
 use crate::worker::entry::Entry;
@@ -57,8 +57,8 @@ const DEVICE_GUESS: u64 = 8;
 /// What the user has chosen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PlacementChoices {
-    /// The policy for all tasks, by name.
-    pub(crate) policy: Option<String>,
+    /// The policy for all tasks.
+    pub(crate) policy: Option<ChosenPolicy>,
     /// Where a policy's random numbers begin.
     pub(crate) seed: u64,
     /// Whether software devices count as real ones: for tests.
@@ -187,21 +187,19 @@ fn class_of(info: &ProcessorInfo) -> ProcessorClass {
 }
 
 impl Placement {
-    /// A board for these processors, of which the first `slot_count` are workers; nothing where there is no choice.
-    ///
-    /// # Errors
-    /// No policy has the name that was chosen.
+    /// A board for these processors, of which the first `slot_count` are workers; nothing where there is no choice. `warn` is told if a policy of a stranger's fails.
     pub(crate) fn new(
         processors: &[ProcessorRecord],
         slot_count: usize,
         choices: &PlacementChoices,
-    ) -> Result<Option<Self>, UnknownPolicy> {
+        warn: impl Fn(String) + Send + 'static,
+    ) -> Option<Self> {
         let places_all = choices.policy.is_some();
-        let policy = policy::by_name(choices.policy.as_deref().unwrap_or(policy::DEFAULT))?;
         let has_device = processors[slot_count..].iter().any(|record| record.info.device.is_some());
         if !places_all && !has_device {
-            return Ok(None);
+            return None;
         }
+        let policy = choices.policy.as_ref().map_or_else(policy::default_policy, |chosen| chosen.make(warn));
         let mut names: Vec<ProcessorClass> = Vec::new();
         let (mut places, mut classes, mut is_device) = (Vec::new(), Vec::new(), Vec::new());
         let mut add = |info: Option<&ProcessorInfo>, space: u32, parallel: u32| {
@@ -240,7 +238,7 @@ impl Placement {
             last: BTreeMap::new(),
             nodes: BTreeMap::new(),
         };
-        Ok(Some(Self {
+        Some(Self {
             state: Mutex::new(state),
             waiting: AtomicUsize::new(0),
             places_all,
@@ -257,7 +255,7 @@ impl Placement {
             log: explain::Log::new(choices.explain),
             watch: Arc::default(),
             probe: Probe::default(),
-        }))
+        })
     }
 
     /// Reads what earlier programs have measured; in words why that cannot be had.

@@ -124,10 +124,9 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>, choices: Choices) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
-        let placement = match Placement::new(&processors, slots.len(), &choices.placement) {
-            Ok(placement) => placement,
-            Err(error) => unreachable!("the builder has looked: {error}"),
-        };
+        let log = Arc::clone(&backends.found.log);
+        let warn = move |text| log.push(LogLevel::Warning, text);
+        let placement = Placement::new(&processors, slots.len(), &choices.placement, warn);
         let mut identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
         let remote = processors.iter().zip(&mut identities).filter(|(record, _)| record.info.execution == Execution::Remote);
         for ((_, identity), number) in remote.zip(1..) {

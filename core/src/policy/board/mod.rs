@@ -92,6 +92,12 @@ pub struct Ended {
     pub took_ns: u64,
 }
 
+/// Whether a task costs the same at both places.
+fn costs_alike(one: &Candidate, other: &Candidate) -> bool {
+    let Candidate { place: _, execution, transfer_ns, missing_bytes, overhead_ns } = *other;
+    (one.execution, one.transfer_ns, one.missing_bytes, one.overhead_ns) == (execution, transfer_ns, missing_bytes, overhead_ns)
+}
+
 /// What a place does.
 #[derive(Debug, Default)]
 struct Load {
@@ -223,7 +229,7 @@ impl<T> Board<T> {
         for candidate in task.candidates {
             assert!(candidate.place >= free_from, "candidates are sorted by place, and each place is there once");
             match item.runs.last_mut() {
-                Some(run) if free_from == candidate.place && run.candidate.costs_like(candidate) => run.count += 1,
+                Some(run) if free_from == candidate.place && costs_alike(&run.candidate, candidate) => run.count += 1,
                 _ => item.runs.push(Run { count: 1, candidate: *candidate }),
             }
             free_from = candidate.place + 1;
