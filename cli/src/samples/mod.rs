@@ -84,13 +84,11 @@ mod tests {
         }
     }
 
+    // Those that need none run for half a minute without optimisation; `.ci/run` runs them with it.
     #[test]
-    fn every_sample_runs_without_options_unless_it_says_what_is_missing() {
-        for sample in SAMPLES {
-            match sample.name {
-                "convolve" | "histogram" => assert!(Trial::default().refused(sample, "input").contains("for example: poniard run")),
-                _ => assert!(!Trial::default().passes(sample).lines.is_empty()),
-            }
+    fn a_sample_that_needs_a_picture_says_so() {
+        for sample in [&convolve::SAMPLE, &histogram::SAMPLE] {
+            assert!(Trial::default().refused(sample, "input").contains("for example: poniard run"));
         }
     }
 

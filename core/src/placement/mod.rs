@@ -153,8 +153,8 @@ struct State {
 
 /// What became of a task that was to be placed.
 pub(crate) enum Went {
-    /// It waits for the workers.
-    ToWorkers,
+    /// It waits for the workers: for this one if it has nothing to do.
+    ToWorkers(Option<usize>),
     /// It waits for the processor of this queue, which may have room for it now; with `true` a worker may take it instead.
     ToQueue(usize, bool),
     /// Those that may run it take no more tasks, since a moment ago.
@@ -393,8 +393,13 @@ impl Placement {
     fn wakes(&self, place: usize) -> Went {
         match place.checked_sub(self.worker_places()) {
             Some(queue) => Went::ToQueue(queue, false),
-            None => Went::ToWorkers,
+            None => Went::ToWorkers(self.worker_at(place)),
         }
+    }
+
+    /// The worker that alone is at a place.
+    fn worker_at(&self, place: usize) -> Option<usize> {
+        self.places_all.then_some(place)
     }
 
     fn went(&self, decision: Decision, wake: Option<usize>) -> Went {
@@ -406,7 +411,7 @@ impl Placement {
         };
         match queue {
             Some(place) => Went::ToQueue(place - self.worker_places(), wakes_worker),
-            None => Went::ToWorkers,
+            None => Went::ToWorkers(wake.and_then(|place| self.worker_at(place))),
         }
     }
 

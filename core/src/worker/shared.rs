@@ -596,14 +596,14 @@ impl Shared {
 
     /// Wakes whoever may take what was placed; a queue that is to be submitted from.
     pub(crate) fn after_placing(&self, went: Went) -> Option<usize> {
-        let (queue, wakes_worker) = match went {
-            Went::ToWorkers => (None, true),
-            Went::ToQueue(queue, wakes_worker) => (Some(queue), wakes_worker),
+        let (queue, wakes_worker, worker) = match went {
+            Went::ToWorkers(worker) => (None, true, worker),
+            Went::ToQueue(queue, wakes_worker) => (Some(queue), wakes_worker, None),
             Went::Nowhere(_) => unreachable!("whoever places a task sees to that"),
         };
         if wakes_worker {
             self.special.store(true, Relaxed);
-            self.wake_for_placed();
+            self.wake_for_placed(worker);
         }
         queue
     }
@@ -630,11 +630,16 @@ impl Shared {
         told != 0
     }
 
-    /// Somebody is to look at the board.
-    fn wake_for_placed(&self) {
+    /// Somebody is to look at the board: this worker if it sleeps.
+    fn wake_for_placed(&self, worker: Option<usize>) {
         match &self.placement {
-            // Each place has its own: whoever searches may be none that is to take it.
-            Some(placement) if placement.places_all => self.sleep.wake_all_sleepers(),
+            // Each place has its own: whoever searches may be none that is to take it. Nor need it be the one that the board takes for idle: that may do what it did not
+            // get from the board, and one that the board takes for busy may wait inside a task, and somebody else be in its place.
+            Some(placement) if placement.places_all => {
+                if worker.is_none_or(|worker| !self.sleep.wake_where(|slot| slot == worker)) {
+                    self.sleep.wake_all_sleepers();
+                }
+            }
             _ => self.sleep.notify(),
         }
     }
