@@ -10,9 +10,11 @@ use super::context::{Context, enter_ambient};
 use super::entry::{Entry, Work};
 use super::jobs::{self, Found};
 use super::occupancy::Errand;
+use super::pressure;
 use super::shared::Shared;
-use super::slot::{Local, Passed, Slot, Turn, add};
+use super::slot::{Idle, Local, Passed, Slot, Turn, add};
 use crate::ambient::Ambient;
+use crate::arena;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::run_part;
@@ -142,6 +144,9 @@ pub(crate) fn run(context: &Context, entry: Entry) {
 
 #[inline]
 fn run_task(context: &Context, task: TaskRef) {
+    if arena::is_short() && task.options().is_none_or(|options| options.taken() == Occupancy::ONE) {
+        return pressure::run(context, task);
+    }
     // One look for all that a task without options does without.
     if task.options().is_some() {
         return run_with_options(context, task);
@@ -382,7 +387,9 @@ fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option
         if shared.room.is_wanted() && shared.has_room() {
             shared.room.announce();
         }
-        if let Some(task) = from_injector(shared, local, normal) {
+        // Those that were put aside wait for others, and not for ever.
+        let aside = if (tick / FAIRNESS).is_multiple_of(2) { shared.aside.take() } else { None };
+        if let Some(task) = aside.or_else(|| from_injector(shared, local, normal)) {
             return Some(task);
         }
     }
@@ -551,6 +558,7 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 (0..Priority::COUNT)
                     .find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
                     .or_else(|| seizes.then(|| seize(shared, slot, local)).flatten())
+                    .or_else(|| seizes.then(|| shared.aside.take_unless_short()).flatten())
                     .map(Found::Task)
             });
             if let Some(found) = found.flatten() {
@@ -566,6 +574,11 @@ fn search(context: &Context, index: usize) -> Option<Found> {
             } else {
                 std::hint::spin_loop();
             }
+        }
+        if shared.aside.is_any() {
+            shared.aside.rest();
+            let _ = add(&slot.counters.idle_ns[Idle::Memory as usize], now_ns() - began_ns);
+            continue;
         }
         shared.signal_idle();
         let idle = shared.why_idle(index);
