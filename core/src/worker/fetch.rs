@@ -82,7 +82,7 @@ fn wait_asleep(task: &TaskRef) {
     }
     let waiter = Waiter::for_this_thread();
     if task.add_waiter(&waiter.waker()) {
-        waiter.wait();
+        waiter.wait_outside();
     }
 }
 

@@ -558,7 +558,7 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 (0..Priority::COUNT)
                     .find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
                     .or_else(|| seizes.then(|| seize(shared, slot, local)).flatten())
-                    .or_else(|| seizes.then(|| shared.aside.take_unless_short()).flatten())
+                    .or_else(|| seizes.then(|| shared.aside.take_unless_short(shared)).flatten())
                     .map(Found::Task)
             });
             if let Some(found) = found.flatten() {

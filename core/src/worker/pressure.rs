@@ -22,8 +22,8 @@ const UNMET_MAX: usize = 4;
 /// So many tasks are looked at to find one that a waiting task needs.
 const LOOKS_MAX: usize = 256;
 /// So long what makes more memory waits for somebody outside to give some up, at least and at most: twice the time between the last two times that somebody did.
-const PATIENCE: Duration = Duration::from_millis(5);
-const PATIENCE_MAX: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(30);
+const PATIENCE_MAX: Duration = Duration::from_millis(200);
 /// So many times more go on when that was in vain once more.
 const GROWTH: u32 = 8;
 /// How long a worker that waits for that sleeps at a time: it looks for other work in between.
@@ -34,6 +34,8 @@ const SLICE: Duration = Duration::from_micros(200);
 pub(crate) struct Aside {
     /// Number of `entries`.
     count: AtomicUsize,
+    /// Tasks that run and may give memory up.
+    givers: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -106,9 +108,13 @@ impl Aside {
     }
 
     /// The same for a worker that has found nothing else; nothing as long as it is worth while to wait for memory.
-    pub(crate) fn take_unless_short(&self) -> Option<Entry> {
+    pub(crate) fn take_unless_short(&self, shared: &Shared) -> Option<Entry> {
         if !self.is_any() {
             return None;
+        }
+        // Whoever is outside waits himself, for one of these.
+        if self.givers.load(Relaxed) == 0 && shared.is_waited_for() {
+            return self.take();
         }
         let mut state = self.lock();
         match arena::live_bytes_if_short() {
@@ -153,7 +159,10 @@ pub(crate) fn run(context: &Context, task: TaskRef) {
     let mut next = Some(task);
     while let Some(task) = next.take() {
         let waiting = task.waiting_successors();
+        let gives = usize::from(!task.makes_memory());
+        shared.aside.givers.fetch_add(gives, Relaxed);
         let failure = execute(context, &task);
+        shared.aside.givers.fetch_sub(gives, Relaxed);
         shared.finish(Some(context), &task, failure, true);
         drop(task);
         if arena::is_short() && context.slot_index().is_some_and(|slot| !shared.slots[slot].is_wanted()) {

@@ -23,6 +23,7 @@ use super::room::Room;
 use super::roster::Roster;
 use super::sleep::{IdlePolicy, Sleep};
 use super::slot::{Idle, Local, Slot, add};
+use super::waiter;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::runs::Runs;
@@ -854,6 +855,11 @@ impl Shared {
             drop(self.idle.0.lock().unwrap_or_else(PoisonError::into_inner));
             self.idle.1.notify_all();
         }
+    }
+
+    /// Whether some thread outside waits, for room or for what has been spawned.
+    pub(super) fn is_waited_for(&self) -> bool {
+        waiter::is_any_outside() || self.idle_waiters.load(Relaxed) > 0 || self.room.is_wanted()
     }
 
     /// Waits until every task that was spawned has finished.

@@ -1,6 +1,8 @@
 //! A thread that waits for a task, and the place where it sleeps.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
@@ -10,6 +12,14 @@ use crate::sync::{Parker, Unparker};
 
 crate::sync::thread_local! {
     static PARKER: Parker = Parker::new();
+}
+
+/// Threads that are no workers and wait for tasks.
+static OUTSIDE: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether there are any: a hint.
+pub(super) fn is_any_outside() -> bool {
+    OUTSIDE.load(Relaxed) > 0
 }
 
 /// How long a thread sleeps that cannot be woken.
@@ -62,6 +72,13 @@ impl Waiter {
 
     pub(crate) fn has_fired(&self) -> bool {
         self.fired.load(Acquire)
+    }
+
+    /// The same on a thread that is no worker of anything, which is known to wait.
+    pub(crate) fn wait_outside(&self) {
+        OUTSIDE.fetch_add(1, Relaxed);
+        self.wait();
+        OUTSIDE.fetch_sub(1, Relaxed);
     }
 
     /// Sleeps until the task has finished. Only on the thread that made it.
