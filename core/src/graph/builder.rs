@@ -234,7 +234,14 @@ impl GraphBuilder {
     }
 
     #[inline]
-    fn add<T: Data>(&mut self, code: &'static Code, input: bool, body: u32, needed: usize, location: &'static Location<'static>) -> Node<T> {
+    fn add<T: Data>(
+        &mut self,
+        code: &'static Code,
+        input: bool,
+        body: u32,
+        needed: usize,
+        location: &'static Location<'static>,
+    ) -> Node<T> {
         let index = self.nodes.len();
         assert!(index < NODES_MAX && self.predecessors.len() < NODES_MAX, "a graph has more than four thousand million nodes or edges");
         let index = index as u32;

@@ -359,7 +359,15 @@ impl Entry {
         let mut directory = lock(&DIRECTORY);
         let new = || {
             COUNT.fetch_add(1, Release);
-            let state = State { host_valid: true, has_backup: false, has_ended: false, is_settled: true, depth: 0, replicas: Vec::new(), lineage: None };
+            let state = State {
+                host_valid: true,
+                has_backup: false,
+                has_ended: false,
+                is_settled: true,
+                depth: 0,
+                replicas: Vec::new(),
+                lineage: None,
+            };
             Arc::new(Self { place, transfer: Mutex::default(), state: Mutex::new(state) })
         };
         let entry = Arc::clone(directory.entry(key_of(place)).or_insert_with(new));

@@ -480,7 +480,8 @@ impl Blocks {
     /// Has a block leave the directory of `residency`, if nobody needs it there, and lists it. What is to be dropped without the lock.
     fn take_from_devices(&mut self, place: Place) -> Option<impl Sized + use<>> {
         let class = class_of(place)?;
-        if self.store.folder == Folder::Off || self.away_count >= AWAY_MAX || arena::locate(place).is_none_or(|location| location.is_pinned) {
+        if self.store.folder == Folder::Off || self.away_count >= AWAY_MAX || arena::locate(place).is_none_or(|location| location.is_pinned)
+        {
             return None;
         }
         // Before it leaves: whoever wants to change it finds it here or there (`changes` in `arena.rs`).

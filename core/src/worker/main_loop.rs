@@ -387,9 +387,7 @@ fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option
         if shared.room.is_wanted() && shared.has_room() {
             shared.room.announce();
         }
-        // Those that were put aside wait for others, and not for ever.
-        let aside = if (tick / FAIRNESS).is_multiple_of(2) { shared.aside.take() } else { None };
-        if let Some(task) = aside.or_else(|| from_injector(shared, local, normal)) {
+        if let Some(task) = shared.aside.take_if_late().or_else(|| from_injector(shared, local, normal)) {
             return Some(task);
         }
     }

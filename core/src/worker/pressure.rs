@@ -25,7 +25,9 @@ const LOOKS_MAX: usize = 256;
 const PATIENCE: Duration = Duration::from_millis(30);
 const PATIENCE_MAX: Duration = Duration::from_millis(200);
 /// So many times more go on when that was in vain once more.
-const GROWTH: u32 = 8;
+const GROWTH: u32 = 4;
+/// However much else there is to do, one goes on when none has for so long.
+const LATE: Duration = Duration::from_millis(100);
 /// How long a worker that waits for that sleeps at a time: it looks for other work in between.
 const SLICE: Duration = Duration::from_micros(200);
 
@@ -34,14 +36,16 @@ const SLICE: Duration = Duration::from_micros(200);
 pub(crate) struct Aside {
     /// Number of `entries`.
     count: AtomicUsize,
-    /// Tasks that run and may give memory up.
-    givers: AtomicUsize,
+    /// Tasks that run and were begun while memory was short.
+    running: AtomicUsize,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     entries: VecDeque<Entry>,
+    /// When the last one went, or the first came.
+    last: Option<Instant>,
     /// Nothing while there is memory.
     wait: Option<Wait>,
 }
@@ -98,13 +102,22 @@ impl Aside {
 
     fn put(&self, entry: Entry) {
         let mut state = self.lock();
+        if state.entries.is_empty() {
+            state.last = Some(now());
+        }
         state.entries.push_back(entry);
         self.count.store(state.entries.len(), Relaxed);
     }
 
-    /// The one that has waited longest, whether or not there is memory for it.
-    pub(crate) fn take(&self) -> Option<Entry> {
-        if self.is_any() { self.pop(&mut self.lock()) } else { None }
+    /// The one that has waited longest, if it has waited too long.
+    #[inline]
+    pub(crate) fn take_if_late(&self) -> Option<Entry> {
+        if !self.is_any() {
+            return None;
+        }
+        let mut state = self.lock();
+        let is_late = state.last.is_some_and(|last| last.elapsed() >= LATE);
+        is_late.then(|| self.pop(&mut state)).flatten()
     }
 
     /// The same for a worker that has found nothing else; nothing as long as it is worth while to wait for memory.
@@ -112,9 +125,9 @@ impl Aside {
         if !self.is_any() {
             return None;
         }
-        // Whoever is outside waits himself, for one of these.
-        if self.givers.load(Relaxed) == 0 && shared.is_waited_for() {
-            return self.take();
+        // Whoever is outside waits himself, for one of these. One at a time: it may be the one.
+        if self.running.load(Relaxed) == 0 && shared.is_waited_for() {
+            return self.pop(&mut self.lock());
         }
         let mut state = self.lock();
         match arena::live_bytes_if_short() {
@@ -127,6 +140,7 @@ impl Aside {
 
     fn pop(&self, state: &mut State) -> Option<Entry> {
         let entry = state.entries.pop_front();
+        state.last = Some(now());
         self.count.store(state.entries.len(), Relaxed);
         entry
     }
@@ -159,11 +173,11 @@ pub(crate) fn run(context: &Context, task: TaskRef) {
     let mut next = Some(task);
     while let Some(task) = next.take() {
         let waiting = task.waiting_successors();
-        let gives = usize::from(!task.makes_memory());
-        shared.aside.givers.fetch_add(gives, Relaxed);
+        shared.aside.running.fetch_add(1, Relaxed);
         let failure = execute(context, &task);
-        shared.aside.givers.fetch_sub(gives, Relaxed);
         shared.finish(Some(context), &task, failure, true);
+        // After that: nobody who waited for it is taken for one who still does.
+        shared.aside.running.fetch_sub(1, Relaxed);
         drop(task);
         if arena::is_short() && context.slot_index().is_some_and(|slot| !shared.slots[slot].is_wanted()) {
             next = claim_ready(context, &waiting).or_else(|| waiting.into_iter().find_map(|successor| claim_needed(context, successor)));

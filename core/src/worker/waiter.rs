@@ -49,13 +49,15 @@ pub(crate) fn unparker() -> Unparker {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     fired: AtomicBool,
+    /// Whether it is one of `OUTSIDE`.
+    is_outside: std::sync::atomic::AtomicBool,
     unparker: Unparker,
 }
 
 impl Waiter {
     /// A waiter for this thread.
     pub(crate) fn for_this_thread() -> Arc<Self> {
-        Arc::new(Self { fired: AtomicBool::new(false), unparker: unparker() })
+        Arc::new(Self { fired: AtomicBool::new(false), is_outside: false.into(), unparker: unparker() })
     }
 
     /// What tells it.
@@ -67,6 +69,8 @@ impl Waiter {
     pub(crate) fn fire(&self) {
         // Release: pairs with the Acquire in `has_fired`.
         self.fired.store(true, Release);
+        // Before it wakes, which may take long.
+        self.end_outside();
         self.unparker.unpark();
     }
 
@@ -77,8 +81,16 @@ impl Waiter {
     /// The same on a thread that is no worker of anything, which is known to wait.
     pub(crate) fn wait_outside(&self) {
         OUTSIDE.fetch_add(1, Relaxed);
+        self.is_outside.store(true, Relaxed);
         self.wait();
-        OUTSIDE.fetch_sub(1, Relaxed);
+        self.end_outside();
+    }
+
+    /// From now on it is not counted as waiting, if it was.
+    fn end_outside(&self) {
+        if self.is_outside.swap(false, Relaxed) {
+            OUTSIDE.fetch_sub(1, Relaxed);
+        }
     }
 
     /// Sleeps until the task has finished. Only on the thread that made it.
