@@ -1,6 +1,8 @@
 //! Results that do not fit into memory: they go to the disk, come back, and are what they were all along.
 //!
 //! The memory of buffers is the whole process's, so one test at a time looks at it.
+//!
+//! One file because one lock keeps them apart.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};

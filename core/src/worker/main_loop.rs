@@ -333,7 +333,8 @@ pub(crate) fn run_all(context: &Context, index: usize, over: impl Fn() -> bool, 
     let shared = &*context.shared;
     loop {
         let next = |slot: &Slot, local: &Local| {
-            take_next(shared, index, slot, local).or_else(|| from_injector(shared, local, Priority::Normal.level()).map(Found::Task))
+            let of_others = || from_injector(shared, local, Priority::Normal.level()).or_else(|| shared.aside.take_unless_short(shared));
+            take_next(shared, index, slot, local).or_else(|| of_others().map(Found::Task))
         };
         while let Some(found) = context.with_local(next).flatten() {
             perform(context, found);
