@@ -178,7 +178,7 @@ impl<T> AsFinished<T> {
             }
             arrived.waiting = Some(waiter.waker());
         }
-        let Some(context) = context else { return waiter.wait() };
+        let Some(context) = context else { return waiter.wait_outside() };
         let awaited = || {
             let waits = |(index, task): (usize, &Option<Task<T>>)| {
                 Some(task.as_ref()?.reference().clone()).filter(|_| !self.hopeless.contains(&index))

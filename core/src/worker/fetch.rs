@@ -84,7 +84,7 @@ fn wait_asleep(task: &TaskRef) {
     }
     let waiter = Waiter::for_this_thread();
     if task.add_waiter(&waiter.waker()) {
-        waiter.wait();
+        waiter.wait_outside();
     }
 }
 
@@ -186,7 +186,7 @@ pub(crate) fn help(context: &Context, task: &TaskRef) -> Helped {
 
 /// Takes the entry of a task that was just claimed out of this worker's queues, if it is easily found: it would keep the task and its result until the
 /// waiting task ends.
-fn forget_claimed(context: &Context, task: &TaskRef) {
+pub(super) fn forget_claimed(context: &Context, task: &TaskRef) {
     let entry = context.with_local(|slot, _| slot.ring.remove(|entry| entry.is_of(task))).flatten();
     if entry.is_some() {
         // Dropped out here, like those below.

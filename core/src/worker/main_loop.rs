@@ -10,9 +10,11 @@ use super::context::{Context, enter_ambient};
 use super::entry::{Entry, Work};
 use super::jobs::{self, Found};
 use super::occupancy::Errand;
+use super::pressure;
 use super::shared::Shared;
-use super::slot::{Local, Passed, Slot, Turn, add};
+use super::slot::{Idle, Local, Passed, Slot, Turn, add};
 use crate::ambient::Ambient;
+use crate::arena;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::{give_back, run_part};
@@ -142,6 +144,9 @@ pub(crate) fn run(context: &Context, entry: Entry) {
 
 #[inline]
 fn run_task(context: &Context, task: TaskRef) {
+    if arena::is_short() && task.options().is_none_or(|options| options.taken() == Occupancy::ONE) {
+        return pressure::run(context, task);
+    }
     // One look for all that a task without options does without.
     if task.options().is_some() {
         return run_with_options(context, task);
@@ -330,7 +335,8 @@ pub(crate) fn run_all(context: &Context, index: usize, over: impl Fn() -> bool, 
     let shared = &*context.shared;
     loop {
         let next = |slot: &Slot, local: &Local| {
-            take_next(shared, index, slot, local).or_else(|| from_injector(shared, local, Priority::Normal.level()).map(Found::Task))
+            let of_others = || from_injector(shared, local, Priority::Normal.level()).or_else(|| shared.aside.take_unless_short(shared));
+            take_next(shared, index, slot, local).or_else(|| of_others().map(Found::Task))
         };
         while let Some(found) = context.with_local(next).flatten() {
             perform(context, found);
@@ -384,7 +390,7 @@ fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option
         if shared.room.is_wanted() && shared.has_room() {
             shared.room.announce();
         }
-        if let Some(task) = from_injector(shared, local, normal) {
+        if let Some(task) = shared.aside.take_if_late().or_else(|| from_injector(shared, local, normal)) {
             return Some(task);
         }
     }
@@ -555,6 +561,7 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 (0..Priority::COUNT)
                     .find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
                     .or_else(|| seizes.then(|| seize(shared, slot, local)).flatten())
+                    .or_else(|| seizes.then(|| shared.aside.take_unless_short(shared)).flatten())
                     .map(Found::Task)
             });
             if let Some(found) = found.flatten() {
@@ -570,6 +577,11 @@ fn search(context: &Context, index: usize) -> Option<Found> {
             } else {
                 std::hint::spin_loop();
             }
+        }
+        if shared.aside.is_any() {
+            shared.aside.rest();
+            let _ = add(&slot.counters.idle_ns[Idle::Memory as usize], now_ns() - began_ns);
+            continue;
         }
         shared.signal_idle();
         let idle = shared.why_idle(index);

@@ -15,6 +15,7 @@ pub(crate) mod latch;
 mod loom_tests;
 pub(crate) mod main_loop;
 mod occupancy;
+mod pressure;
 mod ring;
 pub(crate) mod room;
 pub(crate) mod roster;

@@ -80,6 +80,8 @@ const fn vtable<T: Data>() -> VTable {
         step: Some(step::<T>),
         free: free::<(), Flat<T>, T>,
         type_name,
+        has_blocks: false,
+        makes: false,
         travel: None,
     }
 }
