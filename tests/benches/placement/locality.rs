@@ -5,7 +5,7 @@ use poniard_bench::{Effort, System};
 use poniard_tests::device::{FakeDevice, FakeDevices};
 use poniard_tests::stage::{ramp, scale};
 
-use crate::sample_run::SampleRun;
+use crate::sample_run::{On, SampleRun};
 use crate::sleeps::warm;
 
 /// Sums over two matrices, of which each is made in another process.
@@ -16,11 +16,11 @@ pub(crate) fn on_processes(effort: Effort) -> Vec<System<'static>> {
     vec![
         System::new("limit", "processes share the memory of buffers", || 0.0),
         System::telling("poniard", move |note| {
-            let outcome = run.run(&runtime, false).0;
+            let outcome = run.run(&runtime, On::Host).0;
             let of = |name: &str| outcome.values.iter().find(|(other, _)| *other == name).and_then(|(_, value)| value.as_f64());
             let (moved, data) = (of("moved_bytes").expect("it counts them"), of("data_bytes").expect("it counts them"));
-            *note = format!("of {:.0} MiB", data / f64::from(1 << 20));
-            moved
+            *note = format!("{moved} bytes besides {:.0} MiB of elements: what calls and replies say", data / f64::from(1 << 20));
+            100.0 * moved / data
         }),
     ]
 }

@@ -6,7 +6,7 @@ use poniard::{Explanation, Runtime, RuntimeBuilder};
 use poniard_bench::System;
 
 use crate::automatic::sized;
-use crate::sample_run::{SampleRun, lacks_device, with_devices};
+use crate::sample_run::{On, SampleRun, lacks_device, with_devices};
 
 /// So many measurements make an estimate that is asked to be right.
 const MEASUREMENTS: u32 = 20;
@@ -44,7 +44,7 @@ fn system(name: &'static str, run: SampleRun, builder: impl Fn() -> RuntimeBuild
         let runtime = builder().models(None).explain(true).build().expect("a runtime");
         let mut all = BTreeMap::new();
         for _ in 0..RUNS {
-            run.run(&runtime, true);
+            run.run(&runtime, On::Anything);
             runtime.wait_idle();
             all = errors(&runtime);
             if !all.is_empty() && all.values().all(|errors| errors.len() >= COMPARED) {

@@ -21,6 +21,17 @@ pub(crate) struct SampleRun {
     pub(crate) generations: Option<u64>,
 }
 
+/// What runs a sample's kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    /// They are no kernels, but functions, which worker processes run as well.
+    Host,
+    /// A device.
+    Device,
+    /// Whatever suits; software devices count as real ones.
+    Anything,
+}
+
 /// When the last task was over: what a sample checks then is not measured.
 #[derive(Debug, Default)]
 struct End(Mutex<Option<Instant>>);
@@ -39,14 +50,9 @@ impl SampleRun {
         Self { sample, size: None, tile: None, inputs: Vec::new(), kernel: None, generations: None }
     }
 
-    /// Whether devices can run some of it.
-    pub(crate) fn has_kernels(&self) -> bool {
-        self.sample.kernels
-    }
-
-    /// Runs it; what came of it, which is right, and how long its tasks took. `takes_software`: software devices count as real ones.
-    pub(crate) fn run(&self, runtime: &Runtime, takes_software: bool) -> (Outcome, Duration) {
-        let kernels = kernel_options(runtime, takes_software);
+    /// Runs it; what came of it, which is right, and how long its tasks took.
+    pub(crate) fn run(&self, runtime: &Runtime, on: On) -> (Outcome, Duration) {
+        let kernels = if on == On::Host { None } else { kernel_options(runtime, on == On::Anything) };
         let end = End::default();
         let context = Context {
             runtime,
