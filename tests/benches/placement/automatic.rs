@@ -41,7 +41,8 @@ pub(crate) fn sized(name: &str, folder: &Path) -> SampleRun {
         }
         "matmul" => SampleRun { size: Some(1024), tile: Some(256), ..run },
         "cholesky" => SampleRun { size: Some(3072), tile: Some(256), ..run },
-        "mixed" => SampleRun { size: Some(1 << 16), generations: Some(24), ..run },
+        // Loops of less than 65536 steps: Mesa's software device leaves longer ones.
+        "mixed" => SampleRun { size: Some(1000), generations: Some(1000), ..run },
         "imbalance" => SampleRun { size: Some(120_000), ..run },
         _ => SampleRun { size: Some(8192), tile: Some(512), ..run },
     }
@@ -53,17 +54,17 @@ fn automatic(has_device: bool) -> Runtime {
     warm(if has_device { with_devices(builder).setting("placement.software", "true") } else { builder }, WORKERS)
 }
 
-/// A sample on a runtime that lives on, which has learnt what there is to learn.
+/// A sample on a runtime that lives on, which has learnt what there is to learn, and comes to the right result there.
 fn learnt(name: &'static str, note: impl Into<String>, run: &SampleRun, lessons: usize, runtime: Runtime, on: On) -> System<'static> {
     let run = run.clone();
-    let mut last_ms = f64::INFINITY;
-    for _ in 0..lessons {
-        last_ms = run.run(&runtime, on).1.as_secs_f64() * 1e3;
-    }
+    run.outcome(&runtime, on);
+    let time_ms = move || run.time(&runtime, on).as_secs_f64() * 1e3;
+    let mut last_ms = 0.0;
+    (0..lessons).for_each(|_| last_ms = time_ms());
     System::new(name, note, move || {
         // A software device that is as slow as that is no rival, and would take most of the benchmark's time.
         if on != On::Device || last_ms < SLOW_MS {
-            last_ms = run.run(&runtime, on).1.as_secs_f64() * 1e3;
+            last_ms = time_ms();
         }
         last_ms
     })
@@ -92,8 +93,8 @@ pub(crate) fn systems(name: &str, effort: Effort) -> Vec<System<'static>> {
         let _ = &folder;
         let runtime = automatic(has_device);
         // Functions are not what kernels are: no model learns from this.
-        run.run(&runtime, On::Host);
-        run.run(&runtime, On::Anything).1.as_secs_f64() * 1e3
+        run.time(&runtime, On::Host);
+        run.time(&runtime, On::Anything).as_secs_f64() * 1e3
     }));
     systems
 }

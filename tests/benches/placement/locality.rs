@@ -16,7 +16,7 @@ pub(crate) fn on_processes(effort: Effort) -> Vec<System<'static>> {
     vec![
         System::new("limit", "processes share the memory of buffers", || 0.0),
         System::telling("poniard", move |note| {
-            let outcome = run.run(&runtime, On::Host).0;
+            let outcome = run.outcome(&runtime, On::Host);
             let of = |name: &str| outcome.values.iter().find(|(other, _)| *other == name).and_then(|(_, value)| value.as_f64());
             let (moved, data) = (of("moved_bytes").expect("it counts them"), of("data_bytes").expect("it counts them"));
             *note = format!("{moved} bytes besides {:.0} MiB of elements: what calls and replies say", data / f64::from(1 << 20));

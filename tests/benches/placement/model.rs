@@ -44,7 +44,7 @@ fn system(name: &'static str, run: SampleRun, builder: impl Fn() -> RuntimeBuild
         let runtime = builder().models(None).explain(true).build().expect("a runtime");
         let mut all = BTreeMap::new();
         for _ in 0..RUNS {
-            run.run(&runtime, On::Anything);
+            run.time(&runtime, On::Anything);
             runtime.wait_idle();
             all = errors(&runtime);
             if !all.is_empty() && all.values().all(|errors| errors.len() >= COMPARED) {

@@ -1,8 +1,8 @@
 //! A sample of the command, run here.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use poniard::{Runtime, RuntimeBuilder};
@@ -34,12 +34,22 @@ pub(crate) enum On {
 
 /// When the last task was over: what a sample checks then is not measured.
 #[derive(Debug, Default)]
-struct End(Mutex<Option<Instant>>);
+struct End {
+    at: Mutex<Option<Instant>>,
+    /// Whether the sample ends there, unchecked.
+    stops: bool,
+}
+
+/// What unwinds then.
+struct Stopped;
 
 impl Progress for End {
     fn advance(&self, done: u64, total: u64) {
         if done == total {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            if self.stops {
+                resume_unwind(Box::new(Stopped));
+            }
         }
     }
 }
@@ -50,10 +60,28 @@ impl SampleRun {
         Self { sample, size: None, tile: None, inputs: Vec::new(), kernel: None, generations: None }
     }
 
-    /// Runs it; what came of it, which is right, and how long its tasks took.
-    pub(crate) fn run(&self, runtime: &Runtime, on: On) -> (Outcome, Duration) {
+    /// Runs it; what came of it, which is right.
+    pub(crate) fn outcome(&self, runtime: &Runtime, on: On) -> Outcome {
+        let outcome = self.begin(runtime, on, &End::default());
+        assert!(outcome.check.passed, "{}: {}", self.sample.name, outcome.check.text);
+        outcome
+    }
+
+    /// Runs it; how long its tasks took. Nothing is checked: that takes longer than most samples do.
+    pub(crate) fn time(&self, runtime: &Runtime, on: On) -> Duration {
+        let end = End { stops: true, ..End::default() };
+        let begin = Instant::now();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.begin(runtime, on, &end)))
+            && !payload.is::<Stopped>()
+        {
+            resume_unwind(payload);
+        }
+        let end = end.at.into_inner().unwrap_or_else(PoisonError::into_inner).expect("it tells its end");
+        end - begin
+    }
+
+    fn begin(&self, runtime: &Runtime, on: On, progress: &End) -> Outcome {
         let kernels = if on == On::Host { None } else { kernel_options(runtime, on == On::Anything) };
-        let end = End::default();
         let context = Context {
             runtime,
             kernels: kernels.as_ref(),
@@ -64,13 +92,9 @@ impl SampleRun {
             seed: 0,
             kernel: self.kernel,
             generations: self.generations,
-            progress: &end,
+            progress,
         };
-        let begin = Instant::now();
-        let outcome = (self.sample.run)(&context).expect("it runs");
-        assert!(outcome.check.passed, "{}: {}", self.sample.name, outcome.check.text);
-        let end = end.0.into_inner().unwrap_or_else(PoisonError::into_inner).expect("it tells its end");
-        (outcome, end - begin)
+        (self.sample.run)(&context).expect("it runs")
     }
 }
 
