@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `limit` | what cannot be done without |
 //! | `poniard` | what a user has who says nothing; what comes after a hyphen is a special case |
-//! | `threads`, `processes`, `vulkan` | a choice of backends by hand |
+//! | `threads`, `processes`, `both`, `vulkan`, `device` | a choice of backends by hand |
 //! | a policy | what a user has who names it |
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -22,13 +22,14 @@ mod out_of_core;
 mod sample_run;
 mod single_choice;
 mod sleeps;
+mod suited;
 
 use std::process::ExitCode;
 
 use poniard_bench::{Arguments, Effort, Figure, System, Turns};
 
 /// The cases: name, unit, samples.
-const CASES: [(&str, &str, usize); 17] = [
+const CASES: [(&str, &str, usize); 18] = [
     ("sleeps", "ms", 7),
     ("locality", "% moved", 1),
     ("locality-devices", "KiB", 1),
@@ -40,6 +41,7 @@ const CASES: [(&str, &str, usize); 17] = [
     ("automatic-convolve", "ms", 10),
     ("automatic-cholesky", "ms", 10),
     ("automatic-mixed", "ms", 10),
+    ("automatic-suited", "ms", 10),
     ("automatic-imbalance", "ms", 10),
     ("automatic-locality", "ms", 10),
     ("model-host", "% wrong", 1),
@@ -100,6 +102,7 @@ fn systems_of(case: &'static str, effort: Effort) -> Result<Vec<System<'static>>
         "single-choice-chain" => single_choice::systems(single_choice::Shape::Chain, effort),
         "model-host" => model::on_host(),
         "model-device" => model::on_device()?,
+        "automatic-suited" => suited::systems(),
         "outofcore" => out_of_core::time(effort),
         "outofcore-peak" => out_of_core::peak(effort),
         _ => automatic::systems(case.trim_start_matches("automatic-"), effort),

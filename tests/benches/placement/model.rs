@@ -2,35 +2,50 @@
 
 use std::collections::BTreeMap;
 
-use poniard::{Explanation, Runtime, RuntimeBuilder};
+use poniard::{Explanation, Kernel, Runtime, Scope};
 use poniard_bench::System;
+use poniard_tests::kernels::{MATMUL, SAXPY, matmul, matmul_grid, saxpy};
+use poniard_tests::stage::ramp;
 
 use crate::automatic::sized;
 use crate::sample_run::{On, SampleRun, lacks_device, with_devices};
 
-/// So many measurements make an estimate that is asked to be right.
+/// So many measurements make an estimate that is asked to be right; of a device's launches, of which the first 16 are measured and then few.
 const MEASUREMENTS: u32 = 20;
+const DEVICE_MEASUREMENTS: u32 = 16;
 /// Tasks that are compared with their estimates, at least.
 const COMPARED: usize = 20;
+/// Elements of the vectors and rows of the matrices on the device.
+const SAXPY_LEN: usize = 4 << 20;
+const MATMUL_EDGE: u32 = 192;
 /// Runs of a sample at most, until there are so many.
 const RUNS: usize = 8;
 
 /// By how many per cent an estimate of the task's body was wrong, if it rests on enough.
-fn error(explanation: &Explanation) -> Option<f64> {
+fn error(explanation: &Explanation, measurements: u32) -> Option<f64> {
     let ran = explanation.ran.as_deref()?;
     let considered = explanation.considered.iter().find(|considered| considered.place == ran || considered.place == "host")?;
     let (_, took_ns) = explanation.took_ns?;
-    (considered.measurements >= MEASUREMENTS).then(|| 100.0 * considered.execution_ns.abs_diff(took_ns) as f64 / took_ns.max(1) as f64)
+    (considered.measurements >= measurements).then(|| 100.0 * considered.execution_ns.abs_diff(took_ns) as f64 / took_ns.max(1) as f64)
 }
 
-/// Of each code, by name, how far estimates were off.
-fn errors(runtime: &Runtime) -> BTreeMap<String, Vec<f64>> {
+/// Of each code, by the part of its name that all of its tasks have, how far estimates were off.
+fn errors(runtime: &Runtime, measurements: u32) -> BTreeMap<String, Vec<f64>> {
     let mut errors: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for explanation in runtime.explanations() {
-        errors.entry(explanation.task.clone()).or_default().extend(error(&explanation));
+        let name = explanation.task.split('(').next().unwrap_or_default();
+        errors.entry(name.to_owned()).or_default().extend(error(&explanation, measurements));
     }
     errors.retain(|_, errors| !errors.is_empty());
     errors
+}
+
+/// The median of all, and each code's in the note.
+fn told(mut errors: BTreeMap<String, Vec<f64>>, note: &mut String) -> f64 {
+    *note = errors.iter_mut().map(|(code, errors)| format!("{code} {:.1}", median(errors))).collect::<Vec<_>>().join(", ");
+    let mut together: Vec<f64> = errors.into_values().flatten().collect();
+    assert!(!together.is_empty(), "nothing was measured often enough");
+    median(&mut together)
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -38,52 +53,53 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// The median of a sample's codes, and each code's in the note.
-fn system(name: &'static str, run: SampleRun, builder: impl Fn() -> RuntimeBuilder + 'static) -> System<'static> {
+/// A sample on a thread, which waits for nobody. A policy has every task placed, and so measured.
+fn on_thread(name: &'static str, run: SampleRun) -> System<'static> {
     System::telling(name, move |note| {
-        let runtime = builder().models(None).explain(true).build().expect("a runtime");
+        let runtime = Runtime::builder().threads(1).policy("earliest-finish").models(None).explain(true).build().expect("a runtime");
         let mut all = BTreeMap::new();
         for _ in 0..RUNS {
             run.time(&runtime, On::Anything);
             runtime.wait_idle();
-            all = errors(&runtime);
+            all = errors(&runtime, MEASUREMENTS);
             if !all.is_empty() && all.values().all(|errors| errors.len() >= COMPARED) {
                 break;
             }
         }
-        *note = all.iter_mut().map(|(code, errors)| format!("{code} {:.1}", median(errors))).collect::<Vec<_>>().join(", ");
-        let mut together: Vec<f64> = all.into_values().flatten().collect();
-        assert!(!together.is_empty(), "{name}: nothing was measured often enough");
-        median(&mut together)
+        told(all, note)
     })
 }
 
-/// A policy has every task placed, and so measured. One thread, which waits for nobody.
 pub(crate) fn on_host() -> Vec<System<'static>> {
-    let builder = || Runtime::builder().threads(1).policy("earliest-finish");
-    let folder = tempfile::tempdir().expect("a folder");
-    let names = ["convolve", "matmul", "cholesky", "mixed", "imbalance", "locality"];
-    let mut systems: Vec<_> = names.into_iter().map(|name| system(name, sized(name, folder.path()), builder)).collect();
-    systems.push(kept(folder));
-    systems
+    ["convolve", "matmul", "cholesky", "imbalance", "locality"].map(|name| on_thread(name, sized(name))).into()
 }
 
-/// What keeps the folder as long as the systems.
-fn kept(folder: tempfile::TempDir) -> System<'static> {
-    System::new("limit", "", move || {
-        let _ = &folder;
-        0.0
-    })
-}
-
-/// The same on a device.
+/// Launches one by one, of some milliseconds on a software device: what a launch costs besides does not count then.
 pub(crate) fn on_device() -> Result<Vec<System<'static>>, String> {
     if let Some(reason) = lacks_device() {
         return Err(reason);
     }
-    let builder = || with_devices(Runtime::builder().threads(1)).devices_always(true).setting("placement.software", "true");
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut systems: Vec<_> = ["convolve", "matmul", "mixed"].into_iter().map(|name| system(name, sized(name, folder.path()), builder)).collect();
-    systems.push(kept(folder));
-    Ok(systems)
+    let of = |name: &'static str, launch: fn(&Runtime)| {
+        System::telling(name, move |note| {
+            let runtime = with_devices(Runtime::builder().threads(1)).models(None).explain(true).build().expect("a runtime");
+            (0..DEVICE_MEASUREMENTS as usize + COMPARED).for_each(|_| launch(&runtime));
+            runtime.wait_idle();
+            told(errors(&runtime, DEVICE_MEASUREMENTS), note)
+        })
+    };
+    Ok(vec![of("saxpy", launch_saxpy), of("matmul", launch_matmul)])
+}
+
+fn launch_saxpy(runtime: &Runtime) {
+    let kernel = Kernel::wgsl("saxpy", SAXPY.source).host(saxpy);
+    let launch = runtime.task(kernel.over(SAXPY_LEN), (ramp(SAXPY_LEN), ramp(SAXPY_LEN), 2.0));
+    launch.scope(Scope::kind("vulkan")).spawn().wait().expect("it runs");
+}
+
+fn launch_matmul(runtime: &Runtime) {
+    let (edge, len) = (MATMUL_EDGE, (MATMUL_EDGE * MATMUL_EDGE) as usize);
+    let kernel = Kernel::wgsl("matmul", MATMUL.source).host(matmul);
+    let [x, y, z] = matmul_grid(edge, edge).map(|count| count as usize);
+    let launch = kernel.over_3d(x, y, z).returning([len]);
+    runtime.task(launch, (ramp(len), ramp(len), edge, edge, edge)).scope(Scope::kind("vulkan")).spawn().wait().expect("it runs");
 }
