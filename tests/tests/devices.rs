@@ -278,11 +278,7 @@ fn a_device_that_is_lost_gets_nothing_more() {
 fn devices_are_chosen_by_name_and_uuid_and_number() {
     let devices = FakeDevices::new([small(), FakeDevice::new("Another", 1 << 20)]);
     let runtime = runtime_with(&devices);
-    for (scope, place) in [
-        (Scope::device("Another"), 1),
-        (Scope::device("UUID-of-A device"), 0),
-        (Scope::processor("fake-1"), 1),
-    ] {
+    for (scope, place) in [(Scope::device("Another"), 1), (Scope::device("UUID-of-A device"), 0), (Scope::processor("fake-1"), 1)] {
         let before = devices.devices[place].launched();
         runtime.task(scale().over(3), (ramp(3), 2.0)).scope(scope).spawn().wait().expect("runs");
         assert_eq!(devices.devices[place].launched(), before + 1);

@@ -60,8 +60,7 @@ fn measured(work: impl FnOnce()) -> f64 {
 
 fn round(policy: KnownPolicy, part: Part) -> impl FnMut() -> f64 {
     let (candidates, places) = (candidates(), places());
-    let loaded: Vec<_> =
-        places.iter().zip(0..).map(|(place, index)| Place { queued: 2, queued_ns: 100 * index, ..*place }).collect();
+    let loaded: Vec<_> = places.iter().zip(0..).map(|(place, index)| Place { queued: 2, queued_ns: 100 * index, ..*place }).collect();
     let (mut alone, mut random) = ((policy.make)(), Random::new(5));
     let mut board = Board::new(places, (policy.make)(), 3);
     let mut running = VecDeque::new();

@@ -66,9 +66,8 @@ impl Stand {
         });
         let x = self.runtime.value(ramp(LEN));
         let begin = Instant::now();
-        let launched: Vec<[Task<Buffer<f32>>; 2]> = (0..TASKS)
-            .map(|_| [self.runtime.spawn(first.over(LEN), (&x, 2.0)), self.runtime.spawn(second.over(LEN), (&x, &x))])
-            .collect();
+        let launched: Vec<[Task<Buffer<f32>>; 2]> =
+            (0..TASKS).map(|_| [self.runtime.spawn(first.over(LEN), (&x, 2.0)), self.runtime.spawn(second.over(LEN), (&x, &x))]).collect();
         launched.iter().flatten().for_each(|launched| launched.wait().expect("it runs"));
         begin.elapsed().as_secs_f64() * 1e3
     }
