@@ -1,9 +1,11 @@
-//! Tasks that may run in one way only, on a runtime that has a board and on one that has none: `single-choice`, `single-choice-chain`.
+//! Tasks that do nothing and have no choice, on a runtime that has a board and on one that has none, and beside worker processes: `single-choice`, `single-choice-chain`.
 
 use poniard::{Runtime, spawn};
 use poniard_bench::{Effort, System, per_task};
 use poniard_tests::device::FakeDevices;
 use poniard_tests::stage::{ramp, scale_or_host, small};
+
+use crate::sleeps::warm;
 
 const THREADS: usize = 2;
 
@@ -46,17 +48,19 @@ pub(crate) fn systems(shape: Shape, effort: Effort) -> Vec<System<'static>> {
     let count = effort.scaled(200_000);
     let without = Runtime::builder().threads(THREADS).build().expect("a runtime");
     let (with, used) = (with_board(), with_board());
+    let besides = warm(Runtime::builder().threads(THREADS), 2);
     vec![
         System::new("without", format!("no device and no policy; {THREADS} threads"), move || time(&without, shape, count)),
         System::new("poniard", "a device, and so a board", move || time(&with, shape, count)),
         System::new("poniard-used", "the same, where a launch has been placed before", move || {
-            runtime_used(&used);
+            place_one(&used);
             time(&used, shape, count)
         }),
+        System::new("with-processes", "no board; 2 worker processes take their share", move || time(&besides, shape, count)),
     ]
 }
 
 /// Has something placed.
-fn runtime_used(runtime: &Runtime) {
+fn place_one(runtime: &Runtime) {
     runtime.spawn(scale_or_host().over(4), (ramp(4), 2.0)).wait().expect("it runs");
 }
