@@ -53,6 +53,12 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
 }
 
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("size", &self.size).field("tile", &self.tile).finish_non_exhaustive()
+    }
+}
+
 /// How kernels are spawned on a runtime, if it has a device: on real devices, as kernels without a scope are, or on software devices where there are no others.
 /// Software devices are there only if the user asks for them.
 /// `takes_software`: they count as real ones.
@@ -101,10 +107,20 @@ pub struct Check {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SampleError {
-    /// An option's value makes no sense here: which option, and why.
-    Usage { option: &'static str, reason: String },
+    /// An option's value makes no sense here.
+    Usage {
+        /// Which option, without dashes.
+        option: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// A file could not be read or is not what it should be.
-    Input { file: PathBuf, reason: String },
+    Input {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A task failed.
     Task(TaskError),
 }

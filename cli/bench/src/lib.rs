@@ -1,8 +1,8 @@
 //! What a task costs: the cases, Poniard's ways to do them, and how they are measured and shown.
 //!
 //! `poniard bench` measures them on a user's machine, and the benchmark `overhead` of `poniard-tests` beside rayon; the benchmark `processes` there
-//! has cases of its own and the same harness and table. This is a crate of its own because of what
-//! the two would otherwise have to build: the benchmark all that the command's samples need, or the command rayon. It depends on the runtime and on no backend.
+//! has cases of its own and the same harness and table. This is a crate of its own because the command
+//! would otherwise have to build rayon. It depends on the runtime and on no backend.
 //!
 //! A tour: [`case`](mod@case) names what there is, [`systems`](mod@systems) has a file for each group of cases, [`measure`](mod@measure) runs the systems of
 //! a case in turn, [`figure`] shows what came of it, [`arguments`] is how a benchmark is told what to measure, and

@@ -40,7 +40,7 @@ mod tiling;
 mod trial;
 
 /// All samples, in the order in which a newcomer would try them.
-pub(crate) const SAMPLES: &[&Sample] = &[
+pub const SAMPLES: &[&Sample] = &[
     &hello::SAMPLE,
     &diamond::SAMPLE,
     &error::SAMPLE,

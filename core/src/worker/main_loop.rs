@@ -412,9 +412,11 @@ fn take_own_normal(shared: &Shared, slot: &Slot, local: &Local) -> Option<Entry>
     Some(newest)
 }
 
-/// The same when tasks have priorities, or scopes.
+/// The same when tasks have priorities, or scopes, or are placed.
 fn take_own_special(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option<Entry> {
-    for level in 0..Priority::COUNT {
+    let normal = Priority::Normal.level();
+    let levels = if shared.has_levels.load(Relaxed) { 0..Priority::COUNT } else { normal..normal + 1 };
+    for level in levels {
         let own = || match level == Priority::Normal.level() {
             true => take_own_normal(shared, slot, local),
             false => local.deques[level].pop(),

@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) sleep: Sleep,
     /// Whether any task has had a priority, or a scope of its own: until then nobody looks at the queues for them.
     pub(crate) special: AtomicBool,
+    /// Whether any task has had a priority: until then nobody looks at the queues of other levels than the normal one.
+    pub(crate) has_levels: AtomicBool,
     /// Inline processors: the first `slots.len()`, in the order of the slots; then queued ones.
     pub(crate) processors: Vec<ProcessorRecord>,
     /// The same processors as scopes see them.
@@ -154,6 +156,7 @@ impl Shared {
             jobs: Injector::new(),
             sleep: Sleep::default(),
             special: AtomicBool::new(false),
+            has_levels: AtomicBool::new(false),
             processors,
             identities,
             domains,
@@ -334,7 +337,7 @@ impl Shared {
         };
         if let Err(entry) = unpushed {
             if priority != Priority::Normal {
-                self.special.store(true, Relaxed);
+                self.note_level();
             }
             push_outside(entry);
             self.sleep.notify();
@@ -360,11 +363,17 @@ impl Shared {
         None
     }
 
+    /// A task has a priority.
+    fn note_level(&self) {
+        self.has_levels.store(true, Relaxed);
+        self.special.store(true, Relaxed);
+    }
+
     /// Puts an entry into the worker's own queue.
     #[inline]
     pub(crate) fn push_own(&self, slot: &Slot, local: &Local, priority: Priority, entry: Entry) {
         if priority != Priority::Normal {
-            self.special.store(true, Relaxed);
+            self.note_level();
             local.deques[priority.level()].push(entry);
             self.sleep.notify();
             return;
@@ -442,6 +451,9 @@ impl Shared {
             return;
         }
         if let Some(domain) = domain.filter(|_| worker_count > 0) {
+            if priority != Priority::Normal {
+                self.note_level();
+            }
             self.domains.push(domain, priority, entry, &self.sleep);
             return;
         }
