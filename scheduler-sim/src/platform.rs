@@ -130,7 +130,11 @@ fn unit() -> f64 {
 }
 
 fn checked_speed(place: impl fmt::Display, speed: f64) -> Result<f64, PlatformError> {
-    if speed.is_finite() && (1e-6..=1e9).contains(&speed) { Ok(speed) } else { Err(error(place, format_args!("{speed} is no speed between 1e-6 and 1e9"))) }
+    if speed.is_finite() && (1e-6..=1e9).contains(&speed) {
+        Ok(speed)
+    } else {
+        Err(error(place, format_args!("{speed} is no speed between 1e-6 and 1e9")))
+    }
 }
 
 fn checked_link(place: &str, bandwidth: f64, latency: f64) -> Result<SimLink, PlatformError> {
@@ -202,7 +206,10 @@ impl Platform {
         for (index, table) in file.processor.iter().enumerate() {
             let speed = checked_speed(format_args!("processor[{index}].speed"), table.speed)?;
             if table.count > (MOST_PROCESSORS - processors.len()) as u64 {
-                return Err(error(format_args!("processor[{index}].count"), format_args!("there are more than {MOST_PROCESSORS} processors")));
+                return Err(error(
+                    format_args!("processor[{index}].count"),
+                    format_args!("there are more than {MOST_PROCESSORS} processors"),
+                ));
             }
             for _ in 0..table.count {
                 let number = kinds.entry(table.kind.clone()).or_default();
@@ -223,7 +230,9 @@ impl Platform {
         for (index, table) in file.between.iter().enumerate() {
             let space = |name: &str, field: &str| {
                 let known = || spaces.join(", ");
-                numbers.get(name).copied().ok_or_else(|| error(format_args!("between[{index}].{field}"), format_args!("there is no space `{name}`; there are {}", known())))
+                numbers.get(name).copied().ok_or_else(|| {
+                    error(format_args!("between[{index}].{field}"), format_args!("there is no space `{name}`; there are {}", known()))
+                })
             };
             let pair = (space(&table.from, "from")?, space(&table.to, "to")?);
             between.insert(pair, checked_link(&format!("between[{index}]"), table.bandwidth, table.latency)?);

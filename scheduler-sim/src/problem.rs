@@ -235,9 +235,8 @@ impl<'a> Problem<'a> {
     #[must_use]
     pub fn mean_cost_sum(&self, task: usize) -> u64 {
         let able = self.row(task).iter().zip(&self.column_sizes).filter(|(cost, _)| **cost != NEVER);
-        let (sum, count) = able.fold((0_u128, 0_u128), |(sum, count), (cost, size)| {
-            (sum + u128::from(*cost) * u128::from(*size), count + u128::from(*size))
-        });
+        let (sum, count) = able
+            .fold((0_u128, 0_u128), |(sum, count), (cost, size)| (sum + u128::from(*cost) * u128::from(*size), count + u128::from(*size)));
         let all = self.processor_count() as u128;
         u64::try_from(if count == all { sum } else { sum * all / count.max(1) }).unwrap_or(u64::MAX)
     }

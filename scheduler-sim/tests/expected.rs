@@ -63,11 +63,16 @@ fn planners_agree_with_other_programs() {
         let count = counts.entry((policy, is_tie_free)).or_default();
         *count = (count.0 + 1, count.1 + u32::from(agrees));
         if !agrees {
-            println!("{file} on {on}: {policy} comes to {ours} ms, and should to {theirs} ms{}", if is_tie_free { ", without any tie" } else { "" });
+            println!(
+                "{file} on {on}: {policy} comes to {ours} ms, and should to {theirs} ms{}",
+                if is_tie_free { ", without any tie" } else { "" }
+            );
         }
     }
     println!("{counts:#?}");
-    let sum = |of_ties: bool| counts.iter().filter(|((_, free), _)| *free != of_ties).fold((0, 0), |sum, (_, count)| (sum.0 + count.0, sum.1 + count.1));
+    let sum = |of_ties: bool| {
+        counts.iter().filter(|((_, free), _)| *free != of_ties).fold((0, 0), |sum, (_, count)| (sum.0 + count.0, sum.1 + count.1))
+    };
     let (free, agreeing) = sum(false);
     assert_eq!(free, agreeing, "rows without ties");
     let (tied, agreeing) = sum(true);

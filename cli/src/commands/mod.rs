@@ -8,6 +8,7 @@ mod models;
 mod processors;
 pub mod run;
 mod samples;
+mod simulate;
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub fn dispatch(options: &Options, console: &mut Console) -> Result<(), Failure>
         Command::Samples(options) => samples::samples(options, console),
         Command::Kernels(options) => kernels::kernels(options, console),
         Command::Processors(options) => processors::processors(options, console),
+        Command::Simulate(options) => simulate::simulate(options, console),
         Command::Models(options) => models::models(options, console),
         Command::Bench(options) => bench::bench(options, console),
         Command::Completions(options) => completions::completions(options, console),

@@ -22,12 +22,16 @@ pub(super) fn cpop(problem: &Problem<'_>) -> Schedule {
         let costs = (0..problem.len()).filter(|task| is_critical[*task]).map(|task| problem.cost_ns(task, processor));
         costs.fold(0_u128, |sum, cost| if cost == NEVER { u128::MAX } else { sum.saturating_add(u128::from(cost)) })
     });
-    by_priority(problem, |task| priority[task], |plan, task| {
-        plan.arrive(task);
-        let at_home = home.filter(|_| is_critical[task]).and_then(|home| plan.spot(task, home, Slot::Insertion));
-        let spot = at_home.unwrap_or_else(|| plan.best(task, Slot::Insertion));
-        plan.place(task, spot);
-    })
+    by_priority(
+        problem,
+        |task| priority[task],
+        |plan, task| {
+            plan.arrive(task);
+            let at_home = home.filter(|_| is_critical[task]).and_then(|home| plan.spot(task, home, Slot::Insertion));
+            let spot = at_home.unwrap_or_else(|| plan.best(task, Slot::Insertion));
+            plan.place(task, spot);
+        },
+    )
 }
 
 /// Which tasks lie on the way that begins at the most urgent task which needs nothing, and goes on with the most urgent successor.

@@ -44,7 +44,8 @@ struct Ready {
 impl Ready {
     fn new(plan: &mut Plan<'_>, task: usize) -> Self {
         plan.arrive(task);
-        let starts = (0..plan.problem.processor_count()).map(|processor| plan.spot(task, processor, Slot::Append).map(|spot| spot.start_ns));
+        let starts =
+            (0..plan.problem.processor_count()).map(|processor| plan.spot(task, processor, Slot::Append).map(|spot| spot.start_ns));
         let mut entry = Self { task, starts: starts.collect(), best: (0, 0) };
         entry.choose();
         entry

@@ -7,9 +7,13 @@ use crate::schedule::Schedule;
 
 pub(super) fn heft(problem: &Problem<'_>, slot: Slot) -> Schedule {
     let ranks = problem.upward_rank_sums();
-    by_priority(problem, |task| ranks[task], |plan, task| {
-        plan.arrive(task);
-        let best = plan.best(task, slot);
-        plan.place(task, best);
-    })
+    by_priority(
+        problem,
+        |task| ranks[task],
+        |plan, task| {
+            plan.arrive(task);
+            let best = plan.best(task, slot);
+            plan.place(task, best);
+        },
+    )
 }

@@ -26,7 +26,9 @@ fn immediately(problem: &Problem<'_>, badness: impl Fn(&Plan<'_>, Spot) -> u64) 
     while let Some((_, task)) = ready.pop_first() {
         plan.arrive(task);
         let spots = (0..problem.processor_count()).filter_map(|processor| plan.spot(task, processor, Slot::Append));
-        let Some(spot) = spots.min_by_key(|spot| (badness(&plan, *spot), spot.processor)) else { unreachable!("every task can run somewhere") };
+        let Some(spot) = spots.min_by_key(|spot| (badness(&plan, *spot), spot.processor)) else {
+            unreachable!("every task can run somewhere")
+        };
         plan.place(task, spot);
         let mut next = Vec::new();
         plan.release(task, |task| next.push(task));

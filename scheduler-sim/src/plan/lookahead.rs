@@ -7,15 +7,20 @@ use crate::schedule::Schedule;
 
 pub(super) fn lookahead(problem: &Problem<'_>) -> Schedule {
     let ranks = problem.upward_rank_sums();
-    by_priority(problem, |task| ranks[task], |plan, task| {
-        plan.arrive(task);
-        let spots: Vec<Spot> = (0..problem.processor_count()).filter_map(|processor| plan.spot(task, processor, Slot::Insertion)).collect();
-        let mut children: Vec<usize> = problem.workload().edges_out(task).map(|edge| problem.workload().target(edge)).collect();
-        children.sort_by_key(|child| (std::cmp::Reverse(ranks[*child]), *child));
-        let best = spots.iter().min_by_key(|spot| (onward_ns(plan, task, **spot, &children), spot.processor)).copied();
-        let Some(best) = best else { unreachable!("every task can run somewhere") };
-        plan.place(task, best);
-    })
+    by_priority(
+        problem,
+        |task| ranks[task],
+        |plan, task| {
+            plan.arrive(task);
+            let spots: Vec<Spot> =
+                (0..problem.processor_count()).filter_map(|processor| plan.spot(task, processor, Slot::Insertion)).collect();
+            let mut children: Vec<usize> = problem.workload().edges_out(task).map(|edge| problem.workload().target(edge)).collect();
+            children.sort_by_key(|child| (std::cmp::Reverse(ranks[*child]), *child));
+            let best = spots.iter().min_by_key(|spot| (onward_ns(plan, task, **spot, &children), spot.processor)).copied();
+            let Some(best) = best else { unreachable!("every task can run somewhere") };
+            plan.place(task, best);
+        },
+    )
 }
 
 /// When the last child would end if the task were placed there, and each child then where it ends first. What else a child needs and is not placed yet counts for nothing.

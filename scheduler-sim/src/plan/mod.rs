@@ -52,9 +52,17 @@ impl fmt::Debug for Planner {
 /// All planners.
 pub const PLANNERS: [Planner; 13] = [
     Planner { name: "cpop", summary: "the critical path on one processor, the others where they finish first", plan: cpop::cpop },
-    Planner { name: "dls", summary: "the pair of task and processor with the highest level less its start", plan: |problem| dls(problem, Dls::PAPER) },
+    Planner {
+        name: "dls",
+        summary: "the pair of task and processor with the highest level less its start",
+        plan: |problem| dls(problem, Dls::PAPER),
+    },
     Planner { name: "etf", summary: "the task that can start earliest, there", plan: etf::etf },
-    Planner { name: "heft", summary: "by upward rank, where it finishes first, gaps filled", plan: |problem| heft::heft(problem, Slot::Insertion) },
+    Planner {
+        name: "heft",
+        summary: "by upward rank, where it finishes first, gaps filled",
+        plan: |problem| heft::heft(problem, Slot::Insertion),
+    },
     Planner { name: "heft-append", summary: "the same, gaps left", plan: |problem| heft::heft(problem, Slot::Append) },
     Planner { name: "lookahead", summary: "by upward rank, where the successors finish first", plan: lookahead::lookahead },
     Planner { name: "max-min", summary: "of all that are ready the one whose best end is latest", plan: batch::max_min },
@@ -63,7 +71,11 @@ pub const PLANNERS: [Planner; 13] = [
     Planner { name: "min-min", summary: "of all that are ready the one whose best end is earliest", plan: batch::min_min },
     Planner { name: "olb", summary: "as they get ready, where the processor is free first", plan: immediate::olb },
     Planner { name: "peft", summary: "by an optimistic cost table, which looks to the end of the graph", plan: peft::peft },
-    Planner { name: "sufferage", summary: "of all that are ready the one that loses most without its best processor", plan: batch::sufferage },
+    Planner {
+        name: "sufferage",
+        summary: "of all that are ready the one that loses most without its best processor",
+        plan: batch::sufferage,
+    },
 ];
 
 /// The planner with this name.
@@ -198,7 +210,11 @@ impl<'p> Plan<'p> {
 }
 
 /// Of the tasks whose predecessors are placed always the one with the highest priority.
-fn by_priority<'p, P: Ord + Copy>(problem: &'p Problem<'p>, priority: impl Fn(usize) -> P, mut place: impl FnMut(&mut Plan<'p>, usize)) -> Schedule {
+fn by_priority<'p, P: Ord + Copy>(
+    problem: &'p Problem<'p>,
+    priority: impl Fn(usize) -> P,
+    mut place: impl FnMut(&mut Plan<'p>, usize),
+) -> Schedule {
     let mut plan = Plan::new(problem);
     let mut ready: BinaryHeap<(P, Reverse<usize>)> = plan.roots().map(|task| (priority(task), Reverse(task))).collect();
     while let Some((_, Reverse(task))) = ready.pop() {

@@ -11,11 +11,15 @@ pub(super) fn peft(problem: &Problem<'_>) -> Schedule {
     let row = |task: usize| &table[task * count..(task + 1) * count];
     // Sums instead of means: as many terms for each task.
     let ranks: Vec<u128> = (0..problem.len()).map(|task| row(task).iter().map(|cost| u128::from(*cost)).sum()).collect();
-    by_priority(problem, |task| ranks[task], |plan, task| {
-        plan.arrive(task);
-        let best = best(plan, task, row(task));
-        plan.place(task, best);
-    })
+    by_priority(
+        problem,
+        |task| ranks[task],
+        |plan, task| {
+            plan.arrive(task);
+            let best = best(plan, task, row(task));
+            plan.place(task, best);
+        },
+    )
 }
 
 fn best(plan: &Plan<'_>, task: usize, onward: &[u64]) -> Spot {

@@ -14,7 +14,11 @@ pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workl
     })?;
     let root = document.root_element();
     if root.tag_name().name() != "adag" {
-        return Err(at(&document, root, format_args!("the outermost element is `{}`, and that of a DAX is `adag`", root.tag_name().name())));
+        return Err(at(
+            &document,
+            root,
+            format_args!("the outermost element is `{}`, and that of a DAX is `adag`", root.tag_name().name()),
+        ));
     }
     let mut builder = WorkloadBuilder::new(name);
     let mut jobs: BTreeMap<&str, usize> = BTreeMap::new();
@@ -27,7 +31,8 @@ pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workl
         let work_ns = match node.attribute("runtime") {
             None => 0,
             Some(runtime) => {
-                let seconds: f64 = runtime.parse().map_err(|_| at(&document, node, format_args!("job `{id}`: its runtime is no number: `{runtime}`")))?;
+                let seconds: f64 =
+                    runtime.parse().map_err(|_| at(&document, node, format_args!("job `{id}`: its runtime is no number: `{runtime}`")))?;
                 options.nanoseconds(seconds).map_err(|reason| at(&document, node, format_args!("job `{id}`: its runtime: {reason}")))?
             }
         };
@@ -42,9 +47,9 @@ pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workl
             };
             let bytes = match file.attribute("size") {
                 None => 0,
-                Some(size) => size
-                    .parse()
-                    .map_err(|_| at(&document, file, format_args!("file `{path}` of job `{id}`: its size is no number of bytes: `{size}`")))?,
+                Some(size) => size.parse().map_err(|_| {
+                    at(&document, file, format_args!("file `{path}` of job `{id}`: its size is no number of bytes: `{size}`"))
+                })?,
             };
             match file.attribute("link") {
                 Some("input") => drop(reads.insert(path, bytes)),
@@ -55,7 +60,11 @@ pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workl
                 }
                 link => {
                     let link = link.unwrap_or("");
-                    return Err(at(&document, file, format_args!("file `{path}` of job `{id}`: link is `{link}`, and can be `input`, `output` or `inout`")));
+                    return Err(at(
+                        &document,
+                        file,
+                        format_args!("file `{path}` of job `{id}`: link is `{link}`, and can be `input`, `output` or `inout`"),
+                    ));
                 }
             }
         }

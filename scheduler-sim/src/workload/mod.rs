@@ -1,12 +1,14 @@
 //! What is to be run: tasks with their work, and edges with the bytes that go along them.
 
 mod dax;
+mod generate;
 mod read;
 mod stg;
 mod wfformat;
 
 use std::fmt;
 
+pub use generate::{Generate, GenerateError, MOST_TASKS, REFERENCE_BYTES_PER_S, Shape};
 pub use read::{Format, ReadError, ReadOptions, read, read_text};
 
 /// A graph of tasks. Nothing in it says where they run.

@@ -124,7 +124,9 @@ pub fn read(path: &Path, options: ReadOptions) -> Result<Workload, ReadError> {
         Some("json") => Format::WfFormat,
         Some("stg") => Format::Stg,
         Some("xml" | "dax") => Format::Dax,
-        _ => guess(&text).ok_or_else(|| fail("its format is not known; known are .json (WfFormat), .stg, .xml and .dax (Pegasus), each also with .gz".into()))?,
+        _ => guess(&text).ok_or_else(|| {
+            fail("its format is not known; known are .json (WfFormat), .stg, .xml and .dax (Pegasus), each also with .gz".into())
+        })?,
     };
     read_text(&stem, &text, format, options).map_err(|error| ReadError { file: shown, ..error })
 }

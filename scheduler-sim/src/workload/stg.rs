@@ -25,10 +25,14 @@ pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workl
         let id: u64 = number(line, words.next(), "a task's number")?;
         let time: f64 = number(line, words.next(), "its time")?;
         let count: usize = number(line, words.next(), "how many tasks it depends on")?;
-        let work_ns = options.nanoseconds(time * UNIT_S).map_err(|reason| Wrong::at(place(line), format_args!("task {id}'s time: {reason}")))?;
+        let work_ns =
+            options.nanoseconds(time * UNIT_S).map_err(|reason| Wrong::at(place(line), format_args!("task {id}'s time: {reason}")))?;
         let sources: Vec<u64> = words.map(|word| number(line, Some(word), "a task that it depends on")).collect::<Result<_, _>>()?;
         if sources.len() != count {
-            return Err(Wrong::at(place(line), format_args!("task {id} is said to depend on {count} tasks, and {} are named", sources.len())));
+            return Err(Wrong::at(
+                place(line),
+                format_args!("task {id} is said to depend on {count} tasks, and {} are named", sources.len()),
+            ));
         }
         let task = builder.task(&id.to_string(), "task", work_ns);
         if let Some((_, before)) = numbers.insert(id, (task, line)) {
@@ -38,7 +42,10 @@ pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workl
     }
     // The dummies at both ends are counted in some files and not in others.
     if (builder.len() as u64) < announced {
-        return Err(Wrong::whole(format_args!("{announced} tasks are announced, and {} are there: the file ends too early", builder.len())));
+        return Err(Wrong::whole(format_args!(
+            "{announced} tasks are announced, and {} are there: the file ends too early",
+            builder.len()
+        )));
     }
     for (task, (line, sources)) in needs.into_iter().enumerate() {
         for source in sources {

@@ -117,7 +117,9 @@ pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workl
         (Some(version @ ("1.5" | "1.6")), _, None) => {
             Err(Wrong::at("workflow.specification", format_args!("it is missing; `schemaVersion` is {version}")))
         }
-        (Some("1.4" | "1.5" | "1.6"), ..) => Err(Wrong::at("workflow", "it has `tasks` as in version 1.4 and a `specification` as in later ones")),
+        (Some("1.4" | "1.5" | "1.6"), ..) => {
+            Err(Wrong::at("workflow", "it has `tasks` as in version 1.4 and a `specification` as in later ones"))
+        }
         (Some(version), ..) => Err(Wrong::at("schemaVersion", format_args!("version {version} is not known; 1.4, 1.5 and 1.6 are"))),
         (None, ..) => Err(Wrong::at("workflow", "it has neither `specification` nor `tasks`, or both, and no `schemaVersion` says which")),
     }
@@ -146,7 +148,10 @@ fn new(name: &str, specification: Specification, execution: Execution, options: 
     let mut executed = BTreeMap::new();
     for (index, task) in execution.tasks.iter().enumerate() {
         if executed.insert(task.id.as_str(), (index, task)).is_some() {
-            return Err(Wrong::at(format_args!("workflow.execution.tasks[{index}].id"), format_args!("task `{}` is there already", task.id)));
+            return Err(Wrong::at(
+                format_args!("workflow.execution.tasks[{index}].id"),
+                format_args!("task `{}` is there already", task.id),
+            ));
         }
     }
     let mut builder = WorkloadBuilder::new(name);
@@ -185,7 +190,10 @@ fn new(name: &str, specification: Specification, execution: Execution, options: 
         let mut sum = 0_u64;
         for file in read.intersection(&written[from]) {
             let Some(size) = sizes.get(file) else {
-                return Err(Wrong::at("workflow.specification.files", format_args!("file `{file}`, which task `{}` reads, is missing", specification.tasks[to].id)));
+                return Err(Wrong::at(
+                    "workflow.specification.files",
+                    format_args!("file `{file}`, which task `{}` reads, is missing", specification.tasks[to].id),
+                ));
             };
             sum = sum.saturating_add(*size);
         }
@@ -208,7 +216,10 @@ fn old(name: &str, tasks: Vec<OldTask>, options: ReadOptions) -> Result<Workload
             .map_err(|reason| Wrong::at(format_args!("workflow.tasks[{index}].runtimeInSeconds"), format_args!("task `{id}`: {reason}")))?;
         builder.task(id, task.category.as_deref().unwrap_or_else(|| code_of(&task.name)), work_ns);
         if let Some(before) = numbers.insert(id, index) {
-            return Err(Wrong::at(format_args!("workflow.tasks[{index}].id"), format_args!("task `{id}` is there already, as tasks[{before}]")));
+            return Err(Wrong::at(
+                format_args!("workflow.tasks[{index}].id"),
+                format_args!("task `{id}` is there already, as tasks[{before}]"),
+            ));
         }
         by_name.insert(task.name.as_str(), index);
         let (mut read, mut written) = (BTreeMap::new(), BTreeMap::new());
@@ -248,7 +259,9 @@ mod tests {
     use super::*;
 
     fn new_file(tasks: &str, files: &str, runs: &str) -> String {
-        format!(r#"{{"schemaVersion":"1.5","workflow":{{"specification":{{"tasks":[{tasks}],"files":[{files}]}},"execution":{{"tasks":[{runs}]}}}}}}"#)
+        format!(
+            r#"{{"schemaVersion":"1.5","workflow":{{"specification":{{"tasks":[{tasks}],"files":[{files}]}},"execution":{{"tasks":[{runs}]}}}}}}"#
+        )
     }
 
     fn wrong(text: &str) -> String {
@@ -283,13 +296,23 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_its_field() {
-        assert!(wrong("{\n\"workflow\": 3}").starts_with("line 2, column 13: invalid type: integer `3`"), "{}", wrong("{\n\"workflow\": 3}"));
+        assert!(
+            wrong("{\n\"workflow\": 3}").starts_with("line 2, column 13: invalid type: integer `3`"),
+            "{}",
+            wrong("{\n\"workflow\": 3}")
+        );
         assert!(wrong(r#"{"workflow":{"specification":{"tasks":[{"id":"a","parents":[1]}]}}}"#).contains("line 1, column 6"));
         assert!(wrong(&new_file(A, &FILES.replace('7', "1e999"), RUNS)).contains("number out of range"));
         assert_eq!(wrong(r#"{"schemaVersion":"2.0","workflow":{}}"#), "schemaVersion: version 2.0 is not known; 1.4, 1.5 and 1.6 are");
         assert_eq!(wrong(r#"{"schemaVersion":"1.5","workflow":{}}"#), "workflow.specification: it is missing; `schemaVersion` is 1.5");
-        assert_eq!(wrong(&new_file(A, FILES, RUNS)), "workflow.specification.tasks[0].children[0]: task `a_01` names `b_1`, which is not there");
-        assert_eq!(wrong(&new_file(B, FILES, RUNS)), "workflow.specification.tasks[0].parents[0]: task `b_1` names `a_01`, which is not there");
+        assert_eq!(
+            wrong(&new_file(A, FILES, RUNS)),
+            "workflow.specification.tasks[0].children[0]: task `a_01` names `b_1`, which is not there"
+        );
+        assert_eq!(
+            wrong(&new_file(B, FILES, RUNS)),
+            "workflow.specification.tasks[0].parents[0]: task `b_1` names `a_01`, which is not there"
+        );
         let both = format!("{A},{B}");
         assert_eq!(wrong(&new_file(&both, "", RUNS)), "workflow.specification.files: file `y`, which task `b_1` reads, is missing");
         assert_eq!(wrong(&new_file(&both, FILES, "")), "workflow.execution.tasks: nothing says how long task `a_01` takes");
@@ -297,8 +320,14 @@ mod tests {
         assert_eq!(wrong(&new_file(&both, FILES, &negative)), "workflow.execution.tasks[0].runtimeInSeconds: task `b_1`: -3 s is negative");
         let huge = RUNS.replace("0.0015", "1e300");
         assert!(wrong(&new_file(&both, FILES, &huge)).ends_with("s is more than three years"));
-        assert_eq!(wrong(&new_file(&format!("{both},{A}"), FILES, RUNS)), "workflow.specification.tasks[2].id: task `a_01` is there already, as tasks[0]");
+        assert_eq!(
+            wrong(&new_file(&format!("{both},{A}"), FILES, RUNS)),
+            "workflow.specification.tasks[2].id: task `a_01` is there already, as tasks[0]"
+        );
         let files = FILES.replace('7', "-7");
-        assert_eq!(wrong(&new_file(&both, &files, RUNS)), "workflow.specification.files[0].sizeInBytes: -7 is no number of bytes between 0 and 1e15");
+        assert_eq!(
+            wrong(&new_file(&both, &files, RUNS)),
+            "workflow.specification.files[0].sizeInBytes: -7 is no number of bytes between 0 and 1e15"
+        );
     }
 }
