@@ -13,4 +13,5 @@ mod output;
 mod processes;
 mod processors;
 mod run;
+mod simulate;
 mod usage;
