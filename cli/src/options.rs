@@ -5,10 +5,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValue, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use poniard::policy::POLICIES;
+use poniard::policy::{DEFAULT, POLICIES};
 use poniard_bench::CASES;
+use poniard_scheduler_sim::plan::PLANNERS;
 
 use crate::exit_code;
 
@@ -84,6 +85,18 @@ files that were refused and why; then the places that were searched, in order.",
         after_long_help = "Examples:\n  poniard processors\n  poniard processors --backend threads --threads 2\n  poniard processors --plugin target/debug --json"
     )]
     Processors(ProcessorsOptions),
+    /// Simulate a workload on a machine that need not be there, under any policy
+    #[command(
+        long_about = "Simulate a workload on a machine that need not be there, under any policy.
+
+A workload is a file in WfFormat (JSON; 1.4, 1.5, 1.6), of the Standard Task Graph Set (.stg, times as milliseconds) or in Pegasus DAX (XML), each also compressed (.gz); \
+or a shape and its size: layered, fork-join, cholesky, lu, qr, stencil, fft, tree, chain, independent or random, with ccr=X for how long data travels at 1 GB/s beside how \
+long tasks take, and seed=N. \
+Policies that run live decide as the run goes, by the very code that decides in a real run; planners know the whole graph before. Nothing takes real time, and the same \
+seed gives the same result everywhere.",
+        after_long_help = simulate_after_long_help()
+    )]
+    Simulate(SimulateOptions),
     /// Show what runs have measured on this machine: what code and transfers cost
     #[command(
         long_about = "Show what runs have measured on this machine: what kernels and functions cost at each size on each class of processors, and what it costs to \
@@ -117,6 +130,43 @@ command looks for them. Each file is complete under its name or not there; older
         after_long_help = "Examples:\n  poniard install --prefix ~/.local\n  poniard install --prefix /opt/poniard --plugin ./my-plugins"
     )]
     Install(InstallOptions),
+}
+
+/// Policies and examples of `simulate`.
+fn simulate_after_long_help() -> String {
+    let live = POLICIES.iter().map(|known| (known.name, known.summary));
+    let planners = PLANNERS.iter().map(|planner| (planner.name, planner.summary));
+    let width = live.clone().chain(planners.clone()).map(|(name, _)| name.len()).max().unwrap_or(0);
+    let list = |policies: &mut dyn Iterator<Item = (&str, &str)>| {
+        policies.map(|(name, summary)| format!("  {name:width$}  {summary}")).collect::<Vec<_>>().join("\n")
+    };
+    format!(
+        "\
+Policies that run live:
+{}
+
+Planners, which know the whole graph before (write live:heft for the policy where both have a name):
+{}
+
+A platform file:
+  [link]                  # between any two memory spaces
+  bandwidth = 12.5e9      # bytes per second; without it data is everywhere at once
+  latency = 10e-6         # seconds
+
+  [[processor]]
+  kind = \"cpu\"
+  count = 4
+  speed = 1.0             # work takes that many times less
+  space = \"host\"          # without it each has a memory of its own
+
+Examples:
+  poniard simulate montage.json --speeds 1,1,2,4 --bandwidth 131072000 --policy heft
+  poniard simulate montage.json.gz --platform p8.toml --policy earliest-finish --seed 7
+  poniard simulate cholesky:20,ccr=0.5 --speeds 1,1,8 --bandwidth 1e9 --policy peft
+  poniard simulate robot.stg --speeds 1,1,1,1 --policy live:heft --json | jq .makespan_ns",
+        list(&mut live.clone()),
+        list(&mut planners.clone())
+    )
 }
 
 /// Examples and exit codes of `run`.
@@ -298,9 +348,52 @@ pub struct PoliciesOptions {
     #[arg(long = "plugin", value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub plugins: Vec<PathBuf>,
 
+    /// Print a JSON array instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `poniard simulate`.
+#[derive(Args, Debug)]
+pub struct SimulateOptions {
+    /// The file with the workload, or NAME:SIZE for one that is made up: cholesky:16, layered:10000,ccr=0.5,seed=3
+    #[arg(value_name = "WORKLOAD", value_hint = ValueHint::FilePath)]
+    pub workload: PathBuf,
+
+    /// The file with the platform
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["speeds", "bandwidth"], required_unless_present = "speeds")]
+    pub platform: Option<PathBuf>,
+
+    /// The speeds of the processors, each with a memory of its own
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub speeds: Option<Vec<f64>>,
+
+    /// How many bytes a second go from any processor to any other [default: data is everywhere at once]
+    #[arg(long, value_name = "BYTES", requires = "speeds")]
+    pub bandwidth: Option<f64>,
+
+    /// The policy or planner: --help lists them
+    #[arg(long, value_name = "NAME", default_value = DEFAULT, value_parser = NonEmptyStringValueParser::new())]
+    pub policy: String,
+
+    /// Where random numbers begin
+    #[arg(long, value_name = "N", value_parser = number, default_value = "0")]
+    pub seed: u64,
+
+    /// Round recorded run times to whole milliseconds, halves to the even one
+    #[arg(long, value_name = "UNIT")]
+    pub round_costs: Option<RoundCosts>,
+
     /// Print one JSON object instead of lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// What run times are rounded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoundCosts {
+    /// Whole milliseconds
+    Ms,
 }
 
 /// `poniard models`.

@@ -9,6 +9,7 @@ mod policies;
 mod processors;
 pub mod run;
 mod samples;
+mod simulate;
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub fn dispatch(options: &Options, console: &mut Console) -> Result<(), Failure>
         Command::Kernels(options) => kernels::kernels(options, console),
         Command::Policies(options) => policies::policies(options, console),
         Command::Processors(options) => processors::processors(options, console),
+        Command::Simulate(options) => simulate::simulate(options, console),
         Command::Models(options) => models::models(options, console),
         Command::Bench(options) => bench::bench(options, console),
         Command::Completions(options) => completions::completions(options, console),

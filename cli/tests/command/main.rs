@@ -14,4 +14,5 @@ mod policies;
 mod processes;
 mod processors;
 mod run;
+mod simulate;
 mod usage;

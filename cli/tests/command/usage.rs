@@ -22,7 +22,7 @@ fn without_arguments_the_help_is_shown() {
 #[test]
 fn every_help_has_examples() {
     let installation = Installation::without_plugins();
-    for command in ["", "run", "samples", "kernels", "processors", "models", "bench", "completions", "install"] {
+    for command in ["", "run", "samples", "kernels", "processors", "models", "simulate", "bench", "completions", "install"] {
         let help = installation.ask(&format!("{command} --help")).good();
         assert!(help.contains("Examples:") && help.contains(&format!("  poniard {command}")), "{help}");
     }

@@ -1,0 +1,177 @@
+//! `poniard simulate`: what a policy makes of a workload on a machine that need not be there.
+
+use std::time::Duration;
+
+use poniard::policy::{self, POLICIES};
+use poniard_scheduler_sim::engine::{self, EngineOptions};
+use poniard_scheduler_sim::plan::{PLANNERS, Planner, planner};
+use poniard_scheduler_sim::workload::{Generate, ReadOptions, read};
+use poniard_scheduler_sim::{Platform, Problem, Schedule};
+use serde_json::{Value, json};
+
+use crate::console::{Console, NAME, QUIET, Styled};
+use crate::failure::Failure;
+use crate::options::{RoundCosts, SimulateOptions};
+use crate::report::{counted, digits, duration, size};
+
+/// What a name of a policy that runs live begins with, where a planner has the same name.
+const LIVE: &str = "live:";
+
+/// Who decides.
+enum Decider {
+    Planner(Planner),
+    Policy(Box<dyn policy::Policy>),
+}
+
+/// Simulates one run.
+pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), Failure> {
+    let decider = decider(&options.policy)?;
+    let platform = platform(options)?;
+    let round_to_ms = options.round_costs == Some(RoundCosts::Ms);
+    let workload = match options.workload.to_str().filter(|text| Generate::is_meant(text)) {
+        Some(text) => Generate::parse(text).map_err(Failure::usage)?.workload(),
+        None => read(&options.workload, ReadOptions { round_to_ms }).map_err(Failure::input)?,
+    };
+    let problem = Problem::new(&workload, &platform);
+    problem.check(&platform).map_err(Failure::input)?;
+    let (schedule, run) = match decider {
+        Decider::Planner(planner) => ((planner.plan)(&problem), None),
+        Decider::Policy(policy) => {
+            let mut outcome = engine::run(&problem, policy, EngineOptions { seed: options.seed, keeps_decisions: true });
+            (std::mem::take(&mut outcome.schedule), Some(outcome))
+        }
+    };
+    if let Err(fault) = schedule.check(&problem) {
+        unreachable!("the schedule of {} cannot be: {fault}", options.policy);
+    }
+    let makespan_ns = schedule.makespan_ns();
+    let bound_ns = problem.lower_bound_ns();
+    let busy = schedule.busy_ns(problem.processor_count());
+    let moved_bytes = run.as_ref().map_or_else(|| moved(&problem, &schedule), |run| run.moved_bytes);
+    if options.json {
+        let processors =
+            busy.iter().enumerate().map(|(processor, busy)| json!({ "name": problem.processor_name(processor), "busy_ns": busy }));
+        let mut answer = json!({
+            "workload": workload.name(),
+            "tasks": workload.len(),
+            "edges": workload.edge_count(),
+            "policy": options.policy,
+            "seed": options.seed,
+            "makespan_ns": makespan_ns,
+            "lower_bound_ns": bound_ns,
+            "utilisation": utilisation(&busy, makespan_ns),
+            "moved_bytes": moved_bytes,
+            "processors": processors.collect::<Value>(),
+            "replay": replay(options),
+        });
+        if let (Some(run), Some(answer)) = (&run, answer.as_object_mut()) {
+            answer.insert("stolen".into(), run.stolen.into());
+            answer.insert("data_wait_ns".into(), run.data_wait_ns.into());
+            let reasons = engine::reasons(&run.decisions).into_iter().map(|(name, count)| (name.to_owned(), Value::from(count)));
+            answer.insert("reasons".into(), Value::Object(reasons.collect()));
+        }
+        return console.line(answer);
+    }
+    let time = |ns: u64| duration(Duration::from_nanos(ns));
+    let tasks = counted(workload.len() as u64, "task");
+    let edges = counted(workload.edge_count() as u64, "edge");
+    let on = counted(problem.processor_count() as u64, "processor");
+    console.line(format_args!("{}: {tasks} and {edges} on {on}, by {}", Styled(NAME, workload.name()), options.policy))?;
+    let above = if bound_ns == 0 { 0.0 } else { (makespan_ns as f64 / bound_ns as f64 - 1.0) * 100.0 };
+    console.line(format_args!(
+        "makespan     {} ({} ns), {above:.1} % above the bound of {}",
+        time(makespan_ns),
+        digits(makespan_ns),
+        time(bound_ns)
+    ))?;
+    console.line(format_args!("utilisation  {:.1} %", utilisation(&busy, makespan_ns) * 100.0))?;
+    for (processor, busy) in busy.iter().enumerate().take(PROCESSORS_SHOWN) {
+        let share = if makespan_ns == 0 { 0.0 } else { *busy as f64 / makespan_ns as f64 * 100.0 };
+        console.line(format_args!("  {:10} {share:5.1} %", problem.processor_name(processor)))?;
+    }
+    if busy.len() > PROCESSORS_SHOWN {
+        console.line(format_args!("  … {} more", busy.len() - PROCESSORS_SHOWN))?;
+    }
+    console.line(format_args!("moved        {}", size(moved_bytes)))?;
+    if let Some(run) = &run {
+        console.line(format_args!("stolen       {}", counted(run.stolen, "task")))?;
+        let reasons: Vec<String> =
+            engine::reasons(&run.decisions).into_iter().map(|(name, count)| format!("{name} {}", digits(count))).collect();
+        console.line(format_args!("why          {}", reasons.join(", ")))?;
+    }
+    console.line(Styled(QUIET, format_args!("replay       {}", replay(options))))
+}
+
+/// So many processors have a line of their own.
+const PROCESSORS_SHOWN: usize = 16;
+
+fn decider(name: &str) -> Result<Decider, Failure> {
+    if let Some(planner) = planner(name) {
+        return Ok(Decider::Planner(planner));
+    }
+    let live = name.strip_prefix(LIVE).unwrap_or(name);
+    policy::by_name(live).map(Decider::Policy).map_err(|_| {
+        let names = POLICIES.iter().map(|known| known.name).chain(PLANNERS.iter().map(|planner| planner.name));
+        let near = names.clone().map(|known| (strsim::osa_distance(live, known), known)).min();
+        let hint =
+            near.filter(|(distance, near)| distance * 3 <= near.len().max(live.len())).map(|(_, near)| format!("; did you mean `{near}`?"));
+        let (policies, planners) = (POLICIES.map(|known| known.name).join(", "), PLANNERS.map(|planner| planner.name).join(", "));
+        Failure::usage(format_args!(
+            "--policy: no policy is called `{name}`{}; there are {policies}, and the planners {planners}",
+            hint.unwrap_or_default()
+        ))
+    })
+}
+
+fn platform(options: &SimulateOptions) -> Result<Platform, Failure> {
+    match (&options.platform, &options.speeds) {
+        (Some(path), _) => {
+            let text = std::fs::read_to_string(path).map_err(|error| Failure::input(format_args!("{}: {error}", path.display())))?;
+            Platform::from_toml(&text).map_err(|error| Failure::input(format_args!("{}: {error}", path.display())))
+        }
+        (None, Some(speeds)) => Platform::of_speeds(speeds, options.bandwidth).map_err(|error| Failure::usage(format_args!("--{error}"))),
+        (None, None) => Err(Failure::usage("say what it runs on: --platform FILE or --speeds 1,1,2,4")),
+    }
+}
+
+/// What a plan moves from one memory space to another.
+fn moved(problem: &Problem<'_>, schedule: &Schedule) -> u64 {
+    let workload = problem.workload();
+    let space = |task: usize| problem.space(schedule.processor[task] as usize);
+    let edges = (0..workload.len()).flat_map(|task| workload.edges_out(task).map(move |edge| (task, edge)));
+    edges
+        .filter(|(task, edge)| space(*task) != space(workload.target(*edge)))
+        .map(|(_, edge)| workload.bytes(edge))
+        .fold(0, u64::saturating_add)
+}
+
+/// Which share of the time processors work.
+fn utilisation(busy: &[u64], makespan_ns: u64) -> f64 {
+    let all = makespan_ns as f64 * busy.len() as f64;
+    if all == 0.0 { 0.0 } else { busy.iter().map(|ns| *ns as f64).sum::<f64>() / all }
+}
+
+/// The command that does the same again.
+fn replay(options: &SimulateOptions) -> String {
+    let mut words = vec!["poniard simulate".to_owned(), quoted(&options.workload.display().to_string())];
+    if let Some(platform) = &options.platform {
+        words.push(format!("--platform {}", quoted(&platform.display().to_string())));
+    }
+    if let Some(speeds) = &options.speeds {
+        words.push(format!("--speeds {}", speeds.iter().map(f64::to_string).collect::<Vec<_>>().join(",")));
+    }
+    if let Some(bandwidth) = options.bandwidth {
+        words.push(format!("--bandwidth {bandwidth}"));
+    }
+    if options.round_costs.is_some() {
+        words.push("--round-costs ms".into());
+    }
+    words.push(format!("--policy {} --seed {}", options.policy, options.seed));
+    words.join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:,=+@".contains(c));
+    if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}

@@ -1,0 +1,59 @@
+//! `simulate`: what is said of a run that nobody runs.
+
+use std::fs;
+
+use crate::installation::Installation;
+
+const FORK: &str = "4\n0 10 0\n1 30 1 0\n2 30 1 0\n3 10 2 1 2\n";
+
+fn installation() -> Installation {
+    let installation = Installation::without_plugins();
+    fs::write(installation.file("fork.stg"), FORK).unwrap();
+    fs::write(installation.file("two.toml"), "[link]\nbandwidth = 1e9\n[[processor]]\ncount = 2\nspace = 'host'\n").unwrap();
+    installation
+}
+
+#[test]
+fn a_run_takes_the_time_that_it_would() {
+    let installation = installation();
+    for policy in ["heft", "live:heft", "earliest-finish", "fifo", "work-stealing", "random", "min-min", "cpop"] {
+        let answer = installation.ask(&format!("simulate fork.stg --platform two.toml --policy {policy} --json")).json();
+        assert_eq!(
+            (&answer["makespan_ns"], &answer["lower_bound_ns"], &answer["tasks"]),
+            (&50_000_000.into(), &50_000_000.into(), &4.into()),
+            "{policy}"
+        );
+    }
+    let text = installation.ask("simulate fork.stg --speeds 1,1 --policy heft --seed 3").good();
+    for said in [
+        "fork: 4 tasks and 4 edges on 2 processors, by heft",
+        "makespan     50.0 ms (50 000 000 ns), 0.0 % above",
+        "utilisation  80.0 %",
+        "moved        0 B",
+    ] {
+        assert!(text.contains(said), "no {said} in {text}");
+    }
+    assert!(text.ends_with("replay       poniard simulate fork.stg --speeds 1,1 --policy heft --seed 3\n"), "{text}");
+    // What it says to type says the same.
+    let replay = text.lines().last().unwrap().split_once("poniard ").unwrap().1.to_owned();
+    assert_eq!(installation.ask(&replay).good(), text);
+    let made = installation.ask("simulate cholesky:4,ccr=0 --speeds 1,1,1 --json").json();
+    assert_eq!(made["tasks"], 20);
+}
+
+#[test]
+fn what_makes_no_sense_is_said() {
+    let installation = installation();
+    let check = |arguments: &str, code: i32, said: &[&str]| installation.ask(&format!("simulate {arguments}")).failed(code, said);
+    check("fork.stg", 2, &["--platform"]);
+    check("fork.stg --speeds 1,1 --policy hefd", 2, &["no policy is called `hefd`; did you mean `heft`?", "earliest-finish", "min-min"]);
+    check("fork.stg --speeds 1,-1", 2, &["--speeds[1]: -1 is no speed between 1e-6 and 1e9"]);
+    check("fork.stg --speeds 1 --bandwidth 0", 2, &["bandwidth: 0 is no number of bytes per second above 0"]);
+    check("nowhere.stg --speeds 1", 3, &["nowhere.stg: ", "No such file"]);
+    check("layered:x --speeds 1", 2, &["`layered:x`: its size is no whole number"]);
+    check("fork.stg --platform fork.stg", 3, &["fork.stg: line 2: "]);
+    fs::write(installation.file("bad.json"), r#"{"schemaVersion":"1.5","workflow":{}}"#).unwrap();
+    check("bad.json --speeds 1", 3, &["bad.json: workflow.specification: it is missing"]);
+    fs::write(installation.file("cut.json.gz"), [0x1f, 0x8b, 8, 0, 0, 0]).unwrap();
+    check("cut.json.gz --speeds 1", 3, &["cut.json.gz: it could not be decompressed after 0 bytes"]);
+}

@@ -1,0 +1,17 @@
+//! Poniard's scheduler under virtual time.
+//!
+//! A [`Workload`] is what is to be run, a [`Platform`] what it runs on, a [`Problem`] both together: what everything takes. [`plan`] has planners, which know all
+//! before anything runs; the [`engine`] runs a workload in virtual time with the runtime's own [`Board`](poniard::policy::Board) and policies, and decides as it goes.
+//! All times are whole nanoseconds; the same seed gives the same result everywhere.
+
+pub mod engine;
+pub mod plan;
+pub mod platform;
+pub mod problem;
+pub mod schedule;
+pub mod workload;
+
+pub use platform::{Platform, PlatformError, SimLink, SimProcessor};
+pub use problem::{Impossible, NEVER, Problem};
+pub use schedule::{Fault, Schedule};
+pub use workload::{Workload, WorkloadBuilder, WorkloadError};

@@ -1,0 +1,225 @@
+//! Planners: they know the whole graph and all costs, and say before anything runs where and when each task does. Each is a file that cites its paper.
+//!
+//! Ties go to the task with the smaller number, then to the processor with the smaller number. Times are whole nanoseconds and ranks are sums instead of means, so nothing
+//! depends on the order in which numbers are added.
+
+mod batch;
+mod cpop;
+mod dls;
+mod etf;
+mod heft;
+mod immediate;
+mod lookahead;
+mod peft;
+mod timeline;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt;
+
+use crate::problem::{NEVER, Problem};
+use crate::schedule::Schedule;
+use timeline::Timeline;
+
+pub use dls::{Dls, dls};
+
+/// Where on a processor a task may be placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// In the first gap that is long enough.
+    Insertion,
+    /// Behind the last task.
+    Append,
+}
+
+/// A planner that can be asked for by name.
+#[derive(Clone, Copy)]
+pub struct Planner {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Makes a plan. Every task can run somewhere.
+    pub plan: fn(&Problem<'_>) -> Schedule,
+}
+
+impl fmt::Debug for Planner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Planner").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// All planners.
+pub const PLANNERS: [Planner; 13] = [
+    Planner { name: "cpop", summary: "the critical path on one processor, the others where they finish first", plan: cpop::cpop },
+    Planner {
+        name: "dls",
+        summary: "the pair of task and processor with the highest level less its start",
+        plan: |problem| dls(problem, Dls::PAPER),
+    },
+    Planner { name: "etf", summary: "the task that can start earliest, there", plan: etf::etf },
+    Planner {
+        name: "heft",
+        summary: "by upward rank, where it finishes first, gaps filled",
+        plan: |problem| heft::heft(problem, Slot::Insertion),
+    },
+    Planner { name: "heft-append", summary: "the same, gaps left", plan: |problem| heft::heft(problem, Slot::Append) },
+    Planner { name: "lookahead", summary: "by upward rank, where the successors finish first", plan: lookahead::lookahead },
+    Planner { name: "max-min", summary: "of all that are ready the one whose best end is latest", plan: batch::max_min },
+    Planner { name: "mct", summary: "as they get ready, where each finishes first", plan: immediate::mct },
+    Planner { name: "met", summary: "as they get ready, where each takes least, however long the queue", plan: immediate::met },
+    Planner { name: "min-min", summary: "of all that are ready the one whose best end is earliest", plan: batch::min_min },
+    Planner { name: "olb", summary: "as they get ready, where the processor is free first", plan: immediate::olb },
+    Planner { name: "peft", summary: "by an optimistic cost table, which looks to the end of the graph", plan: peft::peft },
+    Planner {
+        name: "sufferage",
+        summary: "of all that are ready the one that loses most without its best processor",
+        plan: batch::sufferage,
+    },
+];
+
+/// The planner with this name.
+#[must_use]
+pub fn planner(name: &str) -> Option<Planner> {
+    PLANNERS.into_iter().find(|planner| planner.name == name)
+}
+
+/// A place for a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Spot {
+    processor: usize,
+    start_ns: u64,
+    end_ns: u64,
+}
+
+/// A schedule that grows.
+#[derive(Clone, Debug)]
+struct Plan<'p> {
+    problem: &'p Problem<'p>,
+    schedule: Schedule,
+    timelines: Vec<Timeline>,
+    /// For the task at hand: when all that it needs is in each memory space.
+    arrivals: Vec<u64>,
+    /// Of each task how many that it needs are not placed.
+    missing: Vec<u32>,
+}
+
+impl<'p> Plan<'p> {
+    fn new(problem: &'p Problem<'p>) -> Self {
+        let columns = (0..problem.processor_count()).map(|processor| problem.column(processor)).max().map_or(0, |last| last + 1);
+        let mut least = vec![NEVER; columns];
+        for task in 0..problem.len() {
+            least.iter_mut().zip(problem.row(task)).for_each(|(least, cost)| *least = (*least).min(*cost));
+        }
+        Self {
+            schedule: Schedule::with_room(problem.len()),
+            timelines: (0..problem.processor_count()).map(|processor| Timeline::new(least[problem.column(processor)])).collect(),
+            arrivals: vec![0; problem.space_count()],
+            missing: (0..problem.len()).map(|task| problem.workload().in_degree(task) as u32).collect(),
+            problem,
+        }
+    }
+
+    /// The tasks that need nothing.
+    fn roots(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.problem.len()).filter(|task| self.missing[*task] == 0)
+    }
+
+    /// Looks when all that a task needs is where. Tasks that are not placed yet count for nothing.
+    fn arrive(&mut self, task: usize) {
+        let Self { problem, schedule, arrivals, .. } = self;
+        arrivals.fill(0);
+        for (source, edge) in problem.workload().edges_in(task) {
+            let processor = schedule.processor[source];
+            if processor == u32::MAX {
+                continue;
+            }
+            let (end, from) = (schedule.end_ns[source], problem.space(processor as usize));
+            match problem.uniform_transfer_ns(edge) {
+                Some(transfer) => {
+                    let there = end + transfer;
+                    let at_home = arrivals[from].max(end);
+                    arrivals.iter_mut().for_each(|arrival| *arrival = (*arrival).max(there));
+                    // The source's own space needs no transfer; what others send there counts still.
+                    arrivals[from] = at_home;
+                }
+                None => {
+                    for (to, arrival) in arrivals.iter_mut().enumerate() {
+                        *arrival = (*arrival).max(end + problem.transfer_ns(edge, from, to));
+                    }
+                }
+            }
+        }
+    }
+
+    /// When all that the task at hand needs is where a processor works.
+    fn arrival_ns(&self, processor: usize) -> u64 {
+        self.arrivals[self.problem.space(processor)]
+    }
+
+    /// Where a processor would run the task at hand, if it can.
+    fn spot(&self, task: usize, processor: usize, slot: Slot) -> Option<Spot> {
+        let cost = self.problem.cost_ns(task, processor);
+        if cost == NEVER {
+            return None;
+        }
+        let (arrival, timeline) = (self.arrival_ns(processor), &self.timelines[processor]);
+        let start_ns = match slot {
+            Slot::Insertion => timeline.earliest_ns(arrival, cost),
+            Slot::Append => arrival.max(timeline.last_end_ns()),
+        };
+        Some(Spot { processor, start_ns, end_ns: start_ns + cost })
+    }
+
+    /// Where the task at hand finishes first.
+    fn best(&self, task: usize, slot: Slot) -> Spot {
+        let mut best: Option<Spot> = None;
+        for processor in 0..self.problem.processor_count() {
+            // It cannot be better than with no wait; to look into the gaps is what takes time.
+            let cost = self.problem.cost_ns(task, processor);
+            let known = best.map_or(NEVER, |best| best.end_ns);
+            if cost == NEVER || self.arrival_ns(processor) + cost >= known {
+                continue;
+            }
+            match self.spot(task, processor, slot) {
+                Some(spot) if spot.end_ns < known => best = Some(spot),
+                _ => {}
+            }
+        }
+        match best {
+            Some(best) => best,
+            None => unreachable!("every task can run somewhere"),
+        }
+    }
+
+    fn place(&mut self, task: usize, spot: Spot) {
+        self.schedule.set(task, spot.processor, spot.start_ns, spot.end_ns);
+        self.timelines[spot.processor].place(spot.start_ns, spot.end_ns - spot.start_ns);
+    }
+
+    /// A task is placed: says which ones have all that they need now.
+    fn release(&mut self, task: usize, mut ready: impl FnMut(usize)) {
+        for edge in self.problem.workload().edges_out(task) {
+            let target = self.problem.workload().target(edge);
+            self.missing[target] -= 1;
+            if self.missing[target] == 0 {
+                ready(target);
+            }
+        }
+    }
+}
+
+/// Of the tasks whose predecessors are placed always the one with the highest priority.
+fn by_priority<'p, P: Ord + Copy>(
+    problem: &'p Problem<'p>,
+    priority: impl Fn(usize) -> P,
+    mut place: impl FnMut(&mut Plan<'p>, usize),
+) -> Schedule {
+    let mut plan = Plan::new(problem);
+    let mut ready: BinaryHeap<(P, Reverse<usize>)> = plan.roots().map(|task| (priority(task), Reverse(task))).collect();
+    while let Some((_, Reverse(task))) = ready.pop() {
+        place(&mut plan, task);
+        plan.release(task, |next| ready.push((priority(next), Reverse(next))));
+    }
+    plan.schedule
+}

@@ -1,0 +1,288 @@
+//! A workload on a platform: how long each task takes on each processor, and each edge between two memory spaces.
+
+use std::fmt;
+
+use crate::platform::Platform;
+use crate::workload::Workload;
+
+/// What stands for "cannot run there".
+pub const NEVER: u64 = u64::MAX;
+
+/// How long each task takes everywhere, and how long its data travels. All in whole nanoseconds, rounded to the nearest.
+#[derive(Clone, Debug)]
+pub struct Problem<'a> {
+    workload: &'a Workload,
+    processor_names: Vec<String>,
+    /// Of each processor its column of `costs`.
+    columns: Vec<u32>,
+    column_count: usize,
+    /// How many processors each column stands for.
+    column_sizes: Vec<u64>,
+    /// One row for each task.
+    costs: Vec<u64>,
+    spaces: Vec<u32>,
+    space_count: usize,
+    /// Of a pair of spaces its column of `transfers`; the last one is the pair of equal ones, which costs nothing.
+    link_of: Vec<u32>,
+    link_count: usize,
+    /// One row for each edge.
+    transfers: Vec<u64>,
+    /// Of each edge what it takes between two different processors' spaces in the mean over the ordered pairs of processors, times their number but one.
+    mean_transfers: Vec<u64>,
+}
+
+/// Some task can run nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Impossible {
+    /// The task.
+    pub task: String,
+    /// What kind of work it is.
+    pub code: String,
+    /// The kinds of processors that there are.
+    pub kinds: Vec<String>,
+}
+
+impl fmt::Display for Impossible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no processor can run task `{}` (`{}`); there are processors of kind {}", self.task, self.code, self.kinds.join(", "))
+    }
+}
+
+impl std::error::Error for Impossible {}
+
+impl<'a> Problem<'a> {
+    /// Each task takes its work divided by the processor's speed.
+    #[must_use]
+    pub fn new(workload: &'a Workload, platform: &Platform) -> Self {
+        let processors = platform.processors();
+        let mut speeds: Vec<f64> = Vec::new();
+        let columns: Vec<u32> = processors
+            .iter()
+            .map(|processor| {
+                let known = speeds.iter().position(|speed| *speed == processor.speed);
+                known.unwrap_or_else(|| {
+                    speeds.push(processor.speed);
+                    speeds.len() - 1
+                }) as u32
+            })
+            .collect();
+        let cost = |task: usize, speed: f64| match speed {
+            1.0 => workload.work_ns(task),
+            speed => (workload.work_ns(task) as f64 / speed).round() as u64,
+        };
+        let costs = (0..workload.len()).flat_map(|task| speeds.iter().map(move |speed| cost(task, *speed))).collect();
+        Self::with_costs(workload, platform, columns, costs)
+    }
+
+    /// The same with a row of costs for each task, in which a processor's is at its number in `columns`; [`NEVER`] where it cannot run.
+    ///
+    /// # Panics
+    /// The numbers of costs, tasks and columns do not fit each other.
+    #[must_use]
+    pub fn with_costs(workload: &'a Workload, platform: &Platform, columns: Vec<u32>, costs: Vec<u64>) -> Self {
+        let processors = platform.processors();
+        assert_eq!(columns.len(), processors.len(), "one column for each processor");
+        let column_count = columns.iter().max().map_or(0, |last| *last as usize + 1);
+        assert_eq!(costs.len(), workload.len() * column_count, "one cost for each task and column");
+        let mut column_sizes = vec![0; column_count];
+        columns.iter().for_each(|column| column_sizes[*column as usize] += 1);
+        let spaces: Vec<u32> = processors.iter().map(|processor| processor.space as u32).collect();
+        let space_count = platform.spaces().len();
+        let mut links = Vec::new();
+        let mut link_of = Vec::with_capacity(space_count * space_count);
+        for from in 0..space_count {
+            for to in 0..space_count {
+                let link = platform.link(from, to);
+                link_of.push(match (from == to, links.iter().position(|known| *known == link)) {
+                    (true, _) => u32::MAX,
+                    (false, Some(known)) => known as u32,
+                    (false, None) => {
+                        links.push(link);
+                        links.len() as u32 - 1
+                    }
+                });
+            }
+        }
+        let link_count = links.len();
+        link_of.iter_mut().filter(|link| **link == u32::MAX).for_each(|link| *link = link_count as u32);
+        let transfers: Vec<u64> =
+            (0..workload.edge_count()).flat_map(|edge| links.iter().map(move |link| link.time_ns(workload.bytes(edge)))).collect();
+        // How many ordered pairs of different processors are on each link.
+        let mut in_space = vec![0_u64; space_count];
+        spaces.iter().for_each(|space| in_space[*space as usize] += 1);
+        let mut pairs = vec![0_u64; link_count];
+        for from in 0..space_count {
+            for to in (0..space_count).filter(|to| *to != from) {
+                pairs[link_of[from * space_count + to] as usize] += in_space[from] * in_space[to];
+            }
+        }
+        let count = processors.len() as u128;
+        let mean_transfers = (0..workload.edge_count())
+            .map(|edge| {
+                let row = &transfers[edge * link_count..(edge + 1) * link_count];
+                let sum: u128 = row.iter().zip(&pairs).map(|(ns, pairs)| u128::from(*ns) * u128::from(*pairs)).sum();
+                // The mean over count * (count - 1) pairs, times the count.
+                u64::try_from((sum + (count.max(2) - 1) / 2) / (count.max(2) - 1)).unwrap_or(u64::MAX)
+            })
+            .collect();
+        Self {
+            workload,
+            processor_names: processors.iter().map(|processor| processor.name.clone()).collect(),
+            columns,
+            column_count,
+            column_sizes,
+            costs,
+            spaces,
+            space_count,
+            link_of,
+            link_count,
+            transfers,
+            mean_transfers,
+        }
+    }
+
+    /// Whether every task can run somewhere.
+    ///
+    /// # Errors
+    /// One cannot.
+    pub fn check(&self, platform: &Platform) -> Result<(), Impossible> {
+        let stuck = (0..self.len()).find(|task| self.row(*task).iter().all(|cost| *cost == NEVER));
+        let Some(task) = stuck else { return Ok(()) };
+        let mut kinds: Vec<String> = platform.processors().iter().map(|processor| processor.kind.clone()).collect();
+        kinds.dedup();
+        let code = self.workload.code_names()[self.workload.code(task) as usize].clone();
+        Err(Impossible { task: self.workload.task_name(task).to_owned(), code, kinds })
+    }
+
+    /// The workload.
+    #[must_use]
+    pub fn workload(&self) -> &'a Workload {
+        self.workload
+    }
+
+    /// The number of tasks.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.workload.len()
+    }
+
+    /// Whether there is no task.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.workload.is_empty()
+    }
+
+    /// The number of processors.
+    #[must_use]
+    pub fn processor_count(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// What a processor is called.
+    #[must_use]
+    pub fn processor_name(&self, processor: usize) -> &str {
+        &self.processor_names[processor]
+    }
+
+    /// The number of memory spaces.
+    #[must_use]
+    pub fn space_count(&self) -> usize {
+        self.space_count
+    }
+
+    /// The memory space of a processor.
+    #[must_use]
+    pub fn space(&self, processor: usize) -> usize {
+        self.spaces[processor] as usize
+    }
+
+    /// How long a task takes on a processor; [`NEVER`] where it cannot run.
+    #[must_use]
+    pub fn cost_ns(&self, task: usize, processor: usize) -> u64 {
+        self.costs[task * self.column_count + self.columns[processor] as usize]
+    }
+
+    /// Which processors take the same time for every task: those with the same number.
+    #[must_use]
+    pub fn column(&self, processor: usize) -> usize {
+        self.columns[processor] as usize
+    }
+
+    /// The costs of a task, by [`column`](Self::column).
+    #[must_use]
+    pub fn row(&self, task: usize) -> &[u64] {
+        &self.costs[task * self.column_count..(task + 1) * self.column_count]
+    }
+
+    /// How long the data of an edge travels from one memory space to another alone; nothing within one.
+    #[must_use]
+    pub fn transfer_ns(&self, edge: usize, from: usize, to: usize) -> u64 {
+        let link = self.link_of[from * self.space_count + to] as usize;
+        if link == self.link_count { 0 } else { self.transfers[edge * self.link_count + link] }
+    }
+
+    /// If all pairs of different spaces are alike: how long the data of an edge travels between two.
+    #[must_use]
+    pub fn uniform_transfer_ns(&self, edge: usize) -> Option<u64> {
+        match self.link_count {
+            0 => Some(0),
+            1 => Some(self.transfers[edge]),
+            _ => None,
+        }
+    }
+
+    /// What a task takes in the mean over the processors that can run it, times the number of all processors: exact where it can run on each.
+    #[must_use]
+    pub fn mean_cost_sum(&self, task: usize) -> u64 {
+        let able = self.row(task).iter().zip(&self.column_sizes).filter(|(cost, _)| **cost != NEVER);
+        let (sum, count) = able
+            .fold((0_u128, 0_u128), |(sum, count), (cost, size)| (sum + u128::from(*cost) * u128::from(*size), count + u128::from(*size)));
+        let all = self.processor_count() as u128;
+        u64::try_from(if count == all { sum } else { sum * all / count.max(1) }).unwrap_or(u64::MAX)
+    }
+
+    /// What an edge takes in the mean over the pairs of different processors, times the number of processors.
+    #[must_use]
+    pub fn mean_transfer_sum(&self, edge: usize) -> u64 {
+        self.mean_transfers[edge]
+    }
+
+    /// The upward rank of each task ([`upward_ranks`](poniard::policy::ranks::upward_ranks)), times the number of processors.
+    #[must_use]
+    pub fn upward_rank_sums(&self) -> Vec<u64> {
+        let costs: Vec<u64> = (0..self.len()).map(|task| self.mean_cost_sum(task)).collect();
+        self.ranks_of(&costs, &self.mean_transfers)
+    }
+
+    /// Upward ranks of these costs of tasks and transfers of edges.
+    pub(crate) fn ranks_of(&self, costs: &[u64], transfers: &[u64]) -> Vec<u64> {
+        match poniard::policy::ranks::upward_ranks(self.workload.successors(), costs, transfers) {
+            Ok(ranks) => ranks,
+            Err(cycle) => unreachable!("a workload has no circle: {cycle}"),
+        }
+    }
+
+    /// No schedule is shorter than the longest way with each task where it is fastest and no transfer, nor than all work shared out evenly.
+    #[must_use]
+    pub fn lower_bound_ns(&self) -> u64 {
+        let least: Vec<u64> = (0..self.len()).map(|task| self.row(task).iter().copied().min().unwrap_or(0)).collect();
+        let longest = self.ranks_of(&least, &vec![0; self.workload.edge_count()]).into_iter().max().unwrap_or(0);
+        longest.max(self.area_bound_ns(&least))
+    }
+
+    /// In a time T each processor does T / cost of a task: where processors differ by a factor only, work shared out by speed; else each task where it is fastest.
+    fn area_bound_ns(&self, least: &[u64]) -> u64 {
+        // Of each column the largest factor by which it is slower than the fastest one for some task: it does no more than that share.
+        let mut factors = vec![f64::INFINITY; self.column_count];
+        for task in (0..self.len()).filter(|task| least[*task] > 0) {
+            for (factor, cost) in factors.iter_mut().zip(self.row(task)) {
+                let slower = if *cost == NEVER { f64::INFINITY } else { *cost as f64 / least[task] as f64 };
+                *factor = factor.min(slower);
+            }
+        }
+        let capacity: f64 = factors.iter().zip(&self.column_sizes).map(|(factor, size)| *size as f64 / factor.max(1.0)).sum();
+        let work: f64 = least.iter().map(|ns| *ns as f64).sum();
+        // Rounded down, as durations were rounded to the nearest.
+        (work / capacity.max(1.0) * (1.0 - 1e-9)).floor().max(0.0) as u64
+    }
+}

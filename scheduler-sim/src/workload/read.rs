@@ -1,0 +1,155 @@
+//! Reads a workload from a file, whatever its format.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+use super::{Workload, WorkloadError, dax, stg, wfformat};
+
+/// The largest file that is read, and the most that a compressed one may come to: 4 GiB.
+const MOST_BYTES: u64 = 4 << 30;
+
+/// How a file says what a workload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// WfFormat 1.4, 1.5 or 1.6: JSON.
+    WfFormat,
+    /// The text of the Standard Task Graph Set.
+    Stg,
+    /// Pegasus DAX: XML.
+    Dax,
+}
+
+/// How numbers in a file are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Whether recorded run times are rounded to whole milliseconds, halves to the even one.
+    pub round_to_ms: bool,
+}
+
+impl ReadOptions {
+    /// Nanoseconds of a time in seconds; in words what is wrong with it.
+    pub(super) fn nanoseconds(self, seconds: f64) -> Result<u64, String> {
+        if !seconds.is_finite() {
+            return Err(format!("{seconds} is no time"));
+        }
+        if seconds < 0.0 {
+            return Err(format!("{seconds} s is negative"));
+        }
+        let ns = if self.round_to_ms { (seconds * 1e3).round_ties_even() * 1e6 } else { (seconds * 1e9).round() };
+        // Sums over many tasks and processors are to fit, too.
+        if ns > 1e17 {
+            return Err(format!("{seconds} s is more than three years"));
+        }
+        Ok(ns as u64)
+    }
+}
+
+/// Why a file is no workload.
+#[derive(Debug)]
+pub struct ReadError {
+    /// The file, or what stands for it.
+    pub file: String,
+    /// Where in it: a line and a column, a path of fields, an element; nothing where the whole file is meant.
+    pub place: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.file)?;
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// What is wrong in a text, and where.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    pub(super) place: Option<String>,
+    pub(super) reason: String,
+}
+
+impl Wrong {
+    pub(super) fn at(place: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self { place: Some(place.to_string()), reason: reason.to_string() }
+    }
+
+    pub(super) fn whole(reason: impl fmt::Display) -> Self {
+        Self { place: None, reason: reason.to_string() }
+    }
+}
+
+impl From<WorkloadError> for Wrong {
+    fn from(error: WorkloadError) -> Self {
+        Self::whole(error)
+    }
+}
+
+/// Reads a workload. A name that ends in `.gz` is a compressed file.
+///
+/// # Errors
+/// The file cannot be read, is of no known format, or does not describe a graph of tasks.
+pub fn read(path: &Path, options: ReadOptions) -> Result<Workload, ReadError> {
+    let shown = path.display().to_string();
+    let fail = |reason: String| ReadError { file: shown.clone(), place: None, reason };
+    let is_gzip = path.extension().is_some_and(|extension| extension == "gz");
+    let file = std::fs::File::open(path).map_err(|error| fail(error.to_string()))?;
+    let mut text = Vec::new();
+    let result = if is_gzip {
+        flate2::read::MultiGzDecoder::new(std::io::BufReader::new(file)).take(MOST_BYTES + 1).read_to_end(&mut text)
+    } else {
+        file.take(MOST_BYTES + 1).read_to_end(&mut text)
+    };
+    result.map_err(|error| match is_gzip {
+        true => fail(format!("it could not be decompressed after {} bytes: {error}", text.len())),
+        false => fail(error.to_string()),
+    })?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(fail("it is larger than 4 GiB".into()));
+    }
+    let text = String::from_utf8(text).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        ReadError { file: shown.clone(), place: Some(format!("byte {at}")), reason: "it is no text (UTF-8)".into() }
+    })?;
+    let name = if is_gzip { path.file_stem().map(Path::new).unwrap_or(path) } else { path };
+    let stem = name.file_stem().map_or_else(|| shown.clone(), |stem| stem.to_string_lossy().into_owned());
+    let format = match name.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => Format::WfFormat,
+        Some("stg") => Format::Stg,
+        Some("xml" | "dax") => Format::Dax,
+        _ => guess(&text).ok_or_else(|| {
+            fail("its format is not known; known are .json (WfFormat), .stg, .xml and .dax (Pegasus), each also with .gz".into())
+        })?,
+    };
+    read_text(&stem, &text, format, options).map_err(|error| ReadError { file: shown, ..error })
+}
+
+/// By the first character that is no blank.
+fn guess(text: &str) -> Option<Format> {
+    match text.trim_start().chars().next()? {
+        '{' => Some(Format::WfFormat),
+        '<' => Some(Format::Dax),
+        '0'..='9' | '#' => Some(Format::Stg),
+        _ => None,
+    }
+}
+
+/// The same for a text that is at hand, under the name `name`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_text(name: &str, text: &str, format: Format, options: ReadOptions) -> Result<Workload, ReadError> {
+    let read = match format {
+        Format::WfFormat => wfformat::read(name, text, options),
+        Format::Stg => stg::read(name, text, options),
+        Format::Dax => dax::read(name, text, options),
+    };
+    read.map_err(|wrong| ReadError { file: name.to_owned(), place: wrong.place, reason: wrong.reason })
+}

@@ -1,0 +1,101 @@
+//! What other programs have computed for the same graphs. The files are not part of the project: `PONIARD_WORKLOADS` names their folder, else it is looked for beside it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use poniard_scheduler_sim::plan::planner;
+use poniard_scheduler_sim::workload::{ReadOptions, read};
+use poniard_scheduler_sim::{Platform, Problem, Workload};
+
+fn folder() -> Option<PathBuf> {
+    let named = std::env::var_os("PONIARD_WORKLOADS").map(PathBuf::from);
+    let folder = named.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/workloads")));
+    let is_there = folder.join("expected/makespans.csv").is_file();
+    if !is_there {
+        println!("skipped: there are no workloads in {}; PONIARD_WORKLOADS can name another folder", folder.display());
+    }
+    is_there.then_some(folder)
+}
+
+fn platform(name: &str) -> Platform {
+    let (speeds, bandwidth): (&[f64], f64) = match name {
+        "P4F" => (&[1.0, 2.0, 2.0, 4.0], 131_072e3),
+        "P4S" | "P4Z" => (&[1.0, 2.0, 2.0, 4.0], 2048e3),
+        "P8S" | "P8Z" => (&[1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 4.0, 8.0], 4096e3),
+        other => panic!("no platform is called {other}"),
+    };
+    Platform::of_speeds(speeds, Some(bandwidth)).unwrap()
+}
+
+/// The lines of a file behind the first one, cut at commas.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    text.lines().skip(1).map(|line| line.split(',').collect())
+}
+
+#[test]
+fn planners_agree_with_other_programs() {
+    let Some(folder) = folder() else { return };
+    let text = std::fs::read_to_string(folder.join("expected/makespans.csv")).unwrap();
+    let mut workloads: BTreeMap<&str, Workload> = BTreeMap::new();
+    // Of each kind of row how many there are, and how many of them agree.
+    let mut counts: BTreeMap<(&str, bool), (u32, u32)> = BTreeMap::new();
+    for row in rows(&text) {
+        let [file, on, policy, expected, _, tie_free] = row[..] else { panic!("{row:?}") };
+        let name = match policy {
+            "HEFT" => "heft",
+            "PEFT" => "peft",
+            "CPOP" => "cpop",
+            "MinMin-L" => "min-min",
+            "MaxMin-L" => "max-min",
+            "Sufferage" => "sufferage",
+            // Means over other sets of pairs of processors than that of the paper.
+            "HEFT-C1" | "HEFT-C2" | "PEFT-X" | "DLS-C1" => continue,
+            other => panic!("no planner is called {other}"),
+        };
+        let workload = workloads.entry(file).or_insert_with(|| read(&folder.join(file), ReadOptions { round_to_ms: true }).unwrap());
+        let problem = Problem::new(workload, &platform(on));
+        let schedule = (planner(name).unwrap().plan)(&problem);
+        schedule.check(&problem).unwrap();
+        let (ours, theirs) = (schedule.makespan_ns() as f64 / 1e6, expected.parse::<f64>().unwrap());
+        assert!(schedule.makespan_ns() >= problem.lower_bound_ns(), "{file} on {on}: {policy} is below the bound");
+        let agrees = (ours - theirs).abs() <= 1e-6 * theirs;
+        let is_tie_free = tie_free == "yes";
+        let count = counts.entry((policy, is_tie_free)).or_default();
+        *count = (count.0 + 1, count.1 + u32::from(agrees));
+        if !agrees {
+            println!(
+                "{file} on {on}: {policy} comes to {ours} ms, and should to {theirs} ms{}",
+                if is_tie_free { ", without any tie" } else { "" }
+            );
+        }
+    }
+    println!("{counts:#?}");
+    let sum = |of_ties: bool| {
+        counts.iter().filter(|((_, free), _)| *free != of_ties).fold((0, 0), |sum, (_, count)| (sum.0 + count.0, sum.1 + count.1))
+    };
+    let (free, agreeing) = sum(false);
+    assert_eq!(free, agreeing, "rows without ties");
+    let (tied, agreeing) = sum(true);
+    assert!(agreeing * 100 >= tied * 95, "{agreeing} of {tied} rows with ties");
+}
+
+#[test]
+fn no_plan_is_shorter_than_an_optimal_one() {
+    let Some(folder) = folder() else { return };
+    let text = std::fs::read_to_string(folder.join("expected/stg-optimal.csv")).unwrap();
+    for row in rows(&text) {
+        let [file, count, optimal, ..] = row[..] else { panic!("{row:?}") };
+        let workload = read(&folder.join("stg").join(file), ReadOptions::default()).unwrap();
+        let platform = Platform::of_speeds(&vec![1.0; count.parse().unwrap()], None).unwrap();
+        let problem = Problem::new(&workload, &platform);
+        // Of some graphs nobody knows it.
+        let Ok(optimal) = optimal.parse::<u64>() else { continue };
+        let optimal_ns = optimal * 1_000_000;
+        assert!(problem.lower_bound_ns() <= optimal_ns, "{file} on {count}");
+        for name in ["heft", "heft-append", "cpop", "dls", "etf", "mct", "min-min", "max-min", "sufferage", "peft"] {
+            let schedule = (planner(name).unwrap().plan)(&problem);
+            schedule.check(&problem).unwrap();
+            assert!(schedule.makespan_ns() >= optimal_ns, "{file} on {count}: {name}");
+        }
+    }
+}

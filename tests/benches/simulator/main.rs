@@ -1,0 +1,88 @@
+//! How fast the simulator is, and how good plans and policies are beside what other programs reach: `cargo bench -p poniard-tests --bench simulator [-- [--json] [--quick] [CASE ...]]`.
+//!
+//! All of it is one thread. What is asked stands in the notes. `quality` needs files that are no part of the project: `PONIARD_WORKLOADS` names their folder.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
+mod quality;
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use poniard::policy;
+use poniard_bench::{Arguments, Effort, System, Turns};
+use poniard_scheduler_sim::engine::{self, EngineOptions};
+use poniard_scheduler_sim::plan::planner;
+use poniard_scheduler_sim::workload::Generate;
+use poniard_scheduler_sim::{Platform, Problem};
+
+/// The cases: name, unit, samples.
+const CASES: [(&str, &str, usize); 5] =
+    [("plan-1e4", "ms", 7), ("plan-1e5", "ms", 3), ("run-1e4", "ms", 5), ("run-1e6", "ms", 1), ("quality", "of lookahead", 1)];
+
+/// A layered graph with three predecessors a task, on sixteen processors of four speeds.
+fn run(tasks: u64, mut each: impl FnMut(&Problem<'_>)) -> f64 {
+    let generate = Generate::parse(&format!("layered:{tasks},ccr=0.5")).expect("a shape");
+    let workload = generate.workload();
+    let speeds: Vec<f64> = [1.0, 2.0, 4.0, 8.0].repeat(4);
+    let platform = Platform::of_speeds(&speeds, Some(1e9)).expect("speeds");
+    let problem = Problem::new(&workload, &platform);
+    let begin = Instant::now();
+    each(&problem);
+    begin.elapsed().as_secs_f64() * 1e3
+}
+
+fn plan(name: &'static str, tasks: u64, note: &str) -> System<'static> {
+    let plan = planner(name).expect("a planner").plan;
+    System::new(name, note, move || run(tasks, |problem| _ = black_box(plan(problem))))
+}
+
+fn live(name: &'static str, tasks: u64, note: &str) -> System<'static> {
+    let play = move |problem: &Problem<'_>| {
+        let outcome = engine::run(problem, policy::by_name(name).expect("a policy"), EngineOptions::default());
+        outcome.schedule.check(problem).expect("a schedule");
+    };
+    System::new(name, note, move || run(tasks, play))
+}
+
+fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
+    let tenth = if effort == Effort::Quick { 10 } else { 1 };
+    match case {
+        "plan-1e4" => {
+            let others = ["heft-append", "peft", "cpop", "dls", "etf", "min-min", "max-min", "sufferage", "mct"];
+            let others = others.map(|name| plan(name, 10_000 / tenth, ""));
+            std::iter::once(plan("heft", 10_000 / tenth, "asked: 10 ms")).chain(others).collect()
+        }
+        "plan-1e5" => vec![plan("heft", 100_000 / tenth, "asked: 150 ms")],
+        "run-1e4" => {
+            let others =
+                ["earliest-finish-priority", "heft", "fifo", "priority", "work-stealing", "locality-stealing", "random", "heteroprio"];
+            let others = others.map(|name| live(name, 10_000 / tenth, "asked: 30 ms"));
+            std::iter::once(live("earliest-finish", 10_000 / tenth, "asked: 30 ms")).chain(others).collect()
+        }
+        "run-1e6" => vec![live("earliest-finish", 1_000_000 / tenth, "asked: 5 s"), live("heft", 1_000_000 / tenth, "asked: 5 s")],
+        _ => quality::systems(effort),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse(std::env::args().skip(1), &CASES.map(|(name, ..)| name)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(heading) = arguments.heading() {
+        println!("{heading}");
+    }
+    for (case, unit, samples) in CASES.into_iter().filter(|(name, ..)| arguments.includes(name)) {
+        let sample_count = if arguments.effort == Effort::Quick { samples.min(3) } else { samples };
+        let turns = Turns { bench: "simulator", case, unit, warm_up: sample_count > 1, sample_count };
+        for figure in turns.measure(systems_of(case, arguments.effort)) {
+            println!("{}", arguments.line(&figure));
+        }
+    }
+    ExitCode::SUCCESS
+}
