@@ -120,7 +120,7 @@ fn everything_arrives_on_both_sides_and_panics_unwind_with_their_words() {
         far.place(&unlucky, &mut View { now_ns: 0, places: &places, random: &mut Random::new(0) });
     });
     let EntryFailed(said) = *std::panic::catch_unwind(asked).unwrap_err().downcast().unwrap();
-    assert!(said.starts_with("the plugin panicked: ") && said.contains("thirteen") && said.contains("policy.rs:"), "{said}");
+    assert!(said.starts_with("the plugin panicked: ") && said.contains("thirteen") && said.contains("tests.rs:"), "{said}");
 }
 
 #[test]
