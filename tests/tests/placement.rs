@@ -18,12 +18,19 @@ const HOUR_NS: u64 = 3_600_000_000_000;
 /// Elements of what kernels work on here, and the size that models know it by: two buffers, and an invocation for each element.
 const LEN: usize = 4;
 const SIZE: u64 = 9 * LEN as u64;
+/// What the device is called in models.
+const DEVICE: &str = "vulkan:A device";
 
 /// Has the file in `folder` say what `scale_or_host` takes on the host and on "A device".
 fn teach(folder: &Path, host_ns: u64, device_ns: u64) {
+    teach_all(folder, &[("cpu", host_ns), (DEVICE, device_ns)]);
+}
+
+/// The same of any processors.
+fn teach_all(folder: &Path, known: &[(&str, u64)]) {
     let models = Models::new(2);
     let code = scale_or_host().code_id();
-    for (class, wall_ns) in [("cpu", host_ns), ("vulkan:A device", device_ns)] {
+    for &(class, wall_ns) in known {
         let known = models.executions.resolve(&code, &ProcessorClass::new(class));
         (0..100).for_each(|_| known.record(SIZE, Measurement { wall_ns, cpu_ns: None }));
     }
@@ -221,8 +228,6 @@ fn link(folder: &Path, from: &str, to: &str) -> (Vec<(u64, u64)>, f64) {
     (classes.clone().map(|class| (class.bytes, class.count)).collect(), classes.last().map_or(0.0, |class| class.mean_ns))
 }
 
-const DEVICE: &str = "vulkan:A device";
-
 /// Has the file in `folder` say what `bytes` take to devices of these names and back.
 fn teach_links(folder: &Path, bytes: u64, links: &[(&str, u64, u64)]) {
     let models = Models::new(2);
@@ -392,7 +397,8 @@ fn what_is_to_be_copied_is_handed_over_while_others_run() {
 #[test]
 fn what_another_device_has_is_moved_twice_and_read_once() {
     let (folder, bytes) = (tempfile::tempdir().unwrap(), 4 * LEN as u64);
-    teach(folder.path(), HOUR_NS, 1);
+    // No place is explored.
+    teach_all(folder.path(), &[("cpu", HOUR_NS), (DEVICE, 1), ("vulkan:Another device", HOUR_NS), ("vulkan:A third device", HOUR_NS)]);
     let names = ["A device", "Another device", "A third device"];
     teach_links(folder.path(), bytes, &[(names[0], 11_000, 500), (names[1], 2000, 700), (names[2], 3000, 900)]);
     let devices = FakeDevices::new(names.map(|name| FakeDevice::new(name, 1 << 20)));
