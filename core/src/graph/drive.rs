@@ -1,6 +1,6 @@
 //! Runs nodes: the loop of a worker that has taken a part of a run out of a queue.
 //!
-//! The protocol is in `README.md` beside this file.
+//! The protocol is in `README.md` beside this file. One file because each step of a worker in a run relies on what the others count.
 #![expect(unsafe_code, reason = "calls functions of erased type, which the graph tells apart")]
 
 use std::ops::Range;
