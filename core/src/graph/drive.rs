@@ -1,6 +1,6 @@
 //! Runs nodes: the loop of a worker that has taken a part of a run out of a queue.
 //!
-//! The protocol is in `README.md` beside this file.
+//! The protocol is in `README.md` beside this file. One file because each step of a worker in a run relies on what the others count.
 #![expect(unsafe_code, reason = "calls functions of erased type, which the graph tells apart")]
 
 use std::ops::Range;
@@ -297,7 +297,13 @@ impl Driver<'_> {
     #[inline(always)]
     pub(super) fn outcome(&mut self, node: u32) -> u8 {
         let flags = self.run.flags.load(Relaxed);
-        if flags & (STOP | FAULTY) == 0 { self.execute(node) } else { self.skip(node).unwrap_or_else(|| self.execute(node)) }
+        if flags & (STOP | FAULTY) == 0 { self.execute(node) } else { self.execute_or_skip(node) }
+    }
+
+    /// The same when the run was cancelled, or something in it failed: out of the way of those where nothing has.
+    #[cold]
+    fn execute_or_skip(&mut self, node: u32) -> u8 {
+        self.skip(node).unwrap_or_else(|| self.execute(node))
     }
 
     /// A node is over.
@@ -367,7 +373,6 @@ impl Driver<'_> {
     }
 
     /// The state of a node that is not to be run, since the run was cancelled or something in it failed.
-    #[cold]
     pub(super) fn skip(&mut self, node: u32) -> Option<u8> {
         // Relaxed: whoever poisoned the node is among those that it depends on.
         if self.run.states[node as usize].load(Relaxed) == POISONED {

@@ -559,7 +559,9 @@ impl Placement {
         let (lost, placed): (Vec<_>, Vec<_>) =
             state.board.set_active(place, is_active, now_ns).into_iter().partition(|pushed| pushed.decision.why == Why::NoPlace);
         let lost: Vec<_> = lost.into_iter().filter_map(|pushed| state.board.abandoned(pushed.ticket, now_ns)).collect();
-        lost.iter().filter_map(Entry::as_node).for_each(|node| drop(state.nodes.remove(&node)));
+        for node in lost.iter().filter_map(Entry::as_node) {
+            state.nodes.remove(&node);
+        }
         let wake = state.board.to_wake(now_ns);
         self.note_waiting(&state.board);
         drop(state);
