@@ -1,9 +1,10 @@
 //! What the user typed.
 
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValue, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use poniard::policy::POLICIES;
@@ -69,6 +70,13 @@ An output file appears when it is complete, or not at all.",
     /// List the kernels that graph files can name, with their signatures
     #[command(after_long_help = "Examples:\n  poniard kernels\n  poniard kernels --json | jq -r '.[].signature'")]
     Kernels(ListOptions),
+    /// List the policies that decide where and when tasks run, and the plugin files they come from
+    #[command(
+        long_about = "List the policies that `poniard run --policy NAME` takes: those that come with the command, and those of plugin files called \
+libponiard_policy_<name>.so, which are looked for where backends are; then the plugin files that were refused and why.",
+        after_long_help = "Examples:\n  poniard policies\n  poniard policies --plugin target/debug\n  poniard policies --json | jq -r '.policies[].name'"
+    )]
+    Policies(PoliciesOptions),
     /// Show the processors found, the plugin files they come from, and what was refused
     #[command(
         long_about = "Show what tasks would run on: each backend with its plugin file, version, compiler, memory spaces and processors; then the plugin \
@@ -237,7 +245,9 @@ pub struct RuntimeOptions {
     pub processes: Option<u16>,
 
     /// The policy that places every task [default: tasks that every worker may run are stolen; kernels that devices can run as well go where they finish first]
-    #[arg(long, value_name = "NAME", value_parser = policies(), help_heading = WHERE)]
+    ///
+    /// Or one of a plugin file, by name, or by a path with a / in it; see `poniard policies`.
+    #[arg(long, value_name = "NAME", value_parser = PolicyParser, help_heading = WHERE)]
     pub policy: Option<String>,
 
     /// How many bytes the memory of buffers may take: 512MiB, 2GiB [default: seven eighths of what there is]
@@ -275,6 +285,18 @@ pub struct ProcessorsOptions {
     /// Where to compute.
     #[command(flatten)]
     pub runtime: RuntimeOptions,
+
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `poniard policies`.
+#[derive(Args, Debug)]
+pub struct PoliciesOptions {
+    /// A plugin file, or a folder of plugin files, to search first; give it again for more
+    #[arg(long = "plugin", value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub plugins: Vec<PathBuf>,
 
     /// Print one JSON object instead of lines
     #[arg(long)]
@@ -344,9 +366,20 @@ fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("it is too large, the largest is {}", u64::MAX))
 }
 
-/// The names of the policies, each with what it does.
-fn policies() -> PossibleValuesParser {
-    POLICIES.iter().map(|known| PossibleValue::new(known.name).help(known.summary)).collect::<Vec<_>>().into()
+/// Takes the name of a policy. Those that come with the command are in the help and are completed; others are in plugin files.
+#[derive(Clone)]
+struct PolicyParser;
+
+impl TypedValueParser for PolicyParser {
+    type Value = String;
+
+    fn parse_ref(&self, command: &clap::Command, argument: Option<&clap::Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        NonEmptyStringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(POLICIES.iter().map(|known| PossibleValue::new(known.name).help(known.summary))))
+    }
 }
 
 /// A number of threads.

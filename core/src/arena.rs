@@ -26,6 +26,7 @@ use crate::clock::now;
 use crate::ship::memory;
 use crate::wire::Place;
 use crate::worker::context::Context;
+use crate::worker::stopwatch;
 use crate::{machine, residency, spill, timer};
 
 /// Smallest block, and the alignment of all.
@@ -73,8 +74,9 @@ static ARENAS: Mutex<Arenas> = Mutex::new(Arenas::new());
 
 /// `Arenas::is_tight` of the process's arenas, for those that ask often.
 static TIGHT: AtomicBool = AtomicBool::new(false);
-/// The same of `Arenas::is_filling`.
+/// The same of `Arenas::is_filling`, and of `Arenas::is_short`.
 static FILLING: AtomicBool = AtomicBool::new(false);
+static SHORT: AtomicBool = AtomicBool::new(false);
 /// Workers that wait for memory, and what tells them.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 static FREED: Condvar = Condvar::new();
@@ -203,7 +205,7 @@ impl Waiting {
         let hopes = busy_count > WAITING.load(SeqCst) && self.since.elapsed() < MEMORY_PATIENCE;
         if hopes {
             // What others do besides giving memory up is not told: hence the look at times.
-            drop(FREED.wait_timeout(arenas(), MEMORY_LOOK));
+            stopwatch::aside(|| drop(FREED.wait_timeout(arenas(), MEMORY_LOOK)));
         }
         hopes
     }
@@ -269,6 +271,22 @@ pub(crate) fn locate(place: Place) -> Option<spill::Location> {
 #[inline]
 pub(crate) fn is_filling() -> bool {
     FILLING.load(Relaxed)
+}
+
+/// Whether so much is in use that what gives memory up goes before what takes more of it.
+#[inline]
+pub(crate) fn is_short() -> bool {
+    SHORT.load(Relaxed)
+}
+
+/// While that is so, how much buffers have, in memory and on the disk.
+pub(crate) fn live_bytes_if_short() -> Option<u64> {
+    is_short().then(|| arenas().in_use_bytes + spill::usage().away_bytes)
+}
+
+/// Waits until memory may have been given up, and no longer than this.
+pub(crate) fn wait_for_memory(most: Duration) {
+    drop(FREED.wait_timeout(arenas(), most));
 }
 
 /// A buffer of no bytes, as long as which a hold lasts (`spill::hold`).
@@ -449,10 +467,16 @@ impl Arenas {
         self.limit_bytes.is_some_and(|limit_bytes| self.in_use_bytes > limit_bytes / 8)
     }
 
+    /// Whether it is time to run what gives memory up before what takes more of it: half of what there may be is in use.
+    fn is_short(&self) -> bool {
+        self.limit_bytes.is_some_and(|limit_bytes| self.in_use_bytes > limit_bytes / 2)
+    }
+
     /// Tells those that ask often, after a change.
     fn tell(&self) {
         TIGHT.store(self.is_tight(), Relaxed);
         FILLING.store(self.is_filling(), Relaxed);
+        SHORT.store(self.is_short(), Relaxed);
     }
 
     fn short_of(&mut self, more_bytes: u64) -> u64 {

@@ -38,17 +38,39 @@ pub unsafe trait Data: Send + Sync + Sized + 'static {
     /// How values appear in a kernel; none: not at all.
     #[doc(hidden)]
     const DEVICE: Option<Form<Self>> = None;
+    /// How many bytes a value has, as models of costs count them: with what it owns, as far as a look at a few numbers tells.
+    #[doc(hidden)]
+    const BYTES: fn(&Self) -> u64 = |_| size_of::<Self>() as u64;
+}
+
+/// So many elements of a collection are looked at to tell how many bytes all of them have: sizes of a class differ by a quarter anyway.
+const LOOKED_AT: usize = 16;
+
+/// The bytes of so many elements, of which some are looked at.
+fn bytes_of_many<'a, T: Data>(len: usize, elements: impl Iterator<Item = &'a T>) -> u64 {
+    if const { !std::mem::needs_drop::<T>() } {
+        return len.saturating_mul(size_of::<T>()) as u64;
+    }
+    let looked_at = len.min(LOOKED_AT);
+    let bytes = elements.take(looked_at).fold(0u64, |sum, element| sum.saturating_add((T::BYTES)(element)));
+    (u128::from(bytes) * len as u128 / looked_at.max(1) as u128) as u64
+}
+
+/// The bytes of a number of values of a type, not counting what those own.
+const fn bytes_of_flat<T>(len: usize) -> u64 {
+    len.saturating_mul(size_of::<T>()) as u64
 }
 
 /// Implements `Data` and passing by value for types of the standard library and of ndarray.
 macro_rules! data {
-    ($([$($generics:tt)*] $type:ty, $name:literal, [$($parameter:ty),*], $wire:expr $(, $device:expr)?;)*) => { $(
+    ($([$($generics:tt)*] $type:ty, $name:literal, [$($parameter:ty),*], $wire:expr $(, $device:expr)? $(=> $bytes:expr)?;)*) => { $(
         // SAFETY: the name is the type's own path, and the keys of its parameters are folded in.
         unsafe impl<$($generics)*> Data for $type {
             const KEY: TypeKey = TypeKey::of::<$type>($name, BUILD)$(.with_parameter(<$parameter as Data>::KEY))*;
             const NAME: &'static str = $name;
             const WIRE: Option<Wire<Self>> = $wire;
             $(const DEVICE: Option<Form<Self>> = $device;)?
+            $(const BYTES: fn(&Self) -> u64 = $bytes;)?
         }
         crate::parameter::by_value!([$($generics)*] $type);
     )* };
@@ -90,26 +112,31 @@ primitives! {
 }
 
 data! {
-    [] String, "String", [], Some(wire::string());
-    [] PathBuf, "PathBuf", [], Some(wire::path());
+    [] String, "String", [], Some(wire::string()) => |text| text.len() as u64;
+    [] PathBuf, "PathBuf", [], Some(wire::path()) => |path| path.as_os_str().len() as u64;
     [] Duration, "Duration", [], Some(wire::duration());
-    [T: Data] Vec<T>, "Vec", [T], wire::vector();
-    [T: Data] Option<T>, "Option", [T], wire::option();
+    [T: Data] Vec<T>, "Vec", [T], wire::vector() => |all| bytes_of_many(all.len(), all.iter());
+    [T: Data] Option<T>, "Option", [T], wire::option() => |value| value.as_ref().map_or(0, T::BYTES);
     [T: Data] PhantomData<T>, "PhantomData", [T], Some(wire::phantom());
-    [T: Data] Box<T>, "Box", [T], wire::boxed();
-    [T: Data] Arc<T>, "Arc", [T], wire::shared();
+    [T: Data] Box<T>, "Box", [T], wire::boxed() => |value| (T::BYTES)(value);
+    [T: Data] Arc<T>, "Arc", [T], wire::shared() => |value| (T::BYTES)(value);
     [T: Data] Range<T>, "Range", [T], wire::range();
-    [T: Data] VecDeque<T>, "VecDeque", [T], wire::deque();
-    [T: Data + Ord] BTreeSet<T>, "BTreeSet", [T], wire::ordered_set();
-    [T: Data + Eq + Hash] HashSet<T>, "HashSet", [T], wire::unordered_set();
-    [K: Data + Ord, V: Data] BTreeMap<K, V>, "BTreeMap", [K, V], wire::ordered_map();
-    [K: Data + Eq + Hash, V: Data] HashMap<K, V>, "HashMap", [K, V], wire::unordered_map();
-    [A: Data] (A,), "tuple of 1", [A], wire::tuple_1(), form::tuple_1();
-    [A: Data, B: Data] (A, B), "tuple of 2", [A, B], wire::tuple_2(), form::tuple_2();
-    [A: Data, B: Data, C: Data] (A, B, C), "tuple of 3", [A, B, C], wire::tuple_3(), form::tuple_3();
-    [A: Data, B: Data, C: Data, D: Data] (A, B, C, D), "tuple of 4", [A, B, C, D], wire::tuple_4(), form::tuple_4();
-    [A: Data, B: Data, C: Data, D: Data, E: Data] (A, B, C, D, E), "tuple of 5", [A, B, C, D, E], wire::tuple_5();
-    [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data] (A, B, C, D, E, F), "tuple of 6", [A, B, C, D, E, F], wire::tuple_6();
+    [T: Data] VecDeque<T>, "VecDeque", [T], wire::deque() => |all| bytes_of_many(all.len(), all.iter());
+    [T: Data + Ord] BTreeSet<T>, "BTreeSet", [T], wire::ordered_set() => |all| bytes_of_many(all.len(), all.iter());
+    [T: Data + Eq + Hash] HashSet<T>, "HashSet", [T], wire::unordered_set() => |all| bytes_of_flat::<T>(all.len());
+    [K: Data + Ord, V: Data] BTreeMap<K, V>, "BTreeMap", [K, V], wire::ordered_map()
+        => |all| bytes_of_many(all.len(), all.keys()) + bytes_of_many(all.len(), all.values());
+    [K: Data + Eq + Hash, V: Data] HashMap<K, V>, "HashMap", [K, V], wire::unordered_map() => |all| bytes_of_flat::<(K, V)>(all.len());
+    [A: Data] (A,), "tuple of 1", [A], wire::tuple_1(), form::tuple_1() => |all| (A::BYTES)(&all.0);
+    [A: Data, B: Data] (A, B), "tuple of 2", [A, B], wire::tuple_2(), form::tuple_2() => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1);
+    [A: Data, B: Data, C: Data] (A, B, C), "tuple of 3", [A, B, C], wire::tuple_3(), form::tuple_3()
+        => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2);
+    [A: Data, B: Data, C: Data, D: Data] (A, B, C, D), "tuple of 4", [A, B, C, D], wire::tuple_4(), form::tuple_4()
+        => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2) + (D::BYTES)(&all.3);
+    [A: Data, B: Data, C: Data, D: Data, E: Data] (A, B, C, D, E), "tuple of 5", [A, B, C, D, E], wire::tuple_5()
+        => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2) + (D::BYTES)(&all.3) + (E::BYTES)(&all.4);
+    [A: Data, B: Data, C: Data, D: Data, E: Data, F: Data] (A, B, C, D, E, F), "tuple of 6", [A, B, C, D, E, F], wire::tuple_6()
+        => |all| (A::BYTES)(&all.0) + (B::BYTES)(&all.1) + (C::BYTES)(&all.2) + (D::BYTES)(&all.3) + (E::BYTES)(&all.4) + (F::BYTES)(&all.5);
     [T: Data] crate::Task<T>, "poniard::Task", [T], None;
     [] Offered, "poniard::Offered", [], Some(offer::offered());
     [] Outcome, "poniard::Outcome", [], Some(offer::outcome());
@@ -120,6 +147,7 @@ unsafe impl<T: Data, const N: usize> Data for [T; N] {
     const KEY: TypeKey = TypeKey::of::<[T; N]>("array", BUILD).with_constant(N as u128).with_parameter(T::KEY);
     const NAME: &'static str = "array";
     const WIRE: Option<Wire<Self>> = wire::array();
+    const BYTES: fn(&Self) -> u64 = |all| bytes_of_many(N, all.iter());
 }
 crate::parameter::by_value!([T: Data, const N: usize] [T; N]);
 
@@ -133,6 +161,7 @@ unsafe impl<T: Data, D: Dimension + 'static> Data for Array<T, D> {
         .with_parameter(T::KEY);
     const NAME: &'static str = "ndarray::Array";
     const WIRE: Option<Wire<Self>> = wire::nd_array();
+    const BYTES: fn(&Self) -> u64 = |all| bytes_of_many(all.len(), all.iter());
 }
 crate::parameter::by_value!([T: Data, D: Dimension + 'static] Array<T, D>);
 
@@ -142,6 +171,7 @@ unsafe impl<T: Element> Data for Buffer<T> {
     const NAME: &'static str = "poniard::Buffer";
     const WIRE: Option<Wire<Self>> = Some(wire::buffer());
     const DEVICE: Option<Form<Self>> = Some(Form::buffer());
+    const BYTES: fn(&Self) -> u64 = |buffer| bytes_of_flat::<T>(buffer.len());
 }
 crate::parameter::by_value!([T: Element] Buffer<T>);
 

@@ -220,6 +220,9 @@ pub trait Predecessors {
     /// Shows them to a launch, in their order.
     #[doc(hidden)]
     fn plan(&self, _planner: &mut Planner) {}
+    /// Says how much they are. Only once all that they are results of have finished with a value.
+    #[doc(hidden)]
+    fn survey(&self, _survey: &mut Survey) {}
     /// Puts in the place of those that are on a device alone how they are computed again. The longest history among those.
     #[doc(hidden)]
     fn remember(&mut self) -> u32 {
@@ -365,6 +368,11 @@ macro_rules! arity {
             #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
             fn plan(&self, planner: &mut Planner) {
                 $(self.$index.0.plan(planner);)*
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            fn survey(&self, survey: &mut Survey) {
+                $(self.$index.0.survey(survey);)*
             }
 
             fn remember(&mut self) -> u32 {

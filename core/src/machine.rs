@@ -21,20 +21,21 @@ fn total_bytes(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1 << 10)
 }
 
-/// The least that a control group of this process, or one around it, allows. Those of version 2 are in one tree; of version 1, in one for each resource.
+/// The least that a control group of this process, or one around it, allows, or lets it have without slowing it down. Those of version 2 are in one tree; of version 1, in one for each resource.
 fn group_bytes(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let groups = read(Path::new("/proc/self/cgroup"))?;
     let limits = groups.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
-        let (root, file) = match controllers {
-            "" => ("/sys/fs/cgroup", "memory.max"),
-            _ if controllers.split(',').any(|controller| controller == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        let (root, files): (_, &[_]) = match controllers {
+            "" => ("/sys/fs/cgroup", &["memory.max", "memory.high"]),
+            _ if controllers.split(',').any(|controller| controller == "memory") => ("/sys/fs/cgroup/memory", &["memory.limit_in_bytes"]),
             _ => return None,
         };
         // Inside a container the path may be the one outside: then only the tree's root is there.
         let place = PathBuf::from(path);
-        let around = place.ancestors().map(|place| Path::new(root).join(place.strip_prefix("/").unwrap_or(place)).join(file));
+        let around = place.ancestors().map(|place| Path::new(root).join(place.strip_prefix("/").unwrap_or(place)));
+        let around = around.flat_map(|place| files.iter().map(move |file| place.join(file)));
         // `max` is no number: no bound there.
         around.filter_map(|file| read(&file)?.trim().parse::<u64>().ok()).min()
     });
@@ -82,6 +83,17 @@ mod tests {
             ("/sys/fs/cgroup/memory.max", "7000\n"),
         ];
         assert_eq!(group_bytes(files(&two)), Some(5000));
+        let slowed =
+            [("/proc/self/cgroup", "0::/a\n"), ("/sys/fs/cgroup/a/memory.max", "6000\n"), ("/sys/fs/cgroup/a/memory.high", "4000\n")];
+        assert_eq!(group_bytes(files(&slowed)), Some(4000));
+        let nested = [
+            ("/proc/self/cgroup", "7:memory:/slice/job\n0::/x\n"),
+            // What version 1 says where there is no bound.
+            ("/sys/fs/cgroup/memory/slice/job/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("/sys/fs/cgroup/memory/slice/memory.limit_in_bytes", "8000\n"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+        ];
+        assert_eq!(group_bytes(files(&nested)), Some(8000));
         let one = [
             ("/proc/self/cgroup", "4:cpu:/x\n3:hugetlb,memory:/docker/77\n0::/x\n"),
             ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9000\n"),

@@ -18,7 +18,7 @@ use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::{Predecessors, TaskFn, caller};
 use crate::kernel::check::Parameter;
-use crate::kernel::plan::Planner;
+use crate::kernel::plan::{Planner, Survey};
 use crate::options::{Priority, TaskOptions};
 use crate::parameter::{IntoArg, Param, Slot, Slots, Stored, parameter, plan};
 use crate::residency;
@@ -355,9 +355,10 @@ impl<T> fmt::Debug for PlaceSlot<T> {
 }
 
 impl<T> PlaceSlot<T> {
-    /// The value, for the task that stores this, while its body runs.
+    /// The value, for the task that stores this, from when it is ready until its body is over.
     pub(crate) fn get(&self) -> &T {
-        // SAFETY: only the body gets here, and it runs after all that conflict and were spawned before; those that come later wait for the task's end.
+        // SAFETY: only the body gets here, and whoever looks at the arguments while nobody can claim the task. It is ready after all that conflict and were spawned
+        // before; those that come later wait for the task's end.
         unsafe { &*self.place.value.get() }
     }
 
@@ -424,6 +425,10 @@ impl<T: Data> Slots for Box<PlaceSlot<T>> {
 
     fn plan(&self, planner: &mut Planner) {
         plan(self.get(), self.access, planner);
+    }
+
+    fn survey(&self, survey: &mut Survey) {
+        survey.argument(self.get(), self.access);
     }
 
     // The memory of its buffers is handed over: until the call is over nobody but the task has access to the value.

@@ -14,7 +14,7 @@ use crate::function::caller;
 use crate::graph::{Place, Places};
 use crate::kernel::Shape;
 use crate::kernel::check::Parameter;
-use crate::kernel::plan::Planner;
+use crate::kernel::plan::{Planner, Survey};
 use crate::mutable::{PlaceSlot, Touch};
 use crate::residency::{self, Lineage};
 use crate::spill;
@@ -135,6 +135,8 @@ pub trait Slots: 'static {
     }
     /// Shows it to a launch.
     fn plan(&self, _planner: &mut Planner) {}
+    /// Says how much it is. Where and when `bring` may be called.
+    fn survey(&self, survey: &mut Survey);
     /// See `Predecessors::remember`.
     fn remember(&mut self) -> u32 {
         0
@@ -283,6 +285,12 @@ impl<T: Data> Slots for Slot<T> {
     fn plan(&self, planner: &mut Planner) {
         let ahead = if let Self::Task(dependency) = self { dependency.value_ahead() } else { None };
         plan(ahead.unwrap_or_else(|| self.get()), Access::Read, planner);
+    }
+
+    fn survey(&self, survey: &mut Survey) {
+        if !matches!(self, Self::Lineage(..) | Self::Taken) {
+            survey.argument(self.get(), Access::Read);
+        }
     }
 
     fn remember(&mut self) -> u32 {
@@ -589,6 +597,10 @@ impl<T: Data> Slots for Box<[Dependency<T>]> {
             return Ok(());
         }
         self.iter().filter_map(Dependency::value).try_for_each(|value| spill::look_at(value, false))
+    }
+
+    fn survey(&self, survey: &mut Survey) {
+        self.iter().filter_map(Dependency::value).for_each(|value| survey.argument(value, Access::Read));
     }
 
     const TRAVELS: bool = T::WIRE.is_some();

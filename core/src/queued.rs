@@ -441,14 +441,8 @@ impl State {
                 self.queues[*queue].measures = true;
             }
         }
-        let share = |queue: usize| {
-            if self.queues[queue].measures {
-                return None;
-            }
-            let together = || launches.iter().flatten().filter(|(of, _)| *of == queue);
-            let submitted_ns = together().map(|(_, submitted_ns)| *submitted_ns).min().unwrap_or(now_ns);
-            Some(now_ns.saturating_sub(submitted_ns.max(self.queues[queue].last_end_ns)) / together().count().max(1) as u64)
-        };
+        let shares = shares(launches.iter().copied().flatten(), |queue| self.queues[queue].last_end_ns, now_ns);
+        let share = |queue: usize| if self.queues[queue].measures { None } else { shares.get(&queue).copied() };
         let busy_ns = completions
             .iter()
             .zip(&launches)
@@ -459,6 +453,18 @@ impl State {
         }
         busy_ns
     }
+}
+
+/// How long each queue was at one of `launches` (its queue, and when it was submitted), all of which are over now: equally long at each. Linear in their number.
+fn shares(launches: impl Iterator<Item = (usize, u64)>, last_end_ns: impl Fn(usize) -> u64, now_ns: u64) -> BTreeMap<usize, u64> {
+    let mut together: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+    for (queue, submitted_ns) in launches {
+        let (first_ns, count) = together.entry(queue).or_insert((submitted_ns, 0));
+        *first_ns = submitted_ns.min(*first_ns);
+        *count += 1;
+    }
+    let share = |(queue, (first_ns, count)): (usize, (u64, u64))| (queue, now_ns.saturating_sub(first_ns.max(last_end_ns(queue))) / count);
+    together.into_iter().map(share).collect()
 }
 
 #[cfg(test)]
@@ -578,6 +584,16 @@ mod tests {
         assert!(done(&runtime.shared, &ids).is_empty());
         assert_eq!(outer.take().expect("no failure"), 7);
         assert_eq!(*submitted.lock().expect("not poisoned"), ids);
+    }
+
+    #[test]
+    fn what_is_reported_together_shares_the_time_of_its_queue() {
+        // The first queue ended something at 50, the second at 300; it is 400 now.
+        let last_end_ns = |queue: usize| [50, 300][queue];
+        let launches = [(0, 200), (1, 10), (0, 100), (1, 350), (0, 390)];
+        assert_eq!(super::shares(launches.into_iter(), last_end_ns, 400), [(0, 100), (1, 50)].into());
+        // Submitted after now, as clocks go.
+        assert_eq!(super::shares([(1, 500)].into_iter(), last_end_ns, 400), [(1, 0)].into());
     }
 
     #[test]

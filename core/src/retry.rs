@@ -114,7 +114,7 @@ pub(crate) fn pause(time: Duration) -> Result<Option<Over>, Cancelled> {
             let lives = context.with_task(|task| task.add_waiter(&waiter.waker()));
             // Looked at once more now that the entry is there: who cancels everything wakes those whose entries he finds.
             if lives == Some(true) && !context.is_cancelled() {
-                wait_until_fired(context, &waiter);
+                context.stopwatch.aside(|| wait_until_fired(context, &waiter));
             }
         }
     })

@@ -93,6 +93,20 @@ pub struct FakeDevice {
     byte_ns: u64,
     probes: AtomicU64,
     in_a_probe: Moment,
+    says: Says,
+}
+
+/// What a device says a launch took that has operands of so many bytes.
+type Took = dyn FnMut(u64) -> u64 + Send;
+
+/// That, if it says so.
+#[derive(Default)]
+struct Says(Mutex<Option<Box<Took>>>);
+
+impl std::fmt::Debug for Says {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Says")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -169,6 +183,7 @@ impl FakeDevice {
             byte_ns: 0,
             probes: AtomicU64::new(0),
             in_a_probe: Moment::default(),
+            says: Says::default(),
         }
     }
 
@@ -232,6 +247,20 @@ impl FakeDevice {
     /// Bytes that are to be copied for the launches that it keeps.
     pub fn held_bytes(&self) -> u64 {
         self.lock().held.iter().map(Held::source_bytes).sum()
+    }
+
+    /// From now on it says of each launch that it took so many nanoseconds, given the bytes of its operands.
+    pub fn say_it_took(&self, busy_ns: impl FnMut(u64) -> u64 + Send + 'static) {
+        *self.says.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(busy_ns));
+    }
+
+    /// What it says of a launch.
+    fn busy_ns(&self, held: &Held) -> Option<u64> {
+        let bytes = {
+            let state = self.lock();
+            held.operands.iter().map(|operand| state.load(operand.chunk).len() as u64).sum()
+        };
+        self.says.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(|says| says(bytes))
     }
 
     /// Launches done so far.
@@ -567,6 +596,7 @@ impl Processor for FakeProcessor {
                 }
                 if state.lost && state.mode != Mode::TimeOut { Mode::Lose } else { state.mode.clone() }
             };
+            let busy_ns = self.device.busy_ns(&held);
             let outcome = match mode {
                 Mode::Run | Mode::Hold | Mode::Attended if self.device.refuses(&held) => Err(Fault::refused("it has no such feature")),
                 Mode::Run | Mode::Hold | Mode::Attended => {
@@ -583,7 +613,7 @@ impl Processor for FakeProcessor {
             if self.device.flaw == Flaw::Loses && self.device.launched() == 40 {
                 continue;
             }
-            let done = [Completion { outcome, ..self.device.done(&held) }];
+            let done = [Completion { busy_ns: outcome.as_ref().ok().and(busy_ns), outcome, ..self.device.done(&held) }];
             self.host.complete(&done);
             if self.device.flaw == Flaw::AnswersTwice {
                 self.host.complete(&done);

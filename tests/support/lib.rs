@@ -151,6 +151,18 @@ pub fn threads(count: usize) -> Runtime {
     }
 }
 
+/// A runtime for each of these numbers of threads, and one more with a policy, under which nodes of graphs are placed.
+///
+/// # Panics
+/// When one cannot be built.
+pub fn runtimes(counts: &[usize]) -> impl Iterator<Item = Runtime> {
+    let placed = |count: &usize| match Runtime::builder().threads(*count).policy("earliest-finish").models(None).build() {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("{error}"),
+    };
+    counts.iter().flat_map(move |count| [threads(*count), placed(count)])
+}
+
 /// The documents whose blocks of Rust are compiled and run.
 #[cfg(doctest)]
 mod documents {
@@ -166,4 +178,6 @@ mod documents {
     mod tasks {}
     #[doc = include_str!("../../docs/WRITING_A_BACKEND.md")]
     mod writing_a_backend {}
+    #[doc = include_str!("../../docs/WRITING_A_POLICY.md")]
+    mod writing_a_policy {}
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 
 use poniard::{BoxError, Data, FailureKind, Gather, GraphBuilder, GraphErrorKind, GraphRun, GraphRunError, Handle, Node};
-use poniard_tests::{add, in_time, threads};
+use poniard_tests::{add, in_time, runtimes, threads};
 
 /// Numbers of threads that every law is tried with.
 const COUNTS: [usize; 3] = [1, 2, 8];
@@ -50,8 +50,7 @@ fn broken(_: &u64) -> Result<u64, String> {
 
 #[test]
 fn an_error_reaches_all_dependents_and_nobody_else() {
-    for count in COUNTS {
-        let runtime = threads(count);
+    for runtime in runtimes(&COUNTS) {
         let mut graph = GraphBuilder::new();
         let x = graph.input::<u64>("x");
         let fine = graph.task(add, (x, 1));
@@ -99,8 +98,7 @@ fn of_several_failures_a_dependent_blames_the_node_that_was_added_first() {
 
 #[test]
 fn a_panic_fails_its_node_and_the_graph_can_be_run_again() {
-    for count in COUNTS {
-        let runtime = threads(count);
+    for runtime in runtimes(&COUNTS) {
         let mut graph = GraphBuilder::new();
         let x = graph.input::<u64>("x");
         let node = graph.task(
@@ -131,8 +129,7 @@ fn a_panic_fails_its_node_and_the_graph_can_be_run_again() {
 
 #[test]
 fn a_cancelled_run_ends_soon_and_says_so() {
-    for count in COUNTS {
-        let runtime = threads(count);
+    for runtime in runtimes(&COUNTS) {
         let (started, has_started) = mpsc::channel();
         let (go, wait) = mpsc::channel::<()>();
         let wait = Mutex::new(wait);
@@ -179,8 +176,7 @@ fn a_cancelled_run_ends_soon_and_says_so() {
 
 #[test]
 fn a_node_and_its_jobs_see_that_their_run_was_cancelled() {
-    for count in COUNTS {
-        let runtime = threads(count);
+    for runtime in runtimes(&COUNTS) {
         let gate = Arc::new(Barrier::new(2));
         let mut graph = GraphBuilder::new();
         let node = {
@@ -239,8 +235,7 @@ fn a_job_of_a_node_that_waits_for_its_own_run_gets_an_error() {
 
 #[test]
 fn everything_that_is_cancelled_takes_runs_with_it() {
-    for count in COUNTS {
-        let runtime = threads(count);
+    for runtime in runtimes(&COUNTS) {
         let gate = Arc::new(Barrier::new(2));
         let mut graph = GraphBuilder::new();
         let mut last = {

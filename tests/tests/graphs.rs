@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use poniard::{Data, FailureKind, Gather, GraphBuilder, GraphRun, Input, Node, Priority, Runtime, TaskGraph};
-use poniard_tests::{add, threads};
+use poniard_tests::{add, runtimes, threads};
 use proptest::prelude::*;
 
 /// Numbers of threads that every law is tried with.
@@ -125,8 +125,7 @@ proptest! {
 
 #[test]
 fn a_graph_is_run_a_thousand_times_with_other_inputs() {
-    for count in COUNTS {
-        let runtime = threads(count);
+    for runtime in runtimes(&COUNTS) {
         let mut graph = GraphBuilder::new();
         let x = graph.input::<u64>("x");
         let left = graph.task(add, (x, 1));
@@ -227,16 +226,18 @@ fn nested(depth: u64) -> u64 {
 
 #[test]
 fn runs_are_begun_and_waited_for_inside_tasks_and_nodes_even_on_one_thread() {
-    for count in COUNTS {
-        let runtime = threads(count);
+    for runtime in runtimes(&COUNTS) {
         assert_eq!(runtime.spawn(nested, (6,)).take().expect("no failure"), 64);
     }
 }
 
 #[test]
 fn a_task_that_waits_for_a_run_runs_no_strangers() {
-    // On one thread the outer task holds a lock that the stranger wants; running the stranger on top of it would never end.
-    let runtime = threads(1);
+    runtimes(&[1]).for_each(|runtime| wait_for_a_run_beside_a_stranger(&runtime));
+}
+
+/// On one thread the outer task holds a lock that the stranger wants; running the stranger on top of it would never end.
+fn wait_for_a_run_beside_a_stranger(runtime: &Runtime) {
     let lock = Arc::new(Mutex::new(0));
     let mut graph = GraphBuilder::new();
     let a = graph.task(add, (1, 2));
@@ -412,8 +413,7 @@ fn an_urgent_task_is_not_overtaken_by_a_run() {
 
 #[test]
 fn nodes_spawn_tasks_and_wait_for_them() {
-    for count in COUNTS {
-        let runtime = threads(count);
+    for runtime in runtimes(&COUNTS) {
         let mut graph = GraphBuilder::new();
         let x = graph.input::<u64>("x");
         let parts: Vec<Node<u64>> =
@@ -430,8 +430,7 @@ fn nodes_spawn_tasks_and_wait_for_them() {
 #[test]
 fn nodes_share_their_work_in_jobs_and_run_no_strangers_meanwhile() {
     // Each node holds a lock of its own run while it waits for its jobs; a stranger on top of it would want the same one.
-    for count in COUNTS {
-        let runtime = threads(count);
+    for runtime in runtimes(&COUNTS) {
         let mut graph = GraphBuilder::new();
         let lock = Arc::new(Mutex::new(0u64));
         let nodes: Vec<Node<u64>> = (0..20u64)

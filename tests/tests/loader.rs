@@ -337,12 +337,12 @@ fn plugins_of_other_contracts_are_refused_with_both_versions() {
     let version = format!("plugin version {}", env!("CARGO_PKG_VERSION"));
     check_bytes(
         &with_header(8, &0_u32.to_ne_bytes()),
-        &["older than this program", &host, "found 0.0", &version, RUSTC, "rebuild the plugin"],
+        &["older than this program", &host, &format!("found 0.{ABI_MINOR}"), &version, RUSTC, "rebuild the plugin"],
     );
     let newer = ABI_MAJOR + 1;
     check_bytes(
         &with_header(8, &newer.to_ne_bytes()),
-        &["newer than this program", &host, &format!("found {newer}.0"), "update this program"],
+        &["newer than this program", &host, &format!("found {newer}.{ABI_MINOR}"), "update this program"],
     );
     let newer = ABI_MINOR + 3;
     check_bytes(&with_header(12, &newer.to_ne_bytes()), &["newer than this program", &host, &format!("found {ABI_MAJOR}.{newer}")]);

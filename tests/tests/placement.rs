@@ -9,7 +9,7 @@ use std::time::Duration;
 use poniard::model::store::Store;
 use poniard::model::{Machine, Measurement, Models, ProcessorClass};
 use poniard::policy::{POLICIES, Why};
-use poniard::{Buffer, DeviceClass, Explanation, Kernel, Runtime, RuntimeBuilder, Scope, Task, buffer};
+use poniard::{Buffer, DeviceClass, Explanation, Gather, Kernel, Mutable, Runtime, RuntimeBuilder, Scope, Task, buffer, read, write};
 use poniard_tests::device::{FakeDevice, FakeDevices, Mode};
 use poniard_tests::in_time;
 use poniard_tests::stage::{ADD, ramp, scale, scale_or_host, small};
@@ -539,5 +539,128 @@ fn a_policy_that_does_not_exist_is_told_with_those_that_do() {
     for (name, value) in [("placement.polcy", "fifo"), ("placement.seed", "x"), ("placement.devices", "never"), ("placement.models", "")] {
         let error = Runtime::builder().setting(name, value).build().unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
+    }
+}
+
+#[derive(poniard::Data)]
+struct Parts {
+    _one: Vec<u64>,
+    _two: Option<Buffer<u8>>,
+}
+
+#[test]
+fn the_size_of_a_function_is_the_bytes_of_its_arguments() {
+    let runtime = Runtime::builder().threads(1).policy("earliest-finish").models(None).explain(true).build().unwrap();
+    let size = |task: &dyn Fn()| {
+        task();
+        runtime.wait_idle();
+        runtime.explanations().pop().unwrap().size
+    };
+    let filled = |len| buffer::from_fn(len, |_| 0u8);
+    let shared = Arc::new(vec![0u16; 7]);
+    let place = Mutable::new(filled(300));
+    let upstream = runtime.spawn(|| vec![0u32; 25], ());
+    let many: Vec<_> = (0..3).map(|_| runtime.spawn(|| vec![0u8; 10], ())).collect();
+    runtime.wait_idle();
+    let no_argument = size(&|| runtime.spawn(|| (), ()).wait().unwrap());
+    let numbers = size(&|| runtime.spawn(|_: u64, _: u8| (), (1, 1)).wait().unwrap());
+    let vector = size(&|| runtime.spawn(|_: &[u64]| (), (vec![0u64; 100],)).wait().unwrap());
+    let text = size(&|| runtime.spawn(|_: &str| (), ("twelve bytes".to_owned(),)).wait().unwrap());
+    let buffers = size(&|| runtime.spawn(|_: &Buffer<u8>, _: Buffer<u8>| (), (filled(1000), filled(24))).wait().unwrap());
+    let nested = size(&|| runtime.spawn(|_: &Vec<Vec<u8>>| (), (vec![vec![0u8; 50]; 1000],)).wait().unwrap());
+    let of_shared = size(&|| runtime.spawn(|_: &Vec<u16>| (), (Arc::clone(&shared),)).wait().unwrap());
+    let result = size(&|| runtime.spawn(|_: &Vec<u32>| (), (&upstream,)).wait().unwrap());
+    let gathered = size(&|| runtime.spawn(|_: Gather<'_, Vec<u8>>| (), (&many,)).wait().unwrap());
+    let changed = size(&|| runtime.spawn(|_: &mut Buffer<u8>| (), (write(&place),)).wait().unwrap());
+    let looked_at = size(&|| runtime.spawn(|_: &Buffer<u8>| (), (read(&place),)).wait().unwrap());
+    let derived = || Parts { _one: vec![0; 3], _two: Some(filled(6)) };
+    let derived = size(&|| runtime.spawn(|_: &Parts| (), (derived(),)).wait().unwrap());
+    assert_eq!([no_argument, numbers, vector, text, buffers, nested], [0, 9, 800, 12, 1024, 50_000]);
+    assert_eq!([of_shared, result, gathered, changed, looked_at, derived], [14, 100, 30, 300, 300, 30]);
+}
+
+/// What a file of models says of the code whose name ends so: the class, with how often it was measured there and whether CPU time is known.
+fn kept(folder: &Path, name: &str) -> Vec<(String, u64, bool)> {
+    let files = poniard::model::store::files(folder).expect("a folder");
+    let kept = files.iter().map(|file| poniard::model::store::read(file).expect("a file of models"));
+    let codes = kept.flat_map(|kept| kept.codes).filter(|((code, _), _)| code.name.ends_with(name));
+    let of_class = codes.map(|((_, class), curve)| {
+        let count = curve.classes.values().map(|summary| summary.count).sum();
+        (class.to_string(), count, curve.classes.values().all(|summary| summary.cpu_share.is_some()))
+    });
+    of_class.collect()
+}
+
+#[test]
+fn worker_processes_are_measured_apart_and_nobody_explores_them() {
+    fn travels(x: u64) -> u64 {
+        x + 1
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = Runtime::builder().threads(1).processes(1).policy("earliest-finish").models(Some(folder.path().to_owned())).explain(true);
+    let runtime = runtime.build().unwrap();
+    let on =
+        |scope: Scope| (0..5u64).for_each(|x| assert_eq!(runtime.task(travels, (x,)).scope(scope.clone()).spawn().take().unwrap(), x + 1));
+    on(Scope::host());
+    runtime.spawn(travels, (7,)).wait().unwrap();
+    // What is known of one is known of the other.
+    let explanation = runtime.explanations().pop().unwrap();
+    let measured: Vec<_> = explanation.considered.iter().map(|one| one.measurements).collect();
+    assert_eq!((measured, explanation.why), (vec![5, 5], Why::EarliestFinish), "{explanation:?}");
+    on(Scope::process(poniard::ProcessId(1)));
+    runtime.wait_idle();
+    drop(runtime);
+    let mut known = kept(folder.path(), "travels");
+    known.sort();
+    let names: Vec<_> = known.iter().map(|(class, count, has_cpu)| (class.as_str(), *count >= 5, *has_cpu)).collect();
+    assert_eq!(names, [("cpu", true, true), ("process", true, true)], "{known:?}");
+    assert_eq!(known.iter().map(|(_, count, _)| count).sum::<u64>(), 11, "{known:?}");
+}
+
+#[test]
+fn a_task_that_stays_is_not_measured_as_one_of_a_process() {
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let builder = Runtime::builder().threads(1).processes(1).policy("fifo").models(Some(folder.path().to_owned())).explain(true);
+        let runtime = builder.build().unwrap();
+        // The only thread is kept, so the one that stands for the process runs what its process may not.
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let kept_busy = runtime.task(move || gate.recv().unwrap_or_default(), ()).scope(Scope::host()).spawn();
+        let captured = String::from("it does not travel");
+        assert_eq!(runtime.spawn(move || captured.len() as u64, ()).take().unwrap(), 18);
+        open.send(()).unwrap();
+        kept_busy.wait().unwrap();
+        let ran: Vec<_> = runtime.explanations().into_iter().map(|explanation| explanation.ran.unwrap()).collect();
+        assert_ne!(ran[0], ran[1]);
+        drop(runtime);
+        let known = kept(folder.path(), "{{closure}}");
+        assert!(known.len() == 2 && known.iter().all(|(class, ..)| class == "cpu"), "{known:?}");
+    });
+}
+
+#[test]
+fn twenty_launches_tell_what_a_kernel_takes_at_any_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let devices = FakeDevices::new([small()]);
+    // A minute for each hundred bytes, and one more; now and then it takes ten times as long, and once more than anything can.
+    let mut count = 0;
+    let took = |bytes: u64| HOUR_NS / 60 * (bytes + 100) / 100;
+    devices.devices[0].say_it_took(move |bytes| {
+        count += 1;
+        match count {
+            9 => 10 * took(bytes),
+            15 => u64::MAX,
+            _ => took(bytes),
+        }
+    });
+    let runtime = builder(&devices, folder.path()).build().unwrap();
+    let on = |len: usize| runtime.task(scale_or_host().over(len), (ramp(len), 2.0)).scope(Scope::kind("vulkan")).spawn().wait().unwrap();
+    (0..20usize).for_each(|index| on(100 + index * 7 % 20 * 50));
+    for len in [200usize, 333, 610, 900, 2000] {
+        runtime.spawn(scale_or_host().over(len), (ramp(len), 2.0)).wait().unwrap();
+        let explanation = last(&runtime);
+        let on_device = explanation.considered.iter().find(|one| one.place == "fake-0").unwrap();
+        let error = on_device.execution_ns as f64 / took(8 * len as u64) as f64 - 1.0;
+        assert!(error.abs() < 0.1 && on_device.measurements > 0, "{len}: {on_device:?}, {error}");
     }
 }

@@ -257,10 +257,10 @@ fn numbers(numbers: &[u64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
 }
 
-/// A reply with a value: how long it took, blocks that are given back, how much was copied, and a buffer at a place.
+/// A reply with a value: how long it took, waited and had a core, blocks that are given back, how much was copied, and a buffer at a place.
 fn buffer_reply(returned: &[(u64, u64, u64)], (arena, offset, len_bytes): (u64, u64, u64)) -> Vec<u8> {
     let returned: Vec<u64> = returned.iter().flat_map(|(arena, offset, len)| [*arena, *offset, *len]).collect();
-    let before = [vec![0], numbers(&[1, returned.len() as u64 / 3]), numbers(&returned), numbers(&[0, 0])];
+    let before = [vec![0], numbers(&[1, 0, 0, returned.len() as u64 / 3]), numbers(&returned), numbers(&[0, 0])];
     [before.concat(), vec![1], numbers(&[arena, offset, len_bytes])].concat()
 }
 
@@ -288,7 +288,7 @@ fn a_process_cannot_name_memory_that_it_was_not_lent() {
                 6 => buffer_reply(&[lent], lent),
                 7 => buffer_reply(&[lent, lent], lent),
                 // More blocks than the reply has bytes.
-                8 => [vec![0], numbers(&[1, u64::MAX])].concat(),
+                8 => [vec![0], numbers(&[1, 0, 0, u64::MAX])].concat(),
                 // More than a value.
                 9 => [buffer_reply(&[], lent), vec![0]].concat(),
                 // No whole number of elements.
@@ -338,7 +338,7 @@ fn requests_that_are_none_are_answered_by_nothing() {
             }
             // One that cannot be met is answered by a reason.
             assert!(caller.answer(&request(0, [u64::MAX, 0, 0])).starts_with(b"the size overflows "));
-            Ok([vec![0], numbers(&[1, 0, 0, 0, 5])].concat())
+            Ok([vec![0], numbers(&[1, 0, 0, 0, 0, 0, 5])].concat())
         });
         assert_eq!(*runtime.spawn(|| 0u64, ()).fetch().expect("a value"), 5);
         drop(runtime);
@@ -365,7 +365,7 @@ proptest! {
         prop_oneof![
             prop::collection::vec(any::<u8>(), 0..48),
             // A value behind no blocks.
-            prop::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..64).prop_map(|rest| [vec![0; 33], rest].concat()),
+            prop::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..64).prop_map(|rest| [vec![0; 49], rest].concat()),
             // Texts and values cut somewhere.
             (0u8..7, prop::collection::vec(any::<u64>().prop_map(|number| number >> (number % 64)), 0..9), 0usize..90)
                 .prop_map(|(tag, parts, len)| { let mut reply = [vec![tag], numbers(&parts)].concat(); reply.truncate(len); reply }),

@@ -1,10 +1,12 @@
 //! Results that do not fit into memory: they go to the disk, come back, and are what they were all along.
 //!
 //! The memory of buffers is the whole process's, so one test at a time looks at it.
+//!
+//! One file because one lock keeps them apart.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
 use poniard::{
     Buffer, DeviceClass, Gather, GraphBuilder, Kernel, Mutable, Runtime, Scope, Task, TaskOptions, Value, buffer, overwrite, read, write,
@@ -258,6 +260,50 @@ fn devices_see_what_was_on_the_disk() {
 }
 
 #[test]
+fn what_devices_have_copies_of_goes_to_the_disk_when_nothing_else_is_left() {
+    in_time(|| {
+        let _alone = alone();
+        for device in [FakeDevice::new("A device", 64 << 20), FakeDevice::new("Of the host", 1 << 20).importing()] {
+            let short = short(8);
+            let devices = FakeDevices::new([device.of_class(DeviceClass::Software)]);
+            let runtime = runtime_with(&devices);
+            let len = 256 << 10;
+            let scaled = |it: &Task<Buffer<f32>>| runtime.task(scale().over(len), (it, 2.0)).scope(Scope::processor("fake-0")).spawn();
+            let made: Vec<_> = (0..12).map(|first| runtime.spawn(move || buffer::from_fn(len, |i| (first + i) as f32), ())).collect();
+            let are = |times: f32, made: &[Task<Buffer<f32>>]| {
+                made.iter()
+                    .zip(0..)
+                    .all(|(made, first)| made.fetch().unwrap().iter().zip(first..).all(|(value, place)| *value == times * place as f32))
+            };
+            // More than memory has, twice: of the device's arguments, and of its results once the host has looked at them.
+            let mut twice = Vec::new();
+            for made in &made {
+                twice.push(scaled(made));
+                assert!(twice.last().is_some_and(|twice| twice.fetch().is_ok()));
+            }
+            assert!(spilled() >= 12 << 20, "{:?}", buffer::memory_usage());
+            assert!(are(1.0, &made) && are(2.0, &twice));
+            // Of the device once more, and changed on the host.
+            for twice in &twice {
+                assert!(scaled(twice).take().unwrap()[1] % 4.0 == 0.0);
+            }
+            let mut first = twice.remove(0).take().unwrap();
+            first[0] = 7.0;
+            let place = Mutable::new(first);
+            wait_for(&make(&short.runtime, 6));
+            let changed = runtime.task(Kernel::wgsl("bump", BUMP).takes::<(&mut Buffer<f32>,), ()>().over(len), (write(&place),));
+            let _ = changed.scope(Scope::processor("fake-0")).spawn();
+            wait_for(&make(&short.runtime, 6));
+            let first = place.take().unwrap();
+            assert_eq!((first[0], first[1]), (8.0, 3.0));
+            drop((made, twice, first));
+            assert_eq!(spilled(), 0);
+            drop((runtime, short));
+        }
+    });
+}
+
+#[test]
 fn results_of_a_compiled_graph_are_spilled_and_are_gone_when_the_run_has_ended() {
     in_time(|| {
         let _alone = alone();
@@ -375,6 +421,128 @@ fn a_result_that_nobody_will_look_at_any_more_is_free_before_the_rest_has_run() 
         let seen = graph.task(move |_: &u64| used(), (sum,));
         let run = graph.build().expect("a graph").run(runtime, ()).expect("it runs");
         assert_eq!(*run.fetch(seen).unwrap(), 0);
+    });
+}
+
+/// Runs `body`, which spawns, while all workers are kept from doing anything.
+fn all_at_once<R>(runtime: &Runtime, body: impl FnOnce() -> R) -> R {
+    let (came, go) = (Arc::new(Barrier::new(3)), Arc::new(Barrier::new(3)));
+    for _ in 0..2 {
+        let (came, go) = (Arc::clone(&came), Arc::clone(&go));
+        let stop = move || {
+            came.wait();
+            go.wait();
+        };
+        runtime.spawn(stop, ()).detach();
+    }
+    came.wait();
+    let spawned = body();
+    go.wait();
+    spawned
+}
+
+fn both(one: &Buffer<u64>, two: &Buffer<u64>) -> u64 {
+    checked(one, one[0] >> 32) + checked(two, two[0] >> 32)
+}
+
+#[test]
+fn what_uses_results_goes_before_what_makes_more_of_them() {
+    const COUNT: u64 = 64;
+    // As many of them as two workers may have in their hands.
+    const FEW_BYTES: u64 = 8 << 20;
+    in_time(|| {
+        let _alone = alone();
+        let check = |name: &str, run: &dyn Fn(&Runtime) -> u64| {
+            for policy in [None, Some("fifo"), Some("earliest-finish")] {
+                let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+                let before = buffer::memory_usage();
+                let builder = Runtime::builder().threads(2).memory_limit(before.in_use_bytes + (16 << 20)).memory_spill(folder.path());
+                let builder = policy.into_iter().fold(builder, |builder, policy| builder.policy(policy).models(None));
+                let runtime = builder.memory_spill_limit(u64::MAX).build().expect("a runtime");
+                assert_eq!(run(&runtime), COUNT, "{name}");
+                drop(runtime);
+                let more = written() - before.spill_written_bytes;
+                assert!(more <= FEW_BYTES, "{name}, {policy:?}: {more} bytes went to the disk");
+            }
+        };
+        let total = |sums: Vec<Task<u64>>| sums.into_iter().map(|sum| sum.take().expect("a sum")).sum::<u64>();
+        check("one after the other", &|runtime| {
+            total(all_at_once(runtime, || {
+                make(runtime, COUNT).into_iter().zip(0..).map(|(it, seed)| runtime.spawn(checked, (it, seed))).collect()
+            }))
+        });
+        // Each pair is far apart: in the order in which they lie in the queue half of them would be there at a time.
+        let far = |runtime: &Runtime| {
+            let mut made = make(runtime, COUNT);
+            let others = made.split_off(made.len() / 2);
+            made.into_iter().zip(others).map(|pair| runtime.spawn(both, pair)).collect()
+        };
+        check("pairs", &|runtime| total(all_at_once(runtime, || far(runtime))));
+        check("places", &|runtime| {
+            let sums = all_at_once(runtime, || {
+                let places: Vec<_> = (0..COUNT).map(|_| Mutable::new(buffer::zeroed::<u64>(0))).collect();
+                for (place, seed) in places.iter().zip(0..) {
+                    runtime.spawn(move |it: &mut Buffer<u64>| *it = numbers(MIB, seed), (overwrite(place),)).detach();
+                }
+                let (ones, others) = places.split_at(places.len() / 2);
+                ones.iter().zip(others).map(|(one, other)| runtime.spawn(both, (read(one), read(other)))).collect()
+            });
+            total(sums)
+        });
+        check("a graph", &|runtime| {
+            let mut graph = GraphBuilder::new();
+            let made: Vec<_> = (0..COUNT).map(|seed| graph.task(move || numbers(MIB, seed), ())).collect();
+            let (ones, others) = made.split_at(made.len() / 2);
+            let sum = |one: Buffer<u64>, other: Buffer<u64>| both(&one, &other);
+            let sums: Vec<_> = ones.iter().zip(others).map(|(one, other)| graph.task(sum, (one.moved(), other.moved()))).collect();
+            let run = graph.build().expect("a graph").run(runtime, ()).expect("it runs");
+            sums.into_iter().map(|sum| *run.fetch(sum).expect("a sum")).sum()
+        });
+    });
+}
+
+/// Spawns itself until something has happened that is done by what was put aside for it.
+fn until(happened: &Arc<AtomicBool>, handle: &poniard::Handle) {
+    if !happened.load(Acquire) {
+        let (happened, handle) = (Arc::clone(happened), handle.clone());
+        handle.clone().spawn(move || until(&happened, &handle), ()).detach();
+    }
+}
+
+#[test]
+fn what_makes_more_does_not_wait_for_ever() {
+    in_time(|| {
+        let _alone = alone();
+        let Short { runtime, .. } = &short(16);
+        let kept = make(runtime, 12);
+        wait_for(&kept);
+        let happened = Arc::new(AtomicBool::new(false));
+        let made = all_at_once(runtime, || {
+            let happens = Arc::clone(&happened);
+            let made = runtime.spawn(
+                move || {
+                    happens.store(true, Release);
+                    numbers(MIB, 1)
+                },
+                (),
+            );
+            for _ in 0..2 {
+                let (happened, handle) = (Arc::clone(&happened), runtime.handle().clone());
+                runtime.spawn(move || until(&happened, &handle), ()).detach();
+            }
+            made
+        });
+        assert!(are(&made.fetch().unwrap(), 1));
+        // Cancelled while it waits, or waited for inside a task.
+        let (inside, cancelled) = all_at_once(runtime, || {
+            let made = runtime.spawn(numbers, (MIB, 2));
+            let inside = runtime.spawn(move || checked(&made.fetch().unwrap(), 2), ());
+            (inside, make(runtime, 8))
+        });
+        assert_eq!(inside.take().unwrap(), 1);
+        assert!(cancelled.iter().all(|task| task.cancel() || task.is_finished()));
+        drop(cancelled);
+        assert!(kept.iter().zip(0..).all(|(kept, seed)| are(&kept.fetch().unwrap(), seed)));
     });
 }
 

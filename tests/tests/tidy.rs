@@ -250,7 +250,7 @@ fn plugins_have_the_names_that_the_loader_looks_for() {
         // Cargo calls the file after the library.
         let library = manifest.get("lib").and_then(|lib| lib.get("name")).and_then(toml::Value::as_str).map(str::to_owned);
         let file = format!("lib{}.so", library.unwrap_or_else(|| name.replace('-', "_")));
-        let wanted = format!("{}{backend}.so", poniard_interface::header::FILE_PREFIX);
+        let wanted = format!("{}{backend}.so", poniard_interface::PluginKind::Backend.file_prefix());
         if file != wanted {
             wrong.push(format!("{name}: cargo builds {file}, and the loader looks for {wanted}"));
         }
@@ -375,11 +375,15 @@ fn blocks_of_documents_name_their_language_and_rust_is_compiled() {
 }
 
 #[test]
-fn the_tutorial_quotes_the_example() {
-    let example = read("tests/plugins/example/src/lib.rs");
-    let tutorial = read("docs/WRITING_A_BACKEND.md");
-    let quoted = parts(&tutorial).into_iter().any(|(_, part)| matches!(part, Part::Block { language: "rust", code } if code == example));
-    assert!(quoted, "docs/WRITING_A_BACKEND.md has no block that is tests/plugins/example/src/lib.rs");
+fn the_tutorials_quote_the_examples() {
+    for (tutorial, example) in [
+        ("docs/WRITING_A_BACKEND.md", "tests/plugins/example/src/lib.rs"),
+        ("docs/WRITING_A_POLICY.md", "tests/plugins/policy-example/src/lib.rs"),
+    ] {
+        let (text, source) = (read(tutorial), read(example));
+        let quoted = parts(&text).into_iter().any(|(_, part)| matches!(part, Part::Block { language: "rust", code } if code == source));
+        assert!(quoted, "{tutorial} has no block that is {example}");
+    }
 }
 
 #[test]

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::{Devices, build_runtime};
+use poniard::PluginKind;
+use poniard::plugin::load_policies;
+
+use super::{Devices, build_runtime, search};
 use crate::console::{self, Console};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -47,10 +50,12 @@ pub fn install(options: &InstallOptions, console: &mut Console) -> Result<(), Fa
 fn loadable_plugins(given: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, Failure> {
     // Loading them is the only way to know that they can be loaded.
     let runtime = build_runtime(&RuntimeOptions { plugins: given.to_vec(), ..RuntimeOptions::default() }, Devices::Unneeded)?;
+    let backends = runtime.report().backends.into_iter().filter_map(|backend| Some((PluginKind::Backend, backend.file?, backend.name)));
+    let policies =
+        load_policies(&search(given)?).loaded.into_iter().map(|policy| (PluginKind::Policy, policy.file, policy.name.to_owned()));
     let mut plugins: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for backend in runtime.report().backends {
-        let Some(file) = backend.file else { continue };
-        let name = installed_name(&file, &backend.name);
+    for (kind, file, plugin) in backends.chain(policies) {
+        let name = installed_name(&file, kind, &plugin);
         if let Some(other) = plugins.get(&name) {
             console::warn(format_args!("{} is left out: {} has the same name", file.display(), other.display()));
             continue;
@@ -64,10 +69,10 @@ fn loadable_plugins(given: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, Fail
 }
 
 /// What the loader looks for in a folder: a file given by `--plugin` may have any name, an installed one may not.
-fn installed_name(file: &Path, backend: &str) -> String {
+fn installed_name(file: &Path, kind: PluginKind, plugin: &str) -> String {
     match file.file_name().and_then(|name| name.to_str()) {
-        Some(name) if name.starts_with("libponiard_backend_") && name.ends_with(".so") => name.to_owned(),
-        _ => format!("libponiard_backend_{backend}.so"),
+        Some(name) if name.starts_with(kind.file_prefix()) && name.ends_with(".so") => name.to_owned(),
+        _ => format!("{}{plugin}.so", kind.file_prefix()),
     }
 }
 
@@ -97,11 +102,17 @@ fn stage(source: &Path, target: PathBuf) -> Result<(OutputFile, u64), Failure> {
 mod tests {
     use std::path::Path;
 
+    use poniard::PluginKind;
+
     use super::installed_name;
 
     #[test]
     fn plugins_get_names_that_the_loader_looks_for() {
-        assert_eq!(installed_name(Path::new("/a/libponiard_backend_vulkan.so"), "vulkan"), "libponiard_backend_vulkan.so");
-        assert_eq!(installed_name(Path::new("/a/mine.so"), "example"), "libponiard_backend_example.so");
+        assert_eq!(
+            installed_name(Path::new("/a/libponiard_backend_vulkan.so"), PluginKind::Backend, "vulkan"),
+            "libponiard_backend_vulkan.so"
+        );
+        assert_eq!(installed_name(Path::new("/a/mine.so"), PluginKind::Backend, "example"), "libponiard_backend_example.so");
+        assert_eq!(installed_name(Path::new("/a/mine.so"), PluginKind::Policy, "longest-first"), "libponiard_policy_longest-first.so");
     }
 }

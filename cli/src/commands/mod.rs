@@ -5,6 +5,7 @@ mod completions;
 mod install;
 mod kernels;
 mod models;
+mod policies;
 mod processors;
 pub mod run;
 mod samples;
@@ -28,6 +29,7 @@ pub fn dispatch(options: &Options, console: &mut Console) -> Result<(), Failure>
         Command::Run(options) => run::run(options, console),
         Command::Samples(options) => samples::samples(options, console),
         Command::Kernels(options) => kernels::kernels(options, console),
+        Command::Policies(options) => policies::policies(options, console),
         Command::Processors(options) => processors::processors(options, console),
         Command::Models(options) => models::models(options, console),
         Command::Bench(options) => bench::bench(options, console),
@@ -44,6 +46,12 @@ fn check_plugin_paths(paths: &[PathBuf]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Where plugin files are looked for: first at the paths that `--plugin` names, which have to be there.
+fn search(paths: &[PathBuf]) -> Result<PluginSearch, Failure> {
+    check_plugin_paths(paths)?;
+    Ok(paths.iter().fold(PluginSearch::standard(), |search, path| search.with_path(path)))
 }
 
 /// Backends whose processors are devices, which run kernels and nothing else: who names these alone wants them besides the threads.
@@ -79,9 +87,7 @@ fn chosen(options: &RuntimeOptions, devices: Devices) -> (Vec<String>, Vec<(Stri
 
 /// A runtime as the options want it. Backends come from plugin files only; each file that was refused is a warning.
 fn build_runtime(options: &RuntimeOptions, devices: Devices) -> Result<WatchedRuntime, Failure> {
-    check_plugin_paths(&options.plugins)?;
-    let search = options.plugins.iter().fold(PluginSearch::standard(), |search, path| search.with_path(path));
-    let mut builder = Runtime::builder().builtin(false).plugins(search);
+    let mut builder = Runtime::builder().builtin(false).plugins(search(&options.plugins)?);
     let (backends, settings) = chosen(options, devices);
     for backend in backends {
         builder = builder.backend(backend);

@@ -11,6 +11,9 @@ use tempfile::TempDir;
 pub(crate) const PLUGIN: &str = "libponiard_backend_threads.so";
 /// That of worker processes.
 const PROCESS_PLUGIN: &str = "libponiard_backend_process.so";
+/// That of a policy, and what cargo calls it.
+pub(crate) const POLICY_PLUGIN: &str = "libponiard_policy_longest-first.so";
+const POLICY_BUILT: &str = "libponiard_plugin_policy_example.so";
 /// That of Vulkan devices.
 pub(crate) const VULKAN_PLUGIN: &str = "libponiard_backend_vulkan.so";
 
@@ -39,6 +42,13 @@ impl Installation {
     pub(crate) fn with_processes() -> Self {
         let installation = Self::new();
         put(&built(PROCESS_PLUGIN), &installation.plugins().join(PROCESS_PLUGIN));
+        installation
+    }
+
+    /// With the plugins of threads and of a policy.
+    pub(crate) fn with_policy() -> Self {
+        let installation = Self::new();
+        put(&built(POLICY_BUILT), &installation.plugins().join(POLICY_PLUGIN));
         installation
     }
 

@@ -10,6 +10,7 @@ mod interrupts;
 mod lists;
 mod models;
 mod output;
+mod policies;
 mod processes;
 mod processors;
 mod run;

@@ -53,6 +53,27 @@ fn every_sample_that_needs_no_file_passes_its_check() {
 }
 
 #[test]
+fn a_policy_places_the_tasks_of_graph_files_and_the_nodes_of_graphs_and_says_why() {
+    let installation = Installation::new();
+    fs::write(
+        installation.file("sum.toml"),
+        "[tasks.a]\nkernel = \"constant\"\ninputs = [7]\n[tasks.b]\nkernel = \"add\"\ninputs = [\"@a\", \"@a\"]\n",
+    )
+    .unwrap();
+    // The runs of `rerun`, one more than it is asked for, are spawned as well: 64 tasks, and as many nodes, each time.
+    for (what, task, count) in [("sum.toml", "b", 1), ("rerun --size 2", "mix", 2 * 3 * 64)] {
+        let done = installation.ask(&format!("run {what} --threads 2 --policy heft --explain --set placement.models=off --json")).json();
+        assert_eq!(done["explained"]["summary"]["policy"], "heft", "{done:#}");
+        let all = done["explained"]["tasks"].as_array().unwrap();
+        let explained: Vec<_> = all.iter().filter(|explained| explained["task"] == task).collect();
+        assert_eq!(explained.len(), count, "{done:#}");
+        assert!(explained.iter().all(|explained| explained["considered"].as_array().unwrap().len() == 2), "{done:#}");
+    }
+    let text = installation.ask("run sum.toml --threads 2 --policy heft --explain --set placement.models=off").good();
+    assert!(text.contains("b = 14\n") && text.contains("placement by heft: 2 tasks with a choice"), "{text}");
+}
+
+#[test]
 fn a_value_that_makes_no_sense_to_the_sample_is_a_usage_error() {
     Installation::new().ask("run fib --size 18446744073709551615").failed(2, &["--size"]);
 }

@@ -1,25 +1,68 @@
 //! What a plugin file says about itself before any of its code runs.
 //!
-//! Each plugin exports one symbol, `poniard_backend_<name>`, whose bytes are a [`PluginHeader`]. The loader reads them from the *file*, and
+//! Each plugin exports one symbol, `poniard_backend_<name>` or `poniard_policy_<name>`, whose bytes are a [`PluginHeader`]. The loader reads them from the *file*, and
 //! refuses a foreign, older or broken plugin with a sentence about it before the dynamic linker runs a constructor of the file.
 #![expect(unsafe_code, reason = "reads the header's bytes out of a file")]
 
-use crate::stable::{CreateBackend, TypeLayout};
+use crate::stable::TypeLayout;
 
 /// First bytes of every header.
 pub const MAGIC: [u8; 8] = *b"PONIARD\0";
 /// Raised when an older plugin can no longer be used.
-pub const ABI_MAJOR: u32 = 3;
+pub const ABI_MAJOR: u32 = 4;
 /// Raised when something was added that an older host does not know.
 pub const ABI_MINOR: u32 = 0;
 /// The compiler of this image, as `rustc --version` prints it.
 pub const RUSTC: &str = env!("PONIARD_RUSTC");
-/// What the names of plugin files begin with.
-pub const FILE_PREFIX: &str = "libponiard_backend_";
 
-/// The symbol that the plugin `name` exports.
-pub fn header_symbol(name: &str) -> String {
-    format!("poniard_backend_{name}")
+/// What a plugin is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PluginKind {
+    /// A [`Backend`](crate::Backend).
+    Backend,
+    /// A [`Policy`](crate::policy::Policy).
+    Policy,
+}
+
+impl PluginKind {
+    /// Its word: `backend`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Policy => "policy",
+        }
+    }
+
+    /// Several of them: `backends`.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Backend => "backends",
+            Self::Policy => "policies",
+        }
+    }
+
+    /// What the names of its files begin with.
+    #[must_use]
+    pub const fn file_prefix(self) -> &'static str {
+        match self {
+            Self::Backend => "libponiard_backend_",
+            Self::Policy => "libponiard_policy_",
+        }
+    }
+
+    /// The symbol that the plugin `name` exports.
+    #[must_use]
+    pub fn symbol(self, name: &str) -> String {
+        format!("poniard_{}_{name}", self.name())
+    }
+}
+
+impl std::fmt::Display for PluginKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// The part of the header that is frozen for all versions: it is read from files of any age.
@@ -36,7 +79,7 @@ pub struct PluginIdentity {
     pub header_bytes: u32,
     /// `size_of::<usize>()` in the plugin.
     pub pointer_bytes: u32,
-    /// The backend's name, padded with zeros.
+    /// The plugin's name, padded with zeros.
     pub name: [u8; 32],
     /// The plugin's version, padded with zeros.
     pub version: [u8; 32],
@@ -70,26 +113,27 @@ impl PluginIdentity {
     }
 }
 
-/// What the exported symbol holds. Made by [`export_backend!`](crate::export_backend).
+/// What the exported symbol holds. Made by [`export_backend!`](crate::export_backend) and [`export_policy!`](crate::export_policy). `Create` is a function: headers of both
+/// kinds have one size.
 #[repr(C)]
 #[derive(Debug)]
-pub struct PluginHeader {
+pub struct PluginHeader<Create> {
     /// Read from the file, before the plugin's code can run.
     pub identity: PluginIdentity,
     /// The layout of the contract as the plugin was compiled with it.
     pub layout: extern "C" fn() -> &'static TypeLayout,
-    /// Makes the backend.
-    pub create: CreateBackend,
+    /// Makes the backend or the policy.
+    pub create: Create,
 }
 
-impl PluginHeader {
+impl<Create: Copy> PluginHeader<Create> {
     /// The header of the plugin `name`. Evaluated at compile time.
     ///
     /// # Panics
     /// When the name or the version is longer than 31 bytes: a compile error where it is used.
-    pub const fn new(name: &str, version: &str, layout: extern "C" fn() -> &'static TypeLayout, create: CreateBackend) -> Self {
-        assert!(name.len() < 32, "a backend's name has at most 31 bytes");
-        assert!(version.len() < 32, "a backend's version has at most 31 bytes");
+    pub const fn new(name: &str, version: &str, layout: extern "C" fn() -> &'static TypeLayout, create: Create) -> Self {
+        assert!(name.len() < 32, "a plugin's name has at most 31 bytes");
+        assert!(version.len() < 32, "a plugin's version has at most 31 bytes");
         Self {
             identity: PluginIdentity {
                 magic: MAGIC,

@@ -1,4 +1,4 @@
-//! The contract between Poniard and a backend.
+//! The contract between Poniard and its plugins: backends, and policies.
 //!
 //! A *backend* is a crate that knows one way to execute tasks: threads, worker processes, a GPU. It implements
 //! [`Backend`], which opens [`Processor`]s, and names its entry point with [`export_backend!`](crate::export_backend).
@@ -18,7 +18,10 @@
 //! * [`Launch`], [`Operand`]: a kernel's launch on a device, over chunks of its memory;
 //! * [`Erased`], [`TypeKey`]: a value whose type only its maker knows.
 //!
-//! Three rules hold everywhere. No unwinding crosses the boundary: the export macro catches panics in every entry and turns
+//! A *policy* says where ready tasks go, and in which order. It implements [`policy::Policy`], sees what else is in [`policy`], and names its entry point with
+//! [`export_policy!`](crate::export_policy).
+//!
+//! Three rules hold everywhere. No unwinding crosses the boundary: the export macros catch panics in every entry and turn
 //! them into errors. Memory is freed by its maker, through the table of functions that came with it. A plugin keeps no reference
 //! to the runtime's own types: it holds ids and [`HostServices`].
 //!
@@ -36,6 +39,7 @@ pub mod host;
 pub mod ids;
 pub mod kernel;
 pub mod launch;
+pub mod policy;
 pub mod processor;
 pub mod remote;
 pub mod space;
@@ -47,7 +51,7 @@ pub use buffer::{Arena, ArenaFunctions, Buffer, Element, ElementKind, RawBuffer}
 pub use chunk::{Chunk, ChunkInfo, TransferError};
 pub use erased::{Erased, ErasedVTable};
 pub use half::F16;
-pub use header::{ABI_MAJOR, ABI_MINOR, PluginHeader, header_symbol};
+pub use header::{ABI_MAJOR, ABI_MINOR, PluginHeader, PluginKind};
 pub use host::{Completion, Fault, FaultKind, HostServices, LogLevel, RunError, ServeError};
 pub use ids::{ProcessorKind, SpaceId, TaskId, WorkerId};
 pub use kernel::{Access, Binding, Code, ErasedKernel, HostBody, InspectError, KernelError, KernelInterface, Parameter, Scalar};

@@ -31,6 +31,15 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         }
     }
     let wire = wire(input)?;
+    let bytes = by_parts(input).map(|Parts { bytes, .. }| {
+        quote! {
+            #[allow(unused_imports, unused_variables, unreachable_code, clippy::allow_attributes, reason = "types without parts")]
+            const BYTES: fn(&Self) -> u64 = {
+                use ::poniard::private::NoWire as _;
+                #bytes
+            };
+        }
+    });
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let predicates = where_clause.map(|clause| &clause.predicates);
     Ok(quote! {
@@ -46,6 +55,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
                 unused_imports, unused_variables, unreachable_code, clippy::allow_attributes, reason = "types without parts, and those that the compiler knows less of"
             )]
             const WIRE: ::core::option::Option<::poniard::private::Wire<Self>> = #wire;
+            #bytes
         }
 
         #[automatically_derived]
@@ -91,7 +101,7 @@ fn wire(input: &DeriveInput) -> Result<TokenStream> {
         false => quote!(::core::option::Option::None),
     };
     let wire = match by_parts(input).filter(|_| said == Said::Nothing) {
-        Some(Parts { types, wire }) => quote! {
+        Some(Parts { types, wire, .. }) => quote! {
             if true #(&& ::poniard::private::Probe::<#types>::IS_DATA)* && !::poniard::private::Probe::<Self>::HAS_DROP {
                 #wire
             } else {
@@ -106,11 +116,13 @@ fn wire(input: &DeriveInput) -> Result<TokenStream> {
     }})
 }
 
-/// How a type travels part by part.
+/// How a type travels part by part, and how many bytes those have.
 struct Parts {
     types: Vec<Type>,
     /// An expression.
     wire: TokenStream,
+    /// The same.
+    bytes: TokenStream,
 }
 
 fn by_parts(input: &DeriveInput) -> Option<Parts> {
@@ -144,7 +156,7 @@ fn by_parts(input: &DeriveInput) -> Option<Parts> {
         return None;
     }
     let text = input.ident.to_string();
-    let (mut types, mut writes, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut types, mut writes, mut reads, mut sums) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (index, (path, fields)) in (0u32..).zip(&cases) {
         let members: Vec<Member> = fields.members().collect();
         let names: Vec<_> = (0..members.len()).map(|number| format_ident!("part_{number}")).collect();
@@ -155,6 +167,9 @@ fn by_parts(input: &DeriveInput) -> Option<Parts> {
                 #variant
                 #(::poniard::private::Probe::<#of_case>::put(#names, writer)?;)*
             }
+        });
+        sums.push(quote! {
+            #path { #(#members: ref #names),* } => 0u64 #(.saturating_add(::poniard::private::Probe::<#of_case>::len_bytes(#names)))*,
         });
         let read = quote!(#path { #(#members: ::poniard::private::Probe::<#of_case>::take(reader)?),* });
         reads.push(match input.data {
@@ -184,7 +199,12 @@ fn by_parts(input: &DeriveInput) -> Option<Parts> {
             |parts: &mut ::poniard::private::Parts| parts.knows::<Self>() || (true #(&& ::poniard::private::Probe::<#types>::travels(parts))*),
         ))
     };
-    Some(Parts { types, wire })
+    let bytes = quote! {
+        |value: &Self| match *value {
+            #(#sums)*
+        }
+    };
+    Some(Parts { types, wire, bytes })
 }
 
 /// What `#[data(...)]` says.

@@ -17,6 +17,7 @@ use crate::data::Data;
 use crate::error::TaskName;
 use crate::function::caller;
 use crate::options::Priority;
+use crate::residency::can_be_elsewhere;
 
 /// Nodes of a graph at most: the rest of the numbers mean something else.
 const NODES_MAX: usize = u32::MAX as usize - 16;
@@ -70,6 +71,8 @@ pub struct GraphBuilder {
     droppable: Vec<u32>,
     names: Vec<(u32, Box<str>)>,
     priorities: Vec<Priority>,
+    /// Whether some result has buffers.
+    has_blocks: bool,
     /// Nodes whose results are moved out.
     moved: Vec<u32>,
     /// The inputs, and how many arguments use each; the `body` of an input is its place here.
@@ -107,6 +110,7 @@ impl GraphBuilder {
             droppable: Vec::new(),
             names: Vec::new(),
             priorities: Vec::new(),
+            has_blocks: false,
             moved: Vec::new(),
             inputs: Vec::new(),
             stranger: None,
@@ -211,6 +215,7 @@ impl GraphBuilder {
             task_count,
             location: self.location,
             pool: Mutex::default(),
+            forecast: Mutex::default(),
         };
         Ok(TaskGraph { graph: Arc::new(graph) })
     }
@@ -230,7 +235,14 @@ impl GraphBuilder {
     }
 
     #[inline]
-    fn add<T>(&mut self, code: &'static Code, input: bool, body: u32, needed: usize, location: &'static Location<'static>) -> Node<T> {
+    fn add<T: Data>(
+        &mut self,
+        code: &'static Code,
+        input: bool,
+        body: u32,
+        needed: usize,
+        location: &'static Location<'static>,
+    ) -> Node<T> {
         let index = self.nodes.len();
         assert!(index < NODES_MAX && self.predecessors.len() < NODES_MAX, "a graph has more than four thousand million nodes or edges");
         let index = index as u32;
@@ -243,6 +255,7 @@ impl GraphBuilder {
         if const { std::mem::needs_drop::<T>() } {
             push(&mut self.droppable, index);
         }
+        self.has_blocks |= const { can_be_elsewhere::<T>() };
         if !self.priorities.is_empty() {
             self.priorities.push(Priority::Normal);
         }
@@ -347,21 +360,57 @@ impl GraphBuilder {
             own.iter().rev().for_each(|first| put(*first, then as u32));
             rest = before;
         }
+        // One root after the other as their results are used: so there are few results at a time that nobody has used yet.
+        let order = if self.has_blocks { self.depth_first() } else { (0..node_count as u32).collect() };
         for (_, then) in &self.orders {
             self.needed[*then as usize] += 1;
         }
         for level in 0..Priority::COUNT {
             self.nodes.push(NodeRecord { site: 0, body: 0, value: 0, successors: successors.len() as u32 });
-            let is_root = |node: usize| {
+            let is_root = |node: u32| {
+                let node = node as usize;
                 let priority = self.priorities.get(node).copied().unwrap_or_default();
                 self.needed[node] == 0 && priority.level() == level && !self.site_of(node as u32).input
             };
             if level == Priority::Normal.level() || !self.priorities.is_empty() {
-                successors.extend((0..node_count).filter(|node| is_root(*node)).map(|node| node as u32));
+                successors.extend(order.iter().filter(|node| is_root(**node)));
             }
         }
         self.nodes.push(NodeRecord { site: 0, body: 0, value: 0, successors: successors.len() as u32 });
         successors
+    }
+
+    /// The nodes in an order in which each comes right after what it depends on, as far as that goes. `order` has no say in it.
+    fn depth_first(&self) -> Vec<u32> {
+        let mut ends = self.needed.iter().scan(0, |end, needed| {
+            *end += *needed as usize;
+            Some(*end)
+        });
+        let of: Vec<_> = self.needed.iter().map(|needed| (ends.next().unwrap_or_default() - *needed as usize, *needed)).collect();
+        let mut is_used = vec![false; of.len()];
+        self.predecessors.iter().for_each(|node| is_used[*node as usize] = true);
+        let mut seen = vec![false; of.len()];
+        let mut order = Vec::with_capacity(of.len());
+        // Nodes whose predecessors are being looked at, each with how many have been.
+        let mut path = Vec::new();
+        for last in (0..of.len()).filter(|node| !is_used[*node]) {
+            path.push((last, 0));
+            seen[last] = true;
+            while let Some((node, looked)) = path.last_mut() {
+                let (start, needed) = of[*node];
+                if *looked == needed {
+                    order.push(*node as u32);
+                    path.pop();
+                    continue;
+                }
+                let before = self.predecessors[start + *looked as usize] as usize;
+                *looked += 1;
+                if !std::mem::replace(&mut seen[before], true) {
+                    path.push((before, 0));
+                }
+            }
+        }
+        order
     }
 
     /// Goes through the graph as a run would; what is never reached waits for itself.

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU8, AtomicU32};
 
 use super::code::Frame;
-use super::state::{CANCELLED, FAILED, FAULTY, POISONED, RunState, STOP, UNMET, VALUE, WATCHED};
-use super::{Graph, NodeRecord, Site};
+use super::state::{CANCELLED, FAILED, FAULTY, PLACED, POISONED, RunState, STOP, UNMET, VALUE, WATCHED};
+use super::{Graph, NodeRecord, Site, placed};
 use crate::error::FailureKind;
 use crate::options::Priority;
 use crate::worker::context::{Context, Within};
@@ -32,12 +32,12 @@ const FAIRNESS: u32 = 64;
 const LINGER_ROUNDS: u32 = 128;
 
 /// Where a worker is in a run.
-struct Driver<'a> {
-    context: &'a Context,
-    shared: &'a Shared,
+pub(super) struct Driver<'a> {
+    pub(super) context: &'a Context,
+    pub(super) shared: &'a Shared,
     slot: &'a Slot,
-    run: &'a RunState,
-    graph: &'a Graph,
+    pub(super) run: &'a RunState,
+    pub(super) graph: &'a Graph,
     // What every node needs, one step nearer.
     nodes: &'a [NodeRecord],
     sites: &'a [Site],
@@ -46,7 +46,7 @@ struct Driver<'a> {
     states: &'a [AtomicU8],
     counters: &'a [AtomicU32],
     frame: Frame<'a>,
-    number: u32,
+    pub(super) number: u32,
     /// Whether every node goes through a queue, since nodes or tasks have priorities or scopes.
     careful: bool,
     /// Whether this is on top of a waiting task.
@@ -98,7 +98,11 @@ pub(crate) fn run_part(context: &Context, PartOf { run: number, part }: PartOf, 
         other: None,
     };
     let within = Within::new(run);
-    context.enter_run(&within, || driver.drive(part));
+    // The flag is never changed while there are parts of the run.
+    match part {
+        Part::Node(node) if run.flags.load(Relaxed) & PLACED != 0 => context.enter_run(&within, || driver.run_placed(node)),
+        _ => context.enter_run(&within, || driver.drive(part)),
+    }
     let other = driver.other.take();
     driver.count();
     other
@@ -268,16 +272,8 @@ impl Driver<'_> {
     /// Runs a node and looks at its successors; gives one that is ready.
     #[inline]
     fn run_node(&mut self, node: u32) -> Option<u32> {
-        let flags = self.run.flags.load(Relaxed);
-        let state = if flags & (STOP | FAULTY) == 0 { self.execute(node) } else { self.execute_or_skip(node, flags) };
-        // Release: pairs with the Acquire of who looks for the result.
-        self.state(node).store(state, Release);
-        // Pairs with `heavy` in `register`.
-        fence::light();
-        if self.run.flags.load(Relaxed) & WATCHED != 0 {
-            self.run.look_for_waiting(node);
-        }
-        self.over += 1;
+        let state = self.outcome(node);
+        self.publish(node, state);
         let Range { start, end } = self.successors(node);
         if end - start > FAN_MIN && !self.careful {
             self.push_successors(node);
@@ -297,6 +293,26 @@ impl Driver<'_> {
         first
     }
 
+    /// Runs a node, unless it is not to be run. Gives its state.
+    #[inline(always)]
+    pub(super) fn outcome(&mut self, node: u32) -> u8 {
+        let flags = self.run.flags.load(Relaxed);
+        if flags & (STOP | FAULTY) == 0 { self.execute(node) } else { self.skip(node).unwrap_or_else(|| self.execute(node)) }
+    }
+
+    /// A node is over.
+    #[inline(always)]
+    pub(super) fn publish(&mut self, node: u32, state: u8) {
+        // Release: pairs with the Acquire of who looks for the result.
+        self.state(node).store(state, Release);
+        // Pairs with `heavy` in `register`.
+        fence::light();
+        if self.run.flags.load(Relaxed) & WATCHED != 0 {
+            self.run.look_for_waiting(node);
+        }
+        self.over += 1;
+    }
+
     #[inline]
     fn record(&self, node: u32) -> &NodeRecord {
         debug_assert!((node as usize) < self.nodes.len());
@@ -313,12 +329,12 @@ impl Driver<'_> {
 
     /// The places of a node's successors in the list of all. There is a record after that of the last node.
     #[inline]
-    fn successors(&self, node: u32) -> Range<u32> {
+    pub(super) fn successors(&self, node: u32) -> Range<u32> {
         self.record(node).successors..self.record(node + 1).successors
     }
 
     #[inline]
-    fn successor(&self, place: u32) -> u32 {
+    pub(super) fn successor(&self, place: u32) -> u32 {
         debug_assert!((place as usize) < self.successors.len());
         // SAFETY: places come from `successors`, and the records hold places within the list.
         unsafe { *self.successors.get_unchecked(place as usize) }
@@ -350,22 +366,22 @@ impl Driver<'_> {
         FAILED
     }
 
-    /// The same when the run was cancelled, or something in it failed.
+    /// The state of a node that is not to be run, since the run was cancelled or something in it failed.
     #[cold]
-    fn execute_or_skip(&mut self, node: u32, flags: u32) -> u8 {
+    pub(super) fn skip(&mut self, node: u32) -> Option<u8> {
         // Relaxed: whoever poisoned the node is among those that it depends on.
         if self.run.states[node as usize].load(Relaxed) == POISONED {
             self.not_run += 1;
             let root = self.run.blame()[node as usize].load(Relaxed);
             self.poison(node, root);
-            return UNMET;
+            return Some(UNMET);
         }
-        if flags & STOP != 0 {
+        if self.run.is_cancelled() {
             self.not_run += 1;
             self.run.note_cancelled(node);
-            return CANCELLED;
+            return Some(CANCELLED);
         }
-        self.execute(node)
+        None
     }
 
     /// Keeps the successors of a node that has no result from being run. Of several that are to blame, the one that was added first is.
@@ -382,7 +398,7 @@ impl Driver<'_> {
 
     /// One of those that a node waits for is over; true for the last one.
     #[inline]
-    fn arrive(&self, node: u32) -> bool {
+    pub(super) fn arrive(&self, node: u32) -> bool {
         debug_assert!((node as usize) < self.needed.len());
         // SAFETY: as in `record`; roots are nodes.
         let needed = unsafe { *self.needed.get_unchecked(node as usize) };
@@ -457,13 +473,10 @@ impl Driver<'_> {
         add(&self.slot.counters.tasks, u64::from(self.over - self.not_run));
     }
 
-    /// Counts what is over; the one who counts the last nodes ends the run.
+    /// Counts what is over.
     fn count(self) {
         self.note_tasks();
-        // AcqRel: Release hands on what this thread has done in the run, Acquire (for the last one) takes what all have done.
-        if self.run.remaining.fetch_sub(self.over, AcqRel) == self.over {
-            end(self.context, self.run);
-        }
+        count(Some(self.context), self.shared, self.run, self.over);
     }
 }
 
@@ -479,15 +492,41 @@ fn arrive_at(counter: &AtomicU32, needed: u32) -> bool {
     true
 }
 
+/// Counts so much of a run that is over; the one who counts the last nodes ends the run.
+#[inline]
+pub(super) fn count(context: Option<&Context>, shared: &Shared, run: &RunState, over: u32) {
+    // AcqRel: Release hands on what this thread has done in the run, Acquire (for the last one) takes what all have done.
+    if run.remaining.fetch_sub(over, AcqRel) == over {
+        end(context, shared, run);
+    }
+}
+
 /// All nodes are over and counted.
-fn end(context: &Context, run: &RunState) {
-    let shared = &*context.shared;
+fn end(context: Option<&Context>, shared: &Shared, run: &RunState) {
     run.end();
     // SAFETY: it was inserted with this number, and only who counts the last node comes here.
     let run = unsafe { shared.runs.remove(run.number()) };
     // May run destructors of results, so the run is counted as over only afterwards.
     run.release();
-    shared.retract(Some(context));
+    shared.retract(context);
+}
+
+/// Gives back what this thread has taken out of a queue, or from the board, and does not run.
+pub(crate) fn give_back(context: &Context, entry: Entry) {
+    let shared = &*context.shared;
+    if let Some((number, node)) = entry.as_node() {
+        // SAFETY: as in `run_part`: the caller has the entry of a node that is not counted.
+        let run = unsafe { shared.runs.get(number) };
+        if run.flags.load(Relaxed) & PLACED != 0 {
+            // It is made anew.
+            let _ = entry.into_part();
+            // Relaxed: the node that this thread has is not counted.
+            run.remaining.fetch_add(1, Relaxed);
+            placed::place(shared, run, number, vec![node], None);
+            return count(Some(context), shared, run, 1);
+        }
+    }
+    shared.push_part(Some(context), Priority::Normal, entry);
 }
 
 /// Begins a run that has all of its inputs. False when the runtime takes no more.
@@ -505,6 +544,10 @@ pub(super) fn begin(run: &Arc<RunState>, graph: &Arc<Graph>, shared: &Shared) ->
             run.begin(graph, shared, 1, 0);
             run.end();
             shared.retract(context);
+            return true;
+        }
+        if let Some(placement) = shared.placement.as_ref().filter(|placement| placement.places_all) {
+            placed::begin(context, run, graph, shared, placement);
             return true;
         }
         run.begin(graph, shared, 2, parts);
@@ -534,24 +577,46 @@ pub(super) fn wait(run: &RunState, node: Option<u32>) -> bool {
         if context.is_within_run(run) {
             return false;
         }
-        help(context, run, node);
-        for round in 0..SPIN_ROUNDS {
-            if run.is_node_over(node) {
-                return true;
-            }
-            if round % 16 == 15 {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
-        }
-        run.register(node);
-        wait_until(context, &|| run.is_node_over(node));
+        context.stopwatch.aside(|| wait_inside(context, run, node));
         true
     })
 }
 
-/// Runs what lies on top of this worker's queue and belongs to a run that its thread waits for.
+/// A node of a run that waits on the board, if the run's nodes do and this thread may run one.
+fn from_board(context: &Context, run: &RunState) -> Option<Entry> {
+    let shared = &*context.shared;
+    if run.flags.load(Relaxed) & PLACED == 0 || context.slot_index().is_none_or(|slot| shared.slots[slot].is_wanted()) {
+        return None;
+    }
+    let number = run.number();
+    let entry = shared.placement.as_ref()?.take_node_of(number)?;
+    // SAFETY: as in `run_part`: this thread has the entry of a node that is not counted.
+    if std::ptr::eq(unsafe { shared.runs.get(number) }, run) {
+        return Some(entry);
+    }
+    // The run was over meanwhile, and another one has its number.
+    give_back(context, entry);
+    None
+}
+
+/// The same on a thread that runs tasks, and is not in the middle of the run.
+fn wait_inside(context: &Context, run: &RunState, node: Option<u32>) {
+    help(context, run, node);
+    for round in 0..SPIN_ROUNDS {
+        if run.is_node_over(node) {
+            return;
+        }
+        if round % 16 == 15 {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+    run.register(node);
+    wait_until(context, &|| run.is_node_over(node));
+}
+
+/// Runs what lies on top of this worker's queue, or on the board, and belongs to a run that its thread waits for.
 fn help(context: &Context, run: &RunState, node: Option<u32>) {
     if !run.is_of(&context.shared) {
         return;
@@ -566,7 +631,7 @@ fn help(context: &Context, run: &RunState, node: Option<u32>) {
             // Also what is shown to others, none of whom has come yet: one that sleeps takes longer to come than most runs take.
             context.shared.pop_own_if(slot, local, |entry| entry.is_of_run(number))
         });
-        let Some(part) = newest.flatten().and_then(Entry::into_part) else { return };
+        let Some(part) = newest.flatten().or_else(|| from_board(context, run)).and_then(Entry::into_part) else { return };
         let other = run_part(context, part, true);
         debug_assert!(other.is_none(), "only who is between two tasks takes others");
     }

@@ -40,6 +40,8 @@
 //! A run takes nothing from the allocator once the graph has been run before, on as many runs at once; the memory of a run is the graph's, and stays until the
 //! graph is dropped. It holds a place for each result that has a size, in steps of 8 bytes, and 5 bytes for each node. A node costs some nanoseconds besides its
 //! function, see the benchmark `overhead`.
+//!
+//! On a runtime with a [policy](crate::RuntimeBuilder::policy) every node that is ready is placed, as tasks are: about a microsecond a node, and memory for those that wait.
 
 use std::alloc::Layout;
 use std::fmt;
@@ -53,7 +55,9 @@ mod builder;
 mod code;
 pub(crate) mod drive;
 mod error;
+mod forecast;
 mod pages;
+mod placed;
 mod run;
 pub(crate) mod runs;
 pub(crate) mod state;
@@ -71,6 +75,7 @@ use crate::options::Priority;
 use crate::runtime::Handle;
 use bodies::Bodies;
 use code::Code;
+use forecast::Forecast;
 use state::RunState;
 
 /// A graph that has been built, to be run any number of times, also at once and on several runtimes. Cheap to clone: clones are the same graph.
@@ -256,6 +261,8 @@ pub(crate) struct Graph {
     location: &'static Location<'static>,
     /// Memory of runs that are over.
     pool: Mutex<Vec<Arc<RunState>>>,
+    /// What nodes are expected to cost where they are placed: that of the run that began last.
+    forecast: Mutex<Option<Arc<Forecast>>>,
 }
 
 impl Graph {

@@ -13,6 +13,7 @@ use crossbeam_utils::CachePadded;
 
 use super::Graph;
 use super::code::{Frame, UNIT_BYTES};
+use super::forecast::Forecast;
 use super::pages::prefer_large;
 use crate::error::{FailureKind, TaskError};
 use crate::sync::Unparker;
@@ -42,6 +43,8 @@ pub(super) const STOP: u32 = 2;
 pub(super) const FAULTY: u32 = 4;
 /// Somebody waits for one node.
 pub(super) const WATCHED: u32 = 8;
+/// Nodes are placed on the board of the runtime, which has a policy.
+pub(super) const PLACED: u32 = 16;
 
 /// `RunState::watched`: several nodes are waited for.
 const SEVERAL: u32 = u32::MAX;
@@ -76,6 +79,8 @@ pub(crate) struct RunState {
     blame: OnceLock<Box<[AtomicU32]>>,
     /// Threads that wait, and for which node; none: for all.
     waiting: Mutex<Vec<(Option<u32>, Unparker)>>,
+    /// What nodes are expected to cost, if they are `PLACED`.
+    forecast: Mutex<Option<Arc<Forecast>>>,
 }
 
 /// What went wrong in a run.
@@ -158,6 +163,7 @@ impl RunState {
             troubles: Mutex::default(),
             blame: OnceLock::new(),
             waiting: Mutex::default(),
+            forecast: Mutex::default(),
         })
     }
 
@@ -192,6 +198,18 @@ impl RunState {
         self.epoch.store(shared.epoch(), Relaxed);
         self.remaining.store(graph.task_count + parts, Relaxed);
         self.holders.store(holders, Relaxed);
+    }
+
+    /// Has the nodes placed: said between `begin` and the first of them.
+    pub(super) fn set_forecast(&self, forecast: Arc<Forecast>) {
+        *self.forecast.lock().unwrap_or_else(PoisonError::into_inner) = Some(forecast);
+        // Relaxed: handed on with the nodes.
+        self.flags.fetch_or(PLACED, Relaxed);
+    }
+
+    /// What nodes are expected to cost, if they are placed.
+    pub(super) fn forecast(&self) -> Option<Arc<Forecast>> {
+        self.forecast.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn set_number(&self, number: u32) {
@@ -393,6 +411,10 @@ impl RunState {
             for blame in self.blame.get().into_iter().flatten() {
                 blame.store(NOBODY, Relaxed);
             }
+        }
+        if flags & PLACED != 0 {
+            let forecast = self.forecast.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(forecast);
         }
         let states = self.states.as_ptr().cast_mut();
         // SAFETY: nobody else has the run, the atomics may be written through a shared reference, and a zero byte is `PENDING`.

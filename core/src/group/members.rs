@@ -241,7 +241,7 @@ impl Members {
             }
             state.waiters.push(waiter.waker());
         }
-        waiter.wait();
+        waiter.wait_outside();
     }
 
     /// Waits on a thread that runs tasks, for one member after the other: so it runs them as far as it can, finds out when it would wait for itself,

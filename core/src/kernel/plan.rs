@@ -6,6 +6,7 @@ use poniard_interface::{Access, RawBuffer};
 
 use super::Body;
 use crate::arena;
+use crate::data::Data;
 use crate::residency::Use;
 
 /// A launch, as it is prepared for a device. Made when all its arguments are there.
@@ -19,12 +20,25 @@ pub struct Plan {
     pub(crate) invocations: [u64; 3],
 }
 
-/// How much a launch works on, and what.
-#[derive(Debug)]
+/// How much a task works on, and what.
+#[derive(Debug, Default)]
 pub struct Survey {
     pub(crate) uses: Vec<Use>,
-    /// Of all buffers, with those of the results, and one for each invocation: what its time depends on.
+    /// What its time depends on. Of a launch the bytes of all buffers, with those of the results, and one for each invocation; of a function the bytes of its arguments.
     pub(crate) size: u64,
+}
+
+impl Survey {
+    /// Takes an argument of a function, with what that may do with it.
+    pub(crate) fn argument<T: Data>(&mut self, value: &T, access: Access) {
+        self.size = self.size.saturating_add((T::BYTES)(value));
+        if let Some(form) = T::DEVICE.filter(|form| form.has_blocks) {
+            // What is in no arena is the host's.
+            (form.visit)(value, &mut |raw| {
+                self.uses.extend(arena::place_of(raw).map(|place| Use { place, access, is_fresh: false }));
+            });
+        }
+    }
 }
 
 impl Plan {

@@ -60,7 +60,7 @@ impl fmt::Display for ProcessorClass {
 pub struct Measurement {
     /// From its beginning to its end, in nanoseconds.
     pub wall_ns: u64,
-    /// CPU time of all threads that worked on it, in nanoseconds, where that is known: devices have none.
+    /// CPU time of the thread that ran it, in nanoseconds, where that is known: devices have none, and parts of a body that others run are not in it.
     pub cpu_ns: Option<u64>,
 }
 

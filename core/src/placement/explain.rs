@@ -65,7 +65,7 @@ pub struct Explanation {
     pub task: String,
     /// Where it was spawned.
     pub location: &'static Location<'static>,
-    /// How much it works on: bytes of its buffers and invocations of its kernel; 0 if that is not known.
+    /// How much it works on: of a launch the bytes of its buffers and its invocations, of a function the bytes of its arguments.
     pub size: u64,
     /// Where it could have run.
     pub considered: Vec<Considered>,

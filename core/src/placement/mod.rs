@@ -1,38 +1,43 @@
 //! Where ready tasks go when there is a choice: the board of [`policy`](crate::policy) with what [`model`](crate::model) knows, under one lock.
 //!
 //! Tasks without a choice never get here. Without a policy of the user's, only kernels' launches have one: the host's workers together are one place, each device is
-//! another. With one, every task that is spawned is placed, and each worker is a place of its own. A place takes from the board when it has nothing else to do, or
+//! another. With one, every task that is spawned and every node of a graph is placed, and each worker is a place of its own. A place takes from the board when it has nothing else to do, or
 //! room for more; so what waits may still go elsewhere when estimates turn out wrong.
 //!
-//! The lock is held for one decision. No other lock is taken meanwhile, and no code of users runs: what is dropped is dropped after it.
+//! The lock is held for one decision. No other lock is taken meanwhile, and no code of users runs but a policy of theirs: what is dropped is dropped after it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use poniard_interface::type_key::{FNV_OFFSET, fnv};
 use poniard_interface::{DeviceClass, ProcessorInfo};
 
 use crate::clock::now_ns;
 use crate::kernel::plan::Survey;
 use crate::model::store::Store;
-use crate::model::{CodeId, CodeModel, Machine, Measurement, Models, ProcessorClass, SizeClass};
-use crate::policy::{self, Board, Candidate, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, UnknownPolicy, Why};
+use crate::model::{Machine, Models, ProcessorClass, SizeClass};
+use crate::policy::{self, Board, Candidate, ChosenPolicy, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, Why};
 use crate::residency::{self, DeviceSpace, Links, Missing};
 use crate::task::record::TaskRef;
 use crate::worker::entry::Entry;
 use crate::worker::shared::{ProcessorRecord, Shared};
 
+mod costs;
 mod explain;
+mod nodes;
 mod probe;
+#[cfg(test)]
+mod tests;
 mod watch;
 
+use costs::{Class, KnownOf};
 use probe::Probe;
 use watch::Watch;
 
 pub use explain::{Considered, Explanation, PlacementReport};
+pub(crate) use nodes::{NodeCode, ReadyNode};
 
 /// What a launch costs a device besides its work, until that has been measured.
 const LAUNCH_NS: u64 = 20_000;
@@ -40,14 +45,20 @@ const LAUNCH_NS: u64 = 20_000;
 const HOP_NS: u64 = 5_000;
 /// What a task takes of which nothing is known: so much, and so much for each byte or invocation.
 const GUESS_NS: u64 = 10_000;
+/// The first so many tasks of a code at a size have their CPU time measured, and after that one of so many: two calls of the system are much for a short task, and its share
+/// of the time does not change from one task to the next.
+const CPU_FIRST: u32 = 4;
+const CPU_EVERY: u64 = 16;
+/// No task works on as much.
+const UNKNOWN_SIZE: u64 = u64::MAX;
 /// A real device is guessed to do that so many times as fast.
 const DEVICE_GUESS: u64 = 8;
 
 /// What the user has chosen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PlacementChoices {
-    /// The policy for all tasks, by name.
-    pub(crate) policy: Option<String>,
+    /// The policy for all tasks.
+    pub(crate) policy: Option<ChosenPolicy>,
     /// Where a policy's random numbers begin.
     pub(crate) seed: u64,
     /// Whether software devices count as real ones: for tests.
@@ -65,6 +76,14 @@ pub(crate) struct PlacementChoices {
 pub(crate) struct Placed {
     runtime: Weak<Shared>,
     ticket: Mutex<Option<Ticket>>,
+    /// How much it works on ([`Survey::size`]), once that is known; before, `UNKNOWN_SIZE`.
+    size: AtomicU64,
+    /// Whether its CPU time is to be measured.
+    samples_cpu: AtomicBool,
+    /// One more than the processor that has taken it from the board, or runs it without having done so; 0: none.
+    taken_by: AtomicUsize,
+    /// Whether its body has begun on a thread: then who finds its entry and cannot run it leaves the ticket to that one.
+    has_begun: AtomicBool,
     /// How long it took, once that is known; 0: not yet.
     took_ns: AtomicU64,
     /// One more than the index of its explanation.
@@ -73,13 +92,23 @@ pub(crate) struct Placed {
 
 impl Placed {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self { runtime: Arc::downgrade(shared), ..Self::default() }
+        Self { runtime: Arc::downgrade(shared), size: AtomicU64::new(UNKNOWN_SIZE), ..Self::default() }
+    }
+
+    /// Whether its CPU time is to be measured.
+    pub(crate) fn samples_cpu(&self) -> bool {
+        self.samples_cpu.load(Relaxed)
+    }
+
+    /// How much it works on, if that has been looked at.
+    pub(crate) fn size(&self) -> Option<u64> {
+        Some(self.size.load(Relaxed)).filter(|size| *size != UNKNOWN_SIZE)
     }
 
     /// Its entry is dropped: whoever took it from the board could not run it.
     #[cold]
     pub(crate) fn drops(&self) {
-        let has_ticket = self.lock().is_some();
+        let has_ticket = !self.has_begun.load(SeqCst) && self.lock().is_some();
         // The board of a runtime that is gone is gone.
         if let Some(shared) = self.runtime.upgrade().filter(|_| has_ticket)
             && let Some(placement) = &shared.placement
@@ -102,12 +131,18 @@ pub(crate) struct Placement {
     pub(crate) places_all: bool,
     pub(crate) takes_software: bool,
     pub(crate) devices_first: bool,
+    /// Tells it from all others that there ever were.
+    pub(crate) number: u64,
+    /// Whether the policy looks at the ranks of nodes.
+    pub(crate) wants_ranks: bool,
     models: Models,
     store: Store,
     /// How many processors are workers.
     slot_count: usize,
-    /// Of each place: its class's name, and its number.
-    classes: Vec<(ProcessorClass, u32)>,
+    /// Of each place: its class's name, and its number. The host's is the first.
+    classes: Vec<Class>,
+    /// Of worker processes. Their places are the host's, and are of its class to policies: what they run as fast, but for the way there.
+    process: Class,
     /// Of real devices: those that are guessed to be fast.
     is_device: Vec<bool>,
     log: explain::Log,
@@ -119,10 +154,12 @@ struct State {
     board: Board<Entry>,
     next_number: u64,
     /// What is known of each code, for each class of places.
-    models: BTreeMap<u64, Vec<Option<Arc<CodeModel>>>>,
+    models: BTreeMap<u64, KnownOf>,
     candidates: Vec<Candidate>,
     /// Where a task of each code was placed the last time that there was a choice.
     last: BTreeMap<u64, usize>,
+    /// Nodes of graphs that are on the board, or run.
+    nodes: BTreeMap<nodes::Key, nodes::OnBoard>,
 }
 
 /// What became of a task that was to be placed.
@@ -150,21 +187,19 @@ fn class_of(info: &ProcessorInfo) -> ProcessorClass {
 }
 
 impl Placement {
-    /// A board for these processors, of which the first `slot_count` are workers; nothing where there is no choice.
-    ///
-    /// # Errors
-    /// No policy has the name that was chosen.
+    /// A board for these processors, of which the first `slot_count` are workers; nothing where there is no choice. `warn` is told if a policy of a stranger's fails.
     pub(crate) fn new(
         processors: &[ProcessorRecord],
         slot_count: usize,
         choices: &PlacementChoices,
-    ) -> Result<Option<Self>, UnknownPolicy> {
+        warn: impl Fn(String) + Send + 'static,
+    ) -> Option<Self> {
         let places_all = choices.policy.is_some();
-        let policy = policy::by_name(choices.policy.as_deref().unwrap_or(policy::DEFAULT))?;
         let has_device = processors[slot_count..].iter().any(|record| record.info.device.is_some());
         if !places_all && !has_device {
-            return Ok(None);
+            return None;
         }
+        let policy = choices.policy.as_ref().map_or_else(policy::default_policy, |chosen| chosen.make(warn));
         let mut names: Vec<ProcessorClass> = Vec::new();
         let (mut places, mut classes, mut is_device) = (Vec::new(), Vec::new(), Vec::new());
         let mut add = |info: Option<&ProcessorInfo>, space: u32, parallel: u32| {
@@ -192,22 +227,35 @@ impl Placement {
             models.links.name_space(space, class_of(&record.info).as_str());
             add(Some(&record.info), space, 1);
         }
-        let board = Board::new(places, policy, choices.seed);
-        Ok(Some(Self {
-            state: Mutex::new(State { board, next_number: 0, models: BTreeMap::new(), candidates: Vec::new(), last: BTreeMap::new() }),
+        let process = (ProcessorClass::new("process"), names.len() as u32);
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let wants_ranks = policy.wants_ranks();
+        let state = State {
+            board: Board::new(places, policy, choices.seed),
+            next_number: 0,
+            models: BTreeMap::new(),
+            candidates: Vec::new(),
+            last: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+        };
+        Some(Self {
+            state: Mutex::new(state),
             waiting: AtomicUsize::new(0),
             places_all,
             takes_software: choices.software,
             devices_first: choices.devices_first,
+            number: NUMBERS.fetch_add(1, Relaxed),
+            wants_ranks,
             models,
             store: Store::new(choices.models.clone(), Machine::this()),
             slot_count,
             classes,
+            process,
             is_device,
             log: explain::Log::new(choices.explain),
             watch: Arc::default(),
             probe: Probe::default(),
-        }))
+        })
     }
 
     /// Reads what earlier programs have measured; in words why that cannot be had.
@@ -284,35 +332,55 @@ impl Placement {
             .map(|processor| survey.map_or_else(Missing::default, |survey| residency::missing(shared.space_of(*processor), &survey.uses)))
             .collect();
         let mut state = self.lock();
-        let State { board, next_number, models, candidates, last } = &mut *state;
+        let State { board, next_number, models, candidates, last, .. } = &mut *state;
         candidates.clear();
         if !self.places_all {
             board.set_backlog(0, backlog_ns);
         }
+        let (code, priority, travels) = entry.peek(|task| (code_of(task), task.priority(), task.has_travel()));
+        let known = models.entry(code).or_default();
+        // Of the class before: many places in a row are of one.
+        let mut last_class = None;
+        let mut host_count = 0;
         for (processor, missing) in processors.iter().zip(missing) {
             let place = self.place_of(*processor);
             if candidates.last().is_some_and(|known: &Candidate| known.place == place) {
                 continue;
             }
             let space = (place + 1).saturating_sub(self.worker_places()) as u32;
-            let model = entry.peek(|task| self.model(models, task, place));
-            let estimate = model.estimate(size);
+            let is_process = travels && self.places_all && space == 0 && shared.slots[*processor].remote.get().is_some();
+            let class = if is_process { &self.process } else { &self.classes[place] };
+            let (estimate, has_hop) = match last_class {
+                Some((number, estimate)) if number == class.1 => estimate,
+                _ => {
+                    let estimate = entry.peek(|task| self.estimate(known, task, class, size, travels));
+                    last_class = Some((class.1, estimate));
+                    estimate
+                }
+            };
+            if space == 0 {
+                host_count = estimate.count;
+            }
             let is_fast = self.is_device[place];
             let guess_ns = GUESS_NS.saturating_add(size) / if is_fast { DEVICE_GUESS } else { 1 };
             let execution = match estimate.count {
                 0 => Estimate { mean_ns: guess_ns, spread_ns: guess_ns, count: 0 },
                 count => Estimate { mean_ns: estimate.mean_ns, spread_ns: estimate.spread_ns, count: count.min(u32::MAX.into()) as u32 },
             };
-            let overhead_ns = match (space, processor) {
-                (0, processor) if self.places_all && shared.slots[*processor].remote.get().is_some() => HOP_NS,
-                (0, _) => 0,
+            let overhead_ns = match space {
+                0 if is_process && !has_hop => HOP_NS,
+                0 => 0,
                 _ => LAUNCH_NS,
             };
             candidates.push(Candidate { place, execution, transfer_ns: missing.ns, missing_bytes: missing.bytes, overhead_ns });
         }
-        let (code, priority, ties) =
-            entry.peek(|task| (code_of(task), task.priority(), task.options().and_then(|options| options.ties.placed.clone())));
+        let ties = entry.peek(|task| task.options().and_then(|options| options.ties.placed.clone()));
         let Some(ties) = ties else { unreachable!("what is placed has a place for its ticket") };
+        // What has been looked at here need not be looked at again by whoever runs it.
+        ties.size.store(survey.map_or(UNKNOWN_SIZE, |survey| survey.size), Relaxed);
+        ties.taken_by.store(0, Relaxed);
+        ties.has_begun.store(false, SeqCst);
+        ties.samples_cpu.store(host_count < u64::from(CPU_FIRST) || next_number.is_multiple_of(CPU_EVERY), Relaxed);
         // It was taken by somebody who could not run it after all.
         let left = ties.lock().take().and_then(|ticket| board.abandoned(ticket, now_ns));
         debug_assert!(left.is_none(), "a task waits in one place");
@@ -387,38 +455,19 @@ impl Placement {
         }
     }
 
-    /// What is known of a code at a place.
-    fn model(&self, models: &mut BTreeMap<u64, Vec<Option<Arc<CodeModel>>>>, task: &TaskRef, place: usize) -> Arc<CodeModel> {
-        let (class, number) = &self.classes[place];
-        let number = *number as usize;
-        let known = models.entry(code_of(task)).or_default();
-        if known.len() <= number {
-            known.resize(number + 1, None);
-        }
-        Arc::clone(known[number].get_or_insert_with(|| self.models.executions.resolve(&code_id_of(task), class)))
-    }
-
-    /// Notes that a processor took so long for a task.
-    pub(crate) fn measured(&self, processor: usize, task: &TaskRef, size: u64, wall_ns: u64) {
-        if let Some(placed) = placed(task) {
-            placed.took_ns.store(wall_ns, Relaxed);
-        }
-        let place = self.place_of(processor);
-        let model = {
-            let mut state = self.lock();
-            self.model(&mut state.models, task, place)
-        };
-        model.record(size, Measurement { wall_ns, cpu_ns: None });
-    }
-
     /// Whether the last task of a code that had a choice was placed at this processor.
     pub(crate) fn was_last_at(&self, code: u64, processor: usize) -> bool {
         self.lock().last.get(&code) == Some(&self.place_of(processor))
     }
 
-    /// Whether something waits that a worker could take.
+    /// Whether something waits that a worker could take, or the board counts on its coming.
     pub(crate) fn has_work(&self, slot: usize) -> bool {
-        self.waiting.load(SeqCst) > 0 && self.lock().board.would_take(self.place_of(slot), now_ns())
+        if self.waiting.load(SeqCst) == 0 {
+            return false;
+        }
+        let (place, mut state) = (self.place_of(slot), self.lock());
+        // Somebody else may have what it was woken for.
+        self.places_all && state.board.awaits_at(place) || state.board.would_take(place, now_ns())
     }
 
     /// Takes the next task for a processor.
@@ -444,15 +493,42 @@ impl Placement {
             wakes.push(self.wakes(place));
         }
         self.note_waiting(&state.board);
+        let key = taken.as_ref().and_then(|taken| taken.value.as_node());
+        let node = key.and_then(|key| state.nodes.get_mut(&key)).map(nodes::OnBoard::take);
         drop(state);
         let taken = taken?;
+        if taken.value.is_task() {
+            taken.value.peek(|task| {
+                if let Some(placed) = placed(task) {
+                    placed.taken_by.store(processor + 1, Relaxed);
+                }
+            });
+        }
         let is_stolen = matches!(taken.how.source, Source::Stolen { .. } | Source::TakenOver { .. });
         self.log.taken(is_stolen);
         if self.log.keeps() {
-            let explained = taken.value.peek(|task| placed(task).map_or(0, |placed| placed.explained.load(Relaxed)));
+            let of_task = || taken.value.peek(|task| placed(task).map_or(0, |placed| placed.explained.load(Relaxed)));
+            let explained = node.unwrap_or_else(of_task);
             self.log.ran(explained, &shared.processors[processor].info.name);
         }
         Some(taken.value)
+    }
+
+    /// A thread begins a task that it has claimed. One that it did not take from the board, as it waits for it inside another, leaves its place there.
+    pub(crate) fn begins(&self, shared: &Shared, placed: &Placed, processor: usize) {
+        placed.has_begun.store(true, SeqCst);
+        if placed.taken_by.swap(processor + 1, Relaxed) == processor + 1 {
+            return;
+        }
+        let Some(ticket) = *placed.lock() else { return };
+        let mut state = self.lock();
+        let left = state.board.run_unasked(ticket, self.place_of(processor), now_ns());
+        self.note_waiting(&state.board);
+        drop(state);
+        drop(left);
+        if self.log.keeps() {
+            self.log.ran(placed.explained.load(Relaxed), &shared.processors[processor].info.name);
+        }
     }
 
     /// A task has ended, or is to be placed anew. `has_run`: it has run where it was placed.
@@ -460,18 +536,15 @@ impl Placement {
         let Some(ticket) = placed.lock().take() else { return };
         let now_ns = now_ns();
         let mut state = self.lock();
-        let ended = if has_run { state.board.finished(ticket, now_ns) } else { None };
+        let measured_ns = Some(placed.took_ns.load(Relaxed)).filter(|took_ns| *took_ns > 0);
+        let ended = if has_run { state.board.finished_after(ticket, measured_ns, now_ns) } else { None };
         // It may not have been taken: somebody who waited for it ran it.
         let left = if ended.is_none() { state.board.abandoned(ticket, now_ns) } else { None };
         self.note_waiting(&state.board);
         drop(state);
         drop(left);
         if let Some(ended) = ended {
-            let took_ns = match placed.took_ns.load(Relaxed) {
-                0 => ended.took_ns,
-                measured_ns => measured_ns,
-            };
-            self.log.end(placed.explained.load(Relaxed), ended.expected_ns, took_ns);
+            self.log.end(placed.explained.load(Relaxed), ended.expected_ns, measured_ns.unwrap_or(ended.took_ns));
         }
     }
 
@@ -485,7 +558,8 @@ impl Placement {
         let mut state = self.lock();
         let (lost, placed): (Vec<_>, Vec<_>) =
             state.board.set_active(place, is_active, now_ns).into_iter().partition(|pushed| pushed.decision.why == Why::NoPlace);
-        let lost = lost.into_iter().filter_map(|pushed| state.board.abandoned(pushed.ticket, now_ns)).collect();
+        let lost: Vec<_> = lost.into_iter().filter_map(|pushed| state.board.abandoned(pushed.ticket, now_ns)).collect();
+        lost.iter().filter_map(Entry::as_node).for_each(|node| drop(state.nodes.remove(&node)));
         let wake = state.board.to_wake(now_ns);
         self.note_waiting(&state.board);
         drop(state);
@@ -528,13 +602,4 @@ pub(crate) fn placed(task: &TaskRef) -> Option<&Placed> {
 /// How the code of a task is known.
 pub(crate) fn code_of(task: &TaskRef) -> u64 {
     task.launch_ties().map_or_else(|| task.code(), |launch| launch.body.code())
-}
-
-/// The same, for models that outlive the program.
-fn code_id_of(task: &TaskRef) -> CodeId {
-    let of_function = || {
-        let name = task.type_name();
-        CodeId::new(name, fnv(FNV_OFFSET, name.as_bytes()) as u64)
-    };
-    task.launch_ties().map_or_else(of_function, |launch| launch.body.code_id())
 }

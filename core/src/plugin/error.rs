@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use poniard_interface::header::{ABI_MAJOR, ABI_MINOR};
+use poniard_interface::header::{ABI_MAJOR, ABI_MINOR, PluginKind};
 
 /// A plugin file, or a folder of them, could not be used. The message is one paragraph: which file, what was expected, what was found, and what
 /// to do.
@@ -77,16 +77,28 @@ pub enum LoadErrorKind {
     },
     /// It exports no header.
     #[error(
-        "expected an exported symbol `poniard_backend_{}`, found none; it is no plugin of Poniard, or its crate does not call `export_backend!`",
-        .name.as_deref().unwrap_or("<name>")
+        "expected an exported symbol `{}`, found none; it is no plugin of Poniard, or its crate does not call `export_{kind}!`",
+        .kind.symbol(.name.as_deref().unwrap_or("<name>"))
     )]
     NoHeader {
+        /// What it was to be.
+        kind: PluginKind,
         /// The name that was looked for; `None` if any would have done.
         name: Option<String>,
     },
+    /// It is a plugin of another kind.
+    #[error("expected a {expected}, found a {found}; rename the file to `{}<name>.so`", .found.file_prefix())]
+    OtherKind {
+        /// What it was to be.
+        expected: PluginKind,
+        /// What it is.
+        found: PluginKind,
+    },
     /// It exports several headers and the file name chooses none.
-    #[error("it exports several backends ({}); rename the file to `libponiard_backend_<name>.so` to choose one", .names.join(", "))]
-    SeveralBackends {
+    #[error("it exports several {} ({}); rename the file to `{}<name>.so` to choose one", .kind.plural(), .names.join(", "), .kind.file_prefix())]
+    Several {
+        /// Of what.
+        kind: PluginKind,
         /// Their names.
         names: Vec<String>,
     },
@@ -100,7 +112,7 @@ pub enum LoadErrorKind {
     },
     /// It was built with an older contract that this host no longer speaks.
     #[error(
-        "it is older than this program: expected version {} of the backend contract, found {} (plugin version {version}, built by {rustc}); rebuild the plugin with poniard-interface {}",
+        "it is older than this program: expected version {} of the contract, found {} (plugin version {version}, built by {rustc}); rebuild the plugin with poniard-interface {}",
         abi(HOST_ABI), abi(*.plugin), env!("CARGO_PKG_VERSION")
     )]
     OlderContract {
@@ -113,7 +125,7 @@ pub enum LoadErrorKind {
     },
     /// It was built with a newer contract than this host knows.
     #[error(
-        "it is newer than this program: expected version {} of the backend contract, found {} (plugin version {version}, built by {rustc}); update this program, or rebuild the plugin with poniard-interface {}",
+        "it is newer than this program: expected version {} of the contract, found {} (plugin version {version}, built by {rustc}); update this program, or rebuild the plugin with poniard-interface {}",
         abi(HOST_ABI), abi(*.plugin), env!("CARGO_PKG_VERSION")
     )]
     NewerContract {
@@ -141,7 +153,7 @@ pub enum LoadErrorKind {
         found_bytes: u64,
     },
     /// The symbol and the header it names disagree.
-    #[error("its symbol `{symbol}` and its header disagree: the header says that the backend is called `{header}`; rebuild the plugin")]
+    #[error("its symbol `{symbol}` and its header disagree: the header says that it is called `{header}`; rebuild the plugin")]
     SymbolName {
         /// The symbol.
         symbol: String,
@@ -150,22 +162,25 @@ pub enum LoadErrorKind {
     },
     /// The file name and the header disagree.
     #[error(
-        "its file name says that the backend is called `{file}`, its header says `{header}`; rename the file to `libponiard_backend_{header}.so`"
+        "its file name says that the {kind} is called `{file}`, its header says `{header}`; rename the file to `{}{header}.so`",
+        .kind.file_prefix()
     )]
     FileName {
+        /// What it is.
+        kind: PluginKind,
         /// The name in the file name.
         file: String,
         /// The name in the header.
         header: String,
     },
-    /// The backend that it made has another name than the header.
-    #[error(
-        "its header says that the backend is called `{expected}`, the backend says `{found}`; rebuild the plugin with one name in both"
-    )]
-    BackendName {
+    /// What it made has another name than the header.
+    #[error("its header says that the {kind} is called `{expected}`, the {kind} says `{found}`; rebuild the plugin with one name in both")]
+    OwnName {
+        /// What it is.
+        kind: PluginKind,
         /// The name in the header.
         expected: String,
-        /// The name that the backend gave.
+        /// The name that the backend or the policy gave.
         found: String,
     },
     /// The dynamic linker refused it.
@@ -191,21 +206,25 @@ pub enum LoadErrorKind {
         rustc: String,
     },
     /// Its constructor failed or panicked.
-    #[error("it could not make its backend: {reason}; this is a fault of the plugin, report it to its author")]
+    #[error("it could not make its {kind}: {reason}; this is a fault of the plugin, report it to its author")]
     Create {
+        /// What it is.
+        kind: PluginKind,
         /// What it said.
         reason: String,
     },
-    /// An earlier file has the backend already.
-    #[error("the backend `{name}` was loaded from `{}` already, which comes first in the search; take one of the two away", .first.display())]
+    /// An earlier file has the same.
+    #[error("the {kind} `{name}` was found in `{}` already, which comes first in the search; take one of the two away", .first.display())]
     Duplicate {
-        /// The backend.
+        /// What it is.
+        kind: PluginKind,
+        /// Its name.
         name: String,
-        /// The file that won.
+        /// The other file.
         first: PathBuf,
     },
     /// Plugin files are not supported here.
-    #[error("plugin files are supported on 64-bit Linux, this program runs on {host}; use the backends that are linked into it")]
+    #[error("plugin files are supported on 64-bit Linux, this program runs on {host}; use what is linked into it")]
     UnsupportedHost {
         /// The operating system and the machine.
         host: String,

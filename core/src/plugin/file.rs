@@ -14,8 +14,8 @@ use object::elf;
 use object::endian::NativeEndian;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::read::{ReadCache, ReadRef};
-use poniard_interface::header::{IDENTITY_BYTES, MAGIC, PluginIdentity};
-use poniard_interface::{PluginHeader, header_symbol};
+use poniard_interface::header::{IDENTITY_BYTES, MAGIC, PluginIdentity, PluginKind};
+use poniard_interface::{PluginHeader, stable::CreateBackend};
 
 use super::error::{HOST_ABI, LoadErrorKind};
 use super::io_kind;
@@ -31,29 +31,31 @@ const ENDIAN: NativeEndian = NativeEndian;
 /// What a plugin file says about itself.
 #[derive(Debug)]
 pub(super) struct Described {
+    /// What it is.
+    pub(super) kind: PluginKind,
     /// The frozen part of its header.
     pub(super) identity: PluginIdentity,
     /// The symbol of the header.
     pub(super) symbol: String,
 }
 
-/// Reads and checks the file at `path`. `name` is the backend that it must hold; `None` takes any.
-pub(super) fn describe(path: &Path, name: Option<&str>) -> Result<Described, LoadErrorKind> {
+/// Reads and checks the file at `path`. `name` is the backend or policy that it must hold; `None` takes any.
+pub(super) fn describe(path: &Path, kind: PluginKind, name: Option<&str>) -> Result<Described, LoadErrorKind> {
     let file = open(path)?;
     let len_bytes = file.metadata().map_err(|error| io_kind("look at it", error))?.len();
     // Reads only the parts that are asked for: a plugin with debug information is large.
     let cache = ReadCache::new(file);
     let elf = Elf::parse(&cache, len_bytes)?;
-    let (symbol, value) = elf.header_symbol(name)?;
+    let (symbol, value) = elf.header_symbol(kind, name)?;
     let bytes = elf.bytes_at(value)?;
     let identity = PluginIdentity::from_bytes(&bytes);
-    check_identity(&identity, &symbol, name)?;
+    check_identity(&identity, kind, &symbol, name)?;
     let found_bytes = u64::from(identity.header_bytes).min(value.st_size(ENDIAN));
-    let expected_bytes = size_of::<PluginHeader>() as u64;
+    let expected_bytes = size_of::<PluginHeader<CreateBackend>>() as u64;
     if found_bytes != expected_bytes {
         return Err(LoadErrorKind::HeaderSize { expected_bytes, found_bytes });
     }
-    Ok(Described { identity, symbol })
+    Ok(Described { kind, identity, symbol })
 }
 
 /// Opens a regular file, and nothing that could block or have an effect when it is opened.
@@ -82,7 +84,7 @@ fn sort(kind: FileType) -> &'static str {
 }
 
 /// Compares what the plugin says with what this program is, the frozen facts first: nothing else of a header of another version can be believed.
-fn check_identity(identity: &PluginIdentity, symbol: &str, name: Option<&str>) -> Result<(), LoadErrorKind> {
+fn check_identity(identity: &PluginIdentity, kind: PluginKind, symbol: &str, name: Option<&str>) -> Result<(), LoadErrorKind> {
     if identity.magic != MAGIC {
         return Err(LoadErrorKind::Magic { symbol: symbol.into(), found: identity.magic });
     }
@@ -99,11 +101,11 @@ fn check_identity(identity: &PluginIdentity, symbol: &str, name: Option<&str>) -
         return Err(LoadErrorKind::PointerSize { expected_bytes, found_bytes: identity.pointer_bytes });
     }
     let header = identity.name();
-    if header_symbol(&header) != symbol {
+    if kind.symbol(&header) != symbol {
         return Err(LoadErrorKind::SymbolName { symbol: symbol.into(), header });
     }
     match name {
-        Some(file) if file != header => Err(LoadErrorKind::FileName { file: file.into(), header }),
+        Some(file) if file != header => Err(LoadErrorKind::FileName { kind, file: file.into(), header }),
         _ => Ok(()),
     }
 }
@@ -158,11 +160,14 @@ impl<'data> Elf<'data> {
         Ok(Self { data, segments, sections })
     }
 
-    /// The exported symbol of a header and its name: the one of the backend `name`, or else the only one.
-    fn header_symbol(&self, name: Option<&str>) -> Result<(String, &'data Symbol), LoadErrorKind> {
-        let prefix = header_symbol("");
+    /// The exported symbol of a header and its name: the one of the backend or policy `name`, or else the only one.
+    fn header_symbol(&self, kind: PluginKind, name: Option<&str>) -> Result<(String, &'data Symbol), LoadErrorKind> {
+        let prefix = kind.symbol("");
+        let others = [PluginKind::Backend, PluginKind::Policy].into_iter().filter(|other| *other != kind);
+        let others: Vec<_> = others.map(|other| (other, other.symbol(""))).collect();
+        let mut found_other = None;
         let Some(table) = self.sections.iter().find(|section| section.sh_type(ENDIAN) == elf::SHT_DYNSYM) else {
-            return Err(LoadErrorKind::NoHeader { name: name.map(Into::into) });
+            return Err(LoadErrorKind::NoHeader { kind, name: name.map(Into::into) });
         };
         let symbols: &[Symbol] = table.data_as_array(ENDIAN, self.data).map_err(malformed)?;
         let strings = self
@@ -180,22 +185,27 @@ impl<'data> Elf<'data> {
             let text = text_at(strings, symbol.st_name(ENDIAN))?;
             if text.starts_with(prefix.as_bytes()) {
                 headers.push((String::from_utf8_lossy(text).into_owned(), symbol));
+            } else if let Some((other, _)) = others.iter().find(|(_, prefix)| text.starts_with(prefix.as_bytes())) {
+                found_other = Some(*other);
             }
         }
         if let Some(name) = name {
-            let wanted = header_symbol(name);
+            let wanted = kind.symbol(name);
             if let Some(index) = headers.iter().position(|(symbol, _)| *symbol == wanted) {
                 return Ok(headers.swap_remove(index));
             }
         }
         match headers.len() {
-            0 => Err(LoadErrorKind::NoHeader { name: name.map(Into::into) }),
-            // If it is another backend than the file name says, the check of the names will say so.
+            0 => Err(match found_other {
+                Some(found) => LoadErrorKind::OtherKind { expected: kind, found },
+                None => LoadErrorKind::NoHeader { kind, name: name.map(Into::into) },
+            }),
+            // If it is another one than the file name says, the check of the names will say so.
             1 => Ok(headers.swap_remove(0)),
             _ => {
                 let mut names: Vec<_> = headers.into_iter().map(|(symbol, _)| symbol[prefix.len()..].to_owned()).collect();
                 names.sort();
-                Err(LoadErrorKind::SeveralBackends { names })
+                Err(LoadErrorKind::Several { kind, names })
             }
         }
     }
@@ -346,7 +356,7 @@ mod tests {
         let program = fs::read(std::env::current_exe().unwrap()).unwrap();
         fs::write(&path, &program).unwrap();
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-        assert!(matches!(describe(&path, None), Err(LoadErrorKind::NoHeader { .. })));
+        assert!(matches!(describe(&path, PluginKind::Backend, None), Err(LoadErrorKind::NoHeader { .. })));
 
         let word = |at: usize| u64::from_le_bytes(program[at..at + 8].try_into().unwrap());
         let sections = word(40);
@@ -358,7 +368,7 @@ mod tests {
             for (place, value, len) in &damage {
                 file.write_all_at(&value.to_ne_bytes()[..*len], *place).unwrap();
             }
-            let described = describe(&path, None);
+            let described = describe(&path, PluginKind::Backend, None);
             for (place, _, _) in &damage {
                 file.write_all_at(&program[*place as usize..][..8], *place).unwrap();
             }

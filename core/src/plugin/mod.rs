@@ -1,7 +1,7 @@
-//! Backends from plugin files, found and loaded at run time.
+//! Backends and policies from plugin files, found and loaded at run time.
 //!
-//! A plugin is a shared object `libponiard_backend_<name>.so`. [`load`] looks for such files where a [`PluginSearch`] says, and hands back the
-//! backends together with every file that it refused and why: a bad file never ends the program and never hides the others.
+//! A plugin is a shared object `libponiard_backend_<name>.so` or `libponiard_policy_<name>.so`. [`load`] looks for such files where a [`PluginSearch`] says, and hands back the
+//! backends together with every file that it refused and why: a bad file never ends the program and never hides the others. [`load_policies`] does the same for policies.
 //!
 //! A file passes three gates, each of which makes the next one safe. `file` reads the ELF structure and the plugin's header from the disk, since
 //! the dynamic linker dies of a truncated file and runs the constructors of a foreign one. `library` then lets the dynamic linker map it. The layout
@@ -14,6 +14,7 @@ mod error;
 mod file;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod library;
+mod policies;
 mod search;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,9 +22,12 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use poniard_interface::header::PluginKind;
 use poniard_interface::{Backend, BackendInfo};
 
 pub use error::{LoadError, LoadErrorKind};
+pub use policies::{FoundPolicies, LoadedPolicy, load_policies};
+pub(crate) use policies::{find_policy, load_policy, policy_names};
 pub use search::{BACKEND_PATH_VARIABLE, PluginSearch, SearchPlace};
 
 /// What [`load`] came back with.
@@ -77,33 +81,47 @@ pub struct RefusedPlugin {
 /// Never fails as a whole: what cannot be used is in [`Found::refused`].
 pub fn load(search: &PluginSearch) -> Found {
     let mut found = Found { searched: search.places(), ..Found::default() };
-    let mut seen = BTreeSet::new();
     let mut file_of_name = BTreeMap::new();
-    for place in &found.searched {
-        let candidates = match search::candidates(place) {
-            Ok(candidates) => candidates,
-            Err(kind) => {
-                found.refused.push(refusal(place.path.clone(), kind));
+    for file in files(&found.searched, PluginKind::Backend) {
+        let (file, canonical, name) = match file {
+            Ok(file) => file,
+            Err(refused) => {
+                found.refused.push(refused);
                 continue;
             }
         };
-        for candidate in candidates {
-            // A dangling link has no canonical path; opening it gives the better error.
-            let canonical = candidate.file.canonicalize().unwrap_or_else(|_| candidate.file.clone());
-            if !seen.insert(canonical.clone()) {
-                continue;
+        match load_file(&canonical, name.as_deref(), &file_of_name) {
+            Ok((backend, rustc)) => {
+                let info = backend.info();
+                file_of_name.insert(info.name.clone(), file.clone());
+                found.loaded.push(LoadedBackend { backend, info, file, rustc });
             }
-            match load_file(&canonical, candidate.name.as_deref(), &file_of_name) {
-                Ok((backend, rustc)) => {
-                    let info = backend.info();
-                    file_of_name.insert(info.name.clone(), candidate.file.clone());
-                    found.loaded.push(LoadedBackend { backend, info, file: candidate.file, rustc });
-                }
-                Err(kind) => found.refused.push(refusal(candidate.file, kind)),
-            }
+            // Somebody named it for what it is.
+            Err(LoadErrorKind::OtherKind { .. }) if name.is_none() => {}
+            Err(kind) => found.refused.push(refusal(file, kind)),
         }
     }
     found
+}
+
+/// A file to be tried: as found, its absolute path, and the name that it must have.
+type File = (PathBuf, PathBuf, Option<String>);
+
+/// The files to be tried, in search order, each once, and the places that cannot be looked at.
+fn files(places: &[SearchPlace], kind: PluginKind) -> impl Iterator<Item = Result<File, RefusedPlugin>> {
+    let mut seen = BTreeSet::new();
+    let found = places.iter().flat_map(move |place| match search::candidates(place, kind) {
+        Ok(candidates) => candidates.into_iter().map(Ok).collect(),
+        Err(kind) => vec![Err(refusal(place.path.clone(), kind))],
+    });
+    found.filter_map(move |candidate| match candidate {
+        Ok(search::Candidate { file, name }) => {
+            // A dangling link has no canonical path; opening it gives the better error.
+            let canonical = file.canonicalize().unwrap_or_else(|_| file.clone());
+            seen.insert(canonical.clone()).then_some(Ok((file, canonical, name)))
+        }
+        Err(refused) => Some(Err(refused)),
+    })
 }
 
 /// Loads the plugin of one file, whatever it is called.
@@ -128,16 +146,16 @@ fn load_file(
     name: Option<&str>,
     file_of_name: &BTreeMap<String, PathBuf>,
 ) -> Result<(Box<dyn Backend>, String), LoadErrorKind> {
-    let described = file::describe(path, name)?;
+    let described = file::describe(path, PluginKind::Backend, name)?;
     let name = described.identity.name();
     // Before the file is mapped, so that the constructors of a plugin that nobody wants do not run.
     if let Some(first) = file_of_name.get(&name) {
-        return Err(LoadErrorKind::Duplicate { name, first: first.clone() });
+        return Err(LoadErrorKind::Duplicate { kind: PluginKind::Backend, name, first: first.clone() });
     }
     let backend = library::open(path, &described)?;
     let found = backend.info().name;
     if found != name {
-        return Err(LoadErrorKind::BackendName { expected: name, found });
+        return Err(LoadErrorKind::OwnName { kind: PluginKind::Backend, expected: name, found });
     }
     Ok((backend, described.identity.rustc()))
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use poniard_interface::header::FILE_PREFIX;
+use poniard_interface::header::PluginKind;
 
 use super::error::LoadErrorKind;
 use super::io_kind;
@@ -24,7 +24,7 @@ const FILE_SUFFIX: &str = ".so";
 /// 3. the folder of the running program;
 /// 4. the folder of installed plugins, `../lib/poniard` from there.
 ///
-/// In a folder the files called `libponiard_backend_<name>.so` are tried, in order of their names, and no others. A file that is named itself is tried
+/// In a folder the files called `libponiard_backend_<name>.so` are tried, or for policies `libponiard_policy_<name>.so`, in order of their names, and no others. A file that is named itself is tried
 /// whatever it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginSearch {
@@ -115,12 +115,12 @@ impl PluginSearch {
 pub(super) struct Candidate {
     /// Its path.
     pub(super) file: PathBuf,
-    /// The name that its backend must have: what the file name says, unless the file was named itself.
+    /// The name that its backend or policy must have: what the file name says, unless the file was named itself.
     pub(super) name: Option<String>,
 }
 
 /// The files to be tried at `place`, in order.
-pub(super) fn candidates(place: &SearchPlace) -> Result<Vec<Candidate>, LoadErrorKind> {
+pub(super) fn candidates(place: &SearchPlace, kind: PluginKind) -> Result<Vec<Candidate>, LoadErrorKind> {
     let metadata = match fs::metadata(&place.path) {
         Ok(metadata) => metadata,
         Err(error) if !place.required && is_absence(&error) => return Ok(Vec::new()),
@@ -132,7 +132,7 @@ pub(super) fn candidates(place: &SearchPlace) -> Result<Vec<Candidate>, LoadErro
     let mut candidates = Vec::new();
     for entry in fs::read_dir(&place.path).map_err(|error| io_kind("list the folder", error))? {
         let entry = entry.map_err(|error| io_kind("list the folder", error))?;
-        if let Some(name) = backend_name(&entry.file_name()) {
+        if let Some(name) = plugin_name(&entry.file_name(), kind) {
             candidates.push(Candidate { file: entry.path(), name: Some(name) });
         }
     }
@@ -147,10 +147,10 @@ fn is_absence(error: &io::Error) -> bool {
 }
 
 /// The `<name>` of `libponiard_backend_<name>.so`.
-fn backend_name(file_name: &OsStr) -> Option<String> {
+fn plugin_name(file_name: &OsStr, kind: PluginKind) -> Option<String> {
     // A name that is no text has replacement characters here, which no header has: such a file is refused in words.
     let file_name = file_name.to_string_lossy();
-    let name = file_name.strip_prefix(FILE_PREFIX)?.strip_suffix(FILE_SUFFIX)?;
+    let name = file_name.strip_prefix(kind.file_prefix())?.strip_suffix(FILE_SUFFIX)?;
     (!name.is_empty()).then(|| name.to_owned())
 }
 
@@ -202,7 +202,11 @@ mod tests {
             fs::write(folder.path().join(name), "").unwrap();
         }
         let place = SearchPlace { path: folder.path().to_path_buf(), reason: "test", required: false };
-        let found: Vec<_> = candidates(&place).unwrap().into_iter().map(|candidate| (candidate.file, candidate.name.unwrap())).collect();
-        assert_eq!(found, ["a", "b"].map(|name| (folder.path().join(format!("libponiard_backend_{name}.so")), name.to_owned())).to_vec());
+        for (kind, names) in [(PluginKind::Backend, &["a", "b"][..]), (PluginKind::Policy, &["a"])] {
+            let found: Vec<_> =
+                candidates(&place, kind).unwrap().into_iter().map(|candidate| (candidate.file, candidate.name.unwrap())).collect();
+            let file = |name: &str| folder.path().join(format!("libponiard_{kind}_{name}.so"));
+            assert_eq!(found, names.iter().map(|name| (file(name), (*name).to_owned())).collect::<Vec<_>>());
+        }
     }
 }

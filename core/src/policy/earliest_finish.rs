@@ -234,6 +234,10 @@ impl Policy for Ordered {
         self.by.steal(offer, places)
     }
 
+    fn wants_ranks(&self) -> bool {
+        true
+    }
+
     fn ended(&mut self, outcome: &Outcome) {
         self.by.ended(outcome);
     }

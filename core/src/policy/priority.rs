@@ -24,6 +24,10 @@ impl Policy for Priority {
     fn keeps_all_busy(&self) -> bool {
         true
     }
+
+    fn wants_ranks(&self) -> bool {
+        true
+    }
 }
 
 /// The longest way to the end first; tasks of graphs that are not known come last.

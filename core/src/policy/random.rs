@@ -1,35 +1,6 @@
-//! Random numbers, and the policy that places by lot.
+//! The policy that places by lot.
 
 use super::{Decision, Offer, Place, Policy, ReadyTask, View, Why};
-
-/// A small generator of random numbers: the same seed gives the same ones everywhere.
-///
-/// SplitMix64, from Guy L. Steele Jr., Doug Lea and Christine H. Flood, "Fast splittable pseudorandom number generators", 2014: a counter with
-/// an odd step, whose bits are then mixed. Any seed is a good one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Random(u64);
-
-impl Random {
-    /// The numbers that belong to `seed`.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`, 0 if that is 0. The high half of a product: its bias is at most `bound` / 2^64.
-    pub fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
-    }
-}
 
 /// Places anywhere: at an idle place if there is one, and idle places take over what waits for others. The measure that other policies have to beat:
 /// it keeps everything busy and knows nothing.

@@ -390,7 +390,7 @@ impl Queued {
         let InFlightLaunch { mut prepared, before, size, .. } = launch;
         let is_ahead = before.is_some();
         if let (Some(placement), Some(busy_ns)) = (&shared.placement, busy_ns) {
-            placement.measured(self.first + queue, &task, size, busy_ns);
+            placement.launched(self.first + queue, &task, size, busy_ns);
         }
         // Those before it may have failed, or have gone elsewhere and come to other results: then what it has made is of no use.
         let is_as_then = |(one, times): &(TaskRef, u64)| one.launch_ties().is_some_and(|launch| launch.withdrawn.load(SeqCst) == *times);

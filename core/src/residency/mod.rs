@@ -12,7 +12,7 @@
 //! order transfer, directory, state; no lock is held while a chunk is dropped or the space is asked for one.
 #![expect(unsafe_code, reason = "writes blocks of the host that nobody else looks at meanwhile")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -23,6 +23,7 @@ use poniard_interface::{Access, AllocateError, Chunk, Operand, RawBuffer};
 use crate::clock::now_ns;
 use crate::data::Data;
 use crate::wire::Place;
+use crate::worker::stopwatch;
 use crate::{arena, spill};
 
 pub(crate) mod space;
@@ -53,6 +54,8 @@ struct State {
     has_backup: bool,
     /// The buffer is gone: the block is somebody else's, or nobody's.
     has_ended: bool,
+    /// Whoever is going to change the block asks first: nobody has since it was last seen where nobody can be changing it.
+    is_settled: bool,
     /// How many launches would have to be repeated for the contents, while the block does not have them.
     depth: u32,
     replicas: Vec<Replica>,
@@ -184,6 +187,45 @@ pub(crate) fn is_known(key: Key) -> bool {
     entry_of(key).is_some()
 }
 
+/// Notes that nobody is changing a block, if it is in the directory, and whether it is. Its buffer says so (`note_replicas`) before anybody does.
+pub(crate) fn settle(key: Key) -> bool {
+    entry_of(key).inspect(|entry| lock(&entry.state).is_settled = true).is_some()
+}
+
+/// Those blocks of more than so many bytes that have their contents, and that no launch uses: their replicas can go. Longest ago first.
+pub(crate) fn settled(least_bytes: u64) -> Vec<Place> {
+    if COUNT.load(Acquire) == 0 {
+        return Vec::new();
+    }
+    let directory = lock(&DIRECTORY);
+    let mut settled: Vec<_> = directory
+        .values()
+        .filter(|entry| entry.place.len_bytes >= least_bytes && Arc::strong_count(entry) == 1)
+        .filter_map(|entry| {
+            let state = lock(&entry.state);
+            let last_use = state.replicas.iter().map(|replica| replica.last_use).max();
+            state.can_leave().then_some((last_use, entry.place))
+        })
+        .collect();
+    settled.sort_by_key(|(last_use, _)| *last_use);
+    settled.into_iter().map(|(_, place)| place).collect()
+}
+
+/// Takes a block out of the directory that no launch uses and that has its contents, so that it is like one which no device has ever had: what is to be dropped then, without a lock.
+/// Nothing if it is not like that, or not there.
+pub(crate) fn release(place: Place) -> Option<impl Sized> {
+    let mut directory = lock(&DIRECTORY);
+    let entry = directory.get(&key_of(place))?;
+    // Whoever else has the entry is about to use it. Only under this lock somebody gets it.
+    if Arc::strong_count(entry) > 1 || !lock(&entry.state).can_leave() {
+        return None;
+    }
+    let entry = directory.remove(&key_of(place))?;
+    COUNT.fetch_sub(1, Release);
+    let mut state = lock(&entry.state);
+    Some((state.take_replicas(|_| true), state.lineage.take()))
+}
+
 /// Whoever has the block is about to change it: what devices have of it is stale from now on.
 #[cold]
 pub(crate) fn changes(key: Key) {
@@ -193,6 +235,7 @@ pub(crate) fn changes(key: Key) {
     let lineage = {
         let mut state = lock(&entry.state);
         state.host_valid = true;
+        state.is_settled = false;
         state.depth = 0;
         // Their memory stays: who has had it on a device once may well want it there again, and new memory costs more than the copy. When there is no room they go.
         state.replicas.iter_mut().filter(|replica| !replica.is_import).for_each(|replica| replica.valid = false);
@@ -261,6 +304,11 @@ pub(crate) fn bring<T: Data>(value: &T) -> Result<(), String> {
 
 #[cold]
 fn bring_slowly<T: Data>(value: &T) -> Result<(), String> {
+    // A transfer is no part of what the body takes: links have models of their own.
+    stopwatch::aside(|| bring_blocks(value))
+}
+
+fn bring_blocks<T: Data>(value: &T) -> Result<(), String> {
     let mut outcome = Ok(());
     if let Some(form) = T::DEVICE {
         (form.visit)(value, &mut |raw| {
@@ -306,6 +354,11 @@ impl State {
         taken
     }
 
+    /// Whether the block has the contents, and nobody uses them elsewhere or changes them.
+    fn can_leave(&self) -> bool {
+        self.host_valid && self.is_settled && !self.has_backup && self.replicas.iter().all(|replica| replica.uses == 0)
+    }
+
     fn replica_in(&mut self, space: &Arc<DeviceSpace>) -> Option<&mut Replica> {
         self.replicas.iter_mut().find(|replica| Arc::ptr_eq(&replica.space, space))
     }
@@ -317,15 +370,25 @@ impl State {
 }
 
 impl Entry {
-    /// The entry of a block, which is made if there is none.
+    /// The entry of a block, which is made if there is none. Nobody is changing the block.
     fn enter(place: Place) -> Arc<Self> {
         let mut directory = lock(&DIRECTORY);
         let new = || {
             COUNT.fetch_add(1, Release);
-            let state = State { host_valid: true, has_backup: false, has_ended: false, depth: 0, replicas: Vec::new(), lineage: None };
+            let state = State {
+                host_valid: true,
+                has_backup: false,
+                has_ended: false,
+                is_settled: true,
+                depth: 0,
+                replicas: Vec::new(),
+                lineage: None,
+            };
             Arc::new(Self { place, transfer: Mutex::default(), state: Mutex::new(state) })
         };
-        Arc::clone(directory.entry(key_of(place)).or_insert_with(new))
+        let entry = Arc::clone(directory.entry(key_of(place)).or_insert_with(new));
+        lock(&entry.state).is_settled = true;
+        entry
     }
 
     /// Sees to it that the block has the contents. `computes`: also if they have to be computed again, which no lock survives.
@@ -333,13 +396,11 @@ impl Entry {
         if lock(&self.state).host_valid {
             return Ok(());
         }
-        let begun_ns = now_ns();
         // Somebody else may be at it. What the device reports meanwhile is seen to without the lock.
         let read = deferring(|| {
             let _transfer = lock(&self.transfer);
             self.read()
         });
-        BROUGHT_NS.set(BROUGHT_NS.get() + (now_ns() - begun_ns));
         let (space, reason) = match read {
             Ok(lineage) => {
                 drop(lineage);
@@ -759,16 +820,6 @@ pub(crate) fn take_back(prepared: Prepared, undone: Undone) -> bool {
         drop(gone);
     }
     is_whole
-}
-
-thread_local! {
-    /// How long this thread has waited for contents that were brought to the host.
-    static BROUGHT_NS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// How long this thread has waited so far for contents that were brought to the host: what takes that long is the way, and not the code that wants them.
-pub(crate) fn brought_ns() -> u64 {
-    BROUGHT_NS.get()
 }
 
 /// What is to be done when a thread holds no locks any more.

@@ -6,10 +6,10 @@ use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
-use poniard_interface::{Backend, BackendInfo, LogLevel, Processor, Settings, WorkerId};
+use poniard_interface::{Backend, BackendInfo, LogLevel, PluginKind, Processor, Settings, WorkerId};
 
 use super::host::{HostLink, Log};
 use super::report::Refused;
@@ -17,13 +17,14 @@ use super::{Handle, Runtime};
 use crate::function::TaskFn;
 use crate::options::TaskOptions;
 use crate::placement::{Placement, PlacementChoices};
-use crate::plugin::{self, PluginSearch};
+use crate::plugin::{self, LoadedPolicy, PluginSearch};
+use crate::policy::{ChosenPolicy, MakePolicy, POLICIES, Policy, UnknownPolicy};
 use crate::residency::DeviceSpace;
 use crate::spill::Folder;
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
 use crate::worker::sleep::IdlePolicy;
 use crate::worker::slot::Slot;
-use crate::{arena, machine, model, policy, spill};
+use crate::{arena, machine, model, spill};
 
 /// The setting of `RuntimeBuilder::processes_at_most`.
 const PROCESSES_MOST: &str = "processes.most";
@@ -76,6 +77,7 @@ const PLACEMENT: [&str; 6] = [PLACEMENT_POLICY, PLACEMENT_SEED, PLACEMENT_EXPLAI
 pub struct RuntimeBuilder {
     search: Option<PluginSearch>,
     linked: Vec<Arc<dyn Backend>>,
+    linked_policies: Vec<(&'static str, MakePolicy)>,
     without_builtin: bool,
     only: Vec<String>,
     settings: Settings,
@@ -87,6 +89,7 @@ impl fmt::Debug for RuntimeBuilder {
         f.debug_struct("RuntimeBuilder")
             .field("search", &self.search)
             .field("linked", &self.linked.iter().map(|backend| backend.info()).collect::<Vec<_>>())
+            .field("linked_policies", &self.linked_policies.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("without_builtin", &self.without_builtin)
             .field("only", &self.only)
             .field("settings", &self.settings)
@@ -181,7 +184,7 @@ impl RuntimeBuilder {
         Self::default()
     }
 
-    /// Loads plugin files as `search` says. A plugin replaces a built-in backend of the same name.
+    /// Loads plugin files as `search` says. A plugin replaces a built-in backend of the same name. A policy is loaded if it is the one that [`policy`](Self::policy) names.
     pub fn plugins(mut self, search: PluginSearch) -> Self {
         self.search = Some(search);
         self
@@ -245,13 +248,51 @@ impl RuntimeBuilder {
         self.setting(MEMORY_LIMIT, bytes.to_string())
     }
 
-    /// The policy that decides where and when ready tasks run, by its name in [`policy::POLICIES`](crate::policy::POLICIES), for all tasks that are spawned. The same as the setting
+    /// The policy that decides where and when ready tasks run, for all tasks that are spawned and all nodes of compiled graphs. The same as the setting
     /// `placement.policy`; `placement.seed` is where its random numbers begin.
     ///
+    /// `name` is one of [`policy::POLICIES`](crate::policy::POLICIES), that of a plugin file `libponiard_policy_<name>.so` which [`plugins`](Self::plugins) finds, or the path of such a
+    /// file, of any name, with a `/` in it.
+    ///
     /// Without this, tasks that every worker may run are shared out by work stealing, which costs nanoseconds, and only launches of kernels that devices can run as well are placed,
-    /// by [`policy::DEFAULT`](crate::policy::DEFAULT). With it every spawned task is placed, which costs about a microsecond; nodes of graphs and parts of `join` and the like are shared out as before.
+    /// by [`policy::DEFAULT`](crate::policy::DEFAULT). With it every spawned task and every node is placed, which costs about a microsecond; parts of `join` and the like are shared out as before.
     pub fn policy(self, name: impl Into<String>) -> Self {
         self.setting(PLACEMENT_POLICY, name)
+    }
+
+    /// A policy of the program's own, as [`policy`](Self::policy) has one by name. It is made anew for each runtime, and stands in for a built-in one of its name.
+    ///
+    /// If it panics, or decides what cannot be, the default policy goes on in its place and [`Report::messages`](crate::Report::messages) has a warning.
+    ///
+    /// ```
+    /// use poniard::Runtime;
+    /// use poniard::policy::{Decision, End, Place, Policy, ReadyTask, View, Why};
+    ///
+    /// #[derive(Debug)]
+    /// struct NewestFirst;
+    ///
+    /// impl Policy for NewestFirst {
+    ///     fn name(&self) -> &'static str {
+    ///         "newest-first"
+    ///     }
+    ///     fn place(&mut self, _: &ReadyTask<'_>, _: &mut View<'_>) -> Decision {
+    ///         Decision::shared(Why::FirstFree)
+    ///     }
+    ///     fn end(&self, _: usize, _: &[Place]) -> End {
+    ///         End { last_level: false, last_within: true }
+    ///     }
+    /// }
+    /// let runtime = Runtime::builder().linked_policy(|| NewestFirst).models(None).build()?;
+    /// assert_eq!(*runtime.spawn(|| 1u64, ()).fetch()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// When `make` or the policy's `name` does, which are called here once.
+    pub fn linked_policy<P: Policy + 'static>(mut self, make: impl Fn() -> P + Send + Sync + 'static) -> Self {
+        let name = make().name();
+        self.linked_policies.push((name, Arc::new(move || Ok(Box::new(make()) as Box<dyn Policy>))));
+        self.policy(name)
     }
 
     /// Whether launches of kernels go to a device whenever one can run them, also where the host would be faster. The same as the setting `placement.devices`, which is `auto` or `always`.
@@ -381,13 +422,11 @@ impl RuntimeBuilder {
         if let Some((name, _)) = self.settings.iter().find(|(name, _)| name.starts_with("placement.") && !PLACEMENT.contains(name)) {
             return Err(bad(format!("there is no setting `{name}`; there are `{}`", PLACEMENT.join("`, `"))));
         }
-        let policy = self.settings.get(PLACEMENT_POLICY);
-        if let Some(Err(error)) = policy.map(policy::by_name) {
-            return Err(bad(format!("setting `{PLACEMENT_POLICY}`: {error}")));
-        }
+        let policy = self.settings.get(PLACEMENT_POLICY).map(|name| self.find_policy(name)).transpose();
+        let policy = policy.map_err(|reason| bad(format!("setting `{PLACEMENT_POLICY}`: {reason}")))?;
         let switch = |name: &str| self.settings.parse::<bool>(name).map(Option::unwrap_or_default).map_err(|error| bad(error.reason));
         Ok(PlacementChoices {
-            policy: policy.map(Into::into),
+            policy,
             seed: self.settings.parse(PLACEMENT_SEED).map_err(|error| bad(error.reason))?.unwrap_or_default(),
             explain: switch(PLACEMENT_EXPLAIN)?,
             software: switch(PLACEMENT_SOFTWARE)?,
@@ -403,6 +442,35 @@ impl RuntimeBuilder {
                 Some(other) => return Err(bad(format!("setting `{PLACEMENT_DEVICES}` is `{other}`: expected `auto` or `always`"))),
             },
         })
+    }
+
+    /// The policy of a name, or of a path; in words why it cannot be had. A plugin file is loaded only if it is the one that is asked for.
+    fn find_policy(&self, name: &str) -> Result<ChosenPolicy, String> {
+        if let Some((name, make)) = self.linked_policies.iter().rev().find(|(linked, _)| *linked == name) {
+            return Ok(ChosenPolicy::Stranger { name, make: Arc::clone(make) });
+        }
+        if let Some(known) = POLICIES.iter().find(|known| known.name == name) {
+            return Ok(ChosenPolicy::BuiltIn(*known));
+        }
+        let found = match &self.search {
+            _ if name.contains('/') => plugin::load_policy(Path::new(name)).map(Some),
+            Some(search) => plugin::find_policy(search, name),
+            None => Ok(None),
+        };
+        match found.map_err(|error| error.to_string())? {
+            Some(LoadedPolicy { name, maker, .. }) => Ok(ChosenPolicy::Stranger { name, make: maker }),
+            None => {
+                let linked = self.linked_policies.iter().map(|(name, _)| (*name).to_owned());
+                let in_files = self.search.iter().flat_map(plugin::policy_names);
+                let unknown = UnknownPolicy::new(name, linked.chain(in_files).collect());
+                let places = self.search.iter().flat_map(PluginSearch::places);
+                let places: Vec<_> = places.map(|place| format!("{} ({})", place.path.display(), place.reason)).collect();
+                match places.as_slice() {
+                    [] => Err(format!("{unknown}; no place was searched for plugin files")),
+                    _ => Err(format!("{unknown}; searched for {}{name}.so in: {}", PluginKind::Policy.file_prefix(), places.join("; "))),
+                }
+            }
+        }
     }
 
     /// What the settings say of the memory of buffers.
@@ -631,7 +699,7 @@ fn places(found: &FoundBesides) -> String {
         "No place was searched for plugin files.".into()
     } else {
         let places: Vec<_> = found.searched.iter().map(|(path, reason)| format!("{} ({reason})", path.display())).collect();
-        format!("Searched for {}<name>.so in: {}.", poniard_interface::header::FILE_PREFIX, places.join("; "))
+        format!("Searched for {}<name>.so in: {}.", PluginKind::Backend.file_prefix(), places.join("; "))
     };
     if !found.searched.is_empty() && std::env::var_os(plugin::BACKEND_PATH_VARIABLE).is_none() {
         text.push_str(&format!(" The variable {}, which names more places, is not set.", plugin::BACKEND_PATH_VARIABLE));

@@ -30,6 +30,13 @@ impl From<WireError> for CallFailure {
     }
 }
 
+/// Bits of the first byte of a call: the host is short of memory; what the body waits is to be told; its CPU time, too.
+pub(crate) const IS_TIGHT: u8 = 1;
+pub(crate) const MEASURES: u8 = 2;
+pub(crate) const MEASURES_CPU: u8 = 4;
+/// In a reply: no CPU time.
+pub(crate) const NOT_MEASURED: u64 = u64::MAX;
+
 /// First bytes of replies: what became of the call.
 pub(crate) const VALUE: u8 = 0;
 pub(crate) const RETURNED: u8 = 1;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use poniard_interface::{BackendInfo, CallerLink, Execution, Image, Processor, ProcessorInfo, StartError, StopError, WorkerId};
 
-use super::call::{BROKEN, NO_CODE, Processors, REFUSED, VALUE, put_places};
+use super::call::{BROKEN, IS_TIGHT, MEASURES, MEASURES_CPU, NO_CODE, NOT_MEASURED, Processors, REFUSED, VALUE, put_places};
 use super::elsewhere::Elsewhere;
 use super::memory::{self, FarBuffers, during, keep_nothing, take_returned};
 use super::offer::call_by;
@@ -19,6 +19,7 @@ use crate::worker::context::Context;
 use crate::worker::main_loop::{run_all, worker_main};
 use crate::worker::shared::{Choices, ProcessorRecord, Shared};
 use crate::worker::slot::{Slot, Token, Turn};
+use crate::worker::stopwatch::{self, Away, Lap};
 
 /// The runtime of what calls spawn.
 static RUNTIME: OnceLock<Arc<Shared>> = OnceLock::new();
@@ -47,7 +48,7 @@ impl Image for ProgramImage {
         executed.unwrap_or_else(|payload| {
             let message = panic_message(&*payload);
             std::mem::forget(payload);
-            reply(BROKEN, Some(message), &Written::default(), 0)
+            reply(BROKEN, Some(message), &Written::default(), 0, None)
         })
     }
 }
@@ -58,12 +59,19 @@ fn execute(call: &[u8]) -> Vec<u8> {
     let mut results = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut results);
     let began_ns = now_ns();
+    let mut lap = None;
     let outcome = in_a_runtime(|| {
         let mut reader = Reader::new(call, &mut buffers);
-        keep_nothing(reader.take_u8()? != 0);
-        call_by(&mut reader, &mut writer)
+        let flags = reader.take_u8()?;
+        keep_nothing(flags & IS_TIGHT != 0);
+        if flags & MEASURES == 0 {
+            return call_by(&mut reader, &mut writer);
+        }
+        let (outcome, Lap { waited_ns, cpu_ns, .. }) = stopwatch::measure(flags & MEASURES_CPU != 0, || call_by(&mut reader, &mut writer));
+        lap = Some(Away { waited_ns, cpu_ns });
+        outcome
     });
-    let took_ns = now_ns() - began_ns;
+    let took_ns = now_ns().saturating_sub(began_ns);
     let written = writer.finish();
     let (tag, text) = match outcome {
         Ok(()) => (VALUE, None),
@@ -72,15 +80,15 @@ fn execute(call: &[u8]) -> Vec<u8> {
             (tag, Some(text))
         }
     };
-    let reply = reply(tag, text, &written, took_ns);
+    let reply = reply(tag, text, &written, took_ns, lap);
     // They are in the reply, which has given them away.
     drop(written.blocks);
     reply
 }
 
-/// The bytes that say what became of a call: a tag, how long it took, the blocks that are given back, how many bytes of arguments and of the rest were copied; then the value, or
+/// The bytes that say what became of a call: a tag, how long it took, how long its body waited and what CPU time it took if that was asked for, the blocks that are given back, how many bytes of arguments and of the rest were copied; then the value, or
 /// the text of the failure; then what was changed in place.
-fn reply(tag: u8, text: Option<String>, written: &Written, took_ns: u64) -> Vec<u8> {
+fn reply(tag: u8, text: Option<String>, written: &Written, took_ns: u64, lap: Option<Away>) -> Vec<u8> {
     let mut buffers = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut buffers);
     let is_refused = matches!(tag, REFUSED | BROKEN | NO_CODE);
@@ -90,6 +98,9 @@ fn reply(tag: u8, text: Option<String>, written: &Written, took_ns: u64) -> Vec<
     }
     writer.put_u8(tag);
     writer.put_u64(took_ns);
+    let (waited_ns, cpu_ns) = lap.map_or((0, None), |lap| (lap.waited_ns, lap.cpu_ns));
+    writer.put_u64(waited_ns);
+    writer.put_u64(cpu_ns.unwrap_or(NOT_MEASURED));
     put_places(&take_returned(), &mut writer);
     writer.put_u64(memory::copied_bytes());
     writer.put_u64(written.copied_bytes);

@@ -10,18 +10,20 @@ use std::time::{Duration, Instant};
 
 use poniard_interface::{CallError, Caller, LogLevel, RawBuffer, Remote, Wanted};
 
-use super::call::{self, NO_CODE, Parcel, Processors, Request, gives_back};
+use super::call::{self, IS_TIGHT, MEASURES, MEASURES_CPU, NO_CODE, NOT_MEASURED, Parcel, Processors, Request, gives_back};
 use super::code::{self, CodeRef, Key};
 use super::idle;
 use super::trade::{Trade, give_back};
 use super::values::{self, SentCount};
 use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
+use crate::placement::placed;
 use crate::retry::{self, Over};
 use crate::task::record::{TaskRef, Travel};
 use crate::wire::{Buffers, Identity, NoBuffers, Place, Reader, WireError, Writer, Written};
 use crate::worker::context::Context;
 use crate::worker::main_loop::next_ahead;
+use crate::worker::stopwatch::Away;
 use crate::{arena, spill};
 
 /// How often a task is begun on processes before it counts as what ends them.
@@ -77,6 +79,8 @@ struct State {
     ahead: VecDeque<Ahead>,
     /// How long calls take, about; nothing before the first.
     mean_ns: Option<u64>,
+    /// What the process says of the call that it has just replied to.
+    away: Option<Away>,
     /// Threads that wait until nobody looks at memory of a process any more that replied too early.
     settling_count: usize,
     /// Free when there are none.
@@ -287,20 +291,27 @@ impl Buffers for Results<'_> {
 
 /// The call of a task that this thread has claimed; nothing when it stays.
 fn encode(task: &TaskRef, travel: &Travel) -> Option<Written> {
-    encode_as(true, task, travel)
+    let tight = if arena::is_tight() { IS_TIGHT } else { 0 };
+    let measures = match placed(task) {
+        Some(placed) if placed.samples_cpu() => MEASURES | MEASURES_CPU,
+        Some(_) => MEASURES,
+        None => 0,
+    };
+    encode_as(Some(tight | measures), task, travel)
 }
 
 /// The same for a task that comes to the process as a guest.
 pub(super) fn encode_guest(task: &TaskRef, travel: &Travel) -> Option<Written> {
-    encode_as(false, task, travel)
+    encode_as(None, task, travel)
 }
 
-fn encode_as(is_for_call: bool, task: &TaskRef, travel: &Travel) -> Option<Written> {
+/// With `flags` for the call that the thread waits for.
+fn encode_as(flags: Option<u8>, task: &TaskRef, travel: &Travel) -> Option<Written> {
     let function = CodeRef::of(travel.body).ok()?;
-    let mut buffers = Arguments { is_for_call, held: Vec::new() };
+    let mut buffers = Arguments { is_for_call: flags.is_some(), held: Vec::new() };
     let mut writer = Writer::new(&mut buffers);
-    if is_for_call {
-        writer.put_u8(arena::is_tight().into());
+    if let Some(flags) = flags {
+        writer.put_u8(flags);
     }
     function.put(Key::own(), &mut writer);
     // A value that serde cannot write after all stays here.
@@ -507,6 +518,9 @@ impl RemoteProcessor {
                             reason: format!("the process {process} gave nothing that can be used: {error}"),
                         }),
                     };
+                    if let Some(away) = state.away.take() {
+                        context.stopwatch.note_away(away);
+                    }
                     return match failure {
                         Some(failure @ FailureKind::Returned(_)) => Outcome::Returned(failure),
                         Some(FailureKind::Stays { reason }) => {
@@ -614,6 +628,7 @@ impl RemoteProcessor {
         let mut none = NoBuffers;
         let mut header = Reader::new(reply, &mut none);
         let (tag, took_ns) = (header.take_u8()?, header.take_u64()?);
+        let (waited_ns, cpu_ns) = (header.take_u64()?, header.take_u64()?);
         let places = call::take_places(&mut header)?;
         self.copied_bytes.0.fetch_add(header.take_u64()?, Relaxed);
         self.copied_bytes.1.fetch_add(header.take_u64()?, Relaxed);
@@ -621,6 +636,7 @@ impl RemoteProcessor {
             return Err(WireError::new(format!("{tag} says nothing about a call")));
         }
         state.note_call(took_ns);
+        state.away = Some(Away { waited_ns, cpu_ns: Some(cpu_ns).filter(|cpu_ns| *cpu_ns != NOT_MEASURED) });
         for place in &places {
             drop(state.grants.take(*place)?);
         }

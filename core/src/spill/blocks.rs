@@ -57,6 +57,13 @@ struct Entry {
     state: State,
 }
 
+impl Entry {
+    /// Whether it says nothing.
+    fn is_idle(&self) -> bool {
+        self.holds == 0 && self.listed.is_none() && matches!(self.state, State::Here { copy: None })
+    }
+}
+
 /// Where the contents are. They are read at the block's address in each of these states.
 enum State {
     /// In the arena; also on the disk, if it was there and has not been changed since.
@@ -252,8 +259,18 @@ fn ends_slowly(place: Place) -> bool {
 #[cold]
 pub(crate) fn make_room(more_bytes: u64) -> Result<(), String> {
     let mut blocks = blocks();
+    let mut of_devices = None;
     while arena::short_of(more_bytes) > 0 {
         let Some(key) = blocks.oldest() else {
+            // What devices have copies of, which cost a transfer to make again, comes last.
+            let next = of_devices.get_or_insert_with(|| residency::settled(MIN_BYTES).into_iter()).next();
+            if let Some(place) = next {
+                let gone = blocks.take_from_devices(place);
+                drop(blocks);
+                drop(gone);
+                blocks = self::blocks();
+                continue;
+            }
             if blocks.moving_count > 0 {
                 blocks = wait(blocks);
                 continue;
@@ -441,20 +458,41 @@ impl Blocks {
         let Some(key) = self.holds.remove(&id) else { return };
         let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.born < id) else { return };
         entry.holds -= 1;
-        if entry.holds == 0 && entry.listed.is_none() && matches!(entry.state, State::Here { copy: None }) {
+        if entry.is_idle() {
             self.remove(key);
         }
     }
 
-    /// Whether the block has an entry afterwards.
+    /// Whether the block may be spilled from now on, or when devices have no copy of it.
     fn offer(&mut self, place: Place, class: u64) -> bool {
-        // What devices have, or had, is the business of `residency`, which takes blocks out of this list (`withdraw`) after it has entered them in its own.
-        if self.store.folder == Folder::Off || residency::is_known(key_of(place)) {
+        if self.store.folder == Folder::Off {
             return false;
+        }
+        // What devices have is the business of `residency`, which takes blocks out of this list (`withdraw`) after it has entered them in its own.
+        if residency::settle(key_of(place)) {
+            return true;
         }
         self.entry(place, class);
         self.list(key_of(place));
         true
+    }
+
+    /// Has a block leave the directory of `residency`, if nobody needs it there, and lists it. What is to be dropped without the lock.
+    fn take_from_devices(&mut self, place: Place) -> Option<impl Sized + use<>> {
+        let class = class_of(place)?;
+        if self.store.folder == Folder::Off || self.away_count >= AWAY_MAX || arena::locate(place).is_none_or(|location| location.is_pinned)
+        {
+            return None;
+        }
+        // Before it leaves: whoever wants to change it finds it here or there (`changes` in `arena.rs`).
+        self.entry(place, class);
+        let gone = residency::release(place);
+        if gone.is_some() {
+            self.list_as_oldest(key_of(place));
+        } else if self.entries.get(&key_of(place)).is_some_and(Entry::is_idle) {
+            self.remove(key_of(place));
+        }
+        gone
     }
 
     /// Puts a block that is here at the end of the list.

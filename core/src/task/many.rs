@@ -12,6 +12,7 @@ use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::worker::context::Context;
 use crate::worker::fetch::{Helped, help, wait_until_fired};
+use crate::worker::stopwatch;
 use crate::worker::waiter::Waiter;
 use crate::worker::waits::Wait;
 
@@ -156,7 +157,7 @@ impl<T> AsFinished<T> {
 
     /// Does something for the tasks, or waits until one arrives.
     fn wait(&mut self, context: Option<&Context>) {
-        ambient::aside(|| self.wait_aside(context));
+        ambient::aside(|| stopwatch::aside(|| self.wait_aside(context)));
     }
 
     fn wait_aside(&mut self, context: Option<&Context>) {
@@ -177,7 +178,7 @@ impl<T> AsFinished<T> {
             }
             arrived.waiting = Some(waiter.waker());
         }
-        let Some(context) = context else { return waiter.wait() };
+        let Some(context) = context else { return waiter.wait_outside() };
         let awaited = || {
             let waits = |(index, task): (usize, &Option<Task<T>>)| {
                 Some(task.as_ref()?.reference().clone()).filter(|_| !self.hopeless.contains(&index))

@@ -21,7 +21,7 @@ use crate::function::{Predecessors, TaskFn, function_name};
 use crate::kernel::Origin;
 use crate::kernel::plan::{Plan, Survey};
 use crate::options::{LaunchTies, Priority, TaskOptions};
-use crate::residency::Lineage;
+use crate::residency::{Lineage, can_be_elsewhere};
 use crate::retry::Retrying;
 use crate::ship::call::{CallBody, CallFailure};
 use crate::ship::code;
@@ -72,6 +72,8 @@ const VALUE_TAKEN: u8 = 4;
 const FORWARDED: u8 = 8;
 /// The value is written, and the task has not finished: those that a device does right after it may know where it lies.
 const AHEAD: u8 = 32;
+/// It has been put aside for others, once.
+const ASIDE: u8 = 64;
 /// The arguments in the body are users of nothing any more: their references are no users', until the body is dropped.
 const GIVEN_UP: u8 = 16;
 
@@ -167,6 +169,8 @@ struct VTable {
     unfinished: unsafe fn(NonNull<Header>, &mut Vec<TaskRef>),
     /// Shows the predecessors whose results are arguments, once for each argument; nobody else changes the body.
     visit_used: VisitUsed,
+    /// Says how much the arguments of a ready task are, none of which has failed; nobody else changes the body.
+    survey: unsafe fn(NonNull<Header>, &mut Survey),
     /// Drops a value that will not be published; the task has been claimed by the caller, who has run it.
     drop_value: unsafe fn(NonNull<Header>),
     /// For tasks that no runtime runs: what is done when they become ready.
@@ -174,6 +178,10 @@ struct VTable {
     /// Drops what is left and frees the memory.
     free: unsafe fn(NonNull<Header>),
     type_name: fn() -> &'static str,
+    /// Whether the value may have buffers.
+    has_blocks: bool,
+    /// Whether it may, and no argument may.
+    makes: bool,
     /// How another process runs the body; none: it stays in this one.
     travel: Option<Travel>,
     /// How a device does; none: it is no kernel's launch.
@@ -330,6 +338,11 @@ impl Drop for UserRef {
     fn drop(&mut self) {
         // Relaxed: once claimed, always claimed; and a task that is claimed meanwhile is looked at again.
         if self.gate.load(Relaxed) & (CLAIMED | DETACHED) != 0 {
+            // Acquire: as in `is_last_user`.
+            let refs = self.refs.load(Acquire);
+            if refs >> 32 == 1 && refs != USER && self.vtable.has_blocks {
+                self.drop_blocks();
+            }
             // The field does not drop itself, so the two halves go in one step.
             self.0.release(USER);
         } else {
@@ -339,6 +352,15 @@ impl Drop for UserRef {
 }
 
 impl UserRef {
+    /// The last user of buffers goes, and something else keeps the record, maybe for long: an entry in a queue, of a task that a waiting thread has run. The buffers go now.
+    #[cold]
+    fn drop_blocks(&self) {
+        if self.is_finished() && self.has_value() && !self.is_forwarded() {
+            // SAFETY: the value was written before the outcome was published, and the only user, who may take it (README, rule 4), is this one.
+            unsafe { (self.vtable.drop_value)(self.0.0) };
+        }
+    }
+
     /// Drops a reference to a task that has not begun; the last one takes the task with it.
     fn drop_unclaimed(&self) {
         // One of several is given up in one step that the others cannot overtake.
@@ -458,6 +480,21 @@ impl Header {
     pub(crate) fn is_cancelled(&self) -> bool {
         // Relaxed: nothing else is learned from it.
         self.gate.load(Relaxed) & CANCELLED != 0
+    }
+
+    /// Whether it makes buffers, and takes none that could go in exchange.
+    pub(crate) fn makes_memory(&self) -> bool {
+        self.vtable.makes
+    }
+
+    /// Whether it has been put aside for others.
+    pub(crate) fn was_aside(&self) -> bool {
+        self.parts.load(Relaxed) & ASIDE != 0
+    }
+
+    /// Notes that it has been. For who has claimed it, and is about to give that up.
+    pub(crate) fn note_aside(&self) {
+        self.note(ASIDE);
     }
 
     /// What it belongs to.
@@ -989,6 +1026,36 @@ impl TaskRef {
         unsafe { (launch.survey)(self.0) }
     }
 
+    /// How much the arguments are of a task that is ready, if nobody has claimed it. Nobody can meanwhile.
+    pub(crate) fn survey_ready(&self) -> Option<Survey> {
+        if !self.inspect() {
+            return None;
+        }
+        // SAFETY: the `INSPECTED` bit keeps everybody from claiming the task, so its arguments stay (README, rule 3).
+        let survey = unsafe { self.survey_arguments() };
+        self.gate.fetch_and(!INSPECTED, Release);
+        Some(survey)
+    }
+
+    /// How much a task works on, be it a function or a launch. The caller has claimed it and not run it.
+    pub(crate) fn survey_claimed(&self) -> Survey {
+        match self.launch() {
+            Some(launch) if self.has_failed_argument(&launch) => Survey::default(),
+            Some(launch) => self.survey(&launch),
+            // SAFETY: the caller has claimed the task and not run it.
+            None => unsafe { self.survey_arguments() },
+        }
+    }
+
+    /// # Safety
+    /// The task is ready, its body is there, and nobody else takes it or changes it during the call.
+    unsafe fn survey_arguments(&self) -> Survey {
+        let mut survey = Survey::default();
+        // SAFETY: as the caller says.
+        unsafe { (self.vtable.survey)(self.0, &mut survey) };
+        survey
+    }
+
     /// Writes the memory of the results that a device is to make, as the value; the task has not finished with that. The caller has claimed it and not run it.
     pub(crate) fn write_outputs(&self, launch: &LaunchTable, outputs: Vec<RawBuffer>) {
         // SAFETY: as in `has_failed_argument`.
@@ -1392,10 +1459,13 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         discard: discard::<F, F::Params, F::Value>,
         unfinished: unfinished::<F, F::Params, F::Value>,
         visit_used: visit_used::<F, F::Params, F::Value>,
+        survey: survey_arguments::<F, F::Params, F::Value>,
         drop_value: drop_value::<F, F::Params, F::Value>,
         step: None,
         free: free::<F, F::Params, F::Value>,
         type_name: || F::known_as().1(),
+        has_blocks: can_be_elsewhere::<F::Value>(),
+        makes: can_be_elsewhere::<F::Value>() && !F::Params::ELSEWHERE,
         travel: travel::<M, F>(),
         launch: if F::LAUNCHES {
             Some(LaunchTable {
@@ -1733,6 +1803,19 @@ unsafe fn unfinished<F, P: Predecessors, T>(header: NonNull<Header>, into: &mut 
 }
 
 /// # Safety
+/// As for `visit_used`; what the task waited for has finished.
+unsafe fn survey_arguments<F, P: Predecessors, T>(header: NonNull<Header>, survey: &mut Survey) {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.look();
+    // SAFETY: the body is there and only read (precondition).
+    let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
+    if params.failed().is_none() {
+        params.survey(survey);
+    }
+}
+
+/// # Safety
 /// `header` belongs to a live `Record<F, P, T>` whose body is there, and nobody takes it or changes it during the call.
 unsafe fn visit_used<F, P: Predecessors, T>(header: NonNull<Header>, visit: &mut dyn FnMut(&Header)) {
     // SAFETY: live (precondition).
@@ -1744,7 +1827,7 @@ unsafe fn visit_used<F, P: Predecessors, T>(header: NonNull<Header>, visit: &mut
 }
 
 /// # Safety
-/// `header` belongs to a live `Record<F, P, T>` whose task the caller has claimed and run, and that ended with an error all the same.
+/// `header` belongs to a live `Record<F, P, T>` whose task the caller has claimed and run, and that ended with an error all the same; or whose value the caller may take.
 unsafe fn drop_value<F, P, T>(header: NonNull<Header>) {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };

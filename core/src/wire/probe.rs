@@ -41,6 +41,11 @@ impl<T: Data> Probe<T> {
         take(reader)
     }
 
+    /// How many bytes a part of a value has.
+    pub fn len_bytes(value: &T) -> u64 {
+        (T::BYTES)(value)
+    }
+
     /// Whether it travels, with all that it is made of.
     pub fn travels(parts: &mut Parts) -> bool {
         parts.travel::<T>()
@@ -77,6 +82,11 @@ pub trait NoWire<T> {
     /// Always.
     fn take(_reader: &mut Reader<'_>) -> Result<T, WireError> {
         Err(WireError::new("a part of it does not travel"))
+    }
+
+    /// How many bytes it has by itself.
+    fn len_bytes(_value: &T) -> u64 {
+        size_of::<T>() as u64
     }
 
     /// It does not.

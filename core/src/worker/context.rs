@@ -12,6 +12,7 @@ use super::job_deque::Jobs;
 use super::occupancy::Holding;
 use super::shared::Shared;
 use super::slot::{Counters, Local, Slot, Token, add};
+use super::stopwatch::Stopwatch;
 use crate::ambient::Ambient;
 use crate::error::TaskError;
 use crate::graph::state::RunState;
@@ -85,6 +86,8 @@ pub(crate) struct Context {
     base: Option<Box<Ambient>>,
     /// What that takes besides a processor.
     holding: Cell<Holding>,
+    /// Measures bodies of tasks that were placed.
+    pub(crate) stopwatch: Stopwatch,
     /// The jobs of the slot that the thread holds; null when it holds none.
     jobs: Cell<*const Jobs>,
     /// The innermost job that the thread runs.
@@ -118,6 +121,7 @@ impl Context {
             within: Cell::new(ptr::null()),
             base,
             holding: Cell::default(),
+            stopwatch: Stopwatch::default(),
             jobs: Cell::new(ptr::null()),
             job: Cell::new(ptr::null()),
             stack: Cell::new((0, 0)),

@@ -90,6 +90,12 @@ impl Entry {
         self.0.get() & TAG == NODE
     }
 
+    /// The run's number and the node, if it is a node that is ready.
+    pub(crate) fn as_node(&self) -> Option<(u32, u32)> {
+        let word = self.0.get();
+        self.is_node().then_some(((word >> RUN_SHIFT) as u32, (word >> NODE_SHIFT) as u32))
+    }
+
     /// Whether it is part of the run with this number.
     #[inline]
     pub(crate) fn is_of_run(&self, run: u32) -> bool {
@@ -178,7 +184,8 @@ mod tests {
             for node in [0, 1, u32::MAX] {
                 for (entry, part) in [(Entry::node(run, node), Part::Node(node)), (Entry::successors(run, node), Part::Successors(node))] {
                     assert!(entry.is_of_run(run) && !entry.is_of_run(run + 1));
-                    assert_eq!(entry.is_node(), part == Part::Node(node));
+                    assert_eq!(entry.as_node().is_some(), part == Part::Node(node));
+                    assert!(entry.as_node().is_none_or(|found| found == (run, node)));
                     assert_eq!(entry.into_part(), Some(PartOf { run, part }));
                 }
             }

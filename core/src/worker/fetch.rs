@@ -12,6 +12,7 @@ use super::entry::{Entry, Work};
 use super::main_loop::execute;
 use super::shared::{CROWD, Shared};
 use super::slot::Passed;
+use super::stopwatch;
 use super::waiter::{self, Waiter};
 use super::waits::Wait;
 use crate::ambient;
@@ -43,7 +44,7 @@ pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
     if task.is_finished() {
         return Ok(());
     }
-    ambient::aside(|| wait_unfinished(task))
+    ambient::aside(|| stopwatch::aside(|| wait_unfinished(task)))
 }
 
 fn wait_unfinished(task: &TaskRef) -> Result<(), TaskError> {
@@ -63,7 +64,8 @@ fn wait_unfinished(task: &TaskRef) -> Result<(), TaskError> {
 /// As `wait`, for a task whose handle nobody else can borrow meanwhile.
 #[inline]
 pub(crate) fn wait_alone(task: &TaskRef) -> Result<(), TaskError> {
-    let alone = |context: &Context| run_newest(context, task, true);
+    // Where a body is measured, what runs on top of it is not the body's.
+    let alone = |context: &Context| if context.stopwatch.is_running() { Ok(false) } else { run_newest(context, task, true) };
     if !has_ambient() && Context::with(|context| context.map_or(Ok(false), alone))? { Ok(()) } else { wait(task) }
 }
 
@@ -82,7 +84,7 @@ fn wait_asleep(task: &TaskRef) {
     }
     let waiter = Waiter::for_this_thread();
     if task.add_waiter(&waiter.waker()) {
-        waiter.wait();
+        waiter.wait_outside();
     }
 }
 
@@ -184,7 +186,7 @@ pub(crate) fn help(context: &Context, task: &TaskRef) -> Helped {
 
 /// Takes the entry of a task that was just claimed out of this worker's queues, if it is easily found: it would keep the task and its result until the
 /// waiting task ends.
-fn forget_claimed(context: &Context, task: &TaskRef) {
+pub(super) fn forget_claimed(context: &Context, task: &TaskRef) {
     let entry = context.with_local(|slot, _| slot.ring.remove(|entry| entry.is_of(task))).flatten();
     if entry.is_some() {
         // Dropped out here, like those below.
@@ -333,7 +335,7 @@ pub(crate) fn wait_for_room(context: &Context) {
         // No thread to be had: it goes on, unless another one has come by.
         slot.uncrowd();
     }
-    context.put_token(slot.wait_crowded(&seat, || shared.finished()));
+    context.put_token(context.stopwatch.aside(|| slot.wait_crowded(&seat, || shared.finished())));
     // In vain: tasks that wait for what this one does next, or for each other on its stack. Not again before there are twice as many.
     let unfinished = shared.unfinished();
     slot.counters.crowd.store(if unfinished > CROWD { 2 * unfinished } else { 0 }, Relaxed);

@@ -10,15 +10,16 @@ use super::context::{Context, enter_ambient};
 use super::entry::{Entry, Work};
 use super::jobs::{self, Found};
 use super::occupancy::Errand;
+use super::pressure;
 use super::shared::Shared;
-use super::slot::{Local, Passed, Slot, Turn, add};
+use super::slot::{Idle, Local, Passed, Slot, Turn, add};
 use crate::ambient::Ambient;
+use crate::arena;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
-use crate::graph::drive::run_part;
+use crate::graph::drive::{give_back, run_part};
 use crate::options::{Occupancy, Priority, TaskOptions};
-use crate::placement::Placement;
-use crate::residency;
+use crate::placement::{Placed, Placement};
 use crate::ship::processor::{Ahead, RemoteProcessor};
 use crate::task::record::{Claim, TaskRef};
 
@@ -143,6 +144,9 @@ pub(crate) fn run(context: &Context, entry: Entry) {
 
 #[inline]
 fn run_task(context: &Context, task: TaskRef) {
+    if arena::is_short() && task.options().is_none_or(|options| options.taken() == Occupancy::ONE) {
+        return pressure::run(context, task);
+    }
     // One look for all that a task without options does without.
     if task.options().is_some() {
         return run_with_options(context, task);
@@ -245,7 +249,7 @@ fn take_for_process(context: &Context, slot_index: usize, is_fit: impl Fn(&TaskR
         let next = |slot: &Slot, local: &Local| take_own(shared, slot_index, slot, local).or_else(|| from_injector(shared, local, normal));
         let entry = context.with_local(next).flatten()?;
         if !entry.is_task() {
-            shared.push_part(Some(context), Priority::Normal, entry);
+            give_back(context, entry);
             return None;
         }
         let fits =
@@ -280,28 +284,28 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
         Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || run_body(context, task)),
     };
     match &context.shared.placement {
-        Some(placement) if options.ties.placed.is_some() => execute_measured(placement, context, task, body),
-        _ => execute_body(context, task, body),
+        Some(placement) => match &options.ties.placed {
+            Some(placed) => execute_measured(placement, placed, context, task, body),
+            None => execute_body(context, task, body),
+        },
+        None => execute_body(context, task, body),
     }
 }
 
 /// The same for a task that is placed: how long it takes is noted.
 fn execute_measured(
     placement: &Placement,
+    placed: &Placed,
     context: &Context,
     task: &TaskRef,
     body: impl FnOnce() -> Option<TaskError>,
 ) -> Option<TaskError> {
-    let size = match task.launch() {
-        Some(table) if !task.has_failed_argument(&table) => task.survey(&table).size,
-        _ => 0,
-    };
-    let (begun_ns, brought_ns) = (now_ns(), residency::brought_ns());
-    let failure = execute_body(context, task, body);
+    // One that somebody who waited has claimed right when it was ready has not been looked at.
+    let size = placed.size().unwrap_or_else(|| task.survey_claimed().size);
+    placement.begins(&context.shared, placed, context.processor);
+    let (failure, lap) = context.stopwatch.measure(placed.samples_cpu(), || execute_body(context, task, body));
     if failure.is_none() {
-        // What it took to bring its arguments is the link's.
-        let brought_ns = residency::brought_ns() - brought_ns;
-        placement.measured(context.processor, task, size, (now_ns() - begun_ns).saturating_sub(brought_ns).max(1));
+        placement.measured(context.processor, task, size, lap);
     }
     failure
 }
@@ -331,7 +335,8 @@ pub(crate) fn run_all(context: &Context, index: usize, over: impl Fn() -> bool, 
     let shared = &*context.shared;
     loop {
         let next = |slot: &Slot, local: &Local| {
-            take_next(shared, index, slot, local).or_else(|| from_injector(shared, local, Priority::Normal.level()).map(Found::Task))
+            let of_others = || from_injector(shared, local, Priority::Normal.level()).or_else(|| shared.aside.take_unless_short(shared));
+            take_next(shared, index, slot, local).or_else(|| of_others().map(Found::Task))
         };
         while let Some(found) = context.with_local(next).flatten() {
             perform(context, found);
@@ -385,7 +390,7 @@ fn take_own(shared: &Shared, index: usize, slot: &Slot, local: &Local) -> Option
         if shared.room.is_wanted() && shared.has_room() {
             shared.room.announce();
         }
-        if let Some(task) = from_injector(shared, local, normal) {
+        if let Some(task) = shared.aside.take_if_late().or_else(|| from_injector(shared, local, normal)) {
             return Some(task);
         }
     }
@@ -440,11 +445,13 @@ fn take_placed(shared: &Shared, index: usize) -> Option<Entry> {
         }
     }
     let entry = entry?;
-    entry.peek(|task| {
-        if let Some(launch) = task.launch_ties() {
-            launch.on_host.store(true, Relaxed);
-        }
-    });
+    if entry.is_task() {
+        entry.peek(|task| {
+            if let Some(launch) = task.launch_ties() {
+                launch.on_host.store(true, Relaxed);
+            }
+        });
+    }
     Some(entry)
 }
 
@@ -554,6 +561,7 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 (0..Priority::COUNT)
                     .find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
                     .or_else(|| seizes.then(|| seize(shared, slot, local)).flatten())
+                    .or_else(|| seizes.then(|| shared.aside.take_unless_short(shared)).flatten())
                     .map(Found::Task)
             });
             if let Some(found) = found.flatten() {
@@ -570,12 +578,17 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 std::hint::spin_loop();
             }
         }
+        if shared.aside.is_any() {
+            shared.aside.rest();
+            let _ = add(&slot.counters.idle_ns[Idle::Memory as usize], now_ns() - began_ns);
+            continue;
+        }
         shared.signal_idle();
         let idle = shared.why_idle(index);
         // Awake, it is counted as searching, and goes on so: pushes rely on whoever was woken, until he has found something and looked for more.
         shared.sleep.sleep(index, || shared.has_work(index) || slot.is_wanted() || shared.is_stopped());
         if let Some(idle) = idle {
-            let _ = add(&slot.counters.idle_ns[idle as usize], now_ns() - began_ns);
+            let _ = add(&slot.counters.idle_ns[idle as usize], now_ns().saturating_sub(began_ns));
         }
     }
 }

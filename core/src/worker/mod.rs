@@ -15,12 +15,14 @@ pub(crate) mod latch;
 mod loom_tests;
 pub(crate) mod main_loop;
 mod occupancy;
+mod pressure;
 mod ring;
 pub(crate) mod room;
 pub(crate) mod roster;
 pub(crate) mod shared;
 pub(crate) mod sleep;
 pub(crate) mod slot;
+pub(crate) mod stopwatch;
 pub(crate) mod waiter;
 pub(crate) mod waits;
 

@@ -13,7 +13,7 @@ use super::fence;
 use super::shared::{ProcessorRecord, Shared};
 use super::slot::{Departure, Turn};
 use crate::error::FailureKind;
-use crate::options::Occupancy;
+use crate::options::{Occupancy, Priority};
 use crate::placement::Went;
 use crate::task::record::{Claim, TaskRef};
 
@@ -124,7 +124,9 @@ impl Shared {
             for went in placed {
                 let _ = self.after_placing(went);
             }
-            left.into_iter().for_each(|entry| self.enqueue(None, entry));
+            for entry in left {
+                if entry.is_task() { self.enqueue(None, entry) } else { self.push_part(None, Priority::Normal, entry) }
+            }
         }
         // Either whoever pushes a task sees who is dormant (`see_to_special`), or this thread sees the task.
         fence::heavy();

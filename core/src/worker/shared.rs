@@ -17,11 +17,13 @@ use super::domain::{Domain, Domains};
 use super::entry::{Entry, Work};
 use super::job::JobRef;
 use super::occupancy::{Errand, Unusual};
+use super::pressure::Aside;
 use super::ring;
 use super::room::Room;
 use super::roster::Roster;
 use super::sleep::{IdlePolicy, Sleep};
 use super::slot::{Idle, Local, Slot, add};
+use super::waiter;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::runs::Runs;
@@ -102,6 +104,8 @@ pub(crate) struct Shared {
     pub(crate) unusual: Unusual,
     /// Foreign threads that have spawned more than is good.
     pub(crate) room: Room,
+    /// Ready tasks that wait while memory is short.
+    pub(crate) aside: Aside,
     /// Which workers take tasks.
     pub(super) roster: Roster,
     pub(crate) idle_policy: IdlePolicy,
@@ -124,10 +128,9 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(processors: Vec<ProcessorRecord>, backends: Backends, slots: Vec<Slot>, choices: Choices) -> Self {
         let queued = Queued::new(&processors[slots.len()..], slots.len());
-        let placement = match Placement::new(&processors, slots.len(), &choices.placement) {
-            Ok(placement) => placement,
-            Err(error) => unreachable!("the builder has looked: {error}"),
-        };
+        let log = Arc::clone(&backends.found.log);
+        let warn = move |text| log.push(LogLevel::Warning, text);
+        let placement = Placement::new(&processors, slots.len(), &choices.placement, warn);
         let mut identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
         let remote = processors.iter().zip(&mut identities).filter(|(record, _)| record.info.execution == Execution::Remote);
         for ((_, identity), number) in remote.zip(1..) {
@@ -163,6 +166,7 @@ impl Shared {
             runs: Runs::default(),
             unusual: Unusual::default(),
             room: Room::default(),
+            aside: Aside::default(),
             roster: Roster::default(),
             idle_policy: choices.idle_policy,
             phase: AtomicU8::new(OPEN),
@@ -592,7 +596,9 @@ impl Shared {
             // Removed since the caller has looked.
             return self.enqueue(None, entry);
         }
-        let went = match placement.place(self, entry, None, &processors) {
+        // One that somebody has claimed goes nowhere any more, whatever it works on.
+        let survey = entry.peek(TaskRef::survey_ready);
+        let went = match placement.place(self, entry, survey.as_ref(), &processors) {
             Went::Nowhere(entry) => return self.enqueue(None, entry),
             went => went,
         };
@@ -757,6 +763,7 @@ impl Shared {
             || self.unusual.has_work(self, slot)
             || self.slots[slot].remote.get().is_some_and(RemoteProcessor::has_ahead)
             || self.has_told()
+            || self.aside.is_any()
             || self.placement.as_ref().is_some_and(|placement| placement.has_work(slot))
             || self.slots.iter().any(Slot::has_work)
     }
@@ -783,13 +790,14 @@ impl Shared {
 
     #[inline]
     fn finish_and(&self, context: Option<&Context>, task: &TaskRef, failure: Option<TaskError>, next: bool, tell: impl FnOnce(bool)) {
+        let is_plain = |task: &TaskRef| task.options().is_none() && task.priority() == Priority::Normal;
         let mut first = None;
         let published = task.publish(failure, |released| match released {
             Released::Waiter(waker) => waker.wake(),
             Released::Ready(entry) => {
                 if !entry.peek(|successor| std::ptr::eq(successor.runtime(), self)) {
                     Self::enqueue_elsewhere(entry);
-                } else if next && first.is_none() && entry.peek(|task| task.options().is_none() && task.priority() == Priority::Normal) {
+                } else if next && first.is_none() && entry.peek(|task| is_plain(task) || self.hurries(context, task)) {
                     first = Some(entry);
                 } else {
                     self.enqueue(context, entry);
@@ -862,6 +870,11 @@ impl Shared {
             drop(self.idle.0.lock().unwrap_or_else(PoisonError::into_inner));
             self.idle.1.notify_all();
         }
+    }
+
+    /// Whether some thread outside waits, for room or for what has been spawned.
+    pub(super) fn is_waited_for(&self) -> bool {
+        waiter::is_any_outside() || self.idle_waiters.load(Relaxed) > 0 || self.room.is_wanted()
     }
 
     /// Waits until every task that was spawned has finished.

@@ -78,7 +78,7 @@ pub(crate) enum Idle {
     NoReadyWork,
     /// Devices have launches, or data is on its way there.
     Data,
-    /// A launch waits for memory of a device.
+    /// A launch waits for memory of a device, or what makes buffers for others to give some up.
     Memory,
     /// A task that it may run is kept for another processor.
     Policy,

@@ -1,6 +1,8 @@
 //! A thread that waits for a task, and the place where it sleeps.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
@@ -10,6 +12,14 @@ use crate::sync::{Parker, Unparker};
 
 crate::sync::thread_local! {
     static PARKER: Parker = Parker::new();
+}
+
+/// Threads that are no workers and wait for tasks.
+static OUTSIDE: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether there are any: a hint.
+pub(super) fn is_any_outside() -> bool {
+    OUTSIDE.load(Relaxed) > 0
 }
 
 /// How long a thread sleeps that cannot be woken.
@@ -39,13 +49,15 @@ pub(crate) fn unparker() -> Unparker {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     fired: AtomicBool,
+    /// Whether it is one of `OUTSIDE`.
+    is_outside: std::sync::atomic::AtomicBool,
     unparker: Unparker,
 }
 
 impl Waiter {
     /// A waiter for this thread.
     pub(crate) fn for_this_thread() -> Arc<Self> {
-        Arc::new(Self { fired: AtomicBool::new(false), unparker: unparker() })
+        Arc::new(Self { fired: AtomicBool::new(false), is_outside: false.into(), unparker: unparker() })
     }
 
     /// What tells it.
@@ -57,11 +69,28 @@ impl Waiter {
     pub(crate) fn fire(&self) {
         // Release: pairs with the Acquire in `has_fired`.
         self.fired.store(true, Release);
+        // Before it wakes, which may take long.
+        self.end_outside();
         self.unparker.unpark();
     }
 
     pub(crate) fn has_fired(&self) -> bool {
         self.fired.load(Acquire)
+    }
+
+    /// The same on a thread that is no worker of anything, which is known to wait.
+    pub(crate) fn wait_outside(&self) {
+        OUTSIDE.fetch_add(1, Relaxed);
+        self.is_outside.store(true, Relaxed);
+        self.wait();
+        self.end_outside();
+    }
+
+    /// From now on it is not counted as waiting, if it was.
+    fn end_outside(&self) {
+        if self.is_outside.swap(false, Relaxed) {
+            OUTSIDE.fetch_sub(1, Relaxed);
+        }
     }
 
     /// Sleeps until the task has finished. Only on the thread that made it.

@@ -12,18 +12,20 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 mod out_of_core;
+mod roots;
 
 use std::process::ExitCode;
 
 use poniard_bench::{Arguments, Effort, System, Turns};
 
 /// The cases: name, unit, samples.
-const CASES: [(&str, &str, usize); 2] = [("outofcore", "ms", 7), ("outofcore-peak", "MiB", 3)];
+const CASES: [(&str, &str, usize); 3] = [("outofcore", "ms", 7), ("outofcore-peak", "MiB", 3), ("roots", "MiB", 5)];
 
 /// The systems of a case. Dropped, they leave nothing behind for the next case.
 fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
     match case {
         "outofcore" => out_of_core::time(effort),
+        "roots" => roots::written(effort),
         _ => out_of_core::peak(effort),
     }
 }

@@ -38,7 +38,7 @@ thread_local! {
 
 /// Keeps panics in entries from being printed: the host gets them as errors, and a backend never prints. Every image has its own hook, so this one concerns
 /// the plugin alone; panics on threads of its own are printed as ever.
-fn hush() {
+pub(super) fn hush() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let printing = std::panic::take_hook();
@@ -68,7 +68,7 @@ fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Runs an entry; its panic becomes an error.
-fn guard<T>(entry: impl FnOnce() -> Result<T, String>) -> Outcome<T> {
+pub(super) fn guard<T>(entry: impl FnOnce() -> Result<T, String>) -> Outcome<T> {
     let nested = IN_ENTRY.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(entry));
     IN_ENTRY.set(nested);

@@ -28,7 +28,7 @@ pub fn import(created: Created) -> Result<Box<dyn Backend>, OpenError> {
 }
 
 /// The value of an entry, or what it said, with a word about a panic.
-fn value<T>(outcome: Outcome<T>) -> Result<T, String> {
+pub(super) fn value<T>(outcome: Outcome<T>) -> Result<T, String> {
     outcome.into_result().map_err(
         |error| {
             if error.panicked { format!("the plugin panicked: {}", error.message) } else { error.message.into() }

@@ -3,12 +3,12 @@
 use abi_stable::abi_stability::abi_checking::{AbiInstability, AbiInstabilityError, AbiInstabilityErrors, check_layout_compatibility};
 use abi_stable::type_layout::{TLFieldOrFunction, TypeLayout};
 
-/// Compares the layout that `plugin` returns with the one that this side was compiled with.
+/// Compares the layout that `plugin` returns with `host`, the one that this side was compiled with.
 ///
 /// # Errors
 /// The innermost difference, in one phrase: `` `StableTask` in `submit`: its size is 32 bytes in the plugin and 24 bytes here ``.
-pub fn check_layout(plugin: extern "C" fn() -> &'static TypeLayout) -> Result<(), String> {
-    compare(super::layout(), plugin())
+pub fn check_layout(host: &'static TypeLayout, plugin: extern "C" fn() -> &'static TypeLayout) -> Result<(), String> {
+    compare(host, plugin())
 }
 
 fn compare(host: &'static TypeLayout, plugin: &'static TypeLayout) -> Result<(), String> {
@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn equal_layouts_pass() {
-        assert_eq!(check_layout(super::super::layout), Ok(()));
+        assert_eq!(check_layout(super::super::layout(), super::super::layout), Ok(()));
+        assert_eq!(check_layout(super::super::policy_layout(), super::super::policy_layout), Ok(()));
         assert_eq!(compare(<here::Batch as StableAbi>::LAYOUT, <same::Batch as StableAbi>::LAYOUT), Ok(()));
     }
 
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_plugin_of_something_else_is_told_what_it_is() {
-        let message = check_layout(foreign).expect_err("another type");
+        let message = check_layout(super::super::layout(), foreign).expect_err("another type");
         assert!(message.contains("Batch") && message.contains("StableBackend"), "{message}");
     }
 }

@@ -1,6 +1,7 @@
 //! The board: which task waits where, which runs where, and how much each place has to do.
 
 mod item;
+mod measured;
 mod queue;
 mod search;
 
@@ -87,8 +88,14 @@ pub struct Ended {
     pub place: usize,
     /// How long it was expected to take with transfer and overhead, in nanoseconds.
     pub expected_ns: u64,
-    /// How long it took, from its turn on, in nanoseconds.
+    /// How long it took, from its turn on, or as it was measured, in nanoseconds; 0 if nobody knows.
     pub took_ns: u64,
+}
+
+/// Whether a task costs the same at both places.
+fn costs_alike(one: &Candidate, other: &Candidate) -> bool {
+    let Candidate { place: _, execution, transfer_ns, missing_bytes, overhead_ns } = *other;
+    (one.execution, one.transfer_ns, one.missing_bytes, one.overhead_ns) == (execution, transfer_ns, missing_bytes, overhead_ns)
 }
 
 /// What a place does.
@@ -222,7 +229,7 @@ impl<T> Board<T> {
         for candidate in task.candidates {
             assert!(candidate.place >= free_from, "candidates are sorted by place, and each place is there once");
             match item.runs.last_mut() {
-                Some(run) if free_from == candidate.place && run.candidate.costs_like(candidate) => run.count += 1,
+                Some(run) if free_from == candidate.place && costs_alike(&run.candidate, candidate) => run.count += 1,
                 _ => item.runs.push(Run { count: 1, candidate: *candidate }),
             }
             free_from = candidate.place + 1;
@@ -273,18 +280,7 @@ impl<T> Board<T> {
 
     /// A task that was taken has finished. `None` if the ticket is no longer good. Models should have heard of it before, so that they know more at the next decision.
     pub fn finished(&mut self, ticket: Ticket, now_ns: u64) -> Option<Ended> {
-        let item = self.item(ticket)?;
-        let (place, begun_ns) = match item.state {
-            State::Running { place, begun_ns } => (place, begun_ns),
-            // Out of turn: it took no time of its own that anybody knows of.
-            State::Submitted { place } => (place, now_ns),
-            State::Free | State::Waiting { .. } => return None,
-        };
-        let ended = Ended { place, expected_ns: item.cost_ns(place), took_ns: now_ns.saturating_sub(begun_ns) };
-        let class = self.places[place].class;
-        self.leave(ticket.slot, now_ns);
-        self.release(ticket.slot, Some((class, ended.took_ns)));
-        Some(ended)
+        self.finished_after(ticket, None, now_ns)
     }
 
     /// A task does not run, or does not end here: it was cancelled, somebody else ran it, or its place was lost. Gives back what was pushed if it still waited.
@@ -353,6 +349,12 @@ impl<T> Board<T> {
     #[must_use]
     pub fn awaits(&self) -> bool {
         self.loads.iter().any(|load| load.woken > 0)
+    }
+
+    /// Whether this place was to be woken and has not come since: until it does, it is not woken again.
+    #[must_use]
+    pub fn awaits_at(&self, place: usize) -> bool {
+        self.loads[place].woken > 0
     }
 
     /// Whether [`take`](Self::take) would find a task for a place. Changes nothing.
@@ -487,9 +489,15 @@ impl<T> Board<T> {
 
     /// A place has taken the task of a slot.
     fn begin(&mut self, slot: u32, place: usize, now_ns: u64) -> T {
+        let value = self.items[slot as usize].value.take().expect("a task that waits has not been taken");
+        self.occupy(slot, place, now_ns);
+        value
+    }
+
+    /// A place has the task of a slot, to run it now or next.
+    fn occupy(&mut self, slot: u32, place: usize, now_ns: u64) {
         self.places[place].queued += 1;
         let item = &mut self.items[slot as usize];
-        let value = item.value.take().expect("a task that waits has not been taken");
         let load = &mut self.loads[place];
         if load.running.len() < self.places[place].parallel as usize {
             self.run(slot, place, now_ns);
@@ -498,7 +506,6 @@ impl<T> Board<T> {
             load.submitted.push_back(slot);
             load.submitted_ns += u128::from(item.cost_ns(place));
         }
-        value
     }
 
     fn run(&mut self, slot: u32, place: usize, now_ns: u64) {

@@ -1,6 +1,6 @@
 //! What the board counts, and what becomes of tasks when places come, go or hang.
 
-use super::super::{Placement, Source, Why};
+use super::super::{Outcome, Placement, Source, Why};
 use super::*;
 
 const MS: u64 = 1_000_000;
@@ -64,6 +64,72 @@ fn what_is_taken_ahead_runs_in_order_and_begins_when_the_one_before_has_ended() 
     assert_eq!(board.places(130)[0].queued_ns, 90);
     assert_eq!(board.finished(taken[1], 200).unwrap().took_ns, 80);
     assert_eq!((board.places(200)[0].queued, board.places(200)[0].queued_ns), (0, 0));
+}
+
+#[test]
+fn a_task_that_runs_while_another_one_waits_counts_as_it_was_measured() {
+    // A thread of the first place waits for a task that is in the queue of the second one, or was taken by that in vain.
+    for is_taken in [false, true] {
+        let mut board = board("earliest-finish", &[0, 0]);
+        let both = [known(0, 100), known(1, 100)];
+        let outer = board.push(&task(0, &both), 0, 0).ticket;
+        assert_eq!(board.take(0, 0).unwrap().ticket, outer);
+        let inner = board.push(&task(1, &both), 1, 0).ticket;
+        if is_taken {
+            assert_eq!(board.take(1, 0).unwrap().ticket, inner);
+        }
+        assert_eq!(board.run_unasked(inner, 0, 10), (!is_taken).then_some(1));
+        assert_eq!((board.places(10)[0].queued, board.places(10)[1].queued, board.waiting()), (2, 0, 0));
+        assert_eq!(board.run_unasked(inner, 0, 10), None);
+        let ended = board.finished_after(inner, Some(70), 80).unwrap();
+        assert_eq!((ended.place, ended.took_ns), (0, 70));
+        // It was there for all of that, and took 30 by itself.
+        assert_eq!(board.finished_after(outer, Some(30), 100).unwrap().took_ns, 30);
+        assert_eq!(board.places(100).iter().map(|place| (place.queued, place.queued_ns)).collect::<Vec<_>>(), [(0, 0), (0, 0)]);
+    }
+}
+
+#[test]
+fn a_place_that_is_no_candidate_of_a_task_does_not_get_it() {
+    let mut board = board("earliest-finish", &[0, 1]);
+    let only = board.push(&task(0, &[known(1, 100)]), 7, 0).ticket;
+    assert_eq!(board.run_unasked(only, 0, 0), None);
+    assert_eq!((board.waiting(), board.places(0)[1].queued), (1, 1));
+    assert_eq!(board.abandoned(only, 0), Some(7));
+}
+
+#[test]
+fn what_a_policy_hears_is_what_was_measured_or_nothing() {
+    // Of a task that a place had taken ahead and that was over out of turn it heard that it took no time.
+    let cost = Candidate { transfer_ns: 5, overhead_ns: 2, ..known(0, 100) };
+    for (class, measured_ns, worked_ns) in [(0, None, 0), (0, Some(40), 40), (1, None, 0), (1, Some(40), 47)] {
+        let places = vec![Place::new(class, class, 1)];
+        let mut board = Board::new(places, Box::new(Hears::default()), 7);
+        let tickets = [0, 1].map(|number| board.push(&task(number, &[cost]), number, 0).ticket);
+        let _ = (board.take(0, 0), board.take(0, 0));
+        assert_eq!(board.finished_after(tickets[1], measured_ns, 60).unwrap().took_ns, worked_ns);
+        let heard = format!("{:?}", board.policy());
+        let expected = measured_ns.map(|_| worked_ns);
+        assert_eq!(heard, format!("{:?}", Hears(vec![expected])), "{class}, {measured_ns:?}");
+    }
+}
+
+/// Keeps what it hears.
+#[derive(Debug, Default)]
+struct Hears(Vec<Option<u64>>);
+
+impl Policy for Hears {
+    fn name(&self) -> &'static str {
+        "hears"
+    }
+
+    fn place(&mut self, task: &ReadyTask<'_>, view: &mut View<'_>) -> Decision {
+        Decision::at(&task.candidates[0], Why::FirstFree, view)
+    }
+
+    fn ended(&mut self, outcome: &Outcome) {
+        self.0.push(outcome.ran.map(|(_, took_ns)| took_ns));
+    }
 }
 
 #[test]

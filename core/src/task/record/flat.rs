@@ -75,10 +75,13 @@ const fn vtable<T: Data>() -> VTable {
         discard: discard::<(), Flat<T>, T>,
         unfinished: unfinished::<(), Flat<T>, T>,
         visit_used: visit_used::<(), Flat<T>, T>,
+        survey: survey_arguments::<(), Flat<T>, T>,
         drop_value: drop_source::<T>,
         step: Some(step::<T>),
         free: free::<(), Flat<T>, T>,
         type_name,
+        has_blocks: false,
+        makes: false,
         travel: None,
     }
 }

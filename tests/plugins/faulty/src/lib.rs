@@ -3,6 +3,10 @@
 //!
 //! With `submit` the processor is a queued one, and with `space-info` and `allocate` there is a memory space: otherwise a runtime would never
 //! call the entry.
+//!
+//! The file has policies, too, which are faulty where their names say.
+
+mod policies;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
