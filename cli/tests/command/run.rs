@@ -61,7 +61,7 @@ fn a_policy_places_the_tasks_of_graph_files_and_the_nodes_of_graphs_and_says_why
     )
     .unwrap();
     // The runs of `rerun`, one more than it is asked for, are spawned as well: 64 tasks, and as many nodes, each time.
-    for (what, task, count) in [("sum.toml", "b", 1), ("rerun --size 2", "mix", 2 * 3 * 64)] {
+    for (what, task, count) in [("sum.toml", "add", 1), ("rerun --size 2", "mix", 2 * 3 * 64)] {
         let done = installation.ask(&format!("run {what} --threads 2 --policy heft --explain --set placement.models=off --json")).json();
         assert_eq!(done["explained"]["summary"]["policy"], "heft", "{done:#}");
         let all = done["explained"]["tasks"].as_array().unwrap();

@@ -39,9 +39,12 @@ impl Watch {
         if self.is_set.swap(true, SeqCst) {
             return;
         }
+        // Held meanwhile: it may go off before it is kept, and who sets the next one is not to find that replaced by this one.
+        let mut kept = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
         match timer::wake_at(now() + ROUND, Waker::from(Arc::clone(self))) {
             Ok(alarm) => {
-                let before = self.alarm.lock().unwrap_or_else(PoisonError::into_inner).replace(alarm);
+                let before = kept.replace(alarm);
+                drop(kept);
                 drop(before);
             }
             // No thread for it: the next task that waits tries again.
