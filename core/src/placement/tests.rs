@@ -142,7 +142,7 @@ fn what_a_body_waits_for_is_no_time_of_its_own_and_what_ran_meanwhile_is_measure
         (takes_one, "takes_one", 1),
         (as_they_finish, "as_they_finish", 2),
         (in_a_group, "in_a_group", 2),
-        (in_a_graph, "in_a_graph", 0),
+        (in_a_graph, "in_a_graph", 1),
         (in_parts, "in_parts", 0),
     ] {
         let value = runtime.spawn(move |_: u64| body(), (0,)).take().unwrap();
