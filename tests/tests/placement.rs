@@ -1,6 +1,8 @@
 //! Where tasks go that have a choice: by what was measured, by what is queued, by where their data is; and by the policies that users name.
 //!
 //! Devices are stand-ins, and costs are put into a file of models before the runtime begins: hours, so that nothing depends on the time that the tests take.
+//!
+//! One file because all of it plays on one stage.
 
 use std::path::Path;
 use std::sync::Arc;

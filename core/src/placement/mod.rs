@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{DeviceClass, ProcessorInfo};
 
@@ -18,7 +18,7 @@ use crate::clock::now_ns;
 use crate::kernel::plan::Survey;
 use crate::model::store::Store;
 use crate::model::{Machine, Models, ProcessorClass, SizeClass};
-use crate::policy::{self, Board, Candidate, ChosenPolicy, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Ticket, Why};
+use crate::policy::{self, Board, Candidate, ChosenPolicy, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Why};
 use crate::residency::{self, DeviceSpace, Links, Missing};
 use crate::task::record::TaskRef;
 use crate::worker::entry::Entry;
@@ -27,6 +27,7 @@ use crate::worker::shared::{ProcessorRecord, Shared};
 mod costs;
 mod explain;
 mod nodes;
+mod placed;
 mod probe;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use watch::Watch;
 
 pub use explain::{Considered, Explanation, PlacementReport};
 pub(crate) use nodes::{NodeCode, ReadyNode};
+pub(crate) use placed::Placed;
 
 /// What a launch costs a device besides its work, until that has been measured.
 const LAUNCH_NS: u64 = 20_000;
@@ -69,57 +71,6 @@ pub(crate) struct PlacementChoices {
     pub(crate) explain: bool,
     /// Whether launches go to devices wherever those can run them.
     pub(crate) devices_first: bool,
-}
-
-/// What a task that was placed has to do with the board.
-#[derive(Debug, Default)]
-pub(crate) struct Placed {
-    runtime: Weak<Shared>,
-    ticket: Mutex<Option<Ticket>>,
-    /// How much it works on ([`Survey::size`]), once that is known; before, `UNKNOWN_SIZE`.
-    size: AtomicU64,
-    /// Whether its CPU time is to be measured.
-    samples_cpu: AtomicBool,
-    /// One more than the processor that has taken it from the board, or runs it without having done so; 0: none.
-    taken_by: AtomicUsize,
-    /// Whether its body has begun on a thread: then who finds its entry and cannot run it leaves the ticket to that one.
-    has_begun: AtomicBool,
-    /// How long it took, once that is known; 0: not yet.
-    took_ns: AtomicU64,
-    /// One more than the index of its explanation.
-    explained: AtomicUsize,
-}
-
-impl Placed {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self { runtime: Arc::downgrade(shared), size: AtomicU64::new(UNKNOWN_SIZE), ..Self::default() }
-    }
-
-    /// Whether its CPU time is to be measured.
-    pub(crate) fn samples_cpu(&self) -> bool {
-        self.samples_cpu.load(Relaxed)
-    }
-
-    /// How much it works on, if that has been looked at.
-    pub(crate) fn size(&self) -> Option<u64> {
-        Some(self.size.load(Relaxed)).filter(|size| *size != UNKNOWN_SIZE)
-    }
-
-    /// Its entry is dropped: whoever took it from the board could not run it.
-    #[cold]
-    pub(crate) fn drops(&self) {
-        let has_ticket = !self.has_begun.load(SeqCst) && self.lock().is_some();
-        // The board of a runtime that is gone is gone.
-        if let Some(shared) = self.runtime.upgrade().filter(|_| has_ticket)
-            && let Some(placement) = &shared.placement
-        {
-            placement.ended(self, false);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Ticket>> {
-        self.ticket.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The board of one runtime.

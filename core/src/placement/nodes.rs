@@ -5,8 +5,8 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::explain::Considered;
 use super::costs::function_id;
+use super::explain::Considered;
 use super::{GUESS_NS, Placement, State};
 use crate::clock::now_ns;
 use crate::error::TaskName;

@@ -178,7 +178,7 @@ impl Policy for Stranger {
     }
 
     fn accepts(&self, place: usize, key: Key, waiting: usize, places: &[Place]) -> bool {
-        let nothing_else = || places.iter().all(|place| place.queued == 0);
+        let nothing_else = || places.iter().all(|place| place.queued == 0 && place.backlog_ns == 0);
         let (accepts, _) = self.ask(
             |policy| {
                 let accepts = policy.accepts(place, key, waiting, places);

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use item::{Item, Run, State};
 use queue::{Entry, Queue};
 
-use super::{Candidate, Decision, Key, Outcome, Place, Placement, Policy, Random, ReadyTask, View, Why};
+use super::{Candidate, Decision, Key, Outcome, Place, Placement, Policy, Random, ReadyTask, TRIES, View, Why};
 
 /// A place whose tasks all have taken this many times what they were expected to is stalled.
 const STALL_FACTOR: u64 = 8;
@@ -135,6 +135,8 @@ pub struct Board<T> {
     domain_of: BTreeMap<Box<[Span]>, u32>,
     items: Vec<Item<T>>,
     free: Vec<u32>,
+    /// Of a code at a class how many tasks were over here, up to those after which estimates count.
+    over: BTreeMap<(u64, u32), u32>,
     /// Memory that is used again: candidates of the task at hand, its places, victims, entries that move.
     candidates: Vec<Candidate>,
     spans: Vec<Span>,
@@ -157,6 +159,7 @@ impl<T> Board<T> {
             domain_of: BTreeMap::new(),
             items: Vec::new(),
             free: Vec::new(),
+            over: BTreeMap::new(),
             candidates: Vec::new(),
             spans: Vec::new(),
             order: Vec::new(),
@@ -551,6 +554,13 @@ impl<T> Board<T> {
     fn release(&mut self, slot: u32, ran: Option<(u32, u64)>) {
         self.tell(slot, ran);
         let item = &mut self.items[slot as usize];
+        // Those that were known well need not be counted.
+        if let Some((class, _)) = ran
+            && item.runs.iter().any(|run| run.candidate.execution.count < TRIES)
+        {
+            let over = self.over.entry((item.code, class)).or_default();
+            *over = (*over + 1).min(TRIES);
+        }
         item.state = State::Free;
         item.generation = item.generation.wrapping_add(1);
         item.runs.clear();

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::super::{End, Key, Offer, View};
+use super::super::{End, Key, Offer, TRIES, View, Why};
 use super::queue::Entry;
 use super::{Board, Source};
 
@@ -22,11 +22,23 @@ impl<T> Board<T> {
         }
         let end = self.policy.end(place, &self.places);
         for (queue, source) in [(place, Source::Own), (self.places.len(), Source::Shared)] {
-            if let Some(entry) = self.best(queue, place, end) {
+            if let Some(entry) = self.best(queue, place, end).filter(|entry| self.may_begin(entry.3, place)) {
                 return Some(Found { entry, source, score: 0 });
             }
         }
         self.stolen(place, now_ns).or_else(|| self.taken_over(place, now_ns))
+    }
+
+    /// Whether a place takes the task of a slot now. What a place has taken stays with it, so where nobody knows what a code takes, and it may run elsewhere, a place gets a few tasks of it, and more when
+    /// those are over.
+    fn may_begin(&self, slot: u32, place: usize) -> bool {
+        let (item, load) = (&self.items[slot as usize], &self.loads[place]);
+        if load.running.len() + load.submitted.len() < (TRIES.max(self.places[place].parallel)) as usize || item.why == Why::OnlyCandidate {
+            return true;
+        }
+        let known = item.at(place).map_or(0, |candidate| candidate.execution.count);
+        let over = self.over.get(&(item.code, self.places[place].class)).copied().unwrap_or(0);
+        known.saturating_add(over) >= TRIES
     }
 
     /// The task of a queue that is `place`'s turn.
