@@ -29,7 +29,7 @@ fn a_run_takes_the_time_that_it_would() {
         "fork: 4 tasks and 4 edges on 2 processors, by heft",
         "makespan     50.0 ms (50 000 000 ns), 0.0 % above",
         "utilisation  80.0 %",
-        "moved        0 B",
+        "moved        0 bytes",
     ] {
         assert!(text.contains(said), "no {said} in {text}");
     }
@@ -51,7 +51,7 @@ fn what_makes_no_sense_is_said() {
     check("fork.stg --speeds 1 --bandwidth 0", 2, &["bandwidth: 0 is no number of bytes per second above 0"]);
     check("nowhere.stg --speeds 1", 3, &["nowhere.stg: ", "No such file"]);
     check("layered:x --speeds 1", 2, &["`layered:x`: its size is no whole number"]);
-    check("fork.stg --platform fork.stg", 3, &["fork.stg: line 2: "]);
+    check("fork.stg --platform fork.stg", 3, &["fork.stg: line 1: "]);
     fs::write(installation.file("bad.json"), r#"{"schemaVersion":"1.5","workflow":{}}"#).unwrap();
     check("bad.json --speeds 1", 3, &["bad.json: workflow.specification: it is missing"]);
     fs::write(installation.file("cut.json.gz"), [0x1f, 0x8b, 8, 0, 0, 0]).unwrap();

@@ -590,11 +590,12 @@ pub(super) fn wait(run: &RunState, node: Option<u32>) -> bool {
 /// A node of a run that waits on the board, if the run's nodes do and this thread may run one.
 fn from_board(context: &Context, run: &RunState) -> Option<Entry> {
     let shared = &*context.shared;
-    if run.flags.load(Relaxed) & PLACED == 0 || context.slot_index().is_none_or(|slot| shared.slots[slot].is_wanted()) {
+    if run.flags.load(Relaxed) & PLACED == 0 {
         return None;
     }
+    let worker = context.slot_index().filter(|slot| !shared.slots[*slot].is_wanted())?;
     let number = run.number();
-    let entry = shared.placement.as_ref()?.take_node_of(number)?;
+    let entry = shared.placement.as_ref()?.take_node_of(shared, number, worker)?;
     // SAFETY: as in `run_part`: this thread has the entry of a node that is not counted.
     if std::ptr::eq(unsafe { shared.runs.get(number) }, run) {
         return Some(entry);

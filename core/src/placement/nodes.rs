@@ -125,16 +125,26 @@ impl Placement {
         left.map_or(Ok(pushed.wake), Err)
     }
 
-    /// Takes a node of a run that waits, for a thread that waits for the run.
-    pub(crate) fn take_node_of(&self, run: u32) -> Option<Entry> {
+    /// Takes a node of a run that waits, for a thread of a worker that waits for the run.
+    pub(crate) fn take_node_of(&self, shared: &Shared, run: u32, worker: usize) -> Option<Entry> {
         let now_ns = now_ns();
         let mut state = self.lock();
         let State { board, nodes, .. } = &mut *state;
         let (key, ticket) =
             nodes.range((run, 0)..=(run, u32::MAX)).find(|(_, node)| !node.is_taken).map(|(key, node)| (*key, node.ticket))?;
-        nodes.remove(&key);
-        let entry = board.abandoned(ticket, now_ns);
+        // A worker that has come since may be none of the node's places.
+        let (entry, explained) = match board.run_unasked(ticket, self.place_of(worker), now_ns) {
+            Some(entry) => (Some(entry), nodes.get_mut(&key).map_or(0, OnBoard::take)),
+            None => {
+                nodes.remove(&key);
+                (board.abandoned(ticket, now_ns), 0)
+            }
+        };
         self.note_waiting(board);
+        drop(state);
+        if self.log.keeps() && explained > 0 {
+            self.log.ran(explained, &shared.processors[worker].info.name);
+        }
         entry
     }
 
