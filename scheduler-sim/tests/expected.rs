@@ -12,7 +12,7 @@ fn folder() -> Option<PathBuf> {
     let folder = named.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/workloads")));
     let is_there = folder.join("expected/makespans.csv").is_file();
     if !is_there {
-        println!("skipped: there are no workloads in {}; PONIARD_WORKLOADS can name another folder", folder.display());
+        eprintln!("skipped: there are no workloads in {}; PONIARD_WORKLOADS can name another folder", folder.display());
     }
     is_there.then_some(folder)
 }
@@ -24,7 +24,7 @@ fn platform(name: &str) -> Platform {
         "P8S" | "P8Z" => (&[1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 4.0, 8.0], 4096e3),
         other => panic!("no platform is called {other}"),
     };
-    Platform::of_speeds(speeds, Some(bandwidth)).unwrap()
+    Platform::of_speeds(speeds, Some(bandwidth)).expect("speeds")
 }
 
 /// The lines of a file behind the first one, cut at commas.
@@ -63,13 +63,13 @@ fn planners_agree_with_other_programs() {
         let count = counts.entry((policy, is_tie_free)).or_default();
         *count = (count.0 + 1, count.1 + u32::from(agrees));
         if !agrees {
-            println!(
+            eprintln!(
                 "{file} on {on}: {policy} comes to {ours} ms, and should to {theirs} ms{}",
                 if is_tie_free { ", without any tie" } else { "" }
             );
         }
     }
-    println!("{counts:#?}");
+    eprintln!("{counts:#?}");
     let sum = |of_ties: bool| {
         counts.iter().filter(|((_, free), _)| *free != of_ties).fold((0, 0), |sum, (_, count)| (sum.0 + count.0, sum.1 + count.1))
     };

@@ -10,7 +10,7 @@ fn graph(work: &[u64], edges: &[(usize, usize, u64)]) -> Workload {
         builder.task(&format!("n{}", task + 1), "task", *ns);
     }
     edges.iter().for_each(|&(from, to, bytes)| builder.edge(from - 1, to - 1, bytes));
-    builder.build().unwrap()
+    builder.build().expect("no circle")
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -18,11 +18,11 @@ const SECOND: u64 = 1_000_000_000;
 /// Costs in seconds, by task and processor, and transfers in seconds.
 fn lengths(costs: &[[u64; 3]], edges: &[(usize, usize, u64)], name: &str) -> u64 {
     let workload = graph(&vec![0; costs.len()], edges);
-    let platform = Platform::of_speeds(&[1.0; 3], Some(1.0)).unwrap();
+    let platform = Platform::of_speeds(&[1.0; 3], Some(1.0)).expect("speeds");
     let rows = costs.iter().flatten().map(|cost| cost * SECOND).collect();
     let problem = Problem::with_costs(&workload, &platform, vec![0, 1, 2], rows);
-    let schedule = (planner(name).unwrap().plan)(&problem);
-    schedule.check(&problem).unwrap();
+    let schedule = (planner(name).expect("a planner").plan)(&problem);
+    schedule.check(&problem).expect("a schedule");
     let makespan = schedule.makespan_ns();
     assert!(makespan >= problem.lower_bound_ns());
     assert_eq!(makespan % SECOND, 0);
@@ -94,15 +94,15 @@ fn arabnejad_and_barbosa_2014() {
 #[test]
 fn four_related_processors() {
     let workload = graph(&[64, 76, 52, 32, 56, 64, 60, 44, 48, 28].map(|work| work * SECOND), &TOPCUOGLU_EDGES);
-    let platform = Platform::of_speeds(&[1.0, 2.0, 4.0, 4.0], Some(1.0)).unwrap();
+    let platform = Platform::of_speeds(&[1.0, 2.0, 4.0, 4.0], Some(1.0)).expect("speeds");
     let problem = Problem::new(&workload, &platform);
     let lengths = ["heft", "lookahead", "peft"].map(|name| {
-        let schedule = (planner(name).unwrap().plan)(&problem);
-        schedule.check(&problem).unwrap();
+        let schedule = (planner(name).expect("a planner").plan)(&problem);
+        schedule.check(&problem).expect("a schedule");
         schedule.makespan_ns()
     });
     assert_eq!(lengths, [98, 94, 95].map(|length| length * SECOND));
     let schedule = dls(&problem, Dls { slot: Slot::Insertion, transfer_share: 0.8 });
-    schedule.check(&problem).unwrap();
+    schedule.check(&problem).expect("a schedule");
     assert_eq!(schedule.makespan_ns(), 96 * SECOND);
 }

@@ -7,6 +7,9 @@ use roxmltree::{Document, Node};
 use super::read::{ReadOptions, Wrong};
 use super::{Workload, WorkloadBuilder};
 
+/// Files with their bytes.
+type Files<'a> = BTreeMap<&'a str, u64>;
+
 pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workload, Wrong> {
     let document = Document::parse(text).map_err(|error| {
         let position = error.pos();
@@ -22,8 +25,8 @@ pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workl
     }
     let mut builder = WorkloadBuilder::new(name);
     let mut jobs: BTreeMap<&str, usize> = BTreeMap::new();
-    // Of each job the files that it reads and writes, with their bytes.
-    let mut uses: Vec<(BTreeMap<&str, u64>, BTreeMap<&str, u64>)> = Vec::new();
+    // Of each job those that it reads, and those that it writes.
+    let mut uses: Vec<(Files<'_>, Files<'_>)> = Vec::new();
     let jobs_of = root.children().filter(|node| matches!(node.tag_name().name(), "job" | "dag" | "dax"));
     for node in jobs_of {
         let id = attribute(&document, node, "id")?;
@@ -40,7 +43,7 @@ pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workl
         if jobs.insert(id, task).is_some() {
             return Err(at(&document, node, format_args!("there is a job `{id}` already")));
         }
-        let (mut reads, mut writes) = (BTreeMap::new(), BTreeMap::new());
+        let (mut reads, mut writes) = (Files::new(), Files::new());
         for file in node.children().filter(|child| child.tag_name().name() == "uses") {
             let Some(path) = file.attribute("file").or_else(|| file.attribute("name")) else {
                 return Err(at(&document, file, format_args!("job `{id}` uses a file without a name")));

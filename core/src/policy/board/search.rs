@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::super::{End, Key, Offer, TRIES, View, Why};
+use super::super::{End, Key, Offer, TRIES, View};
 use super::queue::Entry;
 use super::{Board, Source};
 
@@ -33,7 +33,8 @@ impl<T> Board<T> {
     /// those are over.
     fn may_begin(&self, slot: u32, place: usize) -> bool {
         let (item, load) = (&self.items[slot as usize], &self.loads[place]);
-        if load.running.len() + load.submitted.len() < (TRIES.max(self.places[place].parallel)) as usize || item.why == Why::OnlyCandidate {
+        let has_choice = item.runs.iter().map(|run| run.count).sum::<u32>() > 1;
+        if load.running.len() + load.submitted.len() < TRIES.max(self.places[place].parallel) as usize || !has_choice {
             return true;
         }
         let known = item.at(place).map_or(0, |candidate| candidate.execution.count);

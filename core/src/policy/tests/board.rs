@@ -1,6 +1,6 @@
 //! What the board counts, and what becomes of tasks when places come, go or hang.
 
-use super::super::{Outcome, Placement, Source, Why};
+use super::super::{Outcome, Placement, Source, TRIES, Why};
 use super::*;
 
 const MS: u64 = 1_000_000;
@@ -242,4 +242,28 @@ fn a_clock_that_jumps_and_costs_without_measure_break_no_sum() {
 #[should_panic(expected = "sorted by place")]
 fn candidates_out_of_order_are_a_bug() {
     let _ = board("fifo", &[0, 0]).push(&task(0, &[known(1, 1), known(0, 1)]), 0, 0);
+}
+
+#[test]
+fn a_place_begins_a_few_tasks_of_a_code_that_nobody_knows_and_more_when_those_are_over() {
+    let take_all = |board: &mut Board<u64>| std::iter::from_fn(|| board.take(1, 0)).map(|taken| taken.ticket).collect::<Vec<_>>();
+    let push = |board: &mut Board<u64>, candidates: &[Candidate]| {
+        (0..10).for_each(|number| _ = board.push(&task(number, candidates), number, 0));
+    };
+    let mut board = board("fifo", &[0, 1]);
+    push(&mut board, &[guess(0, 10), guess(1, 10)]);
+    let few = take_all(&mut board);
+    assert_eq!(few.len(), TRIES as usize);
+    // Two are over, so it may have one more: two are under way, and there may be three.
+    few[..2].iter().for_each(|ticket| _ = board.finished(*ticket, 5));
+    let more = take_all(&mut board);
+    assert_eq!(more.len(), 2);
+    let _ = board.finished(few[2], 5);
+    assert_eq!(take_all(&mut board).len(), 5, "now it is known");
+    for known_there in [known(1, 10), guess(1, 10)] {
+        let mut board = super::board("fifo", &[0, 1]);
+        push(&mut board, &[known_there]);
+        // Known well, or nowhere else to go.
+        assert_eq!(take_all(&mut board).len(), 10);
+    }
 }
