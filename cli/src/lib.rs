@@ -1,7 +1,7 @@
 //! The `poniard` command: runs samples and graph files on everything the machine has, through backends that it loads as plugin files.
 //!
-//! A tour: [`options`] is what the user typed, [`commands`] does it, [`console`] prints, [`output`] writes files whole or not at all, and
-//! [`exit_code`] says what the command's exit status means. It is a library so that the benchmark of placement can run the [`samples`].
+//! A tour: `options` is what the user typed, `commands` does it, `console` prints, `output` writes files whole or not at all, and
+//! `exit_code` says what the command's exit status means. It is a library so that the benchmark of placement can run the [`samples`].
 
 #![expect(unreachable_pub, reason = "here `pub` marks what a module offers to the others; only the samples are for who links a command")]
 

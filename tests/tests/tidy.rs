@@ -217,7 +217,8 @@ fn arrows_between_crates_point_one_way() {
             "poniard" => {
                 &["poniard-interface", "poniard-macros", "poniard-backend-process", "poniard-backend-threads", "poniard-backend-vulkan"]
             }
-            "poniard-cli" => &["poniard", "poniard-bench"],
+            "poniard-cli" => &["poniard", "poniard-bench", "poniard-scheduler-sim"],
+            "poniard-scheduler-sim" => &["poniard"],
             "poniard-bench" | "poniard-tests" | "poniard-diagnostics" | "poniard-late" => &["poniard"],
             backend if backend.starts_with("poniard-backend-") || backend.starts_with("poniard-plugin-") => &["poniard-interface"],
             _ => {

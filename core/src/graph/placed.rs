@@ -10,6 +10,7 @@ use super::Graph;
 use super::drive::{Driver, count};
 use super::forecast::Forecast;
 use super::state::{RunState, VALUE};
+use crate::arena;
 use crate::model::Measurement;
 use crate::options::Priority;
 use crate::placement::{Placement, ReadyNode, Went};
@@ -65,8 +66,20 @@ pub(super) fn place(shared: &Shared, run: &RunState, number: u32, mut ready: Vec
 }
 
 impl Driver<'_> {
-    /// Runs a node that was taken from the board, and places what becomes ready by it.
+    /// Runs a node that was taken from the board, and places what becomes ready by it. While memory is short one of those is run next, whatever the policy: it may give some up.
     pub(super) fn run_placed(&mut self, node: u32) {
+        let mut next = Some(node);
+        while let Some(node) = next {
+            let mut ready = self.run_one(node);
+            next = if arena::is_short() { ready.pop() } else { None };
+            if !ready.is_empty() {
+                place(self.shared, self.run, self.number, ready, self.context.slot_index());
+            }
+        }
+    }
+
+    /// Runs a node. Gives those that become ready by it.
+    fn run_one(&mut self, node: u32) -> Vec<u32> {
         let context = self.context;
         let (state, lap) = context.stopwatch.measure(false, || self.outcome(node));
         let took_ns = (state == VALUE).then_some(lap.wall_ns);
@@ -95,8 +108,6 @@ impl Driver<'_> {
                 }
             }
         }
-        if !ready.is_empty() {
-            place(self.shared, self.run, self.number, ready, self.context.slot_index());
-        }
+        ready
     }
 }
