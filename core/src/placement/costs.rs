@@ -47,7 +47,9 @@ impl Placement {
     /// Notes that a thread took so long for a task's body.
     pub(crate) fn measured(&self, processor: usize, task: &TaskRef, size: u64, lap: Lap) {
         let class = if lap.is_away { &self.process } else { &self.classes[self.place_of(processor)] };
-        self.note(class, task, size, Measurement { wall_ns: lap.wall_ns, cpu_ns: lap.cpu_ns });
+        // To read the CPU clock takes CPU time itself, more than a short body.
+        let cpu_ns = lap.cpu_ns.map(|cpu_ns| cpu_ns.min(lap.wall_ns));
+        self.note(class, task, size, Measurement { wall_ns: lap.wall_ns, cpu_ns });
     }
 
     /// Notes that a device took so long for a launch.
