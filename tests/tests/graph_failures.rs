@@ -448,6 +448,8 @@ fn a_parameter_by_value_clones_unless_the_result_is_moved() {
         let run = graph.run(&runtime, ((&x, Counted::new(&alive, &clones, value)),)).expect("a run");
         assert_eq!(*run.fetch(taken).expect("no failure"), value);
     }
+    // Whoever ran the last node of a run lets go of it after that.
+    runtime.wait_idle();
     assert_eq!((clones.load(Ordering::Relaxed), alive.load(Ordering::Relaxed)), (0, 0));
 }
 
