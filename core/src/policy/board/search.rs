@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::super::{End, Key, Offer, TRIES, View};
+use super::super::{End, Key, Offer, Place, TRIES, View};
 use super::queue::Entry;
 use super::{Board, Source};
 
@@ -33,12 +33,14 @@ impl<T> Board<T> {
     /// those are over.
     fn may_begin(&self, slot: u32, place: usize) -> bool {
         let (item, load) = (&self.items[slot as usize], &self.loads[place]);
+        let Place { class, parallel, .. } = self.places[place];
         let has_choice = item.runs.iter().map(|run| run.count).sum::<u32>() > 1;
-        if load.running.len() + load.submitted.len() < TRIES.max(self.places[place].parallel) as usize || !has_choice {
+        // A worker takes one at a time, or as many as others wait for.
+        if class == 0 || load.running.len() + load.submitted.len() < TRIES.max(parallel) as usize || !has_choice {
             return true;
         }
         let known = item.at(place).map_or(0, |candidate| candidate.execution.count);
-        let over = self.over.get(&(item.code, self.places[place].class)).copied().unwrap_or(0);
+        let over = self.over.get(&(item.code, class)).copied().unwrap_or(0);
         known.saturating_add(over) >= TRIES
     }
 
