@@ -605,7 +605,7 @@ fn from_board(context: &Context, run: &RunState) -> Option<Entry> {
     None
 }
 
-/// The same on a thread that runs tasks, and is not in the middle of the run.
+/// Waits for a run, or for a node of it, on a thread that runs tasks and is not in the middle of the run.
 fn wait_inside(context: &Context, run: &RunState, node: Option<u32>) {
     help(context, run, node);
     for round in 0..SPIN_ROUNDS {

@@ -8,7 +8,7 @@ use poniard_interface::type_key::{FNV_OFFSET, fnv};
 
 use super::{Placement, code_of, placed};
 use crate::model::{CodeId, CodeModel, Estimate, Measurement, ProcessorClass};
-use crate::policy::TRIES;
+use crate::policy::{self, TRIES};
 use crate::task::record::TaskRef;
 use crate::worker::stopwatch::Lap;
 
@@ -66,6 +66,14 @@ impl Placement {
             Arc::clone(self.model(state.models.entry(code_of(task)).or_default(), task, class))
         };
         model.record(size, measurement);
+    }
+}
+
+/// What a model says, as policies see it; a guess where it knows nothing.
+pub(super) fn or_guess(known: Estimate, guess_ns: u64) -> policy::Estimate {
+    match known.count {
+        0 => policy::Estimate { mean_ns: guess_ns, spread_ns: guess_ns, count: 0 },
+        count => policy::Estimate { mean_ns: known.mean_ns, spread_ns: known.spread_ns, count: count.min(u32::MAX.into()) as u32 },
     }
 }
 

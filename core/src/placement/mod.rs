@@ -18,7 +18,7 @@ use crate::clock::now_ns;
 use crate::kernel::plan::Survey;
 use crate::model::store::Store;
 use crate::model::{Machine, Models, ProcessorClass, SizeClass};
-use crate::policy::{self, Board, Candidate, ChosenPolicy, Decision, Estimate, Place, Placement as Where, ReadyTask, Source, Why};
+use crate::policy::{self, Board, Candidate, ChosenPolicy, Decision, Place, Placement as Where, ReadyTask, Source, Why};
 use crate::residency::{self, DeviceSpace, Links, Missing};
 use crate::task::record::TaskRef;
 use crate::worker::entry::Entry;
@@ -314,10 +314,7 @@ impl Placement {
             }
             let is_fast = self.is_device[place];
             let guess_ns = GUESS_NS.saturating_add(size) / if is_fast { DEVICE_GUESS } else { 1 };
-            let execution = match estimate.count {
-                0 => Estimate { mean_ns: guess_ns, spread_ns: guess_ns, count: 0 },
-                count => Estimate { mean_ns: estimate.mean_ns, spread_ns: estimate.spread_ns, count: count.min(u32::MAX.into()) as u32 },
-            };
+            let execution = costs::or_guess(estimate, guess_ns);
             let overhead_ns = match space {
                 0 if is_process && !has_hop => HOP_NS,
                 0 => 0,

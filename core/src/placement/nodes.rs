@@ -5,7 +5,7 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::costs::function_id;
+use super::costs::{function_id, or_guess};
 use super::explain::Considered;
 use super::{GUESS_NS, Placement, State};
 use crate::clock::now_ns;
@@ -65,11 +65,7 @@ impl NodeCode {
 
     /// How long it takes, as far as is known.
     pub(crate) fn expected(&self) -> Estimate {
-        let known = self.model.estimate(0);
-        match known.count {
-            0 => Estimate { mean_ns: GUESS_NS, spread_ns: GUESS_NS, count: 0 },
-            count => Estimate { mean_ns: known.mean_ns, spread_ns: known.spread_ns, count: count.min(u32::MAX.into()) as u32 },
-        }
+        or_guess(self.model.estimate(0), GUESS_NS)
     }
 }
 

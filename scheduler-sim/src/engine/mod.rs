@@ -72,7 +72,9 @@ pub fn run(problem: &Problem<'_>, policy: Box<dyn Policy>, options: EngineOption
         place
     });
     let count = problem.processor_count() as u64;
-    let ranks = problem.upward_rank_sums().into_iter().map(|sum| sum / count.max(1)).collect();
+    // As in the runtime, for policies that look at them.
+    let ranks =
+        if policy.wants_ranks() { problem.upward_rank_sums().into_iter().map(|sum| sum / count.max(1)).collect() } else { Vec::new() };
     let mut engine = Engine {
         problem,
         board: Board::new(places.collect(), policy, options.seed),
@@ -97,6 +99,7 @@ struct Engine<'a> {
     queue: Queue,
     now_ns: u64,
     missing: Vec<u32>,
+    /// Empty if the policy does not look at them.
     ranks: Vec<u64>,
     /// Of each task that was placed: where its data goes, and when all of it is there.
     homes: Vec<(u32, u64)>,
@@ -143,7 +146,7 @@ impl Engine<'_> {
             number: self.next_number,
             code: u64::from(workload.code(task)),
             priority: 0,
-            rank_ns: Some(self.ranks[task]),
+            rank_ns: self.ranks.get(task).copied(),
             bytes: workload.edges_in(task).map(|(_, edge)| workload.bytes(edge)).fold(0, u64::saturating_add),
             origin,
             candidates: &candidates,

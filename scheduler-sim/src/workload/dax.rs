@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node};
 
-use super::read::{ReadOptions, Wrong};
+use super::read::{Files, ReadOptions, Wrong, shared_bytes};
 use super::{Workload, WorkloadBuilder};
-
-/// Files with their bytes.
-type Files<'a> = BTreeMap<&'a str, u64>;
 
 pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workload, Wrong> {
     let document = Document::parse(text).map_err(|error| {
@@ -80,8 +77,7 @@ pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workl
         let to = job(&document, &jobs, child)?;
         for parent in child.children().filter(|node| node.tag_name().name() == "parent") {
             let from = job(&document, &jobs, parent)?;
-            let shared = uses[to].0.keys().filter_map(|file| uses[from].1.get(file));
-            builder.edge(from, to, shared.fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)));
+            builder.edge(from, to, shared_bytes(&uses[to].0, &uses[from].1));
         }
     }
     Ok(builder.build()?)
@@ -106,8 +102,7 @@ mod tests {
     use super::*;
 
     fn wrong(text: &str) -> String {
-        let wrong = read("g", text, ReadOptions::default()).unwrap_err();
-        format!("{}: {}", wrong.place.unwrap_or_default(), wrong.reason)
+        read("g", text, ReadOptions::default()).unwrap_err().shown()
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Reads a workload from a file, whatever its format.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
@@ -69,6 +70,14 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
+/// Files with their bytes.
+pub(super) type Files<'a> = BTreeMap<&'a str, u64>;
+
+/// The bytes of the files that one task writes and another one reads.
+pub(super) fn shared_bytes(reads: &Files<'_>, writes: &Files<'_>) -> u64 {
+    reads.keys().filter_map(|file| writes.get(file)).fold(0, |sum, bytes| sum.saturating_add(*bytes))
+}
+
 /// What is wrong in a text, and where.
 #[derive(Debug)]
 pub(super) struct Wrong {
@@ -79,6 +88,12 @@ pub(super) struct Wrong {
 impl Wrong {
     pub(super) fn at(place: impl fmt::Display, reason: impl fmt::Display) -> Self {
         Self { place: Some(place.to_string()), reason: reason.to_string() }
+    }
+
+    /// Place and reason.
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> String {
+        format!("{}: {}", self.place.as_deref().unwrap_or_default(), self.reason)
     }
 
     pub(super) fn whole(reason: impl fmt::Display) -> Self {

@@ -72,8 +72,7 @@ mod tests {
     use super::*;
 
     fn wrong(text: &str) -> String {
-        let wrong = read("g", text, ReadOptions::default()).unwrap_err();
-        format!("{}: {}", wrong.place.unwrap_or_default(), wrong.reason)
+        read("g", text, ReadOptions::default()).unwrap_err().shown()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::read::{ReadOptions, Wrong};
+use super::read::{Files, ReadOptions, Wrong, shared_bytes};
 use super::{Workload, WorkloadBuilder};
 
 #[derive(Deserialize)]
@@ -222,7 +222,7 @@ fn old(name: &str, tasks: Vec<OldTask>, options: ReadOptions) -> Result<Workload
             ));
         }
         by_name.insert(task.name.as_str(), index);
-        let (mut read, mut written) = (BTreeMap::new(), BTreeMap::new());
+        let (mut read, mut written) = (Files::new(), Files::new());
         for (position, file) in task.files.iter().enumerate() {
             let size = bytes(format_args!("workflow.tasks[{index}].files[{position}].sizeInBytes"), file.size_in_bytes)?;
             match file.link.as_str() {
@@ -247,8 +247,7 @@ fn old(name: &str, tasks: Vec<OldTask>, options: ReadOptions) -> Result<Workload
             parents.insert(*from);
         }
         for from in parents {
-            let shared = reads[index].keys().filter_map(|file| writes[from].get(file));
-            builder.edge(from, index, shared.fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)));
+            builder.edge(from, index, shared_bytes(&reads[index], &writes[from]));
         }
     }
     Ok(builder.build()?)
@@ -265,8 +264,7 @@ mod tests {
     }
 
     fn wrong(text: &str) -> String {
-        let wrong = read("g", text, ReadOptions::default()).unwrap_err();
-        format!("{}: {}", wrong.place.unwrap_or_default(), wrong.reason)
+        read("g", text, ReadOptions::default()).unwrap_err().shown()
     }
 
     const A: &str = r#"{"id":"a_01","children":["b_1"],"outputFiles":["x","y","z"]}"#;
