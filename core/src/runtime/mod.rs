@@ -429,9 +429,17 @@ where
     let spawned = spawn_plain(shared, context, plain, body, |(function, params)| {
         ((), create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location))
     });
-    if let Err((function, params)) = spawned {
-        spawn_slowly(shared, context, function, params, location, None).detach();
+    let Err((function, params)) = spawned else { return };
+    // Without a handle from any other thread as well: it might be the last reference, and the destructor of what the task returns would run here.
+    let places_all = shared.placement.as_ref().is_some_and(|placement| placement.places_all);
+    let picks_up = context::has_ambient() || !shared.defaults.is_empty() || places_all;
+    if plain && context.is_none() && !picks_up && !run::is_in_play() && !shared.slots.is_empty() && shared.admit(None) {
+        if let Some(entry) = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location) {
+            shared.enqueue(None, entry);
+        }
+        return;
     }
+    spawn_slowly(shared, context, function, params, location, None).detach();
 }
 
 /// Spawns a task that has options or gets some from where it is spawned, or whose arguments may have scopes, or from a thread that is no worker. Apart,
