@@ -13,6 +13,7 @@ use crate::function::{Args, TaskFn};
 use crate::group::CancelToken;
 use crate::kernel::Body;
 use crate::placement::Placed;
+use crate::planted::{self, Bug};
 use crate::policy::Estimate;
 use crate::retry::Retrying;
 use crate::runtime::Handle;
@@ -480,6 +481,9 @@ impl<F, A> TaskBuilder<'_, F, A> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn after<T>(mut self, task: &Task<T>) -> Self {
+        if planted::is(Bug::IgnoredOrder) {
+            return self;
+        }
         let task = task.reference();
         task.require();
         self.options.ties.come_after(task);

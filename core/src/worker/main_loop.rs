@@ -20,6 +20,7 @@ use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::{give_back, run_part};
 use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::placement::{Placed, Placement};
+use crate::planted::{self, Bug};
 use crate::platform;
 use crate::ship::processor::{Ahead, RemoteProcessor};
 use crate::task::record::{Claim, TaskRef};
@@ -559,7 +560,7 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 if let Some(found) = take_next(shared, index, slot, local) {
                     return Some(found);
                 }
-                let seizes = round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1;
+                let seizes = round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1 && !planted::is(Bug::NothingSeized);
                 if let Some(job) = jobs::steal_job(shared, slot, seizes, |_| true) {
                     return Some(Found::Job(job));
                 }

@@ -30,8 +30,8 @@ pub use scenario::{ScenarioOptions, scenario};
 pub use script::{Chaos, Script, ScriptTask};
 pub use shrink::{Shrunk, shrink};
 
-/// More turns at one moment than any number of threads takes: they wait for each other without sleeping.
-const TURNS_MAX: u64 = 10_000_000;
+/// More turns at one moment, for each thread and besides a hundred times as many, than threads take that get on: these wait for each other without sleeping.
+const TURNS_MAX: u64 = 1_000;
 
 /// Where a logical thread is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl World {
             while let Some(thread) = self.next_ready() {
                 self.resume(thread);
                 turns += 1;
-                if turns > TURNS_MAX {
+                if turns > TURNS_MAX * (100 + self.seats.borrow().len() as u64) {
                     return Err(self.stuck().into());
                 }
             }
