@@ -12,6 +12,7 @@ mod run;
 mod scenario;
 mod script;
 mod shrink;
+mod soak;
 #[cfg(test)]
 mod tests;
 
@@ -29,9 +30,10 @@ pub use run::{Failure, Ran, run};
 pub use scenario::{ScenarioOptions, scenario};
 pub use script::{Chaos, Script, ScriptTask};
 pub use shrink::{Shrunk, shrink};
+pub use soak::{Found, Soaked, soak};
 
 /// More turns at one moment, for each thread and besides a hundred times as many, than threads take that get on: these wait for each other without sleeping.
-const TURNS_MAX: u64 = 1_000;
+const TURNS_MAX: u64 = 100;
 
 /// Where a logical thread is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,22 +29,12 @@ fn seeds() -> u64 {
 
 #[test]
 fn nothing_is_lost_whatever_goes_wrong() {
-    let seeds = seeds();
-    let check = |seed| {
-        let script = scenario(seed, ScenarioOptions::default());
-        if let Err(failure) = run(script.clone()) {
-            let text = failure.to_string();
-            let shrunk = shrink(script, failure);
-            panic!("scenario {seed}: {text}\nthe least one, after {} runs: {}\n{:#?}", shrunk.runs, shrunk.failure, shrunk.script);
-        }
-    };
-    // Each world has a thread of the system to itself.
-    std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from) as u64;
-        for first in 0..threads {
-            scope.spawn(move || (first..seeds).step_by(threads as usize).for_each(check));
-        }
-    });
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let soaked = soak(0, seeds(), ScenarioOptions::default(), threads, |_| ());
+    if let Some(Found { seed, text, shrunk }) = soaked.found {
+        panic!("scenario {seed}: {text}\nthe least one, after {} runs: {}\n{}", shrunk.runs, shrunk.failure, shrunk.script);
+    }
+    assert_eq!(soaked.scenarios, seeds());
 }
 
 /// What each planted bug is found by: how many scenarios that took, and what was wrong.
