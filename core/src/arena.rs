@@ -504,6 +504,7 @@ impl Arenas {
             limit_bytes: self.limit_bytes(),
             spilled_bytes: spilled.away_bytes,
             spill_written_bytes: spilled.written_bytes,
+            spill_saved_bytes: spilled.saved_bytes,
             spill_read_bytes: spilled.read_bytes,
         }
     }
