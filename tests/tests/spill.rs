@@ -686,6 +686,53 @@ fn what_makes_more_does_not_wait_for_ever() {
     });
 }
 
+/// Where the kernel says what a thread of this process does.
+fn stat_of_this_thread() -> std::path::PathBuf {
+    std::path::Path::new("/proc").join(std::fs::read_link("/proc/thread-self").expect("a thread has one")).join("stat")
+}
+
+#[test]
+fn what_a_thread_outside_waits_for_goes_before_what_nobody_waits_for() {
+    const COUNT: u64 = 40;
+    in_time(|| {
+        let _alone = alone();
+        for awaited in [3, 21, COUNT - 1] {
+            let Short { runtime, .. } = &short(16);
+            let kept = make(runtime, 12);
+            wait_for(&kept);
+            let begun = Arc::new(Mutex::new(Vec::new()));
+            let (made, waits) = all_at_once(runtime, || {
+                let root = |seed| {
+                    let begun = Arc::clone(&begun);
+                    let root = move || {
+                        begun.lock().unwrap().push(seed);
+                        numbers(MIB, seed)
+                    };
+                    runtime.spawn(root, ())
+                };
+                let made: Vec<_> = (0..COUNT).map(root).collect();
+                // By way of a task that needs it.
+                let sum = runtime.spawn(checked, (&made[awaited as usize], awaited));
+                let (tell, told) = std::sync::mpsc::channel();
+                let waits = std::thread::spawn(move || {
+                    tell.send(stat_of_this_thread()).expect("somebody is interested");
+                    sum.take()
+                });
+                let stat = told.recv().expect("it has begun");
+                while !std::fs::read_to_string(&stat).expect("it is there").contains(") S ") {
+                    std::thread::yield_now();
+                }
+                (made, waits)
+            });
+            assert_eq!(waits.join().expect("no panic").unwrap(), 1);
+            wait_for(&made);
+            let begun = begun.lock().unwrap();
+            let place = begun.iter().position(|seed| *seed == awaited).expect("it has run");
+            assert!(begun.len() == COUNT as usize && place <= 4, "{awaited} of {begun:?}");
+        }
+    });
+}
+
 /// What a program does next.
 #[derive(Clone, Debug)]
 enum Step {

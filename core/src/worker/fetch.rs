@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::context::{Context, has_ambient};
 use super::entry::{Entry, Work};
 use super::main_loop::execute;
+use super::pressure::Awaited;
 use super::shared::{CROWD, Shared};
 use super::slot::Passed;
 use super::stopwatch;
@@ -84,6 +85,7 @@ fn wait_asleep(task: &TaskRef) {
     }
     let waiter = Waiter::for_this_thread();
     if task.add_waiter(&waiter.waker()) {
+        let _awaited = Awaited::new(task);
         waiter.wait_outside();
     }
 }

@@ -335,7 +335,9 @@ pub(crate) fn run_all(context: &Context, index: usize, over: impl Fn() -> bool, 
     let shared = &*context.shared;
     loop {
         let next = |slot: &Slot, local: &Local| {
-            let of_others = || from_injector(shared, local, Priority::Normal.level()).or_else(|| shared.aside.take_unless_short(shared));
+            let of_others = || {
+                from_injector(shared, local, Priority::Normal.level()).or_else(|| shared.aside.take_unless_short(shared, context.processor))
+            };
             take_next(shared, index, slot, local).or_else(|| of_others().map(Found::Task))
         };
         while let Some(found) = context.with_local(next).flatten() {
@@ -563,7 +565,7 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 (0..Priority::COUNT)
                     .find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
                     .or_else(|| seizes.then(|| seize(shared, slot, local)).flatten())
-                    .or_else(|| seizes.then(|| shared.aside.take_unless_short(shared)).flatten())
+                    .or_else(|| seizes.then(|| shared.aside.take_unless_short(shared, context.processor)).flatten())
                     .map(Found::Task)
             });
             if let Some(found) = found.flatten() {
