@@ -164,7 +164,8 @@ impl Aside {
         is_late.then(|| self.pop(&mut state)).flatten()
     }
 
-    /// The same for a worker that has found nothing else; nothing as long as it is worth while to wait for memory.
+    /// The same for a worker that has found nothing else; nothing as long as it is worth while to wait for memory. What is waited for by threads outside comes first. Not with the
+    /// queues in hand: references are dropped.
     pub(crate) fn take_unless_short(&self, shared: &Shared, processor: usize) -> Option<Entry> {
         if !self.is_any() {
             return None;
@@ -215,8 +216,7 @@ pub(crate) fn run(context: &Context, task: TaskRef) {
             true => {
                 shared.aside.put(Entry::task(task));
                 // Whoever waits outside is about to give memory up, or needs no other first.
-                let claim = |top: &TaskRef| context.may_nest(top) && top.try_claim() == Claim::Won;
-                if let Some(task) = awaited_tasks().into_iter().find_map(|task| find_needed(shared, task, claim)) {
+                if let Some(task) = awaited_tasks().into_iter().find_map(|task| claim_from(context, task)) {
                     run_claimed(context, task);
                 }
             }
@@ -274,10 +274,12 @@ fn is_plain(task: &TaskRef) -> bool {
 /// Claims a task that has to run before one that waits, if there is one that nobody has begun and this thread may run.
 fn claim_needed(context: &Context, waiting: TaskRef) -> Option<TaskRef> {
     // One that is ready is in a queue already, and not this worker's next.
-    if !(1..=UNMET_MAX).contains(&waiting.unmet_count()) {
-        return None;
-    }
-    let task = find_needed(&context.shared, waiting, |top| context.may_nest(top) && top.try_claim() == Claim::Won)?;
+    if (1..=UNMET_MAX).contains(&waiting.unmet_count()) { claim_from(context, waiting) } else { None }
+}
+
+/// Claims it, or one that has to run before it.
+fn claim_from(context: &Context, task: TaskRef) -> Option<TaskRef> {
+    let task = find_needed(&context.shared, task, |top| context.may_nest(top) && top.try_claim() == Claim::Won)?;
     forget_claimed(context, &task);
     Some(task)
 }
