@@ -314,7 +314,7 @@ pub struct RuntimeOptions {
     /// A setting for a backend; give it again for more
     ///
     /// placement.devices=always sends kernels to devices wherever one can run them; placement.models=DIR or off is where measured costs are kept.
-    /// memory.spill=DIR or off says where results go that do not fit into memory, and memory.spill_limit=BYTES how much of them; threads.pin, threads.name and threads.stack_bytes, and processes.most, processes.prefix and processes.spin are
+    /// memory.spill=DIR or off says where results go that do not fit into memory, and memory.spill_limit=BYTES how much of them; memory.spill_compress=true compresses them; threads.pin, threads.name and threads.stack_bytes, and processes.most, processes.prefix and processes.spin are
     /// those of threads and worker processes. Of devices: vulkan.devices=all, none or a list of indexes, parts of names and UUIDs; vulkan.software=true for devices that
     /// the host's own cores play; vulkan.memory=BYTES of each device at most; vulkan.import=false to copy where a device could work in the host's memory;
     /// vulkan.deadline_ms=N, after which a device that does not answer is given up; vulkan.cache=DIR for compiled kernels; vulkan.validation=true for tests.

@@ -62,9 +62,16 @@ fn device_line((processor, device): (&ProcessorReport, &DeviceInfo)) -> Option<S
 pub fn memory_line(report: &Report) -> Option<String> {
     let memory = &report.memory;
     (memory.spill_written_bytes > 0).then(|| {
-        let [peak, limit, written, read] =
-            [memory.peak_bytes, memory.limit_bytes, memory.spill_written_bytes, memory.spill_read_bytes].map(size);
-        format!("memory: {peak} at most, of {limit}; {written} written to the disk, {read} read back")
+        let [peak, limit, written, read, spilled] = [
+            memory.peak_bytes,
+            memory.limit_bytes,
+            memory.spill_written_bytes,
+            memory.spill_read_bytes,
+            memory.spill_written_bytes + memory.spill_saved_bytes,
+        ]
+        .map(size);
+        let packed = if memory.spill_saved_bytes > 0 { format!(" for {spilled} of buffers") } else { String::new() };
+        format!("memory: {peak} at most, of {limit}; {written} written to the disk{packed}, {read} read back")
     })
 }
 
@@ -76,6 +83,7 @@ pub fn memory_json(report: &Report) -> Value {
         "peak_bytes": memory.peak_bytes,
         "spilled_bytes": memory.spilled_bytes,
         "spill_written_bytes": memory.spill_written_bytes,
+        "spill_saved_bytes": memory.spill_saved_bytes,
         "spill_read_bytes": memory.spill_read_bytes,
     })
 }
@@ -324,6 +332,9 @@ mod tests {
         assert_eq!(memory_line(&report), None);
         (report.memory.spill_written_bytes, report.memory.spill_read_bytes) = (192 << 20, 96 << 20);
         let said = "memory: 60.0 MiB at most, of 64.0 MiB; 192.0 MiB written to the disk, 96.0 MiB read back";
+        assert_eq!(memory_line(&report).as_deref(), Some(said));
+        report.memory.spill_saved_bytes = 8 << 20;
+        let said = "memory: 60.0 MiB at most, of 64.0 MiB; 192.0 MiB written to the disk for 200.0 MiB of buffers, 96.0 MiB read back";
         assert_eq!(memory_line(&report).as_deref(), Some(said));
     }
 

@@ -27,7 +27,7 @@ use crate::ship::memory;
 use crate::wire::Place;
 use crate::worker::context::Context;
 use crate::worker::stopwatch;
-use crate::{machine, residency, spill, timer};
+use crate::{machine, platform, residency, spill, timer};
 
 /// Smallest block, and the alignment of all.
 const BLOCK_MIN_BYTES: u64 = 64;
@@ -276,7 +276,8 @@ pub(crate) fn is_filling() -> bool {
 /// Whether so much is in use that what gives memory up goes before what takes more of it.
 #[inline]
 pub(crate) fn is_short() -> bool {
-    SHORT.load(Relaxed)
+    // Logical threads have no part in the memory of the process.
+    SHORT.load(Relaxed) && !platform::is_logical()
 }
 
 /// While that is so, how much buffers have, in memory and on the disk.
@@ -504,6 +505,7 @@ impl Arenas {
             limit_bytes: self.limit_bytes(),
             spilled_bytes: spilled.away_bytes,
             spill_written_bytes: spilled.written_bytes,
+            spill_saved_bytes: spilled.saved_bytes,
             spill_read_bytes: spilled.read_bytes,
         }
     }

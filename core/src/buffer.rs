@@ -73,6 +73,8 @@ pub struct MemoryUsage {
     pub spilled_bytes: u64,
     /// Written to the disk since the program began.
     pub spill_written_bytes: u64,
+    /// So much more would have been written without compression: see [`RuntimeBuilder::memory_spill_compress`](crate::RuntimeBuilder::memory_spill_compress).
+    pub spill_saved_bytes: u64,
     /// Read back from there.
     pub spill_read_bytes: u64,
 }

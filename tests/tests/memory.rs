@@ -199,7 +199,12 @@ fn the_limit_is_a_setting_and_others_of_its_kind_are_refused() {
                 "much",
                 "setting `memory.limit` is `much`: a number of bytes is expected, as in `500000000`, `512MiB` or `2GiB`",
             ),
-            ("memory.limits", "1", "there is no setting `memory.limits`; there are `memory.limit`, `memory.spill`, `memory.spill_limit`"),
+            (
+                "memory.limits",
+                "1",
+                "there is no setting `memory.limits`; there are `memory.limit`, `memory.spill`, `memory.spill_limit`, `memory.spill_compress`",
+            ),
+            ("memory.spill_compress", "lz4", "setting `memory.spill_compress` is `lz4`: provided string was not `true` or `false`"),
             ("memory.spill", "/dev/shm", "setting `memory.spill` is `/dev/shm`: `/dev/shm` is memory itself (tmpfs)"),
         ] {
             let error = build(name, value).expect_err("a bad setting");

@@ -36,10 +36,16 @@ fn short(more_mib: u64) -> Short {
 }
 
 fn with(more_mib: u64, threads: usize, processes: usize) -> Short {
+    packing(more_mib, threads, processes, false)
+}
+
+/// The same with results compressed, or not.
+fn packing(more_mib: u64, threads: usize, processes: usize, packs: bool) -> Short {
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
     let limit = buffer::memory_usage().in_use_bytes + (more_mib << 20);
     let builder = Runtime::builder().threads(threads).processes(processes).memory_limit(limit).memory_spill(folder.path());
-    Short { runtime: builder.memory_spill_limit(u64::MAX).build().expect("a runtime"), folder }
+    let builder = builder.memory_spill_limit(u64::MAX).memory_spill_compress(packs);
+    Short { runtime: builder.build().expect("a runtime"), folder }
 }
 
 impl Drop for Short {
@@ -222,6 +228,138 @@ fn worker_processes_see_what_was_on_the_disk() {
         assert!(made.iter().zip(0..).all(|(made, seed)| are(&made.fetch().unwrap(), seed)));
         drop(made);
         assert_eq!(spilled(), 0);
+    });
+}
+
+/// What has been written, and what compression has spared of it.
+fn traffic() -> (u64, u64) {
+    let usage = buffer::memory_usage();
+    (usage.spill_written_bytes, usage.spill_saved_bytes)
+}
+
+/// Numbers that do not compress.
+fn noise(len: usize, seed: u64) -> Buffer<u64> {
+    let mut state = seed;
+    buffer::from_fn(len, move |_| {
+        state = state.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0xd1b5_4a32_d192_ed03);
+        (state ^ state >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    })
+}
+
+#[test]
+fn results_that_nobody_has_seen_are_compressed_and_are_what_they_were() {
+    in_time(|| {
+        let _alone = alone();
+        let short = packing(6, 2, 0, true);
+        let Short { runtime, .. } = &short;
+        let before = traffic();
+        let mut made = make(runtime, 32);
+        wait_for(&made);
+        let (written, saved) = (traffic().0 - before.0, traffic().1 - before.1);
+        assert!(spilled() >= 24 << 20 && written + saved == spilled(), "{:?}", buffer::memory_usage());
+        assert!(written <= spilled() / 8 * 7, "{written} bytes written for {}", spilled());
+        // In tasks that read one, several, that take one, and that change one in its place.
+        let sums: Vec<_> = made[..4].iter().zip(0..).map(|(made, seed)| runtime.spawn(checked, (made, seed))).collect();
+        assert_eq!(sums.into_iter().map(|sum| sum.take().unwrap()).sum::<u64>(), 4);
+        assert_eq!(runtime.spawn(sum_of, (&made[..8],)).take().unwrap(), 8);
+        let changed = runtime.spawn(with_one_more, (made.pop().unwrap(),)).take().unwrap();
+        assert_eq!((changed[0], changed[MIB - 1]), ((31 << 32) + 1, 31 << 32 | (MIB as u64 - 1)));
+        let place = Mutable::new(made.pop().unwrap().take().unwrap());
+        runtime.spawn(|it: &mut Buffer<u64>| it[2] = 9, (write(&place),)).detach();
+        // References that were got before: what they are to is read in its place from now on.
+        let seen: Vec<_> = made[8..12].iter().map(|made| made.fetch().unwrap()).collect();
+        let slices: Vec<&[u64]> = seen.iter().map(|seen| &seen[..]).collect();
+        let more = make(runtime, 8);
+        wait_for(&more);
+        assert!(slices.iter().zip(8..).all(|(slice, seed)| are(slice, seed)));
+        let place = place.take().unwrap();
+        assert_eq!((place[1], place[2], place[3]), (30 << 32 | 1, 9, 30 << 32 | 3));
+        assert!(made.iter().zip(0..).all(|(made, seed)| are(&made.fetch().unwrap(), seed)));
+        // Those that nobody ever looks at.
+        let unseen = make(runtime, 8);
+        wait_for(&unseen);
+        drop((seen, made, more, changed, place, unseen));
+        assert_eq!(spilled(), 0);
+        let mut fresh = buffer::zeroed::<u64>(MIB);
+        assert!(fresh.iter().all(|number| *number == 0), "what was packed is zero when it is used again");
+        fresh[0] = 1;
+    });
+}
+
+#[test]
+fn what_does_not_compress_and_what_was_seen_is_written_as_it_is() {
+    in_time(|| {
+        let _alone = alone();
+        let short = packing(5, 2, 0, true);
+        let before = traffic();
+        let made: Vec<_> = (0..10).map(|seed| short.runtime.spawn(noise, (MIB, seed))).collect();
+        wait_for(&made);
+        assert!(made.iter().zip(0..).all(|(made, seed)| made.fetch().unwrap()[..] == noise(MIB, seed)[..]));
+        drop(made);
+        let seen = short.runtime.spawn(numbers, (MIB, 3)).fetch().unwrap();
+        // Nodes of a graph, too: what looks at them asks for nothing.
+        let mut graph = GraphBuilder::new();
+        let nodes: Vec<_> = (0..10u64).map(|seed| graph.task(move || numbers(MIB, seed), ())).collect();
+        let end = graph.task(sum_of, (&nodes,));
+        let run = graph.build().expect("a graph").run(&short.runtime, ()).expect("it runs");
+        assert_eq!(*run.fetch(end).unwrap(), 10);
+        assert!(are(&seen, 3));
+        let after = traffic();
+        assert!(after.0 > before.0 && after.1 == before.1, "{before:?}, {after:?}");
+    });
+}
+
+#[test]
+fn worker_processes_see_what_was_compressed() {
+    in_time(|| {
+        let _alone = alone();
+        let short = packing(6, 1, 2, true);
+        let before = traffic();
+        let made: Vec<_> = (0..12).map(|seed| short.runtime.task(numbers, (MIB, seed)).options(&far()).spawn()).collect();
+        wait_for(&made);
+        assert!(traffic().1 > before.1, "{:?}", buffer::memory_usage());
+        for _ in 0..2 {
+            let there = |(made, seed)| short.runtime.task(checked, (made, seed)).options(&far()).spawn();
+            let there: Vec<_> = made.iter().zip(0..).map(there).collect();
+            assert_eq!(there.into_iter().map(|sum| sum.take().unwrap()).sum::<u64>(), 12);
+        }
+        let changed = short.runtime.task(with_one_more, (&made[3],)).options(&far()).spawn();
+        assert_eq!(changed.fetch().unwrap()[0], (3 << 32) + 1);
+        assert!(made.iter().zip(0..).all(|(made, seed)| are(&made.fetch().unwrap(), seed)));
+    });
+}
+
+#[test]
+fn what_is_damaged_on_the_disk_fails_those_that_need_it_and_nothing_else() {
+    in_time(|| {
+        let _alone = alone();
+        let short = packing(6, 2, 0, true);
+        let made = make(&short.runtime, 16);
+        wait_for(&made);
+        // The file has no name, but this process has it open.
+        let begin = format!("{}/", short.folder.path().display());
+        let is_it = |path: &std::path::PathBuf| std::fs::read_link(path).is_ok_and(|to| to.display().to_string().starts_with(&begin));
+        let open = std::fs::read_dir("/proc/self/fd").expect("the open files").map(|entry| entry.expect("one").path());
+        let path = open.into_iter().find(is_it).expect("the spill file");
+        let file = std::fs::OpenOptions::new().write(true).open(path).expect("it can be opened again");
+        let len = file.metadata().expect("its state").len();
+        (0..len).step_by(4096).for_each(|at| std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 64], at).expect("written"));
+        let sums: Vec<_> = made.iter().zip(0..).map(|(made, seed)| short.runtime.spawn(checked, (made, seed))).collect();
+        let outcomes: Vec<_> = sums.into_iter().map(|sum| sum.take().map_err(|error| error.reason())).collect();
+        let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+        assert!(failed.len() >= 10 && failed.len() < 16, "{outcomes:?}");
+        assert!(failed.iter().all(|reason| reason.contains("read back are not those that were written")), "{failed:?}");
+        // The program gets the same, whatever it asks with.
+        let number = outcomes.iter().position(Result::is_err).expect("one");
+        assert!(made[number].fetch().is_err() && made[number].clone().take().is_err());
+        // A file that was cut short.
+        file.set_len(0).expect("cut");
+        let error = short.runtime.spawn(sum_of, (&made,)).take().unwrap_err();
+        assert!(error.reason().contains("cannot read back"), "{error}");
+        drop(made);
+        assert_eq!(spilled(), 0);
+        let again = make(&short.runtime, 16);
+        assert!(again.iter().zip(0..).all(|(made, seed)| are(&made.fetch().unwrap(), seed)));
     });
 }
 
@@ -548,6 +686,53 @@ fn what_makes_more_does_not_wait_for_ever() {
     });
 }
 
+/// Where the kernel says what a thread of this process does.
+fn stat_of_this_thread() -> std::path::PathBuf {
+    std::path::Path::new("/proc").join(std::fs::read_link("/proc/thread-self").expect("a thread has one")).join("stat")
+}
+
+#[test]
+fn what_a_thread_outside_waits_for_goes_before_what_nobody_waits_for() {
+    const COUNT: u64 = 40;
+    in_time(|| {
+        let _alone = alone();
+        for awaited in [3, 21, COUNT - 1] {
+            let Short { runtime, .. } = &short(16);
+            let kept = make(runtime, 12);
+            wait_for(&kept);
+            let begun = Arc::new(Mutex::new(Vec::new()));
+            let (made, waits) = all_at_once(runtime, || {
+                let root = |seed| {
+                    let begun = Arc::clone(&begun);
+                    let root = move || {
+                        begun.lock().unwrap().push(seed);
+                        numbers(MIB, seed)
+                    };
+                    runtime.spawn(root, ())
+                };
+                let made: Vec<_> = (0..COUNT).map(root).collect();
+                // By way of a task that needs it.
+                let sum = runtime.spawn(checked, (&made[awaited as usize], awaited));
+                let (tell, told) = std::sync::mpsc::channel();
+                let waits = std::thread::spawn(move || {
+                    tell.send(stat_of_this_thread()).expect("somebody is interested");
+                    sum.take()
+                });
+                let stat = told.recv().expect("it has begun");
+                while !std::fs::read_to_string(&stat).expect("it is there").contains(") S ") {
+                    std::thread::yield_now();
+                }
+                (made, waits)
+            });
+            assert_eq!(waits.join().expect("no panic").unwrap(), 1);
+            wait_for(&made);
+            let begun = begun.lock().unwrap();
+            let place = begun.iter().position(|seed| *seed == awaited).expect("it has run");
+            assert!(begun.len() == COUNT as usize && place <= 4, "{awaited} of {begun:?}");
+        }
+    });
+}
+
 /// What a program does next.
 #[derive(Clone, Debug)]
 enum Step {
@@ -598,10 +783,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn programs_that_are_short_of_memory_come_to_what_others_do(steps in steps()) {
+    fn programs_that_are_short_of_memory_come_to_what_others_do(steps in steps(), packs: bool) {
         in_time(move || {
             let _alone = alone();
-            let short = short(5);
+            let short = packing(5, 2, 0, packs);
             let mut tasks: Vec<(Task<Buffer<u64>>, usize, u64)> = Vec::new();
             for (step, number) in steps.into_iter().zip(1u64..) {
                 let at = |place: usize, tasks: &Vec<_>| (!tasks.is_empty()).then(|| place % tasks.len());

@@ -292,14 +292,17 @@ pub(crate) const fn can_be_elsewhere<T: Data>() -> bool {
     }
 }
 
-/// Sees to it that the host has the contents of all buffers of a value. Costs a load where no device has any.
+/// Sees to it that the host has the contents of all buffers of a value, and can read them. Costs a load where no device has any, and one where nothing was ever compressed.
 ///
 /// # Errors
 /// Why they cannot be had, in words.
 #[inline]
 pub(crate) fn bring<T: Data>(value: &T) -> Result<(), String> {
     // Acquire: as in `entry_of`.
-    if const { can_be_elsewhere::<T>() } && COUNT.load(Acquire) > 0 { bring_slowly(value) } else { Ok(()) }
+    if const { can_be_elsewhere::<T>() } && COUNT.load(Acquire) > 0 {
+        bring_slowly(value)?;
+    }
+    spill::see(value)
 }
 
 #[cold]

@@ -35,13 +35,16 @@ const MEMORY_LIMIT: &str = "memory.limit";
 const MEMORY_SPILL: &str = "memory.spill";
 /// The setting of `RuntimeBuilder::memory_spill_limit`.
 const MEMORY_SPILL_LIMIT: &str = "memory.spill_limit";
-const MEMORY: [&str; 3] = [MEMORY_LIMIT, MEMORY_SPILL, MEMORY_SPILL_LIMIT];
+/// The setting of `RuntimeBuilder::memory_spill_compress`.
+const MEMORY_SPILL_COMPRESS: &str = "memory.spill_compress";
+const MEMORY: [&str; 4] = [MEMORY_LIMIT, MEMORY_SPILL, MEMORY_SPILL_LIMIT, MEMORY_SPILL_COMPRESS];
 
 /// What is said of the memory of buffers. It is the whole process's.
 struct MemoryChoices {
     limit_bytes: Option<u64>,
     folder: Option<Folder>,
     spill_limit_bytes: Option<u64>,
+    compresses: Option<bool>,
 }
 
 impl MemoryChoices {
@@ -52,6 +55,9 @@ impl MemoryChoices {
         }
         if let Some(bytes) = self.spill_limit_bytes {
             spill::set_limit(bytes);
+        }
+        if let Some(compresses) = self.compresses {
+            spill::set_compress(compresses);
         }
         if let Some(bytes) = self.limit_bytes {
             arena::set_limit(bytes);
@@ -341,6 +347,14 @@ impl RuntimeBuilder {
         self.setting(MEMORY_SPILL_LIMIT, bytes.to_string())
     }
 
+    /// Whether results that nobody has looked at yet are compressed (LZ4) on their way to the disk; they are not, unless this says so. The same as the setting `memory.spill_compress`, `true` or
+    /// `false`, and the whole process's. What does not shrink by an eighth is written as it is, as is what somebody has looked at: a reference to its elements may be left, which is read on the disk.
+    ///
+    /// Cost: what LZ4 takes, some milliseconds for a block of 4 MiB, and as much memory besides as the block takes on the disk, for as long. Worth it where the disk is slow, or small.
+    pub fn memory_spill_compress(self, compress: bool) -> Self {
+        self.setting(MEMORY_SPILL_COMPRESS, compress.to_string())
+    }
+
     /// A setting for the backends, each of which reads those that it documents, or one of those that begin with `memory.` or `placement.`. One that nobody reads is an error when the runtime is built.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.set(name, value);
@@ -492,6 +506,7 @@ impl RuntimeBuilder {
             limit_bytes: bytes(MEMORY_LIMIT)?,
             folder: self.settings.get(MEMORY_SPILL).map(folder).transpose()?,
             spill_limit_bytes: bytes(MEMORY_SPILL_LIMIT)?,
+            compresses: self.settings.parse(MEMORY_SPILL_COMPRESS).map_err(|error| bad(error.reason))?,
         })
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::RawBuffer;
@@ -13,6 +13,7 @@ use poniard_interface::RawBuffer;
 use super::Folder;
 use super::file::{Range, Store};
 use super::mapping::Location;
+use super::packed::{self, Packed};
 use super::{MIN_BYTES, Usage};
 use crate::residency::{self, Key};
 use crate::wire::Place;
@@ -23,9 +24,12 @@ const AWAY_MAX: usize = 24_000;
 
 /// Entries, for those that ask often.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// Bytes of blocks that are on the disk, that were ever written to it, and that were read back.
+/// Whether blocks were ever to be compressed.
+static PACKS: AtomicBool = AtomicBool::new(false);
+/// Bytes of blocks that are on the disk, that were ever written to it, that compression has spared, and that were read back.
 static AWAY_BYTES: AtomicU64 = AtomicU64::new(0);
 static WRITTEN_BYTES: AtomicU64 = AtomicU64::new(0);
+static SAVED_BYTES: AtomicU64 = AtomicU64::new(0);
 static READ_BYTES: AtomicU64 = AtomicU64::new(0);
 
 static BLOCKS: Mutex<Blocks> = Mutex::new(Blocks::new());
@@ -43,6 +47,8 @@ struct Blocks {
     clock: u64,
     moving_count: usize,
     away_count: usize,
+    /// Whether what nobody has seen is compressed.
+    compresses: bool,
 }
 
 struct Entry {
@@ -54,6 +60,8 @@ struct Entry {
     listed: Option<u64>,
     /// Calls of other processes that look at its pages in the arena.
     holds: u32,
+    /// A task has made it, and nobody on the host has got at it since: no reference to its elements exists.
+    is_unseen: bool,
     state: State,
 }
 
@@ -64,14 +72,14 @@ impl Entry {
     }
 }
 
-/// Where the contents are. They are read at the block's address in each of these states.
+/// Where the contents are. They are read at the block's address in each of these states, unless they are packed.
 enum State {
     /// In the arena; also on the disk, if it was there and has not been changed since.
     Here { copy: Option<Range> },
     /// Somebody copies it, one way or the other. Others wait.
     Moving,
-    /// On the disk alone; whether it has been read there.
-    Away { range: Range, was_read: bool },
+    /// On the disk alone; whether it has been read there. Packed, it has to come back before anybody looks.
+    Away { range: Range, was_read: bool, packed: Option<Packed> },
 }
 
 fn blocks() -> MutexGuard<'static, Blocks> {
@@ -108,18 +116,55 @@ pub(crate) fn set_limit(limit_bytes: u64) {
     blocks().store.limit_bytes = limit_bytes;
 }
 
-pub(crate) fn usage() -> Usage {
-    Usage { away_bytes: AWAY_BYTES.load(Relaxed), written_bytes: WRITTEN_BYTES.load(Relaxed), read_bytes: READ_BYTES.load(Relaxed) }
+pub(crate) fn set_compress(compresses: bool) {
+    let mut blocks = blocks();
+    blocks.compresses = compresses;
+    // Relaxed: whoever gets a buffer whose entry is of an unseen one got it from somebody who had made that entry later, under the same lock.
+    PACKS.fetch_or(compresses, Relaxed);
 }
 
-/// A buffer that nobody changes may be spilled from now on, as the last one of all.
-pub(crate) fn offer(raw: &RawBuffer) {
+/// Whether blocks may be compressed.
+#[inline]
+pub(crate) fn packs() -> bool {
+    PACKS.load(Relaxed)
+}
+
+pub(crate) fn usage() -> Usage {
+    Usage {
+        away_bytes: AWAY_BYTES.load(Relaxed),
+        written_bytes: WRITTEN_BYTES.load(Relaxed),
+        saved_bytes: SAVED_BYTES.load(Relaxed),
+        read_bytes: READ_BYTES.load(Relaxed),
+    }
+}
+
+/// A buffer that nobody changes may be spilled from now on, as the last one of all. Compressed, if nobody has seen it.
+pub(crate) fn offer(raw: &RawBuffer, is_unseen: bool) {
     let Some(place) = arena::place_of(raw) else { return };
     let Some(class) = class_of(place) else { return };
     let mut blocks = blocks();
+    let is_new = is_unseen && blocks.compresses && !blocks.entries.contains_key(&key_of(place));
     if blocks.offer(place, class) {
         raw.note_replicas();
+        if is_new && let Some(entry) = blocks.entries.get_mut(&key_of(place)) {
+            entry.is_unseen = true;
+        }
     }
+}
+
+/// Somebody gets a reference to a buffer: it is not packed any more, and will not be.
+///
+/// # Errors
+/// Why it cannot be had, in words.
+pub(crate) fn see_block(raw: &RawBuffer) -> Result<(), String> {
+    let Some(place) = arena::place_of(raw) else { return Ok(()) };
+    let mut blocks = blocks();
+    while blocks.is_moving(key_of(place)) {
+        blocks = wait(blocks);
+    }
+    let Some(entry) = blocks.entries.get_mut(&key_of(place)) else { return Ok(()) };
+    entry.is_unseen = false;
+    if matches!(entry.state, State::Away { packed: Some(_), .. }) { here(blocks, place).map(drop) } else { Ok(()) }
 }
 
 /// Somebody is going to read a buffer: what is on the disk comes back if there is room, or is worth it, and else its pages come by way of the page cache. With `takes`
@@ -148,7 +193,8 @@ pub(crate) fn read(raw: &RawBuffer, takes: bool) -> Result<(), String> {
                 return Ok(());
             }
             State::Moving => blocks = wait(blocks),
-            State::Away { was_read, range } => {
+            State::Away { packed: Some(_), .. } => blocks = here(blocks, place)?,
+            State::Away { was_read, range, packed: None } => {
                 // Who is read once only is not worth that another one goes for it; who is read again is.
                 let is_again = std::mem::replace(was_read, true);
                 let range = range.share();
@@ -237,10 +283,10 @@ fn ends_slowly(place: Place) -> bool {
             blocks.store.give_back(copy);
             false
         }
-        Some(State::Away { range, was_read }) => {
+        Some(State::Away { range, was_read, .. }) => {
             drop(blocks);
-            AWAY_BYTES.fetch_sub(range.len_bytes, Relaxed);
             let location = arena::locate(place).unwrap_or_else(|| unreachable!("it was there when it was spilled"));
+            AWAY_BYTES.fetch_sub(location.len_bytes, Relaxed);
             // SAFETY: its buffer is gone, and nobody else has got the block yet.
             unsafe { location.clear() };
             if was_read {
@@ -315,13 +361,13 @@ fn here(mut blocks: MutexGuard<'static, Blocks>, place: Place) -> Result<MutexGu
 /// Brings a block back that is away, and for which memory has been set aside.
 fn bring(mut blocks: MutexGuard<'static, Blocks>, place: Place) -> Result<MutexGuard<'static, Blocks>, String> {
     let key = key_of(place);
-    let State::Away { range, was_read } = blocks.begin(key) else { unreachable!("the caller has looked") };
+    let State::Away { range, was_read, packed } = blocks.begin(key) else { unreachable!("the caller has looked") };
     drop(blocks);
     let location = arena::locate(place).unwrap_or_else(|| unreachable!("it was there when it was spilled"));
-    // SAFETY: the range is what `spill` has mapped over the block; the state keeps others from moving it, and whoever wants to change it waits.
-    let brought = unsafe { location.bring_in(&range, was_read) };
+    // SAFETY: the range is what `spill` has mapped over the block, or nobody has seen that; the state keeps others from moving it, and whoever wants to change it waits.
+    let brought = unsafe { location.bring_in(&range, was_read, packed) };
     if brought.is_ok() {
-        AWAY_BYTES.fetch_sub(range.len_bytes, Relaxed);
+        AWAY_BYTES.fetch_sub(location.len_bytes, Relaxed);
         READ_BYTES.fetch_add(range.len_bytes, Relaxed);
         if was_read {
             range.forget_pages();
@@ -330,18 +376,25 @@ fn bring(mut blocks: MutexGuard<'static, Blocks>, place: Place) -> Result<MutexG
         // What was read of it must not be there when the block is taken for one without pages.
         // SAFETY: readers find the block in the range.
         unsafe { location.punch() };
-        arena::unreserve(range.len_bytes);
+        arena::unreserve(location.len_bytes);
     }
     blocks = self::blocks();
     match brought {
         Ok(()) => {
             blocks.away_count -= 1;
-            blocks.end(key, State::Here { copy: Some(range) });
+            // Somebody will see it, and then it cannot be read in that range.
+            let copy = if packed.is_some() {
+                blocks.store.give_back(range);
+                None
+            } else {
+                Some(range)
+            };
+            blocks.end(key, State::Here { copy });
             blocks.list(key);
             Ok(blocks)
         }
         Err(reason) => {
-            blocks.end(key, State::Away { range, was_read });
+            blocks.end(key, State::Away { range, was_read, packed });
             Err(reason)
         }
     }
@@ -357,9 +410,17 @@ fn spill(mut blocks: MutexGuard<'static, Blocks>, key: Key) -> Result<MutexGuard
         blocks.end(key, State::Here { copy });
         return Ok(blocks);
     };
+    let mut packed = None;
+    if copy.is_none() && blocks.compresses && blocks.entries[&key].is_unseen {
+        drop(blocks);
+        // SAFETY: as in `send`.
+        packed = packed::pack(unsafe { location.bytes() });
+        blocks = self::blocks();
+    }
+    let len_bytes = packed.as_ref().map_or(location.len_bytes, |(pages, _)| pages.bytes().len() as u64);
     let (range, is_written) = match copy {
         Some(range) => (range, true),
-        None => match blocks.take_range(location.len_bytes) {
+        None => match blocks.take_range(len_bytes) {
             Ok(range) => (range, false),
             Err(reason) => {
                 blocks.end(key, State::Here { copy: None });
@@ -369,13 +430,13 @@ fn spill(mut blocks: MutexGuard<'static, Blocks>, key: Key) -> Result<MutexGuard
         },
     };
     drop(blocks);
-    let (range, gone) = send(&location, range, is_written);
+    let (range, gone) = send(&location, range, is_written, packed.as_ref().map(|(pages, _)| pages.bytes()));
     blocks = self::blocks();
     match gone {
         Ok(()) => {
-            AWAY_BYTES.fetch_add(range.len_bytes, Relaxed);
+            AWAY_BYTES.fetch_add(location.len_bytes, Relaxed);
             blocks.away_count += 1;
-            blocks.end(key, State::Away { range, was_read: false });
+            blocks.end(key, State::Away { range, was_read: false, packed: packed.map(|(_, packed)| packed) });
             Ok(blocks)
         }
         Err(reason) => {
@@ -388,7 +449,7 @@ fn spill(mut blocks: MutexGuard<'static, Blocks>, key: Key) -> Result<MutexGuard
 }
 
 /// The steps that take long. The block is where it was if one fails.
-fn send(location: &Location, mut range: Range, is_written: bool) -> (Range, Result<(), String>) {
+fn send(location: &Location, mut range: Range, is_written: bool, packed: Option<&[u8]>) -> (Range, Result<(), String>) {
     let mut steps = || {
         if !is_written {
             if let Err(reason) = range.make_room() {
@@ -399,18 +460,25 @@ fn send(location: &Location, mut range: Range, is_written: bool) -> (Range, Resu
                 range.make_room()?;
             }
             // SAFETY: whoever wants to change the block, or drops it, waits for the end of the move.
-            range.write(unsafe { location.bytes() })?;
+            let block = unsafe { location.bytes() };
+            range.write(packed.unwrap_or(block))?;
             WRITTEN_BYTES.fetch_add(range.len_bytes, Relaxed);
+            SAVED_BYTES.fetch_add(location.len_bytes - range.len_bytes, Relaxed);
         }
-        // SAFETY: the range has been written, and is not changed as long as the block has it; as above for the block.
-        unsafe { location.send_out(&range) }?;
-        // SAFETY: readers find the block in the range. Other processes, which would not, hold it as long as they look, and then it is not spilled.
+        if packed.is_some() {
+            // SAFETY: nobody has seen the block, and whoever is to waits for the end of the move, and has it back then (`see_block`).
+            unsafe { location.close() }?;
+        } else {
+            // SAFETY: the range has been written, and is not changed as long as the block has it; as above for the block.
+            unsafe { location.send_out(&range) }?;
+        }
+        // SAFETY: readers find the block in the range, or there are none. Other processes, which would not, hold it as long as they look, and then it is not spilled.
         if !unsafe { location.punch() } {
             // SAFETY: the arena has the block's bytes yet.
             unsafe { location.clear() };
             return Err("the kernel does not take the memory back".into());
         }
-        arena::unreserve(range.len_bytes);
+        arena::unreserve(location.len_bytes);
         Ok(())
     };
     let gone = steps();
@@ -428,6 +496,7 @@ impl Blocks {
             clock: 1 << 32,
             moving_count: 0,
             away_count: 0,
+            compresses: false,
         }
     }
 
@@ -442,7 +511,7 @@ impl Blocks {
         let born = self.clock;
         self.entries.entry(key_of(place)).or_insert_with(|| {
             COUNT.fetch_add(1, Release);
-            Entry { place, class, born, listed: None, holds: 0, state: State::Here { copy: None } }
+            Entry { place, class, born, listed: None, holds: 0, is_unseen: false, state: State::Here { copy: None } }
         })
     }
 

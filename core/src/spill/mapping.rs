@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 
 use super::file::Range;
+use super::packed::{Packed, Pages};
 
 /// Where a block is: in this process's memory, and in the file of its arena.
 #[derive(Clone, Debug)]
@@ -51,7 +52,24 @@ impl Location {
     /// The range has the block's bytes, and nobody writes to the block before it is back.
     pub(super) unsafe fn send_out(&self, range: &Range) -> Result<(), String> {
         // SAFETY: the precondition.
-        unsafe { self.cover(&range.file, range.offset, ProtFlags::READ) }.map_err(|error| {
+        let done = unsafe { self.cover(&range.file, range.offset, ProtFlags::READ) };
+        self.or_back(done)
+    }
+
+    /// Has nobody get at the block: what the range has is compressed.
+    ///
+    /// # Safety
+    /// Nobody looks at the block before it is back.
+    pub(super) unsafe fn close(&self) -> Result<(), String> {
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: as in `cover`; nobody looks (precondition).
+        let done = unsafe { rustix::mm::mmap_anonymous(self.address(), self.len_bytes as usize, ProtFlags::empty(), flags) };
+        self.or_back(done.map(drop).map_err(std::io::Error::from))
+    }
+
+    /// What came of a mapping over the block, whose bytes the arena still has.
+    fn or_back(&self, done: std::io::Result<()>) -> Result<(), String> {
+        done.map_err(|error| {
             // Where the kernel has taken away what was there before it refused, it has to be there again.
             // SAFETY: the arena still has the block's bytes.
             let back = unsafe { self.cover(&self.arena, self.offset, ProtFlags::READ | ProtFlags::WRITE) };
@@ -63,8 +81,8 @@ impl Location {
     /// Has the block in its arena again, with what the range has; where that was read, the page cache may have it.
     ///
     /// # Safety
-    /// The range has been mapped over the block (`send_out`), nobody writes to it, and nobody else brings it back.
-    pub(super) unsafe fn bring_in(&self, range: &Range, was_read: bool) -> Result<(), String> {
+    /// The range has been mapped over the block (`send_out`), or, packed, nobody looks at that (`close`); nobody writes to it, and nobody else brings it back.
+    pub(super) unsafe fn bring_in(&self, range: &Range, was_read: bool, packed: Option<Packed>) -> Result<(), String> {
         let failed = |error: rustix::io::Errno| format!("cannot map {} bytes: {}", self.len_bytes, std::io::Error::from(error));
         let len = self.len_bytes as usize;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
@@ -74,11 +92,14 @@ impl Location {
         // SAFETY: the pages of the block in the arena, which nobody else looks at: readers find the range.
         let bytes = unsafe { std::slice::from_raw_parts_mut(aside.cast::<u8>(), len) };
         // SAFETY: somebody has the block's buffer: it is what is brought back.
-        let is_there = was_read && unsafe { self.populate() };
+        let is_there = was_read && packed.is_none() && unsafe { self.populate() };
         let read = if is_there {
             // SAFETY: the range is mapped there, and nobody writes to it (precondition).
             bytes.copy_from_slice(unsafe { self.bytes() });
             Ok(())
+        } else if let Some(packed) = packed {
+            let mut pages = Pages::new(range.len_bytes as usize);
+            range.read(pages.bytes_mut()).and_then(|()| packed.unpack(pages.bytes(), bytes))
         } else {
             range.read(bytes)
         };

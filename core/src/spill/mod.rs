@@ -1,7 +1,8 @@
 //! What is not needed just now goes to the disk when memory is short, and comes back by itself (`README.md`).
 //!
 //! A block that is on the disk has its address all the same: a part of the spill file is mapped there in place of the arena, so whoever has a reference to its elements
-//! reads on. Only who changes it, another process and a device need it in the arena, and ask for it.
+//! reads on. Only who changes it, another process and a device need it in the arena, and ask for it. Where the user has said so, results that nobody has looked at yet are
+//! compressed: those cannot be read in their place, so whoever gets at one has it unpacked first.
 
 #[cfg(target_os = "linux")]
 mod blocks;
@@ -11,6 +12,8 @@ mod file;
 mod mapping;
 #[cfg(not(target_os = "linux"))]
 mod nowhere;
+#[cfg(target_os = "linux")]
+mod packed;
 
 #[cfg(target_os = "linux")]
 pub(crate) use blocks::*;
@@ -20,6 +23,8 @@ pub(crate) use mapping::Location;
 pub(crate) use nowhere::*;
 
 use std::path::PathBuf;
+
+use poniard_interface::RawBuffer;
 
 use crate::data::Data;
 use crate::residency::can_be_elsewhere;
@@ -44,6 +49,8 @@ const MIN_BYTES: u64 = 64 << 10;
 pub(crate) struct Usage {
     pub(crate) away_bytes: u64,
     pub(crate) written_bytes: u64,
+    /// What compression has spared of that.
+    pub(crate) saved_bytes: u64,
     pub(crate) read_bytes: u64,
 }
 
@@ -51,8 +58,25 @@ pub(crate) struct Usage {
 #[inline]
 pub(crate) fn offer_all<T: Data>(value: &T) {
     if const { can_be_elsewhere::<T>() } && crate::arena::is_filling() {
-        offer_slowly(value);
+        offer_slowly(value, false);
     }
+}
+
+/// The same for what a task has just made, and nobody has a reference to or gets one but by [`see`]: it may be compressed.
+#[inline]
+pub(crate) fn offer_unseen<T: Data>(value: &T) {
+    if const { can_be_elsewhere::<T>() } && crate::arena::is_filling() {
+        offer_slowly(value, true);
+    }
+}
+
+/// Code of the host is about to get at a value: its buffers are unpacked, and are not compressed from now on. Costs a load where nothing ever was.
+///
+/// # Errors
+/// Why they cannot be had, in words.
+#[inline]
+pub(crate) fn see<T: Data>(value: &T) -> Result<(), String> {
+    if const { can_be_elsewhere::<T>() } && packs() { visit_all(value, see_block) } else { Ok(()) }
 }
 
 /// The body of a task is going to read a value, or with `takes` to have it for its own, or somebody else is: sees to it that its buffers are at hand. Costs two loads while
@@ -67,26 +91,29 @@ pub(crate) fn look_at<T: Data>(value: &T, takes: bool) -> Result<(), String> {
 
 #[cold]
 fn look_slowly<T: Data>(value: &T, takes: bool) -> Result<(), String> {
-    // What the disk takes is no part of what the body takes.
-    stopwatch::aside(|| look_at_blocks(value, takes))
+    visit_all(value, |raw| read(raw, takes))
 }
 
-fn look_at_blocks<T: Data>(value: &T, takes: bool) -> Result<(), String> {
+#[cold]
+fn visit_all<T: Data>(value: &T, visit: impl Fn(&RawBuffer) -> Result<(), String>) -> Result<(), String> {
     let mut outcome = Ok(());
     if let Some(form) = T::DEVICE {
-        (form.visit)(value, &mut |raw| {
-            if outcome.is_ok() {
-                outcome = read(raw, takes);
-            }
+        // What the disk takes is no part of what the body takes.
+        stopwatch::aside(|| {
+            (form.visit)(value, &mut |raw| {
+                if outcome.is_ok() {
+                    outcome = visit(raw);
+                }
+            });
         });
     }
     outcome
 }
 
 #[cold]
-fn offer_slowly<T: Data>(value: &T) {
+fn offer_slowly<T: Data>(value: &T, is_unseen: bool) {
     if let Some(form) = T::DEVICE {
-        (form.visit)(value, &mut |raw| offer(raw));
+        (form.visit)(value, &mut |raw| offer(raw, is_unseen));
         crate::arena::tell_waiting();
     }
 }

@@ -28,7 +28,17 @@ pub(crate) fn usage() -> Usage {
     Usage::default()
 }
 
-pub(crate) fn offer(_: &RawBuffer) {}
+pub(crate) fn set_compress(_: bool) {}
+
+pub(crate) fn packs() -> bool {
+    false
+}
+
+pub(crate) fn see_block(_: &RawBuffer) -> Result<(), String> {
+    Ok(())
+}
+
+pub(crate) fn offer(_: &RawBuffer, _: bool) {}
 
 pub(crate) fn read(_: &RawBuffer, _: bool) -> Result<(), String> {
     Ok(())

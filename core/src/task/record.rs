@@ -1644,7 +1644,7 @@ unsafe fn accept<F, P: Predecessors, T: crate::Data>(header: NonNull<Header>, re
     // SAFETY: the precondition.
     unsafe { take_back::<F, P, T>(header, reader) }?;
     reader.end()?;
-    spill::offer_all(&value);
+    spill::offer_unseen(&value);
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
     // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
@@ -1745,7 +1745,7 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
     dropped_quietly(params);
     match outcome {
         Ok(Ok(value)) => {
-            spill::offer_all(&value);
+            spill::offer_unseen(&value);
             // SAFETY: only the claimer writes the value, once, before `publish` (README, rule 4).
             unsafe { (*record.value.get()).write(value) };
             task.note(VALUE_WRITTEN);
@@ -1949,7 +1949,7 @@ pub(crate) fn create_finished<T: crate::Data>(
     options: Option<Box<TaskOptions>>,
 ) -> Task<T> {
     let task = create_ended(runtime, location, options, |_| None);
-    spill::offer_all(&value);
+    spill::offer_unseen(&value);
     let prefix = task.reference.0.0.cast::<Prefix<T>>();
     // SAFETY: a record of `fn() -> T` begins like `Prefix<T>`, and is alive.
     let slot = unsafe { &prefix.as_ref().value };

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::context::{Context, has_ambient};
 use super::entry::{Entry, Work};
 use super::main_loop::execute;
+use super::pressure::Awaited;
 use super::shared::{CROWD, Shared};
 use super::slot::Passed;
 use super::stopwatch;
@@ -85,6 +86,8 @@ fn wait_asleep(task: &TaskRef) {
     }
     let waiter = Waiter::for_this_thread();
     if task.add_waiter(&waiter.waker()) {
+        // Logical threads are of one thread of the system, and others look at the list.
+        let _awaited = (!platform::is_logical()).then(|| Awaited::new(task));
         waiter.wait_outside();
     }
 }

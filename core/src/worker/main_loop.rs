@@ -337,10 +337,10 @@ pub(crate) fn run_all(context: &Context, index: usize, over: impl Fn() -> bool, 
     let shared = &*context.shared;
     loop {
         let next = |slot: &Slot, local: &Local| {
-            let of_others = || from_injector(shared, local, Priority::Normal.level()).or_else(|| shared.aside.take_unless_short(shared));
-            take_next(shared, index, slot, local).or_else(|| of_others().map(Found::Task))
+            take_next(shared, index, slot, local).or_else(|| from_injector(shared, local, Priority::Normal.level()).map(Found::Task))
         };
-        while let Some(found) = context.with_local(next).flatten() {
+        let put_aside = || shared.aside.take_unless_short(shared, context.processor).map(Found::Task);
+        while let Some(found) = context.with_local(next).and_then(|found| found.or_else(put_aside)) {
             perform(context, found);
         }
         if shared.is_quiet() && over() {
@@ -556,21 +556,21 @@ fn search(context: &Context, index: usize) -> Option<Found> {
             if round >= SEIZE_ROUNDS && round % SEIZE_ROUNDS == 0 && now_ns() - began_ns >= search_ns {
                 break;
             }
+            let seizes = round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1 && !planted::is(Bug::NothingSeized);
             let found = context.with_local(|slot, local| {
                 if let Some(found) = take_next(shared, index, slot, local) {
                     return Some(found);
                 }
-                let seizes = round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1 && !planted::is(Bug::NothingSeized);
                 if let Some(job) = jobs::steal_job(shared, slot, seizes, |_| true) {
                     return Some(Found::Job(job));
                 }
                 (0..Priority::COUNT)
                     .find_map(|level| from_injector(shared, local, level).or_else(|| steal(shared, slot, local, level)))
                     .or_else(|| seizes.then(|| seize(shared, slot, local)).flatten())
-                    .or_else(|| seizes.then(|| shared.aside.take_unless_short(shared)).flatten())
                     .map(Found::Task)
             });
-            if let Some(found) = found.flatten() {
+            let put_aside = || if seizes { shared.aside.take_unless_short(shared, context.processor).map(Found::Task) } else { None };
+            if let Some(found) = found.and_then(|found| found.or_else(put_aside)) {
                 shared.found(index);
                 return Some(found);
             }

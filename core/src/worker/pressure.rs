@@ -31,6 +31,50 @@ const LATE: Duration = Duration::from_millis(100);
 /// How long a worker that waits for that sleeps at a time: it looks for other work in between.
 const SLICE: Duration = Duration::from_micros(200);
 
+/// Tasks that threads outside wait for, and their number.
+static AWAITED: Mutex<Vec<TaskRef>> = Mutex::new(Vec::new());
+static AWAITED_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// As long as it is there, a thread outside is known to wait for a task: while memory is short, that one and what it needs go before others that make more of it.
+pub(super) struct Awaited(TaskRef);
+
+impl Awaited {
+    pub(super) fn new(task: &TaskRef) -> Self {
+        let (own, listed) = (task.clone(), task.clone());
+        let mut awaited = awaited();
+        awaited.push(listed);
+        AWAITED_COUNT.store(awaited.len(), Relaxed);
+        drop(awaited);
+        Self(own)
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let mut awaited = awaited();
+        let place = awaited.iter().position(|task| task.identity() == self.0.identity());
+        let listed = place.map(|place| awaited.remove(place));
+        AWAITED_COUNT.store(awaited.len(), Relaxed);
+        drop(awaited);
+        // Out here: a record may end with it.
+        drop(listed);
+    }
+}
+
+fn awaited() -> MutexGuard<'static, Vec<TaskRef>> {
+    // Single operations on the list; none of them panics half-way.
+    AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What threads outside wait for, if it can be begun or does not need much before; the one that has waited longest first.
+fn awaited_tasks() -> Vec<TaskRef> {
+    // Relaxed: a hint; who comes too late is met at the next look.
+    if AWAITED_COUNT.load(Relaxed) == 0 {
+        return Vec::new();
+    }
+    awaited().iter().filter(|task| task.unmet_count() <= UNMET_MAX && !task.is_claimed()).cloned().collect()
+}
+
 /// Ready tasks that make buffers and take none, which others go before.
 #[derive(Debug, Default)]
 pub(crate) struct Aside {
@@ -120,12 +164,18 @@ impl Aside {
         is_late.then(|| self.pop(&mut state)).flatten()
     }
 
-    /// The same for a worker that has found nothing else; nothing as long as it is worth while to wait for memory.
-    pub(crate) fn take_unless_short(&self, shared: &Shared) -> Option<Entry> {
+    /// The same for a worker that has found nothing else; nothing as long as it is worth while to wait for memory. What is waited for by threads outside comes first. Not with the
+    /// queues in hand: references are dropped.
+    pub(crate) fn take_unless_short(&self, shared: &Shared, processor: usize) -> Option<Entry> {
         if !self.is_any() {
             return None;
         }
-        // Whoever is outside waits himself, for one of these. One at a time: it may be the one.
+        // Here for the second time, it is run (`goes_aside`, or `run` if it has not been here).
+        let may_begin = |task: &TaskRef| !task.is_claimed() && is_plain(task) && shared.may_run(processor, task);
+        if let Some(task) = awaited_tasks().into_iter().find_map(|task| find_needed(shared, task, may_begin)) {
+            return Some(Entry::task(task));
+        }
+        // Whoever is outside waits himself, perhaps for one of these. One at a time: it may be the one.
         if self.running.load(Relaxed) == 0 && shared.is_waited_for() {
             return self.pop(&mut self.lock());
         }
@@ -163,13 +213,25 @@ pub(crate) fn run(context: &Context, task: TaskRef) {
     if goes_aside(&task) {
         task.note_aside();
         return match task.unclaim() {
-            true => shared.aside.put(Entry::task(task)),
+            true => {
+                shared.aside.put(Entry::task(task));
+                // Whoever waits outside is about to give memory up, or needs no other first.
+                if let Some(task) = awaited_tasks().into_iter().find_map(|task| claim_from(context, task)) {
+                    run_claimed(context, task);
+                }
+            }
             false => {
                 let failure = task.fail_claimed(task.stopped().unwrap_or(FailureKind::Cancelled));
                 shared.finish(Some(context), &task, Some(failure), true);
             }
         };
     }
+    run_claimed(context, task);
+}
+
+/// Runs it, and what it has made ready or its successors need besides.
+fn run_claimed(context: &Context, task: TaskRef) {
+    let shared = &*context.shared;
     let mut next = Some(task);
     while let Some(task) = next.take() {
         let waiting = task.waiting_successors();
@@ -201,26 +263,38 @@ fn claim_ready(context: &Context, waiting: &[TaskRef]) -> Option<TaskRef> {
 
 /// Whether a task waits for others: it makes buffers, takes none, and nobody has said anything about it that this would go against. Not twice.
 fn goes_aside(task: &TaskRef) -> bool {
+    task.makes_memory() && !task.was_aside() && task.priority() != Priority::High && is_plain(task)
+}
+
+fn is_plain(task: &TaskRef) -> bool {
     let is_plain = |options: &TaskOptions| options.taken() == Occupancy::ONE && options.ties.placed.is_none();
-    task.makes_memory() && !task.was_aside() && task.priority() != Priority::High && task.options().is_none_or(is_plain)
+    task.options().is_none_or(is_plain)
 }
 
 /// Claims a task that has to run before one that waits, if there is one that nobody has begun and this thread may run.
 fn claim_needed(context: &Context, waiting: TaskRef) -> Option<TaskRef> {
     // One that is ready is in a queue already, and not this worker's next.
-    if !(1..=UNMET_MAX).contains(&waiting.unmet_count()) {
-        return None;
-    }
+    if (1..=UNMET_MAX).contains(&waiting.unmet_count()) { claim_from(context, waiting) } else { None }
+}
+
+/// Claims it, or one that has to run before it.
+fn claim_from(context: &Context, task: TaskRef) -> Option<TaskRef> {
+    let task = find_needed(&context.shared, task, |top| context.may_nest(top) && top.try_claim() == Claim::Won)?;
+    forget_claimed(context, &task);
+    Some(task)
+}
+
+/// Goes down from a task to one that has to run before it, or to itself, that is ready and can be `taken`.
+fn find_needed(shared: &Shared, task: TaskRef, taken: impl Fn(&TaskRef) -> bool) -> Option<TaskRef> {
     let mut seen = BTreeSet::new();
-    let mut path = vec![waiting];
+    let mut path = vec![task];
     while let Some(top) = path.pop() {
         if top.is_finished() || !seen.insert(top.identity()) || seen.len() > LOOKS_MAX {
             continue;
         }
-        if !std::ptr::eq(top.runtime(), &*context.shared) || !top.is_ready() {
+        if !std::ptr::eq(top.runtime(), shared) || !top.is_ready() {
             top.unfinished_predecessors(&mut path);
-        } else if context.may_nest(&top) && top.try_claim() == Claim::Won {
-            forget_claimed(context, &top);
+        } else if taken(&top) {
             return Some(top);
         }
     }
