@@ -5,6 +5,7 @@
 //! All times are whole nanoseconds; the same seed gives the same result everywhere.
 
 pub mod engine;
+pub mod network;
 pub mod plan;
 pub mod platform;
 pub mod problem;
