@@ -12,7 +12,7 @@ pub mod problem;
 pub mod schedule;
 pub mod workload;
 
-pub use platform::{Platform, PlatformError, SimLink, SimProcessor};
+pub use platform::{Cost, Hop, NamedLink, Overheads, Platform, PlatformError, SimLink, SimProcessor};
 pub use problem::{Impossible, NEVER, Problem};
 pub use schedule::{Fault, Schedule};
 pub use workload::{Workload, WorkloadBuilder, WorkloadError};

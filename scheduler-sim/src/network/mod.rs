@@ -24,6 +24,20 @@ pub enum Sharing {
     Queue,
 }
 
+impl Sharing {
+    /// All of them, with their names in files and on the command line.
+    pub const ALL: [(&str, Self); 3] = [("none", Self::None), ("max-min", Self::MaxMin), ("queue", Self::Queue)];
+}
+
+impl std::str::FromStr for Sharing {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|(known, _)| *known == name);
+        known.map(|(_, sharing)| sharing).ok_or_else(|| format!("`{name}` is none of {}", Self::ALL.map(|(name, _)| name).join(", ")))
+    }
+}
+
 /// A transfer that waits for its first byte, by when that comes: then its number, its route, its bytes and what it is known by.
 type Begin = Reverse<(u64, u64, u32, u64, u32)>;
 
