@@ -85,8 +85,8 @@ impl Schedule {
         busy
     }
 
-    /// Checks that every task takes what it takes, waits for what it needs, and has its processor for itself. Where `is_contended`, transfers may take longer
-    /// than alone; earlier than alone nothing arrives.
+    /// Checks that every task takes what it takes, waits for what it needs, and has its processor for itself. Nothing arrives earlier
+    /// than it would alone.
     ///
     /// # Errors
     /// The first fault, by task.
@@ -97,7 +97,7 @@ impl Schedule {
         }
         for task in 0..count {
             let processor = self.processor[task] as usize;
-            let cost = if processor < problem.processor_count() { problem.cost_ns(task, processor) } else { NEVER };
+            let cost = if processor < problem.processor_count() { problem.duration_ns(task, processor) } else { NEVER };
             if cost == NEVER || self.end_ns[task].checked_sub(self.start_ns[task]) != Some(cost) {
                 return Err(Fault::Duration { task });
             }

@@ -81,7 +81,7 @@ pub struct Overheads {
     pub hop_ns: u64,
     /// And so much on a processor that is not of kind `cpu`.
     pub launch_ns: u64,
-    /// And for each block that is allocated: what is brought, and what it returns if somebody elsewhere or later needs that.
+    /// And for each block that it allocates: what it needs of another memory space, and what it returns if that has bytes.
     pub allocation_ns: u64,
 }
 
@@ -301,10 +301,12 @@ impl Platform {
         Some(costs.get(name).or_else(|| costs.get(kind)).copied())
     }
 
-    /// Whether two processors take the same time for every task.
+    /// Whether two processors take the same time for every task, and have the same memory for it.
     #[must_use]
     pub fn are_alike(&self, one: usize, other: usize) -> bool {
-        self.processors[one].speed == self.processors[other].speed && self.costs.keys().all(|code| self.cost(code, one) == self.cost(code, other))
+        let memory = |processor: usize| self.memories[self.processors[processor].space];
+        memory(one) == memory(other)
+            &&        self.processors[one].speed == self.processors[other].speed && self.costs.keys().all(|code| self.cost(code, one) == self.cost(code, other))
     }
 }
 
