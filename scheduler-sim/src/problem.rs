@@ -221,7 +221,11 @@ impl<'a> Problem<'a> {
                         times(ns, if ns == 0 { 1.0 } else { lognormal(luck, spread_ns as f64 / ns as f64) })
                     }));
                 }
-                Durations::Sampled => actual.extend(row_of(&written, by_code[code][random.below(by_code[code].len())])),
+                Durations::Sampled => {
+                    let drawn = row_of(&written, by_code[code][random.below(by_code[code].len())]);
+                    // Where one of the two has no room, it is as written.
+                    actual.extend(row.into_iter().zip(drawn).map(|(own, drawn)| if own == NEVER || drawn == NEVER { own } else { drawn }));
+                }
             }
         }
         self.costs = match estimates {
@@ -234,11 +238,11 @@ impl<'a> Problem<'a> {
                     (0..column_count).map(move |column| mean(tasks.iter().map(|task| actual[task * column_count + column])))
                 });
                 let means: Vec<u64> = means.collect();
-                let code = |task: usize| workload.code(task) as usize;
-                (0..actual.len()).map(|at| means[code(at / column_count) * column_count + at % column_count]).collect()
+                let mean_of = |at: usize| means[workload.code(at / column_count) as usize * column_count + at % column_count];
+                actual.iter().enumerate().map(|(at, ns)| if *ns == NEVER { NEVER } else { mean_of(at) }).collect()
             }
             Estimates::Blind => {
-                let all = mean(actual.iter().copied().filter(|ns| *ns != NEVER));
+                let all = mean(actual.iter().copied());
                 actual.iter().map(|ns| if *ns == NEVER { NEVER } else { all }).collect()
             }
         };
@@ -403,8 +407,8 @@ impl<'a> Problem<'a> {
     }
 }
 
-/// Rounded to the nearest; [`NEVER`] if one is that.
+/// Of those that are not [`NEVER`], rounded to the nearest.
 fn mean(all: impl Iterator<Item = u64>) -> u64 {
-    let (sum, count) = all.fold((Some(0_u128), 0), |(sum, count), ns| (sum.filter(|_| ns != NEVER).map(|sum| sum + u128::from(ns)), count + 1));
-    sum.map_or(NEVER, |sum| ((sum + count / 2) / count.max(1)) as u64)
+    let (sum, count) = all.filter(|ns| *ns != NEVER).fold((0_u128, 0), |(sum, count), ns| (sum + u128::from(ns), count + 1));
+    ((sum + count / 2) / count.max(1)) as u64
 }

@@ -537,3 +537,6 @@ pub fn reasons(decisions: &[Decided]) -> Vec<(&'static str, u64)> {
     }
     counts.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests;
