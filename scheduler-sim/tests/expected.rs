@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use poniard_scheduler_sim::network::{Network, Sharing};
 use poniard_scheduler_sim::plan::planner;
-use poniard_scheduler_sim::workload::{ReadOptions, read};
+use poniard_scheduler_sim::workload::{Generate, ReadOptions, read};
 use poniard_scheduler_sim::{Platform, Problem, Workload};
 
 fn folder() -> Option<PathBuf> {
@@ -138,5 +138,26 @@ fn transfers_share_links_as_in_another_simulator() {
             // They are printed with six digits behind the point.
             assert!((ours - theirs).abs() <= 1e-6 * theirs + 5e-7, "{instance}, {flow}: {ours} s, and should be {theirs} s");
         }
+    }
+}
+
+/// Tiled Cholesky on measured machines without transfers and overheads. Each task goes where it is expected to end first as soon as it is ready, and what is placed
+/// stays: `mct` here, `dm` there.
+#[test]
+fn measured_machines_take_what_they_do_in_another_simulator() {
+    let Some(folder) = folder() else { return };
+    let text = std::fs::read_to_string(folder.join("expected/starpu-simgrid-cholesky.csv")).unwrap();
+    for row in rows(&text).filter(|row| row[3..5] == ["dm", "ideal"]) {
+        let [machine, size, tasks, _, _, _, theirs] = row[..] else { panic!("{row:?}") };
+        let measured = std::fs::read_to_string(folder.join(format!("calibrated/{machine}.json"))).unwrap();
+        let platform = Platform::from_measurements(&measured).unwrap();
+        let workload = Generate::parse(&format!("cholesky:{size},ccr=0")).unwrap().workload();
+        assert_eq!(workload.len().to_string(), tasks);
+        let problem = Problem::new(&workload, &platform);
+        let plan = (planner("mct").unwrap().plan)(&problem);
+        plan.check(&problem).unwrap();
+        let (ours, theirs) = (plan.makespan_ns() as f64 / 1e6, theirs.parse::<f64>().unwrap());
+        eprintln!("{machine}, {size} x {size} tiles: {ours:.1} ms, {:+.2} %", (ours / theirs - 1.0) * 100.0);
+        assert!((ours - theirs).abs() <= 0.02 * theirs, "{machine}, {size} x {size} tiles: {ours} ms, and should be {theirs} ms");
     }
 }
