@@ -19,8 +19,12 @@ pub(crate) struct Blocks {
 
 impl Blocks {
     pub(crate) fn new(workload: &Workload, only_shared: bool) -> Self {
-        let mut blocks =
-            Self { of_edge: vec![NONE; workload.edge_count()], bytes: Vec::new(), left: Vec::new(), starts: Vec::with_capacity(workload.len() + 1) };
+        let mut blocks = Self {
+            of_edge: vec![NONE; workload.edge_count()],
+            bytes: Vec::new(),
+            left: Vec::new(),
+            starts: Vec::with_capacity(workload.len() + 1),
+        };
         let mut edges: Vec<usize> = Vec::new();
         for task in 0..workload.len() {
             blocks.starts.push(blocks.bytes.len() as u32);

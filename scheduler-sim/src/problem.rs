@@ -5,7 +5,8 @@ use std::fmt;
 use poniard::policy::Random;
 
 use crate::blocks::Blocks;
-use crate::platform::Platform;
+use crate::network::Sharing;
+use crate::platform::{Overheads, Platform};
 use crate::uncertainty::{Durations, Estimates, lognormal, normal, wrong};
 use crate::workload::Workload;
 
@@ -87,7 +88,8 @@ impl<'a> Problem<'a> {
             speed => (ns as f64 / speed).round() as u64,
         };
         let speed = |first: &usize| processors[*first].speed;
-        let codes: Vec<_> = workload.code_names().iter().map(|code| firsts.iter().map(|first| platform.cost(code, *first)).collect()).collect();
+        let codes: Vec<_> =
+            workload.code_names().iter().map(|code| firsts.iter().map(|first| platform.cost(code, *first)).collect()).collect();
         let is_limited = (0..platform.spaces().len()).any(|space| platform.memory(space).is_some());
         let blocks = is_limited.then(|| Blocks::new(workload, false));
         let mut costs = Vec::with_capacity(workload.len() * firsts.len());
@@ -102,7 +104,8 @@ impl<'a> Problem<'a> {
             }));
         }
         let mut problem = Self::with_costs(workload, platform, columns, costs);
-        let spread = |(first, known): (&usize, &Option<Option<crate::Cost>>)| known.flatten().map_or(0, |cost| over(cost.spread_ns, speed(first)));
+        let spread =
+            |(first, known): (&usize, &Option<Option<crate::Cost>>)| known.flatten().map_or(0, |cost| over(cost.spread_ns, speed(first)));
         problem.spreads = codes.iter().flat_map(|known: &Vec<_>| firsts.iter().zip(known).map(spread)).collect();
         problem
     }
@@ -249,6 +252,14 @@ impl<'a> Problem<'a> {
         self.is_blind = estimates == Estimates::Blind;
         self.durations = if self.costs == actual { Vec::new() } else { actual };
         self
+    }
+
+    /// Whether what was planned comes like that: all takes what planners believe, and nothing that they do not look at is in the way.
+    #[must_use]
+    pub fn is_as_planned(&self) -> bool {
+        let Self { durations, platform, .. } = self;
+        let has_memory = (0..self.space_count).all(|space| platform.memory(space).is_none());
+        durations.is_empty() && platform.sharing() == Sharing::None && has_memory && platform.overheads() == Overheads::default()
     }
 
     /// The platform.

@@ -179,7 +179,11 @@ impl<'a> Engine<'a> {
         Self {
             problem,
             decider,
-            data: if is_alone { Data::Alone { arrivals: Arrivals::new(problem), homes } } else { Data::Shared(Box::new(Spaces::new(problem))) },
+            data: if is_alone {
+                Data::Alone { arrivals: Arrivals::new(problem), homes }
+            } else {
+                Data::Shared(Box::new(Spaces::new(problem)))
+            },
             queue: Queue::default(),
             now_ns: 0,
             missing: (0..problem.len()).map(|task| problem.workload().in_degree(task) as u32).collect(),
@@ -488,7 +492,8 @@ impl<'a> Engine<'a> {
     fn allocations(&self, task: usize, place: usize) -> u64 {
         let (problem, workload) = (self.problem, self.problem.workload());
         let space_of = |task: usize| problem.space(self.outcome.schedule.processor[task] as usize);
-        let brought = workload.edges_in(task).filter(|(source, edge)| workload.bytes(*edge) > 0 && space_of(*source) != problem.space(place));
+        let brought =
+            workload.edges_in(task).filter(|(source, edge)| workload.bytes(*edge) > 0 && space_of(*source) != problem.space(place));
         brought.count() as u64 + u64::from(workload.edges_out(task).any(|edge| workload.bytes(edge) > 0))
     }
 

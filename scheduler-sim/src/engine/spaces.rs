@@ -83,7 +83,8 @@ impl Spaces {
             [forward, if named.is_full_duplex { network.link(named.link.bytes_per_s) } else { forward }]
         });
         let links = links.collect();
-        let spaces: Vec<Space> = (0..problem.space_count()).map(|space| Space { limit: platform.memory(space), ..Space::default() }).collect();
+        let spaces: Vec<Space> =
+            (0..problem.space_count()).map(|space| Space { limit: platform.memory(space), ..Space::default() }).collect();
         Self {
             heads: vec![NONE; blocks.len()],
             blocks,
@@ -186,7 +187,12 @@ impl Spaces {
     /// No space holds more than it can.
     pub(super) fn check(&self) {
         for (number, space) in self.spaces.iter().enumerate() {
-            assert!(space.limit.is_none_or(|limit| space.used <= limit), "space {number} holds {} bytes, and can {:?}", space.used, space.limit);
+            assert!(
+                space.limit.is_none_or(|limit| space.used <= limit),
+                "space {number} holds {} bytes, and can {:?}",
+                space.used,
+                space.limit
+            );
         }
     }
 

@@ -65,7 +65,9 @@ fn transfers_share_a_link_or_wait_for_it() {
 fn both_directions_of_a_link_are_one_where_it_says_so() {
     let graph = workload(&[("a", 0), ("b", 0), ("a", 0), ("b", 0)], &[(0, 3, 10), (1, 2, 10)]);
     let ends = |duplex: &str| {
-        let text = format!("[network]\nsharing = 'max-min'\n[[network.link]]\nname = 'bus'\nspace = 'gpu-0'\nbandwidth = 1e9\nduplex = '{duplex}'");
+        let text = format!(
+            "[network]\nsharing = 'max-min'\n[[network.link]]\nname = 'bus'\nspace = 'gpu-0'\nbandwidth = 1e9\nduplex = '{duplex}'"
+        );
         run_on(&graph, &text).0
     };
     assert_eq!(ends("full"), [0, 0, 11, 11]);
@@ -83,7 +85,10 @@ fn memory_that_is_full_gives_way_and_what_is_only_there_is_written_back() {
     assert_eq!(starts, [0, 1, 12, 23]);
     let problem = platform(&format!("{TWO}[[space]]\nname = 'gpu-0'\nmemory = 9e6"));
     let error = Problem::new(&graph, &problem).check(&problem).unwrap_err().to_string();
-    assert_eq!(error, "no processor can run task `t0` (`b`) with the 10000000 bytes that it takes and returns; there are processors of kind cpu, gpu");
+    assert_eq!(
+        error,
+        "no processor can run task `t0` (`b`) with the 10000000 bytes that it takes and returns; there are processors of kind cpu, gpu"
+    );
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::Deserialize;
 
 use super::{
-    Cost, Hop, MOST_PROCESSORS, NamedLink, Overheads, Platform, PlatformError, SimLink, SimProcessor, checked_link, checked_ns, checked_speed,
-    error,
+    Cost, Hop, MOST_PROCESSORS, NamedLink, Overheads, Platform, PlatformError, SimLink, SimProcessor, checked_link, checked_ns,
+    checked_speed, error,
 };
 
 #[derive(Deserialize)]

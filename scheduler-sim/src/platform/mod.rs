@@ -306,7 +306,8 @@ impl Platform {
     pub fn are_alike(&self, one: usize, other: usize) -> bool {
         let memory = |processor: usize| self.memories[self.processors[processor].space];
         memory(one) == memory(other)
-            &&        self.processors[one].speed == self.processors[other].speed && self.costs.keys().all(|code| self.cost(code, one) == self.cost(code, other))
+            && self.processors[one].speed == self.processors[other].speed
+            && self.costs.keys().all(|code| self.cost(code, one) == self.cost(code, other))
     }
 }
 
@@ -333,6 +334,58 @@ mod tests {
     }
 
     #[test]
+    fn routes_lead_over_links_with_names() {
+        let text = "[link]\nbandwidth = 1e9\n[[processor]]\nspace = 'host'\n[[processor]]\nkind = 'gpu'\ncount = 3\n[network]\nsharing = 'max-min'\n\
+            [[network.link]]\nname = 'a'\nbandwidth = 4e9\nlatency = 1e-6\nspace = 'gpu-0'\n\
+            [[network.link]]\nname = 'b'\nbandwidth = 2e9\nlatency = 2e-6\nspace = 'gpu-1'\nduplex = 'half'\n\
+            [[network.route]]\nfrom = 'host'\nto = 'gpu-2'\nlinks = ['a', '-b']\n[[space]]\nname = 'gpu-1'\nmemory = 1e6\n";
+        let platform = Platform::from_toml(text).unwrap();
+        let shown = |from: usize, to: usize| {
+            let hops = platform.route(from, to).into_iter();
+            hops.map(|hop| format!("{}{}", if hop.is_back { "-" } else { "" }, platform.links()[hop.link].name))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!([shown(0, 1), shown(1, 0), shown(1, 2), shown(2, 1)], ["a", "-a", "-a b", "-b a"]);
+        assert_eq!([shown(0, 3), shown(3, 0), shown(3, 1)], ["a -b", "b -a", "a"]);
+        assert_eq!(platform.link(1, 2), SimLink { latency_ns: 3000, bytes_per_s: 2e9 });
+        assert_eq!((platform.memory(1), platform.memory(2), platform.sharing()), (None, Some(1_000_000), Sharing::MaxMin));
+    }
+
+    /// The example of the documentation is one.
+    #[test]
+    fn the_example_is_read() {
+        let source = include_str!("file.rs");
+        let lines = source.lines().skip_while(|line| !line.ends_with("/// ```toml")).skip(1);
+        let text: String = lines
+            .take_while(|line| !line.ends_with("/// ```"))
+            .map(|line| line.trim_start().trim_start_matches("///").to_owned() + "\n")
+            .collect();
+        let platform = Platform::from_toml(&text).unwrap();
+        assert_eq!(platform.processors().len(), 6);
+        assert_eq!(platform.overheads().launch_ns, 10_000);
+        let cost = |processor: usize| platform.cost("gemm", processor).unwrap().map(|cost| cost.mean_ns);
+        assert_eq!([cost(0), cost(4)], [None, Some(1_000_000)]);
+    }
+
+    #[test]
+    fn measurements_are_a_platform() {
+        let text = r#"{"memory_nodes": ["host", "gpu"], "bandwidth_MB_per_s": [[0, 1000], [2000, 0]], "latency_us": [[0, 5], [6, 0]], "workers": [
+            {"name": "cpu0", "kind": "cpu", "memory_node": 0, "kernels": {"gemm": {"mean_us": 100, "stddev_us": 3, "samples": 4}}},
+            {"name": "cuda0", "kind": "gpu", "memory_node": 1, "kernels": {"gemm": {"mean_us": 2.5}}}]}"#;
+        let platform = Platform::from_measurements(text).unwrap();
+        assert_eq!([platform.link(0, 1).time_ns(1000), platform.link(1, 0).time_ns(1000)], [6000, 6500]);
+        let costs = [0, 1].map(|processor| platform.cost("gemm", processor).unwrap().unwrap());
+        assert_eq!(costs, [Cost { mean_ns: 100_000, spread_ns: 3000 }, Cost { mean_ns: 2500, spread_ns: 0 }]);
+        assert_eq!(platform.cost("potrf", 0), None);
+        let wrong = |from: &str, to: &str| Platform::from_measurements(&text.replace(from, to)).unwrap_err().to_string();
+        assert_eq!(wrong("\"memory_node\": 1", "\"memory_node\": 2"), "workers[1].memory_node: 2 is none of 2 memory nodes");
+        assert_eq!(wrong("[2000, 0]", "[]"), "bandwidth_MB_per_s[1][0]: it is missing");
+        assert!(wrong("\"mean_us\": 2.5", "\"mean_us\": -1").starts_with("workers[1].kernels.gemm.mean_us: "));
+        assert!(wrong("\"kind\": \"gpu\",", "").starts_with("line 3: missing field `kind`"));
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_field() {
         let wrong = |text: &str| Platform::from_toml(text).unwrap_err().to_string();
         assert_eq!(wrong(""), "processor: there is no processor");
@@ -345,6 +398,21 @@ mod tests {
             wrong("[[processor]]\n[[between]]\nfrom = 'a'\nto = 'b'\nbandwidth = 1"),
             "between[0].from: there is no space `a`; there are cpu-0"
         );
+        let wrong = |more: &str| Platform::from_toml(&format!("[[processor]]\nspace = 'host'\n{more}")).unwrap_err().to_string();
+        let link = "[[network.link]]\nname = 'a'\nbandwidth = 1\n";
+        assert_eq!(wrong("[network]\nsharing = 'fair'"), "network.sharing: `fair` is none of none, max-min, queue");
+        assert_eq!(wrong(&format!("{link}duplex = 'both'")), "network.link[0].duplex: `both` is none of full, half");
+        assert_eq!(wrong(&format!("{link}space = 'b'")), "network.link[0].space: there is no space `b`; there are host");
+        assert_eq!(wrong(&format!("{link}{link}")), "network.link[1].name: `a` is the name of another one, or begins with `-`");
+        let route = "[[processor]]\n[[network.route]]\nfrom = 'host'\nto = 'cpu-1'\nlinks = ";
+        assert_eq!(wrong(&format!("{link}{route}['b']")), "network.route[0].links: `b` is none of a");
+        assert_eq!(
+            wrong("[[space]]\nname = 'host'\nmemory = 1e9"),
+            "space: every space has a limit; what gives way in one needs another one without"
+        );
+        assert_eq!(wrong("[[space]]\nname = 'host'\nmemory = -1"), "space[0].memory: -1 is no number of bytes between 0 and 1e18");
+        assert_eq!(wrong("[overheads]\nhop = -1"), "overheads.hop: -1 is no time in seconds between 0 and 1e6");
+        assert_eq!(wrong("[[cost]]\ncode = 'a'\nkind = 'gpu'\nmean = 1"), "cost[0].kind: no processor is of kind `gpu` or called that");
         assert_eq!(Platform::of_speeds(&[], None).unwrap_err().to_string(), "speeds: there is no processor");
         assert_eq!(Platform::of_speeds(&[-1.0], None).unwrap_err().to_string(), "speeds[0]: -1 is no speed between 1e-6 and 1e9");
     }

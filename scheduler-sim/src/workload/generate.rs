@@ -140,8 +140,12 @@ impl Generate {
     #[must_use]
     pub fn workload(&self) -> Workload {
         let name = SHAPES.into_iter().find(|(_, shape)| *shape == self.shape).map_or("workload", |(name, _)| name);
-        let mut making =
-            Making { builder: WorkloadBuilder::new(&format!("{name}-{}", self.size)), random: Random::new(self.seed), ccr: self.ccr, tile: self.tile };
+        let mut making = Making {
+            builder: WorkloadBuilder::new(&format!("{name}-{}", self.size)),
+            random: Random::new(self.seed),
+            ccr: self.ccr,
+            tile: self.tile,
+        };
         let size = self.size as usize;
         match self.shape {
             Shape::Layered => making.layered(size),
