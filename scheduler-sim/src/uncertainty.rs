@@ -1,6 +1,6 @@
 //! What tasks take, beside what is written down, and beside what those who decide believe.
 //!
-//! Random factors are made of sums, products and square roots only, which are the same on every machine; the functions of a system's library are not.
+//! Random factors are made of arithmetic and square roots only, which are the same on every machine; the functions of a system's library are not.
 
 use std::fmt;
 use std::str::FromStr;
