@@ -93,10 +93,10 @@ fn memory_that_is_full_gives_way_and_what_is_only_there_is_written_back() {
 
 #[test]
 fn a_replica_that_was_used_longest_ago_goes_first() {
-    // Blocks 0 and 1 are on the device; the third needs room there, and 1 was used last.
+    // Blocks 0 and 1 are on the device when the third needs room there; 1 and 2 are used again before 0 is.
     let graph = workload(
-        &[("a", 0), ("a", 0), ("a", 0), ("b", 0), ("b", 0), ("b", 0), ("b", 0), ("b", 0)],
-        &[(0, 3, 10), (1, 4, 10), (2, 5, 10), (1, 6, 10), (0, 7, 10), (3, 4, 0), (4, 5, 0), (5, 6, 0), (6, 7, 0)],
+        &[("a", 0), ("a", 0), ("a", 0), ("b", 0), ("b", 0), ("b", 0), ("b", 0), ("b", 0), ("b", 0)],
+        &[(0, 3, 10), (1, 4, 10), (2, 5, 10), (1, 6, 10), (2, 7, 10), (0, 8, 10), (3, 4, 0), (4, 5, 0), (5, 6, 0), (6, 7, 0), (7, 8, 0)],
     );
     let (starts, outcome) = run_on(&graph, "[network]\nsharing = 'queue'\n[[space]]\nname = 'gpu-0'\nmemory = 20e6");
     assert_eq!(outcome.moved_bytes, 40_000_000, "{starts:?}");
