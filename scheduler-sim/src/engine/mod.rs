@@ -368,7 +368,7 @@ impl<'a> Engine<'a> {
                 Data::Alone { arrivals, .. } => {
                     let has_copies = arrivals.has_copies(edge);
                     for (space, lacks) in spaces {
-                        match arrivals.at_ns(edge, space).filter(|_| has_copies) {
+                        match has_copies.then(|| arrivals.at_ns(edge, space)).flatten() {
                             Some(at_ns) => lacks.0 = lacks.0.max(at_ns.saturating_sub(self.now_ns)),
                             None => *lacks = (lacks.0.max(time_ns(space)), lacks.1.saturating_add(bytes)),
                         }

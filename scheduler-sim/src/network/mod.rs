@@ -103,6 +103,16 @@ struct Share {
     flows: u64,
     /// What is left for them.
     left: f64,
+    /// For each of them.
+    each: f64,
+}
+
+impl Share {
+    /// What is left for each; nobody takes the least of what is for none.
+    fn shared_out(mut self) -> Self {
+        self.each = if self.flows == 0 { f64::INFINITY } else { self.left / self.flows as f64 };
+        self
+    }
 }
 
 impl Network {
@@ -273,7 +283,7 @@ impl Network {
             if known.mark != *mark {
                 known.mark = *mark;
                 known.position = part.len() as u32;
-                part.push(Share { link, flows: 0, left: known.bytes_per_s });
+                part.push(Share { link, flows: 0, left: known.bytes_per_s, each: f64::INFINITY });
             }
         };
         for link in changed.drain(..) {
@@ -294,14 +304,15 @@ impl Network {
                     }
                 }
             }
-            part[next].flows = flows;
+            part[next] = Share { flows, ..part[next] }.shared_out();
             next += 1;
         }
         // The link that has least for each of its transfers is full with that; those have their rate, and the others what is left.
         let mut unsolved = part_routes.len();
         while unsolved > 0 {
-            let shares = part.iter().filter(|share| share.flows > 0).map(|share| (share.left / share.flows as f64, share.link));
-            let Some((rate, full)) = shares.reduce(|least, share| if share.0 < least.0 { share } else { least }) else {
+            let Some(&Share { link: full, each: rate, .. }) =
+                part.iter().reduce(|least, share| if share.each < least.each { share } else { least })
+            else {
                 unreachable!("what has no rate is on a link")
             };
             for index in &links[full as usize].routes {
@@ -313,8 +324,8 @@ impl Network {
                 let flows = route.flows.len() as u64;
                 for link in &route.links {
                     let share = &mut part[links[*link as usize].position as usize];
-                    share.flows -= flows;
-                    share.left = (share.left - rate * flows as f64).max(0.0);
+                    let left = (share.left - rate * flows as f64).max(0.0);
+                    *share = Share { flows: share.flows - flows, left, ..*share }.shared_out();
                 }
                 if route.rate.to_bits() != rate.to_bits() || std::mem::take(&mut route.is_changed) {
                     route.is_changed = false;
