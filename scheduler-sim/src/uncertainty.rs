@@ -42,8 +42,11 @@ pub enum Estimates {
 /// The range of factors that say how wrong something is.
 const FACTORS: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
 
+/// A name, and what is made of the number behind it.
+type Numbered<T> = (&'static str, fn(f64) -> T);
+
 /// A name, and a number behind a colon if it takes one.
-fn parsed<T: Copy>(text: &str, plain: &[(&str, T)], numbered: &[(&str, fn(f64) -> T)]) -> Result<T, String> {
+fn parsed<T: Copy>(text: &str, plain: &[(&str, T)], numbered: &[Numbered<T>]) -> Result<T, String> {
     let names = || {
         let numbered = numbered.iter().map(|(name, _)| format!("{name}:X"));
         plain.iter().map(|(name, _)| (*name).to_owned()).chain(numbered).collect::<Vec<_>>().join(", ")

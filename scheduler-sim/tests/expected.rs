@@ -105,8 +105,9 @@ fn no_plan_is_shorter_than_an_optimal_one() {
 fn transfers_share_links_as_in_another_simulator() {
     let Some(folder) = folder() else { return };
     let text = std::fs::read_to_string(folder.join("expected/maxmin-flows.csv")).unwrap();
-    // Of each instance: its links, and its transfers.
-    let mut instances: BTreeMap<&str, (&str, Vec<[u64; 4]>, Vec<f64>)> = BTreeMap::new();
+    // Of each instance its transfers, and when they are over.
+    type Instance<'t> = (&'t str, Vec<[u64; 4]>, Vec<f64>);
+    let mut instances: BTreeMap<&str, Instance<'_>> = BTreeMap::new();
     for row in rows(&text) {
         let [instance, _, links, _, from, to, bytes, start, finish] = row[..] else { panic!("{row:?}") };
         let whole = |text: &str| text.parse::<u64>().unwrap();
