@@ -65,6 +65,11 @@ impl Blocks {
         self.starts[task]..self.starts[task + 1]
     }
 
+    /// The task that returns a block.
+    pub(crate) fn task_of(&self, block: u32) -> u32 {
+        self.starts.partition_point(|start| *start <= block) as u32 - 1
+    }
+
     /// A task that needs it has ended. Whether that was the last one.
     pub(crate) fn is_over(&mut self, block: u32) -> bool {
         let left = &mut self.left[block as usize];

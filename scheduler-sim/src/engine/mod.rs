@@ -31,7 +31,7 @@ const BUSY: [&str; 4] = ["fifo", "priority", "random", "work-stealing"];
 pub struct EngineOptions {
     /// Where the policy's random numbers begin.
     pub seed: u64,
-    /// Whether decisions are kept.
+    /// Whether decisions and transfers are kept.
     pub keeps_decisions: bool,
 }
 
@@ -46,6 +46,23 @@ pub struct Decided {
     pub decision: Decision,
 }
 
+/// What a task returned went from one memory space to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// The task that returned it.
+    pub task: u32,
+    /// The space that it came from.
+    pub from: u32,
+    /// The space that it went to.
+    pub to: u32,
+    /// How many bytes it had.
+    pub bytes: u64,
+    /// When it was started, in nanoseconds from the beginning.
+    pub start_ns: u64,
+    /// When it was there.
+    pub end_ns: u64,
+}
+
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -53,6 +70,8 @@ pub struct Outcome {
     pub schedule: Schedule,
     /// What the policy decided, in order, if that was to be kept.
     pub decisions: Vec<Decided>,
+    /// What was moved, as it was started, if that was to be kept.
+    pub transfers: Vec<Transfer>,
     /// How many tasks ran elsewhere than they were placed.
     pub stolen: u64,
     /// How many bytes were moved from one memory space to another.
@@ -182,7 +201,7 @@ impl<'a> Engine<'a> {
             data: if is_alone {
                 Data::Alone { arrivals: Arrivals::new(problem), homes }
             } else {
-                Data::Shared(Box::new(Spaces::new(problem)))
+                Data::Shared(Box::new(Spaces::new(problem, options.keeps_decisions)))
             },
             queue: Queue::default(),
             now_ns: 0,
@@ -233,8 +252,8 @@ impl<'a> Engine<'a> {
         }
         let who = if let Decider::Live(live) = &self.decider { live.board.policy().name() } else { "plan" };
         assert!(over == problem.len(), "the policy `{who}` leaves {} tasks for ever", problem.len() - over);
-        if let Data::Shared(spaces) = &self.data {
-            self.outcome.moved_bytes = spaces.moved_bytes;
+        if let Data::Shared(spaces) = self.data {
+            (self.outcome.moved_bytes, self.outcome.transfers) = (spaces.moved_bytes, spaces.transfers);
         }
         self.outcome
     }
@@ -401,7 +420,12 @@ impl<'a> Engine<'a> {
                     let at_ns = arrivals.at_ns(edge, space).unwrap_or_else(|| {
                         let at_ns = begin_ns + problem.transfer_ns(edge, from, space);
                         arrivals.set(edge, space, at_ns);
-                        self.outcome.moved_bytes = self.outcome.moved_bytes.saturating_add(problem.workload().bytes(edge));
+                        let bytes = problem.workload().bytes(edge);
+                        self.outcome.moved_bytes = self.outcome.moved_bytes.saturating_add(bytes);
+                        if self.options.keeps_decisions && bytes > 0 {
+                            let (task, from, to) = (source as u32, from as u32, space as u32);
+                            self.outcome.transfers.push(Transfer { task, from, to, bytes, start_ns: begin_ns, end_ns: at_ns });
+                        }
                         at_ns
                     });
                     there_ns = there_ns.max(at_ns);

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::Transfer;
 use crate::blocks::{Blocks, NONE};
 use crate::network::Network;
 use crate::problem::Problem;
@@ -25,6 +26,8 @@ struct Replica {
     used: u64,
     /// Whether it is on its way to where it is written back.
     is_written_back: bool,
+    /// Which of the transfers brings it.
+    transfer: u32,
     /// Places whose task waits for it.
     waiting: Vec<u32>,
 }
@@ -71,10 +74,13 @@ pub(super) struct Spaces {
     ready: Vec<u32>,
     uses: u64,
     pub(super) moved_bytes: u64,
+    /// All of them, if they are to be kept.
+    pub(super) transfers: Vec<Transfer>,
+    keeps_transfers: bool,
 }
 
 impl Spaces {
-    pub(super) fn new(problem: &Problem<'_>) -> Self {
+    pub(super) fn new(problem: &Problem<'_>, keeps_transfers: bool) -> Self {
         let platform = problem.platform();
         let blocks = Blocks::new(problem.workload(), false);
         let mut network = Network::new(platform.sharing());
@@ -100,6 +106,8 @@ impl Spaces {
             ready: Vec::new(),
             uses: 0,
             moved_bytes: 0,
+            transfers: Vec::new(),
+            keeps_transfers,
         }
     }
 
@@ -167,6 +175,9 @@ impl Spaces {
     /// A transfer is over.
     pub(super) fn arrived(&mut self, problem: &Problem<'_>, replica: u32, now_ns: u64) {
         let here = &mut self.replicas[replica as usize];
+        if let Some(transfer) = self.transfers.get_mut(here.transfer as usize) {
+            transfer.end_ns = now_ns;
+        }
         let source = std::mem::replace(&mut here.source, NONE);
         let waiting = std::mem::take(&mut here.waiting);
         if std::mem::take(&mut here.is_written_back) {
@@ -233,6 +244,7 @@ impl Spaces {
             source,
             used: 0,
             is_written_back: false,
+            transfer: NONE,
             waiting: Vec::new(),
         };
         let number = match self.free.pop() {
@@ -258,6 +270,11 @@ impl Spaces {
         let replica = self.add(block, space, source);
         self.spaces[space].used += bytes;
         self.moved_bytes = self.moved_bytes.saturating_add(bytes);
+        if self.keeps_transfers {
+            let (task, from, to) = (self.blocks.task_of(block), from as u32, space as u32);
+            self.replicas[replica as usize].transfer = self.transfers.len() as u32;
+            self.transfers.push(Transfer { task, from, to, bytes, start_ns: now_ns, end_ns: now_ns });
+        }
         let route = self.route(problem, from, space);
         self.network.start(route, bytes, now_ns, replica);
         replica

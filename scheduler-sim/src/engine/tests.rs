@@ -32,7 +32,8 @@ fn run_on(workload: &Workload, text: &str) -> (Vec<u64>, Outcome) {
     let platform = platform(&format!("{TWO}{text}"));
     let problem = Problem::new(workload, &platform);
     problem.check(&platform).unwrap();
-    let outcome = run(&problem, policy::by_name("fifo").unwrap(), EngineOptions::default());
+    let outcome = run(&problem, policy::by_name("fifo").unwrap(), EngineOptions { seed: 0, keeps_decisions: true });
+    assert_eq!(outcome.transfers.iter().map(|transfer| transfer.bytes).sum::<u64>(), outcome.moved_bytes);
     outcome.schedule.check(&problem).unwrap();
     (outcome.schedule.start_ns.iter().map(|ns| ns / MS).collect(), outcome)
 }
@@ -43,6 +44,8 @@ fn what_two_tasks_need_is_brought_once() {
     for sharing in ["none", "max-min", "queue"] {
         let (starts, outcome) = run_on(&graph, &format!("[network]\nsharing = '{sharing}'"));
         assert_eq!((starts, outcome.moved_bytes), (vec![0, 11, 12], 10_000_000), "{sharing}");
+        let transfer = Transfer { task: 0, from: 0, to: 1, bytes: 10_000_000, start_ns: MS, end_ns: 11 * MS };
+        assert_eq!(outcome.transfers, [transfer], "{sharing}");
     }
     // Other numbers of bytes are other blocks.
     let (starts, outcome) = run_on(&workload(&[("a", 0), ("b", 0), ("b", 0)], &[(0, 1, 10), (0, 2, 11)]), "");
@@ -177,11 +180,14 @@ fn whatever_the_seed_all_tasks_run_once_in_order_and_the_same_way_again() {
         problem.check(&platform).unwrap();
         let problem = problem.uncertain(durations, estimates, seed);
         let options = EngineOptions { seed, keeps_decisions: true };
+        let again = POLICIES[random.below(POLICIES.len())].name;
         for known in POLICIES {
             let outcome = run(&problem, (known.make)(), options);
             outcome.schedule.check(&problem).unwrap_or_else(|fault| panic!("seed {seed}, {}: {fault}", known.name));
-            let again = run(&problem, (known.make)(), options);
-            assert_eq!((&outcome.schedule, &outcome.decisions), (&again.schedule, &again.decisions), "seed {seed}, {}", known.name);
+            if known.name == again {
+                let second = run(&problem, (known.make)(), options);
+                assert_eq!((&outcome.schedule, &outcome.decisions), (&second.schedule, &second.decisions), "seed {seed}, {again}");
+            }
         }
         let plan = (PLANNERS[random.below(PLANNERS.len())].plan)(&problem);
         run_plan(&problem, &plan, options).schedule.check(&problem).unwrap();
