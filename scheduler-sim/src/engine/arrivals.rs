@@ -29,6 +29,9 @@ impl Arrivals {
 
     /// When the block of an edge is, or is going to be, in a space.
     pub(super) fn at_ns(&self, edge: usize, space: usize) -> Option<u64> {
+        if self.heads.is_empty() {
+            return None;
+        }
         let mut next = *self.heads.get(self.blocks.of_edge(edge) as usize)?;
         while next != NONE {
             let replica = self.replicas[next as usize];
@@ -42,11 +45,14 @@ impl Arrivals {
 
     /// Whether the block of an edge is anywhere but where it was made.
     pub(super) fn has_copies(&self, edge: usize) -> bool {
-        self.heads.get(self.blocks.of_edge(edge) as usize).is_some_and(|head| *head != NONE)
+        !self.heads.is_empty() && self.heads.get(self.blocks.of_edge(edge) as usize).is_some_and(|head| *head != NONE)
     }
 
     /// The block of an edge is in a space from then on.
     pub(super) fn set(&mut self, edge: usize, space: usize, at_ns: u64) {
+        if self.heads.is_empty() {
+            return;
+        }
         let Some(head) = self.heads.get_mut(self.blocks.of_edge(edge) as usize) else { return };
         let replica = Replica { space: space as u32, next: *head, at_ns };
         if self.free == NONE {
@@ -61,6 +67,9 @@ impl Arrivals {
 
     /// The task at the end of an edge has ended.
     pub(super) fn release(&mut self, edge: usize) {
+        if self.heads.is_empty() {
+            return;
+        }
         let block = self.blocks.of_edge(edge);
         if block == NONE || !self.blocks.is_over(block) {
             return;

@@ -119,11 +119,16 @@ pub fn run(problem: &Problem<'_>, policy: Box<dyn Policy>, options: EngineOption
 /// The plan is none for this problem.
 #[must_use]
 pub fn run_plan(problem: &Problem<'_>, plan: &Schedule, options: EngineOptions) -> Outcome {
-    let mut order = problem.workload().order();
-    // Tasks that take no time begin together with others; the order of the graph decides between those.
-    order.sort_by_key(|&task| (plan.start_ns[task as usize], plan.end_ns[task as usize]));
+    let mut order: Vec<(u64, u64, u32)> = (0..problem.len()).map(|task| (plan.start_ns[task], plan.end_ns[task], task as u32)).collect();
+    if order.iter().any(|(start_ns, end_ns, _)| start_ns == end_ns) {
+        // Tasks that take no time begin together with others; the order of the graph decides between those.
+        order = problem.workload().order().into_iter().map(|task| order[task as usize]).collect();
+        order.sort_by_key(|(start_ns, end_ns, _)| (*start_ns, *end_ns));
+    } else {
+        order.sort_unstable();
+    }
     let mut lists = vec![Vec::new(); problem.processor_count()];
-    for task in order.into_iter().rev() {
+    for (.., task) in order.into_iter().rev() {
         lists[plan.processor[task as usize] as usize].push(task);
     }
     let planned = Planned { lists, processor: plan.processor.clone(), is_ready: vec![false; problem.len()] };

@@ -47,6 +47,18 @@ impl First {
         }
     }
 
+    /// The same for many: where that is less, the whole tree is made anew.
+    pub(super) fn set_all(&mut self, times: &[(u32, u64)]) {
+        if times.len() * self.leaves.ilog2().max(1) as usize <= self.leaves {
+            times.iter().for_each(|(index, at_ns)| self.set(*index, *at_ns));
+            return;
+        }
+        times.iter().for_each(|(index, at_ns)| self.times[*index as usize] = *at_ns);
+        for node in (1..self.leaves).rev() {
+            self.winners[node] = self.winner(node);
+        }
+    }
+
     /// Which is first.
     pub(super) fn index(&self) -> u32 {
         self.winners.get(1).copied().unwrap_or(0)

@@ -47,6 +47,10 @@ pub struct Network {
     sharing: Sharing,
     links: Vec<Link>,
     routes: Vec<Route>,
+    /// The links of all routes, one behind the other.
+    hops: Vec<u32>,
+    /// Of each route its transfers: how many bytes it has served when one is over (as bits, which are in the order of the numbers), its number, what it is known by.
+    flows: Vec<BinaryHeap<Reverse<(u64, u64, u32)>>>,
     now_ns: u64,
     /// How many transfers have begun: ties go to the one that did first.
     begun: u64,
@@ -58,10 +62,11 @@ pub struct Network {
     /// Links whose routes have more or fewer transfers than when they were solved.
     changed: Vec<u32>,
     /// What was looked at by the present solution has this number.
-    mark: u64,
-    /// Memory that is used again: the links and the routes of a solution.
+    mark: u32,
+    /// Memory that is used again: the links and the routes of a solution, and when those serve one next.
     part: Vec<Share>,
     part_routes: Vec<u32>,
+    served: Vec<(u32, u64)>,
 }
 
 #[derive(Debug)]
@@ -71,27 +76,28 @@ struct Link {
     routes: Vec<u32>,
     /// When it is free, under [`Sharing::Queue`].
     free_ns: u64,
-    mark: u64,
+    mark: u32,
     /// Where it is in the solution.
     position: u32,
 }
 
-#[derive(Debug)]
+/// As much as a solution looks at, in one line of the cache.
+#[derive(Clone, Copy, Debug)]
 struct Route {
-    links: Box<[u32]>,
+    /// Where its links begin and end.
+    hops: (u32, u32),
     latency_ns: u64,
-    /// The slowest of its links.
-    bytes_per_s: f64,
     /// How many bytes it has served to each transfer at `since_ns`.
     served: f64,
     since_ns: u64,
     /// How many it serves to each from then on, each second.
     rate: f64,
-    /// Its transfers: how many bytes it has served when one is over (as bits, which are in the order of the numbers), its number, what it is known by.
-    flows: BinaryHeap<Reverse<(u64, u64, u32)>>,
-    /// Whether `flows` has changed since it was solved.
+    /// How many bytes it has served when the first of its transfers is over.
+    next: f64,
+    flow_count: u32,
+    mark: u32,
+    /// Whether its transfers have changed since it was solved.
     is_changed: bool,
-    mark: u64,
     is_solved: bool,
 }
 
@@ -123,6 +129,8 @@ impl Network {
             sharing,
             links: Vec::new(),
             routes: Vec::new(),
+            hops: Vec::new(),
+            flows: Vec::new(),
             now_ns: 0,
             begun: 0,
             begins: BinaryHeap::new(),
@@ -132,6 +140,7 @@ impl Network {
             mark: 0,
             part: Vec::new(),
             part_routes: Vec::new(),
+            served: Vec::new(),
         }
     }
 
@@ -148,19 +157,21 @@ impl Network {
         let mut own: Vec<u32> = links.iter().copied().filter(|link| self.links[*link as usize].bytes_per_s.is_finite()).collect();
         own.sort_unstable();
         own.dedup();
-        let bytes_per_s = own.iter().map(|link| self.links[*link as usize].bytes_per_s).fold(f64::INFINITY, f64::min);
+        let start = self.hops.len() as u32;
+        self.hops.extend(own);
         self.routes.push(Route {
-            links: own.into(),
+            hops: (start, self.hops.len() as u32),
             latency_ns,
-            bytes_per_s,
             served: 0.0,
             since_ns: 0,
             rate: 0.0,
-            flows: BinaryHeap::new(),
-            is_changed: false,
+            next: f64::INFINITY,
+            flow_count: 0,
             mark: 0,
+            is_changed: false,
             is_solved: false,
         });
+        self.flows.push(BinaryHeap::new());
         self.first.push();
         self.routes.len() as u32 - 1
     }
@@ -170,21 +181,20 @@ impl Network {
         debug_assert!(now_ns >= self.now_ns, "time goes on");
         let number = self.begun;
         self.begun += 1;
-        let way = &self.routes[route as usize];
+        let way = self.routes[route as usize];
+        let hops = way.hops.0 as usize..way.hops.1 as usize;
+        let links = || self.hops[hops.clone()].iter().map(|link| &self.links[*link as usize]);
         match self.sharing {
-            Sharing::None => {
-                let end_ns = now_ns.saturating_add(way.latency_ns).saturating_add(time_ns(bytes as f64, way.bytes_per_s));
-                self.ends.push(Reverse((end_ns, number, name)));
-            }
-            Sharing::Queue => {
-                let turn_ns = way.links.iter().map(|link| self.links[*link as usize].free_ns).max().unwrap_or(0).max(now_ns);
-                let end_ns = turn_ns.saturating_add(way.latency_ns).saturating_add(time_ns(bytes as f64, way.bytes_per_s));
-                for link in &way.links {
-                    self.links[*link as usize].free_ns = end_ns;
+            Sharing::None | Sharing::Queue => {
+                let slowest = links().map(|link| link.bytes_per_s).fold(f64::INFINITY, f64::min);
+                let free_ns = links().map(|link| link.free_ns).max().unwrap_or(0);
+                let end_ns = now_ns.max(free_ns).saturating_add(way.latency_ns).saturating_add(time_ns(bytes as f64, slowest));
+                if self.sharing == Sharing::Queue {
+                    self.hops[hops].iter().for_each(|link| self.links[*link as usize].free_ns = end_ns);
                 }
                 self.ends.push(Reverse((end_ns, number, name)));
             }
-            Sharing::MaxMin if way.links.is_empty() => self.ends.push(Reverse((now_ns.saturating_add(way.latency_ns), number, name))),
+            Sharing::MaxMin if hops.is_empty() => self.ends.push(Reverse((now_ns.saturating_add(way.latency_ns), number, name))),
             Sharing::MaxMin if way.latency_ns > 0 => {
                 self.begins.push(Reverse((now_ns.saturating_add(way.latency_ns), number, route, bytes, name)));
             }
@@ -219,19 +229,23 @@ impl Network {
         }
         let number = self.first.index();
         let route = &mut self.routes[number as usize];
-        let Some(Reverse((.., name))) = route.flows.pop() else { unreachable!("the first of all routes serves one") };
+        let flows = &mut self.flows[number as usize];
+        let Some(Reverse((.., name))) = flows.pop() else { unreachable!("the first of all routes serves one") };
         route.is_changed = true;
-        if route.flows.is_empty() {
+        route.flow_count -= 1;
+        route.next = flows.peek().map_or(f64::INFINITY, |Reverse((end, ..))| f64::from_bits(*end));
+        let links = &self.hops[route.hops.0 as usize..route.hops.1 as usize];
+        if flows.is_empty() {
             (route.served, route.rate) = (0.0, 0.0);
             self.first.set(number, u64::MAX);
-            for link in &route.links {
+            for link in links {
                 let routes = &mut self.links[*link as usize].routes;
                 let at = routes.iter().position(|other| *other == number);
                 routes.swap_remove(at.unwrap_or_else(|| unreachable!("a route with transfers is on its links")));
             }
         }
         // Without it they need no longer have to do with each other.
-        self.changed.extend(&route.links);
+        self.changed.extend(links);
         Some(name)
     }
 
@@ -258,15 +272,19 @@ impl Network {
     /// A transfer takes a share of its route from now on.
     fn join(&mut self, number: u64, index: u32, bytes: u64, name: u32) {
         let route = &mut self.routes[index as usize];
-        if route.flows.is_empty() {
-            for link in &route.links {
+        let links = &self.hops[route.hops.0 as usize..route.hops.1 as usize];
+        if route.flow_count == 0 {
+            for link in links {
                 self.links[*link as usize].routes.push(index);
             }
         }
         route.advance(self.now_ns);
-        route.flows.push(Reverse(((route.served + bytes as f64).to_bits(), number, name)));
+        let end = route.served + bytes as f64;
+        self.flows[index as usize].push(Reverse((end.to_bits(), number, name)));
+        route.flow_count += 1;
+        route.next = if route.flow_count == 1 { end } else { route.next.min(end) };
         route.is_changed = true;
-        self.changed.extend(route.links.first());
+        self.changed.extend(links.first());
     }
 
     /// Solves those routes again that share links with what has changed.
@@ -275,7 +293,8 @@ impl Network {
             return;
         }
         self.mark += 1;
-        let Self { links, routes, first, changed, mark, part, part_routes, now_ns, .. } = self;
+        let Self { links, routes, hops, first, changed, mark, part, part_routes, served, now_ns, .. } = self;
+        served.clear();
         part.clear();
         part_routes.clear();
         let look_at = |link: u32, links: &mut [Link], part: &mut Vec<Share>| {
@@ -295,11 +314,11 @@ impl Network {
             for at in 0..links[link as usize].routes.len() {
                 let index = links[link as usize].routes[at];
                 let route = &mut routes[index as usize];
-                flows += route.flows.len() as u64;
+                flows += u64::from(route.flow_count);
                 if route.mark != *mark {
                     (route.mark, route.is_solved) = (*mark, false);
                     part_routes.push(index);
-                    for other in &route.links {
+                    for other in &hops[route.hops.0 as usize..route.hops.1 as usize] {
                         look_at(*other, links, part);
                     }
                 }
@@ -321,8 +340,8 @@ impl Network {
                     continue;
                 }
                 unsolved -= 1;
-                let flows = route.flows.len() as u64;
-                for link in &route.links {
+                let flows = u64::from(route.flow_count);
+                for link in &hops[route.hops.0 as usize..route.hops.1 as usize] {
                     let share = &mut part[links[*link as usize].position as usize];
                     let left = (share.left - rate * flows as f64).max(0.0);
                     *share = Share { flows: share.flows - flows, left, ..*share }.shared_out();
@@ -331,10 +350,11 @@ impl Network {
                     route.is_changed = false;
                     route.advance(*now_ns);
                     route.rate = rate;
-                    first.set(*index, route.end_ns());
+                    served.push((*index, route.end_ns()));
                 }
             }
         }
+        first.set_all(served);
     }
 }
 
@@ -347,8 +367,7 @@ impl Route {
 
     /// When the first of its transfers is over, if its rate stays.
     fn end_ns(&self) -> u64 {
-        let Some(Reverse((end, ..))) = self.flows.peek() else { return u64::MAX };
-        self.since_ns.saturating_add(time_ns((f64::from_bits(*end) - self.served).max(0.0), self.rate))
+        self.since_ns.saturating_add(time_ns((self.next - self.served).max(0.0), self.rate))
     }
 }
 
