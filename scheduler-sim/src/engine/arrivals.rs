@@ -27,12 +27,14 @@ impl Arrivals {
         Self { heads: vec![NONE; blocks.len()], blocks, replicas: Vec::new(), free: NONE }
     }
 
-    /// When the block of an edge is, or is going to be, in a space.
-    pub(super) fn at_ns(&self, edge: usize, space: usize) -> Option<u64> {
-        if self.heads.is_empty() {
-            return None;
-        }
-        let mut next = *self.heads.get(self.blocks.of_edge(edge) as usize)?;
+    /// The block of an edge, if several tasks need it.
+    pub(super) fn block(&self, edge: usize) -> Option<u32> {
+        Some(self.blocks.of_edge(edge)).filter(|block| *block != NONE)
+    }
+
+    /// When a block is, or is going to be, in a space.
+    pub(super) fn at_ns(&self, block: u32, space: usize) -> Option<u64> {
+        let mut next = self.heads[block as usize];
         while next != NONE {
             let replica = self.replicas[next as usize];
             if replica.space as usize == space {
@@ -43,17 +45,9 @@ impl Arrivals {
         None
     }
 
-    /// Whether the block of an edge is anywhere but where it was made.
-    pub(super) fn has_copies(&self, edge: usize) -> bool {
-        !self.heads.is_empty() && self.heads.get(self.blocks.of_edge(edge) as usize).is_some_and(|head| *head != NONE)
-    }
-
-    /// The block of an edge is in a space from then on.
-    pub(super) fn set(&mut self, edge: usize, space: usize, at_ns: u64) {
-        if self.heads.is_empty() {
-            return;
-        }
-        let Some(head) = self.heads.get_mut(self.blocks.of_edge(edge) as usize) else { return };
+    /// A block is in a space from then on.
+    pub(super) fn set(&mut self, block: u32, space: usize, at_ns: u64) {
+        let head = &mut self.heads[block as usize];
         let replica = Replica { space: space as u32, next: *head, at_ns };
         if self.free == NONE {
             *head = self.replicas.len() as u32;

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use poniard::policy::{Board, Candidate, Decision, Estimate, How, Place, Placement, Policy, ReadyTask, Source, Ticket, Why};
 
 use crate::network::Sharing;
+use crate::platform::Overheads;
 use crate::problem::{NEVER, Problem};
 use crate::schedule::Schedule;
 use arrivals::Arrivals;
@@ -176,6 +177,7 @@ struct Engine<'a> {
     now_ns: u64,
     missing: Vec<u32>,
     running: Vec<Option<Running>>,
+    costs: Overheads,
     /// Of each processor what a task costs there besides.
     overheads: Vec<u64>,
     /// How many tasks were submitted, where that takes time.
@@ -212,6 +214,7 @@ impl<'a> Engine<'a> {
             now_ns: 0,
             missing: (0..problem.len()).map(|task| problem.workload().in_degree(task) as u32).collect(),
             running: vec![None; problem.processor_count()],
+            costs,
             overheads: overheads.collect(),
             submitted: 0,
             waiting: BTreeSet::new(),
@@ -224,7 +227,7 @@ impl<'a> Engine<'a> {
 
     fn run(mut self) -> Outcome {
         let problem = self.problem;
-        if problem.platform().overheads().submit_ns > 0 {
+        if self.costs.submit_ns > 0 {
             self.missing.iter_mut().for_each(|missing| *missing += 1);
             self.submit_later();
         } else {
@@ -290,7 +293,7 @@ impl<'a> Engine<'a> {
 
     fn submit_later(&mut self) {
         if self.submitted < self.problem.len() {
-            self.queue.push(self.now_ns + self.problem.platform().overheads().submit_ns, SUBMIT);
+            self.queue.push(self.now_ns + self.costs.submit_ns, SUBMIT);
         }
     }
 
@@ -390,9 +393,9 @@ impl<'a> Engine<'a> {
             let spaces = self.lacks.iter_mut().enumerate().filter(|(space, _)| *space != from);
             match &self.data {
                 Data::Alone { arrivals, .. } => {
-                    let has_copies = arrivals.has_copies(edge);
+                    let block = arrivals.block(edge);
                     for (space, lacks) in spaces {
-                        match has_copies.then(|| arrivals.at_ns(edge, space)).flatten() {
+                        match block.and_then(|block| arrivals.at_ns(block, space)) {
                             Some(at_ns) => lacks.0 = lacks.0.max(at_ns.saturating_sub(self.now_ns)),
                             None => *lacks = (lacks.0.max(time_ns(space)), lacks.1.saturating_add(bytes)),
                         }
@@ -422,9 +425,12 @@ impl<'a> Engine<'a> {
                     }
                     // What goes where it was planned to be needed went there when it was made.
                     let begin_ns = if homes.is_empty() { schedule.end_ns[source] } else { now_ns };
-                    let at_ns = arrivals.at_ns(edge, space).unwrap_or_else(|| {
+                    let block = arrivals.block(edge);
+                    let at_ns = block.and_then(|block| arrivals.at_ns(block, space)).unwrap_or_else(|| {
                         let at_ns = begin_ns + problem.transfer_ns(edge, from, space);
-                        arrivals.set(edge, space, at_ns);
+                        if let Some(block) = block {
+                            arrivals.set(block, space, at_ns);
+                        }
                         let bytes = problem.workload().bytes(edge);
                         self.outcome.moved_bytes = self.outcome.moved_bytes.saturating_add(bytes);
                         if self.options.keeps_decisions && bytes > 0 {
@@ -505,11 +511,11 @@ impl<'a> Engine<'a> {
     fn begin(&mut self, place: usize, there_ns: u64) {
         let Some(Running { task, taken_ns, .. }) = self.running[place] else { unreachable!("it was taken") };
         let problem = self.problem;
-        let overheads = problem.platform().overheads();
-        let dispatched_ns = taken_ns + overheads.dispatch_ns;
-        let mut start_ns = there_ns.max(dispatched_ns) + (self.overheads[place] - overheads.dispatch_ns);
-        if overheads.allocation_ns > 0 {
-            start_ns += overheads.allocation_ns * self.allocations(task as usize, place);
+        let Overheads { dispatch_ns, allocation_ns, .. } = self.costs;
+        let dispatched_ns = taken_ns + dispatch_ns;
+        let mut start_ns = there_ns.max(dispatched_ns) + (self.overheads[place] - dispatch_ns);
+        if allocation_ns > 0 {
+            start_ns += allocation_ns * self.allocations(task as usize, place);
         }
         let end_ns = start_ns + problem.duration_ns(task as usize, place);
         self.outcome.data_wait_ns += there_ns.saturating_sub(dispatched_ns);

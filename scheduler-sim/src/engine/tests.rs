@@ -122,8 +122,6 @@ fn overheads_are_where_they_belong() {
     assert_eq!(all.only(&["hops"]), Err("hops"));
 }
 
-use crate::Overheads;
-
 #[test]
 fn a_plan_takes_what_it_was_planned_to_take() {
     for text in ["random:60,ccr=2", "layered:80,ccr=1", "cholesky:5,ccr=0.5", "fork-join:40,ccr=3", "independent:30"] {
