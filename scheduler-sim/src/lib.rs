@@ -13,6 +13,7 @@ pub mod problem;
 pub mod schedule;
 pub mod uncertainty;
 pub mod workload;
+pub mod world;
 
 pub use platform::{Cost, Hop, NamedLink, Overheads, Platform, PlatformError, SimLink, SimProcessor};
 pub use problem::{Impossible, NEVER, Problem};

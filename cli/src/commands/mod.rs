@@ -11,6 +11,7 @@ mod processors;
 pub mod run;
 mod samples;
 mod simulate;
+mod soak;
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub fn dispatch(options: &Options, console: &mut Console) -> Result<(), Failure>
         Command::Kernels(options) => kernels::kernels(options, console),
         Command::Policies(options) => policies::policies(options, console),
         Command::Processors(options) => processors::processors(options, console),
+        Command::Simulate(options) if options.soak.soak => soak::play(&options.soak, options.seed, options.json, console),
         Command::Simulate(options) => simulate::simulate(options, console),
         Command::Models(options) => models::models(options, console),
         Command::Bench(options) => bench::bench(options, console),

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use crossbeam_utils::CachePadded;
 
 use super::{fence, waiter};
+use crate::planted::{self, Bug};
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::sync::{Mutex, MutexGuard, Unparker};
@@ -61,7 +62,7 @@ impl Sleep {
     /// A searching worker has found something. If it was the last one that searched, another one is woken to search on: pushes relied on this one.
     pub(crate) fn found(&self, more: impl Fn() -> bool) {
         let before = self.counts.fetch_sub(SEARCHING, SeqCst);
-        if before >> 32 == 1 && before as u32 > 0 {
+        if before >> 32 == 1 && before as u32 > 0 && !planted::is(Bug::SearchEndsWithTheFirst) {
             fence::heavy();
             if more() {
                 self.wake_one();
@@ -83,7 +84,7 @@ impl Sleep {
         // Pairs with `heavy` in `sleep` and `found`: either this load sees the sleeper, or its last look sees the push.
         fence::light();
         let counts = self.counts.load(Relaxed);
-        if counts as u32 > 0 && counts >> 32 == 0 {
+        if counts as u32 > 0 && counts >> 32 == 0 && !planted::is(Bug::LostWakeUp) {
             self.wake_one();
         }
     }
@@ -156,6 +157,13 @@ impl Sleep {
         }
     }
 
+    /// The slots of those that sleep, by rising number.
+    pub(crate) fn sleepers(&self) -> Vec<usize> {
+        let mut slots: Vec<usize> = self.lock().iter().map(|(slot, _)| *slot).collect();
+        slots.sort_unstable();
+        slots
+    }
+
     /// Number of workers that sleep.
     #[cfg(test)]
     pub(crate) fn sleeper_count(&self) -> usize {
@@ -204,7 +212,7 @@ mod tests {
         let parker = Parker::new();
         for slot in 0..2 {
             sleep.search();
-            sleep.lock().push((slot, parker.unparker().clone()));
+            sleep.lock().push((slot, parker.unparker()));
             sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
         }
         sleep.notify();
@@ -226,7 +234,7 @@ mod tests {
         assert!(!sleep.wake_where(|_| true));
         for slot in 0..3 {
             sleep.search();
-            sleep.lock().push((slot, parker.unparker().clone()));
+            sleep.lock().push((slot, parker.unparker()));
             sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
         }
         sleep.search();
@@ -242,7 +250,7 @@ mod tests {
         let sleep = Sleep::default();
         let parker = Parker::new();
         sleep.search();
-        sleep.lock().push((0, parker.unparker().clone()));
+        sleep.lock().push((0, parker.unparker()));
         sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
         sleep.search();
         // This push relies on the one that searches.

@@ -1,0 +1,155 @@
+use poniard::platform::Platform as _;
+
+use super::*;
+use crate::workload::Generate;
+use crate::{Platform, Problem};
+
+fn problem<R>(text: &str, speeds: &[f64], look: impl FnOnce(&Problem<'_>) -> R) -> R {
+    let workload = Generate::parse(text).expect("a shape").workload();
+    let platform = Platform::of_speeds(speeds, None).expect("speeds");
+    look(&Problem::new(&workload, &platform))
+}
+
+#[test]
+fn the_runtime_computes_a_problem_in_virtual_time() {
+    for policy in [None, Some("fifo"), Some("earliest-finish"), Some("work-stealing"), Some("heft")] {
+        problem("layered:300", &[1.0; 4], |problem| {
+            let (script, _) = Script::of(problem, policy, 1);
+            let ran = run(script.clone()).unwrap_or_else(|failure| panic!("{policy:?}: {failure}"));
+            assert!(ran.failed.is_empty());
+            let bound_ns = problem.lower_bound_ns();
+            eprintln!("{policy:?} {} {} {}", ran.schedule.makespan_ns(), bound_ns, ran.end_ns);
+            assert_eq!(run(script).expect("the same"), ran);
+        });
+    }
+}
+
+/// How many scenarios: `PONIARD_SEEDS`, or 2000.
+fn seeds() -> u64 {
+    std::env::var("PONIARD_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000)
+}
+
+#[test]
+fn nothing_is_lost_whatever_goes_wrong() {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let soaked = soak(0, seeds(), ScenarioOptions::default(), threads, |_| ());
+    if let Some(Found { seed, text, shrunk }) = soaked.found {
+        panic!("scenario {seed}: {text}\nthe least one, after {} runs: {}\n{}", shrunk.runs, shrunk.failure, shrunk.script);
+    }
+    assert_eq!(soaked.scenarios, seeds());
+}
+
+/// What each planted bug is found by: how many scenarios that took, and what was wrong. `PONIARD_BUG` names the only one to look for.
+#[cfg(poniard_planted)]
+#[test]
+fn each_planted_bug_is_found() {
+    use poniard::planted::{Bug, plant};
+
+    let wanted = std::env::var("PONIARD_BUG").unwrap_or_default();
+    for bug in Bug::ALL.into_iter().filter(|bug| format!("{bug:?}").contains(&wanted)) {
+        plant(Some(bug));
+        let found = (0..1000).find_map(|seed| {
+            let script = scenario(seed, ScenarioOptions::default());
+            run(script.clone()).err().map(|failure| (seed, script, failure))
+        });
+        let Some((seed, script, failure)) = found else { panic!("{bug:?} is not found in 1000 scenarios") };
+        let before = script.tasks.len();
+        let text = failure.to_string();
+        let shrunk = shrink(script, failure);
+        eprintln!("{bug:?}: scenario {seed}, {text}; {before} tasks made {} by {} runs", shrunk.script.tasks.len(), shrunk.runs);
+        plant(None);
+    }
+}
+
+/// What a world that was played wrote down, and how it ended.
+fn played(world: &Rc<World>, main: impl FnOnce(Rc<RefCell<Vec<String>>>) + 'static) -> (Vec<String>, Result<(), Stuck>) {
+    let lines = Rc::new(RefCell::new(Vec::new()));
+    let own = Rc::clone(&lines);
+    let ended = world.run(move || main(own), |_| Ok(()));
+    (lines.take(), ended)
+}
+
+#[test]
+fn threads_go_on_in_the_order_of_time_and_then_as_foreseen() {
+    let (lines, ended) = played(&World::new(0, false), |lines| {
+        for (name, at_ns) in [("late", 30), ("first", 10), ("second", 10)] {
+            let lines = Rc::clone(&lines);
+            World::here().spawn(
+                name,
+                Box::new(move || {
+                    World::here().compute(at_ns);
+                    lines.borrow_mut().push(format!("{name} {}", World::here().now_ns()));
+                }),
+            );
+        }
+    });
+    assert_eq!((lines, ended), (["first 10", "second 10", "late 30"].map(str::to_owned).to_vec(), Ok(())));
+}
+
+#[test]
+fn a_wake_up_is_kept_for_whoever_is_busy() {
+    let (lines, ended) = played(&World::new(0, false), |lines| {
+        let sleeper = World::here().current();
+        World::here().spawn(
+            "waker",
+            Box::new(move || {
+                World::here().compute(5);
+                World::here().wake(sleeper);
+            }),
+        );
+        // It comes while this one computes, which it does to the end.
+        World::here().compute(20);
+        lines.borrow_mut().push(World::here().now_ns().to_string());
+        World::here().park(None);
+        lines.borrow_mut().push(World::here().now_ns().to_string());
+        World::here().park(Some(35));
+        lines.borrow_mut().push(World::here().now_ns().to_string());
+    });
+    assert_eq!((lines, ended), (["20", "20", "35"].map(str::to_owned).to_vec(), Ok(())));
+}
+
+#[test]
+fn the_clock_jumps_and_what_was_foreseen_comes_after_it() {
+    let world = World::new(0, false);
+    world.jump(10, 100);
+    let (lines, ended) = played(&world, |lines| {
+        for until_ns in [5, 40, 130] {
+            World::here().compute(until_ns);
+            lines.borrow_mut().push(World::here().now_ns().to_string());
+        }
+    });
+    assert_eq!((lines, ended), (["5", "140", "140"].map(str::to_owned).to_vec(), Ok(())));
+}
+
+#[test]
+fn a_world_in_which_nobody_wakes_a_sleeper_is_stuck_and_leaves_the_thread_as_it_was() {
+    let (_, ended) = played(&World::new(0, false), |_| World::here().park(None));
+    assert_eq!(ended, Err(Stuck { at_ns: 0, threads: vec!["main".into()] }));
+    let (_, ended) = played(&World::new(0, false), |_| {
+        loop {
+            World::here().relax();
+        }
+    });
+    assert!(ended.is_err(), "threads that go on for ever without sleeping are stuck, too");
+    run(scenario(1, ScenarioOptions::default())).expect("another world is none the worse for it");
+}
+
+#[test]
+fn a_scenario_is_the_same_on_every_thread() {
+    for seed in [1, 7, 57, 117] {
+        let here = run(scenario(seed, ScenarioOptions::default())).expect("nothing goes wrong");
+        let there = std::thread::spawn(move || run(scenario(seed, ScenarioOptions::default())).expect("nothing goes wrong"));
+        assert_eq!(there.join().expect("no panic"), here);
+    }
+}
+
+#[test]
+fn what_makes_a_bug_is_left_when_a_script_is_shrunk() {
+    // Nothing goes wrong in it: nothing smaller goes wrong in the same way, so nothing is taken away.
+    let script = scenario(5, ScenarioOptions { tasks: 20, ..ScenarioOptions::default() });
+    let shrunk = shrink(script.clone(), Failure::Twice { task: 3 });
+    assert_eq!(shrunk.script, script);
+    let fewer = script.without(|task| task % 2 == 0);
+    assert_eq!(fewer.tasks.len(), script.tasks.len() / 2);
+    assert!(fewer.tasks.iter().enumerate().all(|(number, task)| task.inputs.iter().all(|source| (*source as usize) < number)));
+}
