@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint, value_parser};
 use clap_complete::Shell;
 use poniard::policy::{DEFAULT, POLICIES};
 use poniard_bench::CASES;
+use poniard_scheduler_sim::network::Sharing;
 use poniard_scheduler_sim::plan::PLANNERS;
+use poniard_scheduler_sim::{Durations, Estimates};
 
 use crate::exit_code;
 
@@ -91,7 +93,7 @@ files that were refused and why; then the places that were searched, in order.",
 
 A workload is a file in WfFormat (JSON; 1.4, 1.5, 1.6), of the Standard Task Graph Set (.stg, times as milliseconds) or in Pegasus DAX (XML), each also compressed (.gz); \
 or a shape and its size: layered, fork-join, cholesky, lu, qr, stencil, fft, tree, chain, independent or random, with ccr=X for how long data travels at 1 GB/s beside how \
-long tasks take, and seed=N. \
+long tasks take, tile=N for tiles of N x N numbers of 4 bytes instead, and seed=N. \
 Policies that run live decide as the run goes, by the very code that decides in a real run; planners know the whole graph before. Nothing takes real time, and the same \
 seed gives the same result everywhere.",
         after_long_help = simulate_after_long_help()
@@ -159,10 +161,14 @@ A platform file:
   speed = 1.0             # work takes that many times less
   space = \"host\"          # without it each has a memory of its own
 
+It may also say how links are shared, how much memory there is, what a task costs besides, and what each code takes where: see docs/SIMULATING.md. A file of \
+measurements (.json) is a platform as well.
+
 Examples:
   poniard simulate montage.json --speeds 1,1,2,4 --bandwidth 131072000 --policy heft
   poniard simulate montage.json.gz --platform p8.toml --policy earliest-finish --seed 7
   poniard simulate cholesky:20,ccr=0.5 --speeds 1,1,8 --bandwidth 1e9 --policy peft
+  poniard simulate montage.json --platform p8.toml --policy heft --durations lognormal:0.3 --estimates wrong:2 --seed 7
   poniard simulate robot.stg --speeds 1,1,1,1 --policy live:heft --json | jq .makespan_ns
   poniard simulate --soak --seeds 100000     # whether the runtime gets through whatever goes wrong",
         list(&mut live.clone()),
@@ -385,6 +391,10 @@ pub struct SimulateOptions {
     #[arg(long, value_name = "UNIT")]
     pub round_costs: Option<RoundCosts>,
 
+    /// What differs from the files.
+    #[command(flatten)]
+    pub machine: MachineOptions,
+
     /// Print one JSON object instead of lines
     #[arg(long)]
     pub json: bool,
@@ -417,6 +427,30 @@ pub struct SoakOptions {
     /// The least number of kinds of things that go wrong in each
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..=9), default_value = "2", requires = "soak")]
     pub soak_faults: u32,
+}
+
+/// What is other in a simulation than the workload and the platform say.
+#[derive(Args, Debug)]
+pub struct MachineOptions {
+    /// How long tasks take: exact, scaled:F, lognormal:CV, measured (by the platform's spreads), sampled (as another task of the same code)
+    #[arg(long, value_name = "HOW", default_value = "exact")]
+    pub durations: Durations,
+
+    /// What policies and planners believe: exact, mean (of the code), user (what is written down), wrong:F (by a factor up to F), blind
+    #[arg(long, value_name = "HOW", default_value = "exact")]
+    pub estimates: Estimates,
+
+    /// How transfers share links, instead of what the platform says: none, max-min, queue
+    #[arg(long, value_name = "HOW")]
+    pub sharing: Option<Sharing>,
+
+    /// Only these of the platform's overheads: submit, dispatch, hop, launch, allocation
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "no_overheads")]
+    pub overheads: Option<Vec<String>>,
+
+    /// None of the platform's overheads
+    #[arg(long)]
+    pub no_overheads: bool,
 }
 
 /// What run times are rounded to.

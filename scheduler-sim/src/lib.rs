@@ -4,15 +4,19 @@
 //! before anything runs; the [`engine`] runs a workload in virtual time with the runtime's own [`Board`](poniard::policy::Board) and policies, and decides as it goes.
 //! All times are whole nanoseconds; the same seed gives the same result everywhere.
 
+mod blocks;
 pub mod engine;
+pub mod network;
 pub mod plan;
 pub mod platform;
 pub mod problem;
 pub mod schedule;
+pub mod uncertainty;
 pub mod workload;
 pub mod world;
 
-pub use platform::{Platform, PlatformError, SimLink, SimProcessor};
+pub use platform::{Cost, Hop, NamedLink, Overheads, Platform, PlatformError, SimLink, SimProcessor};
 pub use problem::{Impossible, NEVER, Problem};
 pub use schedule::{Fault, Schedule};
+pub use uncertainty::{Durations, Estimates};
 pub use workload::{Workload, WorkloadBuilder, WorkloadError};

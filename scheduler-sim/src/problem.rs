@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use crate::platform::Platform;
+use poniard::policy::Random;
+
+use crate::blocks::Blocks;
+use crate::network::Sharing;
+use crate::platform::{Overheads, Platform};
+use crate::uncertainty::{Durations, Estimates, lognormal, normal, wrong};
 use crate::workload::Workload;
 
 /// What stands for "cannot run there".
@@ -12,14 +17,19 @@ pub const NEVER: u64 = u64::MAX;
 #[derive(Clone, Debug)]
 pub struct Problem<'a> {
     workload: &'a Workload,
-    processor_names: Vec<String>,
+    platform: Platform,
     /// Of each processor its column of `costs`.
     columns: Vec<u32>,
     column_count: usize,
     /// How many processors each column stands for.
     column_sizes: Vec<u64>,
-    /// One row for each task.
+    /// One row for each task: what those who decide believe.
     costs: Vec<u64>,
+    /// The same: what it is, if that is something else.
+    durations: Vec<u64>,
+    /// One row for each code, of standard deviations; none if nothing is known of any.
+    spreads: Vec<u64>,
+    is_blind: bool,
     spaces: Vec<u32>,
     space_count: usize,
     /// Of a pair of spaces its column of `transfers`; the last one is the pair of equal ones, which costs nothing.
@@ -38,13 +48,19 @@ pub struct Impossible {
     pub task: String,
     /// What kind of work it is.
     pub code: String,
+    /// How many bytes it takes and returns, if memory is limited somewhere.
+    pub bytes: Option<u64>,
     /// The kinds of processors that there are.
     pub kinds: Vec<String>,
 }
 
 impl fmt::Display for Impossible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no processor can run task `{}` (`{}`); there are processors of kind {}", self.task, self.code, self.kinds.join(", "))
+        write!(f, "no processor can run task `{}` (`{}`)", self.task, self.code)?;
+        if let Some(bytes) = self.bytes {
+            write!(f, " with the {bytes} bytes that it takes and returns")?;
+        }
+        write!(f, "; there are processors of kind {}", self.kinds.join(", "))
     }
 }
 
@@ -55,23 +71,43 @@ impl<'a> Problem<'a> {
     #[must_use]
     pub fn new(workload: &'a Workload, platform: &Platform) -> Self {
         let processors = platform.processors();
-        let mut speeds: Vec<f64> = Vec::new();
-        let columns: Vec<u32> = processors
-            .iter()
-            .map(|processor| {
-                let known = speeds.iter().position(|speed| *speed == processor.speed);
-                known.unwrap_or_else(|| {
-                    speeds.push(processor.speed);
-                    speeds.len() - 1
-                }) as u32
-            })
-            .collect();
-        let cost = |task: usize, speed: f64| match speed {
-            1.0 => workload.work_ns(task),
-            speed => (workload.work_ns(task) as f64 / speed).round() as u64,
+        // Processors of the host are of the first kind, as in the runtime.
+        let mut order: Vec<usize> = (0..processors.len()).collect();
+        order.sort_by_key(|processor| processors[*processor].kind != "cpu");
+        let mut firsts: Vec<usize> = Vec::new();
+        let mut columns = vec![0; processors.len()];
+        for processor in order {
+            let known = firsts.iter().position(|first| platform.are_alike(*first, processor));
+            columns[processor] = known.unwrap_or_else(|| {
+                firsts.push(processor);
+                firsts.len() - 1
+            }) as u32;
+        }
+        let over = |ns: u64, speed: f64| match speed {
+            1.0 => ns,
+            speed => (ns as f64 / speed).round() as u64,
         };
-        let costs = (0..workload.len()).flat_map(|task| speeds.iter().map(move |speed| cost(task, *speed))).collect();
-        Self::with_costs(workload, platform, columns, costs)
+        let speed = |first: &usize| processors[*first].speed;
+        let codes: Vec<_> =
+            workload.code_names().iter().map(|code| firsts.iter().map(|first| platform.cost(code, *first)).collect()).collect();
+        let is_limited = (0..platform.spaces().len()).any(|space| platform.memory(space).is_some());
+        let blocks = is_limited.then(|| Blocks::new(workload, false));
+        let mut costs = Vec::with_capacity(workload.len() * firsts.len());
+        for task in 0..workload.len() {
+            let known: &Vec<_> = &codes[workload.code(task) as usize];
+            let held = blocks.as_ref().map_or(0, |blocks| blocks.held_by(workload, task));
+            costs.extend(firsts.iter().zip(known).map(|(first, known)| match known {
+                _ if platform.memory(processors[*first].space).is_some_and(|limit| held > limit) => NEVER,
+                None => over(workload.work_ns(task), speed(first)),
+                Some(None) => NEVER,
+                Some(Some(cost)) => over(cost.mean_ns, speed(first)),
+            }));
+        }
+        let mut problem = Self::with_costs(workload, platform, columns, costs);
+        let spread =
+            |(first, known): (&usize, &Option<Option<crate::Cost>>)| known.flatten().map_or(0, |cost| over(cost.spread_ns, speed(first)));
+        problem.spreads = codes.iter().flat_map(|known: &Vec<_>| firsts.iter().zip(known).map(spread)).collect();
+        problem
     }
 
     /// The same with a row of costs for each task, in which a processor's is at its number in `columns`; [`NEVER`] where it cannot run.
@@ -127,11 +163,14 @@ impl<'a> Problem<'a> {
             .collect();
         Self {
             workload,
-            processor_names: processors.iter().map(|processor| processor.name.clone()).collect(),
+            platform: platform.clone(),
             columns,
             column_count,
             column_sizes,
             costs,
+            durations: Vec::new(),
+            spreads: Vec::new(),
+            is_blind: false,
             spaces,
             space_count,
             link_of,
@@ -151,7 +190,82 @@ impl<'a> Problem<'a> {
         let mut kinds: Vec<String> = platform.processors().iter().map(|processor| processor.kind.clone()).collect();
         kinds.dedup();
         let code = self.workload.code_names()[self.workload.code(task) as usize].clone();
-        Err(Impossible { task: self.workload.task_name(task).to_owned(), code, kinds })
+        let is_limited = (0..platform.spaces().len()).any(|space| platform.memory(space).is_some());
+        let bytes = is_limited.then(|| Blocks::new(self.workload, false).held_by(self.workload, task));
+        Err(Impossible { bytes, task: self.workload.task_name(task).to_owned(), code, kinds })
+    }
+
+    /// The same work, which takes something else, and of which those who decide believe something else. What comes is the seed's.
+    #[must_use]
+    pub fn uncertain(mut self, durations: Durations, estimates: Estimates, seed: u64) -> Self {
+        let Self { workload, column_count, .. } = self;
+        let mut random = Random::new(seed ^ 0x6475_7261_7469_6f6e);
+        let written = std::mem::take(&mut self.costs);
+        let times = |ns: u64, factor: f64| if ns == NEVER { NEVER } else { (ns as f64 * factor).round().min(1e18) as u64 };
+        let mut by_code: Vec<Vec<usize>> = vec![Vec::new(); workload.code_names().len()];
+        (0..workload.len()).for_each(|task| by_code[workload.code(task) as usize].push(task));
+        let row_of = |of: &[u64], task: usize| of[task * column_count..(task + 1) * column_count].to_vec();
+        let mut actual = Vec::with_capacity(written.len());
+        for task in 0..workload.len() {
+            let row = row_of(&written, task);
+            let code = workload.code(task) as usize;
+            // All processors have the same luck with a task, so policies are compared on the same day.
+            match durations {
+                Durations::Exact => actual.extend(row),
+                Durations::Scaled(factor) => actual.extend(row.into_iter().map(|ns| times(ns, factor))),
+                Durations::Lognormal(variation) => {
+                    let factor = lognormal(normal(&mut random), variation);
+                    actual.extend(row.into_iter().map(|ns| times(ns, factor)));
+                }
+                Durations::Measured => {
+                    let luck = normal(&mut random);
+                    actual.extend(row.into_iter().enumerate().map(|(column, ns)| {
+                        let spread_ns = self.spreads.get(code * column_count + column).copied().unwrap_or(0);
+                        times(ns, if ns == 0 { 1.0 } else { lognormal(luck, spread_ns as f64 / ns as f64) })
+                    }));
+                }
+                Durations::Sampled => {
+                    let drawn = row_of(&written, by_code[code][random.below(by_code[code].len())]);
+                    // Where one of the two has no room, it is as written.
+                    actual.extend(row.into_iter().zip(drawn).map(|(own, drawn)| if own == NEVER || drawn == NEVER { own } else { drawn }));
+                }
+            }
+        }
+        self.costs = match estimates {
+            Estimates::Exact => actual.clone(),
+            Estimates::User => written,
+            Estimates::Wrong(factor) => actual.iter().map(|ns| times(*ns, wrong(&mut random, factor))).collect(),
+            Estimates::Mean => {
+                let means = by_code.iter().flat_map(|tasks| {
+                    let actual = &actual;
+                    (0..column_count).map(move |column| mean(tasks.iter().map(|task| actual[task * column_count + column])))
+                });
+                let means: Vec<u64> = means.collect();
+                let mean_of = |at: usize| means[workload.code(at / column_count) as usize * column_count + at % column_count];
+                actual.iter().enumerate().map(|(at, ns)| if *ns == NEVER { NEVER } else { mean_of(at) }).collect()
+            }
+            Estimates::Blind => {
+                let all = mean(actual.iter().copied());
+                actual.iter().map(|ns| if *ns == NEVER { NEVER } else { all }).collect()
+            }
+        };
+        self.is_blind = estimates == Estimates::Blind;
+        self.durations = if self.costs == actual { Vec::new() } else { actual };
+        self
+    }
+
+    /// Whether what was planned comes like that: all takes what planners believe, and nothing that they do not look at is in the way.
+    #[must_use]
+    pub fn is_as_planned(&self) -> bool {
+        let Self { durations, platform, .. } = self;
+        let has_memory = (0..self.space_count).all(|space| platform.memory(space).is_none());
+        durations.is_empty() && platform.sharing() == Sharing::None && has_memory && platform.overheads() == Overheads::default()
+    }
+
+    /// The platform.
+    #[must_use]
+    pub fn platform(&self) -> &Platform {
+        &self.platform
     }
 
     /// The workload.
@@ -181,7 +295,7 @@ impl<'a> Problem<'a> {
     /// What a processor is called.
     #[must_use]
     pub fn processor_name(&self, processor: usize) -> &str {
-        &self.processor_names[processor]
+        &self.platform.processors()[processor].name
     }
 
     /// The number of memory spaces.
@@ -196,10 +310,27 @@ impl<'a> Problem<'a> {
         self.spaces[processor] as usize
     }
 
-    /// How long a task takes on a processor; [`NEVER`] where it cannot run.
+    /// How long a task takes on a processor, as those believe who decide; [`NEVER`] where it cannot run.
     #[must_use]
     pub fn cost_ns(&self, task: usize, processor: usize) -> u64 {
         self.costs[task * self.column_count + self.columns[processor] as usize]
+    }
+
+    /// How long a task takes on a processor; [`NEVER`] where it cannot run.
+    #[must_use]
+    pub fn duration_ns(&self, task: usize, processor: usize) -> u64 {
+        self.duration_row(task)[self.columns[processor] as usize]
+    }
+
+    fn duration_row(&self, task: usize) -> &[u64] {
+        let all = if self.durations.is_empty() { &self.costs } else { &self.durations };
+        &all[task * self.column_count..(task + 1) * self.column_count]
+    }
+
+    /// How far single runs of a task on a processor lie from the mean, and whether anything was measured at all.
+    pub(crate) fn known(&self, task: usize, processor: usize) -> (u64, bool) {
+        let at = self.workload.code(task) as usize * self.column_count + self.column(processor);
+        (self.spreads.get(at).copied().unwrap_or(0), !self.is_blind)
     }
 
     /// Which processors take the same time for every task: those with the same number.
@@ -208,7 +339,7 @@ impl<'a> Problem<'a> {
         self.columns[processor] as usize
     }
 
-    /// The costs of a task, by [`column`](Self::column).
+    /// The costs of a task, as those believe who decide, by [`column`](Self::column).
     #[must_use]
     pub fn row(&self, task: usize) -> &[u64] {
         &self.costs[task * self.column_count..(task + 1) * self.column_count]
@@ -265,7 +396,7 @@ impl<'a> Problem<'a> {
     /// No schedule is shorter than the longest way with each task where it is fastest and no transfer, nor than all work shared out evenly.
     #[must_use]
     pub fn lower_bound_ns(&self) -> u64 {
-        let least: Vec<u64> = (0..self.len()).map(|task| self.row(task).iter().copied().min().unwrap_or(0)).collect();
+        let least: Vec<u64> = (0..self.len()).map(|task| self.duration_row(task).iter().copied().min().unwrap_or(0)).collect();
         let longest = self.ranks_of(&least, &vec![0; self.workload.edge_count()]).into_iter().max().unwrap_or(0);
         longest.max(self.area_bound_ns(&least))
     }
@@ -275,7 +406,7 @@ impl<'a> Problem<'a> {
         // Of each column the largest factor by which it is slower than the fastest one for some task: it does no more than that share.
         let mut factors = vec![f64::INFINITY; self.column_count];
         for task in (0..self.len()).filter(|task| least[*task] > 0) {
-            for (factor, cost) in factors.iter_mut().zip(self.row(task)) {
+            for (factor, cost) in factors.iter_mut().zip(self.duration_row(task)) {
                 let slower = if *cost == NEVER { f64::INFINITY } else { *cost as f64 / least[task] as f64 };
                 *factor = factor.min(slower);
             }
@@ -285,4 +416,10 @@ impl<'a> Problem<'a> {
         // Rounded down, as durations were rounded to the nearest.
         (work / capacity.max(1.0) * (1.0 - 1e-9)).floor().max(0.0) as u64
     }
+}
+
+/// Of those that are not [`NEVER`], rounded to the nearest.
+fn mean(all: impl Iterator<Item = u64>) -> u64 {
+    let (sum, count) = all.filter(|ns| *ns != NEVER).fold((0_u128, 0), |(sum, count), ns| (sum + u128::from(ns), count + 1));
+    ((sum + count / 2) / count.max(1)) as u64
 }

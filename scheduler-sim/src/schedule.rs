@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::network::Sharing;
 use crate::problem::{NEVER, Problem};
 
 /// Where and when each task runs.
@@ -85,8 +86,8 @@ impl Schedule {
         busy
     }
 
-    /// Checks that every task takes what it takes, waits for what it needs, and has its processor for itself. Where `is_contended`, transfers may take longer
-    /// than alone; earlier than alone nothing arrives.
+    /// Checks that every task takes what it takes, waits for what it needs, and has its processor for itself. Nothing arrives earlier
+    /// than it would alone, except where memory is limited: there it may come from where it was written back to.
     ///
     /// # Errors
     /// The first fault, by task.
@@ -97,15 +98,20 @@ impl Schedule {
         }
         for task in 0..count {
             let processor = self.processor[task] as usize;
-            let cost = if processor < problem.processor_count() { problem.cost_ns(task, processor) } else { NEVER };
+            let cost = if processor < problem.processor_count() { problem.duration_ns(task, processor) } else { NEVER };
             if cost == NEVER || self.end_ns[task].checked_sub(self.start_ns[task]) != Some(cost) {
                 return Err(Fault::Duration { task });
             }
         }
+        let platform = problem.platform();
+        let is_limited = (0..problem.space_count()).any(|space| platform.memory(space).is_some());
+        // Where rates change in between, the sum of the parts is rounded.
+        let slack_ns = u64::from(platform.sharing() == Sharing::MaxMin);
         for task in 0..count {
             let space = problem.space(self.processor[task] as usize);
             for (needs, edge) in problem.workload().edges_in(task) {
-                let there_ns = self.end_ns[needs] + problem.transfer_ns(edge, problem.space(self.processor[needs] as usize), space);
+                let alone_ns = problem.transfer_ns(edge, problem.space(self.processor[needs] as usize), space);
+                let there_ns = self.end_ns[needs] + if is_limited { 0 } else { alone_ns.saturating_sub(slack_ns) };
                 if self.start_ns[task] < there_ns {
                     return Err(Fault::Early { task, needs, by_ns: there_ns - self.start_ns[task] });
                 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use poniard_scheduler_sim::network::{Network, Sharing};
 use poniard_scheduler_sim::plan::planner;
-use poniard_scheduler_sim::workload::{ReadOptions, read};
+use poniard_scheduler_sim::workload::{Generate, ReadOptions, read};
 use poniard_scheduler_sim::{Platform, Problem, Workload};
 
 fn folder() -> Option<PathBuf> {
@@ -97,5 +98,67 @@ fn no_plan_is_shorter_than_an_optimal_one() {
             schedule.check(&problem).unwrap();
             assert!(schedule.makespan_ns() >= optimal_ns, "{file} on {count}: {name}");
         }
+    }
+}
+
+#[test]
+fn transfers_share_links_as_in_another_simulator() {
+    let Some(folder) = folder() else { return };
+    let text = std::fs::read_to_string(folder.join("expected/maxmin-flows.csv")).unwrap();
+    // Of each instance its transfers, and when they are over.
+    type Instance<'t> = (&'t str, Vec<[u64; 4]>, Vec<f64>);
+    let mut instances: BTreeMap<&str, Instance<'_>> = BTreeMap::new();
+    for row in rows(&text) {
+        let [instance, _, links, _, from, to, bytes, start, finish] = row[..] else { panic!("{row:?}") };
+        let whole = |text: &str| text.parse::<u64>().unwrap();
+        let known = instances.entry(instance).or_insert_with(|| (links, Vec::new(), Vec::new()));
+        known.1.push([whole(from), whole(to), whole(bytes), whole(start) * 1_000_000_000]);
+        known.2.push(finish.parse().unwrap());
+    }
+    for (instance, (links, flows, finishes)) in instances {
+        let mut network = Network::new(Sharing::MaxMin);
+        let links: Vec<u32> = links.split('|').map(|speed| network.link(speed.parse().unwrap())).collect();
+        let mut ends = vec![0.0; flows.len()];
+        let mut order: Vec<usize> = (0..flows.len()).collect();
+        order.sort_by_key(|flow| flows[*flow][3]);
+        let take = |network: &mut Network, ends: &mut [f64], until_ns: u64| {
+            while let Some(at_ns) = network.next_ns().filter(|at_ns| *at_ns <= until_ns) {
+                if let Some(flow) = network.pop() {
+                    ends[flow as usize] = at_ns as f64 / 1e9;
+                }
+            }
+        };
+        for flow in order {
+            let [from, to, bytes, start_ns] = flows[flow];
+            take(&mut network, &mut ends, start_ns);
+            let route = network.route(&[links[from as usize], links[to as usize]], 0);
+            network.start(route, bytes, start_ns, flow as u32);
+        }
+        take(&mut network, &mut ends, u64::MAX);
+        for (flow, (ours, theirs)) in ends.into_iter().zip(finishes).enumerate() {
+            // They are printed with six digits behind the point.
+            assert!((ours - theirs).abs() <= 1e-6 * theirs + 5e-7, "{instance}, {flow}: {ours} s, and should be {theirs} s");
+        }
+    }
+}
+
+/// Tiled Cholesky on measured machines without transfers and overheads. Each task goes where it is expected to end first as soon as it is ready, and what is placed
+/// stays: `mct` here, `dm` there.
+#[test]
+fn measured_machines_take_what_they_do_in_another_simulator() {
+    let Some(folder) = folder() else { return };
+    let text = std::fs::read_to_string(folder.join("expected/starpu-simgrid-cholesky.csv")).unwrap();
+    for row in rows(&text).filter(|row| row[3..5] == ["dm", "ideal"]) {
+        let [machine, size, tasks, _, _, _, theirs] = row[..] else { panic!("{row:?}") };
+        let measured = std::fs::read_to_string(folder.join(format!("calibrated/{machine}.json"))).unwrap();
+        let platform = Platform::from_measurements(&measured).unwrap();
+        let workload = Generate::parse(&format!("cholesky:{size},ccr=0")).unwrap().workload();
+        assert_eq!(workload.len().to_string(), tasks);
+        let problem = Problem::new(&workload, &platform);
+        let plan = (planner("mct").unwrap().plan)(&problem);
+        plan.check(&problem).unwrap();
+        let (ours, theirs) = (plan.makespan_ns() as f64 / 1e6, theirs.parse::<f64>().unwrap());
+        eprintln!("{machine}, {size} x {size} tiles: {ours:.1} ms, {:+.2} %", (ours / theirs - 1.0) * 100.0);
+        assert!((ours - theirs).abs() <= 0.02 * theirs, "{machine}, {size} x {size} tiles: {ours} ms, and should be {theirs} ms");
     }
 }

@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod install;
 mod kernels;
+mod machine;
 mod models;
 mod policies;
 mod processors;

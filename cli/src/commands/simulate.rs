@@ -6,9 +6,10 @@ use poniard::policy::{self, POLICIES};
 use poniard_scheduler_sim::engine::{self, EngineOptions};
 use poniard_scheduler_sim::plan::{PLANNERS, Planner, planner};
 use poniard_scheduler_sim::workload::{Generate, ReadOptions, read};
-use poniard_scheduler_sim::{Platform, Problem, Schedule};
+use poniard_scheduler_sim::{Problem, Schedule};
 use serde_json::{Value, json};
 
+use super::machine;
 use crate::console::{Console, NAME, QUIET, Styled};
 use crate::failure::Failure;
 use crate::options::{RoundCosts, SimulateOptions};
@@ -26,7 +27,7 @@ enum Decider {
 /// Simulates one run.
 pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), Failure> {
     let decider = decider(&options.policy)?;
-    let platform = platform(options)?;
+    let platform = machine::platform(options)?;
     let round_to_ms = options.round_costs == Some(RoundCosts::Ms);
     let workload = match options.workload.to_str().filter(|text| Generate::is_meant(text)) {
         Some(text) => Generate::parse(text).map_err(Failure::usage)?.workload(),
@@ -34,8 +35,18 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     };
     let problem = Problem::new(&workload, &platform);
     problem.check(&platform).map_err(Failure::input)?;
+    let problem = machine::uncertain(problem, options);
     let (schedule, run) = match decider {
-        Decider::Planner(planner) => ((planner.plan)(&problem), None),
+        Decider::Planner(planner) => {
+            let plan = (planner.plan)(&problem);
+            // What comes as it was planned for need not be run.
+            if problem.is_as_planned() {
+                (plan, None)
+            } else {
+                let mut outcome = engine::run_plan(&problem, &plan, EngineOptions { seed: options.seed, keeps_decisions: false });
+                (std::mem::take(&mut outcome.schedule), Some(outcome))
+            }
+        }
         Decider::Policy(policy) => {
             let mut outcome = engine::run(&problem, policy, EngineOptions { seed: options.seed, keeps_decisions: true });
             (std::mem::take(&mut outcome.schedule), Some(outcome))
@@ -95,9 +106,12 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     console.line(format_args!("moved        {}", size(moved_bytes)))?;
     if let Some(run) = &run {
         console.line(format_args!("stolen       {}", counted(run.stolen, "task")))?;
+        console.line(format_args!("data wait    {}", time(run.data_wait_ns)))?;
         let reasons: Vec<String> =
             engine::reasons(&run.decisions).into_iter().map(|(name, count)| format!("{name} {}", digits(count))).collect();
-        console.line(format_args!("why          {}", reasons.join(", ")))?;
+        if !reasons.is_empty() {
+            console.line(format_args!("why          {}", reasons.join(", ")))?;
+        }
     }
     console.line(Styled(QUIET, format_args!("replay       {}", replay(options))))
 }
@@ -121,17 +135,6 @@ fn decider(name: &str) -> Result<Decider, Failure> {
             hint.unwrap_or_default()
         ))
     })
-}
-
-fn platform(options: &SimulateOptions) -> Result<Platform, Failure> {
-    match (&options.platform, &options.speeds) {
-        (Some(path), _) => {
-            let text = std::fs::read_to_string(path).map_err(|error| Failure::input(format_args!("{}: {error}", path.display())))?;
-            Platform::from_toml(&text).map_err(|error| Failure::input(format_args!("{}: {error}", path.display())))
-        }
-        (None, Some(speeds)) => Platform::of_speeds(speeds, options.bandwidth).map_err(|error| Failure::usage(format_args!("--{error}"))),
-        (None, None) => Err(Failure::usage("say what it runs on: --platform FILE or --speeds 1,1,2,4")),
-    }
 }
 
 /// What a plan moves from one memory space to another.
@@ -166,6 +169,7 @@ fn replay(options: &SimulateOptions) -> String {
     if options.round_costs.is_some() {
         words.push("--round-costs ms".into());
     }
+    words.extend(machine::words(&options.machine));
     words.push(format!("--policy {} --seed {}", options.policy, options.seed));
     words.join(" ")
 }

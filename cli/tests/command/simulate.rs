@@ -41,6 +41,44 @@ fn a_run_takes_the_time_that_it_would() {
     assert_eq!(made["tasks"], 20);
 }
 
+/// A device behind a link that two copies share, with room for one of them, and costs that are written down.
+const MACHINE: &str = "[[processor]]\nspace = 'host'\n[[processor]]\nkind = 'gpu'\nspeed = 4\n[[space]]\nname = 'gpu-0'\nmemory = 400e6\n\
+    [network]\nsharing = 'max-min'\n[[network.link]]\nname = 'bus'\nspace = 'gpu-0'\nbandwidth = 1e9\nlatency = 1e-5\n\
+    [overheads]\ndispatch = 1e-3\nlaunch = 2e-3\n[[cost]]\ncode = 'gemm'\nkind = 'gpu'\nmean = 0.02\n";
+
+#[test]
+fn machines_have_links_memories_overheads_and_luck() {
+    let installation = installation();
+    fs::write(installation.file("machine.toml"), MACHINE).unwrap();
+    let ask = |more: &str| installation.ask(&format!("simulate cholesky:6,tile=4096 --platform machine.toml {more} --json"));
+    for policy in ["heft", "fifo", "work-stealing"] {
+        // The same seed gives the same answer, to the byte, and so does the command that it says.
+        let more = format!("--policy {policy} --durations lognormal:0.3 --estimates wrong:2 --sharing queue --overheads launch --seed 5");
+        let first = ask(&more);
+        let answer = first.json();
+        assert_eq!(ask(&more).json().to_string(), answer.to_string());
+        let replay = answer["replay"].as_str().unwrap().strip_prefix("poniard ").unwrap();
+        assert!(replay.contains("--durations lognormal:0.3 --estimates wrong:2 --sharing queue --overheads launch"), "{replay}");
+        assert_eq!(installation.ask(&format!("{replay} --json")).json()["makespan_ns"], answer["makespan_ns"]);
+    }
+    let makespan = |more: &str| ask(&format!("--policy heft {more}")).json()["makespan_ns"].as_u64().unwrap();
+    assert!(makespan("--no-overheads") < makespan(""));
+    let on_two = |more: &str| {
+        installation.ask(&format!("simulate cholesky:6,ccr=0 --speeds 1,1 {more} --json")).json()["makespan_ns"].as_u64().unwrap()
+    };
+    assert_eq!(on_two("--durations scaled:2"), 2 * on_two(""));
+    installation
+        .ask("simulate cholesky:2 --speeds 1 --overheads hops")
+        .failed(2, &["--overheads: none is called `hops`; there are submit, dispatch"]);
+    installation
+        .ask("simulate cholesky:2 --speeds 1 --durations sometimes")
+        .failed(2, &["`sometimes` is none of exact, measured, sampled, lognormal:X"]);
+    installation.ask("simulate cholesky:2 --speeds 1 --sharing fair").failed(2, &["`fair` is none of none, max-min, queue"]);
+    installation
+        .ask("simulate cholesky:3,tile=16384 --platform machine.toml")
+        .failed(3, &["no processor can run task `gemm-2-1-0` (`gemm`) with the "]);
+}
+
 #[test]
 fn what_makes_no_sense_is_said() {
     let installation = installation();

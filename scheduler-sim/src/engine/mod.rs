@@ -1,26 +1,38 @@
-//! Runs a workload in virtual time with the board and the policies of the runtime.
+//! Runs a workload in virtual time with the board and the policies of the runtime, or as it was planned.
 //!
 //! A processor is a place of the [`Board`], as a worker is under a policy. What is ready is pushed, a processor that has nothing to do takes, and what is over is
 //! finished: who is to be woken, what is stolen and what a place is expected to take is the board's business here as there. The engine has the clock: the next event is
-//! that with the least time, of equal ones the one that was foreseen first.
+//! that with the least time; of equal ones transfers come first, then that which was foreseen first.
+//!
+//! Where transfers have nothing to do with each other and memories have no end, it is known when data is there as soon as it is sent, and a task is one event.
 
+mod arrivals;
 mod queue;
+mod spaces;
+
+use std::collections::BTreeSet;
 
 use poniard::policy::{Board, Candidate, Decision, Estimate, How, Place, Placement, Policy, ReadyTask, Source, Ticket, Why};
 
+use crate::network::Sharing;
+use crate::platform::Overheads;
 use crate::problem::{NEVER, Problem};
 use crate::schedule::Schedule;
+use arrivals::Arrivals;
 use queue::Queue;
+use spaces::Spaces;
 
 /// Estimates are exact: as if each had been measured so often.
 const MEASURED: u32 = 1 << 20;
+/// Policies under which no processor is idle beside a task that it may run.
+const BUSY: [&str; 4] = ["fifo", "priority", "random", "work-stealing"];
 
 /// How to run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EngineOptions {
     /// Where the policy's random numbers begin.
     pub seed: u64,
-    /// Whether decisions are kept.
+    /// Whether decisions and transfers are kept.
     pub keeps_decisions: bool,
 }
 
@@ -35,6 +47,23 @@ pub struct Decided {
     pub decision: Decision,
 }
 
+/// What a task returned went from one memory space to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// The task that returned it.
+    pub task: u32,
+    /// The space that it came from.
+    pub from: u32,
+    /// The space that it went to.
+    pub to: u32,
+    /// How many bytes it had.
+    pub bytes: u64,
+    /// When it was started, in nanoseconds from the beginning.
+    pub start_ns: u64,
+    /// When it was there.
+    pub end_ns: u64,
+}
+
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -42,11 +71,13 @@ pub struct Outcome {
     pub schedule: Schedule,
     /// What the policy decided, in order, if that was to be kept.
     pub decisions: Vec<Decided>,
+    /// What was moved, as it was started, if that was to be kept.
+    pub transfers: Vec<Transfer>,
     /// How many tasks ran elsewhere than they were placed.
     pub stolen: u64,
     /// How many bytes were moved from one memory space to another.
     pub moved_bytes: u64,
-    /// How long processors waited for data of a task that they had taken, in nanoseconds.
+    /// How long processors waited for data of a task that they had taken, or for memory, in nanoseconds.
     pub data_wait_ns: u64,
     /// How many events there were.
     pub events: u64,
@@ -56,7 +87,9 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug)]
 struct Running {
     task: u32,
-    ticket: Ticket,
+    /// What the board knows it by.
+    ticket: Option<Ticket>,
+    taken_ns: u64,
 }
 
 /// Runs a workload to its end.
@@ -75,61 +108,238 @@ pub fn run(problem: &Problem<'_>, policy: Box<dyn Policy>, options: EngineOption
     // As in the runtime, for policies that look at them.
     let ranks =
         if policy.wants_ranks() { problem.upward_rank_sums().into_iter().map(|sum| sum / count.max(1)).collect() } else { Vec::new() };
-    let mut engine = Engine {
-        problem,
-        board: Board::new(places.collect(), policy, options.seed),
-        queue: Queue::default(),
-        now_ns: 0,
-        missing: (0..problem.len()).map(|task| problem.workload().in_degree(task) as u32).collect(),
-        ranks,
-        homes: vec![(u32::MAX, 0); problem.len()],
-        running: vec![None; problem.processor_count()],
-        candidates: Vec::new(),
-        next_number: 0,
-        options,
-        outcome: Outcome { schedule: Schedule::with_room(problem.len()), ..Outcome::default() },
-    };
-    engine.run();
-    engine.outcome
+    let is_busy = BUSY.contains(&policy.name());
+    let live = Live { board: Board::new(places.collect(), policy, options.seed), ranks, next_number: 0, is_busy };
+    Engine::new(problem, Decider::Live(Box::new(live)), options).run()
+}
+
+/// Runs a workload as it was planned: each processor has the tasks of the plan in the order of the plan, and begins each as soon as it has what that needs. What a task
+/// returns is sent to where the plan has it needed as soon as it is there.
+///
+/// # Panics
+/// The plan is none for this problem.
+#[must_use]
+pub fn run_plan(problem: &Problem<'_>, plan: &Schedule, options: EngineOptions) -> Outcome {
+    let mut order: Vec<(u64, u64, u32)> = (0..problem.len()).map(|task| (plan.start_ns[task], plan.end_ns[task], task as u32)).collect();
+    if order.iter().any(|(start_ns, end_ns, _)| start_ns == end_ns) {
+        // Tasks that take no time begin together with others; the order of the graph decides between those.
+        order = problem.workload().order().into_iter().map(|task| order[task as usize]).collect();
+        order.sort_by_key(|(start_ns, end_ns, _)| (*start_ns, *end_ns));
+    } else {
+        order.sort_unstable();
+    }
+    let mut lists = vec![Vec::new(); problem.processor_count()];
+    for (.., task) in order.into_iter().rev() {
+        lists[plan.processor[task as usize] as usize].push(task);
+    }
+    let planned = Planned { lists, processor: plan.processor.clone(), is_ready: vec![false; problem.len()] };
+    Engine::new(problem, Decider::Planned(planned), options).run()
+}
+
+/// Who says which task runs where.
+enum Decider {
+    Live(Box<Live>),
+    Planned(Planned),
+}
+
+struct Live {
+    board: Board<u32>,
+    /// Empty if the policy does not look at them.
+    ranks: Vec<u64>,
+    next_number: u64,
+    /// Whether no processor is to be idle beside a task that it may run.
+    is_busy: bool,
+}
+
+struct Planned {
+    /// Of each processor its tasks, the next one last.
+    lists: Vec<Vec<u32>>,
+    processor: Vec<u32>,
+    is_ready: Vec<bool>,
+}
+
+/// Where data is.
+enum Data {
+    /// Nothing but time passes until it is there.
+    Alone {
+        arrivals: Arrivals,
+        /// Of each task that was placed: where its data goes, and when all of it is there.
+        homes: Vec<(u32, u64)>,
+    },
+    Shared(Box<Spaces>),
 }
 
 struct Engine<'a> {
     problem: &'a Problem<'a>,
-    board: Board<u32>,
+    decider: Decider,
+    data: Data,
     queue: Queue,
     now_ns: u64,
     missing: Vec<u32>,
-    /// Empty if the policy does not look at them.
-    ranks: Vec<u64>,
-    /// Of each task that was placed: where its data goes, and when all of it is there.
-    homes: Vec<(u32, u64)>,
     running: Vec<Option<Running>>,
+    costs: Overheads,
+    /// Of each processor what a task costs there besides.
+    overheads: Vec<u64>,
+    /// How many tasks were submitted, where that takes time.
+    submitted: usize,
+    /// Tasks that wait on the board, in debug builds.
+    waiting: BTreeSet<u32>,
     candidates: Vec<Candidate>,
-    next_number: u64,
+    /// Of each space how long what the task at hand needs takes to get there, and how many bytes that is.
+    lacks: Vec<(u64, u64)>,
     options: EngineOptions,
     outcome: Outcome,
 }
 
-impl Engine<'_> {
-    fn run(&mut self) {
+impl<'a> Engine<'a> {
+    fn new(problem: &'a Problem<'a>, decider: Decider, options: EngineOptions) -> Self {
+        let platform = problem.platform();
+        let is_alone = platform.sharing() == Sharing::None && (0..problem.space_count()).all(|space| platform.memory(space).is_none());
+        let costs = platform.overheads();
+        let overheads = platform.processors().iter().map(|processor| {
+            let hop_ns = if processor.process == 0 { 0 } else { costs.hop_ns };
+            costs.dispatch_ns + hop_ns + if processor.kind == "cpu" { 0 } else { costs.launch_ns }
+        });
+        let is_planned = matches!(decider, Decider::Planned(_));
+        let homes = if is_planned || !is_alone { Vec::new() } else { vec![(u32::MAX, 0); problem.len()] };
+        Self {
+            problem,
+            decider,
+            data: if is_alone {
+                Data::Alone { arrivals: Arrivals::new(problem), homes }
+            } else {
+                Data::Shared(Box::new(Spaces::new(problem, options.keeps_decisions)))
+            },
+            queue: Queue::default(),
+            now_ns: 0,
+            missing: (0..problem.len()).map(|task| problem.workload().in_degree(task) as u32).collect(),
+            running: vec![None; problem.processor_count()],
+            costs,
+            overheads: overheads.collect(),
+            submitted: 0,
+            waiting: BTreeSet::new(),
+            candidates: Vec::new(),
+            lacks: vec![(0, 0); problem.space_count()],
+            options,
+            outcome: Outcome { schedule: Schedule::with_room(problem.len()), ..Outcome::default() },
+        }
+    }
+
+    fn run(mut self) -> Outcome {
         let problem = self.problem;
-        for task in (0..problem.len()).filter(|task| problem.workload().in_degree(*task) == 0) {
-            self.push(task, None);
+        if self.costs.submit_ns > 0 {
+            self.missing.iter_mut().for_each(|missing| *missing += 1);
+            self.submit_later();
+        } else {
+            for task in (0..problem.len()).filter(|task| problem.workload().in_degree(*task) == 0) {
+                self.push(task, None);
+            }
         }
         let mut over = 0;
-        while let Some((at_ns, processor)) = self.queue.pop() {
-            debug_assert!(at_ns >= self.now_ns, "time goes on");
-            self.now_ns = at_ns;
-            self.outcome.events += 1;
-            over += 1;
-            self.finish(processor as usize);
+        loop {
+            let transfer_ns = if let Data::Shared(spaces) = &mut self.data { spaces.network.next_ns() } else { None };
+            let at_ns = match (transfer_ns, self.queue.next_ns()) {
+                (None, None) => break,
+                (Some(transfer_ns), task_ns) if task_ns.is_none_or(|task_ns| transfer_ns <= task_ns) => {
+                    self.go_on(transfer_ns);
+                    self.transfer();
+                    self.check();
+                    continue;
+                }
+                (_, task_ns) => task_ns.unwrap_or(u64::MAX),
+            };
+            let Some(processor) = self.queue.pop() else { break };
+            self.go_on(at_ns);
+            if processor == SUBMIT {
+                self.submit();
+            } else {
+                over += 1;
+                self.finish(processor as usize);
+            }
+            self.check();
         }
-        assert!(over == problem.len(), "the policy `{}` leaves {} tasks for ever", self.board.policy().name(), problem.len() - over);
+        let who = if let Decider::Live(live) = &self.decider { live.board.policy().name() } else { "plan" };
+        assert!(over == problem.len(), "the policy `{who}` leaves {} tasks for ever", problem.len() - over);
+        if let Data::Shared(spaces) = self.data {
+            (self.outcome.moved_bytes, self.outcome.transfers) = (spaces.moved_bytes, spaces.transfers);
+        }
+        self.outcome
+    }
+
+    fn go_on(&mut self, at_ns: u64) {
+        debug_assert!(at_ns >= self.now_ns, "time goes on");
+        self.now_ns = at_ns;
+        self.outcome.events += 1;
+    }
+
+    /// What is true between events, in debug builds.
+    fn check(&mut self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        if let Data::Shared(spaces) = &self.data {
+            spaces.check();
+        }
+        if let Decider::Live(live) = &self.decider
+            && live.is_busy
+        {
+            let idle = (0..self.running.len()).filter(|place| self.running[*place].is_none());
+            for (place, task) in idle.flat_map(|place| self.waiting.iter().map(move |task| (place, *task as usize))) {
+                let who = live.board.policy().name();
+                assert!(self.problem.cost_ns(task, place) == NEVER, "under `{who}` task {task} waits although processor {place} is idle");
+            }
+        }
+    }
+
+    fn submit_later(&mut self) {
+        if self.submitted < self.problem.len() {
+            self.queue.push(self.now_ns + self.costs.submit_ns, SUBMIT);
+        }
+    }
+
+    /// The next task is submitted.
+    fn submit(&mut self) {
+        let task = self.submitted;
+        self.submitted += 1;
+        self.submit_later();
+        self.arrive(task, None);
+    }
+
+    /// One of the things that a task waits for is there.
+    fn arrive(&mut self, task: usize, origin: Option<usize>) {
+        self.missing[task] -= 1;
+        if self.missing[task] == 0 {
+            self.push(task, origin);
+        }
+    }
+
+    /// A transfer is over, or moves its first byte.
+    fn transfer(&mut self) {
+        let Data::Shared(spaces) = &mut self.data else { return };
+        if let Some(replica) = spaces.network.pop() {
+            spaces.arrived(self.problem, replica, self.now_ns);
+            self.begin_ready();
+        }
     }
 
     /// A task is ready.
     fn push(&mut self, task: usize, origin: Option<usize>) {
+        match &mut self.decider {
+            Decider::Planned(planned) => {
+                planned.is_ready[task] = true;
+                let place = planned.processor[task] as usize;
+                if self.running[place].is_none() {
+                    self.take(place);
+                }
+            }
+            Decider::Live(_) => self.place(task, origin),
+        }
+    }
+
+    /// The policy says where a task waits.
+    fn place(&mut self, task: usize, origin: Option<usize>) {
         let problem = self.problem;
+        self.look_what_lacks(task);
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
         for place in 0..problem.processor_count() {
@@ -137,23 +347,28 @@ impl Engine<'_> {
             if cost == NEVER {
                 continue;
             }
-            let (transfer_ns, missing_bytes) = self.missing_at(task, problem.space(place));
-            let execution = Estimate { mean_ns: cost, spread_ns: 0, count: MEASURED };
-            candidates.push(Candidate { place, execution, transfer_ns, missing_bytes, overhead_ns: 0 });
+            let (transfer_ns, missing_bytes) = self.lacks[problem.space(place)];
+            let (spread_ns, is_known) = problem.known(task, place);
+            let execution = Estimate { mean_ns: cost, spread_ns, count: if is_known { MEASURED } else { 0 } };
+            candidates.push(Candidate { place, execution, transfer_ns, missing_bytes, overhead_ns: self.overheads[place] });
         }
+        let Decider::Live(live) = &mut self.decider else { return };
         let workload = problem.workload();
         let ready = ReadyTask {
-            number: self.next_number,
+            number: live.next_number,
             code: u64::from(workload.code(task)),
             priority: 0,
-            rank_ns: self.ranks.get(task).copied(),
+            rank_ns: live.ranks.get(task).copied(),
             bytes: workload.edges_in(task).map(|(_, edge)| workload.bytes(edge)).fold(0, u64::saturating_add),
             origin,
             candidates: &candidates,
         };
-        self.next_number += 1;
-        let pushed = self.board.push(&ready, task as u32, self.now_ns);
+        live.next_number += 1;
+        let pushed = live.board.push(&ready, task as u32, self.now_ns);
         self.candidates = candidates;
+        if cfg!(debug_assertions) {
+            self.waiting.insert(task as u32);
+        }
         if let Placement::Place(place) = pushed.decision.placement {
             self.send(task, place);
         }
@@ -163,24 +378,76 @@ impl Engine<'_> {
         self.wake(pushed.wake);
     }
 
-    /// How long it takes to bring what a task needs to a space, all at once, and how many bytes that is.
-    fn missing_at(&self, task: usize, space: usize) -> (u64, u64) {
-        let (mut longest, mut bytes) = (0, 0_u64);
-        for (source, edge) in self.problem.workload().edges_in(task) {
-            let from = self.problem.space(self.outcome.schedule.processor[source] as usize);
-            if from != space {
-                longest = longest.max(self.problem.transfer_ns(edge, from, space));
-                bytes = bytes.saturating_add(self.problem.workload().bytes(edge));
+    /// Looks how long it takes to bring what a task needs to each space, and how many bytes that is. As estimates, transfers that share links follow each other.
+    fn look_what_lacks(&mut self, task: usize) {
+        let problem = self.problem;
+        self.lacks.fill((0, 0));
+        for (source, edge) in problem.workload().edges_in(task) {
+            let bytes = problem.workload().bytes(edge);
+            if bytes == 0 {
+                continue;
+            }
+            let from = problem.space(self.outcome.schedule.processor[source] as usize);
+            let uniform_ns = problem.uniform_transfer_ns(edge);
+            let time_ns = |space: usize| uniform_ns.unwrap_or_else(|| problem.transfer_ns(edge, from, space));
+            let spaces = self.lacks.iter_mut().enumerate().filter(|(space, _)| *space != from);
+            match &self.data {
+                Data::Alone { arrivals, .. } => {
+                    let block = arrivals.block(edge);
+                    for (space, lacks) in spaces {
+                        match block.and_then(|block| arrivals.at_ns(block, space)) {
+                            Some(at_ns) => lacks.0 = lacks.0.max(at_ns.saturating_sub(self.now_ns)),
+                            None => *lacks = (lacks.0.max(time_ns(space)), lacks.1.saturating_add(bytes)),
+                        }
+                    }
+                }
+                Data::Shared(shared) => {
+                    for (space, lacks) in spaces.filter(|(space, _)| !shared.has(edge, *space)) {
+                        *lacks = (lacks.0.saturating_add(time_ns(space)), lacks.1.saturating_add(bytes));
+                    }
+                }
             }
         }
-        (longest, bytes)
     }
 
     /// What a task needs goes to a place, from now on.
     fn send(&mut self, task: usize, place: usize) {
-        let (transfer_ns, bytes) = self.missing_at(task, self.problem.space(place));
-        self.homes[task] = (place as u32, self.now_ns + transfer_ns);
-        self.outcome.moved_bytes = self.outcome.moved_bytes.saturating_add(bytes);
+        let (problem, now_ns) = (self.problem, self.now_ns);
+        let space = problem.space(place);
+        match &mut self.data {
+            Data::Alone { arrivals, homes } => {
+                let schedule = &self.outcome.schedule;
+                let mut there_ns = now_ns;
+                for (source, edge) in problem.workload().edges_in(task) {
+                    let from = problem.space(schedule.processor[source] as usize);
+                    if from == space {
+                        continue;
+                    }
+                    // What goes where it was planned to be needed went there when it was made.
+                    let begin_ns = if homes.is_empty() { schedule.end_ns[source] } else { now_ns };
+                    let block = arrivals.block(edge);
+                    let at_ns = block.and_then(|block| arrivals.at_ns(block, space)).unwrap_or_else(|| {
+                        let at_ns = begin_ns + problem.transfer_ns(edge, from, space);
+                        if let Some(block) = block {
+                            arrivals.set(block, space, at_ns);
+                        }
+                        let bytes = problem.workload().bytes(edge);
+                        self.outcome.moved_bytes = self.outcome.moved_bytes.saturating_add(bytes);
+                        if self.options.keeps_decisions && bytes > 0 {
+                            let (task, from, to) = (source as u32, from as u32, space as u32);
+                            self.outcome.transfers.push(Transfer { task, from, to, bytes, start_ns: begin_ns, end_ns: at_ns });
+                        }
+                        at_ns
+                    });
+                    there_ns = there_ns.max(at_ns);
+                }
+                match homes.get_mut(task) {
+                    Some(home) => *home = (place as u32, there_ns),
+                    None => self.lacks[space].0 = there_ns,
+                }
+            }
+            Data::Shared(spaces) => spaces.send_ahead(problem, task, space, now_ns),
+        }
     }
 
     /// These places have nothing to do and look at the board, and whoever else is to.
@@ -190,48 +457,116 @@ impl Engine<'_> {
             if self.running[place].is_none() {
                 self.take(place);
             }
-            next = self.board.to_wake(self.now_ns);
+            let Decider::Live(live) = &mut self.decider else { return };
+            next = live.board.to_wake(self.now_ns);
         }
     }
 
     fn take(&mut self, place: usize) {
-        let Some(taken) = self.board.take(place, self.now_ns) else { return };
-        let task = taken.value as usize;
-        let How { source, .. } = taken.how;
-        let problem = self.problem;
-        let home = self.homes[task];
-        if home.0 == u32::MAX || problem.space(home.0 as usize) != problem.space(place) {
-            self.send(task, place);
+        let (task, ticket) = match &mut self.decider {
+            Decider::Planned(planned) => {
+                let Some(task) = planned.lists[place].pop_if(|task| planned.is_ready[*task as usize]) else { return };
+                (task, None)
+            }
+            Decider::Live(live) => {
+                let Some(taken) = live.board.take(place, self.now_ns) else { return };
+                let How { source, .. } = taken.how;
+                self.outcome.stolen += u64::from(matches!(source, Source::Stolen { .. } | Source::TakenOver { .. }));
+                if cfg!(debug_assertions) {
+                    self.waiting.remove(&taken.value);
+                }
+                (taken.value, Some(taken.ticket))
+            }
+        };
+        self.running[place] = Some(Running { task, ticket, taken_ns: self.now_ns });
+        // Where it runs: whoever looks for what it returns looks there.
+        self.outcome.schedule.processor[task as usize] = place as u32;
+        if let Data::Shared(spaces) = &mut self.data {
+            spaces.claim(self.problem, task as usize, place, self.now_ns);
+            self.begin_ready();
+            return;
         }
-        self.outcome.stolen += u64::from(matches!(source, Source::Stolen { .. } | Source::TakenOver { .. }));
-        let start_ns = self.now_ns.max(self.homes[task].1);
-        let end_ns = start_ns + problem.cost_ns(task, place);
-        self.outcome.data_wait_ns += start_ns - self.now_ns;
-        self.outcome.schedule.set(task, place, start_ns, end_ns);
-        self.running[place] = Some(Running { task: task as u32, ticket: taken.ticket });
+        let problem = self.problem;
+        let Data::Alone { homes, .. } = &self.data else { return };
+        let there_ns = match homes.get(task as usize) {
+            Some(home) if home.0 != u32::MAX && problem.space(home.0 as usize) == problem.space(place) => home.1,
+            _ => {
+                self.send(task as usize, place);
+                let Data::Alone { homes, .. } = &self.data else { return };
+                homes.get(task as usize).map_or(self.lacks[problem.space(place)].0, |home| home.1)
+            }
+        };
+        self.begin(place, there_ns);
+    }
+
+    fn begin_ready(&mut self) {
+        while let Data::Shared(spaces) = &mut self.data
+            && let Some(place) = spaces.ready()
+        {
+            self.begin(place, self.now_ns);
+        }
+    }
+
+    /// What a place has taken begins when its data is there.
+    fn begin(&mut self, place: usize, there_ns: u64) {
+        let Some(Running { task, taken_ns, .. }) = self.running[place] else { unreachable!("it was taken") };
+        let problem = self.problem;
+        let Overheads { dispatch_ns, allocation_ns, .. } = self.costs;
+        let dispatched_ns = taken_ns + dispatch_ns;
+        let mut start_ns = there_ns.max(dispatched_ns) + (self.overheads[place] - dispatch_ns);
+        if allocation_ns > 0 {
+            start_ns += allocation_ns * self.allocations(task as usize, place);
+        }
+        let end_ns = start_ns + problem.duration_ns(task as usize, place);
+        self.outcome.data_wait_ns += there_ns.saturating_sub(dispatched_ns);
+        self.outcome.schedule.set(task as usize, place, start_ns, end_ns);
         self.queue.push(end_ns, place as u32);
+    }
+
+    /// How many blocks are allocated for a task.
+    fn allocations(&self, task: usize, place: usize) -> u64 {
+        let (problem, workload) = (self.problem, self.problem.workload());
+        let space_of = |task: usize| problem.space(self.outcome.schedule.processor[task] as usize);
+        let brought =
+            workload.edges_in(task).filter(|(source, edge)| workload.bytes(*edge) > 0 && space_of(*source) != problem.space(place));
+        brought.count() as u64 + u64::from(workload.edges_out(task).any(|edge| workload.bytes(edge) > 0))
     }
 
     /// What a processor runs is over.
     fn finish(&mut self, processor: usize) {
-        let Some(Running { task, ticket }) = self.running[processor].take() else { unreachable!("it ends what it runs") };
-        let ended = self.board.finished(ticket, self.now_ns);
-        debug_assert!(ended.is_some(), "it was taken");
-        let workload = self.problem.workload();
-        for edge in workload.edges_out(task as usize) {
-            let target = workload.target(edge);
-            self.missing[target] -= 1;
-            if self.missing[target] == 0 {
-                self.push(target, Some(processor));
+        let Some(Running { task, ticket, .. }) = self.running[processor].take() else { unreachable!("it ends what it runs") };
+        let (problem, workload, task) = (self.problem, self.problem.workload(), task as usize);
+        if let (Decider::Live(live), Some(ticket)) = (&mut self.decider, ticket) {
+            let ended = live.board.finished(ticket, self.now_ns);
+            debug_assert!(ended.is_some(), "it was taken");
+        }
+        match &mut self.data {
+            Data::Alone { arrivals, .. } => workload.edges_in(task).for_each(|(_, edge)| arrivals.release(edge)),
+            Data::Shared(spaces) => {
+                spaces.ended(problem, task, processor, self.now_ns);
+                if let Decider::Planned(planned) = &self.decider {
+                    for edge in workload.edges_out(task) {
+                        let place = planned.processor[workload.target(edge)] as usize;
+                        spaces.send_block_ahead(problem, edge, problem.space(place), self.now_ns);
+                    }
+                }
+                self.begin_ready();
             }
+        }
+        for edge in workload.edges_out(task) {
+            self.arrive(workload.target(edge), Some(processor));
         }
         if self.running[processor].is_none() {
             self.take(processor);
         }
-        let next = self.board.to_wake(self.now_ns);
+        let Decider::Live(live) = &mut self.decider else { return };
+        let next = live.board.to_wake(self.now_ns);
         self.wake(next);
     }
 }
+
+/// Instead of a processor: the next task is submitted.
+const SUBMIT: u32 = u32::MAX;
 
 /// Why each task went where it went, counted.
 #[must_use]
@@ -242,3 +577,6 @@ pub fn reasons(decisions: &[Decided]) -> Vec<(&'static str, u64)> {
     }
     counts.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,8 +17,13 @@ impl Queue {
         self.next += 1;
     }
 
-    /// The next event: its time and its processor.
-    pub(super) fn pop(&mut self) -> Option<(u64, u32)> {
-        self.heap.pop().map(|Reverse((at_ns, _, processor))| (at_ns, processor))
+    /// When the next event is.
+    pub(super) fn next_ns(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((at_ns, ..))| *at_ns)
+    }
+
+    /// The processor of the next event.
+    pub(super) fn pop(&mut self) -> Option<u32> {
+        self.heap.pop().map(|Reverse((.., processor))| processor)
     }
 }

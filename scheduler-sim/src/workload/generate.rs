@@ -62,6 +62,8 @@ pub struct Generate {
     pub size: u64,
     /// How long the data of an edge travels at [`REFERENCE_BYTES_PER_S`] in the mean, as a multiple of the mean work of a task.
     pub ccr: f64,
+    /// For shapes of tiles: how many rows and columns of 4 bytes a tile has, instead of what the ratio comes to.
+    pub tile: Option<u64>,
     /// Where random numbers begin.
     pub seed: u64,
 }
@@ -85,7 +87,7 @@ impl Generate {
         text.split_once(':').is_some_and(|(name, _)| SHAPES.iter().any(|(known, _)| *known == name))
     }
 
-    /// Reads `NAME:SIZE`, with `,ccr=X` and `,seed=N` behind it: `cholesky:16,ccr=0.5`.
+    /// Reads `NAME:SIZE`, with `,ccr=X`, `,tile=N` and `,seed=N` behind it: `cholesky:16,ccr=0.5`.
     ///
     /// # Errors
     /// There is no such shape, or a number is none or out of range.
@@ -99,7 +101,7 @@ impl Generate {
         let mut words = rest.split(',');
         let size = words.next().unwrap_or_default();
         let size: u64 = size.parse().map_err(|_| fail(format!("its size is no whole number: `{size}`")))?;
-        let mut generate = Self { shape, size, ccr: 0.1, seed: 0 };
+        let mut generate = Self { shape, size, ccr: 0.1, tile: None, seed: 0 };
         for word in words {
             match word.split_once('=') {
                 Some(("ccr", value)) => {
@@ -107,7 +109,11 @@ impl Generate {
                     generate.ccr = ccr.ok_or_else(|| fail(format!("ccr is no number between 0 and 1e6: `{value}`")))?;
                 }
                 Some(("seed", value)) => generate.seed = value.parse().map_err(|_| fail(format!("seed is no whole number: `{value}`")))?,
-                _ => return Err(fail(format!("`{word}` is neither ccr=X nor seed=N"))),
+                Some(("tile", value)) => {
+                    let tile = value.parse().ok().filter(|tile| (1..=1_000_000).contains(tile));
+                    generate.tile = Some(tile.ok_or_else(|| fail(format!("tile is no whole number from 1 to 1e6: `{value}`")))?);
+                }
+                _ => return Err(fail(format!("`{word}` is none of ccr=X, tile=N and seed=N"))),
             }
         }
         let tasks = generate.task_estimate();
@@ -134,8 +140,12 @@ impl Generate {
     #[must_use]
     pub fn workload(&self) -> Workload {
         let name = SHAPES.into_iter().find(|(_, shape)| *shape == self.shape).map_or("workload", |(name, _)| name);
-        let mut making =
-            Making { builder: WorkloadBuilder::new(&format!("{name}-{}", self.size)), random: Random::new(self.seed), ccr: self.ccr };
+        let mut making = Making {
+            builder: WorkloadBuilder::new(&format!("{name}-{}", self.size)),
+            random: Random::new(self.seed),
+            ccr: self.ccr,
+            tile: self.tile,
+        };
         let size = self.size as usize;
         match self.shape {
             Shape::Layered => making.layered(size),
@@ -165,6 +175,7 @@ struct Making {
     builder: WorkloadBuilder,
     random: Random,
     ccr: f64,
+    tile: Option<u64>,
 }
 
 /// Which task wrote each tile last, and which have read it since.
@@ -176,8 +187,8 @@ struct Tiles {
 }
 
 impl Tiles {
-    fn new(size: usize, ccr: f64) -> Self {
-        let bytes = bytes_of(ccr, 6 * 10 * MS);
+    fn new(size: usize, making: &Making) -> Self {
+        let bytes = making.tile.map_or_else(|| bytes_of(making.ccr, 6 * 10 * MS), |tile| tile * tile * 4);
         Self { size, writers: vec![None; size * size], readers: vec![Vec::new(); size * size], bytes }
     }
 }
@@ -321,7 +332,7 @@ impl Making {
     }
 
     fn cholesky(&mut self, size: usize) {
-        let tiles = &mut Tiles::new(size, self.ccr);
+        let tiles = &mut Tiles::new(size, self);
         for k in 0..size {
             self.tile_task(tiles, "potrf", 1, &[k], &[], &[(k, k)]);
             for m in k + 1..size {
@@ -340,7 +351,7 @@ impl Making {
     }
 
     fn lu(&mut self, size: usize) {
-        let tiles = &mut Tiles::new(size, self.ccr);
+        let tiles = &mut Tiles::new(size, self);
         for k in 0..size {
             self.tile_task(tiles, "getrf", 2, &[k], &[], &[(k, k)]);
             for n in k + 1..size {
@@ -358,7 +369,7 @@ impl Making {
     }
 
     fn qr(&mut self, size: usize) {
-        let tiles = &mut Tiles::new(size, self.ccr);
+        let tiles = &mut Tiles::new(size, self);
         for k in 0..size {
             self.tile_task(tiles, "geqrt", 4, &[k], &[], &[(k, k)]);
             for n in k + 1..size {
@@ -421,6 +432,7 @@ mod tests {
         let work: u64 = (0..workload.len()).map(|task| workload.work_ns(task)).sum();
         let ratio = bytes as f64 / REFERENCE_BYTES_PER_S * 1e9 / edges as f64 / (work as f64 / workload.len() as f64);
         assert!((1.9..2.1).contains(&ratio), "{ratio}");
+        assert_eq!(made("cholesky:2,tile=960").bytes(0), 3_686_400);
     }
 
     #[test]
@@ -430,7 +442,8 @@ mod tests {
         assert!(wrong("layerd:3").starts_with("`layerd:3`: no shape is called `layerd`; there are layered, fork-join, "));
         assert_eq!(wrong("layered:x"), "`layered:x`: its size is no whole number: `x`");
         assert_eq!(wrong("layered:3,ccr=-1"), "`layered:3,ccr=-1`: ccr is no number between 0 and 1e6: `-1`");
-        assert_eq!(wrong("layered:3,width=2"), "`layered:3,width=2`: `width=2` is neither ccr=X nor seed=N");
+        assert_eq!(wrong("layered:3,width=2"), "`layered:3,width=2`: `width=2` is none of ccr=X, tile=N and seed=N");
+        assert_eq!(wrong("lu:3,tile=0"), "`lu:3,tile=0`: tile is no whole number from 1 to 1e6: `0`");
         assert_eq!(wrong("cholesky:10000"), "`cholesky:10000`: it has 166716670000 tasks, and the most is 100000000");
         assert!(Generate::is_meant("fft:2") && !Generate::is_meant("a.json"));
     }

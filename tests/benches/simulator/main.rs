@@ -13,13 +13,21 @@ use std::time::Instant;
 use poniard::policy;
 use poniard_bench::{Arguments, Effort, System, Turns};
 use poniard_scheduler_sim::engine::{self, EngineOptions};
+use poniard_scheduler_sim::network::{Network, Sharing};
 use poniard_scheduler_sim::plan::planner;
 use poniard_scheduler_sim::workload::Generate;
 use poniard_scheduler_sim::{Platform, Problem};
 
 /// The cases: name, unit, samples.
-const CASES: [(&str, &str, usize); 5] =
-    [("plan-1e4", "ms", 7), ("plan-1e5", "ms", 3), ("run-1e4", "ms", 5), ("run-1e6", "ms", 1), ("quality", "of lookahead", 1)];
+const CASES: [(&str, &str, usize); 7] = [
+    ("plan-1e4", "ms", 7),
+    ("plan-1e5", "ms", 3),
+    ("run-1e4", "ms", 5),
+    ("run-1e6", "ms", 1),
+    ("engine", "M events/s", 5),
+    ("network", "M events/s", 5),
+    ("quality", "of lookahead", 1),
+];
 
 /// A layered graph with three predecessors a task, on sixteen processors of four speeds.
 fn run(tasks: u64, mut each: impl FnMut(&Problem<'_>)) -> f64 {
@@ -46,6 +54,42 @@ fn live(name: &'static str, tasks: u64, note: &str) -> System<'static> {
     System::new(name, note, move || run(tasks, play))
 }
 
+/// A plan of tasks that is run, without anybody who decides: how many events a second.
+fn engine(tasks: u64) -> f64 {
+    let workload = Generate::parse(&format!("layered:{tasks},ccr=0.5")).expect("a shape").workload();
+    let platform = Platform::of_speeds(&[1.0, 2.0, 4.0, 8.0].repeat(4), Some(1e9)).expect("speeds");
+    let problem = Problem::new(&workload, &platform);
+    let plan = (planner("heft").expect("a planner").plan)(&problem);
+    let begin = Instant::now();
+    let outcome = engine::run_plan(&problem, &plan, EngineOptions::default());
+    outcome.events as f64 / begin.elapsed().as_secs_f64() / 1e6
+}
+
+/// Transfers over a star of so many hosts, each with one link, so many at a time: how many begin and end in a second.
+fn network(hosts: u32, at_a_time: u32, transfers: u32) -> f64 {
+    let mut network = Network::new(Sharing::MaxMin);
+    let links: Vec<u32> = (0..hosts).map(|host| network.link(f64::from(1 + host % 4) * 1e9)).collect();
+    let pairs = links.iter().flat_map(|from| links.iter().map(move |to| [*from, *to])).filter(|[from, to]| from != to);
+    let routes: Vec<u32> = pairs.collect::<Vec<_>>().into_iter().map(|pair| network.route(&pair, 0)).collect();
+    let mut random = policy::Random::new(1);
+    let begin = Instant::now();
+    let mut start = |network: &mut Network, now_ns: u64| {
+        let route = routes[random.below(routes.len())];
+        network.start(route, 1_000_000 + random.below(99_000_000) as u64, now_ns, 0);
+    };
+    (0..at_a_time).for_each(|_| start(&mut network, 0));
+    let mut events = at_a_time;
+    while let Some(now_ns) = network.next_ns() {
+        network.pop();
+        events += 1;
+        if events < 2 * transfers - at_a_time {
+            start(&mut network, now_ns);
+            events += 1;
+        }
+    }
+    f64::from(events) / begin.elapsed().as_secs_f64() / 1e6
+}
+
 fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
     let tenth = if effort == Effort::Quick { 10 } else { 1 };
     match case {
@@ -62,6 +106,19 @@ fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
             std::iter::once(live("earliest-finish", 10_000 / tenth, "asked: 30 ms")).chain(others).collect()
         }
         "run-1e6" => vec![live("earliest-finish", 1_000_000 / tenth, "asked: 5 s"), live("heft", 1_000_000 / tenth, "asked: 5 s")],
+        "engine" => vec![System::new("plan", "asked: 5", move || engine(1_000_000 / tenth))],
+        "network" => {
+            let of = |name: &'static str, hosts, at_a_time| {
+                System::new(name, "asked: 1", move || network(hosts, at_a_time, 200_000 / tenth as u32))
+            };
+            vec![
+                of("4-hosts-8", 4, 8),
+                of("8-hosts-16", 8, 16),
+                of("16-hosts-32", 16, 32),
+                of("64-hosts-32", 64, 32),
+                of("16-hosts-1000", 16, 1000),
+            ]
+        }
         _ => quality::systems(effort),
     }
 }
