@@ -11,6 +11,8 @@ mod heft;
 mod immediate;
 mod lookahead;
 mod peft;
+mod refine;
+mod rollout;
 mod timeline;
 
 use std::cmp::Reverse;
@@ -50,7 +52,7 @@ impl fmt::Debug for Planner {
 }
 
 /// All planners.
-pub const PLANNERS: [Planner; 13] = [
+pub const PLANNERS: [Planner; 16] = [
     Planner { name: "cpop", summary: "the critical path on one processor, the others where they finish first", plan: cpop::cpop },
     Planner {
         name: "dls",
@@ -64,6 +66,11 @@ pub const PLANNERS: [Planner; 13] = [
         plan: |problem| heft::heft(problem, Slot::Insertion),
     },
     Planner { name: "heft-append", summary: "the same, gaps left", plan: |problem| heft::heft(problem, Slot::Append) },
+    Planner {
+        name: "heft-refined",
+        summary: "heft, changed where it is critical while that helps: 200 changes",
+        plan: |problem| refine::refine(problem, None, refine::SHORT),
+    },
     Planner { name: "lookahead", summary: "by upward rank, where the successors finish first", plan: lookahead::lookahead },
     Planner { name: "max-min", summary: "of all that are ready the one whose best end is latest", plan: batch::max_min },
     Planner { name: "mct", summary: "as they get ready, where each finishes first", plan: immediate::mct },
@@ -71,6 +78,16 @@ pub const PLANNERS: [Planner; 13] = [
     Planner { name: "min-min", summary: "of all that are ready the one whose best end is earliest", plan: batch::min_min },
     Planner { name: "olb", summary: "as they get ready, where the processor is free first", plan: immediate::olb },
     Planner { name: "peft", summary: "by an optimistic cost table, which looks to the end of the graph", plan: peft::peft },
+    Planner {
+        name: "rollout",
+        summary: "by upward rank, where the whole plan is shortest with the rest by heft; for small graphs",
+        plan: rollout::rollout,
+    },
+    Planner {
+        name: "rollout-refined",
+        summary: "rollout and heft, each changed where it is critical while that helps: 2,000 changes; for small graphs",
+        plan: rollout::refined,
+    },
     Planner {
         name: "sufferage",
         summary: "of all that are ready the one that loses most without its best processor",
@@ -102,6 +119,8 @@ struct Plan<'p> {
     arrivals: Vec<u64>,
     /// Of each task how many that it needs are not placed.
     missing: Vec<u32>,
+    /// Whether it grows from the end: time runs backwards, and a task needs its successors.
+    is_backward: bool,
 }
 
 impl<'p> Plan<'p> {
@@ -117,7 +136,15 @@ impl<'p> Plan<'p> {
             arrivals: vec![0; problem.space_count()],
             missing: (0..problem.len()).map(|task| problem.workload().in_degree(task) as u32).collect(),
             problem,
+            is_backward: false,
         }
+    }
+
+    /// Nothing is placed any more; from now on it grows from the beginning, or from the end.
+    fn clear(&mut self, is_backward: bool) {
+        self.is_backward = is_backward;
+        self.schedule.processor.fill(u32::MAX);
+        self.timelines.iter_mut().for_each(Timeline::clear);
     }
 
     /// The tasks that need nothing.
@@ -127,26 +154,35 @@ impl<'p> Plan<'p> {
 
     /// Looks when all that a task needs is where. Tasks that are not placed yet count for nothing.
     fn arrive(&mut self, task: usize) {
-        let Self { problem, schedule, arrivals, .. } = self;
-        arrivals.fill(0);
-        for (source, edge) in problem.workload().edges_in(task) {
-            let processor = schedule.processor[source];
-            if processor == u32::MAX {
-                continue;
+        let workload = self.problem.workload();
+        self.arrivals.fill(0);
+        if self.is_backward {
+            workload.edges_out(task).for_each(|edge| self.bring(workload.target(edge), edge));
+        } else {
+            workload.edges_in(task).for_each(|(source, edge)| self.bring(source, edge));
+        }
+    }
+
+    /// What the task at hand needs of another one comes to each memory space.
+    fn bring(&mut self, other: usize, edge: usize) {
+        let Self { problem, schedule, arrivals, is_backward, .. } = self;
+        let processor = schedule.processor[other];
+        if processor == u32::MAX {
+            return;
+        }
+        let (end, from) = (schedule.end_ns[other], problem.space(processor as usize));
+        match problem.uniform_transfer_ns(edge) {
+            Some(transfer) => {
+                let there = end + transfer;
+                let at_home = arrivals[from].max(end);
+                arrivals.iter_mut().for_each(|arrival| *arrival = (*arrival).max(there));
+                // The source's own space needs no transfer; what others send there counts still.
+                arrivals[from] = at_home;
             }
-            let (end, from) = (schedule.end_ns[source], problem.space(processor as usize));
-            match problem.uniform_transfer_ns(edge) {
-                Some(transfer) => {
-                    let there = end + transfer;
-                    let at_home = arrivals[from].max(end);
-                    arrivals.iter_mut().for_each(|arrival| *arrival = (*arrival).max(there));
-                    // The source's own space needs no transfer; what others send there counts still.
-                    arrivals[from] = at_home;
-                }
-                None => {
-                    for (to, arrival) in arrivals.iter_mut().enumerate() {
-                        *arrival = (*arrival).max(end + problem.transfer_ns(edge, from, to));
-                    }
+            None => {
+                for (to, arrival) in arrivals.iter_mut().enumerate() {
+                    let transfer = if *is_backward { problem.transfer_ns(edge, to, from) } else { problem.transfer_ns(edge, from, to) };
+                    *arrival = (*arrival).max(end + transfer);
                 }
             }
         }
@@ -190,6 +226,14 @@ impl<'p> Plan<'p> {
             Some(best) => best,
             None => unreachable!("every task can run somewhere"),
         }
+    }
+
+    /// Places a task where it finishes first, in a gap if there is one.
+    fn place_best(&mut self, task: usize) -> Spot {
+        self.arrive(task);
+        let best = self.best(task, Slot::Insertion);
+        self.place(task, best);
+        best
     }
 
     fn place(&mut self, task: usize, spot: Spot) {
