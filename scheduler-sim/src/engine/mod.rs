@@ -84,6 +84,7 @@ pub fn run(problem: &Problem<'_>, policy: Box<dyn Policy>, options: EngineOption
         ranks,
         homes: vec![(u32::MAX, 0); problem.len()],
         running: vec![None; problem.processor_count()],
+        pending: Vec::new(),
         candidates: Vec::new(),
         next_number: 0,
         options,
@@ -104,6 +105,7 @@ struct Engine<'a> {
     /// Of each task that was placed: where its data goes, and when all of it is there.
     homes: Vec<(u32, u64)>,
     running: Vec<Option<Running>>,
+    pending: Vec<usize>,
     candidates: Vec<Candidate>,
     next_number: u64,
     options: EngineOptions,
@@ -116,6 +118,7 @@ impl Engine<'_> {
         for task in (0..problem.len()).filter(|task| problem.workload().in_degree(*task) == 0) {
             self.push(task, None);
         }
+        self.wake_pending();
         let mut over = 0;
         while let Some((at_ns, processor)) = self.queue.pop() {
             debug_assert!(at_ns >= self.now_ns, "time goes on");
@@ -160,7 +163,19 @@ impl Engine<'_> {
         if self.options.keeps_decisions {
             self.outcome.decisions.push(Decided { at_ns: self.now_ns, task: task as u32, decision: pushed.decision });
         }
-        self.wake(pushed.wake);
+        self.pending.extend(pushed.wake);
+    }
+
+    fn wake_pending(&mut self) {
+        let mut pending = std::mem::take(&mut self.pending);
+        for place in pending.drain(..) {
+            if self.running[place].is_none() {
+                self.take(place);
+            }
+        }
+        self.pending = pending;
+        let next = self.board.to_wake(self.now_ns);
+        self.wake(next);
     }
 
     /// How long it takes to bring what a task needs to a space, all at once, and how many bytes that is.
@@ -228,8 +243,7 @@ impl Engine<'_> {
         if self.running[processor].is_none() {
             self.take(processor);
         }
-        let next = self.board.to_wake(self.now_ns);
-        self.wake(next);
+        self.wake_pending();
     }
 }
 

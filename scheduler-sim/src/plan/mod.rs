@@ -7,6 +7,7 @@ mod batch;
 mod cpop;
 mod dls;
 mod etf;
+mod exhaustive;
 mod heft;
 mod immediate;
 mod lookahead;
@@ -24,6 +25,8 @@ use crate::schedule::Schedule;
 use timeline::Timeline;
 
 pub use dls::{Dls, dls};
+pub use heft::{Heft, heft};
+pub use peft::{Peft, peft};
 
 /// Where on a processor a task may be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +44,48 @@ pub struct Planner {
     pub name: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    /// Makes a plan. Every task can run somewhere.
+    /// Makes a plan. Every task can run somewhere, and there are no more than `most_tasks`.
     pub plan: fn(&Problem<'_>) -> Schedule,
+    /// It takes no more tasks than this; `usize::MAX` if it takes any number.
+    pub most_tasks: usize,
 }
+
+impl Planner {
+    const fn new(name: &'static str, summary: &'static str, plan: fn(&Problem<'_>) -> Schedule) -> Self {
+        Self { name, summary, plan, most_tasks: usize::MAX }
+    }
+
+    /// Whether it takes that many tasks.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check(&self, task_count: usize) -> Result<(), TooManyTasks> {
+        if task_count <= self.most_tasks {
+            return Ok(());
+        }
+        Err(TooManyTasks { planner: self.name, most_tasks: self.most_tasks, task_count })
+    }
+}
+
+/// A planner does not take so many tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyTasks {
+    /// The planner.
+    pub planner: &'static str,
+    /// The most that it takes.
+    pub most_tasks: usize,
+    /// How many there are.
+    pub task_count: usize,
+}
+
+impl fmt::Display for TooManyTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { planner, most_tasks, task_count } = self;
+        write!(f, "`{planner}` looks at all schedules of up to {most_tasks} tasks, and there are {task_count}")
+    }
+}
+
+impl std::error::Error for TooManyTasks {}
 
 impl fmt::Debug for Planner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,47 +94,33 @@ impl fmt::Debug for Planner {
 }
 
 /// All planners.
-pub const PLANNERS: [Planner; 16] = [
-    Planner { name: "cpop", summary: "the critical path on one processor, the others where they finish first", plan: cpop::cpop },
+pub const PLANNERS: [Planner; 17] = [
+    Planner::new("cpop", "the critical path on one processor, the others where they finish first", cpop::cpop),
+    Planner::new("dls", "the pair of task and processor with the highest level less its start", |problem| dls(problem, Dls::PAPER)),
+    Planner::new("etf", "the task that can start earliest, there", etf::etf),
     Planner {
-        name: "dls",
-        summary: "the pair of task and processor with the highest level less its start",
-        plan: |problem| dls(problem, Dls::PAPER),
+        most_tasks: exhaustive::MOST_TASKS,
+        ..Planner::new("exhaustive", "a shortest schedule, by looking at all; up to 12 tasks", exhaustive::exhaustive)
     },
-    Planner { name: "etf", summary: "the task that can start earliest, there", plan: etf::etf },
-    Planner {
-        name: "heft",
-        summary: "by upward rank, where it finishes first, gaps filled",
-        plan: |problem| heft::heft(problem, Slot::Insertion),
-    },
-    Planner { name: "heft-append", summary: "the same, gaps left", plan: |problem| heft::heft(problem, Slot::Append) },
-    Planner {
-        name: "heft-refined",
-        summary: "heft, changed where it is critical while that helps: 200 changes",
-        plan: |problem| refine::refine(problem, None, refine::SHORT),
-    },
-    Planner { name: "lookahead", summary: "by upward rank, where the successors finish first", plan: lookahead::lookahead },
-    Planner { name: "max-min", summary: "of all that are ready the one whose best end is latest", plan: batch::max_min },
-    Planner { name: "mct", summary: "as they get ready, where each finishes first", plan: immediate::mct },
-    Planner { name: "met", summary: "as they get ready, where each takes least, however long the queue", plan: immediate::met },
-    Planner { name: "min-min", summary: "of all that are ready the one whose best end is earliest", plan: batch::min_min },
-    Planner { name: "olb", summary: "as they get ready, where the processor is free first", plan: immediate::olb },
-    Planner { name: "peft", summary: "by an optimistic cost table, which looks to the end of the graph", plan: peft::peft },
-    Planner {
-        name: "rollout",
-        summary: "by upward rank, where the whole plan is shortest with the rest by heft; for small graphs",
-        plan: rollout::rollout,
-    },
-    Planner {
-        name: "rollout-refined",
-        summary: "rollout and heft, each changed where it is critical while that helps: 2,000 changes; for small graphs",
-        plan: rollout::refined,
-    },
-    Planner {
-        name: "sufferage",
-        summary: "of all that are ready the one that loses most without its best processor",
-        plan: batch::sufferage,
-    },
+    Planner::new("heft", "by upward rank, where it finishes first, gaps filled", |problem| heft(problem, Heft::PAPER)),
+    Planner::new("heft-append", "the same, gaps left", |problem| heft(problem, Heft { slot: Slot::Append, ..Heft::PAPER })),
+    Planner::new("heft-refined", "heft, changed where it is critical while that helps: 200 changes", |problem| {
+        refine::refine(problem, None, refine::SHORT)
+    }),
+    Planner::new("lookahead", "by upward rank, where the successors finish first", lookahead::lookahead),
+    Planner::new("max-min", "of all that are ready the one whose best end is latest", batch::max_min),
+    Planner::new("mct", "as they get ready, where each finishes first", immediate::mct),
+    Planner::new("met", "as they get ready, where each takes least, however long the queue", immediate::met),
+    Planner::new("min-min", "of all that are ready the one whose best end is earliest", batch::min_min),
+    Planner::new("olb", "as they get ready, where the processor is free first", immediate::olb),
+    Planner::new("peft", "by an optimistic cost table, which looks to the end of the graph", |problem| peft(problem, Peft::Paper)),
+    Planner::new("rollout", "by upward rank, where the whole plan is shortest with the rest by heft; for small graphs", rollout::rollout),
+    Planner::new(
+        "rollout-refined",
+        "rollout and heft, each changed where it is critical while that helps: 2,000 changes; for small graphs",
+        rollout::refined,
+    ),
+    Planner::new("sufferage", "of all that are ready the one that loses most without its best processor", batch::sufferage),
 ];
 
 /// The planner with this name.

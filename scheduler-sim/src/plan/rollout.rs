@@ -33,8 +33,7 @@ fn rolled_out(problem: &Problem<'_>) -> Made {
     for (at, &task) in order.iter().enumerate() {
         let task = task as usize;
         plan.arrive(task);
-        let spots: Vec<_> =
-            (0..problem.processor_count()).filter_map(|processor| plan.spot(task, processor, Slot::Insertion)).collect();
+        let spots: Vec<_> = (0..problem.processor_count()).filter_map(|processor| plan.spot(task, processor, Slot::Insertion)).collect();
         before.clone_from(&plan.timelines);
         let mut best = None;
         for spot in spots {
