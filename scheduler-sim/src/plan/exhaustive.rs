@@ -142,3 +142,104 @@ impl Search<'_> {
         arrivals.fold(self.free_ns[processor], u64::max)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::plan::PLANNERS;
+    use crate::{Platform, Workload, WorkloadBuilder};
+
+    /// Three processors: alike but for their costs, or two that share a memory, and links that differ.
+    fn platform(is_alike: bool) -> Platform {
+        let two_spaces = "[link]\nbandwidth = 1e9\n[[processor]]\ncount = 2\nspace = 'host'\n[[processor]]\nspace = 'far'\n\
+            [[between]]\nfrom = 'far'\nto = 'host'\nbandwidth = 5e8\n";
+        if is_alike { Platform::of_speeds(&[1.0; 3], Some(1e9)).unwrap() } else { Platform::from_toml(two_spaces).unwrap() }
+    }
+
+    /// A cost for each task and column, the column of each processor, and perhaps an edge from each task to each later one.
+    type Random = (Vec<[u64; 2]>, Vec<u32>, Vec<Option<u64>>, bool);
+
+    fn random(most: usize) -> impl Strategy<Value = Random> {
+        let costs = prop::collection::vec([0_u64..20, 0_u64..24], 1..=most);
+        let edges = prop::collection::vec(prop::option::of(0_u64..12), most * most);
+        (costs, prop::collection::vec(0_u32..2, 3), edges, any::<bool>())
+    }
+
+    fn workload(costs: &[[u64; 2]], edges: &[Option<u64>]) -> Workload {
+        let mut builder = WorkloadBuilder::new("random");
+        costs.iter().for_each(|_| _ = builder.task("t", "code", 0));
+        for to in 0..costs.len() {
+            for from in 0..to {
+                if let Some(bytes) = edges[to * (to - 1) / 2 + from] {
+                    builder.edge(from, to, bytes);
+                }
+            }
+        }
+        builder.build().unwrap()
+    }
+
+    /// Of a task now and then only one column can run it.
+    fn problem<'w>(workload: &'w Workload, (costs, columns, _, is_alike): &Random) -> Problem<'w> {
+        let columns = vec![0, 1, columns[2]];
+        let rows = costs.iter().flat_map(|[one, other]| [*one, if *other < 20 { *other } else { NEVER }]).collect();
+        Problem::with_costs(workload, &platform(*is_alike), columns, rows)
+    }
+
+    /// The least length of what comes when tasks are appended in this order and any that is left, each anywhere.
+    fn least_ns(problem: &Problem<'_>, order: &mut Vec<usize>, schedule: &mut Schedule) -> u64 {
+        if order.len() == problem.len() {
+            return schedule.makespan_ns();
+        }
+        let mut least = u64::MAX;
+        for task in 0..problem.len() {
+            let is_ready = problem.workload().edges_in(task).all(|(source, _)| order.contains(&source));
+            if order.contains(&task) || !is_ready {
+                continue;
+            }
+            for processor in (0..problem.processor_count()).filter(|processor| problem.cost_ns(task, *processor) != NEVER) {
+                let free =
+                    order.iter().filter(|other| schedule.processor[**other] as usize == processor).map(|other| schedule.end_ns[*other]);
+                let arrivals = problem.workload().edges_in(task).map(|(source, edge)| {
+                    let from = problem.space(schedule.processor[source] as usize);
+                    schedule.end_ns[source] + problem.transfer_ns(edge, from, problem.space(processor))
+                });
+                let start = free.chain(arrivals).max().unwrap_or(0);
+                schedule.set(task, processor, start, start + problem.cost_ns(task, processor));
+                order.push(task);
+                least = least.min(least_ns(problem, order, schedule));
+                order.pop();
+                schedule.set(task, u32::MAX as usize, 0, 0);
+            }
+        }
+        least
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn nothing_is_shorter(case in random(5)) {
+            let workload = workload(&case.0, &case.2);
+            let problem = problem(&workload, &case);
+            let schedule = exhaustive(&problem);
+            prop_assert_eq!(schedule.check(&problem), Ok(()));
+            let least = least_ns(&problem, &mut Vec::new(), &mut Schedule::with_room(problem.len()));
+            prop_assert_eq!(schedule.makespan_ns(), least);
+            prop_assert!(problem.lower_bound_ns() <= least);
+        }
+
+        #[test]
+        fn no_planner_is_shorter(case in random(8)) {
+            let workload = workload(&case.0, &case.2);
+            let problem = problem(&workload, &case);
+            let least = exhaustive(&problem).makespan_ns();
+            for planner in PLANNERS {
+                let schedule = (planner.plan)(&problem);
+                prop_assert_eq!(schedule.check(&problem), Ok(()), "{}", planner.name);
+                prop_assert!(schedule.makespan_ns() >= least, "{}: {} < {least}", planner.name, schedule.makespan_ns());
+            }
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::super::{End, Key, Offer, Place, TRIES, View};
+use super::item::turn_ns;
 use super::queue::{Entry, Queue};
 use super::{Board, Source};
 
@@ -133,7 +134,7 @@ impl<T> Board<T> {
         while let Some(entry) = if last { entries.next_back() } else { entries.next() } {
             let item = &self.items[entry.3 as usize];
             let (Some(here), Some(there)) = (item.at(thief), item.at(victim)) else { continue };
-            let cost = u128::from(there.cost_ns());
+            let cost = u128::from(turn_ns(&there, place));
             if last {
                 before_ns = before_ns.saturating_sub(cost);
             }

@@ -25,8 +25,7 @@ fn the_documentation_has_a_row_for_each_policy() {
 #[test]
 fn an_unknown_name_is_an_error_with_the_names_and_the_nearest_one() {
     let text = |name: &str| by_name(name).unwrap_err().to_string();
-    let all =
-        "there are earliest-finish, earliest-finish-priority, fifo, heft, heteroprio, locality-stealing, priority, random, work-stealing";
+    let all = "there are earliest-finish, earliest-finish-priority, fifo, heft, heteroprio, late-binding, locality-stealing, priority, random, work-stealing";
     assert_eq!(text("earlyest-finish"), format!("no policy is called `earlyest-finish`; did you mean `earliest-finish`?; {all}"));
     assert_eq!(text("zzzzzz"), format!("no policy is called `zzzzzz`; {all}"));
 }
