@@ -105,6 +105,7 @@ struct Engine<'a> {
     /// Of each task that was placed: where its data goes, and when all of it is there.
     homes: Vec<(u32, u64)>,
     running: Vec<Option<Running>>,
+    /// Places that are to be woken when all that gets ready now is on the board.
     pending: Vec<usize>,
     candidates: Vec<Candidate>,
     next_number: u64,
@@ -166,6 +167,7 @@ impl Engine<'_> {
         self.pending.extend(pushed.wake);
     }
 
+    /// All that gets ready now is on the board: a thread that is woken takes longer to come than that.
     fn wake_pending(&mut self) {
         let mut pending = std::mem::take(&mut self.pending);
         for place in pending.drain(..) {
