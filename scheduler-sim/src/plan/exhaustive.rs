@@ -158,7 +158,7 @@ mod tests {
     /// Three processors: alike but for their costs, or two that share a memory, and links that differ.
     fn platform(is_alike: bool) -> Platform {
         let two_spaces = "[link]\nbandwidth = 1e9\n[[processor]]\ncount = 2\nspace = 'host'\n[[processor]]\nspace = 'far'\n\
-            [[between]]\nfrom = 'far'\nto = 'host'\nbandwidth = 5e8\n";
+            [[between]]\nfrom = 'host'\nto = 'far'\nbandwidth = 5e8\n";
         if is_alike { Platform::of_speeds(&[1.0; 3], Some(1e9)).unwrap() } else { Platform::from_toml(two_spaces).unwrap() }
     }
 
