@@ -48,8 +48,9 @@ struct Look {
 struct Group {
     places: Vec<usize>,
     waiting: BTreeMap<[i64; 3], Waiting>,
-    /// The last one that was offered in this look.
+    /// The last one that was offered in this look, and how many were.
     offered: Option<[i64; 3]>,
+    offers: usize,
 }
 
 #[derive(Debug)]
@@ -87,14 +88,14 @@ impl Look {
     fn begin(&mut self, places: &[Place]) {
         self.free_ns.clear();
         self.free_ns.extend(places.iter().map(Place::wait_ns));
-        self.groups.iter_mut().for_each(|group| group.offered = None);
+        self.groups.iter_mut().for_each(|group| (group.offered, group.offers) = (None, 0));
     }
 
     fn add(&mut self, task: &ReadyTask<'_>) {
         let places = || task.candidates.iter().map(|candidate| candidate.place);
         let known = self.groups.iter().position(|group| group.places.iter().copied().eq(places()));
         let index = known.unwrap_or_else(|| {
-            self.groups.push(Group { places: places().collect(), waiting: BTreeMap::new(), offered: None });
+            self.groups.push(Group { places: places().collect(), waiting: BTreeMap::new(), offered: None, offers: 0 });
             self.groups.len() - 1
         });
         self.groups[index].waiting.insert(key_of(task), Waiting { candidates: task.candidates.into(), is_accepted: false });
@@ -143,7 +144,7 @@ impl Policy for LateBinding {
     }
 
     /// Offered by falling urgency, those of one group after those of another; what is passed over is not there any more.
-    fn accepts(&self, place: usize, key: Key, _waiting: usize, places: &[Place]) -> bool {
+    fn accepts(&self, place: usize, key: Key, count: usize, places: &[Place]) -> bool {
         let mut look = self.look.borrow_mut();
         if look.last.is_none_or(|(looking, last)| looking != place || last >= key.0) {
             look.begin(places);
@@ -156,20 +157,23 @@ impl Policy for LateBinding {
             group.waiting.remove(&gone);
         }
         group.offered = Some(key.0);
+        group.offers += 1;
         *last = Some((place, key.0));
         let Some(waiting) = group.waiting.get_mut(&key.0) else { return true };
         waiting.is_accepted = false;
-        match best(&waiting.candidates, free_ns, places) {
-            Some((candidate, _)) if candidate.place == place => {
-                (waiting.is_accepted, *last) = (true, None);
-                true
-            }
-            Some(best) => {
-                give(best, free_ns, places);
-                false
-            }
-            None => true,
+        let Some((candidate, end_ns)) = best(&waiting.candidates, free_ns, places) else { return true };
+        // Of many that wait only the first are looked at. The others keep the place that ends this one first busy for as much longer as there are more of them.
+        let is_left = group.offers == OFFERS
+            && waiting.candidates.iter().filter(|candidate| candidate.place == place).any(|here| {
+                let end_here_ns = places[place].finish_after_ns(free_ns[place], here);
+                end_here_ns <= end_ns.saturating_mul(count as u64) / OFFERS as u64
+            });
+        if candidate.place == place || is_left {
+            (waiting.is_accepted, *last) = (true, None);
+            return true;
         }
+        give((candidate, end_ns), free_ns, places);
+        false
     }
 
     fn victims(&mut self, thief: usize, view: &mut View<'_>, order: &mut Vec<usize>) {

@@ -154,6 +154,16 @@ fn late_binding_knows_who_is_gone_and_who_may_run_elsewhere() {
 }
 
 #[test]
+fn late_binding_leaves_no_slow_place_without_work_while_many_wait() {
+    let mut board = board("late-binding", &[0, 0]);
+    for number in 0..100 {
+        let _ = board.push(&ReadyTask { rank_ns: Some(100), ..task(number, &[known(0, 10), known(1, 500)]) }, number, 0);
+    }
+    // Of those that it looks at, the fast one ends the last after 160; of all, after 1000.
+    assert_eq!(board.take(1, 0).map(|taken| taken.value), Some(15));
+}
+
+#[test]
 fn a_thief_takes_its_share_of_what_is_as_near_as_the_first() {
     let mut board = board("locality-stealing", &[0, 0]);
     for (number, missing_bytes) in [0, 5, 0, 0, 0, 0].into_iter().enumerate() {
