@@ -35,7 +35,7 @@ fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
 /// The plan that is called so in the file.
 fn plan(name: &str, problem: &Problem<'_>) -> Schedule {
     let count = problem.processor_count() as u64;
-    let named = |name: &str| (planner(name).unwrap().plan)(problem);
+    let named = |name: &str| (planner(name).expect("a planner").plan)(problem);
     // Means over other sets of pairs of processors than that of the paper.
     let with_share = |transfer_share| heft(problem, Heft { transfer_share, ..Heft::PAPER });
     match name {
