@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use poniard_scheduler_sim::network::{Network, Sharing};
-use poniard_scheduler_sim::plan::planner;
+use poniard_scheduler_sim::plan::{Dls, Heft, Peft, Slot, dls, heft, peft, planner};
 use poniard_scheduler_sim::workload::{Generate, ReadOptions, read};
-use poniard_scheduler_sim::{Platform, Problem, Workload};
+use poniard_scheduler_sim::{Platform, Problem, Schedule, Workload};
 
 fn folder() -> Option<PathBuf> {
     let named = std::env::var_os("PONIARD_WORKLOADS").map(PathBuf::from);
@@ -33,6 +33,27 @@ fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
     text.lines().skip(1).map(|line| line.split(',').collect())
 }
 
+/// The plan that is called so in the file.
+fn plan(name: &str, problem: &Problem<'_>) -> Schedule {
+    let count = problem.processor_count() as u64;
+    let named = |name: &str| (planner(name).expect("a planner").plan)(problem);
+    // Means over other sets of pairs of processors than that of the paper.
+    let with_share = |transfer_share| heft(problem, Heft { transfer_share, ..Heft::PAPER });
+    match name {
+        "HEFT" => named("heft"),
+        "PEFT" => named("peft"),
+        "CPOP" => named("cpop"),
+        "MinMin-L" => named("min-min"),
+        "MaxMin-L" => named("max-min"),
+        "Sufferage" => named("sufferage"),
+        "HEFT-C1" => with_share((count, count + 1)),
+        "HEFT-C2" => with_share((count - 1, count + 1)),
+        "PEFT-X" => peft(problem, Peft::Phantom),
+        "DLS-C1" => dls(problem, Dls { slot: Slot::Insertion, transfer_share: count as f64 / (count + 1) as f64 }),
+        other => panic!("no planner is called {other}"),
+    }
+}
+
 #[test]
 fn planners_agree_with_other_programs() {
     let Some(folder) = folder() else { return };
@@ -42,20 +63,9 @@ fn planners_agree_with_other_programs() {
     let mut counts: BTreeMap<(&str, bool), (u32, u32)> = BTreeMap::new();
     for row in rows(&text) {
         let [file, on, policy, expected, _, tie_free] = row[..] else { panic!("{row:?}") };
-        let name = match policy {
-            "HEFT" => "heft",
-            "PEFT" => "peft",
-            "CPOP" => "cpop",
-            "MinMin-L" => "min-min",
-            "MaxMin-L" => "max-min",
-            "Sufferage" => "sufferage",
-            // Means over other sets of pairs of processors than that of the paper.
-            "HEFT-C1" | "HEFT-C2" | "PEFT-X" | "DLS-C1" => continue,
-            other => panic!("no planner is called {other}"),
-        };
         let workload = workloads.entry(file).or_insert_with(|| read(&folder.join(file), ReadOptions { round_to_ms: true }).unwrap());
         let problem = Problem::new(workload, &platform(on));
-        let schedule = (planner(name).unwrap().plan)(&problem);
+        let schedule = plan(policy, &problem);
         schedule.check(&problem).unwrap();
         let (ours, theirs) = (schedule.makespan_ns() as f64 / 1e6, expected.parse::<f64>().unwrap());
         assert!(schedule.makespan_ns() >= problem.lower_bound_ns(), "{file} on {on}: {policy} is below the bound");

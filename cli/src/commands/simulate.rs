@@ -33,6 +33,9 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
         Some(text) => Generate::parse(text).map_err(Failure::usage)?.workload(),
         None => read(&options.workload, ReadOptions { round_to_ms }).map_err(Failure::input)?,
     };
+    if let Decider::Planner(planner) = &decider {
+        planner.check(workload.len()).map_err(|error| Failure::usage(format_args!("--policy: {error}")))?;
+    }
     let problem = Problem::new(&workload, &platform);
     problem.check(&platform).map_err(Failure::input)?;
     let problem = machine::uncertain(problem, options);

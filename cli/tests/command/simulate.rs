@@ -16,7 +16,20 @@ fn installation() -> Installation {
 #[test]
 fn a_run_takes_the_time_that_it_would() {
     let installation = installation();
-    for policy in ["heft", "live:heft", "earliest-finish", "fifo", "work-stealing", "random", "min-min", "cpop"] {
+    for policy in [
+        "heft",
+        "live:heft",
+        "earliest-finish",
+        "fifo",
+        "work-stealing",
+        "random",
+        "min-min",
+        "cpop",
+        "exhaustive",
+        "heft-refined",
+        "rollout",
+        "rollout-refined",
+    ] {
         let answer = installation.ask(&format!("simulate fork.stg --platform two.toml --policy {policy} --json")).json();
         assert_eq!(
             (&answer["makespan_ns"], &answer["lower_bound_ns"], &answer["tasks"]),
@@ -85,6 +98,11 @@ fn what_makes_no_sense_is_said() {
     let check = |arguments: &str, code: i32, said: &[&str]| installation.ask(&format!("simulate {arguments}")).failed(code, said);
     check("fork.stg", 2, &["--platform"]);
     check("fork.stg --speeds 1,1 --policy hefd", 2, &["no policy is called `hefd`; did you mean `heft`?", "earliest-finish", "min-min"]);
+    check(
+        "chain:13 --speeds 1 --policy exhaustive",
+        2,
+        &["--policy: `exhaustive` looks at all schedules of up to 12 tasks, and there are 13"],
+    );
     check("fork.stg --speeds 1,-1", 2, &["--speeds[1]: -1 is no speed between 1e-6 and 1e9"]);
     check("fork.stg --speeds 1 --bandwidth 0", 2, &["bandwidth: 0 is no number of bytes per second above 0"]);
     check("nowhere.stg --speeds 1", 3, &["nowhere.stg: ", "No such file"]);

@@ -12,6 +12,7 @@ mod fifo;
 mod heft;
 mod heteroprio;
 mod hysteresis;
+mod late_binding;
 mod locality_stealing;
 mod priority;
 mod random;
@@ -45,7 +46,7 @@ pub struct KnownPolicy {
 pub const DEFAULT: &str = "earliest-finish";
 
 /// All policies that come with the runtime.
-pub const POLICIES: [KnownPolicy; 9] = [
+pub const POLICIES: [KnownPolicy; 10] = [
     KnownPolicy {
         name: "earliest-finish",
         summary: "where it is expected to finish first, with transfers and what waits there",
@@ -66,6 +67,11 @@ pub const POLICIES: [KnownPolicy; 9] = [
         name: "heteroprio",
         summary: "one queue by how much a device speeds a task up; devices take from its top, the host from its bottom",
         make: || Box::new(heteroprio::Heteroprio),
+    },
+    KnownPolicy {
+        name: "late-binding",
+        summary: "for compiled graphs: the longest way to the end first, where it finishes first as of when a place is free",
+        make: || Box::new(late_binding::LateBinding::default()),
     },
     KnownPolicy {
         name: "locality-stealing",

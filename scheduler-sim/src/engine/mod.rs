@@ -184,6 +184,8 @@ struct Engine<'a> {
     submitted: usize,
     /// Tasks that wait on the board, in debug builds.
     waiting: BTreeSet<u32>,
+    /// Places that are to be woken when all that gets ready now is on the board.
+    pending: Vec<usize>,
     candidates: Vec<Candidate>,
     /// Of each space how long what the task at hand needs takes to get there, and how many bytes that is.
     lacks: Vec<(u64, u64)>,
@@ -218,6 +220,7 @@ impl<'a> Engine<'a> {
             overheads: overheads.collect(),
             submitted: 0,
             waiting: BTreeSet::new(),
+            pending: Vec::new(),
             candidates: Vec::new(),
             lacks: vec![(0, 0); problem.space_count()],
             options,
@@ -235,6 +238,7 @@ impl<'a> Engine<'a> {
                 self.push(task, None);
             }
         }
+        self.wake_pending();
         let mut over = 0;
         loop {
             let transfer_ns = if let Data::Shared(spaces) = &mut self.data { spaces.network.next_ns() } else { None };
@@ -303,6 +307,7 @@ impl<'a> Engine<'a> {
         self.submitted += 1;
         self.submit_later();
         self.arrive(task, None);
+        self.wake_pending();
     }
 
     /// One of the things that a task waits for is there.
@@ -375,7 +380,21 @@ impl<'a> Engine<'a> {
         if self.options.keeps_decisions {
             self.outcome.decisions.push(Decided { at_ns: self.now_ns, task: task as u32, decision: pushed.decision });
         }
-        self.wake(pushed.wake);
+        self.pending.extend(pushed.wake);
+    }
+
+    /// All that gets ready now is on the board: a thread that is woken takes longer to come than that.
+    fn wake_pending(&mut self) {
+        let mut pending = std::mem::take(&mut self.pending);
+        for place in pending.drain(..) {
+            if self.running[place].is_none() {
+                self.take(place);
+            }
+        }
+        self.pending = pending;
+        let Decider::Live(live) = &mut self.decider else { return };
+        let next = live.board.to_wake(self.now_ns);
+        self.wake(next);
     }
 
     /// Looks how long it takes to bring what a task needs to each space, and how many bytes that is. As estimates, transfers that share links follow each other.
@@ -559,9 +578,7 @@ impl<'a> Engine<'a> {
         if self.running[processor].is_none() {
             self.take(processor);
         }
-        let Decider::Live(live) = &mut self.decider else { return };
-        let next = live.board.to_wake(self.now_ns);
-        self.wake(next);
+        self.wake_pending();
     }
 }
 

@@ -7,10 +7,13 @@ mod batch;
 mod cpop;
 mod dls;
 mod etf;
+mod exhaustive;
 mod heft;
 mod immediate;
 mod lookahead;
 mod peft;
+mod refine;
+mod rollout;
 mod timeline;
 
 use std::cmp::Reverse;
@@ -22,6 +25,8 @@ use crate::schedule::Schedule;
 use timeline::Timeline;
 
 pub use dls::{Dls, dls};
+pub use heft::{Heft, heft};
+pub use peft::{Peft, peft};
 
 /// Where on a processor a task may be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +44,48 @@ pub struct Planner {
     pub name: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    /// Makes a plan. Every task can run somewhere.
+    /// Makes a plan. Every task can run somewhere, and there are no more than `most_tasks`.
     pub plan: fn(&Problem<'_>) -> Schedule,
+    /// It takes no more tasks than this; `usize::MAX` if it takes any number.
+    pub most_tasks: usize,
 }
+
+impl Planner {
+    const fn new(name: &'static str, summary: &'static str, plan: fn(&Problem<'_>) -> Schedule) -> Self {
+        Self { name, summary, plan, most_tasks: usize::MAX }
+    }
+
+    /// Whether it takes that many tasks.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check(&self, task_count: usize) -> Result<(), TooManyTasks> {
+        if task_count <= self.most_tasks {
+            return Ok(());
+        }
+        Err(TooManyTasks { planner: self.name, most_tasks: self.most_tasks, task_count })
+    }
+}
+
+/// A planner does not take so many tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyTasks {
+    /// The planner.
+    pub planner: &'static str,
+    /// The most that it takes.
+    pub most_tasks: usize,
+    /// How many there are.
+    pub task_count: usize,
+}
+
+impl fmt::Display for TooManyTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { planner, most_tasks, task_count } = self;
+        write!(f, "`{planner}` looks at all schedules of up to {most_tasks} tasks, and there are {task_count}")
+    }
+}
+
+impl std::error::Error for TooManyTasks {}
 
 impl fmt::Debug for Planner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,32 +94,33 @@ impl fmt::Debug for Planner {
 }
 
 /// All planners.
-pub const PLANNERS: [Planner; 13] = [
-    Planner { name: "cpop", summary: "the critical path on one processor, the others where they finish first", plan: cpop::cpop },
+pub const PLANNERS: [Planner; 17] = [
+    Planner::new("cpop", "the critical path on one processor, the others where they finish first", cpop::cpop),
+    Planner::new("dls", "the pair of task and processor with the highest level less its start", |problem| dls(problem, Dls::PAPER)),
+    Planner::new("etf", "the task that can start earliest, there", etf::etf),
     Planner {
-        name: "dls",
-        summary: "the pair of task and processor with the highest level less its start",
-        plan: |problem| dls(problem, Dls::PAPER),
+        most_tasks: exhaustive::MOST_TASKS,
+        ..Planner::new("exhaustive", "a shortest schedule, by looking at all; up to 12 tasks", exhaustive::exhaustive)
     },
-    Planner { name: "etf", summary: "the task that can start earliest, there", plan: etf::etf },
-    Planner {
-        name: "heft",
-        summary: "by upward rank, where it finishes first, gaps filled",
-        plan: |problem| heft::heft(problem, Slot::Insertion),
-    },
-    Planner { name: "heft-append", summary: "the same, gaps left", plan: |problem| heft::heft(problem, Slot::Append) },
-    Planner { name: "lookahead", summary: "by upward rank, where the successors finish first", plan: lookahead::lookahead },
-    Planner { name: "max-min", summary: "of all that are ready the one whose best end is latest", plan: batch::max_min },
-    Planner { name: "mct", summary: "as they get ready, where each finishes first", plan: immediate::mct },
-    Planner { name: "met", summary: "as they get ready, where each takes least, however long the queue", plan: immediate::met },
-    Planner { name: "min-min", summary: "of all that are ready the one whose best end is earliest", plan: batch::min_min },
-    Planner { name: "olb", summary: "as they get ready, where the processor is free first", plan: immediate::olb },
-    Planner { name: "peft", summary: "by an optimistic cost table, which looks to the end of the graph", plan: peft::peft },
-    Planner {
-        name: "sufferage",
-        summary: "of all that are ready the one that loses most without its best processor",
-        plan: batch::sufferage,
-    },
+    Planner::new("heft", "by upward rank, where it finishes first, gaps filled", |problem| heft(problem, Heft::PAPER)),
+    Planner::new("heft-append", "the same, gaps left", |problem| heft(problem, Heft { slot: Slot::Append, ..Heft::PAPER })),
+    Planner::new("heft-refined", "heft, changed where it is critical while that helps: 200 changes", |problem| {
+        refine::refine(problem, None, refine::SHORT)
+    }),
+    Planner::new("lookahead", "by upward rank, where the successors finish first", lookahead::lookahead),
+    Planner::new("max-min", "of all that are ready the one whose best end is latest", batch::max_min),
+    Planner::new("mct", "as they get ready, where each finishes first", immediate::mct),
+    Planner::new("met", "as they get ready, where each takes least, however long the queue", immediate::met),
+    Planner::new("min-min", "of all that are ready the one whose best end is earliest", batch::min_min),
+    Planner::new("olb", "as they get ready, where the processor is free first", immediate::olb),
+    Planner::new("peft", "by an optimistic cost table, which looks to the end of the graph", |problem| peft(problem, Peft::Paper)),
+    Planner::new("rollout", "by upward rank, where the whole plan is shortest with the rest by heft; for small graphs", rollout::rollout),
+    Planner::new(
+        "rollout-refined",
+        "rollout and heft, each changed where it is critical while that helps: 2,000 changes; for small graphs",
+        rollout::refined,
+    ),
+    Planner::new("sufferage", "of all that are ready the one that loses most without its best processor", batch::sufferage),
 ];
 
 /// The planner with this name.
@@ -102,6 +147,8 @@ struct Plan<'p> {
     arrivals: Vec<u64>,
     /// Of each task how many that it needs are not placed.
     missing: Vec<u32>,
+    /// Whether it grows from the end: time runs backwards, and a task needs its successors.
+    is_backward: bool,
 }
 
 impl<'p> Plan<'p> {
@@ -117,7 +164,15 @@ impl<'p> Plan<'p> {
             arrivals: vec![0; problem.space_count()],
             missing: (0..problem.len()).map(|task| problem.workload().in_degree(task) as u32).collect(),
             problem,
+            is_backward: false,
         }
+    }
+
+    /// Nothing is placed any more; from now on it grows from the beginning, or from the end.
+    fn clear(&mut self, is_backward: bool) {
+        self.is_backward = is_backward;
+        self.schedule.processor.fill(u32::MAX);
+        self.timelines.iter_mut().for_each(Timeline::clear);
     }
 
     /// The tasks that need nothing.
@@ -127,26 +182,35 @@ impl<'p> Plan<'p> {
 
     /// Looks when all that a task needs is where. Tasks that are not placed yet count for nothing.
     fn arrive(&mut self, task: usize) {
-        let Self { problem, schedule, arrivals, .. } = self;
-        arrivals.fill(0);
-        for (source, edge) in problem.workload().edges_in(task) {
-            let processor = schedule.processor[source];
-            if processor == u32::MAX {
-                continue;
+        let workload = self.problem.workload();
+        self.arrivals.fill(0);
+        if self.is_backward {
+            workload.edges_out(task).for_each(|edge| self.bring(workload.target(edge), edge));
+        } else {
+            workload.edges_in(task).for_each(|(source, edge)| self.bring(source, edge));
+        }
+    }
+
+    /// What the task at hand needs of another one comes to each memory space.
+    fn bring(&mut self, other: usize, edge: usize) {
+        let Self { problem, schedule, arrivals, is_backward, .. } = self;
+        let processor = schedule.processor[other];
+        if processor == u32::MAX {
+            return;
+        }
+        let (end, from) = (schedule.end_ns[other], problem.space(processor as usize));
+        match problem.uniform_transfer_ns(edge) {
+            Some(transfer) => {
+                let there = end + transfer;
+                let at_home = arrivals[from].max(end);
+                arrivals.iter_mut().for_each(|arrival| *arrival = (*arrival).max(there));
+                // The source's own space needs no transfer; what others send there counts still.
+                arrivals[from] = at_home;
             }
-            let (end, from) = (schedule.end_ns[source], problem.space(processor as usize));
-            match problem.uniform_transfer_ns(edge) {
-                Some(transfer) => {
-                    let there = end + transfer;
-                    let at_home = arrivals[from].max(end);
-                    arrivals.iter_mut().for_each(|arrival| *arrival = (*arrival).max(there));
-                    // The source's own space needs no transfer; what others send there counts still.
-                    arrivals[from] = at_home;
-                }
-                None => {
-                    for (to, arrival) in arrivals.iter_mut().enumerate() {
-                        *arrival = (*arrival).max(end + problem.transfer_ns(edge, from, to));
-                    }
+            None => {
+                for (to, arrival) in arrivals.iter_mut().enumerate() {
+                    let transfer = if *is_backward { problem.transfer_ns(edge, to, from) } else { problem.transfer_ns(edge, from, to) };
+                    *arrival = (*arrival).max(end + transfer);
                 }
             }
         }
@@ -190,6 +254,14 @@ impl<'p> Plan<'p> {
             Some(best) => best,
             None => unreachable!("every task can run somewhere"),
         }
+    }
+
+    /// Places a task where it finishes first, in a gap if there is one.
+    fn place_best(&mut self, task: usize) -> Spot {
+        self.arrive(task);
+        let best = self.best(task, Slot::Insertion);
+        self.place(task, best);
+        best
     }
 
     fn place(&mut self, task: usize, spot: Spot) {

@@ -5,10 +5,20 @@ use super::{Plan, Slot, Spot, by_priority};
 use crate::problem::{NEVER, Problem};
 use crate::schedule::Schedule;
 
-pub(super) fn peft(problem: &Problem<'_>) -> Schedule {
-    let table = optimistic_costs(problem);
-    let count = problem.processor_count();
-    let row = |task: usize| &table[task * count..(task + 1) * count];
+/// Which processors the table has a column for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peft {
+    /// Those that there are.
+    Paper,
+    /// One more, of speed 1 and with a memory space of its own, which never runs a task. Another program counts it in. Where links differ it is left out.
+    Phantom,
+}
+
+/// Plans by the table.
+#[must_use]
+pub fn peft(problem: &Problem<'_>, columns: Peft) -> Schedule {
+    let (table, width) = optimistic_costs(problem, columns);
+    let row = |task: usize| &table[task * width..(task + 1) * width];
     // Sums instead of means: as many terms for each task.
     let ranks: Vec<u128> = (0..problem.len()).map(|task| row(task).iter().map(|cost| u128::from(*cost)).sum()).collect();
     by_priority(
@@ -16,7 +26,7 @@ pub(super) fn peft(problem: &Problem<'_>) -> Schedule {
         |task| ranks[task],
         |plan, task| {
             plan.arrive(task);
-            let best = best(plan, task, row(task));
+            let best = best(plan, task, &row(task)[..problem.processor_count()]);
             plan.place(task, best);
         },
     )
@@ -43,23 +53,26 @@ fn best(plan: &Plan<'_>, task: usize, onward: &[u64]) -> Spot {
     }
 }
 
-/// For each task a row with a number for each processor.
-fn optimistic_costs(problem: &Problem<'_>) -> Vec<u64> {
-    let (count, spaces) = (problem.processor_count(), problem.space_count());
-    let mut table = vec![0_u64; problem.len() * count];
+/// For each task a row with a number for each processor, and the length of a row.
+fn optimistic_costs(problem: &Problem<'_>, columns: Peft) -> (Vec<u64>, usize) {
+    let (count, spaces, workload) = (problem.processor_count(), problem.space_count(), problem.workload());
+    let is_uniform = (0..workload.edge_count()).all(|edge| problem.uniform_transfer_ns(edge).is_some());
+    let width = count + usize::from(columns == Peft::Phantom && is_uniform);
+    let space = |processor: usize| if processor < count { problem.space(processor) } else { spaces };
+    let mut table = vec![0_u64; problem.len() * width];
     // What a successor takes from a space on, there and for who comes from elsewhere.
-    let mut in_space = vec![NEVER; spaces];
-    let mut from_space = vec![0_u64; spaces];
-    for &task in problem.workload().order().iter().rev() {
+    let mut in_space = vec![NEVER; spaces + width - count];
+    let mut from_space = vec![0_u64; in_space.len()];
+    for &task in workload.order().iter().rev() {
         let task = task as usize;
-        let (start, end) = (task * count, (task + 1) * count);
-        for edge in problem.workload().edges_out(task) {
-            let target = problem.workload().target(edge);
+        let (start, end) = (task * width, (task + 1) * width);
+        for edge in workload.edges_out(task) {
+            let target = workload.target(edge);
             in_space.fill(NEVER);
-            for processor in 0..count {
-                let cost = problem.cost_ns(target, processor).saturating_add(table[target * count + processor]);
-                let least = &mut in_space[problem.space(processor)];
-                *least = (*least).min(cost);
+            for processor in 0..width {
+                let cost = if processor < count { problem.cost_ns(target, processor) } else { workload.work_ns(target) };
+                let least = &mut in_space[space(processor)];
+                *least = (*least).min(cost.saturating_add(table[target * width + processor]));
             }
             match problem.uniform_transfer_ns(edge) {
                 Some(transfer) => {
@@ -74,9 +87,9 @@ fn optimistic_costs(problem: &Problem<'_>) -> Vec<u64> {
                 }
             }
             for (processor, longest) in table[start..end].iter_mut().enumerate() {
-                *longest = (*longest).max(from_space[problem.space(processor)]);
+                *longest = (*longest).max(from_space[space(processor)]);
             }
         }
     }
-    table
+    (table, width)
 }

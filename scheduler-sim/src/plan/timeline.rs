@@ -35,6 +35,14 @@ impl Timeline {
         Self { blocks: Vec::new(), ends: Vec::new(), longest: Vec::new(), last_end_ns: 0, least_ns }
     }
 
+    /// Nothing is placed any more.
+    pub(super) fn clear(&mut self) {
+        self.blocks.clear();
+        self.ends.clear();
+        self.longest.clear();
+        self.last_end_ns = 0;
+    }
+
     /// When the last task is over.
     pub(super) fn last_end_ns(&self) -> u64 {
         self.last_end_ns

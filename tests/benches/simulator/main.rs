@@ -100,8 +100,17 @@ fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
         }
         "plan-1e5" => vec![plan("heft", 100_000 / tenth, "asked: 150 ms")],
         "run-1e4" => {
-            let others =
-                ["earliest-finish-priority", "heft", "fifo", "priority", "work-stealing", "locality-stealing", "random", "heteroprio"];
+            let others = [
+                "earliest-finish-priority",
+                "heft",
+                "late-binding",
+                "fifo",
+                "priority",
+                "work-stealing",
+                "locality-stealing",
+                "random",
+                "heteroprio",
+            ];
             let others = others.map(|name| live(name, 10_000 / tenth, "asked: 30 ms"));
             std::iter::once(live("earliest-finish", 10_000 / tenth, "asked: 30 ms")).chain(others).collect()
         }

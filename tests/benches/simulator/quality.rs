@@ -42,7 +42,7 @@ pub(super) fn systems(_effort: Effort) -> Vec<System<'static>> {
         eprintln!("skipped: quality, as {} has no expected/peer-quality.csv", folder.display());
         return Vec::new();
     }
-    let planners = PLANNERS.iter().map(|planner| planner.name).filter(|name| *name != "lookahead");
+    let planners = PLANNERS.iter().filter(|planner| planner.most_tasks == usize::MAX).map(|planner| planner.name);
     let policies = POLICIES.iter().map(|known| known.name);
     let mut systems = Vec::new();
     for (name, is_live) in planners.map(|name| (name, false)).chain(policies.map(|name| (name, true))) {

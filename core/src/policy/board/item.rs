@@ -1,6 +1,6 @@
 //! A task on a board: where it may run at what cost, and where it is.
 
-use super::super::{Candidate, Key, Why};
+use super::super::{Candidate, Key, Place, Why};
 
 /// Consecutive places that cost a task the same.
 #[derive(Clone, Copy, Debug)]
@@ -50,4 +50,14 @@ impl<T> Item<T> {
     pub(super) fn cost_ns(&self, place: usize) -> u64 {
         self.at(place).expect("a task is only where it may run").cost_ns()
     }
+    /// What a task that waits at a place keeps it busy for when its turn comes: where data is fetched ahead, that is there by then.
+    pub(super) fn turn_ns(&self, index: usize, place: &Place) -> u64 {
+        let candidate = self.at(index).expect("a task is only where it may run");
+        turn_ns(&candidate, place)
+    }
+}
+
+/// The same of a candidate.
+pub(super) fn turn_ns(candidate: &Candidate, place: &Place) -> u64 {
+    if place.prefetches { candidate.overhead_ns.saturating_add(candidate.execution.mean_ns) } else { candidate.cost_ns() }
 }

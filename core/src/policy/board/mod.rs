@@ -472,7 +472,7 @@ impl<T> Board<T> {
         to.counts[domain] += 1;
         if let Some(place) = self.places.get_mut(queue) {
             place.queued += 1;
-            to.cost_ns += u128::from(item.cost_ns(queue));
+            to.cost_ns += u128::from(item.turn_ns(queue, place));
         }
     }
 
@@ -486,7 +486,7 @@ impl<T> Board<T> {
         from.counts[item.domain as usize] -= 1;
         if let Some(place) = self.places.get_mut(queue) {
             place.queued -= 1;
-            from.cost_ns -= u128::from(item.cost_ns(queue));
+            from.cost_ns -= u128::from(item.turn_ns(queue, place));
         }
     }
 
@@ -507,7 +507,7 @@ impl<T> Board<T> {
         } else {
             item.state = State::Submitted { place };
             load.submitted.push_back(slot);
-            load.submitted_ns += u128::from(item.cost_ns(place));
+            load.submitted_ns += u128::from(item.turn_ns(place, &self.places[place]));
         }
     }
 
@@ -528,7 +528,7 @@ impl<T> Board<T> {
             State::Submitted { place } => {
                 let load = &mut self.loads[place];
                 load.submitted.retain(|other| *other != slot);
-                load.submitted_ns -= u128::from(item.cost_ns(place));
+                load.submitted_ns -= u128::from(item.turn_ns(place, &self.places[place]));
                 self.places[place].queued -= 1;
             }
             State::Running { place, begun_ns } => {
@@ -537,7 +537,7 @@ impl<T> Board<T> {
                 load.ends_ns -= u128::from(begun_ns) + u128::from(item.cost_ns(place));
                 self.places[place].queued -= 1;
                 if let Some(next) = load.submitted.pop_front() {
-                    load.submitted_ns -= u128::from(self.items[next as usize].cost_ns(place));
+                    load.submitted_ns -= u128::from(self.items[next as usize].turn_ns(place, &self.places[place]));
                     self.run(next, place, now_ns);
                 }
             }

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use super::super::{End, Key, Offer, Place, TRIES, View};
-use super::queue::Entry;
+use super::item::turn_ns;
+use super::queue::{Entry, Queue};
 use super::{Board, Source};
 
 /// What the look for a task came to.
@@ -22,6 +23,10 @@ impl<T> Board<T> {
         }
         let end = self.policy.end(place, &self.places);
         for (queue, source) in [(place, Source::Own), (self.places.len(), Source::Shared)] {
+            // Who chooses among several looks at the others.
+            if matches!(source, Source::Shared) && !self.queues[queue].entries.is_empty() && self.policy.offers() > 1 {
+                self.refresh_all(now_ns);
+            }
             if let Some(entry) = self.best(queue, place, end).filter(|entry| self.may_begin(entry.3, place)) {
                 return Some(Found { entry, source, score: 0 });
             }
@@ -53,10 +58,11 @@ impl<T> Board<T> {
             if !self.allows(domain, place) {
                 continue;
             }
-            let Some(entry) = from.at_end(domain, end) else { continue };
-            if shared && !self.policy.accepts(place, Key(entry.1), from.entries.len(), &self.places) {
-                continue;
-            }
+            let found = match shared {
+                false => from.at_end(domain, end),
+                true => self.accepted(from, domain, place, end),
+            };
+            let Some(entry) = found else { continue };
             let is_first = best.is_none_or(|best| {
                 let levels = if end.last_level { best.1[0].cmp(&entry.1[0]) } else { entry.1[0].cmp(&best.1[0]) };
                 let (mine, other) = ((entry.1, entry.2), (best.1, best.2));
@@ -67,6 +73,16 @@ impl<T> Board<T> {
             }
         }
         best
+    }
+
+    /// Of the queue for all the first task that the policy lets a place take, of those that it is offered.
+    fn accepted<'q>(&self, from: &'q Queue, domain: u32, place: usize, end: End) -> Option<&'q Entry> {
+        let accepts = |entry: &&Entry| self.policy.accepts(place, Key(entry.1), from.entries.len(), &self.places);
+        let first = from.at_end(domain, end).filter(accepts);
+        match self.policy.offers() {
+            more if first.is_none() && more > 1 && end == End::default() => from.of(domain).take(more).skip(1).find(accepts),
+            _ => first,
+        }
     }
 
     /// The best task that the policy lets a place steal.
@@ -118,7 +134,7 @@ impl<T> Board<T> {
         while let Some(entry) = if last { entries.next_back() } else { entries.next() } {
             let item = &self.items[entry.3 as usize];
             let (Some(here), Some(there)) = (item.at(thief), item.at(victim)) else { continue };
-            let cost = u128::from(there.cost_ns());
+            let cost = u128::from(turn_ns(&there, place));
             if last {
                 before_ns = before_ns.saturating_sub(cost);
             }

@@ -267,3 +267,13 @@ fn a_place_begins_a_few_tasks_of_a_code_that_nobody_knows_and_more_when_those_ar
         assert_eq!(take_all(&mut board).len(), 10);
     }
 }
+
+#[test]
+fn what_waits_where_data_is_fetched_ahead_keeps_its_place_busy_without_its_transfer() {
+    let place = Place { prefetches: true, ..Place::new(1, 1, 1) };
+    let mut board: Board<u64> = Board::new(vec![place, Place::new(1, 2, 1)], policy("earliest-finish"), 7);
+    for number in 0..2 {
+        let _ = board.push(&task(number, &[Candidate { transfer_ns: 40, overhead_ns: 3, ..known(number as usize, 100) }]), number, 0);
+    }
+    assert_eq!(board.places(0).iter().map(|place| place.queued_ns).collect::<Vec<_>>(), [103, 143]);
+}

@@ -25,8 +25,7 @@ fn the_documentation_has_a_row_for_each_policy() {
 #[test]
 fn an_unknown_name_is_an_error_with_the_names_and_the_nearest_one() {
     let text = |name: &str| by_name(name).unwrap_err().to_string();
-    let all =
-        "there are earliest-finish, earliest-finish-priority, fifo, heft, heteroprio, locality-stealing, priority, random, work-stealing";
+    let all = "there are earliest-finish, earliest-finish-priority, fifo, heft, heteroprio, late-binding, locality-stealing, priority, random, work-stealing";
     assert_eq!(text("earlyest-finish"), format!("no policy is called `earlyest-finish`; did you mean `earliest-finish`?; {all}"));
     assert_eq!(text("zzzzzz"), format!("no policy is called `zzzzzz`; {all}"));
 }
@@ -108,6 +107,60 @@ fn locality_stealing_places_by_bytes_and_steals_what_is_nearest() {
     push(&mut board, 2, [missing(0, 5), missing(1, 9), missing(2, 4)]);
     let stolen = board.take(0, 0).unwrap();
     assert_eq!((stolen.value, stolen.how.source, stolen.how.moved), (1, Source::Stolen { from: 1 }, 0));
+}
+
+#[test]
+fn late_binding_gives_a_free_place_the_first_task_that_it_ends_before_the_others() {
+    let mut board = board("late-binding", &[0, 0]);
+    let push = |board: &mut Board<u64>, number, rank_ns, candidates: [Candidate; 2]| {
+        board.push(&ReadyTask { rank_ns: Some(rank_ns), ..task(number, &candidates) }, number, 0).decision.placement
+    };
+    let both = [known(0, 10), known(1, 30)];
+    assert_eq!(push(&mut board, 0, 90, both), Placement::Shared);
+    // The slow one would end it later than the fast one, which is free.
+    assert!(board.take(1, 0).is_none());
+    let first = board.take(0, 0).unwrap();
+    assert_eq!(first.value, 0);
+    // After 20 on the fast one, 30 on the slow one, which counts as 26.
+    assert_eq!(push(&mut board, 1, 80, both), Placement::Shared);
+    assert!(board.take(1, 0).is_none());
+    // After 30 behind the more urgent one.
+    assert_eq!(push(&mut board, 2, 70, both), Placement::Shared);
+    let taken = board.take(1, 0).unwrap();
+    assert_eq!((taken.value, taken.how.source), (2, Source::Shared));
+    // Some data may have to come; a place is chosen at once. The fast one would end it after 30, the slow one after 60.
+    let moving = both.map(|candidate| Candidate { transfer_ns: 4, missing_bytes: 4, ..candidate });
+    assert_eq!(push(&mut board, 3, 60, moving), Placement::Place(0));
+    let _ = board.finished(first.ticket, 10);
+    // What was placed there comes first.
+    assert_eq!([0, 0].map(|place| board.take(place, 10).unwrap().value), [3, 1]);
+    let unknown = decide(&mut *policy("late-binding"), &[busy(0, 0, 5), busy(0, 0, 0)], &task(0, &[guess(0, 1), guess(1, 1)]));
+    assert_eq!((unknown.placement, unknown.why), (Placement::Place(1), Why::Guessed));
+}
+
+#[test]
+fn late_binding_knows_who_is_gone_and_who_may_run_elsewhere() {
+    let mut board = board("late-binding", &[0, 0, 0]);
+    let all = [0, 1, 2].map(|place| known(place, 10 + 20 * (place as u64 % 2)));
+    let mut push = |number: u64, candidates: &[Candidate]| {
+        board.push(&ReadyTask { rank_ns: Some(100 - number), ..task(number, candidates) }, number, 0).ticket
+    };
+    // In thought the two fast places have the first four, though no place may run all of them; so the slow one takes the fifth.
+    let tickets: Vec<_> = (0..6).map(|number| push(number, if number < 2 { &all[..2] } else { &all })).collect();
+    assert_eq!(board.take(1, 0).map(|taken| taken.value), Some(4));
+    assert_eq!([tickets[0], tickets[2]].map(|ticket| board.abandoned(ticket, 0)), [Some(0), Some(2)]);
+    assert_eq!([0, 2].map(|place| board.take(place, 0).unwrap().value), [1, 3]);
+    assert_eq!(board.waiting(), 1);
+}
+
+#[test]
+fn late_binding_leaves_no_slow_place_without_work_while_many_wait() {
+    let mut board = board("late-binding", &[0, 0]);
+    for number in 0..100 {
+        let _ = board.push(&ReadyTask { rank_ns: Some(100), ..task(number, &[known(0, 10), known(1, 500)]) }, number, 0);
+    }
+    // Of those that it looks at, the fast one ends the last after 160; of all, after 1000.
+    assert_eq!(board.take(1, 0).map(|taken| taken.value), Some(15));
 }
 
 #[test]
