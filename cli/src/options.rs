@@ -11,6 +11,7 @@ use poniard::policy::{DEFAULT, POLICIES};
 use poniard_bench::CASES;
 use poniard_scheduler_sim::plan::PLANNERS;
 
+use crate::commands::pictures::PictureOptions;
 use crate::exit_code;
 
 /// Heading of the options that say what to compute.
@@ -163,7 +164,8 @@ Examples:
   poniard simulate montage.json --speeds 1,1,2,4 --bandwidth 131072000 --policy heft
   poniard simulate montage.json.gz --platform p8.toml --policy earliest-finish --seed 7
   poniard simulate cholesky:20,ccr=0.5 --speeds 1,1,8 --bandwidth 1e9 --policy peft
-  poniard simulate robot.stg --speeds 1,1,1,1 --policy live:heft --json | jq .makespan_ns",
+  poniard simulate robot.stg --speeds 1,1,1,1 --policy live:heft --json | jq .makespan_ns
+  poniard simulate cholesky:8,ccr=1 --speeds 1,1,4 --bandwidth 1e9 --trace run.json --gantt run.svg --csv run.csv",
         list(&mut live.clone()),
         list(&mut planners.clone())
     )
@@ -383,6 +385,10 @@ pub struct SimulateOptions {
     /// Round recorded run times to whole milliseconds, halves to the even one
     #[arg(long, value_name = "UNIT")]
     pub round_costs: Option<RoundCosts>,
+
+    /// What to write about the run.
+    #[command(flatten)]
+    pub pictures: PictureOptions,
 
     /// Print one JSON object instead of lines
     #[arg(long)]

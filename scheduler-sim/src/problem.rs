@@ -13,6 +13,7 @@ pub const NEVER: u64 = u64::MAX;
 pub struct Problem<'a> {
     workload: &'a Workload,
     processor_names: Vec<String>,
+    space_names: Vec<String>,
     /// Of each processor its column of `costs`.
     columns: Vec<u32>,
     column_count: usize,
@@ -128,6 +129,7 @@ impl<'a> Problem<'a> {
         Self {
             workload,
             processor_names: processors.iter().map(|processor| processor.name.clone()).collect(),
+            space_names: platform.spaces().to_vec(),
             columns,
             column_count,
             column_sizes,
@@ -188,6 +190,12 @@ impl<'a> Problem<'a> {
     #[must_use]
     pub fn space_count(&self) -> usize {
         self.space_count
+    }
+
+    /// What a memory space is called.
+    #[must_use]
+    pub fn space_name(&self, space: usize) -> &str {
+        &self.space_names[space]
     }
 
     /// The memory space of a processor.

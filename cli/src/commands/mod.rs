@@ -5,6 +5,7 @@ mod completions;
 mod install;
 mod kernels;
 mod models;
+pub mod pictures;
 mod policies;
 mod processors;
 pub mod run;

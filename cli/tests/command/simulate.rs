@@ -57,3 +57,36 @@ fn what_makes_no_sense_is_said() {
     fs::write(installation.file("cut.json.gz"), [0x1f, 0x8b, 8, 0, 0, 0]).unwrap();
     check("cut.json.gz --speeds 1", 3, &["cut.json.gz: it could not be decompressed after 0 bytes"]);
 }
+
+#[test]
+fn pictures_are_written_whole_or_not_at_all() {
+    let installation = installation();
+    let files = "--trace run.json --gantt run.svg --csv run.csv";
+    for policy in ["heft", "fifo"] {
+        let text = installation.ask(&format!("simulate fork.stg --speeds 1,1 --policy {policy} {files}")).good();
+        let read = |name: &str| fs::read_to_string(installation.file(name)).unwrap();
+        for name in ["run.json", "run.svg", "run.csv"] {
+            assert!(text.contains(&format!("wrote        {name} (")), "{text}");
+        }
+        assert!(text.contains("critical     3 tasks (2 behind what they need)"), "{text}");
+        assert!(text.contains("idle         20.0 ms of all processors together: no ready work 100 %, data 0 %, policy 0 %"), "{text}");
+        let trace: serde_json::Value = serde_json::from_str(&read("run.json")).unwrap();
+        assert!(trace["traceEvents"].as_array().unwrap().len() > 20);
+        assert!(read("run.svg").contains("<svg"));
+        assert_eq!(read("run.csv").lines().count(), 5);
+    }
+    let answer = installation.ask("simulate fork.stg --speeds 1,1 --policy heft --gantt run.svg --json").json();
+    assert_eq!((&answer["idle_ns"]["no_ready_work"], &answer["critical_path"]["work_ns"]), (&20_000_000.into(), &50_000_000.into()));
+    // The bytes of a file may go where lines would; those go elsewhere then.
+    let table = installation.ask("simulate fork.stg --speeds 1,1 --policy heft --csv /dev/stdout").good();
+    assert_eq!((table.lines().count(), table.starts_with("decided_ns,")), (5, true), "{table}");
+    let before = installation.names();
+    let check = |arguments: &str, code: i32, said: &[&str]| {
+        installation.ask(&format!("simulate fork.stg --speeds 1,1 {arguments}")).failed(code, said)
+    };
+    check("--gantt nowhere/run.svg", 5, &["nowhere/run.svg could not be written: the folder nowhere does not exist"]);
+    check("--csv new.csv --trace /dev/full", 5, &["/dev/full could not be written: No space left on device"]);
+    check("--csv new --gantt new", 2, &["--csv new: another option has the same file"]);
+    check("--json --csv /dev/stdout", 2, &["--csv and --json cannot both have standard output"]);
+    assert_eq!(installation.names(), before);
+}
