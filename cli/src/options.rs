@@ -90,7 +90,8 @@ files that were refused and why; then the places that were searched, in order.",
     #[command(
         long_about = "Simulate a workload on a machine that need not be there, under any policy.
 
-A workload is a file in WfFormat (JSON; 1.4, 1.5, 1.6), of the Standard Task Graph Set (.stg, times as milliseconds) or in Pegasus DAX (XML), each also compressed (.gz); \
+A workload is a file in WfFormat (JSON; 1.4, 1.5, 1.6), of the Standard Task Graph Set (.stg, times as milliseconds), in Pegasus DAX (XML), in DOT (.dot; node attributes \
+work in seconds and code, edge attribute bytes), or one of `poniard run` (.toml, .json; it says no times, so each task takes a millisecond), each also compressed (.gz); \
 or a shape and its size: layered, fork-join, cholesky, lu, qr, stencil, fft, tree, chain, independent or random, with ccr=X for how long data travels at 1 GB/s beside how \
 long tasks take, and seed=N. \
 Policies that run live decide as the run goes, by the very code that decides in a real run; planners know the whole graph before. Nothing takes real time, and the same \

@@ -90,3 +90,16 @@ fn pictures_are_written_whole_or_not_at_all() {
     check("--json --csv /dev/stdout", 2, &["--csv and --json cannot both have standard output"]);
     assert_eq!(installation.names(), before);
 }
+
+#[test]
+fn drawings_and_graph_files_are_workloads() {
+    let installation = installation();
+    fs::write(installation.file("g.dot"), "digraph { node [work=0.01] a -> b; a -> c; b -> d; c -> d; d [work=0.03] }").unwrap();
+    fs::write(installation.file("g.toml"), "[tasks.a]\nkernel = 'wait'\ninputs = [5]\n[tasks.b]\nkernel = 'add'\ninputs = ['@a', 1]\n")
+        .unwrap();
+    let makespan =
+        |file: &str| installation.ask(&format!("simulate {file} --speeds 1,1 --policy heft --json")).json()["makespan_ns"].as_u64();
+    assert_eq!((makespan("g.dot"), makespan("g.toml")), (Some(50_000_000), Some(6_000_000)));
+    fs::write(installation.file("bad.dot"), "digraph {\n a -> b\n}").unwrap();
+    installation.ask("simulate bad.dot --speeds 1").failed(3, &["bad.dot: line 2, column 2: node `a` does not say how long it takes"]);
+}

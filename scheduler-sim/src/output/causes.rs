@@ -332,7 +332,9 @@ mod tests {
 
     fn built(works: &[u64], edges: &[(usize, usize, u64)]) -> Workload {
         let mut builder = WorkloadBuilder::new("w");
-        works.iter().enumerate().for_each(|(task, work)| drop(builder.task(&task.to_string(), "code", *work)));
+        for (task, work) in works.iter().enumerate() {
+            builder.task(&task.to_string(), "code", *work);
+        }
         edges.iter().for_each(|(from, to, bytes)| builder.edge(*from, *to, *bytes));
         builder.build().unwrap()
     }

@@ -207,8 +207,8 @@ fn draw_processor(run: &Run<'_>, drawing: &mut Drawing, processor: usize, height
         // Seams between tasks where there is room for them.
         let seam = if width > 3.0 { "stroke=\"#fff\" stroke-width=\"0.6\"" } else { "" };
         drawing.bar(times, place, format_args!("fill=\"{}\" {seam}", colour(code)), &words);
-        let fits = (width / 6.4) as usize;
-        if fits >= 3 && height >= 11.0 {
+        let fits = (width / 7.0) as usize;
+        if fits >= 4 && height >= 11.0 {
             let (x, y) = (drawing.x(start_ns) + width * 0.5, place.0 + height * 0.5);
             let name = escaped(&shortened(name, fits));
             drawing.add(format_args!(
@@ -293,7 +293,7 @@ fn draw_axis(drawing: &mut Drawing, top: f64, bottom: f64) {
     }
     let mut at_ns = 0_u64;
     while at_ns <= drawing.makespan_ns {
-        let (x, words) = (drawing.x(at_ns), time(at_ns));
+        let (x, words) = (drawing.x(at_ns), if at_ns == 0 { "0".to_owned() } else { time(at_ns) });
         drawing.add(format_args!(
             "<path d=\"M{x:.2} {top:.2}V{bottom:.2}\" stroke=\"#000\" stroke-opacity=\"0.13\"/><text x=\"{x:.2}\" y=\"{:.2}\" fill=\"#555\" font-size=\"11\" text-anchor=\"middle\">{words}</text>",
             top - 6.0
@@ -320,7 +320,7 @@ fn draw_legend(run: &Run<'_>, drawing: &mut Drawing) {
         let words = match idle {
             Idle::NoReadyWork => "no task was ready",
             Idle::Data => "waiting for data",
-            Idle::Policy => "a task was ready",
+            Idle::Policy => "as the policy wanted",
         };
         entries.push((format!("fill=\"{}\"", fill(idle)), format!("{words}: {:.1} %", share(run.causes.idle_ns(idle)))));
     }

@@ -1,7 +1,9 @@
 //! What is to be run: tasks with their work, and edges with the bytes that go along them.
 
 mod dax;
+mod dot;
 mod generate;
+mod graph_file;
 mod read;
 mod stg;
 mod wfformat;
