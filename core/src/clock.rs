@@ -1,20 +1,30 @@
 //! The one place that reads the machine's clocks, so that everything else can run under others.
 
-use std::time::Instant;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::platform;
 
 /// The time, for deadlines.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(crate) fn now() -> Instant {
-    Instant::now()
+    match platform::now_ns() {
+        Some(now_ns) => *START.get_or_init(Instant::now) + Duration::from_nanos(now_ns),
+        None => Instant::now(),
+    }
 }
+
+/// Some moment before the first look at the time in nanoseconds.
+static START: OnceLock<Instant> = OnceLock::new();
 
 /// Nanoseconds since some moment before the runtime began.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(crate) fn now_ns() -> u64 {
-    use std::sync::OnceLock;
-    static START: OnceLock<Instant> = OnceLock::new();
+    if let Some(now_ns) = platform::now_ns() {
+        return now_ns;
+    }
     let now_ns = START.get_or_init(Instant::now).elapsed().as_nanos() as u64;
     #[cfg(test)]
     let now_ns = now_ns.saturating_add_signed(JUMPED_NS.get());
@@ -23,6 +33,10 @@ pub(crate) fn now_ns() -> u64 {
 
 /// How long this thread has had a core, in nanoseconds. Cost: a call of the system, a few hundred nanoseconds.
 pub(crate) fn thread_cpu_ns() -> Option<u64> {
+    // A logical thread has a core of its own.
+    if let Some(now_ns) = platform::now_ns() {
+        return Some(now_ns);
+    }
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Some(u64::try_from(time.tv_sec).ok()?.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).ok()?))
 }

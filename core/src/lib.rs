@@ -23,6 +23,7 @@ pub mod options;
 pub mod parallel;
 pub mod parameter;
 mod placement;
+pub mod platform;
 pub mod plugin;
 pub mod policy;
 mod queued;
@@ -50,7 +51,7 @@ pub use graph::{GraphBuilder, GraphError, GraphErrorKind, GraphRun, GraphRunErro
 pub use group::{CancelToken, GroupError, TaskGroup};
 pub use kernel::{Kernel, KernelLaunch, KernelSource};
 pub use mutable::{Mutable, Reading, overwrite, read, write};
-pub use options::{Occupancy, Priority, TaskBuilder, TaskOptions};
+pub use options::{ExpectedCosts, Occupancy, Priority, TaskBuilder, TaskOptions};
 pub use parallel::{JobScope, join, map_reduce, parallel_chunks, parallel_chunks_mut, parallel_for, parallel_for_each_mut, scope};
 pub use parameter::{Gather, IntoArg, Param};
 pub use placement::{Considered, Explanation, PlacementReport};

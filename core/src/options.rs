@@ -13,6 +13,7 @@ use crate::function::{Args, TaskFn};
 use crate::group::CancelToken;
 use crate::kernel::Body;
 use crate::placement::Placed;
+use crate::policy::Estimate;
 use crate::retry::Retrying;
 use crate::runtime::Handle;
 use crate::scope::{ProcessId, Scope};
@@ -150,6 +151,7 @@ pub struct TaskOptions {
     pub(crate) result_scope: Option<Scope>,
     pub(crate) occupancy: Option<Occupancy>,
     pub(crate) once: Option<bool>,
+    pub(crate) expected: Option<Arc<dyn ExpectedCosts>>,
 
     // When it ends early.
     pub(crate) deadline: Option<Instant>,
@@ -205,6 +207,12 @@ impl TaskOptions {
         self
     }
 
+    /// What a task is expected to take, in the place of what the runtime has measured. Nobody looks at it without a policy.
+    pub fn expected(mut self, costs: Arc<dyn ExpectedCosts>) -> Self {
+        self.expected = Some(costs);
+        self
+    }
+
     /// When a task has to have finished: see [`TaskBuilder::deadline`].
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
@@ -251,6 +259,7 @@ impl TaskOptions {
         fill(&mut self.result_scope, &lower.result_scope);
         fill(&mut self.occupancy, &lower.occupancy);
         fill(&mut self.once, &lower.once);
+        fill(&mut self.expected, &lower.expected);
         fill(&mut self.deadline, &lower.deadline);
         fill(&mut self.timeout, &lower.timeout);
         for token in &lower.tokens {
@@ -299,7 +308,19 @@ impl TaskOptions {
             || self.result_scope.is_some()
             || self.occupancy.is_some()
             || self.once.is_some()
+            || self.expected.is_some()
             || !self.ties.is_empty()
+    }
+}
+
+/// What somebody knows of a task's cost before it has run: a user of his own tasks, or a simulator.
+pub trait ExpectedCosts: fmt::Debug + Send + Sync {
+    /// What the task takes on a processor, by its place among the runtime's: those of [`WorkerId`](crate::WorkerId) first. None: as the runtime estimates it.
+    fn on(&self, processor: usize) -> Option<Estimate>;
+
+    /// How long the longest way from the task's begin to the end of everything takes, in nanoseconds, for policies that look at ranks.
+    fn rank_ns(&self) -> Option<u64> {
+        None
     }
 }
 

@@ -37,6 +37,15 @@ thread_local! {
     static SUBMITTING: RefCell<Vec<((usize, usize), bool)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// What of this belongs to a logical thread that does not run just now.
+#[derive(Debug, Default)]
+pub(crate) struct Saved(Vec<((usize, usize), bool)>);
+
+/// Exchanges it for what is there.
+pub(crate) fn swap(saved: &mut Saved) {
+    SUBMITTING.with_borrow_mut(|calls| std::mem::swap(calls, &mut saved.0));
+}
+
 /// Runs code of users, or waits for a launch: what that spawns is no call inside this thread's calls of `submit`, which would leave it to those.
 fn outside<R>(body: impl FnOnce() -> R) -> R {
     let calls = SUBMITTING.take();

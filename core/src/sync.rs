@@ -12,7 +12,48 @@ mod real {
     pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread_local;
 
-    pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
+    use crate::platform::{self, LogicalThread};
+
+    /// A place to sleep.
+    #[derive(Debug)]
+    pub(crate) struct Parker(crossbeam_utils::sync::Parker);
+
+    /// What wakes the thread that sleeps there, or a logical one.
+    #[derive(Clone, Debug)]
+    pub(crate) enum Unparker {
+        Machine(crossbeam_utils::sync::Unparker),
+        Logical(LogicalThread),
+    }
+
+    impl Parker {
+        pub(crate) fn new() -> Self {
+            Self(crossbeam_utils::sync::Parker::new())
+        }
+
+        pub(crate) fn unparker(&self) -> Unparker {
+            Unparker::Machine(self.0.unparker().clone())
+        }
+
+        pub(crate) fn park(&self) {
+            self.0.park();
+        }
+
+        pub(crate) fn park_timeout(&self, patience: std::time::Duration) {
+            self.0.park_timeout(patience);
+        }
+    }
+
+    impl Unparker {
+        pub(crate) fn unpark(&self) {
+            match self {
+                Self::Machine(unparker) => unparker.unpark(),
+                Self::Logical(thread) => match platform::current() {
+                    Some(platform) => platform.wake(*thread),
+                    None => unreachable!("logical threads are woken by logical threads"),
+                },
+            }
+        }
+    }
 
     /// Nothing: see the one for loom.
     #[derive(Debug)]

@@ -8,12 +8,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Instant;
 
 use crate::clock::now;
+use crate::platform;
+use crate::sync::Unparker;
 use crate::task::record::TaskRef;
+use crate::worker::waiter;
 
 /// Names an entry: when it is due, and a number that no other one has.
 type Key = (Instant, u64);
@@ -28,21 +31,32 @@ enum Due {
     Call(fn()),
 }
 
-struct Timer {
+/// The entries, and the thread that sees to them.
+pub(crate) struct Timer {
     state: Mutex<State>,
-    /// Signalled when there is a new earliest entry.
-    earlier: Condvar,
 }
 
 struct State {
     entries: BTreeMap<Key, Due>,
     /// The number of the next entry.
     next: u64,
-    /// Whether the thread is there.
+    /// Whether the thread is there, or about to be.
     started: bool,
+    /// What wakes it, once it is there.
+    thread: Option<Unparker>,
+    closed: bool,
 }
 
-static TIMER: Timer = Timer { state: Mutex::new(State { entries: BTreeMap::new(), next: 0, started: false }), earlier: Condvar::new() };
+/// The one of the machine.
+static TIMER: Timer = Timer::new();
+
+/// Lets `act` work with the timer of the calling thread.
+fn with<R>(act: impl FnOnce(&Timer) -> R) -> R {
+    match platform::entered() {
+        Some(entered) => act(&entered.timer),
+        None => act(&TIMER),
+    }
+}
 
 /// An entry, which ends when this is dropped.
 #[derive(Debug)]
@@ -52,7 +66,7 @@ pub(crate) struct Alarm(Key);
 impl Drop for Alarm {
     fn drop(&mut self) {
         // Dropped when the lock is free: a record's last reference runs a result's destructor.
-        let due = TIMER.lock().entries.remove(&self.0);
+        let due = with(|timer| timer.lock().entries.remove(&self.0));
         drop(due);
     }
 }
@@ -73,7 +87,7 @@ impl Wake for Finished {
 /// # Errors
 /// What the system said when the thread could not be started.
 pub(crate) fn expire_at(deadline: Instant, task: &TaskRef) -> io::Result<()> {
-    let alarm = TIMER.add(deadline, Due::Expire(task.clone()))?;
+    let alarm = add(deadline, Due::Expire(task.clone()))?;
     let finished = Arc::new(Finished(Mutex::new(Some(alarm))));
     // Otherwise it has finished already, and dropping this takes the entry out.
     task.add_waiter(&Waker::from(finished));
@@ -85,7 +99,7 @@ pub(crate) fn expire_at(deadline: Instant, task: &TaskRef) -> io::Result<()> {
 /// # Errors
 /// As [`expire_at`].
 pub(crate) fn wake_at(time: Instant, waker: Waker) -> io::Result<Alarm> {
-    TIMER.add(time, Due::Wake(waker))
+    add(time, Due::Wake(waker))
 }
 
 /// Calls `function` at `time`, on the timer's thread.
@@ -94,12 +108,13 @@ pub(crate) fn wake_at(time: Instant, waker: Waker) -> io::Result<Alarm> {
 /// As [`expire_at`].
 pub(crate) fn call_at(time: Instant, function: fn()) -> io::Result<()> {
     // It stays in.
-    TIMER.add(time, Due::Call(function)).map(std::mem::forget)
+    add(time, Due::Call(function)).map(std::mem::forget)
 }
 
 /// Wakes everybody who waits for a time, as there may be another reason not to.
 pub(crate) fn hurry() {
-    let woken: Vec<Due> = TIMER.lock().entries.extract_if(.., |_, due| matches!(due, Due::Wake(_))).map(|(_, due)| due).collect();
+    let take = |timer: &Timer| timer.lock().entries.extract_if(.., |_, due| matches!(due, Due::Wake(_))).map(|(_, due)| due).collect();
+    let woken: Vec<Due> = with(take);
     woken.into_iter().for_each(Due::fire);
 }
 
@@ -114,38 +129,43 @@ impl Due {
 }
 
 impl Timer {
+    pub(crate) const fn new() -> Self {
+        Self { state: Mutex::new(State { entries: BTreeMap::new(), next: 0, started: false, thread: None, closed: false }) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Single operations on the map; none of them panics half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&'static self, time: Instant, due: Due) -> io::Result<Alarm> {
-        let mut state = self.lock();
-        if !state.started {
-            std::thread::Builder::new().name("poniard-timer".into()).spawn(|| self.run())?;
-            state.started = true;
+    /// No entry comes any more: its thread ends.
+    pub(crate) fn close(&self) {
+        let thread = {
+            let mut state = self.lock();
+            state.closed = true;
+            state.thread.clone()
+        };
+        if let Some(thread) = thread {
+            thread.unpark();
         }
-        let key = (time, state.next);
-        state.next += 1;
-        state.entries.insert(key, due);
-        let is_first = state.entries.first_key_value().is_some_and(|(first, _)| *first == key);
-        drop(state);
-        if is_first {
-            self.earlier.notify_one();
-        }
-        Ok(Alarm(key))
     }
 
     fn run(&self) {
-        let mut state = self.lock();
+        self.lock().thread = Some(waiter::unparker());
         loop {
+            let mut state = self.lock();
+            if state.closed {
+                return;
+            }
             let Some((&(time, _), _)) = state.entries.first_key_value() else {
-                state = self.earlier.wait(state).unwrap_or_else(PoisonError::into_inner);
+                drop(state);
+                waiter::park();
                 continue;
             };
             let left = time.saturating_duration_since(now());
             if !left.is_zero() {
-                (state, _) = self.earlier.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+                drop(state);
+                waiter::park_for(left);
                 continue;
             }
             let due = state.entries.pop_first();
@@ -153,7 +173,27 @@ impl Timer {
             if let Some((_, due)) = due {
                 due.fire();
             }
-            state = self.lock();
         }
     }
+}
+
+/// Puts an entry into the timer of the calling thread.
+fn add(time: Instant, due: Due) -> io::Result<Alarm> {
+    with(|timer| {
+        let mut state = timer.lock();
+        if !state.started {
+            platform::spawn("poniard-timer", || with(Timer::run))?;
+            state.started = true;
+        }
+        let key = (time, state.next);
+        state.next += 1;
+        state.entries.insert(key, due);
+        let is_first = state.entries.first_key_value().is_some_and(|(first, _)| *first == key);
+        let thread = state.thread.clone().filter(|_| is_first);
+        drop(state);
+        if let Some(thread) = thread {
+            thread.unpark();
+        }
+        Ok(Alarm(key))
+    })
 }

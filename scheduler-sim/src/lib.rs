@@ -11,6 +11,7 @@ pub mod platform;
 pub mod problem;
 pub mod schedule;
 pub mod workload;
+pub mod world;
 
 pub use platform::{Platform, PlatformError, SimLink, SimProcessor};
 pub use problem::{Impossible, NEVER, Problem};

@@ -13,6 +13,7 @@ use super::state::{CANCELLED, FAILED, FAULTY, PLACED, POISONED, RunState, STOP, 
 use super::{Graph, NodeRecord, Site, placed};
 use crate::error::FailureKind;
 use crate::options::Priority;
+use crate::platform;
 use crate::worker::context::{Context, Within};
 use crate::worker::entry::{Entry, Part, PartOf};
 use crate::worker::fence;
@@ -613,7 +614,7 @@ fn wait_inside(context: &Context, run: &RunState, node: Option<u32>) {
             return;
         }
         if round % 16 == 15 {
-            std::thread::yield_now();
+            platform::yield_now();
         } else {
             std::hint::spin_loop();
         }

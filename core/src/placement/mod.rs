@@ -247,6 +247,11 @@ impl Placement {
         self.probe.end();
     }
 
+    /// How many tasks wait.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.lock().board.waiting()
+    }
+
     /// Whether tasks wait.
     fn has_waiting(&self) -> bool {
         self.waiting.load(Relaxed) > 0
@@ -293,6 +298,7 @@ impl Placement {
         // Of the class before: many places in a row are of one.
         let mut last_class = None;
         let mut host_count = 0;
+        let expected = entry.peek(|task| task.options().and_then(|options| options.expected.clone()));
         for (processor, missing) in processors.iter().zip(missing) {
             let place = self.place_of(*processor);
             if candidates.last().is_some_and(|known: &Candidate| known.place == place) {
@@ -314,7 +320,8 @@ impl Placement {
             }
             let is_fast = self.is_device[place];
             let guess_ns = GUESS_NS.saturating_add(size) / if is_fast { DEVICE_GUESS } else { 1 };
-            let execution = costs::or_guess(estimate, guess_ns);
+            let expected = expected.as_ref().and_then(|expected| expected.on(*processor));
+            let execution = expected.unwrap_or_else(|| costs::or_guess(estimate, guess_ns));
             let overhead_ns = match space {
                 0 if is_process && !has_hop => HOP_NS,
                 0 => 0,
@@ -338,7 +345,7 @@ impl Placement {
             number,
             code: code ^ u64::from(SizeClass::of(size).number()).wrapping_mul(0x9e37_79b9_7f4a_7c15),
             priority: 1 - priority.level() as i32,
-            rank_ns: None,
+            rank_ns: expected.and_then(|expected| expected.rank_ns()),
             bytes: size,
             origin: None,
             candidates,

@@ -21,6 +21,7 @@ use crate::kernel::Origin;
 use crate::kernel::plan::Plan;
 use crate::options::LaunchTies;
 use crate::placement::{code_of, placed};
+use crate::platform;
 use crate::residency::{self, DeviceSpace, Lost, Prepared, Refusal, Undone};
 use crate::task::record::{Claim, TaskRef};
 use crate::worker::context::runtime_of;
@@ -371,7 +372,7 @@ impl Queued {
                 None => unreachable!("it was claimed ahead, and nobody but the caller gives that up"),
             }
             drop(ahead);
-            std::thread::yield_now();
+            platform::yield_now();
         }
     }
 

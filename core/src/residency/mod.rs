@@ -830,6 +830,21 @@ thread_local! {
     static LATER: RefCell<Option<Vec<Later>>> = const { RefCell::new(None) };
 }
 
+/// What of this belongs to a logical thread that does not run just now.
+#[derive(Default)]
+pub(crate) struct Saved(Option<Vec<Later>>);
+
+impl std::fmt::Debug for Saved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Saved").field(&self.0.as_ref().map(Vec::len)).finish()
+    }
+}
+
+/// Exchanges it for what is there.
+pub(crate) fn swap(saved: &mut Saved) {
+    LATER.with_borrow_mut(|later| std::mem::swap(later, &mut saved.0));
+}
+
 /// Does something that holds locks and may have processors report what they have done, which needs those locks. That is seen to afterwards.
 pub(crate) fn deferring<R>(body: impl FnOnce() -> R) -> R {
     let is_outermost = LATER.with_borrow_mut(|later| {

@@ -26,6 +26,7 @@ use crate::mutable::create_ordered;
 use crate::options::{LaunchTies, Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::placement::{Explanation, Placed, Placement};
+use crate::platform;
 use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
 use crate::task::record::{create, create_detached, create_failed, create_finished, parts_that_stay, why_it_stays};
@@ -111,7 +112,7 @@ impl Runtime {
             // Before this returns, whoever does the waiting: it takes no more tasks from outside.
             shared.close();
             let ended = Waiter::for_this_thread();
-            let thread = std::thread::Builder::new().name("poniard-shutdown".into()).spawn({
+            let thread = platform::spawn("poniard-shutdown", {
                 let ended = Arc::clone(&ended);
                 move || {
                     shared.shut_down();

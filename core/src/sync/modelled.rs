@@ -86,8 +86,8 @@ impl Parker {
         Self(Unparker(Arc::new((Mutex::new(false), Condvar::new()))))
     }
 
-    pub(crate) fn unparker(&self) -> &Unparker {
-        &self.0
+    pub(crate) fn unparker(&self) -> Unparker {
+        self.0.clone()
     }
 
     pub(crate) fn park(&self) {

@@ -15,7 +15,7 @@ pub(crate) mod future;
 pub(crate) mod loom_tests;
 pub(crate) mod many;
 pub(crate) mod memory;
-mod nested;
+pub(crate) mod nested;
 pub(crate) mod record;
 
 use record::{TaskRef, UserRef};

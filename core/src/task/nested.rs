@@ -18,6 +18,22 @@ thread_local! {
     static PUT_OFF: RefCell<Vec<NonNull<Header>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// What of this belongs to a logical thread that does not run just now.
+#[derive(Debug, Default)]
+pub(crate) struct Saved {
+    depth: u32,
+    is_any_put_off: bool,
+    put_off: Vec<NonNull<Header>>,
+}
+
+/// Exchanges it for what is there.
+pub(crate) fn swap(saved: &mut Saved) {
+    saved.depth = DEPTH.replace(saved.depth);
+    saved.is_any_put_off = IS_ANY_PUT_OFF.replace(saved.is_any_put_off);
+    // At the end of the system's thread there is none, and no logical thread either.
+    let _ = PUT_OFF.try_with(|put_off| std::mem::swap(&mut *put_off.borrow_mut(), &mut saved.put_off));
+}
+
 /// Whether this is too deep for what holds users' values to be dropped at once.
 #[inline]
 pub(crate) fn is_deep() -> bool {

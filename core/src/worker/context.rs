@@ -17,6 +17,7 @@ use crate::ambient::Ambient;
 use crate::error::TaskError;
 use crate::graph::state::RunState;
 use crate::options::Occupancy;
+use crate::platform;
 use crate::ship::processor::RemoteProcessor;
 use crate::task::record::{Header, TaskRef};
 
@@ -24,6 +25,25 @@ thread_local! {
     static CURRENT: Cell<*const Context> = const { Cell::new(ptr::null()) };
     /// What spawns on this thread pick up just now; null for nothing.
     static AMBIENT: Cell<*const Ambient> = const { Cell::new(ptr::null()) };
+}
+
+/// What of this belongs to a logical thread that does not run just now.
+#[derive(Debug)]
+pub(crate) struct Saved(*const Context, *const Ambient);
+
+impl Default for Saved {
+    fn default() -> Self {
+        Self(ptr::null(), ptr::null())
+    }
+}
+
+/// Exchanges them for what is there.
+///
+/// # Safety
+/// They are put back only while what they were taken from is still on the stack that is run then.
+pub(crate) unsafe fn swap(saved: &mut Saved) {
+    saved.0 = CURRENT.replace(saved.0);
+    saved.1 = AMBIENT.replace(saved.1);
 }
 
 /// Whether spawns on this thread pick anything up.
@@ -387,7 +407,7 @@ impl Context {
     /// Asks how much there is. The answer holds for all addresses from the lowest good one up to here, unless this stack goes (`forget_stack`).
     #[cold]
     fn measure_stack(&self, here: usize) -> bool {
-        match stacker::remaining_stack() {
+        match platform::current().map_or_else(stacker::remaining_stack, |platform| Some(platform.stack_left())) {
             None => {
                 self.stack.set((0, usize::MAX));
                 true

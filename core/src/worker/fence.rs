@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, compiler_fence};
 
+use crate::platform;
 use crate::sync::atomic::fence;
 
 /// Whether `heavy` makes the kernel run a barrier on all threads of the process. Set once, before the first worker starts; never under loom
@@ -36,6 +37,10 @@ pub(crate) fn light() {
 /// The dear side: between announcing that one sleeps and the last look at the queues. About 0.3 us.
 pub(crate) fn heavy() {
     fence(SeqCst);
+    // Logical threads share one of the system's.
+    if platform::is_logical() {
+        return;
+    }
     #[cfg(target_os = "linux")]
     if ASYMMETRIC.load(Relaxed) {
         use rustix::thread::{MembarrierCommand, membarrier};

@@ -18,6 +18,7 @@ use super::waits::Wait;
 use crate::ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
+use crate::platform;
 use crate::queued::launch::attend;
 use crate::task::record::{Claim, TaskRef};
 
@@ -244,7 +245,7 @@ fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), Tas
             return Ok(());
         }
         if round % 16 == 15 {
-            std::thread::yield_now();
+            platform::yield_now();
         } else {
             std::hint::spin_loop();
         }

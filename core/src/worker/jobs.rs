@@ -11,6 +11,7 @@ use super::latch::Latch;
 use super::shared::Shared;
 use super::slot::{Local, Slot};
 use super::waiter::Waiter;
+use crate::platform;
 
 /// Rounds of looking for jobs before a thread that waits for one goes to sleep: about as long as a wake-up takes.
 const SPIN_ROUNDS: u32 = 256;
@@ -155,7 +156,7 @@ fn wait_or_take_back(context: &Context, latch: &Latch, target: Option<&Job>) -> 
         if round < SPIN_ROUNDS {
             round += 1;
             if round % 16 == 0 {
-                std::thread::yield_now();
+                platform::yield_now();
             } else {
                 std::hint::spin_loop();
             }

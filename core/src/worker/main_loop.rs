@@ -20,6 +20,7 @@ use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::{give_back, run_part};
 use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::placement::{Placed, Placement};
+use crate::platform;
 use crate::ship::processor::{Ahead, RemoteProcessor};
 use crate::task::record::{Claim, TaskRef};
 
@@ -547,9 +548,11 @@ fn search(context: &Context, index: usize) -> Option<Found> {
     shared.sleep.search();
     loop {
         let began_ns = now_ns();
+        // Logical threads go on when others stop, and no time goes by before.
+        let search_ns = if platform::is_logical() { 0 } else { shared.idle_policy.search_ns() };
         // At least so many that the tasks which others keep to themselves have been asked for.
         for round in 0.. {
-            if round >= SEIZE_ROUNDS && round % SEIZE_ROUNDS == 0 && now_ns() - began_ns >= shared.idle_policy.search_ns() {
+            if round >= SEIZE_ROUNDS && round % SEIZE_ROUNDS == 0 && now_ns() - began_ns >= search_ns {
                 break;
             }
             let found = context.with_local(|slot, local| {
@@ -575,7 +578,7 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 return None;
             }
             if round % 8 == 7 {
-                std::thread::yield_now();
+                platform::yield_now();
             } else {
                 std::hint::spin_loop();
             }

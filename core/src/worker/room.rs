@@ -107,7 +107,7 @@ impl Shared {
             let now_finished = self.finished();
             if now_finished != finished {
                 (finished, since) = (now_finished, now());
-            } else if since.elapsed() >= ROOM_PATIENCE {
+            } else if now().duration_since(since) >= ROOM_PATIENCE {
                 break;
             }
         }

@@ -6,7 +6,7 @@ use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
@@ -35,6 +35,7 @@ use crate::runtime::Backends;
 use crate::scope::{ProcessId, ProcessorIdentity};
 use crate::ship::elsewhere::Elsewhere;
 use crate::ship::processor::RemoteProcessor;
+use crate::sync::Unparker;
 use crate::task::record::{Claim, Header, Released, TaskRef};
 
 /// Tasks spawned and not finished from which on a worker that spawns more waits for room. As many records as a core's cache holds.
@@ -123,8 +124,8 @@ pub(crate) struct Shared {
     foreign_finished: CachePadded<AtomicU64>,
     /// Threads that wait until the runtime is idle, besides the one that drains it.
     idle_waiters: AtomicUsize,
-    /// Signalled when the runtime may have become idle while somebody waits for that.
-    idle: (Mutex<()>, Condvar),
+    /// Whom to wake when the runtime may have become idle, or has ended.
+    idle: Mutex<Vec<Unparker>>,
 }
 
 impl Shared {
@@ -179,7 +180,7 @@ impl Shared {
             foreign_spawned: CachePadded::default(),
             foreign_finished: CachePadded::default(),
             idle_waiters: AtomicUsize::new(0),
-            idle: (Mutex::new(()), Condvar::new()),
+            idle: Mutex::default(),
         }
     }
 
@@ -879,8 +880,22 @@ impl Shared {
     /// Tells the thread that waits for the runtime to drain, if one does, to look again.
     pub(crate) fn signal_idle(&self) {
         if self.phase.load(SeqCst) != OPEN || self.idle_waiters.load(SeqCst) > 0 {
-            drop(self.idle.0.lock().unwrap_or_else(PoisonError::into_inner));
-            self.idle.1.notify_all();
+            let woken = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+            woken.iter().for_each(Unparker::unpark);
+        }
+    }
+
+    /// Waits until something is `over` that `signal_idle` is called after.
+    fn wait_for_idle(&self, over: impl Fn() -> bool) {
+        loop {
+            let mut waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            // Under the lock: whoever makes it so takes the list afterwards.
+            if over() {
+                return;
+            }
+            waiting.push(waiter::unparker());
+            drop(waiting);
+            waiter::park();
         }
     }
 
@@ -894,11 +909,7 @@ impl Shared {
         self.idle_waiters.fetch_add(1, SeqCst);
         // Workers signal when they find nothing; those that sleep already have nothing to tell.
         self.sleep.wake_all();
-        let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while !self.is_quiet() {
-            guard = self.idle.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(guard);
+        self.wait_for_idle(|| self.is_quiet());
         self.idle_waiters.fetch_sub(1, SeqCst);
     }
 
@@ -929,11 +940,7 @@ impl Shared {
     pub(crate) fn shut_down(&self) {
         self.close();
         if self.ends.swap(true, SeqCst) {
-            let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
-            while !self.has_ended() {
-                guard = self.idle.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
-            }
-            return;
+            return self.wait_for_idle(|| self.has_ended());
         }
         self.wait_until_quiet();
         self.phase.store(STOPPED, SeqCst);

@@ -156,6 +156,13 @@ impl Sleep {
         }
     }
 
+    /// The slots of those that sleep, by rising number.
+    pub(crate) fn sleepers(&self) -> Vec<usize> {
+        let mut slots: Vec<usize> = self.lock().iter().map(|(slot, _)| *slot).collect();
+        slots.sort_unstable();
+        slots
+    }
+
     /// Number of workers that sleep.
     #[cfg(test)]
     pub(crate) fn sleeper_count(&self) -> usize {
@@ -204,7 +211,7 @@ mod tests {
         let parker = Parker::new();
         for slot in 0..2 {
             sleep.search();
-            sleep.lock().push((slot, parker.unparker().clone()));
+            sleep.lock().push((slot, parker.unparker()));
             sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
         }
         sleep.notify();
@@ -226,7 +233,7 @@ mod tests {
         assert!(!sleep.wake_where(|_| true));
         for slot in 0..3 {
             sleep.search();
-            sleep.lock().push((slot, parker.unparker().clone()));
+            sleep.lock().push((slot, parker.unparker()));
             sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
         }
         sleep.search();
@@ -242,7 +249,7 @@ mod tests {
         let sleep = Sleep::default();
         let parker = Parker::new();
         sleep.search();
-        sleep.lock().push((0, parker.unparker().clone()));
+        sleep.lock().push((0, parker.unparker()));
         sleep.counts.fetch_add(SLEEPING.wrapping_sub(SEARCHING), SeqCst);
         sleep.search();
         // This push relies on the one that searches.

@@ -21,6 +21,7 @@ use super::ring::Ring;
 use super::waiter;
 use crate::clock::now_ns;
 use crate::options::Priority;
+use crate::platform;
 use crate::ship::processor::RemoteProcessor;
 use crate::sync::Unparker;
 
@@ -278,7 +279,7 @@ impl Slot {
                 deques,
                 jobs,
                 // Any odd number: xorshift must not start at 0.
-                random: Cell::new((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+                random: Cell::new((index as u64 + 1).wrapping_add(platform::seed()).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
                 tick: Cell::new(0),
             })),
             counters: CachePadded::default(),

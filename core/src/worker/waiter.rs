@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
+use crate::platform;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::{Acquire, Release};
 use crate::sync::{Parker, Unparker};
@@ -27,6 +28,9 @@ const NAP: Duration = Duration::from_millis(1);
 
 /// Sleeps until this thread's unparker is used; may return without cause.
 pub(crate) fn park() {
+    if let Some(platform) = platform::current() {
+        return platform.park(None);
+    }
     // Where the destructor of another thread-local waits, this one may be gone.
     if PARKER.try_with(Parker::park).is_err() {
         std::thread::sleep(NAP);
@@ -35,6 +39,9 @@ pub(crate) fn park() {
 
 /// Sleeps as `park` does, but not longer than `patience`.
 pub(crate) fn park_for(patience: Duration) {
+    if let Some(platform) = platform::current() {
+        return platform.park(Some(platform.now_ns().saturating_add(patience.as_nanos() as u64)));
+    }
     if PARKER.try_with(|parker| parker.park_timeout(patience)).is_err() {
         std::thread::sleep(NAP.min(patience));
     }
@@ -42,7 +49,11 @@ pub(crate) fn park_for(patience: Duration) {
 
 /// What wakes this thread.
 pub(crate) fn unparker() -> Unparker {
-    PARKER.try_with(|parker| parker.unparker().clone()).unwrap_or_else(|_| Parker::new().unparker().clone())
+    #[cfg(not(loom))]
+    if let Some(platform) = platform::current() {
+        return Unparker::Logical(platform.current());
+    }
+    PARKER.try_with(Parker::unparker).unwrap_or_else(|_| Parker::new().unparker())
 }
 
 /// Told once when a task has finished.

@@ -135,6 +135,24 @@ struct Settling {
     active: Cell<bool>,
 }
 
+/// What of this belongs to a logical thread that does not run just now.
+#[derive(Debug, Default)]
+pub(crate) struct Saved {
+    ready: Vec<Entry>,
+    seen: Vec<TaskRef>,
+    active: bool,
+}
+
+/// Exchanges it for what is there.
+pub(crate) fn swap(saved: &mut Saved) {
+    // At the end of the system's thread there is none, and no logical thread either.
+    let _ = SETTLING.try_with(|settling| {
+        std::mem::swap(&mut *settling.ready.borrow_mut(), &mut saved.ready);
+        std::mem::swap(&mut *settling.seen.borrow_mut(), &mut saved.seen);
+        saved.active = settling.active.replace(saved.active);
+    });
+}
+
 /// Puts a task that has become ready on this thread's list. Whoever does calls `settle` when he has nothing else to pass on.
 #[cold]
 pub(super) fn put(entry: Entry) {
