@@ -284,12 +284,16 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
         None => run_body(context, task),
         Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || run_body(context, task)),
     };
-    match &context.shared.placement {
+    let execute = || match &context.shared.placement {
         Some(placement) => match &options.ties.placed {
             Some(placed) => execute_measured(placement, placed, context, task, body),
             None => execute_body(context, task, body),
         },
         None => execute_body(context, task, body),
+    };
+    match &options.ties.noted {
+        Some(noted) => noted.around(context.processor, execute),
+        None => execute(),
     }
 }
 
