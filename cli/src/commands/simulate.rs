@@ -20,7 +20,7 @@ use crate::report::{counted, digits, duration, size};
 const LIVE: &str = "live:";
 
 /// Who decides.
-enum Decider {
+pub(super) enum Decider {
     Planner(Planner),
     Policy(Box<dyn policy::Policy>),
 }
@@ -169,7 +169,7 @@ fn critical_json(run: &Run<'_>) -> Value {
 /// So many processors have a line of their own.
 const PROCESSORS_SHOWN: usize = 16;
 
-fn decider(name: &str) -> Result<Decider, Failure> {
+pub(super) fn decider(name: &str) -> Result<Decider, Failure> {
     if let Some(planner) = planner(name) {
         return Ok(Decider::Planner(planner));
     }

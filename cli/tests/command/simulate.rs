@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use poniard_scheduler_sim::workload::Recording;
+
 use crate::installation::Installation;
 
 const FORK: &str = "4\n0 10 0\n1 30 1 0\n2 30 1 0\n3 10 2 1 2\n";
@@ -102,4 +104,74 @@ fn drawings_and_graph_files_are_workloads() {
     assert_eq!((makespan("g.dot"), makespan("g.toml")), (Some(50_000_000), Some(6_000_000)));
     fs::write(installation.file("bad.dot"), "digraph {\n a -> b\n}").unwrap();
     installation.ask("simulate bad.dot --speeds 1").failed(3, &["bad.dot: line 2, column 2: node `a` does not say how long it takes"]);
+}
+
+#[test]
+fn a_recorded_run_is_a_workload_and_is_predicted() {
+    let installation = Installation::new();
+    for (threads, policy, file) in [(1, "fifo", "one.json"), (2, "heft", "two.json")] {
+        let run = format!("run cholesky --size 64 --tile 16 --threads {threads} --policy {policy} --record {file}");
+        let text = installation.ask(&run).good();
+        assert!(text.lines().last().is_some_and(|line| line.starts_with("recorded ") && line.contains(file)), "{text}");
+    }
+    let text = fs::read_to_string(installation.file("one.json")).unwrap();
+    let recording = Recording::from_json("one.json", &text).unwrap();
+    assert_eq!((recording.name.as_str(), recording.policy.as_deref(), recording.processors.len()), ("cholesky", Some("fifo"), 1));
+    assert!(recording.tasks.iter().any(|task| task.name == "potrf(3)" && task.code.contains("potrf") && !task.after.is_empty()));
+    // On one processor there is nothing to decide.
+    let work_ns: u64 = recording.own_ns().iter().sum();
+    let simulated = installation.ask("simulate one.json --speeds 1 --policy fifo --json").json();
+    assert_eq!((&simulated["makespan_ns"], &simulated["tasks"]), (&work_ns.into(), &recording.tasks.len().into()));
+    let predicted = installation.ask("predict one.json --beside two.json --workers 1,4 --policy heft-append --json").json();
+    let rows = predicted["predictions"].as_array().unwrap();
+    let row = |workers: u64, policy: &str| rows.iter().find(|row| row["workers"] == workers && row["policy"] == policy).unwrap();
+    let overhead_ns = predicted["overhead_ns"].as_u64().unwrap();
+    let alone_ns = work_ns + overhead_ns * recording.tasks.len() as u64;
+    assert_eq!(
+        (&row(1, "fifo")["predicted_ns"], &row(1, "fifo")["recorded"]["makespan_ns"]),
+        (&alone_ns.into(), &recording.makespan_ns().into())
+    );
+    assert_eq!((&row(2, "heft")["recorded"]["file"], &row(4, "heft-append")["recorded"]), (&"two.json".into(), &serde_json::Value::Null));
+    let error = row(2, "heft")["error"].as_f64().unwrap();
+    assert!(
+        (row(2, "heft")["predicted_ns"].as_f64().unwrap() / row(2, "heft")["recorded"]["makespan_ns"].as_f64().unwrap() - 1.0 - error)
+            .abs()
+            < 1e-9
+    );
+    let text = installation.ask("predict one.json --beside two.json").good();
+    assert!(text.contains("cholesky: ") && text.contains("  heft  ") && text.contains(" %  two.json"), "{text}");
+    // Bodies that run on top of others count once, and it is said that more is not known.
+    let nested = installation.ask("run fib --size 12 --threads 1 --record nested.json");
+    assert_eq!(nested.code, Some(0), "{nested:?}");
+    let warned = installation.ask("predict nested.json");
+    assert!(warned.stderr.contains("nested.json: tasks spawn tasks there"), "{warned:?}");
+}
+
+#[test]
+fn what_cannot_be_recorded_or_predicted_is_said() {
+    let installation = Installation::new();
+    let check = |arguments: &str, code: i32, said: &[&str]| installation.ask(arguments).failed(code, said);
+    check("run hello --record nowhere/hello.json", 5, &["nowhere/hello.json could not be written: the folder nowhere does not exist"]);
+    check("run hello --record /dev/stdout", 2, &["--record wants a file"]);
+    check("predict nowhere.json", 3, &["nowhere.json: No such file"]);
+    fs::write(installation.file("new.json"), "{\"poniard_recording\": 9}").unwrap();
+    check("predict new.json", 3, &["new.json: poniard_recording: it is of version 9, and version 1 is read"]);
+    check("simulate new.json --speeds 1", 3, &["new.json: poniard_recording: it is of version 9"]);
+    installation.ask("run hello --record hello.json").good();
+    check("predict hello.json --workers 0", 2, &["--workers"]);
+    check("predict hello.json --policy hefd", 2, &["no policy is called `hefd`; did you mean `heft`?"]);
+}
+
+#[test]
+fn this_machine_is_a_platform() {
+    let installation = Installation::new();
+    let text = installation.ask("platform --from-this-machine --backend threads --threads 3").good();
+    assert!(text.contains("kind = \"cpu\"\ncount = 3\nspeed = 1.0\nspace = "), "{text}");
+    let said = installation.ask("platform --from-this-machine --backend threads --threads 3 --output here.toml").good();
+    assert!(said.starts_with("wrote here.toml ("), "{said}");
+    assert_eq!(fs::read_to_string(installation.file("here.toml")).unwrap(), text);
+    let simulated = installation.ask("simulate independent:3,ccr=0 --platform here.toml --policy fifo --json").json();
+    assert_eq!((simulated["tasks"].as_u64(), simulated["processors"].as_array().map(Vec::len)), (Some(3), Some(3)));
+    installation.ask("platform").failed(2, &["--from-this-machine"]);
+    installation.ask("platform --from-this-machine --output nowhere/x").failed(5, &["the folder nowhere does not exist"]);
 }
