@@ -157,17 +157,18 @@ impl Noted {
             locked(&self.journal.edges).push((self.number, other.number));
         }
     }
+}
 
-    /// Runs its body on a processor.
-    pub(crate) fn around<R>(&self, processor: usize, body: impl FnOnce() -> R) -> R {
-        let began_ns = now_ns();
-        let result = body();
-        let ended_ns = now_ns();
-        if let Some(ran) = self.journal.ran.get(processor) {
-            locked(ran).push(Ran { number: self.number, began_ns, ended_ns });
-        }
-        result
+/// Runs the body of a task with these options on a processor, and notes that if it is to be noted.
+pub(crate) fn around<R>(options: &TaskOptions, processor: usize, body: impl FnOnce() -> R) -> R {
+    let Some(noted) = &options.ties.noted else { return body() };
+    let began_ns = now_ns();
+    let result = body();
+    let ended_ns = now_ns();
+    if let Some(ran) = noted.journal.ran.get(processor) {
+        locked(ran).push(Ran { number: noted.number, began_ns, ended_ns });
     }
+    result
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::arena;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::{give_back, run_part};
+use crate::journal;
 use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::placement::{Placed, Placement};
 use crate::platform;
@@ -284,17 +285,13 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
         None => run_body(context, task),
         Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || run_body(context, task)),
     };
-    let execute = || match &context.shared.placement {
+    journal::around(options, context.processor, || match &context.shared.placement {
         Some(placement) => match &options.ties.placed {
             Some(placed) => execute_measured(placement, placed, context, task, body),
             None => execute_body(context, task, body),
         },
         None => execute_body(context, task, body),
-    };
-    match &options.ties.noted {
-        Some(noted) => noted.around(context.processor, execute),
-        None => execute(),
-    }
+    })
 }
 
 /// The same for a task that is placed: how long it takes is noted.
