@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use crate::placement::Placement;
 use crate::runtime::Handle;
+use crate::ship::image;
 use crate::task::{nested, record};
 use crate::timer::Timer;
 use crate::worker::context;
@@ -138,6 +139,14 @@ impl Locals {
         residency::swap(&mut self.later);
         queued::swap(&mut self.submitting);
     }
+}
+
+/// Executes a call of a worker process that is only played: what a platform's [`Remote`](crate::Remote) does in the place of sending it. Gives the reply.
+///
+/// What the call runs may use no buffers. It may spawn tasks, as if the task ran here.
+#[must_use]
+pub fn execute_call(call: &[u8]) -> Vec<u8> {
+    image::execute_here(call)
 }
 
 /// What the workers of a runtime do, at a moment when nobody goes on.

@@ -111,7 +111,11 @@ impl Schedule {
                 }
             }
         }
-        let mut order: Vec<usize> = (0..count).collect();
+        self.check_overlap((0..count).collect())
+    }
+
+    /// Whether of these tasks two run on one processor at a time.
+    pub(crate) fn check_overlap(&self, mut order: Vec<usize>) -> Result<(), Fault> {
         order.sort_by_key(|&task| (self.processor[task], self.start_ns[task], self.end_ns[task]));
         for pair in order.windows(2) {
             let [first, second] = [pair[0], pair[1]];

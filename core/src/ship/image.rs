@@ -42,7 +42,12 @@ pub(super) struct ProgramImage;
 
 impl Image for ProgramImage {
     fn execute(&self, call: &[u8], link: &dyn CallerLink) -> Vec<u8> {
-        let executed = catch_unwind(AssertUnwindSafe(|| during(link, || execute(call))));
+        let executed = catch_unwind(AssertUnwindSafe(|| {
+            during(link, || {
+                memory::begin();
+                execute(call, |body| in_a_runtime(body))
+            })
+        }));
         // The program's own standard library: a backend's may be another one. The process may be killed later, and what it printed is about this call.
         let _ = std::io::stdout().flush();
         executed.unwrap_or_else(|payload| {
@@ -53,14 +58,19 @@ impl Image for ProgramImage {
     }
 }
 
-fn execute(call: &[u8]) -> Vec<u8> {
-    memory::begin();
+/// Executes a call of a process that is only played, in this one and in the runtime that sends it, as [`Image::execute`] does. Bodies have no buffers.
+pub(crate) fn execute_here(call: &[u8]) -> Vec<u8> {
+    execute(call, |body| body())
+}
+
+/// Executes a call; `inside` has its body run as a task.
+fn execute(call: &[u8], inside: impl FnOnce(&mut dyn FnMut())) -> Vec<u8> {
     let mut buffers = FarBuffers { copies: false };
     let mut results = FarBuffers { copies: false };
     let mut writer = Writer::new(&mut results);
     let began_ns = now_ns();
     let mut lap = None;
-    let outcome = in_a_runtime(|| {
+    let mut body = || {
         let mut reader = Reader::new(call, &mut buffers);
         let flags = reader.take_u8()?;
         keep_nothing(flags & IS_TIGHT != 0);
@@ -70,7 +80,10 @@ fn execute(call: &[u8]) -> Vec<u8> {
         let (outcome, Lap { waited_ns, cpu_ns, .. }) = stopwatch::measure(flags & MEASURES_CPU != 0, || call_by(&mut reader, &mut writer));
         lap = Some(Away { waited_ns, cpu_ns });
         outcome
-    });
+    };
+    let mut outcome = None;
+    inside(&mut || outcome = Some(body()));
+    let Some(outcome) = outcome else { unreachable!("the body has run") };
     let took_ns = now_ns().saturating_sub(began_ns);
     let written = writer.finish();
     let (tag, text) = match outcome {

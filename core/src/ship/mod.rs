@@ -19,7 +19,7 @@ pub(crate) mod call;
 pub(crate) mod code;
 pub(crate) mod elsewhere;
 mod idle;
-mod image;
+pub(crate) mod image;
 pub(crate) mod memory;
 mod object;
 pub(crate) mod offer;

@@ -827,8 +827,9 @@ impl Shared {
         }
         tell(published);
         if let Some(entry) = first {
-            // On top of the others, and not shown to anybody: this thread looks there next.
+            // On top of the others, and not shown to anybody: this thread looks there next. Unless its process has calls ahead, which come first and may take long.
             let unpushed = match context {
+                Some(context) if context.remote().is_some_and(RemoteProcessor::has_ahead) => Err(entry),
                 Some(context) => context.try_local(entry, |slot, _, entry| slot.ring.push(entry)),
                 None => Err(entry),
             };

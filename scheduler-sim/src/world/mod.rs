@@ -4,11 +4,14 @@
 //! can go on, nothing more happens at this moment: the watcher looks at the state of everything, and the clock jumps to the next event. Events have a total order: by time, then as they were
 //! foreseen. Who of several goes on first is first come, first served, or drawn with the world's seed. So the same seed gives the same run, and another one other meetings of threads.
 //!
-//! What the runtime does takes no time; what tasks do takes what [`World::compute`] is told. [`run`] has a whole problem computed so.
+//! What the runtime does takes no time; what tasks do takes what [`World::compute`] is told. [`run`] plays a whole [`Script`] so.
 
 mod fiber;
 mod machine;
 mod run;
+mod scenario;
+mod script;
+mod shrink;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +25,10 @@ use fiber::Fiber;
 use poniard::platform::{self, LogicalThread, Platform};
 
 pub use machine::SimBackend;
-pub use run::{Chaos, Failure, Ran, RunOptions, run, runs_everywhere};
+pub use run::{Failure, Ran, run};
+pub use scenario::{ScenarioOptions, scenario};
+pub use script::{Chaos, Script, ScriptTask};
+pub use shrink::{Shrunk, shrink};
 
 /// More turns at one moment than any number of threads takes: they wait for each other without sleeping.
 const TURNS_MAX: u64 = 10_000_000;
@@ -81,6 +87,8 @@ pub struct World {
     random: Cell<u64>,
     /// Whether it is drawn who goes on.
     draws: bool,
+    /// When the clock jumps, and by how much; the next one last.
+    jumps: RefCell<Vec<(u64, u64)>>,
     /// How late wake-ups may come, in nanoseconds, and how many of 256 do.
     late: Cell<(u64, u8)>,
     seats: RefCell<Vec<Seat>>,
@@ -112,6 +120,7 @@ impl World {
             seed,
             random: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xd1b5_4a32_d192_ed03 | 1),
             draws,
+            jumps: RefCell::default(),
             late: Cell::new((0, 0)),
             seats: RefCell::default(),
             free: RefCell::default(),
@@ -195,8 +204,13 @@ impl World {
             if seat.sleeps != sleep || !matches!(seat.state, State::Parked | State::Computing) {
                 continue;
             }
-            debug_assert!(at_ns >= self.now_ns.get(), "time goes on");
-            self.now_ns.set(at_ns);
+            // After a jump it is later than foreseen.
+            let mut now_ns = self.now_ns.get().max(at_ns);
+            let mut jumps = self.jumps.borrow_mut();
+            while let Some((_, by_ns)) = jumps.pop_if(|(jump_ns, _)| *jump_ns <= now_ns) {
+                now_ns += by_ns;
+            }
+            self.now_ns.set(now_ns);
             self.event_count.set(self.event_count.get() + 1);
             seat.state = State::Ready;
             drop(seats);
@@ -285,6 +299,13 @@ impl World {
     #[must_use]
     pub fn event_count(&self) -> u64 {
         self.event_count.get()
+    }
+
+    /// When it is `at_ns`, the clock jumps forward. What is foreseen for a time in between happens at its end.
+    pub fn jump(&self, at_ns: u64, by_ns: u64) {
+        let mut jumps = self.jumps.borrow_mut();
+        jumps.push((at_ns, by_ns));
+        jumps.sort_unstable_by(|one, other| other.cmp(one));
     }
 
     /// From now on so many of 256 wake-ups come late, by up to so many nanoseconds.

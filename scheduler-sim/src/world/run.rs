@@ -1,91 +1,47 @@
-//! A problem computed by the runtime itself in a world.
+//! A script played by the runtime itself in a world.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use poniard::platform::situation;
+use poniard::platform::{Platform as _, situation};
 use poniard::policy::Estimate;
-use poniard::{BuildError, ExpectedCosts, Gather, Handle, Runtime, Task, TaskOptions};
+use poniard::{BuildError, ExpectedCosts, FailureKind, Gather, Handle, Priority, Runtime, Task, TaskOptions};
 
 use super::machine::{self, SimBackend};
+use super::script::{Chaos, Script, ScriptTask};
 use super::{Stuck, World};
-use crate::problem::{NEVER, Problem};
 use crate::schedule::{Fault, Schedule};
 
-/// How to run.
-#[derive(Clone, Debug, Default)]
-pub struct RunOptions {
-    /// Where all random numbers begin.
-    pub seed: u64,
-    /// The policy for all tasks; none: as the runtime does by itself, each worker its own newest first, and the others' oldest.
-    pub policy: Option<String>,
-    /// Whether it is drawn who goes on when several logical threads can.
-    pub draws: bool,
-    /// What goes wrong.
-    pub chaos: Vec<Chaos>,
-}
+/// Policies under which nobody is idle while a task waits that it could run.
+const CONSERVING: [&str; 4] = ["fifo", "priority", "random", "work-stealing"];
 
-/// Something that goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chaos {
-    /// A worker does nothing at all between two times, in nanoseconds.
-    Hang {
-        /// Which.
-        worker: u32,
-        /// Since when.
-        from_ns: u64,
-        /// Until when.
-        to_ns: u64,
-    },
-    /// What a worker begins between two times takes so many times as long.
-    Slow {
-        /// Which.
-        worker: u32,
-        /// Since when.
-        from_ns: u64,
-        /// Until when.
-        to_ns: u64,
-        /// How many times.
-        factor: u32,
-    },
-    /// A thread that is woken goes on up to so much later: so many of 256.
-    LateWakes {
-        /// The longest time, in nanoseconds.
-        by_ns: u64,
-        /// How many of 256.
-        of_256: u8,
-    },
-    /// A task fails the first so many times, and is tried again.
-    Fails {
-        /// Which.
-        task: u32,
-        /// How often.
-        times: u32,
-    },
-    /// A task panics, for good: what depends on it fails.
-    Panics {
-        /// Which.
-        task: u32,
-    },
-}
+/// How often somebody looks at what a policy holds back.
+const LOOK_NS: u64 = 20_000_000;
+
+/// A task that was begun so often on processes that ended then is not begun again.
+const ATTEMPTS: u32 = 3;
 
 /// What came of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ran {
-    /// Where and when each task ran. One that did not has nobody as its processor.
+    /// Where and when each task ran, the last time. One that did not has nobody as its processor.
     pub schedule: Schedule,
-    /// Tasks that were not to have a result, as something went wrong, and have none.
+    /// Tasks without a result, as something went wrong.
     pub failed: Vec<u32>,
     /// When all was over, in nanoseconds.
     pub end_ns: u64,
     /// How many events there were.
     pub events: u64,
+    /// How often the body of a task was begun.
+    pub attempts: u64,
 }
 
 /// What is wrong with the runtime.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Failure {
     /// The runtime could not be built.
     Build(BuildError),
@@ -110,6 +66,13 @@ pub enum Failure {
         /// What is wrong.
         what: String,
     },
+    /// More tasks ran than there are workers for.
+    Crowded {
+        /// When, in nanoseconds.
+        at_ns: u64,
+        /// How many workers they took.
+        taken: u32,
+    },
     /// A task ran before another one that it depends on was over, or two at once on one worker.
     Schedule(Fault),
 }
@@ -120,8 +83,9 @@ impl fmt::Display for Failure {
             Self::Build(error) => error.fmt(f),
             Self::Stuck(stuck) => stuck.fmt(f),
             Self::Idle { at_ns, what } => write!(f, "at {at_ns} ns {what}"),
-            Self::Twice { task } => write!(f, "task {task} ran again after it was over"),
+            Self::Twice { task } => write!(f, "task {task} is run again after it was over"),
             Self::Wrong { task, what } => write!(f, "task {task} {what}"),
+            Self::Crowded { at_ns, taken } => write!(f, "at {at_ns} ns tasks take {taken} workers, more than there are"),
             Self::Schedule(fault) => fault.fmt(f),
         }
     }
@@ -135,6 +99,22 @@ impl From<Stuck> for Failure {
     }
 }
 
+impl Failure {
+    /// What kind it is, in a word: the shrinker keeps to it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Build(_) => "build",
+            Self::Stuck(_) => "stuck",
+            Self::Idle { .. } => "idle",
+            Self::Twice { .. } => "twice",
+            Self::Wrong { .. } => "wrong",
+            Self::Crowded { .. } => "crowded",
+            Self::Schedule(_) => "schedule",
+        }
+    }
+}
+
 /// What is known of a task in the middle of a run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Course {
@@ -142,17 +122,24 @@ struct Course {
     is_over: bool,
 }
 
-/// What the bodies of a run see. Bodies run in the world's thread only.
-struct Scene {
-    /// Costs, by task and column of the processor.
-    costs: Vec<u64>,
-    columns: Vec<u32>,
-    column_count: usize,
-    chaos: Vec<Chaos>,
+/// What the bodies of a run see. They run in the world's thread only.
+pub(super) struct Scene {
+    pub(super) script: Script,
     /// Of each task how often it fails before it succeeds; `u32::MAX`: it panics.
     failures: Vec<u32>,
+    /// Whether any task may have been cancelled.
+    is_cancelled: Cell<bool>,
     courses: RefCell<Vec<Course>>,
     schedule: RefCell<Schedule>,
+    /// Of each worker the task whose body ended there last.
+    last: RefCell<Vec<u32>>,
+    /// Workers that are taken by bodies just now.
+    taken: Cell<u32>,
+    /// Since when, and for how many looks, a worker has slept beside something that it would do.
+    wrong_since: Cell<Option<(u64, u32)>>,
+    /// How late wake-ups may be.
+    late_ns: u64,
+    failed: RefCell<Vec<u32>>,
     failure: RefCell<Option<Failure>>,
     /// To look at the runtime, while there is one.
     handle: RefCell<Option<Handle>>,
@@ -160,10 +147,17 @@ struct Scene {
 
 thread_local! {
     static SCENE: RefCell<Option<Rc<Scene>>> = const { RefCell::new(None) };
+    /// Whether the process that runs the body at hand was killed.
+    static IS_KILLED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the process was killed that ran the last call on this thread.
+pub(super) fn take_killed() -> bool {
+    IS_KILLED.take()
 }
 
 impl Scene {
-    fn here() -> Rc<Self> {
+    pub(super) fn here() -> Rc<Self> {
         match SCENE.with_borrow(Option::clone) {
             Some(scene) => scene,
             None => unreachable!("bodies run while there is a scene"),
@@ -171,19 +165,19 @@ impl Scene {
     }
 
     fn cost_ns(&self, task: u32, worker: u32) -> u64 {
-        self.costs[task as usize * self.column_count + self.columns[worker as usize] as usize]
+        self.script.tasks[task as usize].costs[self.script.columns[worker as usize] as usize]
     }
 
     /// When a worker that begins something now, which takes so long, is done.
     fn end_ns(&self, worker: u32, now_ns: u64, cost_ns: u64) -> u64 {
-        let slower = self.chaos.iter().find_map(|chaos| match chaos {
+        let slower = self.script.chaos.iter().find_map(|chaos| match chaos {
             Chaos::Slow { worker: slow, from_ns, to_ns, factor } if *slow == worker && (*from_ns..*to_ns).contains(&now_ns) => {
                 Some(*factor)
             }
             _ => None,
         });
         let mut end_ns = now_ns.saturating_add(cost_ns.saturating_mul(slower.unwrap_or(1).into()));
-        for chaos in &self.chaos {
+        for chaos in &self.script.chaos {
             if let Chaos::Hang { worker: hung, from_ns, to_ns } = chaos
                 && *hung == worker
                 && now_ns < *to_ns
@@ -195,7 +189,25 @@ impl Scene {
         end_ns
     }
 
-    fn fail(&self, failure: Failure) {
+    /// When the process of a worker is killed next, if it is, not before `from_ns`.
+    pub(super) fn kill_ns(&self, worker: u32, from_ns: u64) -> Option<u64> {
+        let kills = self.script.chaos.iter().filter_map(|chaos| match chaos {
+            Chaos::Kill { worker: killed, at_ns } if *killed == worker && *at_ns >= from_ns => Some(*at_ns),
+            _ => None,
+        });
+        kills.min()
+    }
+
+    /// The last body that ended on a worker has done so where nobody will hear of it.
+    pub(super) fn forget_last(&self, worker: u32) {
+        let last = self.last.borrow()[worker as usize];
+        if let Some(course) = self.courses.borrow_mut().get_mut(last as usize) {
+            course.is_over = false;
+            self.schedule.borrow_mut().processor[last as usize] = u32::MAX;
+        }
+    }
+
+    pub(super) fn fail(&self, failure: Failure) {
         self.failure.borrow_mut().get_or_insert(failure);
     }
 
@@ -203,6 +215,7 @@ impl Scene {
     fn compute(&self, task: u32, inputs: &Gather<'_, u64>) -> Result<u64, String> {
         let world = World::here();
         let Some(worker) = world.worker() else { unreachable!("bodies run on workers") };
+        let is_away = machine::take_away();
         let attempt = {
             let course = &mut self.courses.borrow_mut()[task as usize];
             course.attempts += 1;
@@ -211,23 +224,66 @@ impl Scene {
             }
             course.attempts
         };
-        let start_ns = poniard::platform::Platform::now_ns(&*world);
+        let processors = u32::from(self.script.tasks[task as usize].processors);
+        let taken = self.taken.get() + processors;
+        self.taken.set(taken);
+        let start_ns = world.now_ns();
+        if taken as usize > self.script.columns.len() {
+            self.fail(Failure::Crowded { at_ns: start_ns, taken });
+        }
         let end_ns = self.end_ns(worker, start_ns, self.cost_ns(task, worker));
-        world.compute(end_ns);
+        let kill_ns = self.kill_ns(worker, start_ns).filter(|kill_ns| is_away && *kill_ns < end_ns);
+        world.compute(kill_ns.unwrap_or(end_ns));
+        self.taken.set(self.taken.get() - processors);
+        if kill_ns.is_some() {
+            IS_KILLED.set(true);
+            return Err("killed".into());
+        }
         match self.failures[task as usize] {
-            u32::MAX => panic!("task {task} panics"),
+            // Without a word from the hook: it is meant.
+            u32::MAX => std::panic::resume_unwind(Box::new(format!("task {task} panics"))),
             times if attempt <= times => return Err(format!("attempt {attempt} fails")),
             _ => {}
         }
-        self.schedule.borrow_mut().set(task as usize, worker as usize, start_ns, end_ns);
+        // The clock may have jumped.
+        self.schedule.borrow_mut().set(task as usize, worker as usize, start_ns, world.now_ns());
         self.courses.borrow_mut()[task as usize].is_over = true;
-        Ok(inputs.iter().fold(own_result(task), |sum, input| sum.wrapping_add(*input).rotate_left(7)))
+        self.last.borrow_mut()[worker as usize] = task;
+        Ok(result(task, inputs.iter().copied()))
+    }
+
+    /// What the state of everything is like, when nobody goes on.
+    fn watch(&self, at_ns: u64) -> Result<(), Failure> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let handle = self.handle.borrow();
+        let Some(handle) = &*handle else { return Ok(()) };
+        let situation = situation(handle);
+        let conserves = self.script.policy.as_deref().is_none_or(|policy| CONSERVING.contains(&policy));
+        if let Some(what) = situation.wrong() {
+            // Where a policy holds tasks back, time alone may change its mind, and somebody looks from time to time.
+            let (since_ns, looks) = self.wrong_since.get().unwrap_or((at_ns, 0));
+            self.wrong_since.set(Some((since_ns, looks + 1)));
+            if conserves || looks > 3 && at_ns - since_ns > 2 * LOOK_NS + self.late_ns {
+                return Err(Failure::Idle { at_ns, what });
+            }
+        } else {
+            self.wrong_since.set(None);
+        }
+        let has_policy = self.script.policy.is_some();
+        if has_policy && conserves && situation.placed > 0 && situation.searchers == 0 && !situation.sleepers.is_empty() {
+            let what = format!("worker {} sleeps, nobody looks for tasks, and {} wait", situation.sleepers[0].0, situation.placed);
+            return Err(Failure::Idle { at_ns, what });
+        }
+        Ok(())
     }
 }
 
-/// A task's part of its result.
-fn own_result(task: u32) -> u64 {
-    (u64::from(task) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+/// The result of a task, made of those of its inputs.
+fn result(task: u32, inputs: impl Iterator<Item = u64>) -> u64 {
+    let own = (u64::from(task) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    inputs.fold(own, |sum, input| sum.wrapping_add(input).rotate_left(7))
 }
 
 fn compute(inputs: Gather<'_, u64>, task: u32) -> Result<u64, String> {
@@ -253,11 +309,11 @@ impl ExpectedCosts for Costs {
     }
 }
 
-/// Has the runtime compute a problem in a world of its own. Data is everywhere at once: all workers are of one machine.
+/// Has the runtime play a script in a world of its own.
 ///
 /// # Errors
 /// [`Failure`]: the runtime does not do what it promises, or cannot be built.
-pub fn run(problem: &Problem<'_>, options: &RunOptions) -> Result<Ran, Failure> {
+pub fn run(script: Script) -> Result<Ran, Failure> {
     /// Takes the scene away, however the run ends.
     struct Clear;
     impl Drop for Clear {
@@ -266,185 +322,166 @@ pub fn run(problem: &Problem<'_>, options: &RunOptions) -> Result<Ran, Failure> 
             machine::forget();
         }
     }
-    let workload = problem.workload();
-    let count = problem.len();
-    let columns: Vec<u32> = (0..problem.processor_count()).map(|processor| problem.column(processor) as u32).collect();
+    let count = script.tasks.len();
     let mut failures = vec![0; count];
-    for chaos in &options.chaos {
-        match chaos {
-            Chaos::Fails { task, times } => failures[*task as usize] = *times,
-            Chaos::Panics { task } => failures[*task as usize] = u32::MAX,
+    let mut late_ns = 0;
+    let world = World::new(script.seed, script.draws);
+    for chaos in &script.chaos {
+        match *chaos {
+            Chaos::Fails { task, times } => failures[task as usize] = times,
+            Chaos::Panics { task } => failures[task as usize] = u32::MAX,
+            Chaos::LateWakes { by_ns, of_256 } => {
+                late_ns = late_ns.max(by_ns);
+                world.delay_wakes(by_ns, of_256);
+            }
+            Chaos::ClockJump { at_ns, by_ns } => world.jump(at_ns, by_ns),
             _ => {}
         }
     }
     let scene = Rc::new(Scene {
-        costs: (0..count).flat_map(|task| problem.row(task).iter().copied()).collect(),
-        column_count: problem.row(0).len(),
-        columns: columns.clone(),
-        chaos: options.chaos.clone(),
         failures,
+        is_cancelled: Cell::new(false),
         courses: RefCell::new(vec![Course::default(); count]),
         schedule: RefCell::new(Schedule::with_room(count)),
+        last: RefCell::new(vec![u32::MAX; script.columns.len()]),
+        taken: Cell::new(0),
+        wrong_since: Cell::new(None),
+        late_ns,
+        failed: RefCell::default(),
         failure: RefCell::default(),
         handle: RefCell::default(),
+        script,
     });
     SCENE.set(Some(Rc::clone(&scene)));
     let _clear = Clear;
-    let world = World::new(options.seed, options.draws);
-    for chaos in &options.chaos {
-        if let Chaos::LateWakes { by_ns, of_256 } = chaos {
-            world.delay_wakes(*by_ns, *of_256);
-        }
-    }
-    let plan = Plan::of(problem, options, columns.into());
-    let watched = Rc::clone(&scene);
-    world.run(
+    let played = world.run(
         {
             let scene = Rc::clone(&scene);
-            move || plan.play(&scene)
+            move || play(&scene)
         },
-        move |at_ns| {
-            if let Some(handle) = &*watched.handle.borrow()
-                && let Some(what) = situation(handle).wrong()
-            {
-                return Err(Failure::Idle { at_ns, what });
-            }
-            Ok(())
-        },
-    )?;
+        |at_ns| scene.watch(at_ns),
+    );
+    // What is wrong in the first place may be why nobody gets on.
     if let Some(failure) = scene.failure.take() {
         return Err(failure);
     }
+    played?;
     let schedule = scene.schedule.take();
-    let ran = Ran {
-        failed: (0..count as u32).filter(|task| schedule.processor[*task as usize] == u32::MAX).collect(),
-        end_ns: poniard::platform::Platform::now_ns(&*world),
-        events: world.event_count(),
-        schedule,
-    };
-    if ran.failed.is_empty() && options.chaos.is_empty() {
-        ran.schedule.check(problem).map_err(Failure::Schedule)?;
-    } else {
-        check_order(&ran.schedule, workload).map_err(Failure::Schedule)?;
-    }
-    Ok(ran)
+    let failed = scene.failed.take();
+    check_order(&schedule, &scene.script.tasks, &failed).map_err(Failure::Schedule)?;
+    let attempts = scene.courses.borrow().iter().map(|course| u64::from(course.attempts)).sum();
+    Ok(Ran { failed, end_ns: world.now_ns(), events: world.event_count(), schedule, attempts })
 }
 
-/// Whether everything that ran came after what it depends on.
-fn check_order(schedule: &Schedule, workload: &crate::workload::Workload) -> Result<(), Fault> {
+/// Whether everything that ran came after what it depends on, and nothing ran beside another on its worker.
+fn check_order(schedule: &Schedule, tasks: &[ScriptTask], failed: &[u32]) -> Result<(), Fault> {
     let ran = |task: usize| schedule.processor[task] != u32::MAX;
-    for task in (0..workload.len()).filter(|task| ran(*task)) {
-        for (source, _) in workload.edges_in(task) {
-            if !ran(source) || schedule.end_ns[source] > schedule.start_ns[task] {
-                let by_ns = schedule.end_ns[source].saturating_sub(schedule.start_ns[task]);
-                return Err(Fault::Early { task, needs: source, by_ns });
+    for task in (0..tasks.len()).filter(|task| ran(*task)) {
+        for source in tasks[task].inputs.iter().chain(&tasks[task].after).map(|source| *source as usize) {
+            // One that was given up has finished, and its body may go on.
+            if ran(source) && failed.binary_search(&(source as u32)).is_err() && schedule.end_ns[source] > schedule.start_ns[task] {
+                return Err(Fault::Early { task, needs: source, by_ns: schedule.end_ns[source] - schedule.start_ns[task] });
             }
         }
     }
-    Ok(())
+    schedule.check_overlap((0..tasks.len()).filter(|task| ran(*task)).collect())
 }
 
-/// What the program of a world does.
-struct Plan {
-    policy: Option<String>,
-    workers: usize,
-    seed: u64,
-    /// In an order in which each comes after those that it depends on.
-    order: Vec<u32>,
-    sources: Vec<Vec<u32>>,
-    rows: Vec<Box<[u64]>>,
-    ranks: Vec<u64>,
-    columns: Arc<[u32]>,
+/// The program: spawns everything and waits for it.
+fn play(scene: &Rc<Scene>) {
+    let script = &scene.script;
+    let builder =
+        Runtime::builder().builtin(false).linked(SimBackend { workers: script.columns.len(), processes: script.processes }).models(None);
+    let builder = match &script.policy {
+        Some(policy) => builder.policy(policy).setting("placement.seed", script.seed.to_string()),
+        None => builder,
+    };
+    let runtime = match builder.build() {
+        Ok(runtime) => runtime,
+        Err(error) => return scene.fail(Failure::Build(error)),
+    };
+    scene.handle.replace(Some(runtime.handle()));
+    let world = World::here();
+    for chaos in &script.chaos {
+        if let Chaos::Cancel { at_ns } = *chaos {
+            let (scene, handle) = (Rc::clone(scene), runtime.handle());
+            world.spawn(
+                "canceller",
+                Box::new(move || {
+                    World::here().compute(at_ns);
+                    scene.is_cancelled.set(true);
+                    handle.cancel_all();
+                }),
+            );
+        }
+    }
+    let mut tasks: Vec<Task<u64>> = Vec::with_capacity(script.tasks.len());
+    for (number, task) in script.tasks.iter().enumerate() {
+        world.compute(world.now_ns() + task.pause_ns);
+        let inputs: Vec<Task<u64>> = task.inputs.iter().map(|source| tasks[*source as usize].clone()).collect();
+        let failures = scene.failures[number];
+        let mut builder = runtime.task(compute, (inputs, number as u32));
+        if script.policy.is_some() {
+            let costs = Costs { row: task.costs.clone(), columns: Arc::clone(&script.columns), rank_ns: task.rank_ns };
+            builder = builder.options(&TaskOptions::new().expected(Arc::new(costs)));
+        }
+        match task.priority {
+            0 => {}
+            1.. => builder = builder.priority(Priority::High),
+            _ => builder = builder.priority(Priority::Low),
+        }
+        if task.processors != 1 {
+            builder = builder.occupancy(u32::from(task.processors));
+        }
+        if let Some(timeout_ns) = task.timeout_ns {
+            builder = builder.timeout(Duration::from_nanos(timeout_ns));
+        }
+        for source in &task.after {
+            builder = builder.after(&tasks[*source as usize]);
+        }
+        tasks.push(if failures > 0 && failures < u32::MAX { builder.retries(failures).spawn() } else { builder.spawn() });
+    }
+    runtime.wait_idle();
+    check(scene, &tasks);
+    drop(tasks);
+    scene.handle.replace(None);
+    drop(runtime);
 }
 
-impl Plan {
-    fn of(problem: &Problem<'_>, options: &RunOptions, columns: Arc<[u32]>) -> Self {
-        let workload = problem.workload();
-        let has_policy = options.policy.is_some();
-        let workers = problem.processor_count();
-        Self {
-            policy: options.policy.clone(),
-            workers,
-            seed: options.seed,
-            order: workload.order(),
-            sources: (0..problem.len()).map(|task| workload.edges_in(task).map(|(source, _)| source as u32).collect()).collect(),
-            rows: if has_policy { (0..problem.len()).map(|task| problem.row(task).into()).collect() } else { Vec::new() },
-            ranks: if has_policy {
-                problem.upward_rank_sums().into_iter().map(|sum| sum / workers.max(1) as u64).collect()
-            } else {
-                Vec::new()
+/// Whether each task has the result that it should have.
+fn check(scene: &Scene, tasks: &[Task<u64>]) {
+    let script = &scene.script;
+    let mut results: Vec<Option<u64>> = Vec::with_capacity(tasks.len());
+    for (number, (task, handle)) in script.tasks.iter().zip(tasks).enumerate() {
+        if !handle.is_finished() {
+            return scene.fail(Failure::Wrong { task: number as u32, what: "is not over, and the runtime is idle".into() });
+        }
+        let inputs: Option<Vec<u64>> = task.inputs.iter().map(|source| results[*source as usize]).collect();
+        let fails = scene.failures[number] == u32::MAX;
+        let right = inputs.filter(|_| !fails).map(|inputs| result(number as u32, inputs.into_iter()));
+        let outcome = handle.fetch().map(|value| *value);
+        let what = match (&outcome, right) {
+            (Ok(value), Some(right)) if *value == right => None,
+            (Err(_), None) => None,
+            // What ends it early may, and need not.
+            (Err(error), Some(_)) => match error.kind() {
+                FailureKind::Cancelled if scene.is_cancelled.get() => None,
+                FailureKind::DeadlineExceeded if task.timeout_ns.is_some() => None,
+                // It is not tried again when nobody wants it any more.
+                FailureKind::Returned(_) if scene.failures[number] > 0 && (scene.is_cancelled.get() || task.timeout_ns.is_some()) => None,
+                // It may be what ends processes.
+                FailureKind::Processor { .. } if scene.courses.borrow()[number].attempts >= ATTEMPTS => None,
+                _ => Some(format!("has failed and should not have: {error}")),
             },
-            columns,
-        }
-    }
-
-    /// Spawns everything and waits for it.
-    fn play(mut self, scene: &Rc<Scene>) {
-        let builder = Runtime::builder().builtin(false).linked(SimBackend { workers: self.workers }).models(None);
-        let builder = match &self.policy {
-            Some(policy) => builder.policy(policy).setting("placement.seed", self.seed.to_string()),
-            None => builder,
+            (Ok(value), Some(right)) => Some(format!("has the result {value} and should have {right}")),
+            (Ok(_), None) => Some("has a result, and one that it depends on has none".into()),
         };
-        let runtime = match builder.build() {
-            Ok(runtime) => runtime,
-            Err(error) => return scene.fail(Failure::Build(error)),
-        };
-        scene.handle.replace(Some(runtime.handle()));
-        let mut tasks: Vec<Option<Task<u64>>> = vec![None; self.sources.len()];
-        for task in std::mem::take(&mut self.order) {
-            let inputs: Vec<Task<u64>> = self.sources[task as usize].iter().filter_map(|source| tasks[*source as usize].clone()).collect();
-            let failures = scene.failures[task as usize];
-            let mut builder = runtime.task(compute, (inputs, task));
-            if !self.rows.is_empty() {
-                let row = std::mem::take(&mut self.rows[task as usize]);
-                let costs = Costs { row, columns: Arc::clone(&self.columns), rank_ns: self.ranks[task as usize] };
-                builder = builder.options(&TaskOptions::new().expected(Arc::new(costs)));
-            }
-            let spawned = if failures > 0 && failures < u32::MAX { builder.retries(failures).spawn() } else { builder.spawn() };
-            tasks[task as usize] = Some(spawned);
+        if let Some(what) = what {
+            scene.fail(Failure::Wrong { task: number as u32, what });
         }
-        runtime.wait_idle();
-        self.check(scene, &tasks);
-        drop(tasks);
-        scene.handle.replace(None);
-        drop(runtime);
-    }
-
-    /// Whether each task has the result that it should have.
-    fn check(&self, scene: &Scene, tasks: &[Option<Task<u64>>]) {
-        let workload_order = (0..tasks.len()).collect::<Vec<_>>();
-        let mut right: Vec<Option<u64>> = vec![None; tasks.len()];
-        let mut pending = workload_order;
-        // Sources may have larger numbers: whoever lacks one comes again.
-        while !pending.is_empty() {
-            let before = pending.len();
-            let mut known = vec![true; tasks.len()];
-            pending.iter().for_each(|task| known[*task] = false);
-            let (now, later) =
-                pending.into_iter().partition(|task: &usize| self.sources[*task].iter().all(|source| known[*source as usize]));
-            pending = later;
-            for task in now as Vec<usize> {
-                let inputs: Option<Vec<u64>> = self.sources[task].iter().map(|source| right[*source as usize]).collect();
-                let fails = scene.failures[task] == u32::MAX;
-                let sum =
-                    |inputs: Vec<u64>| inputs.iter().fold(own_result(task as u32), |sum, input| sum.wrapping_add(*input).rotate_left(7));
-                right[task] = inputs.filter(|_| !fails).map(sum);
-                let Some(Some(handle)) = tasks.get(task).map(Option::as_ref) else { unreachable!("all were spawned") };
-                let what = match (handle.fetch(), right[task]) {
-                    (Ok(value), Some(right)) if *value == right => continue,
-                    (Err(_), None) => continue,
-                    (Ok(value), right) => format!("has the result {} and should have {right:?}", *value),
-                    (Err(error), Some(_)) => format!("has failed and should not have: {error}"),
-                };
-                scene.fail(Failure::Wrong { task: task as u32, what });
-            }
-            assert!(pending.len() < before, "a workload has no circle");
+        if outcome.is_err() {
+            scene.failed.borrow_mut().push(number as u32);
         }
+        results.push(outcome.ok());
     }
-}
-
-/// Whether a task can run on every worker: the runtime is not told where one cannot.
-#[must_use]
-pub fn runs_everywhere(problem: &Problem<'_>) -> bool {
-    (0..problem.len()).all(|task| problem.row(task).iter().all(|cost| *cost != NEVER))
 }

@@ -1,0 +1,212 @@
+//! What is computed in a world, on what, and what goes wrong.
+
+use std::sync::Arc;
+
+use crate::problem::Problem;
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Chaos {
+    /// A worker does nothing at all between two times, in nanoseconds.
+    Hang {
+        /// Which.
+        worker: u32,
+        /// Since when.
+        from_ns: u64,
+        /// Until when.
+        to_ns: u64,
+    },
+    /// What a worker begins between two times takes so many times as long.
+    Slow {
+        /// Which.
+        worker: u32,
+        /// Since when.
+        from_ns: u64,
+        /// Until when.
+        to_ns: u64,
+        /// How many times.
+        factor: u32,
+    },
+    /// Threads that are woken go on up to so much later: so many of 256.
+    LateWakes {
+        /// The longest time, in nanoseconds.
+        by_ns: u64,
+        /// How many of 256.
+        of_256: u8,
+    },
+    /// The clock jumps forward.
+    ClockJump {
+        /// When, in nanoseconds.
+        at_ns: u64,
+        /// By how much.
+        by_ns: u64,
+    },
+    /// A task returns an error the first so many times, and is tried again.
+    Fails {
+        /// Which.
+        task: u32,
+        /// How often.
+        times: u32,
+    },
+    /// A task panics, for good: what depends on it fails.
+    Panics {
+        /// Which.
+        task: u32,
+    },
+    /// Everything is cancelled.
+    Cancel {
+        /// When, in nanoseconds.
+        at_ns: u64,
+    },
+    /// The process of a worker is killed, and another one takes its place when there is something for it.
+    Kill {
+        /// The worker.
+        worker: u32,
+        /// When, in nanoseconds.
+        at_ns: u64,
+    },
+    /// No process can be started for a worker between two times, in nanoseconds.
+    NoProcess {
+        /// The worker.
+        worker: u32,
+        /// Since when.
+        from_ns: u64,
+        /// Until when.
+        to_ns: u64,
+    },
+    /// A reply of a worker's process comes later: that of each so many-th call.
+    LateReplies {
+        /// The worker.
+        worker: u32,
+        /// Every so many-th.
+        every: u32,
+        /// By how much, in nanoseconds.
+        by_ns: u64,
+    },
+    /// A reply of a worker's process is lost, that of the so many-th call: it is killed when nothing has come for long.
+    LostReply {
+        /// The worker.
+        worker: u32,
+        /// Which.
+        call: u32,
+    },
+}
+
+impl Chaos {
+    /// What kind it is, in a word.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Hang { .. } => "hang",
+            Self::Slow { .. } => "slow",
+            Self::LateWakes { .. } => "late-wakes",
+            Self::ClockJump { .. } => "clock-jump",
+            Self::Fails { .. } => "fails",
+            Self::Panics { .. } => "panics",
+            Self::Cancel { .. } => "cancel",
+            Self::Kill { .. } => "kill",
+            Self::NoProcess { .. } => "no-process",
+            Self::LateReplies { .. } => "late-replies",
+            Self::LostReply { .. } => "lost-reply",
+        }
+    }
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptTask {
+    /// What it takes on each column of processors, in nanoseconds.
+    pub costs: Box<[u64]>,
+    /// The tasks whose results it takes. They have smaller numbers.
+    pub inputs: Vec<u32>,
+    /// The tasks that it comes after besides. They have smaller numbers, too.
+    pub after: Vec<u32>,
+    /// -1, 0 or 1: before others if larger.
+    pub priority: i8,
+    /// How many workers it takes.
+    pub processors: u8,
+    /// How long after it was spawned it has to be over, in nanoseconds.
+    pub timeout_ns: Option<u64>,
+    /// For policies that look at it.
+    pub rank_ns: u64,
+    /// How long after the one before it is spawned, in nanoseconds.
+    pub pause_ns: u64,
+}
+
+impl ScriptTask {
+    /// One that takes so long everywhere, and nothing else.
+    #[must_use]
+    pub fn new(cost_ns: u64, inputs: Vec<u32>) -> Self {
+        Self { costs: [cost_ns].into(), inputs, after: Vec::new(), priority: 0, processors: 1, timeout_ns: None, rank_ns: 0, pause_ns: 0 }
+    }
+}
+
+/// What is computed in a world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// Where all random numbers begin.
+    pub seed: u64,
+    /// The policy for all tasks; none: as the runtime does by itself, each worker its own newest first, and the others' oldest.
+    pub policy: Option<String>,
+    /// Whether it is drawn who goes on when several logical threads can.
+    pub draws: bool,
+    /// Of each worker its column of costs.
+    pub columns: Arc<[u32]>,
+    /// The last so many workers stand for processes.
+    pub processes: usize,
+    /// What is computed, in the order in which it is spawned.
+    pub tasks: Vec<ScriptTask>,
+    /// What goes wrong.
+    pub chaos: Vec<Chaos>,
+}
+
+impl Script {
+    /// A problem on workers of one machine: data is everywhere at once. Of each task also its number in the workload: tasks of a script come after those that they depend on.
+    #[must_use]
+    pub fn of(problem: &Problem<'_>, policy: Option<&str>, seed: u64) -> (Self, Vec<u32>) {
+        let workload = problem.workload();
+        let order = workload.order();
+        let mut numbers = vec![0; order.len()];
+        order.iter().zip(0..).for_each(|(task, number)| numbers[*task as usize] = number);
+        let count = problem.processor_count().max(1) as u64;
+        let ranks = policy.map(|_| problem.upward_rank_sums());
+        let tasks = order.iter().map(|task| {
+            let task = *task as usize;
+            let inputs = workload.edges_in(task).map(|(source, _)| numbers[source]).collect();
+            let rank_ns = ranks.as_ref().map_or(0, |ranks| ranks[task] / count);
+            ScriptTask { costs: problem.row(task).into(), rank_ns, ..ScriptTask::new(0, inputs) }
+        });
+        let script = Self {
+            seed,
+            policy: policy.map(str::to_owned),
+            draws: false,
+            columns: (0..problem.processor_count()).map(|processor| problem.column(processor) as u32).collect(),
+            processes: 0,
+            tasks: tasks.collect(),
+            chaos: Vec::new(),
+        };
+        (script, order)
+    }
+
+    /// Takes tasks out, and what depends on them keeps the rest of its inputs.
+    #[must_use]
+    pub fn without(&self, is_gone: impl Fn(u32) -> bool) -> Self {
+        let mut numbers: Vec<Option<u32>> = Vec::with_capacity(self.tasks.len());
+        let mut next = 0;
+        for task in 0..self.tasks.len() as u32 {
+            numbers.push((!is_gone(task)).then_some(next));
+            next += u32::from(!is_gone(task));
+        }
+        let renumbered = |tasks: &[u32]| tasks.iter().filter_map(|task| numbers[*task as usize]).collect();
+        let kept = self.tasks.iter().zip(&numbers).filter(|(_, number)| number.is_some());
+        let tasks =
+            kept.map(|(task, _)| ScriptTask { inputs: renumbered(&task.inputs), after: renumbered(&task.after), ..task.clone() }).collect();
+        let chaos = self.chaos.iter().filter_map(|chaos| match *chaos {
+            Chaos::Fails { task, times } => Some(Chaos::Fails { task: numbers[task as usize]?, times }),
+            Chaos::Panics { task } => Some(Chaos::Panics { task: numbers[task as usize]? }),
+            other => Some(other),
+        });
+        Self { chaos: chaos.collect(), tasks, ..self.clone() }
+    }
+}
