@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ambient;
-use crate::clock::now_ns;
+use crate::clock::{now_ns, thread_cpu_ns};
 use crate::options::{Priority, TaskOptions};
 use crate::task::record::Header;
 
@@ -41,6 +41,8 @@ pub struct JournalSpan {
     pub began_ns: u64,
     /// When it was over: with whatever it waited for, and what ran meanwhile on top of it.
     pub ended_ns: u64,
+    /// How long its thread had a core meanwhile, in ns, where the system tells. Less than went by where the machine did something else, and where it waited.
+    pub cpu_ns: Option<u64>,
     /// The processor, by its place in [`Report`](crate::Report): inline ones first.
     pub processor: usize,
 }
@@ -60,6 +62,7 @@ struct Ran {
     number: usize,
     began_ns: u64,
     ended_ns: u64,
+    cpu_ns: Option<u64>,
 }
 
 /// What is noted, as it comes in.
@@ -140,8 +143,9 @@ impl Journal {
             entry.after.dedup();
         });
         for (processor, ran) in self.ran.iter().enumerate() {
-            for Ran { number, began_ns, ended_ns } in locked(ran).iter().filter(|ran| ran.number < known) {
-                entries[*number].ran = Some(JournalSpan { began_ns: since(*began_ns), ended_ns: since(*ended_ns), processor });
+            for Ran { number, began_ns, ended_ns, cpu_ns } in locked(ran).iter().filter(|ran| ran.number < known) {
+                entries[*number].ran =
+                    Some(JournalSpan { began_ns: since(*began_ns), ended_ns: since(*ended_ns), cpu_ns: *cpu_ns, processor });
             }
         }
         entries
@@ -162,11 +166,12 @@ impl Noted {
 /// Runs the body of a task with these options on a processor, and notes that if it is to be noted.
 pub(crate) fn around<R>(options: &TaskOptions, processor: usize, body: impl FnOnce() -> R) -> R {
     let Some(noted) = &options.ties.noted else { return body() };
-    let began_ns = now_ns();
+    let (began_ns, before) = (now_ns(), thread_cpu_ns());
     let result = body();
+    let cpu_ns = before.zip(thread_cpu_ns()).map(|(before, after)| after - before);
     let ended_ns = now_ns();
     if let Some(ran) = noted.journal.ran.get(processor) {
-        locked(ran).push(Ran { number: noted.number, began_ns, ended_ns });
+        locked(ran).push(Ran { number: noted.number, began_ns, ended_ns, cpu_ns });
     }
     result
 }
@@ -203,7 +208,10 @@ mod tests {
         assert_eq!((journal[6].spawner, journal[5].spawner), (Some(5), None));
         for (number, entry) in journal.iter().enumerate() {
             let ran = entry.ran.as_ref().unwrap();
-            assert!(entry.spawned_ns <= ran.began_ns && ran.began_ns <= ran.ended_ns && ran.processor < 2, "{entry:?}");
+            assert!(
+                entry.spawned_ns <= ran.began_ns && ran.began_ns <= ran.ended_ns && ran.cpu_ns.is_some() && ran.processor < 2,
+                "{entry:?}"
+            );
             for before in &entry.after {
                 assert!(journal[*before].ran.as_ref().unwrap().ended_ns <= ran.began_ns, "{number} after {before}");
             }

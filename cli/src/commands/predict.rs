@@ -19,6 +19,9 @@ use crate::report::{counted, duration, path_text};
 /// What comes nearest to the runtime's own queues, which decide where no policy is asked for.
 const OWN_QUEUES: &str = "work-stealing";
 
+/// Below this share of the time with a core there is a warning.
+const SHARE_WARNED: f64 = 0.9;
+
 /// `poniard predict`.
 #[derive(Args, Debug)]
 pub struct PredictOptions {
@@ -37,6 +40,10 @@ pub struct PredictOptions {
     /// Another recording of the same computation, to be predicted from the first one; give it again for more
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub beside: Vec<PathBuf>,
+
+    /// Tasks take as long as they had a core, and not as long as went by: for recordings of a machine that did something else as well
+    #[arg(long)]
+    pub cpu: bool,
 
     /// Where random numbers begin
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -89,7 +96,22 @@ pub fn predict(options: &PredictOptions, console: &mut Console) -> Result<(), Fa
     let others: Vec<(PathBuf, Recording)> =
         options.beside.iter().map(|path| Ok((path.clone(), recording(path)?))).collect::<Result<_, Failure>>()?;
     let overhead_ns = first.overhead_ns();
-    let workload = first.workload(overhead_ns).map_err(|error| Failure::input(format_args!("{}: {error}", options.recording.display())))?;
+    let (own_ns, cpu_ns) = (first.own_ns(), first.own_cpu_ns());
+    let shown = options.recording.display();
+    let share = cpu_ns.as_ref().map(|cpu_ns| cpu_ns.iter().sum::<u64>() as f64 / own_ns.iter().sum::<u64>().max(1) as f64);
+    if let Some(share) = share.filter(|share| *share < SHARE_WARNED && !options.cpu) {
+        console::warn(format_args!(
+            "{shown}: tasks had a core for {:.0} % of their time only; --cpu takes that time in place of all that went by",
+            share * 100.0
+        ));
+    }
+    let mut works_ns = match (options.cpu, cpu_ns) {
+        (true, Some(cpu_ns)) => cpu_ns,
+        (true, None) => return Err(Failure::input(format_args!("{shown}: it does not say how long tasks had a core, as --cpu wants"))),
+        (false, _) => own_ns,
+    };
+    works_ns.iter_mut().for_each(|work_ns| *work_ns += overhead_ns);
+    let workload = first.workload(&works_ns).map_err(|error| Failure::input(format_args!("{shown}: {error}")))?;
     let count = first.processors.len();
     let workers: Vec<usize> = match options.workers.is_empty() {
         true => vec![count, 2 * count],
@@ -143,6 +165,7 @@ pub fn predict(options: &PredictOptions, console: &mut Console) -> Result<(), Fa
             "name": first.name,
             "tasks": first.tasks.len(),
             "overhead_ns": overhead_ns,
+            "cpu_share": share,
             "predictions": rows.collect::<Value>(),
         }));
     }

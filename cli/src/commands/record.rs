@@ -87,6 +87,7 @@ fn recorded(runtime: &Handle, name: &str, policy: Option<&str>) -> (Recording, u
             spawned_ns,
             began_ns: span.began_ns,
             ended_ns: span.ended_ns,
+            cpu_ns: span.cpu_ns,
             processor: span.processor,
         });
     }

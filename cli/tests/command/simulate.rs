@@ -138,6 +138,9 @@ fn a_recorded_run_is_a_workload_and_is_predicted() {
             .abs()
             < 1e-9
     );
+    let by_cpu = installation.ask("predict one.json --workers 1 --cpu --json").json();
+    let cpu_ns: u64 = recording.own_cpu_ns().unwrap().iter().sum();
+    assert_eq!(by_cpu["predictions"][0]["predicted_ns"], cpu_ns + overhead_ns * recording.tasks.len() as u64);
     let text = installation.ask("predict one.json --beside two.json").good();
     assert!(text.contains("cholesky: ") && text.contains("  heft  ") && text.contains(" %  two.json"), "{text}");
     // Bodies that run on top of others count once, and it is said that more is not known.

@@ -315,7 +315,7 @@ impl RuntimeBuilder {
     }
 
     /// Keeps which tasks were spawned, after which others, and when and where each ran, for [`Handle::journal`]. The same as the setting `placement.journal`. Cost: a few hundred
-    /// bytes and a microsecond for each task.
+    /// bytes and some two microseconds for each task.
     pub fn journal(self, journal: bool) -> Self {
         self.setting(PLACEMENT_JOURNAL, journal.to_string())
     }

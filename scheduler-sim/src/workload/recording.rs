@@ -62,6 +62,9 @@ pub struct RecordedTask {
     pub began_ns: u64,
     /// When it was over.
     pub ended_ns: u64,
+    /// How long its thread had a core meanwhile, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ns: Option<u64>,
     /// Where, by position.
     pub processor: usize,
 }
@@ -111,7 +114,17 @@ impl Recording {
     /// How long each task took by itself, in nanoseconds: without those that ran on top of it while it waited.
     #[must_use]
     pub fn own_ns(&self) -> Vec<u64> {
-        let mut own: Vec<u64> = self.tasks.iter().map(|task| task.ended_ns - task.began_ns).collect();
+        self.own(|task| task.ended_ns - task.began_ns)
+    }
+
+    /// How long each task had a core for itself, in nanoseconds, if that is known of all.
+    #[must_use]
+    pub fn own_cpu_ns(&self) -> Option<Vec<u64>> {
+        self.tasks.iter().all(|task| task.cpu_ns.is_some()).then(|| self.own(|task| task.cpu_ns.unwrap_or(0)))
+    }
+
+    fn own(&self, whole_ns: impl Fn(&RecordedTask) -> u64) -> Vec<u64> {
+        let mut own: Vec<u64> = self.tasks.iter().map(&whole_ns).collect();
         for lane in self.lanes() {
             let mut around: Vec<usize> = Vec::new();
             for task in lane {
@@ -119,7 +132,7 @@ impl Recording {
                     around.pop();
                 }
                 if let Some(outer) = around.last() {
-                    own[*outer] = own[*outer].saturating_sub(self.tasks[task].ended_ns - self.tasks[task].began_ns);
+                    own[*outer] = own[*outer].saturating_sub(whole_ns(&self.tasks[task]));
                 }
                 around.push(task);
             }
@@ -150,18 +163,14 @@ impl Recording {
         self.tasks.iter().any(|task| task.spawner.is_some())
     }
 
-    /// The tasks with what each took by itself, `overhead_ns` more for each, and what each came after. How much data goes from one to another is not recorded.
+    /// The tasks with this much work each and what each came after. How much data goes from one to another is not recorded.
     ///
     /// # Errors
     /// Tasks come after each other in a circle.
-    pub fn workload(&self, overhead_ns: u64) -> Result<Workload, super::WorkloadError> {
-        self.built(|own_ns| own_ns + overhead_ns)
-    }
-
-    fn built(&self, work_ns: impl Fn(u64) -> u64) -> Result<Workload, super::WorkloadError> {
+    pub fn workload(&self, works_ns: &[u64]) -> Result<Workload, super::WorkloadError> {
         let mut builder = WorkloadBuilder::new(&self.name);
-        for (task, own_ns) in self.tasks.iter().zip(self.own_ns()) {
-            builder.task(&task.name, &task.code, work_ns(own_ns));
+        for (task, work_ns) in self.tasks.iter().zip(works_ns) {
+            builder.task(&task.name, &task.code, *work_ns);
         }
         for (number, task) in self.tasks.iter().enumerate() {
             task.after.iter().for_each(|after| builder.edge(*after, number, 0));
@@ -225,7 +234,8 @@ fn parse(text: &str) -> Result<Recording, Wrong> {
 pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workload, Wrong> {
     let mut recording = parse(text)?;
     recording.name = name.to_owned();
-    Ok(recording.built(|own_ns| options.nanoseconds(own_ns as f64 / 1e9).unwrap_or(own_ns))?)
+    let works_ns = recording.own_ns().into_iter().map(|own_ns| options.nanoseconds(own_ns as f64 / 1e9).unwrap_or(own_ns));
+    Ok(recording.workload(&works_ns.collect::<Vec<_>>())?)
 }
 
 #[cfg(test)]
@@ -241,6 +251,7 @@ mod tests {
             spawned_ns: 0,
             began_ns,
             ended_ns,
+            cpu_ns: Some((ended_ns - began_ns) / 2),
             processor,
         }
     }
@@ -265,7 +276,8 @@ mod tests {
         assert_eq!(Recording::from_json("f", &text).unwrap(), recording);
         assert_eq!(text.lines().filter(|line| line.contains("began_ns")).count(), 4);
         assert_eq!((recording.makespan_ns(), recording.own_ns(), recording.overhead_ns()), (80, vec![40, 40, 40, 23], 7));
-        let workload = recording.workload(7).unwrap();
+        assert_eq!(recording.own_cpu_ns(), Some(vec![20, 20, 20, 11]));
+        let workload = recording.workload(&[1, 47, 1, 1]).unwrap();
         assert_eq!((workload.work_ns(1), workload.edge_count(), workload.task_name(3)), (47, 1, "c"));
         assert_eq!(read("g", &text, ReadOptions::default()).unwrap().work_ns(1), 40);
     }
