@@ -1,7 +1,7 @@
 //! `poniard predict`: how long a recorded run would take on other workers and under other policies, and how wrong that is where it is known.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
@@ -71,7 +71,7 @@ impl Prediction {
     }
 }
 
-fn recording(path: &PathBuf) -> Result<Recording, Failure> {
+fn recording(path: &Path) -> Result<Recording, Failure> {
     let text = text_of(path).map_err(Failure::input)?;
     let recording = Recording::from_json(&path.display().to_string(), &text).map_err(Failure::input)?;
     if recording.processors.iter().any(|processor| processor.kind != "cpu") {

@@ -105,7 +105,7 @@ pub fn gantt(run: &Run<'_>) -> String {
         drawing.top += 12.0;
         drawing.lane_name(&format!("… {} more", problem.processor_count() - processors), 10.0);
     }
-    draw_critical(run, &mut drawing, |processor| (processor < processors).then(|| axis_top + processor as f64 * height), bar_height);
+    draw_critical(run, &mut drawing, |processor| (processor < processors).then_some(axis_top + processor as f64 * height), bar_height);
     draw_transfers(run, &mut drawing, height.min(18.0));
     let axis_bottom = drawing.top + 4.0;
     draw_axis(&mut drawing, axis_top, axis_bottom);
