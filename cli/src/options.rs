@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValue, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint, value_parser};
 use clap_complete::Shell;
 use poniard::policy::{DEFAULT, POLICIES};
 use poniard_bench::CASES;
@@ -185,7 +185,8 @@ Examples:
   poniard simulate montage.json.gz --platform p8.toml --policy earliest-finish --seed 7
   poniard simulate cholesky:20,ccr=0.5 --speeds 1,1,8 --bandwidth 1e9 --policy peft
   poniard simulate robot.stg --speeds 1,1,1,1 --policy live:heft --json | jq .makespan_ns
-  poniard simulate cholesky:8,ccr=1 --speeds 1,1,4 --bandwidth 1e9 --trace run.json --gantt run.svg --csv run.csv",
+  poniard simulate cholesky:8,ccr=1 --speeds 1,1,4 --bandwidth 1e9 --trace run.json --gantt run.svg --csv run.csv
+  poniard simulate --soak --seeds 100000     # whether the runtime gets through whatever goes wrong",
         list(&mut live.clone()),
         list(&mut planners.clone())
     )
@@ -383,11 +384,11 @@ pub struct PoliciesOptions {
 #[derive(Args, Debug)]
 pub struct SimulateOptions {
     /// The file with the workload, or NAME:SIZE for one that is made up: cholesky:16, layered:10000,ccr=0.5,seed=3
-    #[arg(value_name = "WORKLOAD", value_hint = ValueHint::FilePath)]
+    #[arg(value_name = "WORKLOAD", value_hint = ValueHint::FilePath, required_unless_present = "soak", default_value = "")]
     pub workload: PathBuf,
 
     /// The file with the platform
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["speeds", "bandwidth"], required_unless_present = "speeds")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["speeds", "bandwidth"], required_unless_present_any = ["speeds", "soak"])]
     pub platform: Option<PathBuf>,
 
     /// The speeds of the processors, each with a memory of its own
@@ -417,6 +418,35 @@ pub struct SimulateOptions {
     /// Print one JSON object instead of lines
     #[arg(long)]
     pub json: bool,
+
+    /// Many worlds instead of one.
+    #[command(flatten)]
+    pub soak: SoakOptions,
+}
+
+/// `poniard simulate --soak`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "To look for bugs of the runtime")]
+pub struct SoakOptions {
+    /// Have the runtime play scenarios in which things go wrong, in virtual time, from the one with the number --seed on, until it does not get through one
+    #[arg(long, conflicts_with_all = ["workload", "platform", "speeds"])]
+    pub soak: bool,
+
+    /// How many scenarios
+    #[arg(long, value_name = "N", value_parser = number, default_value = "2000", requires = "soak")]
+    pub seeds: u64,
+
+    /// The least number of tasks in each
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=100_000), default_value = "200", requires = "soak")]
+    pub soak_tasks: u32,
+
+    /// The least number of workers in each
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=120), default_value = "4", requires = "soak")]
+    pub soak_workers: u32,
+
+    /// The least number of kinds of things that go wrong in each
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..=9), default_value = "2", requires = "soak")]
+    pub soak_faults: u32,
 }
 
 /// What run times are rounded to.

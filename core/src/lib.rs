@@ -24,6 +24,8 @@ pub mod options;
 pub mod parallel;
 pub mod parameter;
 mod placement;
+#[doc(hidden)]
+pub mod planted;
 pub mod platform;
 pub mod plugin;
 pub mod policy;

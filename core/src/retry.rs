@@ -7,6 +7,7 @@ use crate::cancel::Cancelled;
 use crate::clock::now;
 use crate::error::BoxError;
 use crate::function::TaskFn;
+use crate::planted::{self, Bug};
 use crate::timer;
 use crate::worker::context::Context;
 use crate::worker::fetch::wait_until_fired;
@@ -59,6 +60,7 @@ impl<M, F: TaskFn<M> + Clone> TaskFn<Again<M>> for Retrying<F> {
             let last = attempts > self.retries;
             let outcome = if last { self.function.clone().call(params) } else { self.function.clone().call_keeping(params) };
             let error = match outcome {
+                Ok(_) if attempts == 2 && !last && planted::is(Bug::DoubleCompletion) => continue,
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };

@@ -14,6 +14,7 @@ mod record;
 pub mod run;
 mod samples;
 mod simulate;
+mod soak;
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub fn dispatch(options: &Options, console: &mut Console) -> Result<(), Failure>
         Command::Kernels(options) => kernels::kernels(options, console),
         Command::Policies(options) => policies::policies(options, console),
         Command::Processors(options) => processors::processors(options, console),
+        Command::Simulate(options) if options.soak.soak => soak::play(&options.soak, options.seed, options.json, console),
         Command::Simulate(options) => simulate::simulate(options, console),
         Command::Predict(options) => predict::predict(options, console),
         Command::Platform(options) => platform::platform(options, console),

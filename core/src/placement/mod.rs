@@ -18,6 +18,7 @@ use crate::clock::now_ns;
 use crate::kernel::plan::Survey;
 use crate::model::store::Store;
 use crate::model::{Machine, Models, ProcessorClass, SizeClass};
+use crate::planted::{self, Bug};
 use crate::policy::{self, Board, Candidate, ChosenPolicy, Decision, Place, Placement as Where, ReadyTask, Source, Why};
 use crate::residency::{self, DeviceSpace, Links, Missing};
 use crate::task::record::TaskRef;
@@ -446,7 +447,9 @@ impl Placement {
             }
             break Some(taken);
         };
-        if let Some(place) = state.board.to_wake(now_ns) {
+        if let Some(place) = state.board.to_wake(now_ns)
+            && !planted::is(Bug::BoardWakesNobody)
+        {
             wakes.push(self.wakes(place));
         }
         self.note_waiting(&state.board);

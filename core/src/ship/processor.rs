@@ -18,6 +18,7 @@ use super::values::{self, SentCount};
 use crate::clock::now;
 use crate::error::{FailureKind, TaskError};
 use crate::placement::placed;
+use crate::planted::{self, Bug};
 use crate::retry::{self, Over};
 use crate::task::record::{TaskRef, Travel};
 use crate::wire::{Buffers, Identity, NoBuffers, Place, Reader, WireError, Writer, Written};
@@ -491,13 +492,14 @@ impl RemoteProcessor {
             };
             let outcome = match first.take() {
                 Some(first) => first(&mut caller),
-                None => self.send_again(&mut caller, travel),
+                None => planted::stale_reply().map_or_else(|| self.send_again(&mut caller, travel), Ok),
             };
             let told = caller.told.is_some();
             let open = caller.trade.take().filter(|trade| !trade.is_settled());
             let (handed, is_delicate) = (std::mem::take(&mut caller.handed), caller.is_delicate);
             match outcome {
                 Ok(reply) => {
+                    planted::keep_reply(&reply);
                     let process = state.process;
                     if let Some(trade) = open {
                         // Only a process that is broken replies before all is over.
@@ -558,7 +560,7 @@ impl RemoteProcessor {
                             };
                             drop(left);
                             let once = task.is_once();
-                            if told || once || is_delicate || attempts == ATTEMPTS_MAX {
+                            if told || once || is_delicate || attempts == ATTEMPTS_MAX || planted::is(Bug::NotBegunAgain) {
                                 let why = match attempts {
                                     _ if is_delicate => {
                                         "; it was writing in place, so what it wrote to is lost, and it cannot be begun again".into()
@@ -799,6 +801,10 @@ impl Caller for Waiting<'_> {
             let place = self.state.ahead.iter().rposition(|ahead| matches!(ahead.fate, Fate::Sent { .. }));
             let Some(ahead) = place.and_then(|place| self.state.ahead.remove(place)) else { return };
             self.remote.ahead.fetch_sub(1, Relaxed);
+            if planted::is(Bug::LostTicket) {
+                std::mem::forget(ahead);
+                continue;
+            }
             give_back(self.context, ahead.task);
         }
         // What takes long is no time to send more.

@@ -18,9 +18,9 @@ use crate::arena;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::drive::{give_back, run_part};
-use crate::journal;
 use crate::options::{Occupancy, Priority, TaskOptions};
 use crate::placement::{Placed, Placement};
+use crate::planted::{self, Bug};
 use crate::platform;
 use crate::ship::processor::{Ahead, RemoteProcessor};
 use crate::task::record::{Claim, TaskRef};
@@ -285,7 +285,7 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
         None => run_body(context, task),
         Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || run_body(context, task)),
     };
-    journal::around(options, context.processor, || match &context.shared.placement {
+    crate::journal::around(options, context.processor, || match &context.shared.placement {
         Some(placement) => match &options.ties.placed {
             Some(placed) => execute_measured(placement, placed, context, task, body),
             None => execute_body(context, task, body),
@@ -560,7 +560,7 @@ fn search(context: &Context, index: usize) -> Option<Found> {
                 if let Some(found) = take_next(shared, index, slot, local) {
                     return Some(found);
                 }
-                let seizes = round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1;
+                let seizes = round % SEIZE_ROUNDS == SEIZE_ROUNDS - 1 && !planted::is(Bug::NothingSeized);
                 if let Some(job) = jobs::steal_job(shared, slot, seizes, |_| true) {
                     return Some(Found::Job(job));
                 }

@@ -17,6 +17,7 @@ use super::main_loop::run;
 use super::shared::Shared;
 use super::waiter;
 use crate::options::Occupancy;
+use crate::planted::{self, Bug};
 use crate::sync::Unparker;
 use crate::task::record::TaskRef;
 
@@ -287,7 +288,7 @@ impl Unusual {
             self.gathers.store(false, Release);
             drop(gang);
             // Ended already where the body has waited for something.
-            if context.hold(Holding::Gang, || run(context, entry)) == Holding::Gang {
+            if context.hold(Holding::Gang, || run(context, entry)) == Holding::Gang && !planted::is(Bug::LeakedReservation) {
                 self.end_gang(shared);
             }
             return true;

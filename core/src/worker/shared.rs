@@ -30,6 +30,7 @@ use crate::graph::runs::Runs;
 use crate::journal::Journal;
 use crate::options::{LaunchTies, Occupancy, Priority, TaskOptions};
 use crate::placement::{Placement, PlacementChoices, Went, placed};
+use crate::planted::{self, Bug};
 use crate::queued::Queued;
 use crate::residency::{self, DeviceSpace};
 use crate::runtime::Backends;
@@ -815,6 +816,8 @@ impl Shared {
             Released::Ready(entry) => {
                 if !entry.peek(|successor| std::ptr::eq(successor.runtime(), self)) {
                     Self::enqueue_elsewhere(entry);
+                } else if planted::is(Bug::DroppedSuccessor) && first.is_some() && context.is_some_and(|context| context.processor == 2) {
+                    std::mem::forget(entry);
                 } else if next && first.is_none() && entry.peek(|task| is_plain(task) || self.hurries(context, task)) {
                     first = Some(entry);
                 } else {
@@ -829,7 +832,9 @@ impl Shared {
         if let Some(entry) = first {
             // On top of the others, and not shown to anybody: this thread looks there next. Unless its process has calls ahead, which come first and may take long.
             let unpushed = match context {
-                Some(context) if context.remote().is_some_and(RemoteProcessor::has_ahead) => Err(entry),
+                Some(context) if context.remote().is_some_and(RemoteProcessor::has_ahead) && !planted::is(Bug::HiddenSuccessor) => {
+                    Err(entry)
+                }
                 Some(context) => context.try_local(entry, |slot, _, entry| slot.ring.push(entry)),
                 None => Err(entry),
             };
@@ -880,7 +885,7 @@ impl Shared {
         let finished: u64 = self.foreign_finished.load(SeqCst) + self.slots.iter().map(Slot::finished).sum::<u64>();
         std::sync::atomic::fence(SeqCst);
         let spawned: u64 = self.foreign_spawned.load(SeqCst) + self.slots.iter().map(Slot::spawned).sum::<u64>();
-        finished == spawned
+        finished == spawned || planted::is(Bug::IdleTooEarly) && finished + 1 == spawned
     }
 
     /// Tells the thread that waits for the runtime to drain, if one does, to look again.

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use crossbeam_utils::CachePadded;
 
 use super::{fence, waiter};
+use crate::planted::{self, Bug};
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::sync::{Mutex, MutexGuard, Unparker};
@@ -61,7 +62,7 @@ impl Sleep {
     /// A searching worker has found something. If it was the last one that searched, another one is woken to search on: pushes relied on this one.
     pub(crate) fn found(&self, more: impl Fn() -> bool) {
         let before = self.counts.fetch_sub(SEARCHING, SeqCst);
-        if before >> 32 == 1 && before as u32 > 0 {
+        if before >> 32 == 1 && before as u32 > 0 && !planted::is(Bug::SearchEndsWithTheFirst) {
             fence::heavy();
             if more() {
                 self.wake_one();
@@ -83,7 +84,7 @@ impl Sleep {
         // Pairs with `heavy` in `sleep` and `found`: either this load sees the sleeper, or its last look sees the push.
         fence::light();
         let counts = self.counts.load(Relaxed);
-        if counts as u32 > 0 && counts >> 32 == 0 {
+        if counts as u32 > 0 && counts >> 32 == 0 && !planted::is(Bug::LostWakeUp) {
             self.wake_one();
         }
     }

@@ -12,6 +12,7 @@ mod run;
 mod scenario;
 mod script;
 mod shrink;
+mod soak;
 #[cfg(test)]
 mod tests;
 
@@ -29,9 +30,10 @@ pub use run::{Failure, Ran, run};
 pub use scenario::{ScenarioOptions, scenario};
 pub use script::{Chaos, Script, ScriptTask};
 pub use shrink::{Shrunk, shrink};
+pub use soak::{Found, Soaked, soak};
 
-/// More turns at one moment than any number of threads takes: they wait for each other without sleeping.
-const TURNS_MAX: u64 = 10_000_000;
+/// More turns at one moment, for each thread and besides a hundred times as many, than threads take that get on: these wait for each other without sleeping.
+const TURNS_MAX: u64 = 100;
 
 /// Where a logical thread is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +185,7 @@ impl World {
             while let Some(thread) = self.next_ready() {
                 self.resume(thread);
                 turns += 1;
-                if turns > TURNS_MAX {
+                if turns > TURNS_MAX * (100 + self.seats.borrow().len() as u64) {
                     return Err(self.stuck().into());
                 }
             }

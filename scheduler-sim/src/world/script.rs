@@ -1,5 +1,6 @@
 //! What is computed in a world, on what, and what goes wrong.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::problem::Problem;
@@ -113,6 +114,28 @@ impl Chaos {
     }
 }
 
+impl fmt::Display for Chaos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hang { worker, from_ns, to_ns } => write!(f, "worker {worker} hangs from {from_ns} to {to_ns} ns"),
+            Self::Slow { worker, from_ns, to_ns, factor } => {
+                write!(f, "worker {worker} takes {factor} times as long from {from_ns} to {to_ns} ns")
+            }
+            Self::LateWakes { by_ns, of_256 } => write!(f, "{of_256} of 256 wake-ups come up to {by_ns} ns late"),
+            Self::ClockJump { at_ns, by_ns } => write!(f, "the clock jumps by {by_ns} ns at {at_ns} ns"),
+            Self::Fails { task, times } => write!(f, "task {task} returns an error the first {times} times"),
+            Self::Panics { task } => write!(f, "task {task} panics"),
+            Self::Cancel { at_ns } => write!(f, "everything is cancelled at {at_ns} ns"),
+            Self::Kill { worker, at_ns } => write!(f, "the process of worker {worker} is killed at {at_ns} ns"),
+            Self::NoProcess { worker, from_ns, to_ns } => write!(f, "worker {worker} can have no process from {from_ns} to {to_ns} ns"),
+            Self::LateReplies { worker, every, by_ns } => {
+                write!(f, "one of {every} replies of the process of worker {worker} comes {by_ns} ns late")
+            }
+            Self::LostReply { worker, call } => write!(f, "the reply to call {call} of the process of worker {worker} is lost"),
+        }
+    }
+}
+
 /// One task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptTask {
@@ -159,6 +182,43 @@ pub struct Script {
     pub tasks: Vec<ScriptTask>,
     /// What goes wrong.
     pub chaos: Vec<Chaos>,
+}
+
+impl fmt::Display for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policy = self.policy.as_deref().unwrap_or("no policy");
+        writeln!(f, "{} workers, of which the last {} stand for processes; {policy}", self.columns.len(), self.processes)?;
+        if self.draws {
+            writeln!(f, "who goes on of several is drawn with {}", self.seed)?;
+        }
+        for (number, task) in self.tasks.iter().enumerate() {
+            let costs: std::collections::BTreeSet<u64> = self.columns.iter().map(|column| task.costs[*column as usize]).collect();
+            let costs: Vec<String> = costs.into_iter().map(|cost| cost.to_string()).collect();
+            write!(f, "task {number}: {} ns", costs.join(" or "))?;
+            for (tasks, word) in [(&task.inputs, "takes"), (&task.after, "after")] {
+                if !tasks.is_empty() {
+                    let tasks: Vec<String> = tasks.iter().map(u32::to_string).collect();
+                    write!(f, ", {word} {}", tasks.join(" "))?;
+                }
+            }
+            match task.priority {
+                0 => {}
+                1.. => write!(f, ", urgent")?,
+                _ => write!(f, ", not urgent")?,
+            }
+            if task.processors != 1 {
+                write!(f, ", on {} workers", task.processors)?;
+            }
+            if let Some(timeout_ns) = task.timeout_ns {
+                write!(f, ", within {timeout_ns} ns")?;
+            }
+            if task.pause_ns > 0 {
+                write!(f, ", spawned {} ns after the one before", task.pause_ns)?;
+            }
+            writeln!(f)?;
+        }
+        self.chaos.iter().try_for_each(|chaos| writeln!(f, "{chaos}"))
+    }
 }
 
 impl Script {

@@ -29,20 +29,31 @@ fn seeds() -> u64 {
 
 #[test]
 fn nothing_is_lost_whatever_goes_wrong() {
-    for seed in 0..seeds() {
-        let script = scenario(seed, ScenarioOptions::default());
-        if let Err(failure) = run(script.clone()) {
-            let text = failure.to_string();
-            let shrunk = shrink(script, failure);
-            panic!("scenario {seed}: {text}\nthe least one, after {} runs: {}\n{:#?}", shrunk.runs, shrunk.failure, shrunk.script);
-        }
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let soaked = soak(0, seeds(), ScenarioOptions::default(), threads, |_| ());
+    if let Some(Found { seed, text, shrunk }) = soaked.found {
+        panic!("scenario {seed}: {text}\nthe least one, after {} runs: {}\n{}", shrunk.runs, shrunk.failure, shrunk.script);
     }
+    assert_eq!(soaked.scenarios, seeds());
 }
 
+/// What each planted bug is found by: how many scenarios that took, and what was wrong.
+#[cfg(poniard_planted)]
 #[test]
-fn one() {
-    let seed = std::env::var("PONIARD_SEED").unwrap().parse().unwrap();
-    let script = scenario(seed, ScenarioOptions::default());
-    eprintln!("{:?} {:?} {} {:?}", script.policy, script.columns, script.processes, script.chaos);
-    eprintln!("{:?}", run(script).map(|r| (r.failed.len(), r.attempts, r.events, r.end_ns)).map_err(|e| e.to_string()));
+fn each_planted_bug_is_found() {
+    use poniard::planted::{Bug, plant};
+
+    for bug in Bug::ALL {
+        plant(Some(bug));
+        let found = (0..1000).find_map(|seed| {
+            let script = scenario(seed, ScenarioOptions::default());
+            run(script.clone()).err().map(|failure| (seed, script, failure))
+        });
+        let Some((seed, script, failure)) = found else { panic!("{bug:?} is not found in 1000 scenarios") };
+        let before = script.tasks.len();
+        let text = failure.to_string();
+        let shrunk = shrink(script, failure);
+        eprintln!("{bug:?}: scenario {seed}, {text}; {before} tasks made {} by {} runs", shrunk.script.tasks.len(), shrunk.runs);
+        plant(None);
+    }
 }
