@@ -8,7 +8,7 @@ use clap::{Args, ValueHint};
 use poniard_scheduler_sim::engine::{self, EngineOptions};
 use poniard_scheduler_sim::plan::planner;
 use poniard_scheduler_sim::workload::{Recording, text_of};
-use poniard_scheduler_sim::{Platform, Problem};
+use poniard_scheduler_sim::{NEVER, Platform, Problem};
 use serde_json::{Value, json};
 
 use super::simulate::{Decider, decider};
@@ -111,7 +111,7 @@ pub fn predict(options: &PredictOptions, console: &mut Console) -> Result<(), Fa
         (false, _) => own_ns,
     };
     works_ns.iter_mut().for_each(|work_ns| *work_ns += overhead_ns);
-    let workload = first.workload(&works_ns).map_err(|error| Failure::input(format_args!("{shown}: {error}")))?;
+    let workload = first.workload_with_spawns(&works_ns).map_err(|error| Failure::input(format_args!("{shown}: {error}")))?;
     let count = first.processors.len();
     let workers: Vec<usize> = match options.workers.is_empty() {
         true => vec![count, 2 * count],
@@ -126,9 +126,15 @@ pub fn predict(options: &PredictOptions, console: &mut Console) -> Result<(), Fa
     wanted.dedup();
     let mut predictions = Vec::new();
     for (workers, policy) in wanted {
-        let text = format!("[[processor]]\ncount = {workers}\nspace = \"host\"\n");
+        // Besides the workers the program itself, which spawns.
+        let text = format!("[[processor]]\ncount = {workers}\nspace = \"host\"\n[[processor]]\nkind = \"program\"\nspace = \"host\"\n");
         let platform = Platform::from_toml(&text).map_err(|error| Failure::usage(format_args!("--workers {workers}: {error}")))?;
-        let problem = Problem::new(&workload, &platform);
+        let columns = (0..=workers).map(|processor| u32::from(processor == workers)).collect();
+        let costs = (0..workload.len()).flat_map(|task| match workload.work_ns(task) {
+            work_ns if task < first.tasks.len() => [work_ns, NEVER],
+            work_ns => [NEVER, work_ns],
+        });
+        let problem = Problem::with_costs(&workload, &platform, columns, costs.collect());
         // A policy that a planner has the name of was recorded live.
         let live = if planner(&policy).is_some() && known().any(|(_, one)| policy_of(one) == policy) {
             format!("live:{policy}")

@@ -12,6 +12,8 @@ use super::{Workload, WorkloadBuilder};
 const VERSION: u64 = 1;
 /// How a recording begins, but for blanks.
 pub(super) const FIRST_FIELD: &str = "\"poniard_recording\"";
+/// From so many times the usual on, the time between two spawns is no time of spawning.
+const UNUSUAL: u64 = 10;
 /// The longest time in one: three years, as for every workload.
 const MOST_NS: u64 = 100_000_000_000_000_000;
 
@@ -163,11 +165,42 @@ impl Recording {
         self.tasks.iter().any(|task| task.spawner.is_some())
     }
 
+    /// The tasks with this much work each, as [`workload`](Self::workload) has them, and behind them a task for each spawn of the program: it takes as long as the program took
+    /// since the spawn before, comes after that one, and before the task that it spawns. Where the program took many times the usual, it waited or had no core: that counts as
+    /// the usual.
+    ///
+    /// # Errors
+    /// Tasks come after each other in a circle.
+    pub fn workload_with_spawns(&self, works_ns: &[u64]) -> Result<Workload, super::WorkloadError> {
+        let mut builder = self.built(works_ns);
+        let own: Vec<usize> = (0..self.tasks.len()).filter(|task| self.tasks[*task].spawner.is_none()).collect();
+        let mut times: Vec<u64> = own.iter().map(|task| self.tasks[*task].spawned_ns).collect();
+        times.sort_unstable();
+        let steps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let mut sorted = steps.clone();
+        sorted.sort_unstable();
+        let usual_ns = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
+        let mut before = None;
+        for (task, step_ns) in own.into_iter().zip([0].into_iter().chain(steps)) {
+            let step_ns = if step_ns > UNUSUAL * usual_ns { usual_ns } else { step_ns };
+            let spawn = builder.task(&format!("spawn {}", self.tasks[task].name), "spawn", step_ns);
+            if let Some(before) = before.replace(spawn) {
+                builder.edge(before, spawn, 0);
+            }
+            builder.edge(spawn, task, 0);
+        }
+        builder.build()
+    }
+
     /// The tasks with this much work each and what each came after. How much data goes from one to another is not recorded.
     ///
     /// # Errors
     /// Tasks come after each other in a circle.
     pub fn workload(&self, works_ns: &[u64]) -> Result<Workload, super::WorkloadError> {
+        self.built(works_ns).build()
+    }
+
+    fn built(&self, works_ns: &[u64]) -> WorkloadBuilder {
         let mut builder = WorkloadBuilder::new(&self.name);
         for (task, work_ns) in self.tasks.iter().zip(works_ns) {
             builder.task(&task.name, &task.code, *work_ns);
@@ -175,7 +208,7 @@ impl Recording {
         for (number, task) in self.tasks.iter().enumerate() {
             task.after.iter().for_each(|after| builder.edge(*after, number, 0));
         }
-        builder.build()
+        builder
     }
 
     /// The tasks of each processor, by their beginning, the outer one of two first.
@@ -279,6 +312,12 @@ mod tests {
         assert_eq!(recording.own_cpu_ns(), Some(vec![20, 20, 20, 11]));
         let workload = recording.workload(&[1, 47, 1, 1]).unwrap();
         assert_eq!((workload.work_ns(1), workload.edge_count(), workload.task_name(3)), (47, 1, "c"));
+        let mut spawned = recording.clone();
+        [0, 3, 5, 500].into_iter().zip(&mut spawned.tasks).for_each(|(at_ns, task)| task.spawned_ns = at_ns);
+        let workload = spawned.workload_with_spawns(&[1; 4]).unwrap();
+        assert_eq!((4..8).map(|spawn| workload.work_ns(spawn)).collect::<Vec<_>>(), [0, 3, 2, 3]);
+        assert_eq!(workload.edges_in(3).map(|(source, _)| source).collect::<Vec<_>>(), [0, 7]);
+        assert_eq!(workload.edges_in(7).map(|(source, _)| source).collect::<Vec<_>>(), [6]);
         assert_eq!(read("g", &text, ReadOptions::default()).unwrap().work_ns(1), 40);
     }
 
