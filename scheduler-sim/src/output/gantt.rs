@@ -16,9 +16,11 @@ const MOST_PROCESSORS: usize = 512;
 const MOST_TRANSFER_LANES: usize = 48;
 /// So many codes have a line in the legend.
 const MOST_CODES: usize = 24;
-/// From so many tasks on those that are narrower than a fraction of a pixel are drawn together.
-const MANY_TASKS: usize = 20_000;
+/// From so many tasks or transfers on those that are narrower than a fraction of a pixel are drawn together.
+const MANY: usize = 20_000;
 const NARROW: f64 = 0.35;
+/// How a transfer looks.
+const TRANSFER: &str = "fill=\"#00796b\" fill-opacity=\"0.5\"";
 
 /// Slices that lie on top of each other get lanes of their own.
 #[derive(Debug, Default)]
@@ -43,6 +45,35 @@ impl Lanes {
 
     pub(super) fn len(&self) -> usize {
         self.ends_ns.len()
+    }
+}
+
+/// Parts that are too narrow to be seen alone: those that follow each other closely are drawn as one.
+struct Narrow {
+    place: (f64, f64),
+    attributes: &'static str,
+    what: &'static str,
+    /// From when to when, and how many.
+    run: Option<((u64, u64), usize)>,
+}
+
+impl Narrow {
+    fn put(&mut self, drawing: &mut Drawing, (start_ns, end_ns): (u64, u64)) {
+        match &mut self.run {
+            Some((times, count)) if drawing.x(start_ns) - drawing.x(times.1) < NARROW => {
+                (times.1, *count) = (times.1.max(end_ns), *count + 1);
+            }
+            _ => {
+                self.flush(drawing);
+                self.run = Some(((start_ns, end_ns), 1));
+            }
+        }
+    }
+
+    fn flush(&mut self, drawing: &mut Drawing) {
+        if let Some((times, count)) = self.run.take() {
+            drawing.bar(times, self.place, format_args!("{}", self.attributes), &format!("{count} {}", self.what));
+        }
     }
 }
 
@@ -164,29 +195,16 @@ fn draw_processor(run: &Run<'_>, drawing: &mut Drawing, processor: usize, height
             drawing.bar((gap.start_ns, gap.end_ns), place, format_args!("fill=\"{}\"", fill(gap.idle)), &words);
         }
     }
-    let has_many = problem.len() >= MANY_TASKS;
-    // Tasks that are too narrow to be seen alone, and how many.
-    let mut together: Option<((u64, u64), usize)> = None;
-    let draw_together = |drawing: &mut Drawing, together: &mut Option<((u64, u64), usize)>| {
-        if let Some((times, count)) = together.take() {
-            drawing.bar(times, place, format_args!("fill=\"#8a9199\""), &format!("{count} tasks"));
-        }
-    };
+    let has_many = problem.len() >= MANY;
+    let mut narrow = Narrow { place, attributes: "fill=\"#8a9199\"", what: "tasks", run: None };
     for &task in causes.lane(processor) {
         let times @ (start_ns, end_ns) = (schedule.start_ns[task], schedule.end_ns[task]);
         let width = drawing.x(end_ns) - drawing.x(start_ns);
         if has_many && width < NARROW {
-            if let Some((times, count)) = &mut together
-                && drawing.x(start_ns) - drawing.x(times.1) < NARROW
-            {
-                (times.1, *count) = (end_ns, *count + 1);
-            } else {
-                draw_together(drawing, &mut together);
-                together = Some((times, 1));
-            }
+            narrow.put(drawing, times);
             continue;
         }
-        draw_together(drawing, &mut together);
+        narrow.flush(drawing);
         let (name, code) = (workload.task_name(task), workload.code(task) as usize);
         let step = causes.step(task);
         let words = format!(
@@ -216,7 +234,7 @@ fn draw_processor(run: &Run<'_>, drawing: &mut Drawing, processor: usize, height
             ));
         }
     }
-    draw_together(drawing, &mut together);
+    narrow.flush(drawing);
 }
 
 /// A line along the critical path, and a frame around its tasks.
@@ -255,12 +273,20 @@ fn draw_transfers(run: &Run<'_>, drawing: &mut Drawing, height: f64) {
         return;
     }
     drawing.top += 14.0;
+    let has_many = causes.transfers().len() >= MANY;
     let hidden = lanes.len().saturating_sub(MOST_TRANSFER_LANES);
-    for ((to, from), transfers) in lanes.into_iter().take(MOST_TRANSFER_LANES) {
+    for ((to, from), mut transfers) in lanes.into_iter().take(MOST_TRANSFER_LANES) {
         let (to, from) = (problem.space_name(to), problem.space_name(from));
         drawing.lane_name(&if by_pair { format!("{from} → {to}") } else { format!("→ {to}") }, height);
+        let place = (drawing.top, height * 0.8);
+        let mut narrow = Narrow { place, attributes: TRANSFER, what: "transfers", run: None };
+        transfers.sort_by_key(|transfer| (transfer.start_ns, transfer.edge));
         for transfer in transfers {
             let times = (transfer.start_ns, transfer.end_ns);
+            if has_many && drawing.x(times.1) - drawing.x(times.0) < NARROW {
+                narrow.put(drawing, times);
+                continue;
+            }
             let workload = problem.workload();
             let (source, target) = (workload.task_name(transfer.source), workload.task_name(transfer.target));
             let words = format!(
@@ -269,8 +295,9 @@ fn draw_transfers(run: &Run<'_>, drawing: &mut Drawing, height: f64) {
                 time(times.1 - times.0),
                 time(times.0)
             );
-            drawing.bar(times, (drawing.top, height * 0.8), format_args!("fill=\"#00796b\" fill-opacity=\"0.5\""), &words);
+            drawing.bar(times, place, format_args!("{TRANSFER}"), &words);
         }
+        narrow.flush(drawing);
         drawing.top += height;
     }
     if hidden > 0 {
@@ -326,7 +353,7 @@ fn draw_legend(run: &Run<'_>, drawing: &mut Drawing) {
     }
     entries.push(("fill=\"none\" stroke=\"#c62828\" stroke-width=\"1.6\"".into(), "critical path".into()));
     if !run.causes.transfers().is_empty() {
-        entries.push(("fill=\"#00796b\" fill-opacity=\"0.5\"".into(), "transfer".into()));
+        entries.push((TRANSFER.into(), "transfer".into()));
     }
     const COLUMNS: usize = 6;
     for (index, (attributes, words)) in entries.iter().enumerate() {
@@ -407,6 +434,7 @@ mod tests {
         };
         check("independent:60000", 2, 10_000_000);
         check("layered:3000,ccr=1", 700, 10_000_000);
+        check("layered:30000,ccr=0.001", 4, 10_000_000);
         check("chain:1", 1, 10_000);
     }
 
