@@ -384,7 +384,7 @@ pub struct PoliciesOptions {
 #[derive(Args, Debug)]
 pub struct SimulateOptions {
     /// The file with the workload, or NAME:SIZE for one that is made up: cholesky:16, layered:10000,ccr=0.5,seed=3
-    #[arg(value_name = "WORKLOAD", value_hint = ValueHint::FilePath, required_unless_present = "soak", default_value = "")]
+    #[arg(value_name = "WORKLOAD", value_hint = ValueHint::FilePath, required_unless_present = "soak", default_value = "-", hide_default_value = true)]
     pub workload: PathBuf,
 
     /// The file with the platform

@@ -26,7 +26,7 @@ pub enum Bug {
     LostTicket,
     /// A task whose process has ended is begun again, and its result is taken from the first call that there was.
     StaleReply,
-    /// What is to happen at a time happens at once.
+    /// What is to happen at a time happens a millisecond before.
     EarlyTimer,
     /// The runtime is taken for idle while tasks wait for others.
     IdleTooEarly,

@@ -28,11 +28,11 @@ pub fn play(options: &SoakOptions, seed: u64, is_json: bool, console: &mut Conso
     } else {
         let Soaked { scenarios, tasks, attempts, events, faults, policies, .. } = &soaked;
         console.line(format_args!(
-            "{}: {}, {}, {} begun, {}",
+            "{}: {}, {}, {}, {}",
             Styled(NAME, "soak"),
             counted(*scenarios, "scenario"),
             counted(*tasks, "task"),
-            counted(*attempts, "body"),
+            counted(*attempts, "attempt"),
             counted(*events, "event")
         ))?;
         let list = |counts: Vec<(&str, u64)>| {

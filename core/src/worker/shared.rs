@@ -885,7 +885,7 @@ impl Shared {
         let finished: u64 = self.foreign_finished.load(SeqCst) + self.slots.iter().map(Slot::finished).sum::<u64>();
         std::sync::atomic::fence(SeqCst);
         let spawned: u64 = self.foreign_spawned.load(SeqCst) + self.slots.iter().map(Slot::spawned).sum::<u64>();
-        finished == spawned || planted::is(Bug::IdleTooEarly) && finished + 1 == spawned
+        finished == spawned || planted::is(Bug::IdleTooEarly) && self.is_open() && finished + 1 == spawned
     }
 
     /// Tells the thread that waits for the runtime to drain, if one does, to look again.

@@ -21,6 +21,9 @@ const CONSERVING: [&str; 4] = ["fifo", "priority", "random", "work-stealing"];
 /// How often somebody looks at what a policy holds back.
 const LOOK_NS: u64 = 20_000_000;
 
+/// So many moments may pass in which no body begins or ends.
+const PATIENCE: u64 = 20_000;
+
 /// A task that was begun so often on processes that ended then is not begun again.
 const ATTEMPTS: u32 = 3;
 
@@ -66,6 +69,11 @@ pub enum Failure {
         /// What is wrong.
         what: String,
     },
+    /// Time goes on and on, and no task begins or ends.
+    Endless {
+        /// When that was noticed, in nanoseconds.
+        at_ns: u64,
+    },
     /// More tasks ran than there are workers for.
     Crowded {
         /// When, in nanoseconds.
@@ -85,6 +93,7 @@ impl fmt::Display for Failure {
             Self::Idle { at_ns, what } => write!(f, "at {at_ns} ns {what}"),
             Self::Twice { task } => write!(f, "task {task} is run again after it was over"),
             Self::Wrong { task, what } => write!(f, "task {task} {what}"),
+            Self::Endless { at_ns } => write!(f, "at {at_ns} ns no task has begun or ended for very long"),
             Self::Crowded { at_ns, taken } => write!(f, "at {at_ns} ns tasks take {taken} workers, more than there are"),
             Self::Schedule(fault) => fault.fmt(f),
         }
@@ -109,6 +118,7 @@ impl Failure {
             Self::Idle { .. } => "idle",
             Self::Twice { .. } => "twice",
             Self::Wrong { .. } => "wrong",
+            Self::Endless { .. } => "endless",
             Self::Crowded { .. } => "crowded",
             Self::Schedule(_) => "schedule",
         }
@@ -135,6 +145,10 @@ pub(super) struct Scene {
     last: RefCell<Vec<u32>>,
     /// Workers that are taken by bodies just now.
     taken: Cell<u32>,
+    /// Tasks that have to be over in time, each with its number and when that is.
+    deadlines: RefCell<Vec<(Task<u64>, u32, u64)>>,
+    /// How often bodies have begun or ended, and how often it was looked since.
+    progress: Cell<(u64, u64)>,
     /// Since when, and for how many looks, a worker has slept beside something that it would do.
     wrong_since: Cell<Option<(u64, u32)>>,
     /// How late wake-ups may be.
@@ -216,6 +230,7 @@ impl Scene {
         let world = World::here();
         let Some(worker) = world.worker() else { unreachable!("bodies run on workers") };
         let is_away = machine::take_away();
+        self.get_on();
         let attempt = {
             let course = &mut self.courses.borrow_mut()[task as usize];
             course.attempts += 1;
@@ -235,6 +250,7 @@ impl Scene {
         let kill_ns = self.kill_ns(worker, start_ns).filter(|kill_ns| is_away && *kill_ns < end_ns);
         world.compute(kill_ns.unwrap_or(end_ns));
         self.taken.set(self.taken.get() - processors);
+        self.get_on();
         if kill_ns.is_some() {
             IS_KILLED.set(true);
             return Err("killed".into());
@@ -252,10 +268,26 @@ impl Scene {
         Ok(result(task, inputs.iter().copied()))
     }
 
+    fn get_on(&self) {
+        self.progress.set((self.progress.get().0 + 1, 0));
+    }
+
     /// What the state of everything is like, when nobody goes on.
     fn watch(&self, at_ns: u64) -> Result<(), Failure> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
+        }
+        let (progress, looks) = self.progress.get();
+        self.progress.set((progress, looks + 1));
+        if looks > PATIENCE {
+            return Err(Failure::Endless { at_ns });
+        }
+        for (task, number, due_ns) in &*self.deadlines.borrow() {
+            let is_late = || matches!(task.fetch().map_err(|error| matches!(error.kind(), FailureKind::DeadlineExceeded)), Err(true));
+            if at_ns < *due_ns && task.is_finished() && is_late() {
+                let what = format!("is given up at {at_ns} ns, and had time until {due_ns} ns");
+                return Err(Failure::Wrong { task: *number, what });
+            }
         }
         let handle = self.handle.borrow();
         let Some(handle) = &*handle else { return Ok(()) };
@@ -345,6 +377,8 @@ pub fn run(script: Script) -> Result<Ran, Failure> {
         schedule: RefCell::new(Schedule::with_room(count)),
         last: RefCell::new(vec![u32::MAX; script.columns.len()]),
         taken: Cell::new(0),
+        deadlines: RefCell::default(),
+        progress: Cell::default(),
         wrong_since: Cell::new(None),
         late_ns,
         failed: RefCell::default(),
@@ -439,9 +473,14 @@ fn play(scene: &Rc<Scene>) {
         for source in &task.after {
             builder = builder.after(&tasks[*source as usize]);
         }
-        tasks.push(if failures > 0 && failures < u32::MAX { builder.retries(failures).spawn() } else { builder.spawn() });
+        let spawned_ns = world.now_ns();
+        tasks.push(if failures > 0 && failures < u32::MAX { builder.retries(failures + 1).spawn() } else { builder.spawn() });
+        if let Some(timeout_ns) = task.timeout_ns {
+            scene.deadlines.borrow_mut().push((tasks[number].clone(), number as u32, spawned_ns + timeout_ns));
+        }
     }
     runtime.wait_idle();
+    scene.deadlines.take();
     check(scene, &tasks);
     drop(tasks);
     scene.handle.replace(None);
