@@ -13,6 +13,9 @@ use poniard_scheduler_sim::network::Sharing;
 use poniard_scheduler_sim::plan::PLANNERS;
 use poniard_scheduler_sim::{Durations, Estimates};
 
+use crate::commands::pictures::PictureOptions;
+use crate::commands::platform::PlatformOptions;
+use crate::commands::predict::PredictOptions;
 use crate::exit_code;
 
 /// Heading of the options that say what to compute.
@@ -91,7 +94,9 @@ files that were refused and why; then the places that were searched, in order.",
     #[command(
         long_about = "Simulate a workload on a machine that need not be there, under any policy.
 
-A workload is a file in WfFormat (JSON; 1.4, 1.5, 1.6), of the Standard Task Graph Set (.stg, times as milliseconds) or in Pegasus DAX (XML), each also compressed (.gz); \
+A workload is a file in WfFormat (JSON; 1.4, 1.5, 1.6), of the Standard Task Graph Set (.stg, times as milliseconds), in Pegasus DAX (XML), in DOT (.dot; node attributes \
+work in seconds and code, edge attribute bytes), a graph file of \
+`poniard run` (.toml, .json; it says no times, so each task takes a millisecond) or what `poniard run --record` has written, each also compressed (.gz); \
 or a shape and its size: layered, fork-join, cholesky, lu, qr, stencil, fft, tree, chain, independent or random, with ccr=X for how long data travels at 1 GB/s beside how \
 long tasks take, tile=N for tiles of N x N numbers of 4 bytes instead, and seed=N. \
 Policies that run live decide as the run goes, by the very code that decides in a real run; planners know the whole graph before. Nothing takes real time, and the same \
@@ -99,6 +104,22 @@ seed gives the same result everywhere.",
         after_long_help = simulate_after_long_help()
     )]
     Simulate(SimulateOptions),
+    /// Predict how long a recorded run takes on other workers and under other policies
+    #[command(
+        long_about = "Predict how long a recorded run takes on other workers and under other policies. `poniard run --record FILE` writes a recording: which tasks ran, after which \
+others, when and where. The prediction runs the same tasks in virtual time, each as long as it took by itself and as the runtime took between two. Where a recording of the same \
+computation tells how long it really took, the error is shown.",
+        after_long_help = "Examples:\n  poniard run cholesky --threads 1 --record one.json\n  poniard predict one.json --workers 1,2,4,8\n  \
+poniard run cholesky --threads 2 --policy fifo --record two.json\n  poniard predict one.json --beside two.json --policy fifo,heft"
+    )]
+    Predict(PredictOptions),
+    /// Write this machine down as a platform for `poniard simulate`
+    #[command(
+        long_about = "Write this machine down as a platform for `poniard simulate`: its threads, worker processes and devices, how fast devices were beside the host in what both \
+have run, and what links gave, as far as `poniard models` knows.",
+        after_long_help = "Examples:\n  poniard platform --from-this-machine --output here.toml\n  poniard platform --from-this-machine --threads 16 | poniard simulate cholesky:16 --platform /dev/stdin"
+    )]
+    Platform(PlatformOptions),
     /// Show what runs have measured on this machine: what code and transfers cost
     #[command(
         long_about = "Show what runs have measured on this machine: what kernels and functions cost at each size on each class of processors, and what it costs to \
@@ -170,6 +191,7 @@ Examples:
   poniard simulate cholesky:20,ccr=0.5 --speeds 1,1,8 --bandwidth 1e9 --policy peft
   poniard simulate montage.json --platform p8.toml --policy heft --durations lognormal:0.3 --estimates wrong:2 --seed 7
   poniard simulate robot.stg --speeds 1,1,1,1 --policy live:heft --json | jq .makespan_ns
+  poniard simulate cholesky:8,ccr=1 --speeds 1,1,4 --bandwidth 1e9 --trace run.json --gantt run.svg --csv run.csv
   poniard simulate --soak --seeds 100000     # whether the runtime gets through whatever goes wrong",
         list(&mut live.clone()),
         list(&mut planners.clone())
@@ -261,6 +283,10 @@ pub struct RunOptions {
     /// run at, with what was expected of each.
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = WHERE)]
     pub explain: Option<String>,
+
+    /// Write down which tasks ran, after which others, when and where, for `poniard predict` and `poniard simulate` (JSON)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = WHERE)]
+    pub record: Option<PathBuf>,
 
     /// Print one JSON object instead of lines
     #[arg(long)]
@@ -394,6 +420,10 @@ pub struct SimulateOptions {
     /// What differs from the files.
     #[command(flatten)]
     pub machine: MachineOptions,
+
+    /// What to write about the run.
+    #[command(flatten)]
+    pub pictures: PictureOptions,
 
     /// Print one JSON object instead of lines
     #[arg(long)]

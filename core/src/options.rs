@@ -11,6 +11,7 @@ use crate::ambient::Inheritance;
 use crate::clock::now;
 use crate::function::{Args, TaskFn};
 use crate::group::CancelToken;
+use crate::journal::Noted;
 use crate::kernel::Body;
 use crate::placement::Placed;
 use crate::planted::{self, Bug};
@@ -346,6 +347,8 @@ pub(crate) struct Ties {
     pub(crate) attempts: Option<AtomicU32>,
     /// What it has to do with the board, if it is placed.
     pub(crate) placed: Option<Arc<Placed>>,
+    /// Its place in the journal, if one is kept.
+    pub(crate) noted: Option<Box<Noted>>,
     /// What there is to know about it if it is a kernel's launch.
     pub(crate) launch: Option<Box<LaunchTies>>,
 
@@ -385,6 +388,7 @@ impl Ties {
             && self.attempts.is_none()
             && self.launch.is_none()
             && self.placed.is_none()
+            && self.noted.is_none()
     }
 
     /// Comes after one more task. Only before it is spawned.

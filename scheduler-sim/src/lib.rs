@@ -1,12 +1,13 @@
 //! Poniard's scheduler under virtual time.
 //!
 //! A [`Workload`] is what is to be run, a [`Platform`] what it runs on, a [`Problem`] both together: what everything takes. [`plan`] has planners, which know all
-//! before anything runs; the [`engine`] runs a workload in virtual time with the runtime's own [`Board`](poniard::policy::Board) and policies, and decides as it goes.
+//! before anything runs; the [`engine`] runs a workload in virtual time with the runtime's own [`Board`](poniard::policy::Board) and policies, and decides as it goes. [`output`] has pictures and tables of what came of it.
 //! All times are whole nanoseconds; the same seed gives the same result everywhere.
 
 mod blocks;
 pub mod engine;
 pub mod network;
+pub mod output;
 pub mod plan;
 pub mod platform;
 pub mod problem;

@@ -304,6 +304,12 @@ impl<'a> Problem<'a> {
         self.space_count
     }
 
+    /// What a memory space is called.
+    #[must_use]
+    pub fn space_name(&self, space: usize) -> &str {
+        &self.platform.spaces()[space]
+    }
+
     /// The memory space of a processor.
     #[must_use]
     pub fn space(&self, processor: usize) -> usize {

@@ -6,8 +6,12 @@ mod install;
 mod kernels;
 mod machine;
 mod models;
+pub mod pictures;
+pub mod platform;
 mod policies;
+pub mod predict;
 mod processors;
+mod record;
 pub mod run;
 mod samples;
 mod simulate;
@@ -36,6 +40,8 @@ pub fn dispatch(options: &Options, console: &mut Console) -> Result<(), Failure>
         Command::Processors(options) => processors::processors(options, console),
         Command::Simulate(options) if options.soak.soak => soak::play(&options.soak, options.seed, options.json, console),
         Command::Simulate(options) => simulate::simulate(options, console),
+        Command::Predict(options) => predict::predict(options, console),
+        Command::Platform(options) => platform::platform(options, console),
         Command::Models(options) => models::models(options, console),
         Command::Bench(options) => bench::bench(options, console),
         Command::Completions(options) => completions::completions(options, console),

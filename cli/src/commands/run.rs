@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use poniard::{Handle, Report};
 use serde_json::{Map, Value, json};
 
+use super::record::Recorder;
 use super::{Devices, build_runtime};
 use crate::console::{BAD, Console, GOOD, Styled};
 use crate::exit_code::ExitCode;
@@ -127,6 +128,7 @@ fn run_sample(sample: &'static Sample, options: &RunOptions, console: &mut Conso
         }
         console.step_aside();
     }
+    let recorder = Recorder::prepare(options)?;
     let settings = explaining(options);
     let runtime = build_runtime(&settings, if sample.kernels { Devices::Sought } else { Devices::Unneeded })?;
     runtime.remark_missing_devices(&options.runtime);
@@ -178,7 +180,8 @@ fn run_sample(sample: &'static Sample, options: &RunOptions, console: &mut Conso
         let path = file.path().to_owned();
         file.commit()?;
         Ok(vec![Written { path, bytes }])
-    })
+    })?;
+    recorder.map_or(Ok(()), |recorder| recorder.write(&runtime, sample.name, options, console))
 }
 
 /// Runs a graph file.
@@ -190,6 +193,7 @@ fn run_graph(file: &Path, options: &RunOptions, console: &mut Console) -> Result
         )));
     }
     graph::check(file)?;
+    let recorder = Recorder::prepare(options)?;
     let runtime = build_runtime(&explaining(options), Devices::Unneeded)?;
     runtime.remark_missing_devices(&options.runtime);
     let progress = ProgressLine::begin(&path_text(file), !options.json);
@@ -224,14 +228,18 @@ fn run_graph(file: &Path, options: &RunOptions, console: &mut Console) -> Result
             written.push(Written { path, bytes });
         }
         Ok(written)
-    })
+    })?;
+    recorder.map_or(Ok(()), |recorder| recorder.write(&runtime, &options.target, options, console))
 }
 
-/// Where to compute; with --explain decisions are kept.
+/// Where to compute; with --explain decisions are kept, with --record a journal.
 fn explaining(options: &RunOptions) -> RuntimeOptions {
     let mut runtime = options.runtime.clone();
     if options.explain.is_some() {
         runtime.settings.push(("placement.explain".into(), "true".into()));
+    }
+    if options.record.is_some() {
+        runtime.settings.push(("placement.journal".into(), "true".into()));
     }
     runtime
 }
@@ -391,6 +399,7 @@ mod tests {
             seed: None,
             kernel: None,
             generations: None,
+            record: None,
             runtime: RuntimeOptions { backends: vec!["threads".into()], ..RuntimeOptions::default() },
             json,
         };

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use poniard::policy::{self, POLICIES};
 use poniard_scheduler_sim::engine::{self, EngineOptions};
+use poniard_scheduler_sim::output::{Cause, Causes, Idle, Run};
 use poniard_scheduler_sim::plan::{PLANNERS, Planner, planner};
 use poniard_scheduler_sim::workload::{Generate, ReadOptions, read};
 use poniard_scheduler_sim::{Problem, Schedule};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::machine;
+use super::pictures::Pictures;
 use crate::console::{Console, NAME, QUIET, Styled};
 use crate::failure::Failure;
 use crate::options::{RoundCosts, SimulateOptions};
@@ -19,7 +21,7 @@ use crate::report::{counted, digits, duration, size};
 const LIVE: &str = "live:";
 
 /// Who decides.
-enum Decider {
+pub(super) enum Decider {
     Planner(Planner),
     Policy(Box<dyn policy::Policy>),
 }
@@ -28,6 +30,7 @@ enum Decider {
 pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), Failure> {
     let decider = decider(&options.policy)?;
     let platform = machine::platform(options)?;
+    let pictures = Pictures::prepare(&options.pictures, options.json, console)?;
     let round_to_ms = options.round_costs == Some(RoundCosts::Ms);
     let workload = match options.workload.to_str().filter(|text| Generate::is_meant(text)) {
         Some(text) => Generate::parse(text).map_err(Failure::usage)?.workload(),
@@ -61,6 +64,9 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     let makespan_ns = schedule.makespan_ns();
     let bound_ns = problem.lower_bound_ns();
     let busy = schedule.busy_ns(problem.processor_count());
+    let decisions = run.as_ref().map(|run| run.decisions.as_slice());
+    let causes = Causes::new(&problem, &schedule, decisions);
+    let shown = Run { problem: &problem, policy: &options.policy, schedule: &schedule, decisions, causes: &causes };
     let moved_bytes = run.as_ref().map_or_else(|| moved(&problem, &schedule), |run| run.moved_bytes);
     if options.json {
         let processors =
@@ -76,6 +82,8 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
             "utilisation": utilisation(&busy, makespan_ns),
             "moved_bytes": moved_bytes,
             "processors": processors.collect::<Value>(),
+            "idle_ns": Idle::ALL.iter().map(|idle| (key(idle.name()), causes.idle_ns(*idle).into())).collect::<Map<_, Value>>(),
+            "critical_path": critical_json(&shown),
             "replay": replay(options),
         });
         if let (Some(run), Some(answer)) = (&run, answer.as_object_mut()) {
@@ -84,6 +92,7 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
             let reasons = engine::reasons(&run.decisions).into_iter().map(|(name, count)| (name.to_owned(), Value::from(count)));
             answer.insert("reasons".into(), Value::Object(reasons.collect()));
         }
+        pictures.write(&shown, true, console)?;
         return console.line(answer);
     }
     let time = |ns: u64| duration(Duration::from_nanos(ns));
@@ -106,6 +115,8 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     if busy.len() > PROCESSORS_SHOWN {
         console.line(format_args!("  … {} more", busy.len() - PROCESSORS_SHOWN))?;
     }
+    console.line(format_args!("idle         {}", idle_words(&causes)))?;
+    console.line(format_args!("critical     {}", critical_words(&shown)))?;
     console.line(format_args!("moved        {}", size(moved_bytes)))?;
     if let Some(run) = &run {
         console.line(format_args!("stolen       {}", counted(run.stolen, "task")))?;
@@ -116,13 +127,66 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
             console.line(format_args!("why          {}", reasons.join(", ")))?;
         }
     }
+    pictures.write(&shown, false, console)?;
     console.line(Styled(QUIET, format_args!("replay       {}", replay(options))))
+}
+
+/// A name as a key of JSON.
+fn key(name: &str) -> String {
+    name.replace(' ', "_")
+}
+
+/// Why the critical path waits, where it waits at all.
+const WAITS: [Cause; 2] = [Cause::Data, Cause::Policy];
+
+fn idle_words(causes: &Causes) -> String {
+    let all: u64 = Idle::ALL.iter().map(|idle| causes.idle_ns(*idle)).sum();
+    if all == 0 {
+        return "never".into();
+    }
+    let parts = Idle::ALL.map(|idle| format!("{} {:.0} %", idle.name(), causes.idle_ns(idle) as f64 / all as f64 * 100.0));
+    format!("{} of all processors together: {}", duration(Duration::from_nanos(all)), parts.join(", "))
+}
+
+/// How many tasks of the critical path began for this reason.
+fn critical_count(causes: &Causes, cause: Cause) -> u64 {
+    causes.critical().iter().filter(|task| causes.step(**task).cause == cause).count() as u64
+}
+
+fn critical_words(run: &Run<'_>) -> String {
+    let causes = run.causes;
+    let waits = WAITS.map(|cause| (cause, causes.critical_wait_ns(cause)));
+    let waits: String = waits
+        .iter()
+        .filter(|(_, ns)| *ns > 0)
+        .map(|(cause, ns)| format!(", {} of waiting for {}", duration(Duration::from_nanos(*ns)), cause.name()))
+        .collect();
+    let began = [(Cause::Dependency, "what they need"), (Cause::Processor, "their processor")].map(|(cause, what)| {
+        let count = critical_count(causes, cause);
+        (count > 0).then(|| format!("{} behind {what}", digits(count)))
+    });
+    let began: Vec<String> = began.into_iter().flatten().collect();
+    let began = if began.is_empty() { String::new() } else { format!(" ({})", began.join(", ")) };
+    format!("{}{began}{waits}", counted(causes.critical().len() as u64, "task"))
+}
+
+fn critical_json(run: &Run<'_>) -> Value {
+    let causes = run.causes;
+    let length_ns = |task: &usize| run.schedule.end_ns[*task] - run.schedule.start_ns[*task];
+    let began = [Cause::Begin, Cause::Dependency, Cause::Data, Cause::Processor, Cause::Policy];
+    json!({
+        "tasks": causes.critical().len(),
+        "work_ns": causes.critical().iter().map(length_ns).sum::<u64>(),
+        "data_ns": causes.critical_wait_ns(Cause::Data),
+        "policy_ns": causes.critical_wait_ns(Cause::Policy),
+        "began": began.iter().map(|cause| (key(cause.name()), critical_count(causes, *cause).into())).collect::<Map<_, Value>>(),
+    })
 }
 
 /// So many processors have a line of their own.
 const PROCESSORS_SHOWN: usize = 16;
 
-fn decider(name: &str) -> Result<Decider, Failure> {
+pub(super) fn decider(name: &str) -> Result<Decider, Failure> {
     if let Some(planner) = planner(name) {
         return Ok(Decider::Planner(planner));
     }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use poniard_scheduler_sim::workload::Recording;
+
 use crate::installation::Installation;
 
 const FORK: &str = "4\n0 10 0\n1 30 1 0\n2 30 1 0\n3 10 2 1 2\n";
@@ -112,4 +114,126 @@ fn what_makes_no_sense_is_said() {
     check("bad.json --speeds 1", 3, &["bad.json: workflow.specification: it is missing"]);
     fs::write(installation.file("cut.json.gz"), [0x1f, 0x8b, 8, 0, 0, 0]).unwrap();
     check("cut.json.gz --speeds 1", 3, &["cut.json.gz: it could not be decompressed after 0 bytes"]);
+}
+
+#[test]
+fn pictures_are_written_whole_or_not_at_all() {
+    let installation = installation();
+    let files = "--trace run.json --gantt run.svg --csv run.csv";
+    for policy in ["heft", "fifo"] {
+        let text = installation.ask(&format!("simulate fork.stg --speeds 1,1 --policy {policy} {files}")).good();
+        let read = |name: &str| fs::read_to_string(installation.file(name)).unwrap();
+        for name in ["run.json", "run.svg", "run.csv"] {
+            assert!(text.contains(&format!("wrote        {name} (")), "{text}");
+        }
+        assert!(text.contains("critical     3 tasks (2 behind what they need)"), "{text}");
+        assert!(text.contains("idle         20.0 ms of all processors together: no ready work 100 %, data 0 %, policy 0 %"), "{text}");
+        let trace: serde_json::Value = serde_json::from_str(&read("run.json")).unwrap();
+        assert!(trace["traceEvents"].as_array().unwrap().len() > 20);
+        assert!(read("run.svg").contains("<svg"));
+        assert_eq!(read("run.csv").lines().count(), 5);
+    }
+    let answer = installation.ask("simulate fork.stg --speeds 1,1 --policy heft --gantt run.svg --json").json();
+    assert_eq!((&answer["idle_ns"]["no_ready_work"], &answer["critical_path"]["work_ns"]), (&20_000_000.into(), &50_000_000.into()));
+    // The bytes of a file may go where lines would; those go elsewhere then.
+    let table = installation.ask("simulate fork.stg --speeds 1,1 --policy heft --csv /dev/stdout").good();
+    assert_eq!((table.lines().count(), table.starts_with("decided_ns,")), (5, true), "{table}");
+    let before = installation.names();
+    let check = |arguments: &str, code: i32, said: &[&str]| {
+        installation.ask(&format!("simulate fork.stg --speeds 1,1 {arguments}")).failed(code, said)
+    };
+    check("--gantt nowhere/run.svg", 5, &["nowhere/run.svg could not be written: the folder nowhere does not exist"]);
+    check("--csv new.csv --trace /dev/full", 5, &["/dev/full could not be written: No space left on device"]);
+    check("--csv new --gantt new", 2, &["--csv new: another option has the same file"]);
+    check("--json --csv /dev/stdout", 2, &["--csv and --json cannot both have standard output"]);
+    assert_eq!(installation.names(), before);
+}
+
+#[test]
+fn drawings_and_graph_files_are_workloads() {
+    let installation = installation();
+    fs::write(installation.file("g.dot"), "digraph { node [work=0.01] a -> b; a -> c; b -> d; c -> d; d [work=0.03] }").unwrap();
+    fs::write(installation.file("g.toml"), "[tasks.a]\nkernel = 'wait'\ninputs = [5]\n[tasks.b]\nkernel = 'add'\ninputs = ['@a', 1]\n")
+        .unwrap();
+    let makespan =
+        |file: &str| installation.ask(&format!("simulate {file} --speeds 1,1 --policy heft --json")).json()["makespan_ns"].as_u64();
+    assert_eq!((makespan("g.dot"), makespan("g.toml")), (Some(50_000_000), Some(6_000_000)));
+    fs::write(installation.file("bad.dot"), "digraph {\n a -> b\n}").unwrap();
+    installation.ask("simulate bad.dot --speeds 1").failed(3, &["bad.dot: line 2, column 2: node `a` does not say how long it takes"]);
+}
+
+#[test]
+fn a_recorded_run_is_a_workload_and_is_predicted() {
+    let installation = Installation::new();
+    for (threads, policy, file) in [(1, "fifo", "one.json"), (2, "heft", "two.json")] {
+        let run = format!("run cholesky --size 64 --tile 16 --threads {threads} --policy {policy} --record {file}");
+        let text = installation.ask(&run).good();
+        assert!(text.lines().last().is_some_and(|line| line.starts_with("recorded ") && line.contains(file)), "{text}");
+    }
+    let text = fs::read_to_string(installation.file("one.json")).unwrap();
+    let recording = Recording::from_json("one.json", &text).unwrap();
+    assert_eq!((recording.name.as_str(), recording.policy.as_deref(), recording.processors.len()), ("cholesky", Some("fifo"), 1));
+    assert!(recording.tasks.iter().any(|task| task.name == "potrf(3)" && task.code.contains("potrf") && !task.after.is_empty()));
+    // On one processor there is nothing to decide.
+    let work_ns: u64 = recording.own_ns().iter().sum();
+    let simulated = installation.ask("simulate one.json --speeds 1 --policy fifo --json").json();
+    assert_eq!((&simulated["makespan_ns"], &simulated["tasks"]), (&work_ns.into(), &recording.tasks.len().into()));
+    let predicted = installation.ask("predict one.json --beside two.json --workers 1,4 --policy heft-append --json").json();
+    let rows = predicted["predictions"].as_array().unwrap();
+    let row = |workers: u64, policy: &str| rows.iter().find(|row| row["workers"] == workers && row["policy"] == policy).unwrap();
+    let overhead_ns = predicted["overhead_ns"].as_u64().unwrap();
+    // One worker does all, and has to wait for spawns besides.
+    let about = |predicted: &serde_json::Value, work_ns: u64| {
+        let least_ns = work_ns + overhead_ns * recording.tasks.len() as u64;
+        let spawned_ns = recording.tasks.iter().map(|task| task.spawned_ns).max().unwrap();
+        assert!((least_ns..=least_ns + spawned_ns).contains(&predicted.as_u64().unwrap()), "{predicted} is not about {least_ns}");
+    };
+    about(&row(1, "fifo")["predicted_ns"], work_ns);
+    assert_eq!(row(1, "fifo")["recorded"]["makespan_ns"], recording.makespan_ns());
+    assert_eq!((&row(2, "heft")["recorded"]["file"], &row(4, "heft-append")["recorded"]), (&"two.json".into(), &serde_json::Value::Null));
+    let error = row(2, "heft")["error"].as_f64().unwrap();
+    assert!(
+        (row(2, "heft")["predicted_ns"].as_f64().unwrap() / row(2, "heft")["recorded"]["makespan_ns"].as_f64().unwrap() - 1.0 - error)
+            .abs()
+            < 1e-9
+    );
+    let by_cpu = installation.ask("predict one.json --workers 1 --cpu --json").json();
+    let cpu_ns: u64 = recording.own_cpu_ns().unwrap().iter().sum();
+    about(&by_cpu["predictions"][0]["predicted_ns"], cpu_ns);
+    let text = installation.ask("predict one.json --beside two.json").good();
+    assert!(text.contains("cholesky: ") && text.contains("  heft  ") && text.contains(" %  two.json"), "{text}");
+    // Bodies that run on top of others count once, and it is said that more is not known.
+    let nested = installation.ask("run fib --size 12 --threads 1 --record nested.json");
+    assert_eq!(nested.code, Some(0), "{nested:?}");
+    let warned = installation.ask("predict nested.json");
+    assert!(warned.stderr.contains("nested.json: tasks spawn tasks there"), "{warned:?}");
+}
+
+#[test]
+fn what_cannot_be_recorded_or_predicted_is_said() {
+    let installation = Installation::new();
+    let check = |arguments: &str, code: i32, said: &[&str]| installation.ask(arguments).failed(code, said);
+    check("run hello --record nowhere/hello.json", 5, &["nowhere/hello.json could not be written: the folder nowhere does not exist"]);
+    check("run hello --record /dev/stdout", 2, &["--record wants a file"]);
+    check("predict nowhere.json", 3, &["nowhere.json: No such file"]);
+    fs::write(installation.file("new.json"), "{\"poniard_recording\": 9}").unwrap();
+    check("predict new.json", 3, &["new.json: poniard_recording: it is of version 9, and version 1 is read"]);
+    check("simulate new.json --speeds 1", 3, &["new.json: poniard_recording: it is of version 9"]);
+    installation.ask("run hello --record hello.json").good();
+    check("predict hello.json --workers 0", 2, &["--workers"]);
+    check("predict hello.json --policy hefd", 2, &["no policy is called `hefd`; did you mean `heft`?"]);
+}
+
+#[test]
+fn this_machine_is_a_platform() {
+    let installation = Installation::new();
+    let text = installation.ask("platform --from-this-machine --backend threads --threads 3").good();
+    assert!(text.contains("kind = \"cpu\"\ncount = 3\nspeed = 1.0\nspace = "), "{text}");
+    let said = installation.ask("platform --from-this-machine --backend threads --threads 3 --output here.toml").good();
+    assert!(said.starts_with("wrote here.toml ("), "{said}");
+    assert_eq!(fs::read_to_string(installation.file("here.toml")).unwrap(), text);
+    let simulated = installation.ask("simulate independent:3,ccr=0 --platform here.toml --policy fifo --json").json();
+    assert_eq!((simulated["tasks"].as_u64(), simulated["processors"].as_array().map(Vec::len)), (Some(3), Some(3)));
+    installation.ask("platform").failed(2, &["--from-this-machine"]);
+    installation.ask("platform --from-this-machine --output nowhere/x").failed(5, &["the folder nowhere does not exist"]);
 }

@@ -33,6 +33,8 @@ pub(crate) struct Inheritance {
     options: Option<Arc<TaskOptions>>,
     /// The task is a guest of a call: it came to a worker process while that waited for others.
     is_guest: bool,
+    /// The task's number in the journal, if one is kept.
+    number: Option<usize>,
 }
 
 impl Ambient {
@@ -124,6 +126,17 @@ pub(crate) fn is_guest() -> bool {
     look(|ambient| ambient.and_then(|ambient| ambient.inheritance.as_ref()).is_some_and(|inheritance| inheritance.is_guest))
 }
 
+/// The number in the journal of the task that this thread is in the middle of.
+pub(crate) fn spawner() -> Option<usize> {
+    look(|ambient| ambient?.inheritance.as_ref()?.number)
+}
+
+/// Has a task hand its number in the journal on to those that it spawns, besides what it hands on otherwise.
+pub(crate) fn hand_on(options: &mut TaskOptions, number: usize) {
+    let handed = options.ties.inheritance.as_deref().cloned().unwrap_or_default();
+    options.ties.inheritance = Some(Arc::new(Inheritance { number: Some(number), ..handed }));
+}
+
 /// The group that this thread's spawns are in; the last one, when they are in several.
 pub(crate) fn group() -> Option<Arc<Members>> {
     look(|ambient| ambient?.inheritance.as_ref()?.groups.last().cloned())
@@ -187,6 +200,7 @@ pub(crate) fn furnish(shared: &Shared, function: TypeId, options: Option<Box<Tas
                 groups: inheritance.map(|inheritance| inheritance.groups.clone()).unwrap_or_default(),
                 options: Some(Arc::new(bequest.over(inherited))),
                 is_guest: inheritance.is_some_and(|inheritance| inheritance.is_guest),
+                number: None,
             })),
         };
         let groups = inheritance.into_iter().flat_map(|inheritance| inheritance.groups.iter().cloned());

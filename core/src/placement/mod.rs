@@ -70,6 +70,8 @@ pub(crate) struct PlacementChoices {
     pub(crate) models: Option<PathBuf>,
     /// Whether decisions are kept.
     pub(crate) explain: bool,
+    /// Whether a journal is kept.
+    pub(crate) journal: bool,
     /// Whether launches go to devices wherever those can run them.
     pub(crate) devices_first: bool,
 }

@@ -22,6 +22,7 @@ use crate::clock::now;
 use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
 use crate::function::{Args, Predecessors, TaskFn, caller};
+use crate::journal::JournalEntry;
 use crate::mutable::create_ordered;
 use crate::options::{LaunchTies, Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
@@ -333,6 +334,24 @@ impl Handle {
         self.shared.placement.as_ref().map(Placement::explanations).unwrap_or_default()
     }
 
+    /// Which tasks were spawned, after which others, and when and where each ran, in the order of the spawns. Empty without [`RuntimeBuilder::journal`]. Nodes of compiled graphs and jobs
+    /// are no tasks, and what bodies on worker processes spawn there is not seen.
+    ///
+    /// ```
+    /// let runtime = poniard::Runtime::builder().threads(2).journal(true).build()?;
+    /// let one = runtime.spawn(|| 1, ());
+    /// let two = runtime.spawn(|one: u32| one + 1, (&one,));
+    /// assert_eq!(two.take()?, 2);
+    /// runtime.wait_idle();
+    /// let journal = runtime.journal();
+    /// assert_eq!(journal[1].after, [0]);
+    /// assert!(journal[1].ran > journal[0].ran);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn journal(&self) -> Vec<JournalEntry> {
+        self.shared.journal.as_ref().map(|journal| journal.entries()).unwrap_or_default()
+    }
+
     /// What there is and what ran where since the runtime began.
     pub fn report(&self) -> Report {
         Report::of(&self.shared)
@@ -433,7 +452,7 @@ where
     let Err((function, params)) = spawned else { return };
     // Without a handle from any other thread as well: it might be the last reference, and the destructor of what the task returns would run here.
     let places_all = shared.placement.as_ref().is_some_and(|placement| placement.places_all);
-    let picks_up = context::has_ambient() || !shared.defaults.is_empty() || places_all;
+    let picks_up = context::has_ambient() || !shared.defaults.is_empty() || places_all || shared.journal.is_some();
     if plain && context.is_none() && !picks_up && !run::is_in_play() && !shared.slots.is_empty() && shared.admit(None) {
         if let Some(entry) = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location) {
             shared.enqueue(None, entry);
@@ -487,6 +506,10 @@ where
         return fail(options, type_name, FailureKind::DeadlineExceeded);
     }
     let options = if const { F::LAUNCHES } { launch_options(shared, &function, options, due) } else { options };
+    let options = match &shared.journal {
+        Some(journal) => Some(journal.enter(options, type_name(), location)),
+        None => options,
+    };
     let options = match &shared.placement {
         Some(placement) if placement.places_all || const { F::LAUNCHES } => {
             let mut options = options.unwrap_or_default();

@@ -1449,6 +1449,10 @@ fn register<F, P: Predecessors, T>(task: &TaskRef, record: NonNull<Record<F, P, 
     params.visit(&mut add);
     if let Some(options) = task.options() {
         options.ties.with_after(|order| add(&order.task, &order.edge));
+        if let Some(noted) = &options.ties.noted {
+            params.visit(&mut |predecessor, _| noted.comes_after(predecessor));
+            options.ties.with_after(|order| noted.comes_after(&order.task));
+        }
     }
     task.count_down(counted)
 }

@@ -285,13 +285,13 @@ fn execute_with(options: &TaskOptions, context: &Context, task: &TaskRef) -> Opt
         None => run_body(context, task),
         Some(inheritance) => enter_ambient(&Ambient::of(Arc::clone(inheritance)), || run_body(context, task)),
     };
-    match &context.shared.placement {
+    crate::journal::around(options, context.processor, || match &context.shared.placement {
         Some(placement) => match &options.ties.placed {
             Some(placed) => execute_measured(placement, placed, context, task, body),
             None => execute_body(context, task, body),
         },
         None => execute_body(context, task, body),
-    }
+    })
 }
 
 /// The same for a task that is placed: how long it takes is noted.

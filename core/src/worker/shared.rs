@@ -27,6 +27,7 @@ use super::waiter;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::runs::Runs;
+use crate::journal::Journal;
 use crate::options::{LaunchTies, Occupancy, Priority, TaskOptions};
 use crate::placement::{Placement, PlacementChoices, Went, placed};
 use crate::planted::{self, Bug};
@@ -96,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) queued: Queued,
     /// Where tasks with a choice go; none where no task has one.
     pub(crate) placement: Option<Placement>,
+    /// What ran when, if that is kept.
+    pub(crate) journal: Option<Arc<Journal>>,
     /// Queues that a worker is to submit from between two tasks, one bit for each, the 64th for those that follow, too.
     told: AtomicU64,
     /// In a process that executes calls, for the runtime of what they spawn: the way to all processors but the first, which have no queues here.
@@ -135,6 +138,7 @@ impl Shared {
         let log = Arc::clone(&backends.found.log);
         let warn = move |text| log.push(LogLevel::Warning, text);
         let placement = Placement::new(&processors, slots.len(), &choices.placement, warn);
+        let journal = choices.placement.journal.then(|| Journal::new(processors.len()));
         let mut identities: Vec<_> = processors.iter().enumerate().map(|(place, record)| identity(place, record, &backends)).collect();
         let remote = processors.iter().zip(&mut identities).filter(|(record, _)| record.info.execution == Execution::Remote);
         for ((_, identity), number) in remote.zip(1..) {
@@ -165,6 +169,7 @@ impl Shared {
             backends,
             queued,
             placement,
+            journal,
             told: AtomicU64::new(0),
             elsewhere: None,
             defaults: choices.defaults,

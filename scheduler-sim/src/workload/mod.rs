@@ -1,15 +1,19 @@
 //! What is to be run: tasks with their work, and edges with the bytes that go along them.
 
 mod dax;
+mod dot;
 mod generate;
+mod graph_file;
 mod read;
+mod recording;
 mod stg;
 mod wfformat;
 
 use std::fmt;
 
 pub use generate::{Generate, GenerateError, MOST_TASKS, REFERENCE_BYTES_PER_S, Shape};
-pub use read::{Format, ReadError, ReadOptions, read, read_text};
+pub use read::{Format, ReadError, ReadOptions, read, read_text, text_of};
+pub use recording::{RecordedProcessor, RecordedTask, Recording};
 
 /// A graph of tasks. Nothing in it says where they run.
 ///

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
-use super::{Workload, WorkloadError, dax, stg, wfformat};
+use super::{Workload, WorkloadError, dax, dot, graph_file, recording, stg, wfformat};
 
 /// The largest file that is read, and the most that a compressed one may come to: 4 GiB.
 const MOST_BYTES: u64 = 4 << 30;
@@ -20,6 +20,14 @@ pub enum Format {
     Stg,
     /// Pegasus DAX: XML.
     Dax,
+    /// The language of Graphviz.
+    Dot,
+    /// Poniard's own graph files in TOML.
+    GraphToml,
+    /// The same in JSON.
+    GraphJson,
+    /// A recorded run of Poniard's: JSON.
+    Recording,
 }
 
 /// How numbers in a file are taken.
@@ -90,6 +98,16 @@ impl Wrong {
         Self { place: Some(place.to_string()), reason: reason.to_string() }
     }
 
+    /// What a reader of JSON says, with the place at the front.
+    pub(super) fn of_json(error: &serde_json::Error) -> Self {
+        if error.line() == 0 {
+            return Self::whole(error);
+        }
+        let reason = error.to_string();
+        let reason = reason.split(" at line ").next().unwrap_or(&reason);
+        Self::at(format_args!("line {}, column {}", error.line(), error.column()), reason)
+    }
+
     /// Place and reason.
     #[cfg(test)]
     pub(super) fn shown(&self) -> String {
@@ -107,14 +125,14 @@ impl From<WorkloadError> for Wrong {
     }
 }
 
-/// Reads a workload. A name that ends in `.gz` is a compressed file.
+/// The text of a file. A name that ends in `.gz` is a compressed file.
 ///
 /// # Errors
-/// The file cannot be read, is of no known format, or does not describe a graph of tasks.
-pub fn read(path: &Path, options: ReadOptions) -> Result<Workload, ReadError> {
+/// The file cannot be read, is too large, or is no text.
+pub fn text_of(path: &Path) -> Result<String, ReadError> {
     let shown = path.display().to_string();
     let fail = |reason: String| ReadError { file: shown.clone(), place: None, reason };
-    let is_gzip = path.extension().is_some_and(|extension| extension == "gz");
+    let is_gzip = is_gzip(path);
     let file = std::fs::File::open(path).map_err(|error| fail(error.to_string()))?;
     let mut text = Vec::new();
     let result = if is_gzip {
@@ -129,31 +147,57 @@ pub fn read(path: &Path, options: ReadOptions) -> Result<Workload, ReadError> {
     if text.len() as u64 > MOST_BYTES {
         return Err(fail("it is larger than 4 GiB".into()));
     }
-    let text = String::from_utf8(text).map_err(|error| {
+    String::from_utf8(text).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         ReadError { file: shown.clone(), place: Some(format!("byte {at}")), reason: "it is no text (UTF-8)".into() }
-    })?;
+    })
+}
+
+/// Reads a workload. A name that ends in `.gz` is a compressed file.
+///
+/// # Errors
+/// The file cannot be read, is of no known format, or does not describe a graph of tasks.
+pub fn read(path: &Path, options: ReadOptions) -> Result<Workload, ReadError> {
+    let text = text_of(path)?;
+    let shown = path.display().to_string();
+    let fail = |reason: String| ReadError { file: shown.clone(), place: None, reason };
+    let is_gzip = is_gzip(path);
     let name = if is_gzip { path.file_stem().map(Path::new).unwrap_or(path) } else { path };
     let stem = name.file_stem().map_or_else(|| shown.clone(), |stem| stem.to_string_lossy().into_owned());
     let format = match name.extension().and_then(|extension| extension.to_str()) {
-        Some("json") => Format::WfFormat,
+        Some("json") => json_format(&text),
+        Some("dot" | "gv") => Format::Dot,
+        Some("toml") => Format::GraphToml,
         Some("stg") => Format::Stg,
         Some("xml" | "dax") => Format::Dax,
         _ => guess(&text).ok_or_else(|| {
-            fail("its format is not known; known are .json (WfFormat), .stg, .xml and .dax (Pegasus), each also with .gz".into())
+            fail("its format is not known; known are .json (WfFormat, a graph file or a recorded run), .toml (a graph file), .stg, .xml and .dax (Pegasus), and .dot, each also with .gz".into())
         })?,
     };
     read_text(&stem, &text, format, options).map_err(|error| ReadError { file: shown, ..error })
 }
 
+fn is_gzip(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gz")
+}
+
 /// By the first character that is no blank.
 fn guess(text: &str) -> Option<Format> {
     match text.trim_start().chars().next()? {
-        '{' => Some(Format::WfFormat),
+        '{' => Some(json_format(text)),
+        'd' | 's' if ["digraph", "strict"].iter().any(|word| text.trim_start().starts_with(word)) => Some(Format::Dot),
         '<' => Some(Format::Dax),
         '0'..='9' | '#' => Some(Format::Stg),
         _ => None,
     }
+}
+
+/// A recording says so first, WfFormat has a `workflow`, and the tasks of a graph file have kernels.
+fn json_format(text: &str) -> Format {
+    if text.trim_start().strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with(recording::FIRST_FIELD)) {
+        return Format::Recording;
+    }
+    if !text.contains("\"workflow\"") && text.contains("\"kernel\"") { Format::GraphJson } else { Format::WfFormat }
 }
 
 /// The same for a text that is at hand, under the name `name`.
@@ -165,6 +209,10 @@ pub fn read_text(name: &str, text: &str, format: Format, options: ReadOptions) -
         Format::WfFormat => wfformat::read(name, text, options),
         Format::Stg => stg::read(name, text, options),
         Format::Dax => dax::read(name, text, options),
+        Format::Dot => dot::read(name, text, options),
+        Format::GraphToml => graph_file::read_toml(name, text, options),
+        Format::GraphJson => graph_file::read_json(name, text, options),
+        Format::Recording => recording::read(name, text, options),
     };
     read.map_err(|wrong| ReadError { file: name.to_owned(), place: wrong.place, reason: wrong.reason })
 }

@@ -95,15 +95,7 @@ struct OldData {
 }
 
 pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workload, Wrong> {
-    let file: File = serde_json::from_str(text).map_err(|error| match (error.line(), error.column()) {
-        (0, _) => Wrong::whole(error),
-        (line, column) => {
-            // The place is at the front already.
-            let reason = error.to_string();
-            let reason = reason.split(" at line ").next().unwrap_or(&reason);
-            Wrong::at(format_args!("line {line}, column {column}"), reason)
-        }
-    })?;
+    let file: File = serde_json::from_str(text).map_err(|error| Wrong::of_json(&error))?;
     let version = file.schema_version.as_deref();
     match (version, file.workflow.tasks, file.workflow.specification) {
         (Some("1.4") | None, Some(tasks), None) => old(name, tasks, options),
