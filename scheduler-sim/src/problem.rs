@@ -328,7 +328,8 @@ impl<'a> Problem<'a> {
         self.duration_row(task)[self.columns[processor] as usize]
     }
 
-    fn duration_row(&self, task: usize) -> &[u64] {
+    /// How long a task takes, by [`column`](Self::column).
+    pub(crate) fn duration_row(&self, task: usize) -> &[u64] {
         let all = if self.durations.is_empty() { &self.costs } else { &self.durations };
         &all[task * self.column_count..(task + 1) * self.column_count]
     }

@@ -146,6 +146,7 @@ pub fn predict(options: &PredictOptions, console: &mut Console) -> Result<(), Fa
             Decider::Policy(decides) => {
                 engine::run(&problem, decides, EngineOptions { seed: options.seed, ..EngineOptions::default() }).schedule.makespan_ns()
             }
+            Decider::Runtime(_) => unreachable!("a name is no engine"),
         };
         let mut recorded: Vec<_> = known()
             .filter(|(_, one)| one.processors.len() == workers && policy_of(one) == policy)

@@ -7,28 +7,37 @@ use poniard_scheduler_sim::engine::{self, EngineOptions};
 use poniard_scheduler_sim::output::{Cause, Causes, Idle, Run};
 use poniard_scheduler_sim::plan::{PLANNERS, Planner, planner};
 use poniard_scheduler_sim::workload::{Generate, ReadOptions, read};
+use poniard_scheduler_sim::world::{self, NotPlayed};
 use poniard_scheduler_sim::{Problem, Schedule};
 use serde_json::{Map, Value, json};
 
 use super::machine;
 use super::pictures::Pictures;
 use crate::console::{Console, NAME, QUIET, Styled};
+use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::options::{RoundCosts, SimulateOptions};
+use crate::options::{RoundCosts, SimEngine, SimulateOptions};
 use crate::report::{counted, digits, duration, size};
 
 /// What a name of a policy that runs live begins with, where a planner has the same name.
 const LIVE: &str = "live:";
+/// What the runtime is called without a policy.
+const OWN: &str = "own";
 
 /// Who decides.
 pub(super) enum Decider {
     Planner(Planner),
     Policy(Box<dyn policy::Policy>),
+    /// The runtime under a policy, or as it is without one.
+    Runtime(Option<String>),
 }
 
 /// Simulates one run.
 pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), Failure> {
-    let decider = decider(&options.policy)?;
+    let decider = match options.engine {
+        SimEngine::Board => decider(&options.policy)?,
+        SimEngine::Runtime => runtime_decider(&options.policy)?,
+    };
     let platform = machine::platform(options)?;
     let pictures = Pictures::prepare(&options.pictures, options.json, console)?;
     let round_to_ms = options.round_costs == Some(RoundCosts::Ms);
@@ -49,12 +58,19 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
             if problem.is_as_planned() {
                 (plan, None)
             } else {
-                let mut outcome = engine::run_plan(&problem, &plan, EngineOptions { seed: options.seed, keeps_decisions: false });
+                let mut outcome = engine::run_plan(&problem, &plan, EngineOptions { seed: options.seed, keeps_decisions: true });
                 (std::mem::take(&mut outcome.schedule), Some(outcome))
             }
         }
         Decider::Policy(policy) => {
             let mut outcome = engine::run(&problem, policy, EngineOptions { seed: options.seed, keeps_decisions: true });
+            (std::mem::take(&mut outcome.schedule), Some(outcome))
+        }
+        Decider::Runtime(policy) => {
+            let mut outcome = world::play(&problem, policy.as_deref(), options.seed).map_err(|failure| match failure {
+                NotPlayed::Unfit(reason) => Failure::usage(format_args!("--engine runtime: {reason}")),
+                NotPlayed::Failed(failure) => Failure::new(ExitCode::Bug, failure),
+            })?;
             (std::mem::take(&mut outcome.schedule), Some(outcome))
         }
     };
@@ -65,7 +81,8 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     let bound_ns = problem.lower_bound_ns();
     let busy = schedule.busy_ns(problem.processor_count());
     let decisions = run.as_ref().map(|run| run.decisions.as_slice());
-    let causes = Causes::new(&problem, &schedule, decisions);
+    let planned = || Causes::new(&problem, &schedule, None);
+    let causes = run.as_ref().map_or_else(planned, |run| Causes::of_run(&problem, &schedule, run));
     let shown = Run { problem: &problem, policy: &options.policy, schedule: &schedule, decisions, causes: &causes };
     let moved_bytes = run.as_ref().map_or_else(|| moved(&problem, &schedule), |run| run.moved_bytes);
     if options.json {
@@ -204,6 +221,21 @@ pub(super) fn decider(name: &str) -> Result<Decider, Failure> {
     })
 }
 
+/// What the runtime is under in virtual time.
+fn runtime_decider(name: &str) -> Result<Decider, Failure> {
+    if name == OWN {
+        return Ok(Decider::Runtime(None));
+    }
+    let live = name.strip_prefix(LIVE).unwrap_or(name);
+    // A planner runs nothing.
+    match policy::by_name(live) {
+        Ok(_) => Ok(Decider::Runtime(Some(live.to_owned()))),
+        Err(_) => decider(name).and_then(|_| {
+            Err(Failure::usage(format_args!("--engine runtime: `{name}` is a planner, and plans are not run by the runtime")))
+        }),
+    }
+}
+
 /// What a plan moves from one memory space to another.
 fn moved(problem: &Problem<'_>, schedule: &Schedule) -> u64 {
     let workload = problem.workload();
@@ -235,6 +267,9 @@ fn replay(options: &SimulateOptions) -> String {
     }
     if options.round_costs.is_some() {
         words.push("--round-costs ms".into());
+    }
+    if options.engine == SimEngine::Runtime {
+        words.push("--engine runtime".into());
     }
     words.extend(machine::words(&options.machine));
     words.push(format!("--policy {} --seed {}", options.policy, options.seed));

@@ -128,7 +128,7 @@ fn a_plan_takes_what_it_was_planned_to_take() {
         let workload = Generate::parse(text).unwrap().workload();
         let platform = Platform::of_speeds(&[1.0, 2.0, 2.0, 5.0], Some(1e9)).unwrap();
         let problem = Problem::new(&workload, &platform);
-        for planner in PLANNERS {
+        for planner in PLANNERS.into_iter().filter(|planner| planner.check(problem.len()).is_ok()) {
             let plan = (planner.plan)(&problem);
             let outcome = run_plan(&problem, &plan, EngineOptions::default());
             outcome.schedule.check(&problem).unwrap();
@@ -187,7 +187,8 @@ fn whatever_the_seed_all_tasks_run_once_in_order_and_the_same_way_again() {
                 assert_eq!((&outcome.schedule, &outcome.decisions), (&second.schedule, &second.decisions), "seed {seed}, {again}");
             }
         }
-        let plan = (PLANNERS[random.below(PLANNERS.len())].plan)(&problem);
+        let planners: Vec<_> = PLANNERS.into_iter().filter(|planner| planner.check(problem.len()).is_ok()).collect();
+        let plan = (planners[random.below(planners.len())].plan)(&problem);
         run_plan(&problem, &plan, options).schedule.check(&problem).unwrap();
     }
 }

@@ -8,6 +8,7 @@
 
 mod fiber;
 mod machine;
+mod play;
 mod run;
 mod scenario;
 mod script;
@@ -26,6 +27,7 @@ use fiber::Fiber;
 use poniard::platform::{self, LogicalThread, Platform};
 
 pub use machine::SimBackend;
+pub use play::{NotPlayed, play};
 pub use run::{Failure, Ran, run};
 pub use scenario::{ScenarioOptions, scenario};
 pub use script::{Chaos, Script, ScriptTask};

@@ -456,7 +456,8 @@ fn play(scene: &Rc<Scene>) {
         let failures = scene.failures[number];
         let mut builder = runtime.task(compute, (inputs, number as u32));
         if script.policy.is_some() {
-            let costs = Costs { row: task.costs.clone(), columns: Arc::clone(&script.columns), rank_ns: task.rank_ns };
+            let row = if task.estimates.is_empty() { &task.costs } else { &task.estimates };
+            let costs = Costs { row: row.clone(), columns: Arc::clone(&script.columns), rank_ns: task.rank_ns };
             builder = builder.options(&TaskOptions::new().expected(Arc::new(costs)));
         }
         match task.priority {

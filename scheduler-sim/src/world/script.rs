@@ -141,6 +141,8 @@ impl fmt::Display for Chaos {
 pub struct ScriptTask {
     /// What it takes on each column of processors, in nanoseconds.
     pub costs: Box<[u64]>,
+    /// What a policy takes that for; nothing: as it is.
+    pub estimates: Box<[u64]>,
     /// The tasks whose results it takes. They have smaller numbers.
     pub inputs: Vec<u32>,
     /// The tasks that it comes after besides. They have smaller numbers, too.
@@ -161,7 +163,17 @@ impl ScriptTask {
     /// One that takes so long everywhere, and nothing else.
     #[must_use]
     pub fn new(cost_ns: u64, inputs: Vec<u32>) -> Self {
-        Self { costs: [cost_ns].into(), inputs, after: Vec::new(), priority: 0, processors: 1, timeout_ns: None, rank_ns: 0, pause_ns: 0 }
+        Self {
+            costs: [cost_ns].into(),
+            estimates: Box::default(),
+            inputs,
+            after: Vec::new(),
+            priority: 0,
+            processors: 1,
+            timeout_ns: None,
+            rank_ns: 0,
+            pause_ns: 0,
+        }
     }
 }
 
@@ -235,7 +247,9 @@ impl Script {
             let task = *task as usize;
             let inputs = workload.edges_in(task).map(|(source, _)| numbers[source]).collect();
             let rank_ns = ranks.as_ref().map_or(0, |ranks| ranks[task] / count);
-            ScriptTask { costs: problem.row(task).into(), rank_ns, ..ScriptTask::new(0, inputs) }
+            let costs: Box<[u64]> = problem.duration_row(task).into();
+            let estimates = if costs[..] == *problem.row(task) { Box::default() } else { problem.row(task).into() };
+            ScriptTask { costs, estimates, rank_ns, ..ScriptTask::new(0, inputs) }
         });
         let script = Self {
             seed,

@@ -1,3 +1,5 @@
+//! Worlds, the runtime in them, and what it gets through.
+
 use poniard::platform::Platform as _;
 
 use super::*;
@@ -12,16 +14,33 @@ fn problem<R>(text: &str, speeds: &[f64], look: impl FnOnce(&Problem<'_>) -> R) 
 
 #[test]
 fn the_runtime_computes_a_problem_in_virtual_time() {
-    for policy in [None, Some("fifo"), Some("earliest-finish"), Some("work-stealing"), Some("heft")] {
-        problem("layered:300", &[1.0; 4], |problem| {
-            let (script, _) = Script::of(problem, policy, 1);
-            let ran = run(script.clone()).unwrap_or_else(|failure| panic!("{policy:?}: {failure}"));
-            assert!(ran.failed.is_empty());
-            let bound_ns = problem.lower_bound_ns();
-            eprintln!("{policy:?} {} {} {}", ran.schedule.makespan_ns(), bound_ns, ran.end_ns);
-            assert_eq!(run(script).expect("the same"), ran);
+    for policy in [None, Some("fifo"), Some("earliest-finish"), Some("work-stealing"), Some("heft"), Some("random")] {
+        problem("layered:300", &[1.0, 1.0, 2.0, 4.0], |problem| {
+            let outcome = play(problem, policy, 1).unwrap_or_else(|failure| panic!("{policy:?}: {failure}"));
+            outcome.schedule.check(problem).unwrap_or_else(|fault| panic!("{policy:?}: {fault}"));
+            assert_eq!(play(problem, policy, 1).expect("the same").schedule, outcome.schedule, "{policy:?}");
         });
     }
+}
+
+#[test]
+fn the_runtime_and_the_engine_take_as_long_under_a_policy_that_leaves_no_choice() {
+    for text in ["layered:200", "cholesky:6", "random:150,seed=3", "fft:16", "independent:40"] {
+        problem(text, &[1.0; 4], |problem| {
+            let policy = poniard::policy::by_name("fifo").expect("a policy");
+            let engine = crate::engine::run(problem, policy, crate::engine::EngineOptions::default());
+            let runtime = play(problem, Some("fifo"), 0).expect("nothing goes wrong");
+            assert_eq!(runtime.schedule.makespan_ns(), engine.schedule.makespan_ns(), "{text}");
+        });
+    }
+}
+
+#[test]
+fn what_a_world_has_not_is_said() {
+    let workload = Generate::parse("layered:20,ccr=1").expect("a shape").workload();
+    let platform = Platform::of_speeds(&[1.0, 1.0], Some(1e6)).expect("speeds");
+    let said = play(&Problem::new(&workload, &platform), None, 0).expect_err("data travels").to_string();
+    assert_eq!(said, "data takes time between processors, and a world has one memory");
 }
 
 /// How many scenarios: `PONIARD_SEEDS`, or 2000.

@@ -1,0 +1,129 @@
+//! What the user typed behind `poniard simulate`.
+
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, ValueEnum, ValueHint, value_parser};
+use poniard::policy::DEFAULT;
+use poniard_scheduler_sim::network::Sharing;
+use poniard_scheduler_sim::{Durations, Estimates};
+
+use super::number;
+use crate::commands::pictures::PictureOptions;
+
+/// `poniard simulate`.
+#[derive(Args, Debug)]
+pub struct SimulateOptions {
+    /// The file with the workload, or NAME:SIZE for one that is made up: cholesky:16, layered:10000,ccr=0.5,seed=3
+    #[arg(value_name = "WORKLOAD", value_hint = ValueHint::FilePath, required_unless_present = "soak", default_value = "-", hide_default_value = true)]
+    pub workload: PathBuf,
+
+    /// The file with the platform
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["speeds", "bandwidth"], required_unless_present_any = ["speeds", "soak"])]
+    pub platform: Option<PathBuf>,
+
+    /// The speeds of the processors, each with a memory of its own
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub speeds: Option<Vec<f64>>,
+
+    /// How many bytes a second go from any processor to any other [default: data is everywhere at once]
+    #[arg(long, value_name = "BYTES", requires = "speeds")]
+    pub bandwidth: Option<f64>,
+
+    /// The policy or planner: --help lists them
+    #[arg(long, value_name = "NAME", default_value = DEFAULT, value_parser = NonEmptyStringValueParser::new())]
+    pub policy: String,
+
+    /// What runs a policy: the engine, or the whole runtime in virtual time, for machines where data is everywhere at once
+    #[arg(long, value_enum, default_value = "board")]
+    pub engine: SimEngine,
+
+    /// Where random numbers begin
+    #[arg(long, value_name = "N", value_parser = number, default_value = "0")]
+    pub seed: u64,
+
+    /// Round recorded run times to whole milliseconds, halves to the even one
+    #[arg(long, value_name = "UNIT")]
+    pub round_costs: Option<RoundCosts>,
+
+    /// What differs from the files.
+    #[command(flatten)]
+    pub machine: MachineOptions,
+
+    /// What to write about the run.
+    #[command(flatten)]
+    pub pictures: PictureOptions,
+
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+
+    /// Many worlds instead of one.
+    #[command(flatten)]
+    pub soak: SoakOptions,
+}
+
+/// What runs a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SimEngine {
+    /// The runtime's board and policy; networks, memories and overheads
+    Board,
+    /// All of the runtime: queues, stealing, sleep and wake as well; --policy own is how it runs without a policy
+    Runtime,
+}
+
+/// `poniard simulate --soak`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "To look for bugs of the runtime")]
+pub struct SoakOptions {
+    /// Have the runtime play scenarios in which things go wrong, in virtual time, from the one with the number --seed on, until it does not get through one
+    #[arg(long, conflicts_with_all = ["workload", "platform", "speeds"])]
+    pub soak: bool,
+
+    /// How many scenarios
+    #[arg(long, value_name = "N", value_parser = number, default_value = "2000", requires = "soak")]
+    pub seeds: u64,
+
+    /// The least number of tasks in each
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=100_000), default_value = "200", requires = "soak")]
+    pub soak_tasks: u32,
+
+    /// The least number of workers in each
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=120), default_value = "4", requires = "soak")]
+    pub soak_workers: u32,
+
+    /// The least number of kinds of things that go wrong in each
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..=9), default_value = "2", requires = "soak")]
+    pub soak_faults: u32,
+}
+
+/// What is other in a simulation than the workload and the platform say.
+#[derive(Args, Debug)]
+pub struct MachineOptions {
+    /// How long tasks take: exact, scaled:F, lognormal:CV, measured (by the platform's spreads), sampled (as another task of the same code)
+    #[arg(long, value_name = "HOW", default_value = "exact")]
+    pub durations: Durations,
+
+    /// What policies and planners believe: exact, mean (of the code), user (what is written down), wrong:F (by a factor up to F), blind
+    #[arg(long, value_name = "HOW", default_value = "exact")]
+    pub estimates: Estimates,
+
+    /// How transfers share links, instead of what the platform says: none, max-min, queue
+    #[arg(long, value_name = "HOW")]
+    pub sharing: Option<Sharing>,
+
+    /// Only these of the platform's overheads: submit, dispatch, hop, launch, allocation
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "no_overheads")]
+    pub overheads: Option<Vec<String>>,
+
+    /// None of the platform's overheads
+    #[arg(long)]
+    pub no_overheads: bool,
+}
+
+/// What run times are rounded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoundCosts {
+    /// Whole milliseconds
+    Ms,
+}

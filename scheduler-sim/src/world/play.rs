@@ -1,0 +1,59 @@
+//! A problem run by the runtime instead of the engine.
+
+use std::fmt;
+
+use super::run::{Failure, run};
+use super::script::Script;
+use crate::engine::Outcome;
+use crate::platform::Overheads;
+use crate::problem::{NEVER, Problem};
+use crate::schedule::Schedule;
+
+/// Why the runtime did not run a problem.
+#[derive(Debug)]
+pub enum NotPlayed {
+    /// It has something that a world has not.
+    Unfit(String),
+    /// The runtime does not do what it promises.
+    Failed(Failure),
+}
+
+impl fmt::Display for NotPlayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unfit(reason) => f.write_str(reason),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NotPlayed {}
+
+/// Runs a problem by the whole runtime in virtual time, under a policy or, without one, as it is by itself: each worker its newest task first, and the oldest of others. There are no decisions
+/// in the outcome.
+///
+/// # Errors
+/// [`NotPlayed`]: data has to be everywhere at once and each task to run on each processor, and the platform has neither limits of memory nor overheads; or the runtime fails.
+pub fn play(problem: &Problem<'_>, policy: Option<&str>, seed: u64) -> Result<Outcome, NotPlayed> {
+    let unfit = |reason: &str| Err(NotPlayed::Unfit(reason.to_owned()));
+    let platform = problem.platform();
+    let spaces = 0..problem.space_count();
+    let travels = |edge: usize| spaces.clone().any(|from| spaces.clone().any(|to| from != to && problem.transfer_ns(edge, from, to) > 0));
+    if (0..problem.workload().edge_count()).any(travels) {
+        return unfit("data takes time between processors, and a world has one memory");
+    }
+    if platform.overheads() != Overheads::default() || spaces.clone().any(|space| platform.memory(space).is_some()) {
+        return unfit("a world knows no overheads and no limits of memory");
+    }
+    if (0..problem.len()).any(|task| problem.row(task).contains(&NEVER)) {
+        return unfit("some task cannot run on every processor");
+    }
+    let (script, order) = Script::of(problem, policy, seed);
+    let ran = run(script).map_err(NotPlayed::Failed)?;
+    let mut schedule = Schedule::with_room(problem.len());
+    for (number, task) in order.into_iter().enumerate() {
+        let processor = ran.schedule.processor[number] as usize;
+        schedule.set(task as usize, processor, ran.schedule.start_ns[number], ran.schedule.end_ns[number]);
+    }
+    Ok(Outcome { schedule, events: ran.events, ..Outcome::default() })
+}
