@@ -150,15 +150,14 @@ fn chaos(draw: &mut Draw, least: u32, workers: u32, processes: u32, tasks: u32, 
     let first_process = workers - processes;
     let mut kinds: Vec<u64> = (0..if processes > 0 { 11 } else { 7 }).collect();
     let mut chaos = Vec::new();
-    for _ in 0..draw.between(least.into(), u64::from(least) + 2) {
-        if kinds.is_empty() {
-            break;
-        }
+    let mut wanted = draw.between(least.into(), u64::from(least) + 2) as usize;
+    while wanted > 0 && !kinds.is_empty() {
         let kind = kinds.swap_remove(draw.below(kinds.len() as u64) as usize);
         // To cancel everything, or to have tasks fail for good, leaves little to look at.
-        if kind >= 5 && kind < 7 && !draw.once_in(4) {
-            kinds.push(0);
+        if (5..7).contains(&kind) && kinds.len() >= wanted && !draw.once_in(4) {
+            continue;
         }
+        wanted -= 1;
         for _ in 0..draw.between(1, 4) {
             let worker = draw.below(workers.into()) as u32;
             let process = first_process + draw.below(processes.into()) as u32;
