@@ -95,6 +95,37 @@ fn machines_have_links_memories_overheads_and_luck() {
 }
 
 #[test]
+fn the_whole_runtime_runs_in_virtual_time() {
+    let installation = installation();
+    for policy in ["own", "fifo", "earliest-finish", "live:heft"] {
+        let command = format!("simulate fork.stg --speeds 1,1 --engine runtime --policy {policy} --seed 3 --json");
+        let answer = installation.ask(&command).json();
+        assert_eq!(answer["makespan_ns"], 50_000_000, "{policy}");
+        assert_eq!(installation.ask(&command).json(), answer, "{policy}");
+        assert!(answer["replay"].as_str().unwrap().contains("--engine runtime"), "{policy}");
+    }
+    let planner = installation.ask("simulate fork.stg --speeds 1,1 --engine runtime --policy peft");
+    planner.failed(2, &["--engine runtime: `peft` is a planner, and plans are not run by the runtime"]);
+    let travels = installation.ask("simulate cholesky:3,ccr=1 --speeds 1,1 --bandwidth 1e6 --engine runtime --policy own");
+    travels.failed(2, &["--engine runtime: data takes time between processors, and a world has one memory"]);
+}
+
+#[test]
+fn scenarios_are_played_and_the_numbers_of_one_are_those_of_all() {
+    let installation = installation();
+    let all = installation.ask("simulate --soak --seeds 12 --soak-tasks 30 --json").json();
+    assert_eq!((&all["scenarios"], &all["found"]), (&12.into(), &serde_json::Value::Null));
+    let parts: u64 = [(0, 5), (5, 7)]
+        .iter()
+        .map(|(first, count)| {
+            let part = installation.ask(&format!("simulate --soak --seed {first} --seeds {count} --soak-tasks 30 --json")).json();
+            part["events"].as_u64().unwrap()
+        })
+        .sum();
+    assert_eq!(all["events"], parts);
+}
+
+#[test]
 fn what_makes_no_sense_is_said() {
     let installation = installation();
     let check = |arguments: &str, code: i32, said: &[&str]| installation.ask(&format!("simulate {arguments}")).failed(code, said);
