@@ -549,10 +549,10 @@ fn search(context: &Context, index: usize) -> Option<Found> {
     shared.sleep.search();
     loop {
         let began_ns = now_ns();
-        // Logical threads go on when others stop, and no time goes by before.
-        let search_ns = if platform::is_logical() { 0 } else { shared.idle_policy.search_ns() };
+        // Logical threads go on when others stop: what the last of the rounds does not find is not there.
+        let (first_round, search_ns) = if platform::is_logical() { (SEIZE_ROUNDS - 1, 0) } else { (0, shared.idle_policy.search_ns()) };
         // At least so many that the tasks which others keep to themselves have been asked for.
-        for round in 0.. {
+        for round in first_round.. {
             if round >= SEIZE_ROUNDS && round % SEIZE_ROUNDS == 0 && now_ns() - began_ns >= search_ns {
                 break;
             }

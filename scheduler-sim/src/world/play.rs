@@ -38,7 +38,8 @@ pub fn play(problem: &Problem<'_>, policy: Option<&str>, seed: u64) -> Result<Ou
     let unfit = |reason: &str| Err(NotPlayed::Unfit(reason.to_owned()));
     let platform = problem.platform();
     let spaces = 0..problem.space_count();
-    let travels = |edge: usize| spaces.clone().any(|from| spaces.clone().any(|to| from != to && problem.transfer_ns(edge, from, to) > 0));
+    let between = |edge: usize| spaces.clone().any(|from| spaces.clone().any(|to| from != to && problem.transfer_ns(edge, from, to) > 0));
+    let travels = |edge: usize| problem.uniform_transfer_ns(edge).map_or_else(|| between(edge), |ns| ns > 0);
     if (0..problem.workload().edge_count()).any(travels) {
         return unfit("data takes time between processors, and a world has one memory");
     }
