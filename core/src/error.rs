@@ -69,6 +69,13 @@ pub enum FailureKind {
         /// Processors in its scope that take tasks one by one.
         available: usize,
     },
+    /// Its [`Region`](crate::Region) has not ended: until then its result is for other tasks of the region alone.
+    RegionOpen,
+    /// The thread that spawns it in a region looks at something that it writes, and goes on doing so while the region waits for it.
+    HeldHere {
+        /// Where that look began.
+        location: String,
+    },
     /// Its result was moved into another node of its graph.
     Moved,
     /// Its result was taken out of the run of its graph before.
@@ -240,6 +247,14 @@ impl TaskError {
             FailureKind::Occupancy { asked, .. } => {
                 format!("it takes {asked} processors: a task takes none, part of one, or a whole number of them")
             }
+            FailureKind::RegionOpen => {
+                "its region has not ended; give the task to others as an argument, or fetch its result after the region".into()
+            }
+            FailureKind::HeldHere { location } => {
+                format!(
+                    "it writes what the spawning thread still looks at (fetched at {location}), which would be waited for for ever; drop that before the region"
+                )
+            }
             FailureKind::Moved => "it was moved into another node".into(),
             FailureKind::Taken => "it was taken out of this run before".into(),
             FailureKind::Shutdown => "the runtime has been shut down".into(),
@@ -280,6 +295,7 @@ impl fmt::Display for TaskError {
             // Those may have begun.
             FailureKind::Cancelled | FailureKind::DeadlineExceeded => write!(f, "task {task} has no result: {}", self.reason()),
             FailureKind::Moved | FailureKind::Taken => write!(f, "task {task} has no result any more: {}", self.reason()),
+            FailureKind::RegionOpen => write!(f, "task {task} has no result yet: {}", self.reason()),
             // Of this task nothing is wrong.
             FailureKind::WaitsForItself => {
                 write!(f, "waiting for task {task} would never end: it, or what it needs, waits for the waiting task")

@@ -174,6 +174,8 @@ mod documents {
     mod placement {}
     #[doc = include_str!("../../docs/PROCESSES.md")]
     mod processes {}
+    #[doc = include_str!("../../docs/REGIONS.md")]
+    mod regions {}
     #[doc = include_str!("../../docs/TASKS.md")]
     mod tasks {}
     #[doc = include_str!("../../docs/WRITING_A_BACKEND.md")]

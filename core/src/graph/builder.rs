@@ -12,6 +12,7 @@ use super::bodies::Bodies;
 use super::code::{Code, Linked, LinkedMany, MovedOut, UNIT_BYTES};
 use super::error::GraphError;
 use super::pages::prefer_large_for;
+use super::places::Places;
 use super::{BuilderId, Graph, Input, Node, NodeRecord, Site, TaskGraph, name_of};
 use crate::data::Data;
 use crate::error::TaskName;
@@ -77,6 +78,8 @@ pub struct GraphBuilder {
     moved: Vec<u32>,
     /// The inputs, and how many arguments use each; the `body` of an input is its place here.
     inputs: Vec<(u32, u32)>,
+    /// What nodes have access to in place.
+    places: Places,
     /// Where something of another builder was given first.
     stranger: Option<&'static Location<'static>>,
 }
@@ -113,6 +116,7 @@ impl GraphBuilder {
             has_blocks: false,
             moved: Vec::new(),
             inputs: Vec::new(),
+            places: Places::default(),
             stranger: None,
         }
     }
@@ -183,6 +187,9 @@ impl GraphBuilder {
         if let Some(location) = self.stranger {
             return Err(GraphError::other_builder(location));
         }
+        if let Some(location) = self.places.twice {
+            return Err(GraphError::same_place(location));
+        }
         self.check_moved()?;
         if let Some((_, input)) = self.orders.iter().find(|(_, then)| self.site_of(*then).input) {
             return Err(GraphError::input_waits(&self.name(*input)));
@@ -214,6 +221,7 @@ impl GraphBuilder {
             inputs: self.inputs.into_iter().map(|(node, _)| node).collect(),
             task_count,
             location: self.location,
+            places: self.places.finish(),
             pool: Mutex::default(),
             forecast: Mutex::default(),
         };
@@ -473,6 +481,27 @@ impl Wiring<'_> {
             push(&mut self.graph.predecessors, index);
         }
         Some((index, units))
+    }
+
+    /// The node that is added.
+    pub(super) fn node(&self) -> u32 {
+        self.graph.nodes.len() as u32
+    }
+
+    pub(super) fn places(&mut self) -> &mut Places {
+        &mut self.graph.places
+    }
+
+    /// The node has access to the same twice, and not only to read.
+    #[cold]
+    pub(super) fn note_twice(&mut self) {
+        self.graph.places.twice.get_or_insert(self.location);
+    }
+
+    /// The node comes after another one, which is none of its arguments.
+    pub(super) fn come_after(&mut self, index: u32) {
+        self.graph.nodes[index as usize].successors += 1;
+        push(&mut self.graph.predecessors, index);
     }
 
     #[inline]

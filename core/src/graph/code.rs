@@ -56,7 +56,7 @@ pub struct Place<'a, T> {
 }
 
 impl<'a, T> Place<'a, T> {
-    fn of(value: &'a T) -> Self {
+    pub(super) fn of(value: &'a T) -> Self {
         Self { value: NonNull::from(value), moved: None, lifetime: PhantomData }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::panic::Location;
 
-use crate::error::TaskName;
+use crate::error::{TaskError, TaskName};
 
 /// Names of a circle that a message tells.
 const NAMES_MAX: usize = 8;
@@ -27,6 +27,8 @@ pub enum GraphErrorKind {
     OtherBuilder,
     /// A result is moved into a node, and used elsewhere too.
     MovedAndUsed,
+    /// A node has access to the same value in place twice, and not only to read it.
+    SamePlace,
 }
 
 impl GraphError {
@@ -60,6 +62,11 @@ impl GraphError {
         Self { kind: GraphErrorKind::Circle, message }
     }
 
+    pub(super) fn same_place(location: &'static Location<'static>) -> Self {
+        let message = format!("what is added at {} has two accesses to the same `Mutable`, and not both only read it", Place(location));
+        Self { kind: GraphErrorKind::SamePlace, message }
+    }
+
     pub(super) fn moved_and_used(name: &TaskName, users: u32) -> Self {
         let message = format!("the result of {name} is moved into a node and may be used by no other; {users} arguments use it");
         Self { kind: GraphErrorKind::MovedAndUsed, message }
@@ -75,7 +82,7 @@ impl fmt::Display for GraphError {
 impl std::error::Error for GraphError {}
 
 /// A run of a graph could not begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum GraphRunError {
     /// An input was not given.
@@ -94,6 +101,8 @@ pub enum GraphRunError {
     Shutdown,
     /// The runtime has only processors that take batches.
     NoWorker,
+    /// A value that it has access to in place is not there: a task before failed, or waiting for it would never end.
+    Place(TaskError),
 }
 
 impl fmt::Display for GraphRunError {
@@ -103,6 +112,7 @@ impl fmt::Display for GraphRunError {
             Self::InputGivenTwice { input } => write!(f, "the graph was not run: its input `{input}` was given twice"),
             Self::OtherGraph => f.write_str("the graph was not run: an input, or all of them, belong to another graph"),
             Self::Shutdown => f.write_str("the graph was not run: the runtime has been shut down"),
+            Self::Place(error) => write!(f, "the graph was not run: {error}"),
             Self::NoWorker => f.write_str("the graph was not run: the runtime has no processor that takes tasks one by one"),
         }
     }

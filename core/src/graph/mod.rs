@@ -58,6 +58,7 @@ mod error;
 mod forecast;
 mod pages;
 mod placed;
+mod places;
 mod run;
 pub(crate) mod runs;
 pub(crate) mod state;
@@ -67,6 +68,7 @@ pub use builder::{GraphBuilder, NodeBuilder};
 pub use code::Place;
 pub(crate) use code::Places;
 pub use error::{GraphError, GraphErrorKind, GraphRunError};
+pub use places::PlaceMut;
 pub use run::{GraphRun, Inputs, RunInputs};
 
 use crate::error::TaskName;
@@ -259,6 +261,8 @@ pub(crate) struct Graph {
     task_count: u32,
     /// Where the builder was made.
     location: &'static Location<'static>,
+    /// What nodes have access to in place, in the order in which it is locked.
+    places: Vec<places::Needed>,
     /// Memory of runs that are over.
     pool: Mutex<Vec<Arc<RunState>>>,
     /// What nodes are expected to cost where they are placed: that of the run that began last.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, PoisonError};
 
 use super::state::{self, RunState};
-use super::{Graph, GraphRunError, Input, Node, TaskGraph, drive};
+use super::{Graph, GraphRunError, Input, Node, TaskGraph, drive, places};
 use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::runtime::Handle;
@@ -203,7 +203,12 @@ impl Inputs {
         if let Some(missing) = self.graph.inputs.iter().find(is_missing) {
             return Err(GraphRunError::MissingInput { input: self.graph.name(*missing).name });
         }
+        if !self.graph.places.is_empty() {
+            let hold = places::acquire(&self.graph.places, self.graph.location).map_err(GraphRunError::Place)?;
+            state.set_hold(hold);
+        }
         if !drive::begin(state, &self.graph, shared) {
+            state.end_hold();
             return Err(GraphRunError::Shutdown);
         }
         Ok(GraphRun { state: self.state.take(), graph: Arc::clone(&self.graph) })

@@ -17,6 +17,7 @@ use super::forecast::Forecast;
 use super::pages::prefer_large;
 use crate::error::{FailureKind, TaskError};
 use crate::sync::Unparker;
+use crate::task::record::Hold;
 use crate::worker::shared::Shared;
 use crate::worker::{fence, waiter};
 
@@ -81,6 +82,8 @@ pub(crate) struct RunState {
     waiting: Mutex<Vec<(Option<u32>, Unparker)>>,
     /// What nodes are expected to cost, if they are `PLACED`.
     forecast: Mutex<Option<Arc<Forecast>>>,
+    /// Keeps others away from what its nodes have access to in place.
+    hold: Mutex<Option<Hold>>,
 }
 
 /// What went wrong in a run.
@@ -164,6 +167,7 @@ impl RunState {
             blame: OnceLock::new(),
             waiting: Mutex::default(),
             forecast: Mutex::default(),
+            hold: Mutex::default(),
         })
     }
 
@@ -369,8 +373,28 @@ impl RunState {
         self.note_watched(&waiting);
     }
 
+    /// Keeps others away from what its nodes have access to in place: said before `begin`.
+    pub(super) fn set_hold(&self, hold: Hold) {
+        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(hold);
+    }
+
+    /// Lets the others go on, with an error if something went wrong.
+    pub(super) fn end_hold(&self) {
+        let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(hold) = hold else { return };
+        let is_whole = self.flags.load(Relaxed) & (FAULTY | STOP) == 0;
+        match if is_whole { None } else { self.first_trouble() } {
+            None => drop(hold),
+            Some(trouble) => hold.fail(trouble),
+        }
+    }
+
     /// Says that all nodes are over. The caller still holds the run.
     pub(super) fn end(&self) {
+        if !self.graph().places.is_empty() {
+            // First: who has waited for the run finds them free.
+            self.end_hold();
+        }
         let mut waiting = self.waiting();
         // Release: pairs with the Acquire in `is_over`. Under the lock: a thread that has looked before is on the list.
         self.flags.fetch_or(OVER, Release);

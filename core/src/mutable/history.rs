@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::Access;
+use smallvec::SmallVec;
 
 use crate::part::Spans;
 use crate::task::record::{Edge, TaskRef};
@@ -17,6 +18,37 @@ pub(crate) enum Target {
     Whole,
     /// The part with this number.
     Part(u32),
+}
+
+/// How an access goes with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Read,
+    Write,
+    Overwrite,
+    /// As `Write`, but the order among those next to each other does not matter.
+    Commute,
+}
+
+impl Mode {
+    /// What the task may do.
+    pub(crate) fn access(self) -> Access {
+        match self {
+            Self::Read => Access::Read,
+            Self::Write | Self::Commute => Access::Write,
+            Self::Overwrite => Access::Overwrite,
+        }
+    }
+}
+
+impl From<Access> for Mode {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Read => Self::Read,
+            Access::Write => Self::Write,
+            Access::Overwrite => Self::Overwrite,
+        }
+    }
 }
 
 /// Who has had access so far. References, not users: a place does not look at the results of tasks.
@@ -35,7 +67,9 @@ struct Uses {
     writer: Option<TaskRef>,
     /// Tasks since then that read.
     readers: Vec<TaskRef>,
-    /// Number of readers from which on those that have finished are thrown out.
+    /// Tasks since then that write in any order.
+    commuters: Vec<TaskRef>,
+    /// Number of readers, and of commuters, from which on those that have finished are thrown out.
     crowded: usize,
 }
 
@@ -62,12 +96,17 @@ struct Named {
     meets: Vec<u32>,
 }
 
+/// Most accesses wait for one task.
+pub(crate) type EdgeList = SmallVec<[PlaceEdge; 1]>;
+/// References to be dropped when no history is locked: the results of tasks have destructors.
+pub(super) type Gone = SmallVec<[TaskRef; 8]>;
+
 /// References to the elements of a part that nobody but the history has: an entry's own, and the key's.
 const OWN_REFERENCES: usize = 2;
 
 /// The dependency on a task that had access before.
 #[derive(Debug)]
-pub(super) struct PlaceEdge {
+pub(crate) struct PlaceEdge {
     pub(super) task: TaskRef,
     pub(super) edge: Edge,
     /// Whether its failure is one of whoever comes later.
@@ -75,7 +114,7 @@ pub(super) struct PlaceEdge {
 }
 
 impl PlaceEdge {
-    fn new(task: &TaskRef, needed: bool) -> Self {
+    pub(super) fn new(task: &TaskRef, needed: bool) -> Self {
         Self { task: task.clone(), edge: Edge::new(), needed }
     }
 }
@@ -87,73 +126,90 @@ pub(super) fn lock(history: &Mutex<History>) -> MutexGuard<'_, History> {
 
 impl Uses {
     /// Adds those that an access to some of these elements has to wait for.
-    fn conflicts(&self, access: Access, found: &mut Vec<PlaceEdge>) {
-        found.extend(self.writer.iter().map(|task| PlaceEdge::new(task, access != Access::Overwrite)));
-        if access != Access::Read {
-            found.extend(self.readers.iter().map(|task| PlaceEdge::new(task, false)));
+    fn conflicts(&self, mode: Mode, found: &mut EdgeList) {
+        let needed = mode != Mode::Overwrite;
+        // Who has ended, and left what he was to leave, is none to wait for.
+        if let Some(writer) = self.writer.as_ref().filter(|writer| !writer.is_finished() || (needed && writer.failure().is_some())) {
+            found.push(PlaceEdge::new(writer, needed));
+        }
+        if mode != Mode::Commute {
+            for commuter in self.commuters.iter().filter(|commuter| !commuter.is_finished() || (needed && commuter.failure().is_some())) {
+                found.push(PlaceEdge::new(commuter, needed));
+            }
+        }
+        if mode != Mode::Read {
+            for reader in self.readers.iter().filter(|reader| !reader.is_finished()) {
+                found.push(PlaceEdge::new(reader, false));
+            }
         }
     }
 
     /// Enters an access to exactly these elements; adds those that are of no interest any more.
-    fn add(&mut self, access: Access, task: TaskRef, gone: &mut Vec<TaskRef>) {
-        if access == Access::Read {
-            if self.readers.len() >= self.crowded {
-                gone.extend(self.readers.extract_if(.., |reader| reader.is_finished()));
-                // Twice what is left, so that the look at all of them costs each reader a constant time.
-                self.crowded = (2 * self.readers.len()).max(16);
+    fn add(&mut self, mode: Mode, task: TaskRef, gone: &mut Gone) {
+        match mode {
+            Mode::Read | Mode::Commute => {
+                if self.readers.len().max(self.commuters.len()) >= self.crowded {
+                    gone.extend(self.readers.extract_if(.., |reader| reader.is_finished()));
+                    // One that failed is of interest to whoever looks.
+                    gone.extend(self.commuters.extract_if(.., |commuter| commuter.is_finished() && commuter.failure().is_none()));
+                    // Twice what is left, so that the look at all of them costs each one a constant time.
+                    self.crowded = (2 * self.readers.len().max(self.commuters.len())).max(16);
+                }
+                if mode == Mode::Read { &mut self.readers } else { &mut self.commuters }.push(task);
             }
-            self.readers.push(task);
-        } else {
-            gone.append(&mut self.readers);
-            gone.extend(self.writer.replace(task));
+            Mode::Write | Mode::Overwrite => {
+                self.clear(gone);
+                self.writer = Some(task);
+            }
         }
     }
 
-    fn clear(&mut self, gone: &mut Vec<TaskRef>) {
-        gone.append(&mut self.readers);
+    fn clear(&mut self, gone: &mut Gone) {
+        gone.extend(self.readers.drain(..));
+        gone.extend(self.commuters.drain(..));
         gone.extend(self.writer.take());
     }
 
     /// Whether nobody who comes later has to know of them: all have ended, and left what they were to leave.
     fn are_over(&self) -> bool {
-        self.writer.iter().all(|writer| writer.is_finished() && writer.failure().is_none()) && self.readers.iter().all(|reader| reader.is_finished())
+        let mut writers = self.writer.iter().chain(&self.commuters);
+        writers.all(|writer| writer.is_finished() && writer.failure().is_none())
+            && self.readers.iter().all(|reader| reader.is_finished())
     }
 }
 
 impl History {
     /// The tasks that an access has to wait for.
-    pub(super) fn conflicts(&self, target: Target, access: Access) -> Box<[PlaceEdge]> {
-        let mut found = Vec::new();
-        self.whole.conflicts(access, &mut found);
+    pub(super) fn conflicts(&self, target: Target, mode: Mode) -> EdgeList {
+        let mut found = EdgeList::new();
+        self.whole.conflicts(mode, &mut found);
         if let Some(parts) = &self.parts {
             match target {
-                Target::Whole => parts.named.iter().flatten().for_each(|named| named.uses.conflicts(access, &mut found)),
+                Target::Whole => parts.named.iter().flatten().for_each(|named| named.uses.conflicts(mode, &mut found)),
                 Target::Part(number) => {
                     let named = parts.get(number);
-                    named.uses.conflicts(access, &mut found);
-                    named.meets.iter().for_each(|other| parts.get(*other).uses.conflicts(access, &mut found));
+                    named.uses.conflicts(mode, &mut found);
+                    named.meets.iter().for_each(|other| parts.get(*other).uses.conflicts(mode, &mut found));
                 }
             }
         }
-        found.into()
+        found
     }
 
-    /// Enters an access; gives those that are of no interest any more, to be dropped when no history is locked: their results have destructors.
-    pub(super) fn add(&mut self, target: Target, access: Access, task: TaskRef) -> Vec<TaskRef> {
-        let mut gone = Vec::new();
+    /// Enters an access; adds those that are of no interest any more.
+    pub(super) fn add(&mut self, target: Target, mode: Mode, task: TaskRef, gone: &mut Gone) {
         match (target, &mut self.parts) {
-            (Target::Part(number), Some(parts)) => parts.get_mut(number).uses.add(access, task, &mut gone),
+            (Target::Part(number), Some(parts)) => parts.get_mut(number).uses.add(mode, task, gone),
             (Target::Part(_), None) => unreachable!("a part has been named"),
             (Target::Whole, parts) => {
-                if access != Access::Read
+                if matches!(mode, Mode::Write | Mode::Overwrite)
                     && let Some(parts) = parts
                 {
-                    parts.named.iter_mut().flatten().for_each(|named| named.uses.clear(&mut gone));
+                    parts.named.iter_mut().flatten().for_each(|named| named.uses.clear(gone));
                 }
-                self.whole.add(access, task, &mut gone);
+                self.whole.add(mode, task, gone);
             }
         }
-        gone
     }
 
     /// Whether two accesses have an element in common.
@@ -168,7 +224,7 @@ impl History {
 
     /// The number of the part with these elements, and its reference to them, as long as which is kept the number stands for it; also what is to be dropped
     /// when no history is locked.
-    pub(super) fn name(&mut self, spans: Spans) -> (u32, Arc<Spans>, Vec<TaskRef>) {
+    pub(super) fn name(&mut self, spans: Spans) -> (u32, Arc<Spans>, Gone) {
         self.parts.get_or_insert_default().name(spans)
     }
 
@@ -194,8 +250,8 @@ impl Parts {
         }
     }
 
-    fn name(&mut self, spans: Spans) -> (u32, Arc<Spans>, Vec<TaskRef>) {
-        let mut gone = Vec::new();
+    fn name(&mut self, spans: Spans) -> (u32, Arc<Spans>, Gone) {
+        let mut gone = Gone::new();
         if let Some(number) = self.numbers.get(&spans) {
             return (*number, Arc::clone(&self.get(*number).spans), gone);
         }
@@ -225,7 +281,7 @@ impl Parts {
     }
 
     /// Throws out the parts that nobody can name any more and that nobody has to know of.
-    fn tidy(&mut self, gone: &mut Vec<TaskRef>) {
+    fn tidy(&mut self, gone: &mut Gone) {
         for number in 0..self.named.len() {
             let Some(named) = &self.named[number] else { continue };
             if Arc::strong_count(&named.spans) > OWN_REFERENCES || !named.uses.are_over() {

@@ -7,6 +7,7 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
@@ -20,14 +21,17 @@ use crate::part::{Form, Part, PartError, Parts, Spans, View};
 use crate::residency;
 use crate::spill;
 use crate::task::Task;
-use crate::task::record::Hold;
+use crate::task::record::{Hold, has_holds, held_here};
 
 mod history;
 mod order;
 mod slot;
+mod turn;
 
-use history::{History, PlaceEdge, Target, lock};
+pub(crate) use history::Target;
+use history::{EdgeList, Gone, History, PlaceEdge, lock};
 pub(crate) use order::create_ordered;
+pub use turn::Line;
 pub use slot::{InPlace, PartSlot, PlaceSlot, Touch, Viewed, ViewedInPlace};
 
 /// A value that tasks change in place: give [`read`], [`write()`] or [`overwrite`] of it as an argument.
@@ -69,6 +73,8 @@ struct Place<T> {
     history: Mutex<History>,
     /// How its elements lay when it was made, if it has parts.
     form: Option<Box<Result<Form, PartError>>>,
+    /// Whose turn it is, of tasks that change it in any order.
+    line: Mutex<Line>,
     /// Held by whoever looks at the value itself, and not at elements of it, for a part.
     header: Mutex<()>,
     value: UnsafeCell<T>,
@@ -82,6 +88,11 @@ unsafe impl<T: Data> Sync for Place<T> {}
 pub trait Historic: Send + Sync {
     #[doc(hidden)]
     fn history(&self) -> &Mutex<History>;
+    #[doc(hidden)]
+    fn line(&self) -> &Mutex<Line>;
+    /// Sees to it that the value is at hand, for who keeps away whoever would change it meanwhile.
+    #[doc(hidden)]
+    fn make_ready(&self, access: Access) -> Result<(), String>;
 }
 
 /// What has elements of this type.
@@ -93,12 +104,6 @@ pub trait Elements<E>: Historic {
     /// Sees to it that they are at hand, and gives the first one of a part.
     #[doc(hidden)]
     fn bring(&self, access: Access, form: &Form) -> Result<NonNull<E>, String>;
-}
-
-impl<T: Data> Historic for Place<T> {
-    fn history(&self) -> &Mutex<History> {
-        &self.history
-    }
 }
 
 impl<T> Place<T> {
@@ -124,13 +129,49 @@ pub(crate) fn is_same<H: Historic + ?Sized>(one: &H, two: &H) -> bool {
     std::ptr::eq(one.history(), two.history())
 }
 
+/// Whether two accesses to one place have an element in common.
+pub(crate) fn meet<H: Historic + ?Sized>(owner: &H, one: Target, two: Target) -> bool {
+    lock(owner.history()).meet(one, two)
+}
+
+/// Joins the histories of several places, given in the order of their addresses, in one step and in the name of this thread; also what to wait for.
+pub(crate) fn enter_all<'a>(
+    places: impl Iterator<Item = (&'a dyn Historic, Access)> + Clone,
+    location: &'static Location<'static>,
+) -> (Hold, EdgeList) {
+    let hold = Hold::of_run(location);
+    let (mut before, mut gone) = (EdgeList::new(), Gone::new());
+    let mut histories: Vec<_> = places.clone().map(|(place, _)| lock(place.history())).collect();
+    for (history, (_, access)) in histories.iter_mut().zip(places) {
+        before.extend(history.conflicts(Target::Whole, access.into()));
+        history.add(Target::Whole, access.into(), hold.reference(), &mut gone);
+    }
+    drop(histories);
+    drop(gone);
+    (hold, before)
+}
+
+/// Waits for all, and gives the hold back. With an error of one that is needed it ends when all have.
+pub(crate) fn wait_for_all(hold: Hold, before: &[PlaceEdge]) -> Result<Hold, TaskError> {
+    let held = if has_holds() { before.iter().find_map(|edge| held_here(&edge.task)) } else { None };
+    let held = held.map(|location| hold.reference().error(FailureKind::HeldHere { location: location.to_string() }));
+    match held.map_or_else(|| wait_for(before), Err) {
+        Ok(()) => Ok(hold),
+        Err(error) => {
+            end_after(hold, before);
+            Err(error)
+        }
+    }
+}
+
 /// Joins a history in the name of this thread; also what to wait for.
 #[track_caller]
-fn hold(owner: &dyn Historic, target: Target, access: Access) -> (Hold, Box<[PlaceEdge]>) {
+fn hold(owner: &dyn Historic, target: Target, access: Access) -> (Hold, EdgeList) {
     let hold = Hold::new(caller());
     let mut history = lock(owner.history());
-    let before = history.conflicts(target, access);
-    let gone = history.add(target, access, hold.reference());
+    let before = history.conflicts(target, access.into());
+    let mut gone = Gone::new();
+    history.add(target, access.into(), hold.reference(), &mut gone);
     drop(history);
     drop(gone);
     (hold, before)
@@ -141,7 +182,7 @@ impl<T: Data> Mutable<T> {
     pub fn new(value: T) -> Self {
         spill::offer_all(&value);
         let form = T::PARTS.map(|form| Box::new(form(&value)));
-        Self(Arc::new(Place { history: Mutex::default(), form, header: Mutex::new(()), value: UnsafeCell::new(value) }))
+        Self(Arc::new(Place { history: Mutex::default(), form, line: Mutex::default(), header: Mutex::new(()), value: UnsafeCell::new(value) }))
     }
 
     /// Its history, and where it lies.
@@ -358,10 +399,22 @@ pub fn overwrite<W: Writable>(place: &W) -> W::Argument {
     place.argument(Access::Overwrite)
 }
 
+/// As an argument for a parameter `&mut T`: changes the value in place, as [`write()`] does, but the order among tasks that do so next to each other does not matter. One at a time, each as soon
+/// as it can: they add to a sum, or put something into a collection.
+///
+/// In a [`RegionPlan`](crate::RegionPlan) they are in the order of their spawns.
+pub fn commute<T>(place: &Mutable<T>) -> Commute<T> {
+    Commute(place.clone())
+}
+
+/// What [`commute`] makes.
+#[derive(Debug)]
+pub struct Commute<T>(pub(crate) Mutable<T>);
+
 /// What [`read`] makes of a [`Mutable`].
 #[derive(Debug)]
-pub struct Read<T>(Mutable<T>);
+pub struct Read<T>(pub(crate) Mutable<T>);
 
 /// What [`write()`] and [`overwrite`] make.
 #[derive(Debug)]
-pub struct Write<T>(Mutable<T>, Access);
+pub struct Write<T>(pub(crate) Mutable<T>, pub(crate) Access);

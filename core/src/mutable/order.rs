@@ -1,17 +1,19 @@
 //! Enters a task into the histories of all that it has access to, in one step.
 
 use std::panic::Location;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use poniard_interface::Access;
+use smallvec::SmallVec;
 
-use super::history::{History, Target, lock};
-use super::slot::{Edges, OfPlace};
+use super::history::{Gone, History, Mode, Target, lock};
+use super::turn::Turn;
+use super::slot::{Edges, OfPlace, OfTurn};
 use crate::error::FailureKind;
 use crate::function::{Predecessors, TaskFn};
 use crate::options::{Priority, TaskOptions};
+use crate::region;
 use crate::task::Task;
-use crate::task::record::create;
+use crate::task::record::{Hold, TaskRef, create, held_here};
 use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
 
@@ -19,16 +21,20 @@ use crate::worker::shared::Shared;
 struct Touched {
     place: OfPlace,
     target: Target,
-    access: Access,
+    mode: Mode,
     /// Which of the task's accesses it is, from 0.
     number: usize,
 }
 
 impl Touched {
-    fn history(&self) -> &Mutex<History> {
+    /// Tells places apart.
+    fn address(&self) -> *const Mutex<History> {
         self.place.history()
     }
 }
+
+/// Parameters that a task function has at most.
+const PARAMETERS_MAX: usize = 8;
 
 /// The options of a task that cannot be, and why.
 type Refused = (Option<Box<TaskOptions>>, FailureKind);
@@ -44,26 +50,39 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     options: Option<Box<TaskOptions>>,
     priority: Priority,
 ) -> Result<Created<F::Value>, Refused> {
-    let mut touched = Vec::new();
+    let mut touched: SmallVec<[Touched; PARAMETERS_MAX]> = SmallVec::new();
     params.visit_places(&mut |touch| {
-        touched.push(Touched { place: touch.history(), target: touch.target().0, access: touch.access(), number: touched.len() });
+        touched.push(Touched { place: touch.history(), target: touch.target().0, mode: touch.mode().0, number: touched.len() });
     });
-    touched.sort_by_key(|touch| (std::ptr::from_ref(touch.history()), touch.number));
-    let groups: Vec<&[Touched]> = touched.chunk_by(|one, two| std::ptr::eq(one.history(), two.history())).collect();
-    // One guard for each place, although it may be touched more than once.
-    let mut histories: Vec<MutexGuard<'_, History>> = groups.iter().map(|group| lock(group[0].history())).collect();
-    for (group, history) in groups.iter().zip(&histories) {
-        if let Some((one, two)) = twice(group, history) {
-            return Err((options, FailureKind::SamePlace { accesses: (one + 1, two + 1) }));
+    // One lock for each place, although it may be touched more than once; in the order of their addresses.
+    touched.sort_unstable_by_key(|touch| (touch.address(), touch.number));
+    let mut histories: SmallVec<[MutexGuard<'_, History>; PARAMETERS_MAX]> = SmallVec::new();
+    let mut groups = [0; PARAMETERS_MAX];
+    for (index, touch) in touched.iter().enumerate() {
+        if index == 0 || touched[index - 1].address() != touch.address() {
+            histories.push(lock(touch.place.history()));
+        }
+        groups[touch.number] = histories.len() - 1;
+    }
+    if histories.len() < touched.len()
+        && let Some((one, two)) = twice(&touched, &groups, &histories)
+    {
+        return Err((options, FailureKind::SamePlace { accesses: (one + 1, two + 1) }));
+    }
+    let mut number = 0;
+    params.visit_places(&mut |touch| {
+        touch.wait_for(Edges(histories[groups[number]].conflicts(touch.target().0, touch.mode().0)));
+        number += 1;
+    });
+    if region::is_looking() {
+        let mut held = None;
+        params.visit(&mut |task, _| held = held.or(held_here(task)));
+        if let Some(location) = held {
+            return Err((options, FailureKind::HeldHere { location: location.to_string() }));
         }
     }
-    let group_of = |history: &Mutex<History>| groups.iter().position(|group| std::ptr::eq(group[0].history(), history));
-    params.visit_places(&mut |touch| {
-        if let Some(group) = group_of(touch.history().history()) {
-            touch.wait_for(Edges(histories[group].conflicts(touch.target().0, touch.access())));
-        }
-    });
-    let writes = touched.iter().any(|touch| touch.access != Access::Read);
+    let turn = touched.iter().any(|touch| touch.mode == Mode::Commute).then(|| turn_of(&touched, &mut params, location));
+    let writes = touched.iter().any(|touch| touch.mode != Mode::Read);
     let mut options = options;
     if let Some(options) = options.as_mut().filter(|options| options.ties.launch.is_some()) {
         // From the start: once it is ready a device may have it, and whoever submits it changes this for a moment (`waiting_successors`).
@@ -72,30 +91,48 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     }
     let (task, ready) = create(function, params, shared, shared.epoch(), location, options, priority);
     task.reference().hold_until_the_end(writes);
-    let mut gone = Vec::new();
-    for (group, history) in groups.iter().zip(&mut histories) {
-        let mut entered: Option<(Target, Access)> = None;
-        for touch in *group {
-            // Reading the same twice is one access.
-            if entered != Some((touch.target, touch.access)) {
-                gone.extend(history.add(touch.target, touch.access, task.reference().clone()));
-                entered = Some((touch.target, touch.access));
-            }
+    let mut gone = Gone::new();
+    for (index, touch) in touched.iter().enumerate() {
+        // Reading the same twice is one access.
+        let entered = |earlier: &Touched| earlier.address() == touch.address() && earlier.target == touch.target;
+        if histories.len() == touched.len() || !touched[..index].iter().any(entered) {
+            histories[groups[touch.number]].add(touch.target, touch.mode, task.reference().clone(), &mut gone);
         }
     }
     drop(histories);
     drop(gone);
+    if let Some((turn, before)) = turn {
+        turn.ask_after(&before);
+    }
     Ok((task, ready))
 }
 
-/// Two accesses to one place that conflict.
-fn twice(group: &[Touched], history: &History) -> Option<(usize, usize)> {
-    for (index, two) in group.iter().enumerate() {
-        for one in &group[..index] {
-            if (one.access, two.access) != (Access::Read, Access::Read) && history.meet(one.target, two.target) {
-                return Some((one.number, two.number));
-            }
+/// Gives the task a turn of its own to wait for; also what comes before that is asked for.
+#[cold]
+fn turn_of(touched: &[Touched], params: &mut impl Predecessors, location: &'static Location<'static>) -> (Arc<Turn>, Vec<TaskRef>) {
+    let mut before = Vec::new();
+    params.visit(&mut |task, _| before.push(TaskRef::of(task)));
+    // In the order of the addresses, and each once: two accesses of a task to one place are refused if one commutes.
+    let places = touched.iter().filter(|touch| touch.mode == Mode::Commute).map(|touch| Arc::clone(touch.place.owner())).collect();
+    let turn = Turn::new(places, Hold::of_run(location));
+    let mut given = Some(OfTurn(Arc::clone(&turn)));
+    params.visit_places(&mut |touch| {
+        if touch.mode().0 == Mode::Commute
+            && let Some(turn) = given.take()
+        {
+            touch.take_turn(turn);
         }
-    }
-    None
+    });
+    (turn, before)
+}
+
+/// Two accesses that conflict.
+fn twice(touched: &[Touched], groups: &[usize], histories: &[MutexGuard<'_, History>]) -> Option<(usize, usize)> {
+    let pairs = touched.iter().enumerate().flat_map(|(index, two)| touched[..index].iter().map(move |one| (one, two)));
+    let found = pairs.into_iter().find(|(one, two)| {
+        (one.mode, two.mode) != (Mode::Read, Mode::Read)
+            && one.address() == two.address()
+            && histories[groups[one.number]].meet(one.target, two.target)
+    });
+    found.map(|(one, two)| (one.number, two.number))
 }

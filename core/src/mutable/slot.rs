@@ -2,17 +2,18 @@
 #![expect(unsafe_code, reason = "a value that several tasks reach, which dependencies keep apart")]
 
 use std::cell::{Cell, UnsafeCell};
-use std::convert::Infallible;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
 use poniard_interface::Access;
 
-use super::history::{History, PlaceEdge, Target};
-use super::{Elements, Historic, Place, Read, Write};
+use super::history::{EdgeList, History, Mode, Target};
+use super::turn::{Line, Turn};
+use super::{Commute, Elements, Historic, Place, Read, Write};
 use crate::data::Data;
 use crate::error::TaskError;
+use crate::graph::PlaceMut;
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
 use crate::parameter::{IntoArg, Param, Slot, Slots, Stored, parameter, plan};
@@ -37,20 +38,18 @@ pub struct Viewed<E>(std::marker::PhantomData<E>);
 pub struct ViewedInPlace<E>(std::marker::PhantomData<E>);
 
 impl<T: Data> Stored for InPlace<T> {
-    type Slots = Box<PlaceSlot<T>>;
-    /// Nothing: nodes of graphs change nothing in place.
-    type Place<'a> = Infallible;
+    type Slots = PlaceSlot<T>;
+    type Place<'a> = PlaceMut<'a, T>;
 }
 
 impl<E: Data> Stored for Viewed<E> {
-    type Slots = Box<PartSlot<E>>;
-    /// Nothing: nodes of graphs have no access to values in place.
-    type Place<'a> = Infallible;
+    type Slots = PartSlot<E>;
+    type Place<'a> = View<'a, E>;
 }
 
 impl<E: Data> Stored for ViewedInPlace<E> {
-    type Slots = Box<PartSlot<E>>;
-    type Place<'a> = Infallible;
+    type Slots = PartSlot<E>;
+    type Place<'a> = ViewMut<'a, E>;
 }
 
 /// An access, whatever it is to.
@@ -58,13 +57,16 @@ struct AccessTo {
     owner: Arc<dyn Historic>,
     target: Target,
     access: Access,
+    mode: Mode,
     /// Found when the task is spawned.
-    edges: Box<[PlaceEdge]>,
+    edges: EdgeList,
+    /// The task's, if this is the first of its accesses that commute.
+    turn: Option<Arc<Turn>>,
 }
 
 impl AccessTo {
-    fn new(owner: Arc<dyn Historic>, target: Target, access: Access) -> Self {
-        Self { owner, target, access, edges: Box::default() }
+    fn new(owner: Arc<dyn Historic>, target: Target, mode: Mode) -> Self {
+        Self { owner, target, access: mode.access(), mode, edges: EdgeList::new(), turn: None }
     }
 
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
@@ -78,9 +80,21 @@ impl AccessTo {
     }
 }
 
+impl Drop for AccessTo {
+    fn drop(&mut self) {
+        if let Some(turn) = &self.turn {
+            turn.end();
+        }
+    }
+}
+
 impl fmt::Debug for AccessTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessTo").field("target", &self.target).field("access", &self.access).field("edges", &self.edges).finish_non_exhaustive()
+        f.debug_struct("AccessTo")
+            .field("target", &self.target)
+            .field("access", &self.access)
+            .field("edges", &self.edges)
+            .finish_non_exhaustive()
     }
 }
 
@@ -99,14 +113,14 @@ unsafe impl<T: Data> Send for PlaceSlot<T> {}
 unsafe impl<T: Data> Sync for PlaceSlot<T> {}
 
 impl<T: Data> PlaceSlot<T> {
-    fn whole(place: &Arc<Place<T>>, access: Access) -> Box<Self> {
+    fn whole(place: &Arc<Place<T>>, mode: Mode) -> Self {
         let value = place.address();
         let owner = Arc::clone(place);
-        Box::new(Self { of: AccessTo::new(owner, Target::Whole, access), value })
+        Self { of: AccessTo::new(owner, Target::Whole, mode), value }
     }
 
-    fn field(field: &FieldPart<T>, access: Access) -> Box<Self> {
-        Box::new(Self { of: AccessTo::new(Arc::clone(&field.owner), Target::Part(field.number), access), value: field.value })
+    fn field(field: &FieldPart<T>, access: Access) -> Self {
+        Self { of: AccessTo::new(Arc::clone(&field.owner), Target::Part(field.number), access.into()), value: field.value }
     }
 }
 
@@ -127,41 +141,47 @@ impl<T> PlaceSlot<T> {
 
 impl<T: Data> IntoArg<T> for Read<T> {
     fn into_slots(self) -> Slot<T> {
-        Slot::Place(PlaceSlot::whole(&self.0.0, Access::Read))
+        Slot::Place(Box::new(PlaceSlot::whole(&self.0.0, Mode::Read)))
     }
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for Write<T> {
-    fn into_slots(self) -> Box<PlaceSlot<T>> {
-        PlaceSlot::whole(&self.0.0, self.1)
+    fn into_slots(self) -> PlaceSlot<T> {
+        PlaceSlot::whole(&self.0.0, self.1.into())
+    }
+}
+
+impl<T: Data> IntoArg<InPlace<T>> for Commute<T> {
+    fn into_slots(self) -> PlaceSlot<T> {
+        PlaceSlot::whole(&self.0.0, Mode::Commute)
     }
 }
 
 impl<T: Data> IntoArg<T> for ReadField<T> {
     fn into_slots(self) -> Slot<T> {
-        Slot::Place(PlaceSlot::field(&self.0, Access::Read))
+        Slot::Place(Box::new(PlaceSlot::field(&self.0, Access::Read)))
     }
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for WriteField<T> {
-    fn into_slots(self) -> Box<PlaceSlot<T>> {
+    fn into_slots(self) -> PlaceSlot<T> {
         PlaceSlot::field(&self.0, self.1)
     }
 }
 
 impl<E: Data> IntoArg<Viewed<E>> for ReadPart<E> {
-    fn into_slots(self) -> Box<PartSlot<E>> {
+    fn into_slots(self) -> PartSlot<E> {
         PartSlot::new(self.0, Access::Read)
     }
 }
 
 impl<E: Data> IntoArg<ViewedInPlace<E>> for WritePart<E> {
-    fn into_slots(self) -> Box<PartSlot<E>> {
+    fn into_slots(self) -> PartSlot<E> {
         PartSlot::new(self.0, self.1)
     }
 }
 
-impl<T: Data> Slots for Box<PlaceSlot<T>> {
+impl<T: Data> Slots for PlaceSlot<T> {
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
         self.of.visit(visit);
     }
@@ -240,8 +260,8 @@ impl<T: Data> Slots for Box<PlaceSlot<T>> {
 
     fn receive(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let value = reader.keeping(wire::take::<T>)?;
-        let place = Arc::new(Place { history: Mutex::default(), form: None, header: Mutex::new(()), value: UnsafeCell::new(value) });
-        Ok(PlaceSlot::whole(&place, Access::Write))
+        let place = Arc::new(Place { history: Mutex::default(), form: None, line: Mutex::default(), header: Mutex::new(()), value: UnsafeCell::new(value) });
+        Ok(PlaceSlot::whole(&place, Mode::Write))
     }
 }
 
@@ -249,12 +269,12 @@ impl<T: Data> Param for &mut T {
     type Of = InPlace<T>;
     type Item<'a> = &'a mut T;
 
-    fn get(slots: &mut Box<PlaceSlot<T>>) -> &mut T {
+    fn get(slots: &mut PlaceSlot<T>) -> &mut T {
         slots.get_mut()
     }
 
     fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
-        match place {}
+        place.get()
     }
 }
 
@@ -262,12 +282,12 @@ impl<T: Data> Param for &mut [T] {
     type Of = InPlace<Vec<T>>;
     type Item<'a> = &'a mut [T];
 
-    fn get(slots: &mut Box<PlaceSlot<Vec<T>>>) -> &mut [T] {
+    fn get(slots: &mut PlaceSlot<Vec<T>>) -> &mut [T] {
         slots.get_mut()
     }
 
     fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
-        match place {}
+        place.get()
     }
 }
 
@@ -284,9 +304,9 @@ pub struct PartSlot<E> {
 unsafe impl<E: Data> Send for PartSlot<E> {}
 
 impl<E: Data> PartSlot<E> {
-    fn new(part: Part<E>, access: Access) -> Box<Self> {
+    fn new(part: Part<E>, access: Access) -> Self {
         let owner = Arc::clone(&part.owner) as Arc<dyn Historic>;
-        Box::new(Self { of: AccessTo::new(owner, Target::Part(part.number), access), part, first: Cell::new(None) })
+        Self { of: AccessTo::new(owner, Target::Part(part.number), access.into()), part, first: Cell::new(None) }
     }
 
     fn first(&self) -> NonNull<E> {
@@ -303,7 +323,7 @@ impl<E> fmt::Debug for PartSlot<E> {
     }
 }
 
-impl<E: Data> Slots for Box<PartSlot<E>> {
+impl<E: Data> Slots for PartSlot<E> {
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
         self.of.visit(visit);
     }
@@ -345,13 +365,13 @@ impl<E: Data> Param for View<'_, E> {
     type Of = Viewed<E>;
     type Item<'a> = View<'a, E>;
 
-    fn get(slots: &mut Box<PartSlot<E>>) -> View<'_, E> {
+    fn get(slots: &mut PartSlot<E>) -> View<'_, E> {
         // SAFETY: the elements are there (`bring`), and whoever changes one of them was spawned before and has ended, or waits for the task's end.
         unsafe { View::new(slots.first(), &slots.part.form) }
     }
 
     fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
-        match place {}
+        place
     }
 }
 
@@ -359,13 +379,30 @@ impl<E: Data> Param for ViewMut<'_, E> {
     type Of = ViewedInPlace<E>;
     type Item<'a> = ViewMut<'a, E>;
 
-    fn get(slots: &mut Box<PartSlot<E>>) -> ViewMut<'_, E> {
+    fn get(slots: &mut PartSlot<E>) -> ViewMut<'_, E> {
         // SAFETY: the elements are there (`bring`), and whoever else has access to one of them was spawned before and has ended, or waits for the task's end.
         unsafe { ViewMut::new(slots.first(), &slots.part.form) }
     }
 
     fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
-        match place {}
+        place
+    }
+}
+
+impl<T: Data> Historic for Place<T> {
+    fn history(&self) -> &Mutex<History> {
+        &self.history
+    }
+
+    fn line(&self) -> &Mutex<Line> {
+        &self.line
+    }
+
+    fn make_ready(&self, access: Access) -> Result<(), String> {
+        // SAFETY: the caller keeps whoever changes the value away.
+        let value = unsafe { self.address().as_ref() };
+        residency::bring(value)?;
+        spill::look_at(value, access != Access::Read)
     }
 }
 
@@ -411,13 +448,17 @@ impl<T: Parts> Elements<T::Element> for Place<T> {
 #[doc(hidden)]
 pub trait Touch {
     /// How the place is used.
-    fn access(&self) -> Access;
+    #[doc(hidden)]
+    fn mode(&self) -> OfMode;
     #[doc(hidden)]
     fn target(&self) -> OfTarget;
     #[doc(hidden)]
     fn history(&self) -> OfPlace;
     #[doc(hidden)]
     fn wait_for(&mut self, edges: Edges);
+    /// Begins to run when it is the task's turn, which ends with this.
+    #[doc(hidden)]
+    fn take_turn(&mut self, turn: OfTurn);
 }
 
 /// What of a place it is.
@@ -434,6 +475,10 @@ impl OfPlace {
     pub(super) fn history(&self) -> &Mutex<History> {
         self.0.history()
     }
+
+    pub(super) fn owner(&self) -> &Arc<dyn Historic> {
+        &self.0
+    }
 }
 
 impl fmt::Debug for OfPlace {
@@ -442,14 +487,24 @@ impl fmt::Debug for OfPlace {
     }
 }
 
+/// How it goes with others.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct OfMode(pub(super) Mode);
+
+/// A task's turn.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct OfTurn(pub(super) Arc<Turn>);
+
 /// What an access waits for.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Edges(pub(super) Box<[PlaceEdge]>);
+pub struct Edges(pub(super) EdgeList);
 
 impl Touch for AccessTo {
-    fn access(&self) -> Access {
-        self.access
+    fn mode(&self) -> OfMode {
+        OfMode(self.mode)
     }
 
     fn target(&self) -> OfTarget {
@@ -462,5 +517,10 @@ impl Touch for AccessTo {
 
     fn wait_for(&mut self, edges: Edges) {
         self.edges = edges.0;
+    }
+
+    fn take_turn(&mut self, turn: OfTurn) {
+        self.edges.extend(turn.0.edge());
+        self.turn = Some(turn.0);
     }
 }

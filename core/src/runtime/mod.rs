@@ -28,9 +28,10 @@ use crate::options::{LaunchTies, Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::placement::{Explanation, Placed, Placement};
 use crate::platform;
+use crate::region;
 use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
-use crate::task::record::{create, create_detached, create_failed, create_finished, parts_that_stay, why_it_stays};
+use crate::task::record::{create, create_detached, create_failed, create_finished, has_holds, parts_that_stay, why_it_stays};
 use crate::timer;
 use crate::worker::context::{self, Context};
 use crate::worker::entry::Entry;
@@ -382,6 +383,29 @@ impl Handle {
     {
         Context::with_of(&self.shared, |context| {
             let task = spawn_in(&self.shared, context, function, args, location, options);
+            self.shared.make_foreign_room(context);
+            task
+        })
+    }
+}
+
+impl Handle {
+    /// Spawns a task of a region.
+    pub(crate) fn spawn_in_region<M, F, A>(&self, location: &'static Location<'static>, function: F, args: A) -> Task<F::Value>
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
+        let params = args.into_params();
+        let looks = has_holds() && params.touches_places();
+        Context::with_of(&self.shared, |context| {
+            let (task, crowded) = region::ordering(looks, || spawn_at_once(&self.shared, context, function, params, location, None));
+            if crowded
+                && !ambient::holds_back()
+                && let Some(context) = context
+            {
+                wait_for_room(context);
+            }
             self.shared.make_foreign_room(context);
             task
         })

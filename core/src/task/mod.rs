@@ -38,6 +38,12 @@ impl<T> Clone for Task<T> {
 }
 
 impl<T> Task<T> {
+    /// Lets the task run, whatever becomes of its handles.
+    #[inline]
+    pub(crate) fn keep(&self) {
+        self.reference.keep();
+    }
+
     /// The record.
     pub(crate) fn reference(&self) -> &TaskRef {
         self.reference.as_ref()

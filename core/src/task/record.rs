@@ -319,6 +319,12 @@ impl Clone for UserRef {
 }
 
 impl UserRef {
+    /// The task runs, whatever becomes of its handles.
+    #[inline]
+    pub(crate) fn keep(&self) {
+        self.gate.fetch_or(DETACHED, Relaxed);
+    }
+
     /// Gives the reference up; the task runs all the same.
     #[inline]
     pub(crate) fn detach(self) {
@@ -2011,32 +2017,83 @@ impl Order {
 
 /// A task that stands for something that a thread does, and finishes when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Hold(TaskRef);
+pub(crate) struct Hold {
+    task: TaskRef,
+    /// Whether it is a thread's, and not a run's.
+    is_of_thread: bool,
+}
 
 impl Hold {
+    /// One of this thread: it would wait for itself if it waited for it.
     pub(crate) fn new(location: &'static Location<'static>) -> Self {
+        let mut hold = Self::of_run(location);
+        hold.is_of_thread = true;
+        hold.task.set_runner(this_thread());
+        HELD.with(|holds| holds.set(holds.get().wrapping_add(1)));
+        hold
+    }
+
+    /// One of something that ends by itself.
+    pub(crate) fn of_run(location: &'static Location<'static>) -> Self {
         fn held() {
             unreachable!("a hold is not run")
         }
         let (task, entry) = create::<fn(), fn()>(held, (), std::ptr::null(), 0, location, None, Priority::Normal);
         let Some(entry) = entry else { unreachable!("no predecessors") };
         task.reference.gate.store(CLAIMED | HOLDS, Relaxed);
-        if let Some(runner) = crate::worker::context::Context::with(|context| context.map(crate::worker::context::Context::identity)) {
-            task.reference.set_runner(runner);
+        let Work::Task(task) = entry.into_work() else { unreachable!("made of a task") };
+        Self { task, is_of_thread: false }
+    }
+
+    /// Ends it with an error, for those who come later and look at what it was about.
+    pub(crate) fn fail(self, error: TaskError) {
+        let own = self.task.error(FailureKind::Dependency(error.root().clone()));
+        self.end(Some(own));
+    }
+
+    fn end(&self, failure: Option<TaskError>) {
+        if self.task.is_finished() {
+            return;
         }
-        let Work::Task(reference) = entry.into_work() else { unreachable!("made of a task") };
-        Self(reference)
+        if self.is_of_thread {
+            HELD.with(|holds| holds.set(holds.get().wrapping_sub(1)));
+        }
+        self.task.publish(failure, Shared::release_elsewhere);
     }
 
     /// A reference to the task.
     pub(crate) fn reference(&self) -> TaskRef {
-        self.0.clone()
+        self.task.clone()
     }
+}
+
+thread_local! {
+    /// Holds that this thread has made, less those that it has dropped.
+    static HELD: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    /// Its address names a thread that runs no tasks.
+    static THREAD: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Names this thread, or the task that it is in the middle of: as in `Header::runner`.
+fn this_thread() -> usize {
+    use crate::worker::context::Context;
+    Context::with(|context| context.map(Context::identity)).unwrap_or_else(|| THREAD.with(|thread| std::ptr::from_ref(thread).addr()))
+}
+
+/// Whether this thread may have holds.
+pub(crate) fn has_holds() -> bool {
+    // One that was dropped by another thread makes this say yes for ever, which only costs time.
+    HELD.with(std::cell::Cell::get) != 0
+}
+
+/// Where this thread made the hold that `task` is, if it is one, and is still held.
+pub(crate) fn held_here(task: &Header) -> Option<&'static Location<'static>> {
+    task.is_run_by(this_thread()).then_some(task.location)
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.publish(None, Shared::release_elsewhere);
+        self.end(None);
     }
 }
 

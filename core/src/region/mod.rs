@@ -1,0 +1,349 @@
+//! Regions: code that says of each task what it reads and writes, and means what it would mean one line after the other.
+//!
+//! ```
+//! use ndarray::Array2;
+//! use poniard::{Mutable, Runtime, read, write};
+//!
+//! fn gemm(a: &Array2<f64>, b: &Array2<f64>, c: &mut Array2<f64>) {
+//!     *c += &a.dot(b);
+//! }
+//! let runtime = Runtime::new()?;
+//! let tiles = |value: f64| -> Vec<Vec<_>> {
+//!     (0..3).map(|_| (0..3).map(|_| Mutable::new(Array2::from_elem((8, 8), value))).collect()).collect()
+//! };
+//! let (a, b, c) = (tiles(1.0), tiles(2.0), tiles(0.0));
+//! runtime.region(|r| {
+//!     for i in 0..3 {
+//!         for j in 0..3 {
+//!             for k in 0..3 {
+//!                 r.spawn(gemm, (read(&a[i][k]), read(&b[k][j]), write(&c[i][j])));
+//!             }
+//!         }
+//!     }
+//! })?;
+//! assert_eq!(c[2][1].fetch()?[[7, 7]], 48.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Tasks begin while the region is still spawning. It keeps a bounded number of them (a window): where more have been spawned than have run, spawning waits, so a region of
+//! any length takes the memory of its window.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+use crate::ambient;
+use crate::data::Data;
+use crate::error::{FailureKind, TaskError};
+use crate::function::{Args, TaskFn, caller};
+use crate::parameter::{IntoArg, Slot};
+use crate::runtime::Handle;
+use crate::task::record::TaskRef;
+use crate::task::{Task, Value};
+use crate::worker::fetch;
+
+mod plan;
+
+pub use plan::{Planning, RegionPlan};
+
+thread_local! {
+    /// Whether this thread is about to order a task of a region, and looks at something itself meanwhile.
+    static LOOKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the task that is being ordered is one of a region, and the thread that will wait for it may look at something that it writes.
+pub(crate) fn is_looking() -> bool {
+    LOOKING.get()
+}
+
+/// Orders a task of a region.
+pub(crate) fn ordering<T>(looks: bool, order: impl FnOnce() -> T) -> T {
+    LOOKING.set(looks);
+    let ordered = order();
+    LOOKING.set(false);
+    ordered
+}
+
+/// Tasks that a region keeps at most, unless it is told otherwise: enough to keep hundreds of processors busy, and some MB.
+const WINDOW: usize = 16_384;
+
+/// Spawns tasks in the order in which they are to be understood: what [`Handle::region`] lends to its closure.
+pub struct Region<'h> {
+    handle: &'h Handle,
+    window: RefCell<Window>,
+    is_open: Arc<AtomicBool>,
+}
+
+/// The tasks that may not have finished, oldest first.
+struct Window {
+    tasks: VecDeque<TaskRef>,
+    limit: usize,
+    spawned: u64,
+    failed: u64,
+    first: Option<TaskError>,
+}
+
+impl Window {
+    /// Takes the oldest task out, which has finished.
+    fn retire(&mut self) {
+        if let Some(error) = self.tasks.pop_front().and_then(|task| task.failure()) {
+            self.failed += 1;
+            self.first.get_or_insert(error);
+        }
+    }
+}
+
+impl<'h> Region<'h> {
+    fn new(handle: &'h Handle, limit: usize) -> Self {
+        let window = Window { tasks: VecDeque::new(), limit: limit.max(2), spawned: 0, failed: 0, first: None };
+        Self { handle, window: RefCell::new(window), is_open: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// Spawns a task: as [`Handle::spawn`], and the region waits for it, whether its handle is kept or not. It runs as soon as the tasks have that it depends on by
+    /// its accesses, and by the results that it takes.
+    ///
+    /// Options come from [`with_options`](crate::with_options) around the call.
+    #[track_caller]
+    pub fn spawn<M, F, A>(&self, function: F, args: A) -> RegionTask<F::Value>
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
+        let location = caller();
+        self.make_room();
+        let task = self.handle.spawn_in_region(location, function, args);
+        task.keep();
+        let mut window = self.window.borrow_mut();
+        window.spawned += 1;
+        window.tasks.push_back(task.reference().clone());
+        drop(window);
+        RegionTask { task, is_open: Arc::clone(&self.is_open) }
+    }
+
+    /// Waits, where the window is full, until half of it has finished: for each task would mean to sleep and wake up for each.
+    #[inline]
+    fn make_room(&self) {
+        let window = self.window.borrow();
+        let (is_full, limit) = (window.tasks.len() >= window.limit, window.limit);
+        drop(window);
+        if is_full {
+            self.wait_until(limit / 2);
+        }
+    }
+
+    /// Waits until so many tasks are left at most.
+    #[cold]
+    fn wait_until(&self, left: usize) {
+        ambient::flush();
+        loop {
+            let window = self.window.borrow();
+            let oldest = if window.tasks.len() > left { window.tasks.front().cloned() } else { None };
+            drop(window);
+            let Some(oldest) = oldest else { return };
+            // The region may be entered again meanwhile: this thread runs tasks, but none of them has the region.
+            let waited = fetch::wait(&oldest);
+            let mut window = self.window.borrow_mut();
+            match waited {
+                Err(error) if !oldest.is_finished() => {
+                    // Waiting would never end, or there is no stack for it: the task is left alone.
+                    window.failed += 1;
+                    window.first.get_or_insert(error);
+                    window.tasks.pop_front();
+                }
+                _ => window.retire(),
+            }
+        }
+    }
+
+    /// Waits for all tasks.
+    fn end(&self, location: &'static Location<'static>) -> Result<(), RegionError> {
+        self.wait_until(0);
+        // Release: pairs with the Acquire in `RegionTask::closed`.
+        self.is_open.store(false, Release);
+        let mut window = self.window.borrow_mut();
+        match window.first.take() {
+            None => Ok(()),
+            Some(first) => Err(RegionError::new(Failures { first, failed: window.failed, spawned: window.spawned, location })),
+        }
+    }
+}
+
+impl fmt::Debug for Region<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let window = self.window.borrow();
+        f.debug_struct("Region").field("spawned", &window.spawned).field("kept", &window.tasks.len()).finish_non_exhaustive()
+    }
+}
+
+/// How a region is to be run.
+#[derive(Clone, Debug)]
+pub struct RegionOptions {
+    window: usize,
+}
+
+impl Default for RegionOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RegionOptions {
+    /// As [`Handle::region`].
+    pub fn new() -> Self {
+        Self { window: WINDOW }
+    }
+
+    /// How many tasks the region keeps at most: 16384 unless it is told; at least 2. Some hundred bytes each, besides arguments and results.
+    pub fn window(mut self, tasks: usize) -> Self {
+        self.window = tasks;
+        self
+    }
+}
+
+impl Handle {
+    /// Runs `body` on this thread, waits for all tasks that it spawns in the region that it is lent, and returns what it returned. The tasks mean what they would mean if each ran where it is
+    /// spawned: see [`region`](crate::region).
+    ///
+    /// When `body` panics, the tasks that it has spawned are waited for before the panic goes on.
+    ///
+    /// # Errors
+    /// [`RegionError`] when a task failed: the first one in the order of the spawns.
+    #[track_caller]
+    pub fn region<R>(&self, body: impl FnOnce(&Region<'_>) -> R) -> Result<R, RegionError> {
+        self.region_with(&RegionOptions::new(), body)
+    }
+
+    /// The same, with options.
+    ///
+    /// # Errors
+    /// As [`region`](Self::region).
+    #[track_caller]
+    pub fn region_with<R>(&self, options: &RegionOptions, body: impl FnOnce(&Region<'_>) -> R) -> Result<R, RegionError> {
+        let location = caller();
+        let region = Region::new(self, options.window);
+        let outcome = catch_unwind(AssertUnwindSafe(|| body(&region)));
+        let ended = region.end(location);
+        match outcome {
+            Ok(value) => ended.map(|()| value),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+}
+
+/// A task of a region: an argument for later ones, and its result once the region has ended. It may be dropped.
+pub struct RegionTask<T> {
+    task: Task<T>,
+    is_open: Arc<AtomicBool>,
+}
+
+impl<T> RegionTask<T> {
+    /// The task, once the region has ended.
+    fn closed(&self) -> Result<&Task<T>, TaskError> {
+        // Acquire: pairs with the Release in `Region::end`.
+        if self.is_open.load(Acquire) { Err(self.task.reference().error(FailureKind::RegionOpen)) } else { Ok(&self.task) }
+    }
+
+    /// Its result: as [`Task::fetch`], after the region.
+    ///
+    /// # Errors
+    /// As [`Task::fetch`]; [`FailureKind::RegionOpen`] while the region has not ended: give the task to another one as an argument instead.
+    pub fn fetch(&self) -> Result<Value<T>, TaskError>
+    where
+        T: Data,
+    {
+        self.closed()?.fetch()
+    }
+
+    /// Its result, moved out if nobody else has it: as [`Task::take`], after the region.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub fn take(self) -> Result<T, TaskError>
+    where
+        T: Data + Clone,
+    {
+        self.closed()?;
+        self.task.take()
+    }
+
+    /// The name that errors use: the one given, or the function's.
+    pub fn name(&self) -> String {
+        self.task.name()
+    }
+}
+
+impl<T> Clone for RegionTask<T> {
+    fn clone(&self) -> Self {
+        Self { task: self.task.clone(), is_open: Arc::clone(&self.is_open) }
+    }
+}
+
+impl<T> fmt::Debug for RegionTask<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RegionTask").field(&self.task.name()).finish()
+    }
+}
+
+impl<T: Data> IntoArg<T> for RegionTask<T> {
+    fn into_slots(self) -> Slot<T> {
+        IntoArg::<T>::into_slots(self.task)
+    }
+}
+
+impl<T: Data> IntoArg<T> for &RegionTask<T> {
+    fn into_slots(self) -> Slot<T> {
+        IntoArg::<T>::into_slots(&self.task)
+    }
+}
+
+/// A task of a region failed. Cheap to clone.
+#[derive(Clone)]
+pub struct RegionError(Arc<Failures>);
+
+struct Failures {
+    first: TaskError,
+    failed: u64,
+    spawned: u64,
+    location: &'static Location<'static>,
+}
+
+impl RegionError {
+    fn new(failures: Failures) -> Self {
+        Self(Arc::new(failures))
+    }
+
+    /// The error of the first task that failed, in the order of the spawns.
+    pub fn first(&self) -> &TaskError {
+        &self.0.first
+    }
+
+    /// How many tasks failed, those included that depend on one that did.
+    pub fn failed(&self) -> u64 {
+        self.0.failed
+    }
+
+    /// How many tasks the region spawned.
+    pub fn spawned(&self) -> u64 {
+        self.0.spawned
+    }
+}
+
+impl fmt::Display for RegionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failures { first, failed, spawned, location } = &*self.0;
+        let place = format_args!("{}:{}:{}", location.file(), location.line(), location.column());
+        write!(f, "{failed} of the {spawned} tasks of the region at {place} failed, first this one: {first}")
+    }
+}
+
+impl fmt::Debug for RegionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RegionError({self})")
+    }
+}
+
+impl std::error::Error for RegionError {}

@@ -1,0 +1,147 @@
+//! What it costs the spawning thread to find out what depends on what: tasks that do nothing.
+
+use std::sync::Arc;
+
+use ndarray::{Array2, s};
+use poniard::{Handle, Mutable, Part, Region, RegionOptions, RegionPlan, Runtime, View, ViewMut, read, write};
+use poniard_bench::{Effort, System, per_task};
+use rustix::time::{ClockId, clock_gettime};
+
+const THREADS: usize = 2;
+
+/// How long this thread has had a core, in ns.
+fn thread_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The time to spawn, without what comes after, of a region that `spawn` fills; how many tasks it has.
+fn planning_ns(handle: &Handle, spawn: &dyn Fn(&Region<'_>) -> usize) -> (u64, usize) {
+    // Large enough that the window is never full.
+    let options = RegionOptions::new().window(1 << 20);
+    let planned = handle.region_with(&options, |r| {
+        let began = thread_ns();
+        let count = spawn(r);
+        (thread_ns() - began, count)
+    });
+    planned.expect("no task fails")
+}
+
+/// The region from outside, from inside a task, and the same tasks without a region.
+fn systems(fill: Arc<dyn Fn(&Region<'_>) -> usize + Send + Sync>, in_all: bool) -> Vec<System<'static>> {
+    let figure = move |(ns, count): (u64, usize)| if in_all { ns as f64 / 1e3 } else { ns as f64 / count as f64 };
+    let (outside, inside) = (runtime(), runtime());
+    let of_task = Arc::clone(&fill);
+    vec![
+        System::new("region", "by a thread of the program", move || figure(planning_ns(&outside, &*fill))),
+        System::new("region-in-task", "by a task", move || {
+            let fill = Arc::clone(&of_task);
+            let handle = Handle::clone(&inside);
+            figure(inside.spawn(move || planning_ns(&handle, &*fill), ()).take().expect("it runs"))
+        }),
+    ]
+}
+
+fn runtime() -> Runtime {
+    Runtime::builder().threads(THREADS).build().expect("a runtime")
+}
+
+/// A tiled product: three accesses a task, each to a whole tile.
+pub(crate) fn of_tiles(effort: Effort) -> Vec<System<'static>> {
+    let side = if effort == Effort::Quick { 8 } else { 24 };
+    let tiles = || -> Vec<Vec<Mutable<f64>>> { (0..side).map(|_| (0..side).map(|_| Mutable::new(0.0)).collect()).collect() };
+    let (a, b, c) = (tiles(), tiles(), tiles());
+    let fill = move |r: &Region<'_>| {
+        for i in 0..side {
+            for j in 0..side {
+                for k in 0..side {
+                    r.spawn(|_: &f64, _: &f64, _: &mut f64| (), (read(&a[i][k]), read(&b[k][j]), write(&c[i][j])));
+                }
+            }
+        }
+        side * side * side
+    };
+    systems(Arc::new(fill), false)
+}
+
+/// Sweeps of a stencil over tiles of one matrix: each task reads a tile with its halo, of one matrix, and writes one of the other.
+pub(crate) fn of_parts(effort: Effort) -> Vec<System<'static>> {
+    let (side, sweeps) = if effort == Effort::Quick { (8, 2) } else { (16, 40) };
+    let matrices = [(); 2].map(|()| Mutable::new(Array2::<f64>::zeros((side * 4, side * 4))));
+    let tile = |matrix: &Mutable<Array2<f64>>, i: usize, j: usize| matrix.part(s![4 * i..4 * i + 4, 4 * j..4 * j + 4]);
+    let parts: Vec<Vec<(Part<f64>, Part<f64>)>> = matrices
+        .iter()
+        .map(|matrix| {
+            let places = (0..side * side).map(|at| (at / side, at % side));
+            let both = |(i, j)| {
+                let own = tile(matrix, i, j)?;
+                Ok((own.with_halo(1)?, own))
+            };
+            places.map(both).collect::<Result<_, poniard::PartError>>().expect("the parts are inside")
+        })
+        .collect();
+    let fill = move |r: &Region<'_>| {
+        for sweep in 0..sweeps {
+            for ((from, _), (_, to)) in parts[sweep % 2].iter().zip(&parts[1 - sweep % 2]) {
+                r.spawn(|_: View<'_, f64>, _: ViewMut<'_, f64>| (), (read(from), write(to)));
+            }
+        }
+        sweeps * side * side
+    };
+    systems(Arc::new(fill), false)
+}
+
+/// Tasks that each write something of their own.
+pub(crate) fn of_writes() -> Vec<System<'static>> {
+    let all: Vec<Mutable<u64>> = (0..256).map(Mutable::new).collect();
+    let fill = move |r: &Region<'_>| {
+        for one in &all {
+            r.spawn(|one: &mut u64| *one += 1, (write(one),));
+        }
+        all.len()
+    };
+    systems(Arc::new(fill), true)
+}
+
+/// A plan that is run once more, and the region as it is planned anew: all of it, and not only the planning.
+fn run_again(plan: RegionPlan, fill: impl Fn(&Region<'_>) + 'static) -> Vec<System<'static>> {
+    let (runtime, other) = (runtime(), runtime());
+    let count = plan.len() as u64;
+    vec![
+        System::new("plan", "a plan, run once more", move || per_task(count, || drop(plan.run(&runtime).expect("no task fails")))),
+        System::new("region", "the same as a region", move || per_task(count, || other.region(&fill).expect("no task fails"))),
+    ]
+}
+
+/// The tiled product of `of_tiles`.
+pub(crate) fn again_tiles(effort: Effort) -> Vec<System<'static>> {
+    let side = if effort == Effort::Quick { 8 } else { 24 };
+    let tiles = || -> Vec<Vec<Mutable<f64>>> { (0..side).map(|_| (0..side).map(|_| Mutable::new(0.0)).collect()).collect() };
+    let (a, b, c) = (tiles(), tiles(), tiles());
+    let all = move || (0..side * side * side).map(move |at| (at / (side * side), at / side % side, at % side));
+    let plan = RegionPlan::new(|r| {
+        for (i, j, k) in all() {
+            r.spawn(|_: &f64, _: &f64, _: &mut f64| (), (read(&a[i][k]), read(&b[k][j]), write(&c[i][j])));
+        }
+    });
+    run_again(plan.expect("no task has two accesses that conflict"), move |r| {
+        for (i, j, k) in all() {
+            r.spawn(|_: &f64, _: &f64, _: &mut f64| (), (read(&a[i][k]), read(&b[k][j]), write(&c[i][j])));
+        }
+    })
+}
+
+/// The tasks of `of_writes`.
+pub(crate) fn again_writes() -> Vec<System<'static>> {
+    let all: Vec<Mutable<u64>> = (0..256).map(Mutable::new).collect();
+    let plan = RegionPlan::new(|r| {
+        for one in &all {
+            r.spawn(|one: &mut u64| *one += 1, (write(one),));
+        }
+    });
+    run_again(plan.expect("no task has two accesses"), move |r| {
+        for one in &all {
+            r.spawn(|one: &mut u64| *one += 1, (write(one),));
+        }
+    })
+}
