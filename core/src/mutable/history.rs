@@ -173,8 +173,7 @@ impl Uses {
     /// Whether nobody who comes later has to know of them: all have ended, and left what they were to leave.
     fn are_over(&self) -> bool {
         let mut writers = self.writer.iter().chain(&self.commuters);
-        writers.all(|writer| writer.is_finished() && writer.failure().is_none())
-            && self.readers.iter().all(|reader| reader.is_finished())
+        writers.all(|writer| writer.is_finished() && writer.failure().is_none()) && self.readers.iter().all(|reader| reader.is_finished())
     }
 }
 

@@ -31,8 +31,8 @@ mod turn;
 pub(crate) use history::Target;
 use history::{EdgeList, Gone, History, PlaceEdge, lock};
 pub(crate) use order::create_ordered;
-pub use turn::Line;
 pub use slot::{InPlace, PartSlot, PlaceSlot, Touch, Viewed, ViewedInPlace};
+pub use turn::Line;
 
 /// A value that tasks change in place: give [`read`], [`write()`] or [`overwrite`] of it as an argument.
 ///
@@ -182,7 +182,13 @@ impl<T: Data> Mutable<T> {
     pub fn new(value: T) -> Self {
         spill::offer_all(&value);
         let form = T::PARTS.map(|form| Box::new(form(&value)));
-        Self(Arc::new(Place { history: Mutex::default(), form, line: Mutex::default(), header: Mutex::new(()), value: UnsafeCell::new(value) }))
+        Self(Arc::new(Place {
+            history: Mutex::default(),
+            form,
+            line: Mutex::default(),
+            header: Mutex::new(()),
+            value: UnsafeCell::new(value),
+        }))
     }
 
     /// Its history, and where it lies.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::history::{Gone, History, Mode, Target, lock};
-use super::turn::Turn;
 use super::slot::{Edges, OfPlace, OfTurn};
+use super::turn::Turn;
 use crate::error::FailureKind;
 use crate::function::{Predecessors, TaskFn};
 use crate::options::{Priority, TaskOptions};

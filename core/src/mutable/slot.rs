@@ -260,7 +260,13 @@ impl<T: Data> Slots for PlaceSlot<T> {
 
     fn receive(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let value = reader.keeping(wire::take::<T>)?;
-        let place = Arc::new(Place { history: Mutex::default(), form: None, line: Mutex::default(), header: Mutex::new(()), value: UnsafeCell::new(value) });
+        let place = Arc::new(Place {
+            history: Mutex::default(),
+            form: None,
+            line: Mutex::default(),
+            header: Mutex::new(()),
+            value: UnsafeCell::new(value),
+        });
         Ok(PlaceSlot::whole(&place, Mode::Write))
     }
 }
