@@ -15,6 +15,7 @@ mod histogram;
 mod imbalance;
 mod life;
 mod locality;
+mod lu;
 mod matmul;
 mod mixed;
 mod nested;
@@ -28,6 +29,7 @@ mod wavefront;
 mod whereabouts;
 mod xfer;
 
+mod dense;
 mod files;
 mod limits;
 mod npy;
@@ -62,6 +64,7 @@ pub const SAMPLES: &[&Sample] = &[
     &outofcore::SAMPLE,
     &matmul::SAMPLE,
     &cholesky::SAMPLE,
+    &lu::SAMPLE,
     &chaos::SAMPLE,
     &wavefront::SAMPLE,
     &life::SAMPLE,
