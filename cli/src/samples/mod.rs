@@ -36,6 +36,7 @@ mod npy;
 mod pattern;
 mod picture;
 pub mod product;
+mod qr;
 mod random;
 pub mod tile;
 mod tiling;
@@ -65,6 +66,7 @@ pub const SAMPLES: &[&Sample] = &[
     &matmul::SAMPLE,
     &cholesky::SAMPLE,
     &lu::SAMPLE,
+    &qr::SAMPLE,
     &chaos::SAMPLE,
     &wavefront::SAMPLE,
     &life::SAMPLE,
