@@ -95,7 +95,10 @@ fn a_region_keeps_no_more_tasks_than_its_window() -> Result<(), BoxError> {
     })?;
     let most = most.load(SeqCst);
     assert!(most <= 2 * 64 + 2, "{most} references at once");
-    assert_eq!(Arc::strong_count(&kept), 1);
+    // Whoever has run the last one drops it in a moment.
+    while Arc::strong_count(&kept) > 1 {
+        std::thread::yield_now();
+    }
     Ok(())
 }
 
@@ -328,13 +331,13 @@ proptest! {
         let plan = RegionPlan::new(|r| {
             for (step, part) in steps.iter().zip(&parts) {
                 match step {
-                    Step::Add(from, to) => drop(r.spawn(|from: &u64, to: &mut u64| *to = to.wrapping_add(*from), (read(&numbers[*from]), write(&numbers[*to])))),
-                    Step::Fill(_, _, with) => drop(r.spawn(|mut part: ViewMut<'_, u64>, with: &u64| part.row_mut(0).fill(*with), (overwrite(part), read(&numbers[*with])))),
+                    Step::Add(from, to) => { r.spawn(|from: &u64, to: &mut u64| *to = to.wrapping_add(*from), (read(&numbers[*from]), write(&numbers[*to]))); },
+                    Step::Fill(_, _, with) => { r.spawn(|mut part: ViewMut<'_, u64>, with: &u64| part.row_mut(0).fill(*with), (overwrite(part), read(&numbers[*with]))); },
                     Step::Sum(_, _, to) => {
                         let sum = |part: View<'_, u64>, to: &mut u64| *to = part.row(0).iter().fold(*to, |sum, value| sum.wrapping_add(*value));
                         r.spawn(sum, (read(part), write(&numbers[*to])));
                     }
-                    Step::Double => drop(r.spawn(|list: &mut Vec<u64>| list.iter_mut().for_each(|value| *value = value.wrapping_mul(2)), (write(&list),))),
+                    Step::Double => { r.spawn(|list: &mut Vec<u64>| list.iter_mut().for_each(|value| *value = value.wrapping_mul(2)), (write(&list),)); },
                 }
             }
         })?;
@@ -398,7 +401,9 @@ fn a_plan_that_fails_leaves_word_with_what_it_writes() -> Result<(), BoxError> {
 fn a_plan_waits_for_users_before_and_users_after_wait_for_it() -> Result<(), BoxError> {
     let runtime = threads(2);
     let place = Mutable::new(0u64);
-    let plan = RegionPlan::new(|r| drop(r.spawn(|value: &mut u64| *value += 1, (write(&place),))))?;
+    let plan = RegionPlan::new(|r| {
+        r.spawn(|value: &mut u64| *value += 1, (write(&place),));
+    })?;
     let looking = place.fetch()?;
     let error = plan.run(&runtime).expect_err("this thread looks at what it writes");
     assert!(matches!(error.first().kind(), FailureKind::HeldHere { .. }), "{error}");
@@ -425,7 +430,10 @@ fn a_plan_with_two_accesses_that_conflict_is_refused() {
     let list = Mutable::new(vec![0u64; 4]);
     let refused = |parts: (std::ops::Range<usize>, std::ops::Range<usize>)| {
         let parts = (list.rows(parts.0).expect("inside"), list.rows(parts.1).expect("inside"));
-        RegionPlan::new(|r| drop(r.spawn(|_: View<'_, u64>, _: ViewMut<'_, u64>| (), (read(&parts.0), write(&parts.1))))).err()
+        RegionPlan::new(|r| {
+            r.spawn(|_: View<'_, u64>, _: ViewMut<'_, u64>| (), (read(&parts.0), write(&parts.1)));
+        })
+        .err()
     };
     assert!(refused((0..2, 2..4)).is_none());
     let error = refused((0..3, 2..4)).expect("element 2 is in both");

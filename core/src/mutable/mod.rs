@@ -25,14 +25,17 @@ use crate::task::record::{Hold, has_holds, held_here};
 
 mod history;
 mod order;
+mod reduction;
 mod slot;
 mod turn;
 
 pub(crate) use history::Target;
 use history::{EdgeList, Gone, History, PlaceEdge, lock};
 pub(crate) use order::create_ordered;
-pub use turn::Line;
+use reduction::Copies;
+pub use reduction::{Reduce, reduce};
 pub use slot::{InPlace, PartSlot, PlaceSlot, Touch, Viewed, ViewedInPlace};
+pub use turn::Line;
 
 /// A value that tasks change in place: give [`read`], [`write()`] or [`overwrite`] of it as an argument.
 ///
@@ -75,6 +78,8 @@ struct Place<T> {
     form: Option<Box<Result<Form, PartError>>>,
     /// Whose turn it is, of tasks that change it in any order.
     line: Mutex<Line>,
+    /// What tasks have made that reduce, and is no part of the value yet.
+    copies: Mutex<Copies<T>>,
     /// Held by whoever looks at the value itself, and not at elements of it, for a part.
     header: Mutex<()>,
     value: UnsafeCell<T>,
@@ -90,6 +95,9 @@ pub trait Historic: Send + Sync {
     fn history(&self) -> &Mutex<History>;
     #[doc(hidden)]
     fn line(&self) -> &Mutex<Line>;
+    /// Combines into the value what tasks have made that reduce, for who keeps away whoever would look at it meanwhile without having called this.
+    #[doc(hidden)]
+    fn settle(&self);
     /// Sees to it that the value is at hand, for who keeps away whoever would change it meanwhile.
     #[doc(hidden)]
     fn make_ready(&self, access: Access) -> Result<(), String>;
@@ -182,7 +190,14 @@ impl<T: Data> Mutable<T> {
     pub fn new(value: T) -> Self {
         spill::offer_all(&value);
         let form = T::PARTS.map(|form| Box::new(form(&value)));
-        Self(Arc::new(Place { history: Mutex::default(), form, line: Mutex::default(), header: Mutex::new(()), value: UnsafeCell::new(value) }))
+        Self(Arc::new(Place {
+            history: Mutex::default(),
+            form,
+            line: Mutex::default(),
+            copies: Mutex::default(),
+            header: Mutex::new(()),
+            value: UnsafeCell::new(value),
+        }))
     }
 
     /// Its history, and where it lies.
@@ -208,6 +223,7 @@ impl<T: Data> Mutable<T> {
     pub fn fetch(&self) -> Result<Reading<'_, T>, TaskError> {
         let (hold, writer) = hold(&*self.0, Target::Whole, Access::Read);
         wait_for(&writer)?;
+        self.0.settle();
         // SAFETY: the writers before have ended, and those that come later wait for the hold.
         let value = unsafe { &*self.0.value.get() };
         let brought = residency::bring(value).and_then(|()| spill::look_at(value, false));
@@ -229,6 +245,7 @@ impl<T: Data> Mutable<T> {
             end_after(hold, &before);
             return Err(error);
         }
+        self.0.settle();
         // SAFETY: everybody who had access before has ended, and who comes later waits for `hold`.
         residency::bring(unsafe { &*self.0.value.get() }).map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
         let value = match Arc::try_unwrap(self.0) {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::history::{Gone, History, Mode, Target, lock};
-use super::turn::Turn;
 use super::slot::{Edges, OfPlace, OfTurn};
+use super::turn::Turn;
 use crate::error::FailureKind;
 use crate::function::{Predecessors, TaskFn};
 use crate::options::{Priority, TaskOptions};
@@ -71,7 +71,9 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     }
     let mut number = 0;
     params.visit_places(&mut |touch| {
-        touch.wait_for(Edges(histories[groups[number]].conflicts(touch.target().0, touch.mode().0)));
+        let history = &histories[groups[number]];
+        let mode = touch.mode().0;
+        touch.wait_for(Edges(history.conflicts(touch.target().0, mode)), history.must_settle(mode));
         number += 1;
     });
     if region::is_looking() {

@@ -48,7 +48,7 @@ use crate::worker::fetch;
 
 mod plan;
 
-pub use plan::{Planning, RegionPlan};
+pub use plan::{Planning, RegionPlan, RegionRun};
 
 thread_local! {
     /// Whether this thread is about to order a task of a region, and looks at something itself meanwhile.
