@@ -346,6 +346,12 @@ impl ExpectedCosts for Costs {
 /// # Errors
 /// [`Failure`]: the runtime does not do what it promises, or cannot be built.
 pub fn run(script: Script) -> Result<Ran, Failure> {
+    let world = World::new(script.seed, script.draws);
+    run_in(script, &world)
+}
+
+/// The same in a world at hand, in which nobody has been.
+pub(super) fn run_in(script: Script, world: &Rc<World>) -> Result<Ran, Failure> {
     /// Takes the scene away, however the run ends.
     struct Clear;
     impl Drop for Clear {
@@ -357,7 +363,6 @@ pub fn run(script: Script) -> Result<Ran, Failure> {
     let count = script.tasks.len();
     let mut failures = vec![0; count];
     let mut late_ns = 0;
-    let world = World::new(script.seed, script.draws);
     for chaos in &script.chaos {
         match *chaos {
             Chaos::Fails { task, times } => failures[task as usize] = times,
