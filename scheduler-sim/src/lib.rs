@@ -4,6 +4,7 @@
 //! before anything runs; the [`engine`] runs a workload in virtual time with the runtime's own [`Board`](poniard::policy::Board) and policies, and decides as it goes. [`output`] has pictures and tables of what came of it.
 //! All times are whole nanoseconds; the same seed gives the same result everywhere.
 
+pub mod adversary;
 mod blocks;
 pub mod engine;
 pub mod network;
@@ -12,6 +13,7 @@ pub mod plan;
 pub mod platform;
 pub mod problem;
 pub mod schedule;
+pub mod statistics;
 pub mod uncertainty;
 pub mod workload;
 pub mod world;

@@ -8,6 +8,7 @@ mod read;
 mod recording;
 mod stg;
 mod wfformat;
+mod written;
 
 use std::fmt;
 

@@ -74,7 +74,7 @@ pub fn explore(
         let known = given.len();
         let (ran, choices) = run_order(script, given);
         explored.orders += 1;
-        explored.states += (choices.made().len() - known) as u64;
+        explored.states += choices.made().len().saturating_sub(known) as u64;
         progress(explored.orders);
         let ran = ran.map_err(|failure| failure.to_string());
         match ran.and_then(|ran| check(&ran).map(|()| ran)) {
