@@ -18,6 +18,9 @@ pub mod uncertainty;
 pub mod workload;
 pub mod world;
 
+/// Raised whenever a run of the same problem with the same seed may come out as another one: results that were kept belong to one of these.
+pub const ENGINE_VERSION: u32 = 1;
+
 pub use platform::{Cost, Hop, NamedLink, Overheads, Platform, PlatformError, SimLink, SimProcessor};
 pub use problem::{Impossible, NEVER, Problem};
 pub use schedule::{Fault, Schedule};

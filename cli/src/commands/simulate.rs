@@ -2,81 +2,33 @@
 
 use std::time::Duration;
 
-use poniard::policy::{self, POLICIES};
+use poniard_scheduler_sim::Problem;
 use poniard_scheduler_sim::engine::{self, EngineOptions};
 use poniard_scheduler_sim::output::{Cause, Causes, Idle, Run};
-use poniard_scheduler_sim::plan::{PLANNERS, Planner, planner};
-use poniard_scheduler_sim::workload::{Generate, ReadOptions, read};
-use poniard_scheduler_sim::world::{self, NotPlayed};
-use poniard_scheduler_sim::{Problem, Schedule};
 use serde_json::{Map, Value, json};
 
-use super::machine;
+use super::decider::Decider;
+use super::machine::{self, quoted};
 use super::pictures::Pictures;
+use super::search;
 use crate::console::{Console, NAME, QUIET, Styled};
-use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::options::{RoundCosts, SimEngine, SimulateOptions};
+use crate::options::SimulateOptions;
 use crate::report::{counted, digits, duration, size};
-
-/// What a name of a policy that runs live begins with, where a planner has the same name.
-const LIVE: &str = "live:";
-/// What the runtime is called without a policy.
-const OWN: &str = "own";
-
-/// Who decides.
-pub(super) enum Decider {
-    Planner(Planner),
-    Policy(Box<dyn policy::Policy>),
-    /// The runtime under a policy, or as it is without one.
-    Runtime(Option<String>),
-}
 
 /// Simulates one run.
 pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), Failure> {
-    let decider = match options.engine {
-        SimEngine::Board => decider(&options.policy)?,
-        SimEngine::Runtime => runtime_decider(&options.policy)?,
-    };
-    let platform = machine::platform(options)?;
+    let decider = Decider::named(&options.policy, options.engine, &search(&options.plugins)?, "--policy")?;
+    let platform = machine::platform(&options.machine_source(), &options.machine)?;
     let pictures = Pictures::prepare(&options.pictures, options.json, console)?;
-    let round_to_ms = options.round_costs == Some(RoundCosts::Ms);
-    let workload = match options.workload.to_str().filter(|text| Generate::is_meant(text)) {
-        Some(text) => Generate::parse(text).map_err(Failure::usage)?.workload(),
-        None => read(&options.workload, ReadOptions { round_to_ms }).map_err(Failure::input)?,
-    };
-    if let Decider::Planner(planner) = &decider {
-        planner.check(workload.len()).map_err(|error| Failure::usage(format_args!("--policy: {error}")))?;
-    }
+    let workload = machine::workload(&options.workload, options.round_costs)?;
     let problem = Problem::new(&workload, &platform);
     problem.check(&platform).map_err(Failure::input)?;
-    let problem = machine::uncertain(problem, options);
-    let (schedule, run) = match decider {
-        Decider::Planner(planner) => {
-            let plan = (planner.plan)(&problem);
-            // What comes as it was planned for need not be run.
-            if problem.is_as_planned() {
-                (plan, None)
-            } else {
-                let mut outcome = engine::run_plan(&problem, &plan, EngineOptions { seed: options.seed, keeps_decisions: true });
-                (std::mem::take(&mut outcome.schedule), Some(outcome))
-            }
-        }
-        Decider::Policy(policy) => {
-            let mut outcome = engine::run(&problem, policy, EngineOptions { seed: options.seed, keeps_decisions: true });
-            (std::mem::take(&mut outcome.schedule), Some(outcome))
-        }
-        Decider::Runtime(policy) => {
-            let mut outcome = world::play(&problem, policy.as_deref(), options.seed).map_err(|failure| match failure {
-                NotPlayed::Unfit(reason) => Failure::usage(format_args!("--engine runtime: {reason}")),
-                NotPlayed::Failed(failure) => Failure::new(ExitCode::Bug, failure),
-            })?;
-            (std::mem::take(&mut outcome.schedule), Some(outcome))
-        }
-    };
-    if let Err(fault) = schedule.check(&problem) {
-        unreachable!("the schedule of {} cannot be: {fault}", options.policy);
-    }
+    decider.check(&problem).map_err(|reason| Failure::usage(decider.complaint("--policy", &reason)))?;
+    let problem = machine::uncertain(problem, &options.machine, options.seed);
+    let decided = decider.decide(&problem, EngineOptions { seed: options.seed, keeps_decisions: true })?;
+    let moved_bytes = decided.moved_bytes(&problem);
+    let (schedule, run) = (decided.schedule, decided.run);
     let makespan_ns = schedule.makespan_ns();
     let bound_ns = problem.lower_bound_ns();
     let busy = schedule.busy_ns(problem.processor_count());
@@ -84,7 +36,6 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     let planned = || Causes::new(&problem, &schedule, None);
     let causes = run.as_ref().map_or_else(planned, |run| Causes::of_run(&problem, &schedule, run));
     let shown = Run { problem: &problem, policy: &options.policy, schedule: &schedule, decisions, causes: &causes };
-    let moved_bytes = run.as_ref().map_or_else(|| moved(&problem, &schedule), |run| run.moved_bytes);
     if options.json {
         let processors =
             busy.iter().enumerate().map(|(processor, busy)| json!({ "name": problem.processor_name(processor), "busy_ns": busy }));
@@ -203,50 +154,6 @@ fn critical_json(run: &Run<'_>) -> Value {
 /// So many processors have a line of their own.
 const PROCESSORS_SHOWN: usize = 16;
 
-pub(super) fn decider(name: &str) -> Result<Decider, Failure> {
-    if let Some(planner) = planner(name) {
-        return Ok(Decider::Planner(planner));
-    }
-    let live = name.strip_prefix(LIVE).unwrap_or(name);
-    policy::by_name(live).map(Decider::Policy).map_err(|_| {
-        let names = POLICIES.iter().map(|known| known.name).chain(PLANNERS.iter().map(|planner| planner.name));
-        let near = names.clone().map(|known| (strsim::osa_distance(live, known), known)).min();
-        let hint =
-            near.filter(|(distance, near)| distance * 3 <= near.len().max(live.len())).map(|(_, near)| format!("; did you mean `{near}`?"));
-        let (policies, planners) = (POLICIES.map(|known| known.name).join(", "), PLANNERS.map(|planner| planner.name).join(", "));
-        Failure::usage(format_args!(
-            "--policy: no policy is called `{name}`{}; there are {policies}, and the planners {planners}",
-            hint.unwrap_or_default()
-        ))
-    })
-}
-
-/// What the runtime is under in virtual time.
-fn runtime_decider(name: &str) -> Result<Decider, Failure> {
-    if name == OWN {
-        return Ok(Decider::Runtime(None));
-    }
-    let live = name.strip_prefix(LIVE).unwrap_or(name);
-    // A planner runs nothing.
-    match policy::by_name(live) {
-        Ok(_) => Ok(Decider::Runtime(Some(live.to_owned()))),
-        Err(_) => decider(name).and_then(|_| {
-            Err(Failure::usage(format_args!("--engine runtime: `{name}` is a planner, and plans are not run by the runtime")))
-        }),
-    }
-}
-
-/// What a plan moves from one memory space to another.
-fn moved(problem: &Problem<'_>, schedule: &Schedule) -> u64 {
-    let workload = problem.workload();
-    let space = |task: usize| problem.space(schedule.processor[task] as usize);
-    let edges = (0..workload.len()).flat_map(|task| workload.edges_out(task).map(move |edge| (task, edge)));
-    edges
-        .filter(|(task, edge)| space(*task) != space(workload.target(*edge)))
-        .map(|(_, edge)| workload.bytes(edge))
-        .fold(0, u64::saturating_add)
-}
-
 /// Which share of the time processors work.
 fn utilisation(busy: &[u64], makespan_ns: u64) -> f64 {
     let all = makespan_ns as f64 * busy.len() as f64;
@@ -256,28 +163,9 @@ fn utilisation(busy: &[u64], makespan_ns: u64) -> f64 {
 /// The command that does the same again.
 fn replay(options: &SimulateOptions) -> String {
     let mut words = vec!["poniard simulate".to_owned(), quoted(&options.workload.display().to_string())];
-    if let Some(platform) = &options.platform {
-        words.push(format!("--platform {}", quoted(&platform.display().to_string())));
-    }
-    if let Some(speeds) = &options.speeds {
-        words.push(format!("--speeds {}", speeds.iter().map(f64::to_string).collect::<Vec<_>>().join(",")));
-    }
-    if let Some(bandwidth) = options.bandwidth {
-        words.push(format!("--bandwidth {bandwidth}"));
-    }
-    if options.round_costs.is_some() {
-        words.push("--round-costs ms".into());
-    }
-    if options.engine == SimEngine::Runtime {
-        words.push("--engine runtime".into());
-    }
+    words.extend(machine::source_words(&options.machine_source()));
+    words.extend(machine::run_words(options.engine, options.round_costs, &options.plugins));
     words.extend(machine::words(&options.machine));
-    words.push(format!("--policy {} --seed {}", options.policy, options.seed));
+    words.push(format!("--policy {} --seed {}", quoted(&options.policy), options.seed));
     words.join(" ")
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let is_plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:,=+@".contains(c));
-    if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

@@ -9,6 +9,7 @@ use poniard_scheduler_sim::network::Sharing;
 use poniard_scheduler_sim::{Durations, Estimates};
 
 use super::number;
+use crate::commands::machine::MachineSource;
 use crate::commands::pictures::PictureOptions;
 
 /// `poniard simulate`.
@@ -30,9 +31,13 @@ pub struct SimulateOptions {
     #[arg(long, value_name = "BYTES", requires = "speeds")]
     pub bandwidth: Option<f64>,
 
-    /// The policy or planner: --help lists them
+    /// The policy or planner: --help lists them; or a plugin file's, by name or by a path with a `/` in it
     #[arg(long, value_name = "NAME", default_value = DEFAULT, value_parser = NonEmptyStringValueParser::new())]
     pub policy: String,
+
+    /// Where to look for the plugin file of a policy first: a folder or a file; give it again for more
+    #[arg(long = "plugin", value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub plugins: Vec<PathBuf>,
 
     /// What runs a policy: the engine, or the whole runtime in virtual time, for machines where data is everywhere at once
     #[arg(long, value_enum, default_value = "board")]
@@ -61,6 +66,13 @@ pub struct SimulateOptions {
     /// Many worlds instead of one.
     #[command(flatten)]
     pub soak: SoakOptions,
+}
+
+impl SimulateOptions {
+    /// Where the platform comes from.
+    pub(crate) fn machine_source(&self) -> MachineSource<'_> {
+        MachineSource { platform: self.platform.as_deref(), speeds: self.speeds.as_deref(), bandwidth: self.bandwidth }
+    }
 }
 
 /// What runs a policy.
@@ -98,7 +110,7 @@ pub struct SoakOptions {
 }
 
 /// What is other in a simulation than the workload and the platform say.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct MachineOptions {
     /// How long tasks take: exact, scaled:F, lognormal:CV, measured (by the platform's spreads), sampled (as another task of the same code)
     #[arg(long, value_name = "HOW", default_value = "exact")]

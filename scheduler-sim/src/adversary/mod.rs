@@ -83,12 +83,12 @@ impl Score {
     pub fn ratio(&self) -> f64 {
         self.policy_ns.max(1) as f64 / self.against_ns.max(1) as f64
     }
-}
 
-impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+    /// Compares the ratios, exactly.
+    #[must_use]
+    pub fn compare(&self, other: &Self) -> Ordering {
         let product = |policy_ns: u64, against_ns: u64| u128::from(policy_ns.max(1)) * u128::from(against_ns.max(1));
-        Some(product(self.policy_ns, other.against_ns).cmp(&product(other.policy_ns, self.against_ns)))
+        product(self.policy_ns, other.against_ns).cmp(&product(other.policy_ns, self.against_ns))
     }
 }
 
@@ -144,7 +144,7 @@ pub fn search(
     });
     let ends = ends.into_inner().unwrap_or_else(PoisonError::into_inner);
     // Of several with the same ratio the one of the first chain.
-    let best = ends.into_iter().flatten().reduce(|best, other| if other.score > best.score { other } else { best })?;
+    let best = ends.into_iter().flatten().reduce(|best, other| if other.score.compare(&best.score).is_gt() { other } else { best })?;
     let (shrunk, runs) = shrink(search, measure, best.clone());
     Some(Found {
         instance: shrunk.instance,
@@ -176,13 +176,13 @@ fn anneal(search: &Search, chain: u64, budget: u64, look: &dyn Fn(Instance) -> O
         // Drawn in any case: what comes later does not depend on whether it is needed.
         let luck = (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         let Some(next) = look(instance) else { continue };
-        if best.as_ref().is_none_or(|best| next.score > best.score) {
+        if best.as_ref().is_none_or(|best| next.score.compare(&best.score).is_gt()) {
             best = Some(next.clone());
         }
         let (hot, cold) = TEMPERATURES;
         let temperature = hot * exp(ln(cold / hot) * step as f64 / budget as f64);
         let is_taken = current.as_ref().is_none_or(|current| {
-            next.score >= current.score || luck < exp((ln(next.score.ratio()) - ln(current.score.ratio())) / temperature)
+            next.score.compare(&current.score).is_ge() || luck < exp((ln(next.score.ratio()) - ln(current.score.ratio())) / temperature)
         });
         if is_taken {
             current = Some(next);
@@ -200,7 +200,7 @@ fn shrink(search: &Search, measure: &(dyn Fn(&Problem<'_>) -> Option<Score> + Sy
                 return None;
             }
             runs += 1;
-            scored(search, measure, instance).filter(|candidate| candidate.score >= best.score)
+            scored(search, measure, instance).filter(|candidate| candidate.score.compare(&best.score).is_ge())
         });
         match smaller {
             Some(smaller) => best = smaller,

@@ -11,6 +11,7 @@ mod wfformat;
 mod written;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 pub use generate::{Generate, GenerateError, MOST_TASKS, REFERENCE_BYTES_PER_S, Shape};
 pub use read::{Format, ReadError, ReadOptions, read, read_text, text_of};
@@ -52,6 +53,18 @@ impl Names {
     fn get(&self, index: usize) -> &str {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.text[start..self.ends[index]]
+    }
+}
+
+/// What determines a run: works, codes, edges and bytes. Names of the workload and of tasks do not.
+impl Hash for Workload {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.work_ns.hash(state);
+        self.codes.hash(state);
+        self.code_names.hash(state);
+        self.starts.hash(state);
+        self.targets.hash(state);
+        self.bytes.hash(state);
     }
 }
 

@@ -83,6 +83,8 @@ pub enum Failure {
     },
     /// A task ran before another one that it depends on was over, or two at once on one worker.
     Schedule(Fault),
+    /// The policy has failed, and another one went on in its place: what it said.
+    Policy(String),
 }
 
 impl fmt::Display for Failure {
@@ -96,6 +98,7 @@ impl fmt::Display for Failure {
             Self::Endless { at_ns } => write!(f, "at {at_ns} ns no task has begun or ended for very long"),
             Self::Crowded { at_ns, taken } => write!(f, "at {at_ns} ns tasks take {taken} workers, more than there are"),
             Self::Schedule(fault) => fault.fmt(f),
+            Self::Policy(text) => f.write_str(text),
         }
     }
 }
@@ -121,6 +124,7 @@ impl Failure {
             Self::Endless { .. } => "endless",
             Self::Crowded { .. } => "crowded",
             Self::Schedule(_) => "schedule",
+            Self::Policy(_) => "policy",
         }
     }
 }
@@ -489,6 +493,11 @@ fn play(scene: &Rc<Scene>) {
     scene.deadlines.take();
     check(scene, &tasks);
     drop(tasks);
+    if script.policy.is_some()
+        && let Some(text) = runtime.report().messages.iter().find_map(|message| message.strip_prefix("warning: the policy `"))
+    {
+        scene.fail(Failure::Policy(format!("the policy `{text}")));
+    }
     scene.handle.replace(None);
     drop(runtime);
 }
