@@ -69,7 +69,7 @@ impl ProgressLine {
         let counts = Arc::new(Counts::default());
         let drawer = is_shown.then(|| {
             let (name, counts) = (name.to_owned(), Arc::clone(&counts));
-            let draw = if std::io::stderr().is_terminal() { draw } else { tell };
+            let draw: fn(&str, &str, &Counts) = if std::io::stderr().is_terminal() { draw } else { tell };
             thread::Builder::new().name("progress".into()).spawn(move || draw(&name, what, &counts))
         });
         // Without a thread the run goes on unseen.

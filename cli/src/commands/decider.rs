@@ -103,6 +103,11 @@ impl Decider {
         }
     }
 
+    /// What the runtime is under: a name that it knows, or the path of a plugin file; nothing for its own queues, and for everybody who is not run by it.
+    pub(super) fn runtime_policy(&self) -> Option<&str> {
+        if let Kind::Runtime(policy) = &self.kind { policy.as_deref() } else { None }
+    }
+
     /// What it is, whatever the user called it: equal ones decide alike, but for plugin files, which may be others under the same name.
     pub(super) fn identity(&self) -> String {
         match &self.kind {
@@ -120,12 +125,19 @@ impl Decider {
         if matches!(self.kind, Kind::Runtime(_)) { reason.to_owned() } else { format!("{option}: {reason}") }
     }
 
+    /// Whether it takes so many tasks; in words why not.
+    pub(super) fn check_count(&self, task_count: usize) -> Result<(), String> {
+        match &self.kind {
+            Kind::Planner(planner) => planner.check(task_count).map_err(|error| error.to_string()),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it can decide about a problem; in words why not.
     pub(super) fn check(&self, problem: &Problem<'_>) -> Result<(), String> {
         match &self.kind {
-            Kind::Planner(planner) => planner.check(problem.len()).map_err(|error| error.to_string()),
             Kind::Runtime(_) => world::unfit(problem).map_or(Ok(()), |reason| Err(format!("--engine runtime: {reason}"))),
-            Kind::Known(_) | Kind::Stranger(_) => Ok(()),
+            _ => self.check_count(problem.len()),
         }
     }
 
