@@ -108,7 +108,7 @@ fn told(made: &[Choice]) -> Vec<u32> {
 }
 
 /// The choices that come next: the last one that can be another is.
-fn following(made: &[Choice]) -> Option<Vec<u32>> {
+pub(super) fn following(made: &[Choice]) -> Option<Vec<u32>> {
     let last = made.iter().rposition(|choice| choice.taken + 1 < choice.of)?;
     let mut next: Vec<u32> = made[..=last].iter().map(|choice| choice.taken).collect();
     next[last] += 1;

@@ -176,11 +176,11 @@ fn conclusion(best: &Row<'_>, beside: &str) -> String {
     let Some((low, high)) = interval else {
         return format!("so           {policy} takes {} time than {beside} here ({counts}); nothing says how that is elsewhere", change(*ratio));
     };
-    let told = format!("{} (95 %: {} to {}; {counts})", change(*ratio), change(*low), change(*high));
+    let told = format!("takes {} time than {beside} (95 %: {} to {}; {counts})", change(*ratio), change(*low), change(*high));
     let is_sure = (*high < 1.0 || *low > 1.0) && best.p.is_some_and(|p| p < SIGNIFICANT);
     match is_sure {
-        true => format!("so           {policy} takes {told} time than {beside}"),
-        false => format!("so           no difference between {policy} and {beside} is shown: {policy} takes {told} time"),
+        true => format!("so           {policy} {told}"),
+        false => format!("so           no difference is shown: {policy} {told}"),
     }
 }
 
