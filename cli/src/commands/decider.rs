@@ -1,5 +1,6 @@
 //! Who decides in a simulation: a planner, a policy that comes with the command or from a plugin file, or the whole runtime.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use poniard_scheduler_sim::{Problem, Schedule};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::options::SimEngine;
+use crate::panics;
 
 /// What a name of a policy that runs live begins with, where a planner has the same name.
 const LIVE: &str = "live:";
@@ -158,11 +160,12 @@ impl Decider {
             Kind::Known(known) => Decided::of_run(engine::run(problem, (known.make)(), options)),
             Kind::Stranger(loaded) => {
                 let complaint = Arc::new(Mutex::new(None));
-                let decided = Decided::of_run(engine::run(problem, made(loaded, &complaint), options));
+                // The engine panics when a policy leaves tasks for ever, which here is no bug of the command.
+                let ran = catch_unwind(AssertUnwindSafe(|| engine::run(problem, made(loaded, &complaint), options)));
                 if let Some(complaint) = complaint.lock().unwrap_or_else(PoisonError::into_inner).take() {
                     return Err(Failure::new(ExitCode::Task, complaint));
                 }
-                decided
+                Decided::of_run(ran.map_err(|payload| Failure::new(ExitCode::Task, panics::words(&*payload)))?)
             }
             Kind::Runtime(policy) => {
                 let outcome = world::play(problem, policy.as_deref(), options.seed).map_err(|failure| match failure {
