@@ -103,8 +103,7 @@ pub fn adversary(options: &AdversaryOptions, console: &mut Console) -> Result<()
         }
         None => Machine::Searched { processors: options.processors as usize },
     };
-    let bounds =
-        Bounds { tasks: options.tasks as usize, work_ms: options.work, megabytes: options.megabytes, speed: options.speed };
+    let bounds = Bounds { tasks: options.tasks as usize, work_ms: options.work, megabytes: options.megabytes, speed: options.speed };
     check_counts(&policy, &against, &bounds)?;
     let outputs = Outputs::prepare(options)?;
     let failure: Mutex<Option<Failure>> = Mutex::new(None);
@@ -135,13 +134,8 @@ pub fn adversary(options: &AdversaryOptions, console: &mut Console) -> Result<()
 }
 
 /// Nothing is other than the platform says.
-const AS_IT_IS: MachineOptions = MachineOptions {
-    durations: Durations::Exact,
-    estimates: Estimates::Exact,
-    sharing: None,
-    overheads: None,
-    no_overheads: false,
-};
+const AS_IT_IS: MachineOptions =
+    MachineOptions { durations: Durations::Exact, estimates: Estimates::Exact, sharing: None, overheads: None, no_overheads: false };
 
 /// Whether both take as many tasks as there may be.
 fn check_counts(policy: &Decider, against: &Decider, bounds: &Bounds) -> Result<(), Failure> {
@@ -165,7 +159,10 @@ impl Outputs {
             return Ok(Self { graph, machine: None });
         }
         if options.output.extension().is_some_and(|extension| extension == "toml") || options.output.file_name().is_none() {
-            return Err(Failure::usage(format_args!("--output {}: the machine has that name; let it end with .json", options.output.display())));
+            return Err(Failure::usage(format_args!(
+                "--output {}: the machine has that name; let it end with .json",
+                options.output.display()
+            )));
         }
         let path = machine_file(&options.output);
         let machine = OutputFile::prepare(&path)?;
@@ -243,11 +240,7 @@ fn tell(
         }
         return console.line(answer);
     }
-    console.line(format_args!(
-        "{}: {policy} takes {:.3} times as long as {against}",
-        Styled(NAME, "adversary"),
-        found.score.ratio()
-    ))?;
+    console.line(format_args!("{}: {policy} takes {:.3} times as long as {against}", Styled(NAME, "adversary"), found.score.ratio()))?;
     let time = |ns: u64| format!("{} ({} ns)", duration(Duration::from_nanos(ns)), digits(ns));
     console.line(format_args!("{policy:12} {}", time(policy_ns)))?;
     console.line(format_args!("{against:12} {}", time(against_ns)))?;

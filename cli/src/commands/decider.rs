@@ -230,7 +230,8 @@ fn unknown(name: &str, live: &str, search: &PluginSearch, option: &str) -> Failu
     let policies = || POLICIES.iter().map(|known| known.name).chain(in_files.iter().map(String::as_str));
     let names = policies().chain(PLANNERS.iter().map(|planner| planner.name));
     let near = names.map(|known| (strsim::osa_distance(live, known), known)).min();
-    let hint = near.filter(|(distance, near)| distance * 3 <= near.len().max(live.len())).map(|(_, near)| format!("; did you mean `{near}`?"));
+    let hint =
+        near.filter(|(distance, near)| distance * 3 <= near.len().max(live.len())).map(|(_, near)| format!("; did you mean `{near}`?"));
     let (policies, planners) = (policies().collect::<Vec<_>>().join(", "), PLANNERS.map(|planner| planner.name).join(", "));
     Failure::usage(format_args!(
         "{option}: no policy is called `{name}`{}; there are {policies}, and the planners {planners}",

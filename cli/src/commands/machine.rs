@@ -26,9 +26,7 @@ pub(super) fn platform(source: &MachineSource<'_>, options: &MachineOptions) -> 
             let read = if is_measured { Platform::from_measurements(&text) } else { Platform::from_toml(&text) };
             read.map_err(|error| Failure::input(format_args!("{}: {error}", path.display())))?
         }
-        (None, Some(speeds)) => {
-            Platform::of_speeds(speeds, source.bandwidth).map_err(|error| Failure::usage(format_args!("--{error}")))?
-        }
+        (None, Some(speeds)) => Platform::of_speeds(speeds, source.bandwidth).map_err(|error| Failure::usage(format_args!("--{error}")))?,
         (None, None) => return Err(Failure::usage("say what it runs on: --platform FILE or --speeds 1,1,2,4")),
     };
     let MachineOptions { sharing, overheads, no_overheads, .. } = options;
@@ -57,7 +55,8 @@ pub(super) fn workload(name: &Path, round_costs: Option<RoundCosts>) -> Result<W
 
 /// The words of the command line that say where the platform comes from.
 pub(super) fn source_words(source: &MachineSource<'_>) -> Vec<String> {
-    let mut words: Vec<String> = source.platform.map(|path| format!("--platform {}", quoted(&path.display().to_string()))).into_iter().collect();
+    let mut words: Vec<String> =
+        source.platform.map(|path| format!("--platform {}", quoted(&path.display().to_string()))).into_iter().collect();
     let speeds = source.speeds.map(|speeds| speeds.iter().map(f64::to_string).collect::<Vec<_>>().join(","));
     words.extend(speeds.map(|speeds| format!("--speeds {speeds}")));
     words.extend(source.bandwidth.map(|bandwidth| format!("--bandwidth {bandwidth}")));

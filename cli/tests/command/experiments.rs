@@ -59,10 +59,19 @@ fn policies_are_ranked_alike_however_many_run_at_a_time() {
         let (numbers, replay) = line.split_once(",\"poniard ").or_else(|| line.split_once(",poniard ")).unwrap();
         let makespan_ns: u64 = numbers.rsplit(',').nth(3).unwrap().parse().unwrap();
         let answer = installation.ask(&format!("{} --json", replay.trim_end_matches('"'))).json();
-        assert_eq!((&answer["makespan_ns"], &answer["moved_bytes"]), (&makespan_ns.into(), &numbers.rsplit(',').next().unwrap().parse::<u64>().unwrap().into()), "{line}");
+        assert_eq!(
+            (&answer["makespan_ns"], &answer["moved_bytes"]),
+            (&makespan_ns.into(), &numbers.rsplit(',').next().unwrap().parse::<u64>().unwrap().into()),
+            "{line}"
+        );
     }
     let text = ask(2, "").good();
-    for said in ["compare: 3 policies on 5 workloads and 2 platforms, 3 seeds: 54 runs, 54 of them now", "over 5 workloads", "\nso           ", "--seeds 1..3\n"] {
+    for said in [
+        "compare: 3 policies on 5 workloads and 2 platforms, 3 seeds: 54 runs, 54 of them now",
+        "over 5 workloads",
+        "\nso           ",
+        "--seeds 1..3\n",
+    ] {
         assert!(text.contains(said), "no {said} in {text}");
     }
     let replay = text.lines().last().unwrap().split_once("poniard ").unwrap().1.to_owned();
@@ -107,7 +116,11 @@ fn little_is_said_of_little() {
     let installation = installation();
     let one = "compare --policies heft,fifo --workloads cholesky:4 --speeds 1,1,4 --bandwidth 1e9";
     let text = installation.ask(one).good();
-    for said in ["interval     none: 1 seed to compare is not enough", "nothing says how that is elsewhere", "compare: 2 policies on 1 workload and 1 platform, 1 seed: 2 runs"] {
+    for said in [
+        "interval     none: 1 seed to compare is not enough",
+        "nothing says how that is elsewhere",
+        "compare: 2 policies on 1 workload and 1 platform, 1 seed: 2 runs",
+    ] {
         assert!(text.contains(said), "no {said} in {text}");
     }
     // Seeds that change nothing are no evidence, and those that do are about this workload.
@@ -121,16 +134,26 @@ fn little_is_said_of_little() {
 fn what_a_policy_cannot_do_is_known_before_anything_runs() {
     let installation = installation();
     let asked = "compare --policies heft,exhaustive --workloads chain:5 chain:13 --speeds 1,2 --results r.jsonl";
-    installation.ask(asked).failed(2, &["`exhaustive` with `chain:13` on `--speeds 1,2`: `exhaustive` looks at all schedules of up to 12 tasks, and there are 13", "--skip-unable"]);
+    installation.ask(asked).failed(
+        2,
+        &[
+            "`exhaustive` with `chain:13` on `--speeds 1,2`: `exhaustive` looks at all schedules of up to 12 tasks, and there are 13",
+            "--skip-unable",
+        ],
+    );
     assert!(!installation.names().contains(&"r.jsonl".to_owned()));
     let text = installation.ask(&format!("{asked} --skip-unable")).good();
     assert!(text.contains("left out     `exhaustive` with `chain:13` on `--speeds 1,2`") && text.contains("3 runs"), "{text}");
-    let runtime = installation.ask("compare --policies own,fifo --workloads cholesky:3,ccr=1 --speeds 1,1 --bandwidth 1e9 --engine runtime");
+    let runtime =
+        installation.ask("compare --policies own,fifo --workloads cholesky:3,ccr=1 --speeds 1,1 --bandwidth 1e9 --engine runtime");
     runtime.failed(2, &["`own` with `cholesky:3,ccr=1` on", "data takes time between processors"]);
-    let runtime = installation.ask("compare --policies own,fifo --workloads cholesky:3 --platforms two.toml --engine runtime --json").json();
+    let runtime =
+        installation.ask("compare --policies own,fifo --workloads cholesky:3 --platforms two.toml --engine runtime --json").json();
     assert_eq!(runtime["runs"], 2);
     fs::write(installation.file("gpu.toml"), "[[processor]]\nkind = 'gpu'\n[[cost]]\ncode = 'gemm'\nkind = 'gpu'\nmean = 1\n[[processor]]\n[[cost]]\ncode = 'task'\nkind = 'none'\nmean = 1\n").unwrap();
-    installation.ask("compare --policies heft --workloads chain:2 --platforms gpu.toml").failed(3, &["gpu.toml: cost[1].kind: no processor is of kind `none`"]);
+    installation
+        .ask("compare --policies heft --workloads chain:2 --platforms gpu.toml")
+        .failed(3, &["gpu.toml: cost[1].kind: no processor is of kind `none`"]);
     fs::write(installation.file("gpu.toml"), "[[processor]]\n[[space]]\nname = 'cpu-0'\nmemory = 10\n[[processor]]\nspace = 'cpu-0'\n[[processor]]\nkind = 'gpu'\n[[cost]]\ncode = 'task'\nkind = 'cpu'\nmean = 1\n").unwrap();
     let asked = "compare --policies heft,fifo --workloads chain:2 cholesky:2 --platforms gpu.toml";
     installation.ask(asked).failed(3, &["`chain:2` on `gpu.toml`: no processor can run task `t0`"]);
@@ -160,14 +183,22 @@ fn what_makes_no_sense_is_said() {
     check(&format!("--policies heft {rest} --jobs 0"), 2, &["--jobs"]);
     check(&format!("--policies heft {rest} --csv nowhere/x.csv"), 5, &["nowhere/x.csv could not be written"]);
     check(&format!("--policies heft {rest} --results nowhere/x.jsonl"), 5, &["nowhere/x.jsonl could not be written"]);
-    check(&format!("--policies heft {rest} --results /dev/full"), 5, &["/dev/full could not be written: results are kept in a regular file"]);
+    check(
+        &format!("--policies heft {rest} --results /dev/full"),
+        5,
+        &["/dev/full could not be written: results are kept in a regular file"],
+    );
     check(&format!("--policies heft {rest} --csv /dev/stdout --json"), 2, &["--csv and --json cannot both have standard output"]);
     fs::write(installation.file("bad.jsonl"), "{\"key\": \"x\"}\n{\"key\": 3}\n").unwrap();
     check(&format!("--policies heft {rest} --results bad.jsonl"), 3, &["bad.jsonl: line 2, column ", "it is no result"]);
     assert_eq!(read(&installation, "bad.jsonl"), "{\"key\": \"x\"}\n{\"key\": 3}\n");
     let check = |arguments: &str, code: i32, said: &[&str]| installation.ask(&format!("adversary {arguments}")).failed(code, said);
     check("--policy heft --against pefd --output f.json", 2, &["--against: no policy is called `pefd`; did you mean `peft`?"]);
-    check("--policy exhaustive --against heft --tasks 13 --output f.json", 2, &["--policy: `exhaustive` looks at all schedules of up to 12 tasks", "--tasks"]);
+    check(
+        "--policy exhaustive --against heft --tasks 13 --output f.json",
+        2,
+        &["--policy: `exhaustive` looks at all schedules of up to 12 tasks", "--tasks"],
+    );
     check("--policy heft --against peft --budget 0 --output f.json", 2, &["--budget"]);
     check("--policy heft --against peft --output f.toml", 2, &["--output f.toml: the machine has that name"]);
     check("--policy heft --against peft --output nowhere/f.json", 5, &["nowhere/f.json could not be written"]);
@@ -205,7 +236,9 @@ fn policies_of_plugin_files_are_simulated_and_compared_by_name_and_by_path() {
     assert_eq!(ratio("longest-first"), ratio("./mine.so"));
     assert_ne!(ratio("longest-first"), 1.0);
     assert_eq!(installation.ask(compared).json()["run_now"], 0);
-    installation.ask("simulate chain:3 --speeds 1 --policy longest-frist").failed(2, &["no policy is called `longest-frist`", "did you mean `longest-first`?"]);
+    installation
+        .ask("simulate chain:3 --speeds 1 --policy longest-frist")
+        .failed(2, &["no policy is called `longest-frist`", "did you mean `longest-first`?"]);
     installation.ask("simulate chain:3 --speeds 1 --policy ./none.so").failed(2, &["--policy: ./none.so", "no such file"]);
     installation.ask("simulate chain:3 --speeds 1 --plugin nothing-here").failed(2, &["--plugin nothing-here"]);
 }
@@ -214,7 +247,9 @@ fn policies_of_plugin_files_are_simulated_and_compared_by_name_and_by_path() {
 fn a_bad_case_is_written_down_and_runs_as_it_was_found() {
     let installation = prepared(Installation::without_plugins());
     let search = |output: &str, more: &str| {
-        installation.ask(&format!("adversary --policy fifo --against heft --seed 3 --budget 300 --tasks 6 --output {output} {more} --json")).json()
+        installation
+            .ask(&format!("adversary --policy fifo --against heft --seed 3 --budget 300 --tasks 6 --output {output} {more} --json"))
+            .json()
     };
     let found = search("found.json", "--jobs 1");
     assert!(found["ratio"].as_f64().unwrap() > 1.5, "{found}");
@@ -234,10 +269,15 @@ fn a_bad_case_is_written_down_and_runs_as_it_was_found() {
     assert!(replay.contains("--platform p4.toml"), "{replay}");
     assert_eq!(installation.ask(&format!("{replay} --json")).json()["makespan_ns"], on_given["policy_makespan_ns"]);
     let text = installation.ask("adversary --policy fifo --against heft --budget 50 --tasks 4 --output t.json").good();
-    for said in ["adversary: fifo takes ", " times as long as heft\n", "made smaller to ", "wrote        t.json (", "wrote        t.toml ("] {
+    for said in ["adversary: fifo takes ", " times as long as heft\n", "made smaller to ", "wrote        t.json (", "wrote        t.toml ("]
+    {
         assert!(text.contains(said), "no {said} in {text}");
     }
-    assert_eq!(text.lines().filter(|line| line.starts_with("replay       poniard simulate t.json --platform t.toml --policy ")).count(), 2, "{text}");
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with("replay       poniard simulate t.json --platform t.toml --policy ")).count(),
+        2,
+        "{text}"
+    );
 }
 
 /// The report should come after the check, and the graph does not say so.
@@ -268,5 +308,8 @@ fn a_dependency_that_is_missing_is_found_in_one_of_all_orders() {
     }
     installation.ask("explore g.dot --within-ns 11000000").failed(1, &["it takes 12000000 ns, longer than 11000000 ns"]);
     let text = installation.ask("explore g.dot").good();
-    assert!(text.contains("g.dot: 3 tasks on 2 workers: ") && text.contains("orders, all that there are") && text.contains("schedules    "), "{text}");
+    assert!(
+        text.contains("g.dot: 3 tasks on 2 workers: ") && text.contains("orders, all that there are") && text.contains("schedules    "),
+        "{text}"
+    );
 }

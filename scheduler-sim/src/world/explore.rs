@@ -60,12 +60,7 @@ pub fn run_order(script: &Script, choices: Vec<u32>) -> (Result<Ran, Failure>, C
 
 /// Plays the orders of a script, at most `limit`, until something goes wrong: what the runtime promises is not so, or `check` says in words what is wrong. `progress` is told how many have
 /// been played.
-pub fn explore(
-    script: &Script,
-    limit: u64,
-    check: impl Fn(&Ran) -> Result<(), String>,
-    mut progress: impl FnMut(u64),
-) -> Explored {
+pub fn explore(script: &Script, limit: u64, check: impl Fn(&Ran) -> Result<(), String>, mut progress: impl FnMut(u64)) -> Explored {
     let mut explored = Explored::default();
     let mut schedules = BTreeSet::new();
     let mut next = Some(Vec::new());

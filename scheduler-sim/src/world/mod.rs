@@ -314,7 +314,8 @@ impl World {
         let mut seats = self.seats.borrow_mut();
         let sleeps = self.next_event.get();
         let limit = fiber.limit();
-        let seat = Seat { state: State::Ready, fiber: Some(fiber), is_woken: false, sleeps, has_relaxed: false, limit, worker, name: name.into() };
+        let seat =
+            Seat { state: State::Ready, fiber: Some(fiber), is_woken: false, sleeps, has_relaxed: false, limit, worker, name: name.into() };
         let thread = match self.free.borrow_mut().pop() {
             Some(thread) => {
                 // No event of whoever had the number is taken for one of this thread's.

@@ -214,7 +214,7 @@ fn instances(options: &CompareOptions) -> Result<Vec<Instance>, Failure> {
     distinct("--workloads", "workload", &names)?;
     let mut instances = Vec::new();
     for name in names {
-        let read = |name: String, seed: Option<u64>| {
+        let read = |name: String, seed: Option<u64>| -> Result<Instance, Failure> {
             let workload = machine::workload(Path::new(&name), options.round_costs)?;
             Ok(Instance { name, workload, seed })
         };

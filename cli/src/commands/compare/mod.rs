@@ -24,7 +24,7 @@ use crate::sample::Progress;
 use cells::{Cell, Cells};
 use results::{Record, Results};
 
-pub use options::{CompareOptions, Seeds};
+pub use options::CompareOptions;
 
 /// Bytes of the stack of a thread that runs cells, as the command's own has.
 const STACK_BYTES: usize = 8 << 20;
@@ -199,8 +199,7 @@ fn prepare(path: &Path, is_json: bool, console: &mut Console) -> Result<OutputFi
 
 /// Writes a line for each run, and says so in one.
 fn write_csv(mut file: OutputFile, cells: &Cells, records: &[Option<Record>], options: &CompareOptions) -> Result<String, Failure> {
-    let mut text =
-        "workload,platform,policy,seed,tasks,processors,makespan_ns,lower_bound_ns,busy_ns,moved_bytes,replay\n".to_owned();
+    let mut text = "workload,platform,policy,seed,tasks,processors,makespan_ns,lower_bound_ns,busy_ns,moved_bytes,replay\n".to_owned();
     for (cell, record) in cells.all.iter().zip(records) {
         let Some(record) = record else { continue };
         text.push_str(&csv_line(cells, cell, record, options));

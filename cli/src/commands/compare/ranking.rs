@@ -103,8 +103,8 @@ fn probability(p: f64) -> String {
 
 /// The table, a line each.
 pub(super) fn table(rows: &[Row<'_>]) -> Vec<String> {
-    let heads =
-        ["policy", "makespan", "95 % interval", "p", "wins", "ties", "losses", "above bound", "utilisation", "moved", "took"].map(str::to_owned);
+    let heads = ["policy", "makespan", "95 % interval", "p", "wins", "ties", "losses", "above bound", "utilisation", "moved", "took"]
+        .map(str::to_owned);
     let mut lines = vec![heads];
     for row in rows {
         let Comparison { ratio, interval, wins, ties, losses, .. } = &row.comparison;
@@ -147,10 +147,15 @@ pub(super) fn notes(rows: &[Row<'_>]) -> Vec<String> {
     let Comparison { unit, units, .. } = &baseline.comparison;
     let over = counted(*units as u64, unit_name(*unit));
     notes.push(match rows.iter().any(|row| row.comparison.interval.is_some()) {
-        true => format!("interval     Student's, over {over}; p by Wilcoxon's signed-rank test, corrected for {} (Holm)", counted(tests, "comparison")),
+        true => format!(
+            "interval     Student's, over {over}; p by Wilcoxon's signed-rank test, corrected for {} (Holm)",
+            counted(tests, "comparison")
+        ),
         false => format!("interval     none: {over} to compare is not enough, or all are alike"),
     });
-    notes.push("took         a plan, or a whole run of a policy that decides live, on this machine, in the mean of those that were run now".into());
+    notes.push(
+        "took         a plan, or a whole run of a policy that decides live, on this machine, in the mean of those that were run now".into(),
+    );
     if let Some(best) = rows.iter().find(|row| !row.is_baseline && row.cells > 0) {
         notes.push(conclusion(best, beside));
     }
@@ -174,7 +179,10 @@ fn conclusion(best: &Row<'_>, beside: &str) -> String {
     };
     let counts = format!("{wins} wins, {ties} ties, {losses} losses");
     let Some((low, high)) = interval else {
-        return format!("so           {policy} takes {} time than {beside} here ({counts}); nothing says how that is elsewhere", change(*ratio));
+        return format!(
+            "so           {policy} takes {} time than {beside} here ({counts}); nothing says how that is elsewhere",
+            change(*ratio)
+        );
     };
     let told = format!("takes {} time than {beside} (95 %: {} to {}; {counts})", change(*ratio), change(*low), change(*high));
     let is_sure = (*high < 1.0 || *low > 1.0) && best.p.is_some_and(|p| p < SIGNIFICANT);

@@ -207,7 +207,11 @@ mod tests {
             failure.text
         };
         let good = serde_json::to_string(&record(&all[0])).unwrap();
-        assert!(wrong(&format!("{good}\nnonsense\n")).contains("results: line 2, column 2: it is no result: expected ident"), "{}", wrong("x\n"));
+        assert!(
+            wrong(&format!("{good}\nnonsense\n")).contains("results: line 2, column 2: it is no result: expected ident"),
+            "{}",
+            wrong("x\n")
+        );
         let half = format!("{{\"key\": \"{}\"}}\n", all[1].key);
         assert!(wrong(&half).contains("line 1, column 43: it is no result: missing field `workload`"), "{}", wrong(&half));
         let failure = Results::open(folder.path(), &all).map(drop).unwrap_err();
