@@ -3,7 +3,7 @@
 //! Lines are added as runs end, each by one write. A last line without its end was cut off in the middle of that, and is taken away. When all has been run the lines stand in the order of the cells, however many
 //! ran at a time. Lines of other comparisons stay where they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -65,7 +65,9 @@ impl Results {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(|error| Failure::input(format_args!("{}: {error}", path.display())))?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let keys: BTreeMap<&str, usize> = cells.iter().enumerate().map(|(index, cell)| (cell.key.as_str(), index)).collect();
+        // Two names of one policy are two cells with the same key, and two lines.
+        let mut keys: BTreeMap<&str, VecDeque<usize>> = BTreeMap::new();
+        cells.iter().enumerate().for_each(|(index, cell)| keys.entry(cell.key.as_str()).or_default().push_back(index));
         let mut known = vec![None; cells.len()];
         let mut lines = Vec::new();
         for (index, line) in bytes[..whole].split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -76,7 +78,7 @@ impl Results {
                 Failure::input(format_args!("{place}: it is no result: {reason}; take the line away, or name another file"))
             };
             let Keyed { key } = serde_json::from_slice(line).map_err(|error| damaged(&error))?;
-            let cell = keys.get(key.as_str()).copied().filter(|cell| known[*cell].is_none());
+            let cell = keys.get_mut(key.as_str()).and_then(VecDeque::pop_front);
             if let Some(cell) = cell {
                 let record: Record = serde_json::from_slice(line).map_err(|error| damaged(&error))?;
                 known[cell] = Some(record);
