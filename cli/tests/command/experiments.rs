@@ -241,7 +241,9 @@ fn policies_of_plugin_files_are_simulated_and_compared_by_name_and_by_path() {
     installation
         .ask("simulate chain:3 --speeds 1 --policy longest-frist")
         .failed(2, &["no policy is called `longest-frist`", "did you mean `longest-first`?"]);
-    installation.ask("simulate chain:3 --speeds 1 --policy ./none.so").failed(2, &["--policy: failed to load the plugin `./none.so`: no such file"]);
+    installation
+        .ask("simulate chain:3 --speeds 1 --policy ./none.so")
+        .failed(2, &["--policy: failed to load the plugin `./none.so`: no such file"]);
     installation.ask("simulate chain:3 --speeds 1 --plugin nothing-here").failed(2, &["--plugin nothing-here"]);
 }
 

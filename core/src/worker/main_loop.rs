@@ -492,7 +492,7 @@ pub(crate) fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
 /// A task of another worker: the nearest group first, in each from a random one onwards.
 fn steal(shared: &Shared, slot: &Slot, local: &Local, level: usize) -> Option<Entry> {
     for group in &slot.victims {
-        let start = chosen(shared, group, level).unwrap_or_else(|| random(local) as usize % group.len().max(1));
+        let start = shared.chosen_victim(group, level).unwrap_or_else(|| random(local) as usize % group.len().max(1));
         for offset in 0..group.len() {
             let victim = &shared.slots[group[(start + offset) % group.len()]];
             let task = moved(shared, stolen(|| victim.stealers[level].steal_batch_and_pop(&local.deques[level])));
@@ -502,15 +502,6 @@ fn steal(shared: &Shared, slot: &Slot, local: &Local, level: usize) -> Option<En
         }
     }
     None
-}
-
-/// Which of a group is tried first, where a platform decides. Between those that have nothing there is no choice.
-fn chosen(shared: &Shared, group: &[usize], level: usize) -> Option<usize> {
-    if !platform::is_logical() {
-        return None;
-    }
-    let with_tasks: Vec<usize> = (0..group.len()).filter(|at| !shared.slots[group[*at]].stealers[level].is_empty()).collect();
-    (with_tasks.len() > 1).then(|| platform::choose(with_tasks.len()))?.map(|of_those| with_tasks[of_those])
 }
 
 /// An entry of normal priority that another worker shows.
