@@ -14,6 +14,7 @@ use ndarray::{Array, Dimension};
 use poniard_interface::{Buffer, Element, Erased, F16, TypeKey};
 
 use crate::kernel::form::{self, Form, scalar};
+use crate::part;
 use crate::ship::offer::{self, Offered, Outcome};
 use crate::wire::{self, Wire};
 
@@ -41,6 +42,9 @@ pub unsafe trait Data: Send + Sync + Sized + 'static {
     /// How many bytes a value has, as models of costs count them: with what it owns, as far as a look at a few numbers tells.
     #[doc(hidden)]
     const BYTES: fn(&Self) -> u64 = |_| size_of::<Self>() as u64;
+    /// How the elements of a value lie, of a type that has [`Parts`](crate::part::Parts).
+    #[doc(hidden)]
+    const PARTS: Option<fn(&Self) -> Result<part::Form, part::PartError>> = None;
 }
 
 /// So many elements of a collection are looked at to tell how many bytes all of them have: sizes of a class differ by a quarter anyway.
@@ -63,14 +67,15 @@ const fn bytes_of_flat<T>(len: usize) -> u64 {
 
 /// Implements `Data` and passing by value for types of the standard library and of ndarray.
 macro_rules! data {
-    ($([$($generics:tt)*] $type:ty, $name:literal, [$($parameter:ty),*], $wire:expr $(, $device:expr)? $(=> $bytes:expr)?;)*) => { $(
+    ($([$($generics:tt)*] $type:ty, $name:literal, [$($parameter:ty),*], $wire:expr $(, $device:expr)? $(=> $bytes:expr $(=> $parts:expr)?)?;)*) => { $(
         // SAFETY: the name is the type's own path, and the keys of its parameters are folded in.
         unsafe impl<$($generics)*> Data for $type {
             const KEY: TypeKey = TypeKey::of::<$type>($name, BUILD)$(.with_parameter(<$parameter as Data>::KEY))*;
             const NAME: &'static str = $name;
             const WIRE: Option<Wire<Self>> = $wire;
             $(const DEVICE: Option<Form<Self>> = $device;)?
-            $(const BYTES: fn(&Self) -> u64 = $bytes;)?
+            $(const BYTES: fn(&Self) -> u64 = $bytes;
+            $(const PARTS: Option<fn(&Self) -> Result<part::Form, part::PartError>> = Some($parts);)?)?
         }
         crate::parameter::by_value!([$($generics)*] $type);
     )* };
@@ -115,7 +120,7 @@ data! {
     [] String, "String", [], Some(wire::string()) => |text| text.len() as u64;
     [] PathBuf, "PathBuf", [], Some(wire::path()) => |path| path.as_os_str().len() as u64;
     [] Duration, "Duration", [], Some(wire::duration());
-    [T: Data] Vec<T>, "Vec", [T], wire::vector() => |all| bytes_of_many(all.len(), all.iter());
+    [T: Data] Vec<T>, "Vec", [T], wire::vector() => |all| bytes_of_many(all.len(), all.iter()) => |all| part::of_list(all.len());
     [T: Data] Option<T>, "Option", [T], wire::option() => |value| value.as_ref().map_or(0, T::BYTES);
     [T: Data] PhantomData<T>, "PhantomData", [T], Some(wire::phantom());
     [T: Data] Box<T>, "Box", [T], wire::boxed() => |value| (T::BYTES)(value);
@@ -162,6 +167,7 @@ unsafe impl<T: Data, D: Dimension + 'static> Data for Array<T, D> {
     const NAME: &'static str = "ndarray::Array";
     const WIRE: Option<Wire<Self>> = wire::nd_array();
     const BYTES: fn(&Self) -> u64 = |all| bytes_of_many(all.len(), all.iter());
+    const PARTS: Option<fn(&Self) -> Result<part::Form, part::PartError>> = Some(part::of_array);
 }
 crate::parameter::by_value!([T: Data, D: Dimension + 'static] Array<T, D>);
 
@@ -172,6 +178,7 @@ unsafe impl<T: Element> Data for Buffer<T> {
     const WIRE: Option<Wire<Self>> = Some(wire::buffer());
     const DEVICE: Option<Form<Self>> = Some(Form::buffer());
     const BYTES: fn(&Self) -> u64 = |buffer| bytes_of_flat::<T>(buffer.len());
+    const PARTS: Option<fn(&Self) -> Result<part::Form, part::PartError>> = Some(|buffer| part::of_list(buffer.len()));
 }
 crate::parameter::by_value!([T: Element] Buffer<T>);
 

@@ -23,6 +23,7 @@ pub mod mutable;
 pub mod options;
 pub mod parallel;
 pub mod parameter;
+pub mod part;
 mod placement;
 #[doc(hidden)]
 pub mod planted;
@@ -54,10 +55,11 @@ pub use graph::{GraphBuilder, GraphError, GraphErrorKind, GraphRun, GraphRunErro
 pub use group::{CancelToken, GroupError, TaskGroup};
 pub use journal::{JournalEntry, JournalSpan};
 pub use kernel::{Kernel, KernelLaunch, KernelSource};
-pub use mutable::{Mutable, Reading, overwrite, read, write};
+pub use mutable::{Mutable, PartReading, Reading, overwrite, read, write};
 pub use options::{ExpectedCosts, Occupancy, Priority, TaskBuilder, TaskOptions};
 pub use parallel::{JobScope, join, map_reduce, parallel_chunks, parallel_chunks_mut, parallel_for, parallel_for_each_mut, scope};
 pub use parameter::{Gather, IntoArg, Param};
+pub use part::{FieldPart, Part, PartError, View, ViewMut};
 pub use placement::{Considered, Explanation, PlacementReport};
 pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};

@@ -1,4 +1,4 @@
-//! Bugs planted in the runtime, to see whether tests find them: with `--cfg poniard_planted`, one at a time for each thread of the system. In any other build there are none, and [`is`] costs nothing.
+//! Bugs planted in the runtime, to see whether tests find them: with `--cfg poniard_planted`, one at a time for each thread of the system. In any other build there are none, and the question costs nothing.
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

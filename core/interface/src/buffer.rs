@@ -277,6 +277,12 @@ impl<T: Element> Buffer<T> {
         self.len == 0
     }
 
+    /// The first element, for whoever uses elements one by one while others use others. What devices have of the buffer is stale from now on.
+    pub fn as_mut_ptr(&mut self) -> *mut T {
+        self.raw.change();
+        self.raw.data.cast()
+    }
+
     /// The memory, without its type.
     pub fn as_raw(&self) -> &RawBuffer {
         &self.raw

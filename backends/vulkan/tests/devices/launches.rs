@@ -395,9 +395,10 @@ fn compiled_code_is_taken_as_it_is() {
 fn a_thread_that_waits_attends_to_the_device() {
     for way in [WAYS[0], SPLIT] {
         let Some(stand) = with_device(way) else { return };
+        // Before the chunk is written: the copy to the device may be under way for a while.
+        assert!(!stand.processors[0].attend(Duration::MAX), "nothing is under way");
         let chunk = stand.chunk(&[1; 64]);
         let launch = |id| stand.launch(id, STEP, &[operand(&*chunk, Access::Write)], &[2, 0, 0, 0], [64, 1, 1]);
-        assert!(!stand.processors[0].attend(Duration::MAX), "nothing is under way");
         // Long enough for the queue's thread to rely on it.
         for id in 0..1000 {
             launch(id);
