@@ -23,7 +23,12 @@ struct Pick {
 fn picks() -> impl Strategy<Value = Pick> {
     let side = |len: usize| (0..len, 0..=len, 1usize..3).prop_map(move |(first, count, step)| (first, (first + count).min(len), step));
     let band = prop::option::of((-3i64..3, 0i64..3).prop_map(|(low, more)| (low, low + more)));
-    (side(ROWS), side(COLUMNS), band, prop::bool::weighted(0.2)).prop_map(|(rows, columns, band, diagonal)| Pick { rows, columns, band, diagonal })
+    (side(ROWS), side(COLUMNS), band, prop::bool::weighted(0.2)).prop_map(|(rows, columns, band, diagonal)| Pick {
+        rows,
+        columns,
+        band,
+        diagonal,
+    })
 }
 
 impl Pick {
@@ -287,8 +292,14 @@ fn what_cannot_be_a_part_says_why() {
     assert_eq!(error(matrix.part(s![..4, ..])), "0..4 of dimension 0, which has 3 elements");
     assert_eq!(error(matrix.part(s![.., 4])), "element 4 of dimension 1, which has 4 elements");
     assert_eq!(error(matrix.part(s![..])), "1 ranges for 2 dimensions: give one for each, `..` for all of it");
-    assert_eq!(error(matrix.rows(0..1).and_then(|row| row.part(s![0, ..])).and_then(|row| row.upper())), "a triangle of something with 1 dimensions: only a matrix has one");
-    assert_eq!(error(matrix.whole().and_then(|all| all.upper()).and_then(|upper| upper.rows(..1))), "a part of a triangle or a band: take the rectangle first, and the triangle of that");
+    assert_eq!(
+        error(matrix.rows(0..1).and_then(|row| row.part(s![0, ..])).and_then(|row| row.upper())),
+        "a triangle of something with 1 dimensions: only a matrix has one"
+    );
+    assert_eq!(
+        error(matrix.whole().and_then(|all| all.upper()).and_then(|upper| upper.rows(..1))),
+        "a part of a triangle or a band: take the rectangle first, and the triangle of that"
+    );
     let deep = Mutable::new(ndarray::ArrayD::<u64>::zeros(vec![1; 7]));
     assert_eq!(error(deep.whole()), "parts have at most 6 dimensions, and this has 7");
 }

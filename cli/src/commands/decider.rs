@@ -143,6 +143,15 @@ impl Decider {
         }
     }
 
+    /// As [`decide`](Self::decide), and looks whether what comes of it can be.
+    pub(super) fn decide_and_check(&self, problem: &Problem<'_>, options: EngineOptions) -> Result<Decided, Failure> {
+        let decided = self.decide(problem, options)?;
+        if let Err(fault) = decided.schedule.check(problem) {
+            unreachable!("the schedule of {} cannot be: {fault}", self.name);
+        }
+        Ok(decided)
+    }
+
     /// Has it decide, and runs what it decides. The problem was checked.
     pub(super) fn decide(&self, problem: &Problem<'_>, options: EngineOptions) -> Result<Decided, Failure> {
         let begin = Instant::now();
@@ -178,9 +187,6 @@ impl Decider {
         };
         if !self.is_planner() {
             decided.took = begin.elapsed();
-        }
-        if let Err(fault) = decided.schedule.check(problem) {
-            unreachable!("the schedule of {} cannot be: {fault}", self.name);
         }
         Ok(decided)
     }

@@ -147,7 +147,7 @@ pub fn predict(options: &PredictOptions, console: &mut Console) -> Result<(), Fa
         let decider = Decider::named(&live, SimEngine::Board, &plugins, "--policy")?;
         decider.check(&problem).map_err(|reason| Failure::usage(decider.complaint("--policy", &reason)))?;
         let options = EngineOptions { seed: options.seed, ..EngineOptions::default() };
-        let predicted_ns = decider.decide(&problem, options)?.schedule.makespan_ns();
+        let predicted_ns = decider.decide_and_check(&problem, options)?.schedule.makespan_ns();
         let mut recorded: Vec<_> = known()
             .filter(|(_, one)| one.processors.len() == workers && policy_of(one) == policy)
             .map(|(path, one)| Some((path.clone(), one.makespan_ns())))

@@ -29,6 +29,9 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     let decided = decider.decide(&problem, EngineOptions { seed: options.seed, keeps_decisions: true })?;
     let moved_bytes = decided.moved_bytes(&problem);
     let (schedule, run) = (decided.schedule, decided.run);
+    if let Err(fault) = schedule.check(&problem) {
+        unreachable!("the schedule of {} cannot be: {fault}", options.policy);
+    }
     let makespan_ns = schedule.makespan_ns();
     let bound_ns = problem.lower_bound_ns();
     let busy = schedule.busy_ns(problem.processor_count());

@@ -116,7 +116,8 @@ impl Uses {
 
     /// Whether nobody who comes later has to know of them: all have ended, and left what they were to leave.
     fn are_over(&self) -> bool {
-        self.writer.iter().all(|writer| writer.is_finished() && writer.failure().is_none()) && self.readers.iter().all(|reader| reader.is_finished())
+        self.writer.iter().all(|writer| writer.is_finished() && writer.failure().is_none())
+            && self.readers.iter().all(|reader| reader.is_finished())
     }
 }
 

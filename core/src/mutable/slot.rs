@@ -80,7 +80,11 @@ impl AccessTo {
 
 impl fmt::Debug for AccessTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessTo").field("target", &self.target).field("access", &self.access).field("edges", &self.edges).finish_non_exhaustive()
+        f.debug_struct("AccessTo")
+            .field("target", &self.target)
+            .field("access", &self.access)
+            .field("edges", &self.edges)
+            .finish_non_exhaustive()
     }
 }
 

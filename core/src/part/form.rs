@@ -128,7 +128,9 @@ impl Form {
             return Err(PartError::Dimensions { given: ranges.len(), dimensions: self.dimensions });
         }
         let mut form = Self { start: self.start, dimensions: 0, lens: [1; DIMENSIONS_MAX], strides: [0; DIMENSIONS_MAX], band: None };
-        for (dimension, (range, (len, stride))) in ranges.iter().zip(self.lens().iter().copied().zip(self.strides().iter().copied())).enumerate() {
+        for (dimension, (range, (len, stride))) in
+            ranges.iter().zip(self.lens().iter().copied().zip(self.strides().iter().copied())).enumerate()
+        {
             let outside = |wanted: String| PartError::OutOfBounds { wanted, dimension, len };
             // Counted from the end if negative, as ndarray does.
             let absolute = |position: isize| if position < 0 { position.checked_add_unsigned(len) } else { Some(position) };

@@ -203,7 +203,11 @@ fn runs_meet(one: &[Comb], two: &[Comb]) -> bool {
         if a.start < b.end() && b.start < a.end() {
             return true;
         }
-        if a.end() <= b.start { one.next() } else { two.next() };
+        if a.end() <= b.start {
+            one.next()
+        } else {
+            two.next()
+        };
     }
     false
 }

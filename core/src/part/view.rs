@@ -77,7 +77,8 @@ fn row_run(form: &Form, row: usize) -> Option<(isize, usize)> {
         [_, _] => {
             let columns = columns(form, row)?;
             (form.strides()[1] == 1 || columns.len() <= 1).then(|| {
-                let first = if columns.is_empty() { 0 } else { columns.start as isize * form.strides()[1] + row as isize * form.strides()[0] };
+                let first =
+                    if columns.is_empty() { 0 } else { columns.start as isize * form.strides()[1] + row as isize * form.strides()[0] };
                 (first, columns.len())
             })
         }
@@ -130,7 +131,9 @@ fn turned(form: &Form) -> (isize, Vec<usize>, Vec<usize>) {
 #[track_caller]
 fn outside(form: &Form, index: &[usize]) -> ! {
     match form.band {
-        Some((low, high)) => panic!("element {index:?} is not in this part: shape {:?}, columns from row + {low} to row + {high}", form.lens()),
+        Some((low, high)) => {
+            panic!("element {index:?} is not in this part: shape {:?}, columns from row + {low} to row + {high}", form.lens())
+        }
         None => panic!("element {index:?} is not in this part: shape {:?}", form.lens()),
     }
 }
