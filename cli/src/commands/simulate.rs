@@ -1,18 +1,21 @@
 //! `poniard simulate`: what a policy makes of a workload on a machine that need not be there.
 
+use std::path::Path;
 use std::time::Duration;
 
 use poniard::policy::{self, POLICIES};
-use poniard_scheduler_sim::engine::{self, EngineOptions};
+use poniard_scheduler_sim::engine::{self, EngineOptions, Outcome};
 use poniard_scheduler_sim::output::{Cause, Causes, Idle, Run};
 use poniard_scheduler_sim::plan::{PLANNERS, Planner, planner};
+use poniard_scheduler_sim::stream::Stream;
 use poniard_scheduler_sim::workload::{Generate, ReadOptions, read};
 use poniard_scheduler_sim::world::{self, NotPlayed};
-use poniard_scheduler_sim::{Problem, Schedule};
+use poniard_scheduler_sim::{Problem, Schedule, Workload};
 use serde_json::{Map, Value, json};
 
 use super::machine;
 use super::pictures::Pictures;
+use super::stream;
 use crate::console::{Console, NAME, QUIET, Styled};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -40,17 +43,22 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     };
     let platform = machine::platform(options)?;
     let pictures = Pictures::prepare(&options.pictures, options.json, console)?;
-    let round_to_ms = options.round_costs == Some(RoundCosts::Ms);
-    let workload = match options.workload.to_str().filter(|text| Generate::is_meant(text)) {
-        Some(text) => Generate::parse(text).map_err(Failure::usage)?.workload(),
-        None => read(&options.workload, ReadOptions { round_to_ms }).map_err(Failure::input)?,
-    };
+    stream::check(&decider, options)?;
+    let own = workload(&options.workload, options)?;
+    let stream = stream::stream(options, &own)?;
+    let workload = stream.as_ref().map_or(&own, Stream::workload);
     if let Decider::Planner(planner) = &decider {
         planner.check(workload.len()).map_err(|error| Failure::usage(format_args!("--policy: {error}")))?;
     }
-    let problem = Problem::new(&workload, &platform);
+    let problem = Problem::new(workload, &platform);
     problem.check(&platform).map_err(Failure::input)?;
-    let problem = machine::uncertain(problem, options);
+    let mut problem = machine::uncertain(problem, options);
+    if let Some(stream) = &stream {
+        problem = problem.released(stream.releases_ns());
+    }
+    // What causes rest on takes more memory than the run.
+    let explains = options.explain || options.pictures.any() || workload.len() <= EXPLAINED_TASKS;
+    let engine_options = EngineOptions { seed: options.seed, keeps_decisions: explains };
     let (schedule, run) = match decider {
         Decider::Planner(planner) => {
             let plan = (planner.plan)(&problem);
@@ -58,12 +66,15 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
             if problem.is_as_planned() {
                 (plan, None)
             } else {
-                let mut outcome = engine::run_plan(&problem, &plan, EngineOptions { seed: options.seed, keeps_decisions: true });
+                let mut outcome = engine::run_plan(&problem, &plan, engine_options);
                 (std::mem::take(&mut outcome.schedule), Some(outcome))
             }
         }
         Decider::Policy(policy) => {
-            let mut outcome = engine::run(&problem, policy, EngineOptions { seed: options.seed, keeps_decisions: true });
+            let mut outcome = match &stream {
+                Some(stream) => engine::run_stream(&problem, stream, policy, engine_options),
+                None => engine::run(&problem, policy, engine_options),
+            };
             (std::mem::take(&mut outcome.schedule), Some(outcome))
         }
         Decider::Runtime(policy) => {
@@ -74,6 +85,19 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
             (std::mem::take(&mut outcome.schedule), Some(outcome))
         }
     };
+    let cancelled = run.as_ref().map_or(&[][..], |run| &run.cancelled);
+    let fates = stream.as_ref().map(|stream| stream.fates(&problem, &schedule, cancelled));
+    // What was dropped is no part of what is shown.
+    let ran: Vec<u32> = (0..schedule.processor.len() as u32).filter(|task| schedule.processor[*task as usize] != u32::MAX).collect();
+    let part;
+    let (problem, schedule, run) = if ran.len() < schedule.processor.len() {
+        part = workload.only(&ran);
+        let mut outcome = Outcome { schedule, ..run.unwrap_or_default() }.only(&ran);
+        (problem.only(&part, &ran), std::mem::take(&mut outcome.schedule), Some(outcome))
+    } else {
+        (problem, schedule, run)
+    };
+    drop(ran);
     if let Err(fault) = schedule.check(&problem) {
         unreachable!("the schedule of {} cannot be: {fault}", options.policy);
     }
@@ -82,8 +106,8 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     let busy = schedule.busy_ns(problem.processor_count());
     let decisions = run.as_ref().map(|run| run.decisions.as_slice());
     let planned = || Causes::new(&problem, &schedule, None);
-    let causes = run.as_ref().map_or_else(planned, |run| Causes::of_run(&problem, &schedule, run));
-    let shown = Run { problem: &problem, policy: &options.policy, schedule: &schedule, decisions, causes: &causes };
+    let causes = explains.then(|| run.as_ref().map_or_else(planned, |run| Causes::of_run(&problem, &schedule, run)));
+    let shown = causes.as_ref().map(|causes| Run { problem: &problem, policy: &options.policy, schedule: &schedule, decisions, causes });
     let moved_bytes = run.as_ref().map_or_else(|| moved(&problem, &schedule), |run| run.moved_bytes);
     if options.json {
         let processors =
@@ -99,17 +123,22 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
             "utilisation": utilisation(&busy, makespan_ns),
             "moved_bytes": moved_bytes,
             "processors": processors.collect::<Value>(),
-            "idle_ns": Idle::ALL.iter().map(|idle| (key(idle.name()), causes.idle_ns(*idle).into())).collect::<Map<_, Value>>(),
-            "critical_path": critical_json(&shown),
+            "idle_ns": causes.as_ref().map(idle_json),
+            "critical_path": shown.as_ref().map(critical_json),
             "replay": replay(options),
         });
+        if let (Some(stream), Some(fates), Some(answer)) = (&stream, &fates, answer.as_object_mut()) {
+            answer.insert("stream".into(), stream::json(stream, fates));
+        }
         if let (Some(run), Some(answer)) = (&run, answer.as_object_mut()) {
             answer.insert("stolen".into(), run.stolen.into());
             answer.insert("data_wait_ns".into(), run.data_wait_ns.into());
-            let reasons = engine::reasons(&run.decisions).into_iter().map(|(name, count)| (name.to_owned(), Value::from(count)));
+            let reasons = run.reasons.iter().map(|(name, count)| ((*name).to_owned(), Value::from(*count)));
             answer.insert("reasons".into(), Value::Object(reasons.collect()));
         }
-        pictures.write(&shown, true, console)?;
+        if let Some(shown) = &shown {
+            pictures.write(shown, true, console)?;
+        }
         return console.line(answer);
     }
     let time = |ns: u64| duration(Duration::from_nanos(ns));
@@ -132,20 +161,48 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     if busy.len() > PROCESSORS_SHOWN {
         console.line(format_args!("  … {} more", busy.len() - PROCESSORS_SHOWN))?;
     }
-    console.line(format_args!("idle         {}", idle_words(&causes)))?;
-    console.line(format_args!("critical     {}", critical_words(&shown)))?;
+    let idle_ns = makespan_ns.saturating_mul(busy.len() as u64).saturating_sub(busy.iter().sum());
+    match &shown {
+        Some(shown) => {
+            console.line(format_args!("idle         {}", idle_words(shown.causes)))?;
+            console.line(format_args!("critical     {}", critical_words(shown)))?;
+        }
+        None => console.line(format_args!("idle         {} of all processors together; --explain says why", time(idle_ns)))?,
+    }
     console.line(format_args!("moved        {}", size(moved_bytes)))?;
+    if let (Some(stream), Some(fates)) = (&stream, &fates) {
+        for line in stream::lines(stream, fates) {
+            console.line(line)?;
+        }
+    }
     if let Some(run) = &run {
         console.line(format_args!("stolen       {}", counted(run.stolen, "task")))?;
         console.line(format_args!("data wait    {}", time(run.data_wait_ns)))?;
-        let reasons: Vec<String> =
-            engine::reasons(&run.decisions).into_iter().map(|(name, count)| format!("{name} {}", digits(count))).collect();
+        let reasons: Vec<String> = run.reasons.iter().map(|(name, count)| format!("{name} {}", digits(*count))).collect();
         if !reasons.is_empty() {
             console.line(format_args!("why          {}", reasons.join(", ")))?;
         }
     }
-    pictures.write(&shown, false, console)?;
+    if let Some(shown) = &shown {
+        pictures.write(shown, false, console)?;
+    }
     console.line(Styled(QUIET, format_args!("replay       {}", replay(options))))
+}
+
+/// Reads or makes a workload that the command line names.
+pub(super) fn workload(named: &Path, options: &SimulateOptions) -> Result<Workload, Failure> {
+    let round_to_ms = options.round_costs == Some(RoundCosts::Ms);
+    match named.to_str().filter(|text| Generate::is_meant(text)) {
+        Some(text) => Generate::parse(text).map(|generate| generate.workload()).map_err(Failure::usage),
+        None => read(named, ReadOptions { round_to_ms }).map_err(Failure::input),
+    }
+}
+
+/// Of so many tasks it is always said why a run took as long as it did. That takes several times as much memory as the run itself.
+const EXPLAINED_TASKS: usize = 100_000;
+
+fn idle_json(causes: &Causes) -> Value {
+    Idle::ALL.iter().map(|idle| (key(idle.name()), causes.idle_ns(*idle).into())).collect::<Map<_, Value>>().into()
 }
 
 /// A name as a key of JSON.
@@ -268,16 +325,20 @@ fn replay(options: &SimulateOptions) -> String {
     if options.round_costs.is_some() {
         words.push("--round-costs ms".into());
     }
+    if options.explain {
+        words.push("--explain".into());
+    }
     if options.engine == SimEngine::Runtime {
         words.push("--engine runtime".into());
     }
     words.extend(machine::words(&options.machine));
+    words.extend(stream::words(&options.stream));
     words.push(format!("--policy {} --seed {}", options.policy, options.seed));
     words.join(" ")
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:,=+@".contains(c));
     if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
