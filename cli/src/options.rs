@@ -20,7 +20,7 @@ use crate::exit_code;
 
 mod simulate;
 
-pub use simulate::{MachineOptions, RoundCosts, SimEngine, SimulateOptions, SoakOptions};
+pub use simulate::{MachineOptions, RoundCosts, SimEngine, SimulateOptions, SoakOptions, StreamOptions};
 
 /// Heading of the options that say what to compute.
 const WHAT: &str = "What to compute (each sample heeds some of these, see `poniard samples`)";
@@ -107,7 +107,7 @@ Policies that run live decide as the run goes, by the very code that decides in 
 seed gives the same result everywhere.",
         after_long_help = simulate_after_long_help()
     )]
-    Simulate(SimulateOptions),
+    Simulate(Box<SimulateOptions>),
     /// Compare policies over workloads, platforms and seeds, and say how sure the difference is
     #[command(
         long_about = "Compare policies over workloads, platforms and seeds, and say how sure the difference is.

@@ -1,7 +1,7 @@
 //! Poniard's scheduler under virtual time.
 //!
 //! A [`Workload`] is what is to be run, a [`Platform`] what it runs on, a [`Problem`] both together: what everything takes. [`plan`] has planners, which know all
-//! before anything runs; the [`engine`] runs a workload in virtual time with the runtime's own [`Board`](poniard::policy::Board) and policies, and decides as it goes. [`output`] has pictures and tables of what came of it.
+//! before anything runs; the [`engine`] runs a workload in virtual time with the runtime's own [`Board`](poniard::policy::Board) and policies, and decides as it goes. A [`stream`] is of graphs that arrive over time. [`output`] has pictures and tables of what came of it.
 //! All times are whole nanoseconds; the same seed gives the same result everywhere.
 
 pub mod adversary;
@@ -14,6 +14,7 @@ pub mod platform;
 pub mod problem;
 pub mod schedule;
 pub mod statistics;
+pub mod stream;
 pub mod uncertainty;
 pub mod workload;
 pub mod world;

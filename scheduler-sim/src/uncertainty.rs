@@ -114,6 +114,11 @@ pub(crate) fn normal(random: &mut Random) -> f64 {
     (0..12).map(|_| uniform(random)).sum::<f64>() - 6.0
 }
 
+/// Exponential with mean 1.
+pub(crate) fn exponential(random: &mut Random) -> f64 {
+    -ln(1.0 - uniform(random))
+}
+
 /// A lognormal factor with mean 1 and this coefficient of variation, from a standard normal number.
 pub(crate) fn lognormal(normal: f64, variation: f64) -> f64 {
     let variance = ln(1.0 + variation * variation);

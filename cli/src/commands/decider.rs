@@ -9,6 +9,7 @@ use poniard::plugin::{LoadedPolicy, PluginSearch, named_policy, policy_names};
 use poniard::policy::{KnownPolicy, POLICIES, Policy};
 use poniard_scheduler_sim::engine::{self, EngineOptions, Outcome};
 use poniard_scheduler_sim::plan::{PLANNERS, Planner, planner};
+use poniard_scheduler_sim::stream::Stream;
 use poniard_scheduler_sim::world::{self, Failure as WorldFailure, NotPlayed};
 use poniard_scheduler_sim::{Problem, Schedule};
 
@@ -91,6 +92,11 @@ impl Decider {
         &self.name
     }
 
+    /// Whether it is the whole runtime.
+    pub(super) fn is_runtime(&self) -> bool {
+        matches!(self.kind, Kind::Runtime(_))
+    }
+
     /// Whether it makes a plan before anything runs.
     pub(super) fn is_planner(&self) -> bool {
         matches!(self.kind, Kind::Planner(_))
@@ -145,16 +151,20 @@ impl Decider {
 
     /// As [`decide`](Self::decide), and looks whether what comes of it can be.
     pub(super) fn decide_and_check(&self, problem: &Problem<'_>, options: EngineOptions) -> Result<Decided, Failure> {
-        let decided = self.decide(problem, options)?;
+        let decided = self.decide(problem, None, options)?;
         if let Err(fault) = decided.schedule.check(problem) {
             unreachable!("the schedule of {} cannot be: {fault}", self.name);
         }
         Ok(decided)
     }
 
-    /// Has it decide, and runs what it decides. The problem was checked.
-    pub(super) fn decide(&self, problem: &Problem<'_>, options: EngineOptions) -> Result<Decided, Failure> {
+    /// Has it decide, and runs what it decides; graphs that arrive, if it decides as they do. The problem was checked.
+    pub(super) fn decide(&self, problem: &Problem<'_>, stream: Option<&Stream>, options: EngineOptions) -> Result<Decided, Failure> {
         let begin = Instant::now();
+        let run = |policy: Box<dyn Policy>| match stream {
+            Some(stream) => engine::run_stream(problem, stream, policy, options),
+            None => engine::run(problem, policy, options),
+        };
         let mut decided = match &self.kind {
             Kind::Planner(planner) => {
                 let plan = (planner.plan)(problem);
@@ -166,11 +176,11 @@ impl Decider {
                     Decided { took, ..Decided::of_run(engine::run_plan(problem, &plan, options)) }
                 }
             }
-            Kind::Known(known) => Decided::of_run(engine::run(problem, (known.make)(), options)),
+            Kind::Known(known) => Decided::of_run(run((known.make)())),
             Kind::Stranger(loaded) => {
                 let complaint = Arc::new(Mutex::new(None));
                 // The engine panics when a policy leaves tasks for ever, which here is no bug of the command.
-                let ran = catch_unwind(AssertUnwindSafe(|| engine::run(problem, made(loaded, &complaint), options)));
+                let ran = catch_unwind(AssertUnwindSafe(|| run(made(loaded, &complaint))));
                 if let Some(complaint) = complaint.lock().unwrap_or_else(PoisonError::into_inner).take() {
                     return Err(Failure::new(ExitCode::Task, complaint));
                 }
@@ -199,17 +209,19 @@ impl Decided {
 
     /// What goes from one memory space to another.
     pub(super) fn moved_bytes(&self, problem: &Problem<'_>) -> u64 {
-        let moved_by_plan = || {
-            let workload = problem.workload();
-            let space = |task: usize| problem.space(self.schedule.processor[task] as usize);
-            let edges = (0..workload.len()).flat_map(|task| workload.edges_out(task).map(move |edge| (task, edge)));
-            edges
-                .filter(|(task, edge)| space(*task) != space(workload.target(*edge)))
-                .map(|(_, edge)| workload.bytes(edge))
-                .fold(0, u64::saturating_add)
-        };
-        self.run.as_ref().map_or_else(moved_by_plan, |run| run.moved_bytes)
+        self.run.as_ref().map_or_else(|| moved_by_plan(problem, &self.schedule), |run| run.moved_bytes)
     }
+}
+
+/// What goes from one memory space to another where all comes as it was planned.
+pub(super) fn moved_by_plan(problem: &Problem<'_>, schedule: &Schedule) -> u64 {
+    let workload = problem.workload();
+    let space = |task: usize| problem.space(schedule.processor[task] as usize);
+    let edges = (0..workload.len()).flat_map(|task| workload.edges_out(task).map(move |edge| (task, edge)));
+    edges
+        .filter(|(task, edge)| space(*task) != space(workload.target(*edge)))
+        .map(|(_, edge)| workload.bytes(edge))
+        .fold(0, u64::saturating_add)
 }
 
 fn known(name: &str) -> Option<KnownPolicy> {

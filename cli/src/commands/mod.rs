@@ -20,6 +20,7 @@ pub mod run;
 mod samples;
 mod simulate;
 mod soak;
+mod stream;
 
 use std::ops::Deref;
 use std::path::PathBuf;

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use poniard_scheduler_sim::Problem;
-use poniard_scheduler_sim::engine::{self, EngineOptions};
+use poniard_scheduler_sim::engine::{EngineOptions, Outcome};
 use poniard_scheduler_sim::output::{Cause, Causes, Idle, Run};
+use poniard_scheduler_sim::stream::Stream;
 use serde_json::{Map, Value, json};
 
-use super::decider::Decider;
+use super::decider::{Decider, moved_by_plan};
 use super::machine::{self, quoted};
 use super::pictures::Pictures;
-use super::search;
+use super::{search, stream};
 use crate::console::{Console, NAME, QUIET, Styled};
 use crate::failure::Failure;
 use crate::options::SimulateOptions;
@@ -21,14 +22,35 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     let decider = Decider::named(&options.policy, options.engine, &search(&options.plugins)?, "--policy")?;
     let platform = machine::platform(&options.machine_source(), &options.machine)?;
     let pictures = Pictures::prepare(&options.pictures, options.json, console)?;
-    let workload = machine::workload(&options.workload, options.round_costs)?;
-    let problem = Problem::new(&workload, &platform);
+    stream::check(&decider, options)?;
+    let own = machine::workload(&options.workload, options.round_costs)?;
+    let stream = stream::stream(options, &own)?;
+    let workload = stream.as_ref().map_or(&own, Stream::workload);
+    let problem = Problem::new(workload, &platform);
     problem.check(&platform).map_err(Failure::input)?;
     decider.check(&problem).map_err(|reason| Failure::usage(decider.complaint("--policy", &reason)))?;
-    let problem = machine::uncertain(problem, &options.machine, options.seed);
-    let decided = decider.decide(&problem, EngineOptions { seed: options.seed, keeps_decisions: true })?;
-    let moved_bytes = decided.moved_bytes(&problem);
+    let mut problem = machine::uncertain(problem, &options.machine, options.seed);
+    if let Some(stream) = &stream {
+        problem = problem.released(stream.releases_ns());
+    }
+    // What causes rest on takes more memory than the run.
+    let explains = options.explain || options.pictures.any() || workload.len() <= EXPLAINED_TASKS;
+    let engine_options = EngineOptions { seed: options.seed, keeps_decisions: explains };
+    let decided = decider.decide(&problem, stream.as_ref(), engine_options)?;
     let (schedule, run) = (decided.schedule, decided.run);
+    let cancelled = run.as_ref().map_or(&[][..], |run| &run.cancelled);
+    let fates = stream.as_ref().map(|stream| stream.fates(&problem, &schedule, cancelled));
+    // What was dropped is no part of what is shown.
+    let ran: Vec<u32> = (0..schedule.processor.len() as u32).filter(|task| schedule.processor[*task as usize] != u32::MAX).collect();
+    let part;
+    let (problem, schedule, run) = if ran.len() < schedule.processor.len() {
+        part = workload.only(&ran);
+        let mut outcome = Outcome { schedule, ..run.unwrap_or_default() }.only(&ran);
+        (problem.only(&part, &ran), std::mem::take(&mut outcome.schedule), Some(outcome))
+    } else {
+        (problem, schedule, run)
+    };
+    drop(ran);
     if let Err(fault) = schedule.check(&problem) {
         unreachable!("the schedule of {} cannot be: {fault}", options.policy);
     }
@@ -37,8 +59,9 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     let busy = schedule.busy_ns(problem.processor_count());
     let decisions = run.as_ref().map(|run| run.decisions.as_slice());
     let planned = || Causes::new(&problem, &schedule, None);
-    let causes = run.as_ref().map_or_else(planned, |run| Causes::of_run(&problem, &schedule, run));
-    let shown = Run { problem: &problem, policy: &options.policy, schedule: &schedule, decisions, causes: &causes };
+    let causes = explains.then(|| run.as_ref().map_or_else(planned, |run| Causes::of_run(&problem, &schedule, run)));
+    let shown = causes.as_ref().map(|causes| Run { problem: &problem, policy: &options.policy, schedule: &schedule, decisions, causes });
+    let moved_bytes = run.as_ref().map_or_else(|| moved_by_plan(&problem, &schedule), |run| run.moved_bytes);
     if options.json {
         let processors =
             busy.iter().enumerate().map(|(processor, busy)| json!({ "name": problem.processor_name(processor), "busy_ns": busy }));
@@ -53,17 +76,22 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
             "utilisation": utilisation(&busy, makespan_ns),
             "moved_bytes": moved_bytes,
             "processors": processors.collect::<Value>(),
-            "idle_ns": Idle::ALL.iter().map(|idle| (key(idle.name()), causes.idle_ns(*idle).into())).collect::<Map<_, Value>>(),
-            "critical_path": critical_json(&shown),
+            "idle_ns": causes.as_ref().map(idle_json),
+            "critical_path": shown.as_ref().map(critical_json),
             "replay": replay(options),
         });
+        if let (Some(stream), Some(fates), Some(answer)) = (&stream, &fates, answer.as_object_mut()) {
+            answer.insert("stream".into(), stream::json(stream, fates));
+        }
         if let (Some(run), Some(answer)) = (&run, answer.as_object_mut()) {
             answer.insert("stolen".into(), run.stolen.into());
             answer.insert("data_wait_ns".into(), run.data_wait_ns.into());
-            let reasons = engine::reasons(&run.decisions).into_iter().map(|(name, count)| (name.to_owned(), Value::from(count)));
+            let reasons = run.reasons.iter().map(|(name, count)| ((*name).to_owned(), Value::from(*count)));
             answer.insert("reasons".into(), Value::Object(reasons.collect()));
         }
-        pictures.write(&shown, true, console)?;
+        if let Some(shown) = &shown {
+            pictures.write(shown, true, console)?;
+        }
         return console.line(answer);
     }
     let time = |ns: u64| duration(Duration::from_nanos(ns));
@@ -86,20 +114,39 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     if busy.len() > PROCESSORS_SHOWN {
         console.line(format_args!("  … {} more", busy.len() - PROCESSORS_SHOWN))?;
     }
-    console.line(format_args!("idle         {}", idle_words(&causes)))?;
-    console.line(format_args!("critical     {}", critical_words(&shown)))?;
+    let idle_ns = makespan_ns.saturating_mul(busy.len() as u64).saturating_sub(busy.iter().sum());
+    match &shown {
+        Some(shown) => {
+            console.line(format_args!("idle         {}", idle_words(shown.causes)))?;
+            console.line(format_args!("critical     {}", critical_words(shown)))?;
+        }
+        None => console.line(format_args!("idle         {} of all processors together; --explain says why", time(idle_ns)))?,
+    }
     console.line(format_args!("moved        {}", size(moved_bytes)))?;
+    if let (Some(stream), Some(fates)) = (&stream, &fates) {
+        for line in stream::lines(stream, fates) {
+            console.line(line)?;
+        }
+    }
     if let Some(run) = &run {
         console.line(format_args!("stolen       {}", counted(run.stolen, "task")))?;
         console.line(format_args!("data wait    {}", time(run.data_wait_ns)))?;
-        let reasons: Vec<String> =
-            engine::reasons(&run.decisions).into_iter().map(|(name, count)| format!("{name} {}", digits(count))).collect();
+        let reasons: Vec<String> = run.reasons.iter().map(|(name, count)| format!("{name} {}", digits(*count))).collect();
         if !reasons.is_empty() {
             console.line(format_args!("why          {}", reasons.join(", ")))?;
         }
     }
-    pictures.write(&shown, false, console)?;
+    if let Some(shown) = &shown {
+        pictures.write(shown, false, console)?;
+    }
     console.line(Styled(QUIET, format_args!("replay       {}", replay(options))))
+}
+
+/// Of so many tasks it is always said why a run took as long as it did. That takes several times as much memory as the run itself.
+const EXPLAINED_TASKS: usize = 100_000;
+
+fn idle_json(causes: &Causes) -> Value {
+    Idle::ALL.iter().map(|idle| (key(idle.name()), causes.idle_ns(*idle).into())).collect::<Map<_, Value>>().into()
 }
 
 /// A name as a key of JSON.
@@ -168,7 +215,9 @@ fn replay(options: &SimulateOptions) -> String {
     let mut words = vec!["poniard simulate".to_owned(), quoted(&options.workload.display().to_string())];
     words.extend(machine::source_words(&options.machine_source()));
     words.extend(machine::run_words(options.engine, options.round_costs, &options.plugins));
+    words.extend(options.explain.then(|| "--explain".to_owned()));
     words.extend(machine::words(&options.machine));
+    words.extend(stream::words(&options.stream));
     words.push(format!("--policy {} --seed {}", quoted(&options.policy), options.seed));
     words.join(" ")
 }

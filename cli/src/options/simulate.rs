@@ -51,9 +51,17 @@ pub struct SimulateOptions {
     #[arg(long, value_name = "UNIT")]
     pub round_costs: Option<RoundCosts>,
 
+    /// Say why the run took as long as it did even if it has more than 100,000 tasks
+    #[arg(long)]
+    pub explain: bool,
+
     /// What differs from the files.
     #[command(flatten)]
     pub machine: MachineOptions,
+
+    /// Graphs that arrive over time instead of one.
+    #[command(flatten)]
+    pub stream: StreamOptions,
 
     /// What to write about the run.
     #[command(flatten)]
@@ -107,6 +115,31 @@ pub struct SoakOptions {
     /// The least number of kinds of things that go wrong in each
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..=9), default_value = "2", requires = "soak")]
     pub soak_faults: u32,
+}
+
+/// Graphs that arrive over time.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "To have graphs arrive over time, under a policy that decides as it goes")]
+pub struct StreamOptions {
+    /// When they arrive: poisson:rate=R (R a second in the mean), periodic:every=S (seconds), trace:FILE (a table with commas and the columns arrival, workload, priority, patience)
+    #[arg(long, value_name = "HOW", conflicts_with = "soak")]
+    pub arrivals: Option<String>,
+
+    /// Another workload: each graph that arrives is one of them, by lot (may be given several times)
+    #[arg(long, value_name = "WORKLOAD", value_hint = ValueHint::FilePath, requires = "arrivals")]
+    pub also: Vec<PathBuf>,
+
+    /// How many graphs arrive, unless a trace says when each does
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=10_000_000), default_value = "100", requires = "arrivals")]
+    pub graphs: u32,
+
+    /// Each graph has one of these priorities, by lot; larger comes first
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_negative_numbers = true, requires = "arrivals")]
+    pub priorities: Vec<i32>,
+
+    /// A graph that is not over so long after its arrival is cancelled
+    #[arg(long, value_name = "SECONDS", requires = "arrivals")]
+    pub patience: Option<f64>,
 }
 
 /// What is other in a simulation than the workload and the platform say.
