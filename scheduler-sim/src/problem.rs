@@ -371,10 +371,15 @@ impl<'a> Problem<'a> {
         &all[task * self.column_count..(task + 1) * self.column_count]
     }
 
-    /// How far single runs of a task on a processor lie from the mean, and whether anything was measured at all.
-    pub(crate) fn known(&self, task: usize, processor: usize) -> (u64, bool) {
-        let at = self.workload.code(task) as usize * self.column_count + self.column(processor);
-        (self.spreads.get(at).copied().unwrap_or(0), !self.is_blind)
+    /// How far single runs of a task lie from the mean, by [`column`](Self::column); nothing if nothing is known of any.
+    pub(crate) fn spread_row(&self, task: usize) -> &[u64] {
+        let from = self.workload.code(task) as usize * self.column_count;
+        self.spreads.get(from..from + self.column_count).unwrap_or_default()
+    }
+
+    /// Whether those who decide know anything at all.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.is_blind
     }
 
     /// Which processors take the same time for every task: those with the same number.

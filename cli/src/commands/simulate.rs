@@ -36,6 +36,7 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     // What causes rest on takes more memory than the run.
     let explains = options.explain || options.pictures.any() || workload.len() <= EXPLAINED_TASKS;
     let engine_options = EngineOptions { seed: options.seed, keeps_decisions: explains };
+    let is_planned = decider.is_planner();
     let decided = decider.decide(&problem, stream.as_ref(), engine_options)?;
     let (schedule, run) = (decided.schedule, decided.run);
     let cancelled = run.as_ref().map_or(&[][..], |run| &run.cancelled);
@@ -57,7 +58,7 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     let makespan_ns = schedule.makespan_ns();
     let bound_ns = problem.lower_bound_ns();
     let busy = schedule.busy_ns(problem.processor_count());
-    let decisions = run.as_ref().map(|run| run.decisions.as_slice());
+    let decisions = run.as_ref().filter(|_| !is_planned).map(|run| run.decisions.as_slice());
     let planned = || Causes::new(&problem, &schedule, None);
     let causes = explains.then(|| run.as_ref().map_or_else(planned, |run| Causes::of_run(&problem, &schedule, run)));
     let shown = causes.as_ref().map(|causes| Run { problem: &problem, policy: &options.policy, schedule: &schedule, decisions, causes });

@@ -137,6 +137,11 @@ fn graphs_arrive_over_time_and_are_measured_each() {
     assert_eq!(fs::read_to_string(installation.file("run.csv")).unwrap().lines().count(), 1 + 6);
     let paje = fs::read_to_string(installation.file("run.paje")).unwrap();
     assert_eq!(paje.lines().filter(|line| line.contains(" p0 c0 \"")).count(), 6, "{paje}");
+    // The table has all tasks, whoever decided.
+    for more in ["--policy heft --durations scaled:2", "--policy own --engine runtime"] {
+        let table = installation.ask(&format!("simulate fork.stg --speeds 1,1 {more} --csv /dev/stdout")).good();
+        assert_eq!(table.lines().count(), 5, "{more}: {table}");
+    }
     // What it says to type says the same.
     let text = ask("--arrivals poisson:rate=30 --graphs 20 --also chain:3 --priorities -1,2 --patience 0.2").good();
     let replay = text.lines().last().unwrap().split_once("poniard ").unwrap().1.to_owned();

@@ -250,6 +250,7 @@ struct Engine<'a> {
 impl<'a> Engine<'a> {
     fn new(problem: &'a Problem<'a>, decider: Decider<'a>, options: EngineOptions) -> Self {
         let platform = problem.platform();
+        assert!(problem.processor_count() < CANCEL as usize, "there are fewer than {CANCEL} processors");
         let is_alone = platform.sharing() == Sharing::None && (0..problem.space_count()).all(|space| platform.memory(space).is_none());
         let costs = platform.overheads();
         let overheads = platform.processors().iter().map(|processor| {
@@ -424,15 +425,17 @@ impl<'a> Engine<'a> {
         self.look_what_lacks(task);
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
-        for place in 0..problem.processor_count() {
-            let cost = problem.cost_ns(task, place);
-            if cost == NEVER {
+        let (row, spreads, is_known) = (problem.row(task), problem.spread_row(task), problem.is_known());
+        let count = if is_known { MEASURED } else { 0 };
+        for (place, overhead_ns) in self.overheads.iter().copied().enumerate() {
+            let column = problem.column(place);
+            let mean_ns = row[column];
+            if mean_ns == NEVER {
                 continue;
             }
             let (transfer_ns, missing_bytes) = self.lacks[problem.space(place)];
-            let (spread_ns, is_known) = problem.known(task, place);
-            let execution = Estimate { mean_ns: cost, spread_ns, count: if is_known { MEASURED } else { 0 } };
-            candidates.push(Candidate { place, execution, transfer_ns, missing_bytes, overhead_ns: self.overheads[place] });
+            let execution = Estimate { mean_ns, spread_ns: spreads.get(column).copied().unwrap_or(0), count };
+            candidates.push(Candidate { place, execution, transfer_ns, missing_bytes, overhead_ns });
         }
         let Decider::Live(live) = &mut self.decider else { return };
         let workload = problem.workload();
@@ -470,6 +473,9 @@ impl<'a> Engine<'a> {
 
     /// All that gets ready now is on the board: a thread that is woken takes longer to come than that.
     fn wake_pending(&mut self) {
+        if let Decider::Planned(_) = &self.decider {
+            return;
+        }
         let mut pending = std::mem::take(&mut self.pending);
         for place in pending.drain(..) {
             if self.running[place].is_none() {
@@ -685,7 +691,8 @@ impl<'a> Engine<'a> {
             }
         }
         match &mut self.data {
-            Data::Alone { arrivals, .. } => workload.edges_in(task).for_each(|(_, edge)| arrivals.release(edge)),
+            Data::Alone { arrivals, .. } if arrivals.has_blocks() => workload.edges_in(task).for_each(|(_, edge)| arrivals.release(edge)),
+            Data::Alone { .. } => {}
             Data::Shared(spaces) => {
                 spaces.ended(problem, task, processor, self.now_ns);
                 if let Decider::Planned(planned) = &self.decider {
@@ -708,11 +715,11 @@ impl<'a> Engine<'a> {
 }
 
 /// Instead of a processor: the next task is submitted.
-const SUBMIT: u32 = u32::MAX;
+const SUBMIT: u32 = queue::LAST;
 /// The same: the next graph of a stream arrives.
-const ARRIVE: u32 = u32::MAX - 1;
+const ARRIVE: u32 = queue::LAST - 1;
 /// The same: the next graph of a stream is cancelled.
-const CANCEL: u32 = u32::MAX - 2;
+const CANCEL: u32 = queue::LAST - 2;
 
 #[cfg(test)]
 mod tests;

@@ -154,7 +154,9 @@ impl Causes {
     #[must_use]
     pub fn of_run(problem: &Problem<'_>, schedule: &Schedule, outcome: &Outcome) -> Self {
         if outcome.transfers.is_empty() {
-            return Self::new(problem, schedule, Some(&outcome.decisions));
+            // Nothing was decided while a plan ran.
+            let decisions = (!outcome.decisions.is_empty()).then_some(&outcome.decisions[..]);
+            return Self::new(problem, schedule, decisions);
         }
         Self::with_transfers(problem, schedule, carried(problem, schedule, &outcome.transfers))
     }
