@@ -138,7 +138,7 @@ pub struct StreamOptions {
     pub priorities: Vec<i32>,
 
     /// A graph that is not over so long after its arrival is cancelled
-    #[arg(long, value_name = "SECONDS", requires = "arrivals")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", requires = "arrivals")]
     pub patience: Option<f64>,
 }
 
