@@ -1,6 +1,6 @@
 //! A world with a clock of its own, in which the whole runtime runs: workers, queues, stealing, sleeping, waking, waiting, placement, timers.
 //!
-//! A [`World`] is a [`Platform`](poniard::platform::Platform): logical threads on one thread of the system, each with a stack of its own. One of them goes on at a time, until it sleeps. When none
+//! A [`World`] is a [`Platform`]: logical threads on one thread of the system, each with a stack of its own. One of them goes on at a time, until it sleeps. When none
 //! can go on, nothing more happens at this moment: the watcher looks at the state of everything, and the clock jumps to the next event. Events have a total order: by time, then as they were
 //! foreseen. Who of several goes on first is first come, first served, or drawn with the world's seed, so the same seed gives the same run, and another one other meetings of threads; or it is chosen,
 //! and [`explore`] makes every choice once.
