@@ -231,6 +231,13 @@ fn a_thread_that_waits_for_another_one_without_sleeping_lets_it_go_on() {
     assert!(["12", "21"].iter().all(|word| all.iter().any(|(_, lines)| lines == word)), "{all:?}");
 }
 
+#[test]
+fn from_whom_a_thief_takes_is_a_choice_where_there_are_choices() {
+    let world = World::choosing(0, Choices::new(vec![2]));
+    assert_eq!([world.choose(3), world.choose(3)], [Some(2), Some(0)]);
+    assert_eq!([World::new(0, true).choose(3), World::new(0, false).choose(3)], [None, None], "by the worker's own random numbers");
+}
+
 fn small(text: &str, workers: usize, policy: Option<&str>) -> Script {
     problem(text, &vec![1.0; workers], |problem| Script::of(problem, policy, 0).0)
 }
