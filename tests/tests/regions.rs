@@ -459,3 +459,26 @@ fn results_of_a_plan_are_those_of_its_last_run() -> Result<(), BoxError> {
     }
     Ok(())
 }
+
+#[test]
+fn a_region_that_is_checked_means_the_same_and_finds_nothing() -> Result<(), BoxError> {
+    let runtime = threads(2);
+    let matrix = Mutable::new(numbers(16, 16, 5));
+    let mut expected = numbers(16, 16, 5);
+    let add = |from: View<'_, f64>, mut to: ViewMut<'_, f64>| to.array_mut::<Ix2>().zip_mut_with(&from.array(), |to, from| *to += from);
+    runtime.region_with(&RegionOptions::new().checked(true), |r| -> Result<(), BoxError> {
+        for step in 0..60usize {
+            let (from, to) = ((step * 5) % 8, 8 + (step * 3) % 6);
+            r.spawn(add, (read(&matrix.rows(from..from + 2)?), write(&matrix.rows(to..to + 2)?)));
+            let addend = expected.slice(s![from..from + 2, ..]).to_owned();
+            expected.slice_mut(s![to..to + 2, ..]).zip_mut_with(&addend, |to, from| *to += from);
+            if step % 20 == 0 {
+                r.spawn(|all: &mut Array2<f64>| *all *= 0.5, (write(&matrix),));
+                expected *= 0.5;
+            }
+        }
+        Ok(())
+    })??;
+    assert_eq!(matrix.take()?, expected);
+    Ok(())
+}

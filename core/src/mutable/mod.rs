@@ -29,8 +29,8 @@ mod reduction;
 mod slot;
 mod turn;
 
-pub(crate) use history::Target;
 use history::{EdgeList, Gone, History, PlaceEdge, lock};
+pub(crate) use history::{Mode, Target};
 pub(crate) use order::create_ordered;
 use reduction::Copies;
 pub use reduction::{Reduce, reduce};
@@ -135,6 +135,11 @@ pub(crate) fn named<H: Historic + ?Sized>(owner: &H, spans: Spans) -> (u32, Arc<
 /// Whether two have one history.
 pub(crate) fn is_same<H: Historic + ?Sized>(one: &H, two: &H) -> bool {
     std::ptr::eq(one.history(), two.history())
+}
+
+/// The elements of a part, as long as they are kept the same ones.
+pub(crate) fn spans_of<H: Historic + ?Sized>(owner: &H, target: Target) -> Option<Arc<Spans>> {
+    lock(owner.history()).spans_of(target)
 }
 
 /// Whether two accesses to one place have an element in common.

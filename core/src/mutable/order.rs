@@ -91,6 +91,12 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
         options.ties.holds = true;
         options.ties.needed |= writes;
     }
+    let mut before = None;
+    if region::check::is_on() {
+        let mut addresses = Vec::new();
+        params.visit(&mut |task, _| addresses.push(std::ptr::from_ref(task).addr()));
+        before = Some(addresses);
+    }
     let (task, ready) = create(function, params, shared, shared.epoch(), location, options, priority);
     task.reference().hold_until_the_end(writes);
     let mut gone = Gone::new();
@@ -103,6 +109,10 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     }
     drop(histories);
     drop(gone);
+    if let Some(before) = before {
+        let accesses = touched.iter().map(|touch| (Arc::clone(touch.place.owner()), touch.target, touch.mode));
+        region::check::note(task.reference(), &before, accesses);
+    }
     if let Some((turn, before)) = turn {
         turn.ask_after(&before);
     }
