@@ -48,13 +48,10 @@ fn a_tiled_product_is_the_triple_loop_and_nothing_else() -> Result<(), BoxError>
         })?;
         assert_eq!(spawned, 30);
         let product = a.dot(&b);
-        for i in 0..3 {
-            for j in 0..2 {
-                assert_eq!(
-                    *c_tiles[i][j].fetch()?,
-                    product.slice(s![4 * i..4 * i + 4, 4 * j..4 * j + 4]),
-                    "tile {i}, {j} with {count} threads"
-                );
+        for (i, row) in c_tiles.iter().enumerate() {
+            for (j, tile) in row.iter().enumerate() {
+                let expected = product.slice(s![4 * i..4 * i + 4, 4 * j..4 * j + 4]);
+                assert_eq!(*tile.fetch()?, expected, "tile {i}, {j} with {count} threads");
             }
         }
     }
