@@ -11,13 +11,16 @@ use poniard::policy::POLICIES;
 use poniard_bench::CASES;
 use poniard_scheduler_sim::plan::PLANNERS;
 
+use crate::commands::adversary::AdversaryOptions;
+use crate::commands::compare::CompareOptions;
+use crate::commands::explore::ExploreOptions;
 use crate::commands::platform::PlatformOptions;
 use crate::commands::predict::PredictOptions;
 use crate::exit_code;
 
 mod simulate;
 
-pub use simulate::{MachineOptions, RoundCosts, SimEngine, SimulateOptions, SoakOptions};
+pub use simulate::{MachineOptions, RoundCosts, SimEngine, SimulateOptions, SoakOptions, StreamOptions};
 
 /// Heading of the options that say what to compute.
 const WHAT: &str = "What to compute (each sample heeds some of these, see `poniard samples`)";
@@ -104,7 +107,45 @@ Policies that run live decide as the run goes, by the very code that decides in 
 seed gives the same result everywhere.",
         after_long_help = simulate_after_long_help()
     )]
-    Simulate(SimulateOptions),
+    Simulate(Box<SimulateOptions>),
+    /// Compare policies over workloads, platforms and seeds, and say how sure the difference is
+    #[command(
+        long_about = "Compare policies over workloads, platforms and seeds, and say how sure the difference is.
+
+Each policy runs each workload on each platform with each seed, as `poniard simulate` runs it. Makespans of the same workload, platform and seed are compared: the table has for each policy \
+the geometric mean of the ratios to the baseline, the interval in which it lies with a confidence of 95 %, and how likely such ratios are if there is no difference. The result is the same with any number \
+of --jobs. With --results a run that was interrupted goes on where it was.",
+        after_long_help = "Examples:
+  poniard compare --policies heft,peft,late-binding --workloads cholesky:8 lu:6 random:100,seed=* --speeds 1,1,2,4 --bandwidth 1e9 --seeds 1..20
+  poniard compare --policies heft,late-binding --workloads montage.json,robot.stg --platforms p4.toml,p8.toml --seeds 1..20 --durations lognormal:0.3 --estimates mean
+  poniard compare --policies fifo,heft --workloads cholesky:8 --speeds 1,1 --results results.jsonl --csv runs.csv
+  poniard compare --policies earliest-finish,./mine.so --workloads random:200,seed=* --speeds 1,2 --seeds 1..50 --json | jq '.policies[].ratio'"
+    )]
+    Compare(Box<CompareOptions>),
+    /// Search for a graph and a machine on which one policy loses most to another
+    #[command(
+        long_about = "Search for a graph and a machine on which one policy loses most to another.
+
+Averages hide where a policy is bad. Graphs and machines within bounds are changed by lot, a step at a time, towards those on which --policy takes longest beside --against (simulated annealing). What is found is \
+made smaller as long as the ratio stays, and written to files that `poniard simulate` runs. The same seed finds the same with any number of --jobs.",
+        after_long_help = "Examples:
+  poniard adversary --policy heft --against peft --output found.json
+  poniard adversary --policy late-binding --against exhaustive --tasks 6 --budget 2000 --seed 7 --output found.json
+  poniard adversary --policy fifo --against heft --platform p8.toml --tasks 30 --output found.json"
+    )]
+    Adversary(AdversaryOptions),
+    /// Play every order in which the runtime can compute a small graph
+    #[command(
+        long_about = "Play every order in which the runtime can compute a small graph: which thread goes on first, what of several things that happen at one time comes first, from which of several workers one \
+steals. The whole runtime runs in virtual time, once for each order, and in each it is looked whether every task ran once, after all that it depends on, with the right result, and whether a worker slept \
+beside something to do. What an order takes, and what is asked for with --before and --within-ns, is looked at as well. An order that goes wrong is told as --choices, which plays it alone.",
+        after_long_help = "Examples:
+  poniard explore fork-join:5 --workers 2
+  poniard explore graph.dot --workers 3 --bodies equal --limit 1000000
+  poniard explore graph.dot --before load:report        # whether the graph has all the dependencies that it needs
+  poniard explore graph.dot --before load:report --choices 0,1,0,2"
+    )]
+    Explore(ExploreOptions),
     /// Predict how long a recorded run takes on other workers and under other policies
     #[command(
         long_about = "Predict how long a recorded run takes on other workers and under other policies. `poniard run --record FILE` writes a recording: which tasks ran, after which \
@@ -193,6 +234,7 @@ Examples:
   poniard simulate montage.json --platform p8.toml --policy heft --durations lognormal:0.3 --estimates wrong:2 --seed 7
   poniard simulate robot.stg --speeds 1,1,1,1 --policy live:heft --json | jq .makespan_ns
   poniard simulate cholesky:8,ccr=1 --speeds 1,1,4 --bandwidth 1e9 --trace run.json --gantt run.svg --csv run.csv
+  poniard simulate montage.json --platform p8.toml --policy ./libponiard_policy_mine.so
   poniard simulate --soak --seeds 100000     # whether the runtime gets through whatever goes wrong",
         list(&mut live.clone()),
         list(&mut planners.clone())

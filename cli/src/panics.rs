@@ -44,6 +44,6 @@ fn describe(panic: &PanicHookInfo<'_>) -> String {
 }
 
 /// The text of a panic.
-fn words(payload: &(dyn Any + Send)) -> &str {
+pub fn words(payload: &(dyn Any + Send)) -> &str {
     payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -14,6 +14,8 @@ use crate::sample::Progress;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often the line is drawn.
 const PERIOD: Duration = Duration::from_millis(100);
+/// How often there is a line where nobody watches.
+const TOLD_PERIOD: Duration = Duration::from_secs(30);
 
 /// The line that is on the screen now, for an interrupt to remove.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -55,10 +57,20 @@ struct Counts {
 impl ProgressLine {
     /// Begins the progress of the run called `name`; it shows only if `wanted` and standard error is a terminal.
     pub fn begin(name: &str, wanted: bool) -> Self {
+        Self::show(name, "tasks", wanted && std::io::stderr().is_terminal())
+    }
+
+    /// The same for work that is counted in something else, and may take hours: where standard error is no terminal there is a line now and then.
+    pub fn of(name: &str, what: &'static str, wanted: bool) -> Self {
+        Self::show(name, what, wanted)
+    }
+
+    fn show(name: &str, what: &'static str, is_shown: bool) -> Self {
         let counts = Arc::new(Counts::default());
-        let drawer = (wanted && std::io::stderr().is_terminal()).then(|| {
+        let drawer = is_shown.then(|| {
             let (name, counts) = (name.to_owned(), Arc::clone(&counts));
-            thread::Builder::new().name("progress".into()).spawn(move || draw(&name, &counts))
+            let draw: fn(&str, &str, &Counts) = if std::io::stderr().is_terminal() { draw } else { tell };
+            thread::Builder::new().name("progress".into()).spawn(move || draw(&name, what, &counts))
         });
         // Without a thread the run goes on unseen.
         Self { counts, drawer: drawer.and_then(Result::ok) }
@@ -85,8 +97,23 @@ impl Drop for ProgressLine {
     }
 }
 
+/// Says how far it is, now and then, until the run is over.
+fn tell(name: &str, what: &str, counts: &Counts) {
+    let mut over = counts.over.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        (over, _) = counts.told.wait_timeout_while(over, TOLD_PERIOD, |over| !*over).unwrap_or_else(PoisonError::into_inner);
+        if *over {
+            return;
+        }
+        let (done, total) = (counts.done.load(Ordering::Relaxed), counts.total.load(Ordering::Relaxed));
+        if total > 0 {
+            crate::console::remark(format_args!("{name}: {done} of {total} {what}"));
+        }
+    }
+}
+
 /// Draws the line until the run is over.
-fn draw(name: &str, counts: &Counts) {
+fn draw(name: &str, what: &str, counts: &Counts) {
     let mut pause = PATIENCE;
     let mut over = counts.over.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
@@ -100,7 +127,7 @@ fn draw(name: &str, counts: &Counts) {
         let bar = shown.get_or_insert_with(|| bar(name));
         if total > 0 {
             if bar.length().is_none() {
-                bar.set_style(style("{prefix} {bar:30} {pos} of {len} tasks, {elapsed}"));
+                bar.set_style(style(&format!("{{prefix}} {{bar:30}} {{pos}} of {{len}} {what}, {{elapsed}}")));
             }
             bar.set_length(total);
             bar.set_position(done.min(total));

@@ -44,7 +44,7 @@ pub unsafe trait Data: Send + Sync + Sized + 'static {
     const BYTES: fn(&Self) -> u64 = |_| size_of::<Self>() as u64;
     /// How the elements of a value lie, of a type that has [`Parts`](crate::part::Parts).
     #[doc(hidden)]
-    const PARTS: Option<fn(&Self) -> Result<part::Form, part::PartError>> = None;
+    const PARTS: Option<part::FormOf<Self>> = None;
 }
 
 /// So many elements of a collection are looked at to tell how many bytes all of them have: sizes of a class differ by a quarter anyway.
@@ -75,7 +75,7 @@ macro_rules! data {
             const WIRE: Option<Wire<Self>> = $wire;
             $(const DEVICE: Option<Form<Self>> = $device;)?
             $(const BYTES: fn(&Self) -> u64 = $bytes;
-            $(const PARTS: Option<fn(&Self) -> Result<part::Form, part::PartError>> = Some($parts);)?)?
+            $(const PARTS: Option<part::FormOf<Self>> = Some($parts);)?)?
         }
         crate::parameter::by_value!([$($generics)*] $type);
     )* };
@@ -167,7 +167,7 @@ unsafe impl<T: Data, D: Dimension + 'static> Data for Array<T, D> {
     const NAME: &'static str = "ndarray::Array";
     const WIRE: Option<Wire<Self>> = wire::nd_array();
     const BYTES: fn(&Self) -> u64 = |all| bytes_of_many(all.len(), all.iter());
-    const PARTS: Option<fn(&Self) -> Result<part::Form, part::PartError>> = Some(part::of_array);
+    const PARTS: Option<part::FormOf<Self>> = Some(part::of_array);
 }
 crate::parameter::by_value!([T: Data, D: Dimension + 'static] Array<T, D>);
 
@@ -178,7 +178,7 @@ unsafe impl<T: Element> Data for Buffer<T> {
     const WIRE: Option<Wire<Self>> = Some(wire::buffer());
     const DEVICE: Option<Form<Self>> = Some(Form::buffer());
     const BYTES: fn(&Self) -> u64 = |buffer| bytes_of_flat::<T>(buffer.len());
-    const PARTS: Option<fn(&Self) -> Result<part::Form, part::PartError>> = Some(|buffer| part::of_list(buffer.len()));
+    const PARTS: Option<part::FormOf<Self>> = Some(|buffer| part::of_list(buffer.len()));
 }
 crate::parameter::by_value!([T: Element] Buffer<T>);
 

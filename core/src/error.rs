@@ -71,6 +71,11 @@ pub enum FailureKind {
     },
     /// Its [`Region`](crate::Region) has not ended: until then its result is for other tasks of the region alone.
     RegionOpen,
+    /// It does not come after a task that it has to come after by its accesses: found in a region that is checked, and a bug of the runtime.
+    Unordered {
+        /// That task, with the place where it was spawned.
+        earlier: String,
+    },
     /// The thread that spawns it in a region looks at something that it writes, and goes on doing so while the region waits for it.
     HeldHere {
         /// Where that look began.
@@ -250,6 +255,9 @@ impl TaskError {
             FailureKind::RegionOpen => {
                 "its region has not ended; give the task to others as an argument, or fetch its result after the region".into()
             }
+            FailureKind::Unordered { earlier } => {
+                format!("it has access to what task {earlier} has access to, one of them writes, and it does not come after that one")
+            }
             FailureKind::HeldHere { location } => {
                 format!(
                     "it writes what the spawning thread still looks at (fetched at {location}), which would be waited for for ever; drop that before the region"
@@ -295,6 +303,7 @@ impl fmt::Display for TaskError {
             // Those may have begun.
             FailureKind::Cancelled | FailureKind::DeadlineExceeded => write!(f, "task {task} has no result: {}", self.reason()),
             FailureKind::Moved | FailureKind::Taken => write!(f, "task {task} has no result any more: {}", self.reason()),
+            FailureKind::Unordered { .. } => write!(f, "task {task} may have run too early: {}", self.reason()),
             FailureKind::RegionOpen => write!(f, "task {task} has no result yet: {}", self.reason()),
             // Of this task nothing is wrong.
             FailureKind::WaitsForItself => {
@@ -310,6 +319,15 @@ impl fmt::Debug for TaskError {
         write!(f, "TaskError({self})")
     }
 }
+
+impl PartialEq for TaskError {
+    /// Whether they are clones of one error.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for TaskError {}
 
 impl std::error::Error for TaskError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {

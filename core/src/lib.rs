@@ -56,7 +56,7 @@ pub use graph::{GraphBuilder, GraphError, GraphErrorKind, GraphRun, GraphRunErro
 pub use group::{CancelToken, GroupError, TaskGroup};
 pub use journal::{JournalEntry, JournalSpan};
 pub use kernel::{Kernel, KernelLaunch, KernelSource};
-pub use mutable::{Mutable, PartReading, Reading, commute, overwrite, read, write};
+pub use mutable::{Mutable, PartReading, Reading, commute, overwrite, read, reduce, write};
 pub use options::{ExpectedCosts, Occupancy, Priority, TaskBuilder, TaskOptions};
 pub use parallel::{JobScope, join, map_reduce, parallel_chunks, parallel_chunks_mut, parallel_for, parallel_for_each_mut, scope};
 pub use parameter::{Gather, IntoArg, Param};
@@ -64,7 +64,7 @@ pub use part::{FieldPart, Part, PartError, View, ViewMut};
 pub use placement::{Considered, Explanation, PlacementReport};
 pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
-pub use region::{Planning, Region, RegionError, RegionOptions, RegionPlan, RegionTask};
+pub use region::{Planning, Region, RegionError, RegionOptions, RegionPlan, RegionRun, RegionTask};
 pub use retry::Retrying;
 pub use runtime::{
     BackendReport, BuildError, BuildErrorKind, Handle, IdleReport, ProcessReport, ProcessesError, ProcessorReport, Refused, Report,

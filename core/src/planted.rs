@@ -32,10 +32,14 @@ pub enum Bug {
     IdleTooEarly,
     /// Whoever takes from the board does not wake who could take more.
     BoardWakesNobody,
+    /// Who writes a value does not wait for those that read it.
+    ReadersForgotten,
+    /// Who has access to a part waits only for those who have access to the same part.
+    PartsForgotten,
 }
 
 impl Bug {
-    /// All of them.
+    /// Those that the simulator has to find: all but what a region that is checked finds.
     #[cfg(poniard_planted)]
     pub const ALL: [Self; 14] = [
         Self::LostWakeUp,

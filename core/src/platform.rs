@@ -35,6 +35,12 @@ pub trait Platform {
     /// The logical thread that is running.
     fn current(&self) -> LogicalThread;
 
+    /// Which of so many, at least two, a worker tries first that looks for a task of another one and could have one of each; by the worker's own random numbers, if nothing.
+    fn choose(&self, count: usize) -> Option<usize> {
+        let _ = count;
+        None
+    }
+
     /// The logical thread that calls sleeps until somebody wakes it, at most until `until_ns`. One that was woken since it last slept returns at once; it may
     /// return without cause.
     fn park(&self, until_ns: Option<u64>);
@@ -201,6 +207,11 @@ pub(crate) fn yield_now() {
 #[inline]
 pub(crate) fn now_ns() -> Option<u64> {
     if is_logical() { current().map(|platform| platform.now_ns()) } else { None }
+}
+
+/// Which of several that all have tasks is tried first, where the platform says so.
+pub(crate) fn choose(count: usize) -> Option<usize> {
+    current()?.choose(count)
 }
 
 /// Where random numbers begin.

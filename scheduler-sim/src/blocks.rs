@@ -8,29 +8,28 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// The blocks that go along edges. Edges out of one task with the same number of bytes carry the same block: it is brought to a memory space once.
 #[derive(Clone, Debug)]
 pub(crate) struct Blocks {
-    /// Of each edge; [`NONE`] without bytes, and where no other edge has the same block if only shared ones were asked for.
+    /// Of each edge; [`NONE`] without bytes, and where no other edge has the same block if only shared ones were asked for. Empty as long as all are that.
     of_edge: Vec<u32>,
     bytes: Vec<u64>,
     /// How many tasks that need it have not ended.
     left: Vec<u32>,
-    /// Of each task where its blocks begin.
+    /// Of each task where its blocks begin; nothing if only shared ones were asked for.
     starts: Vec<u32>,
 }
 
 impl Blocks {
     pub(crate) fn new(workload: &Workload, only_shared: bool) -> Self {
-        let mut blocks = Self {
-            of_edge: vec![NONE; workload.edge_count()],
-            bytes: Vec::new(),
-            left: Vec::new(),
-            starts: Vec::with_capacity(workload.len() + 1),
-        };
+        let starts = Vec::with_capacity(if only_shared { 0 } else { workload.len() + 1 });
+        let mut blocks = Self { of_edge: Vec::new(), bytes: Vec::new(), left: Vec::new(), starts };
         let mut edges: Vec<usize> = Vec::new();
         for task in 0..workload.len() {
-            blocks.starts.push(blocks.bytes.len() as u32);
             let out = workload.edges_out(task);
-            if only_shared && out.len() < 2 {
-                continue;
+            if only_shared {
+                if !may_share(workload, out.clone()) {
+                    continue;
+                }
+            } else {
+                blocks.starts.push(blocks.bytes.len() as u32);
             }
             edges.clear();
             edges.extend(out.filter(|edge| workload.bytes(*edge) > 0));
@@ -39,12 +38,17 @@ impl Blocks {
                 if only_shared && same.len() < 2 {
                     continue;
                 }
+                if blocks.of_edge.is_empty() {
+                    blocks.of_edge = vec![NONE; workload.edge_count()];
+                }
                 same.iter().for_each(|edge| blocks.of_edge[*edge] = blocks.bytes.len() as u32);
                 blocks.bytes.push(workload.bytes(same[0]));
                 blocks.left.push(same.len() as u32);
             }
         }
-        blocks.starts.push(blocks.bytes.len() as u32);
+        if !only_shared {
+            blocks.starts.push(blocks.bytes.len() as u32);
+        }
         blocks
     }
 
@@ -53,7 +57,7 @@ impl Blocks {
     }
 
     pub(crate) fn of_edge(&self, edge: usize) -> u32 {
-        self.of_edge[edge]
+        self.of_edge.get(edge).copied().unwrap_or(NONE)
     }
 
     pub(crate) fn bytes(&self, block: u32) -> u64 {
@@ -87,4 +91,19 @@ impl Blocks {
         let taken = workload.edges_in(task).map(|(_, edge)| workload.bytes(edge));
         taken.chain(self.of_task(task).map(|block| self.bytes(block))).fold(0, u64::saturating_add)
     }
+}
+
+/// Whether some of these edges may carry the same block. Of a few it is looked, as most tasks have few and those no two alike.
+fn may_share(workload: &Workload, mut edges: std::ops::Range<usize>) -> bool {
+    const FEW: usize = 8;
+    if edges.len() > FEW {
+        return true;
+    }
+    while let Some(edge) = edges.next() {
+        let bytes = workload.bytes(edge);
+        if bytes > 0 && edges.clone().any(|other| workload.bytes(other) == bytes) {
+            return true;
+        }
+    }
+    false
 }

@@ -1,6 +1,7 @@
 //! A workload on a platform: how long each task takes on each processor, and each edge between two memory spaces.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use poniard::policy::Random;
 
@@ -30,6 +31,8 @@ pub struct Problem<'a> {
     /// One row for each code, of standard deviations; none if nothing is known of any.
     spreads: Vec<u64>,
     is_blind: bool,
+    /// Of each task when it may begin at the earliest; nothing if all may at once.
+    releases: Vec<u64>,
     spaces: Vec<u32>,
     space_count: usize,
     /// Of a pair of spaces its column of `transfers`; the last one is the pair of equal ones, which costs nothing.
@@ -37,8 +40,10 @@ pub struct Problem<'a> {
     link_count: usize,
     /// One row for each edge.
     transfers: Vec<u64>,
-    /// Of each edge what it takes between two different processors' spaces in the mean over the ordered pairs of processors, times their number but one.
-    mean_transfers: Vec<u64>,
+    /// How many ordered pairs of different processors are on each link.
+    pairs: Vec<u64>,
+    /// Of each edge what it takes between two different processors' spaces in the mean over the ordered pairs of processors, times their number. Not every policy asks.
+    mean_transfers: OnceLock<Vec<u64>>,
 }
 
 /// Some task can run nowhere.
@@ -143,7 +148,6 @@ impl<'a> Problem<'a> {
         link_of.iter_mut().filter(|link| **link == u32::MAX).for_each(|link| *link = link_count as u32);
         let transfers: Vec<u64> =
             (0..workload.edge_count()).flat_map(|edge| links.iter().map(move |link| link.time_ns(workload.bytes(edge)))).collect();
-        // How many ordered pairs of different processors are on each link.
         let mut in_space = vec![0_u64; space_count];
         spaces.iter().for_each(|space| in_space[*space as usize] += 1);
         let mut pairs = vec![0_u64; link_count];
@@ -152,15 +156,6 @@ impl<'a> Problem<'a> {
                 pairs[link_of[from * space_count + to] as usize] += in_space[from] * in_space[to];
             }
         }
-        let count = processors.len() as u128;
-        let mean_transfers = (0..workload.edge_count())
-            .map(|edge| {
-                let row = &transfers[edge * link_count..(edge + 1) * link_count];
-                let sum: u128 = row.iter().zip(&pairs).map(|(ns, pairs)| u128::from(*ns) * u128::from(*pairs)).sum();
-                // The mean over count * (count - 1) pairs, times the count.
-                u64::try_from((sum + (count.max(2) - 1) / 2) / (count.max(2) - 1)).unwrap_or(u64::MAX)
-            })
-            .collect();
         Self {
             workload,
             platform: platform.clone(),
@@ -171,12 +166,14 @@ impl<'a> Problem<'a> {
             durations: Vec::new(),
             spreads: Vec::new(),
             is_blind: false,
+            releases: Vec::new(),
             spaces,
             space_count,
             link_of,
             link_count,
             transfers,
-            mean_transfers,
+            pairs,
+            mean_transfers: OnceLock::new(),
         }
     }
 
@@ -254,12 +251,52 @@ impl<'a> Problem<'a> {
         self
     }
 
+    /// The same with tasks that may not begin before a time each, in nanoseconds from the beginning.
+    ///
+    /// # Panics
+    /// There are more or fewer times than tasks.
+    #[must_use]
+    pub fn released(mut self, releases_ns: Vec<u64>) -> Self {
+        assert_eq!(releases_ns.len(), self.len(), "one time for each task");
+        self.releases = releases_ns;
+        self
+    }
+
+    /// The same for a part of the tasks alone. `workload` has them in the order of `tasks`.
+    ///
+    /// # Panics
+    /// There are more or fewer numbers than tasks in `workload`.
+    #[must_use]
+    pub fn only<'b>(&self, workload: &'b Workload, tasks: &[u32]) -> Problem<'b> {
+        assert_eq!(workload.len(), tasks.len(), "one number for each task");
+        let rows = |all: &[u64]| -> Vec<u64> {
+            let width = if all.is_empty() { 0 } else { self.column_count };
+            tasks.iter().flat_map(|task| &all[*task as usize * width..(*task as usize + 1) * width]).copied().collect()
+        };
+        let mut part = Problem::with_costs(workload, &self.platform, self.columns.clone(), rows(&self.costs));
+        part.durations = rows(&self.durations);
+        part.spreads.clone_from(&self.spreads);
+        part.is_blind = self.is_blind;
+        part.releases = tasks.iter().filter_map(|task| self.releases.get(*task as usize)).copied().collect();
+        part
+    }
+
+    /// When a task may begin at the earliest, in nanoseconds from the beginning.
+    #[must_use]
+    pub fn release_ns(&self, task: usize) -> u64 {
+        self.releases.get(task).copied().unwrap_or(0)
+    }
+
     /// Whether what was planned comes like that: all takes what planners believe, and nothing that they do not look at is in the way.
     #[must_use]
     pub fn is_as_planned(&self) -> bool {
         let Self { durations, platform, .. } = self;
         let has_memory = (0..self.space_count).all(|space| platform.memory(space).is_none());
-        durations.is_empty() && platform.sharing() == Sharing::None && has_memory && platform.overheads() == Overheads::default()
+        durations.is_empty()
+            && self.releases.is_empty()
+            && platform.sharing() == Sharing::None
+            && has_memory
+            && platform.overheads() == Overheads::default()
     }
 
     /// The platform.
@@ -334,10 +371,15 @@ impl<'a> Problem<'a> {
         &all[task * self.column_count..(task + 1) * self.column_count]
     }
 
-    /// How far single runs of a task on a processor lie from the mean, and whether anything was measured at all.
-    pub(crate) fn known(&self, task: usize, processor: usize) -> (u64, bool) {
-        let at = self.workload.code(task) as usize * self.column_count + self.column(processor);
-        (self.spreads.get(at).copied().unwrap_or(0), !self.is_blind)
+    /// How far single runs of a task lie from the mean, by [`column`](Self::column); nothing if nothing is known of any.
+    pub(crate) fn spread_row(&self, task: usize) -> &[u64] {
+        let from = self.workload.code(task) as usize * self.column_count;
+        self.spreads.get(from..from + self.column_count).unwrap_or_default()
+    }
+
+    /// Whether those who decide know anything at all.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.is_blind
     }
 
     /// Which processors take the same time for every task: those with the same number.
@@ -382,14 +424,29 @@ impl<'a> Problem<'a> {
     /// What an edge takes in the mean over the pairs of different processors, times the number of processors.
     #[must_use]
     pub fn mean_transfer_sum(&self, edge: usize) -> u64 {
-        self.mean_transfers[edge]
+        self.mean_transfers()[edge]
+    }
+
+    fn mean_transfers(&self) -> &[u64] {
+        self.mean_transfers.get_or_init(|| {
+            // The mean over count * (count - 1) pairs, times the count.
+            let divisor = (self.processor_count() as u128).max(2) - 1;
+            let mean = |row: &[u64]| {
+                let sum: u128 = row.iter().zip(&self.pairs).map(|(ns, pairs)| u128::from(*ns) * u128::from(*pairs)).sum();
+                u64::try_from((sum + divisor / 2) / divisor).unwrap_or(u64::MAX)
+            };
+            match self.link_count {
+                0 => vec![0; self.workload.edge_count()],
+                count => self.transfers.chunks_exact(count).map(mean).collect(),
+            }
+        })
     }
 
     /// The upward rank of each task ([`upward_ranks`](poniard::policy::ranks::upward_ranks)), times the number of processors.
     #[must_use]
     pub fn upward_rank_sums(&self) -> Vec<u64> {
         let costs: Vec<u64> = (0..self.len()).map(|task| self.mean_cost_sum(task)).collect();
-        self.ranks_of(&costs, &self.mean_transfers)
+        self.ranks_of(&costs, self.mean_transfers())
     }
 
     /// Upward ranks of these costs of tasks and transfers of edges.
@@ -403,23 +460,65 @@ impl<'a> Problem<'a> {
     /// No schedule is shorter than the longest way with each task where it is fastest and no transfer, nor than all work shared out evenly.
     #[must_use]
     pub fn lower_bound_ns(&self) -> u64 {
-        let least: Vec<u64> = (0..self.len()).map(|task| self.duration_row(task).iter().copied().min().unwrap_or(0)).collect();
-        let longest = self.ranks_of(&least, &vec![0; self.workload.edge_count()]).into_iter().max().unwrap_or(0);
-        longest.max(self.area_bound_ns(&least))
+        let longest = self.longest_ways_ns().into_iter().max().unwrap_or(0);
+        longest.max(self.area_bound_ns(0..self.len()))
+    }
+
+    /// The same for parts of the tasks, each as if it had the machine for itself from when its first task may begin. No edge leads from one part to another.
+    #[must_use]
+    pub fn lower_bounds_ns(&self, parts: impl IntoIterator<Item = std::ops::Range<usize>>) -> Vec<u64> {
+        let ways = self.longest_ways_ns();
+        let bound = |part: std::ops::Range<usize>| {
+            let begin_ns = part.clone().map(|task| self.release_ns(task)).min().unwrap_or(0);
+            let longest = part.clone().map(|task| ways[task]).max().unwrap_or(0);
+            longest.saturating_sub(begin_ns).max(self.area_bound_ns(part))
+        };
+        parts.into_iter().map(bound).collect()
+    }
+
+    /// How long a task takes where it is fastest.
+    fn least_ns(&self, task: usize) -> u64 {
+        self.duration_row(task).iter().copied().min().unwrap_or(0)
+    }
+
+    /// Of each task the longest way to its end with each task where it is fastest and no transfer, and none before it is released.
+    fn longest_ways_ns(&self) -> Vec<u64> {
+        let workload = self.workload;
+        let mut missing: Vec<u32> = (0..self.len()).map(|task| workload.in_degree(task) as u32).collect();
+        let mut ready: Vec<u32> = (0..self.len() as u32).filter(|task| missing[*task as usize] == 0).collect();
+        let mut ways = vec![0_u64; self.len()];
+        while let Some(task) = ready.pop() {
+            let task = task as usize;
+            ways[task] = ways[task].max(self.release_ns(task)).saturating_add(self.least_ns(task));
+            for edge in workload.edges_out(task) {
+                let target = workload.target(edge);
+                ways[target] = ways[target].max(ways[task]);
+                missing[target] -= 1;
+                if missing[target] == 0 {
+                    ready.push(target as u32);
+                }
+            }
+        }
+        ways
     }
 
     /// In a time T each processor does T / cost of a task: where processors differ by a factor only, work shared out by speed; else each task where it is fastest.
-    fn area_bound_ns(&self, least: &[u64]) -> u64 {
+    fn area_bound_ns(&self, tasks: std::ops::Range<usize>) -> u64 {
         // Of each column the largest factor by which it is slower than the fastest one for some task: it does no more than that share.
         let mut factors = vec![f64::INFINITY; self.column_count];
-        for task in (0..self.len()).filter(|task| least[*task] > 0) {
+        let mut work = 0.0;
+        for task in tasks {
+            let least_ns = self.least_ns(task);
+            work += least_ns as f64;
+            if least_ns == 0 {
+                continue;
+            }
             for (factor, cost) in factors.iter_mut().zip(self.duration_row(task)) {
-                let slower = if *cost == NEVER { f64::INFINITY } else { *cost as f64 / least[task] as f64 };
+                let slower = if *cost == NEVER { f64::INFINITY } else { *cost as f64 / least_ns as f64 };
                 *factor = factor.min(slower);
             }
         }
         let capacity: f64 = factors.iter().zip(&self.column_sizes).map(|(factor, size)| *size as f64 / factor.max(1.0)).sum();
-        let work: f64 = least.iter().map(|ns| *ns as f64).sum();
         // Rounded down, as durations were rounded to the nearest.
         (work / capacity.max(1.0) * (1.0 - 1e-9)).floor().max(0.0) as u64
     }

@@ -34,6 +34,13 @@ pub enum Fault {
         /// How much too early, in nanoseconds.
         by_ns: u64,
     },
+    /// A task begins before it may.
+    Unreleased {
+        /// The task.
+        task: usize,
+        /// How much too early, in nanoseconds.
+        by_ns: u64,
+    },
     /// Two tasks run on one processor at a time.
     Overlap {
         /// The one that began first.
@@ -50,6 +57,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Duration { task } => write!(f, "task {task} runs for a time that it does not take there"),
             Self::Early { task, needs, by_ns } => write!(f, "task {task} begins {by_ns} ns before what it needs of task {needs} is there"),
+            Self::Unreleased { task, by_ns } => write!(f, "task {task} begins {by_ns} ns before it may"),
             Self::Overlap { first, second } => write!(f, "tasks {first} and {second} run on one processor at a time"),
             Self::Count => f.write_str("there is not one entry for each task"),
         }
@@ -68,6 +76,17 @@ impl Schedule {
         self.processor[task] = processor as u32;
         self.start_ns[task] = start_ns;
         self.end_ns[task] = end_ns;
+    }
+
+    /// Where and when a part of the tasks runs, in the order of their numbers.
+    #[must_use]
+    pub fn only(&self, tasks: &[u32]) -> Self {
+        let of = |all: &[u64]| tasks.iter().map(|task| all[*task as usize]).collect();
+        Self {
+            processor: tasks.iter().map(|task| self.processor[*task as usize]).collect(),
+            start_ns: of(&self.start_ns),
+            end_ns: of(&self.end_ns),
+        }
     }
 
     /// When all is over.
@@ -108,6 +127,9 @@ impl Schedule {
         // Where rates change in between, the sum of the parts is rounded.
         let slack_ns = u64::from(platform.sharing() == Sharing::MaxMin);
         for task in 0..count {
+            if self.start_ns[task] < problem.release_ns(task) {
+                return Err(Fault::Unreleased { task, by_ns: problem.release_ns(task) - self.start_ns[task] });
+            }
             let space = problem.space(self.processor[task] as usize);
             for (needs, edge) in problem.workload().edges_in(task) {
                 let alone_ns = problem.transfer_ns(edge, problem.space(self.processor[needs] as usize), space);

@@ -114,6 +114,11 @@ pub(crate) fn normal(random: &mut Random) -> f64 {
     (0..12).map(|_| uniform(random)).sum::<f64>() - 6.0
 }
 
+/// Exponential with mean 1.
+pub(crate) fn exponential(random: &mut Random) -> f64 {
+    -ln(1.0 - uniform(random))
+}
+
 /// A lognormal factor with mean 1 and this coefficient of variation, from a standard normal number.
 pub(crate) fn lognormal(normal: f64, variation: f64) -> f64 {
     let variance = ln(1.0 + variation * variation);
@@ -126,7 +131,7 @@ pub(crate) fn wrong(random: &mut Random, factor: f64) -> f64 {
 }
 
 /// e to the power of `x`: halved until a few terms of the series are enough, then squared as often.
-fn exp(x: f64) -> f64 {
+pub(crate) fn exp(x: f64) -> f64 {
     const HALVES: i32 = 10;
     let small = x / f64::from(1 << HALVES);
     let series = (1..=12).rev().fold(1.0, |sum, term| 1.0 + small * sum / f64::from(term));
@@ -134,7 +139,7 @@ fn exp(x: f64) -> f64 {
 }
 
 /// The natural logarithm of a positive number: the series of atanh on its mantissa, and its exponent.
-fn ln(x: f64) -> f64 {
+pub(crate) fn ln(x: f64) -> f64 {
     let exponent = ((x.to_bits() >> 52) & 0x7ff) as i32 - 1023;
     let mantissa = f64::from_bits((x.to_bits() & ((1 << 52) - 1)) | (1023 << 52));
     let ratio = (mantissa - 1.0) / (mantissa + 1.0);

@@ -48,13 +48,10 @@ fn a_tiled_product_is_the_triple_loop_and_nothing_else() -> Result<(), BoxError>
         })?;
         assert_eq!(spawned, 30);
         let product = a.dot(&b);
-        for i in 0..3 {
-            for j in 0..2 {
-                assert_eq!(
-                    *c_tiles[i][j].fetch()?,
-                    product.slice(s![4 * i..4 * i + 4, 4 * j..4 * j + 4]),
-                    "tile {i}, {j} with {count} threads"
-                );
+        for (i, row) in c_tiles.iter().enumerate() {
+            for (j, tile) in row.iter().enumerate() {
+                let expected = product.slice(s![4 * i..4 * i + 4, 4 * j..4 * j + 4]);
+                assert_eq!(*tile.fetch()?, expected, "tile {i}, {j} with {count} threads");
             }
         }
     }
@@ -95,7 +92,10 @@ fn a_region_keeps_no_more_tasks_than_its_window() -> Result<(), BoxError> {
     })?;
     let most = most.load(SeqCst);
     assert!(most <= 2 * 64 + 2, "{most} references at once");
-    assert_eq!(Arc::strong_count(&kept), 1);
+    // Whoever has run the last one drops it in a moment.
+    while Arc::strong_count(&kept) > 1 {
+        std::thread::yield_now();
+    }
     Ok(())
 }
 
@@ -328,13 +328,13 @@ proptest! {
         let plan = RegionPlan::new(|r| {
             for (step, part) in steps.iter().zip(&parts) {
                 match step {
-                    Step::Add(from, to) => drop(r.spawn(|from: &u64, to: &mut u64| *to = to.wrapping_add(*from), (read(&numbers[*from]), write(&numbers[*to])))),
-                    Step::Fill(_, _, with) => drop(r.spawn(|mut part: ViewMut<'_, u64>, with: &u64| part.row_mut(0).fill(*with), (overwrite(part), read(&numbers[*with])))),
+                    Step::Add(from, to) => { r.spawn(|from: &u64, to: &mut u64| *to = to.wrapping_add(*from), (read(&numbers[*from]), write(&numbers[*to]))); },
+                    Step::Fill(_, _, with) => { r.spawn(|mut part: ViewMut<'_, u64>, with: &u64| part.row_mut(0).fill(*with), (overwrite(part), read(&numbers[*with]))); },
                     Step::Sum(_, _, to) => {
                         let sum = |part: View<'_, u64>, to: &mut u64| *to = part.row(0).iter().fold(*to, |sum, value| sum.wrapping_add(*value));
                         r.spawn(sum, (read(part), write(&numbers[*to])));
                     }
-                    Step::Double => drop(r.spawn(|list: &mut Vec<u64>| list.iter_mut().for_each(|value| *value = value.wrapping_mul(2)), (write(&list),))),
+                    Step::Double => { r.spawn(|list: &mut Vec<u64>| list.iter_mut().for_each(|value| *value = value.wrapping_mul(2)), (write(&list),)); },
                 }
             }
         })?;
@@ -398,7 +398,9 @@ fn a_plan_that_fails_leaves_word_with_what_it_writes() -> Result<(), BoxError> {
 fn a_plan_waits_for_users_before_and_users_after_wait_for_it() -> Result<(), BoxError> {
     let runtime = threads(2);
     let place = Mutable::new(0u64);
-    let plan = RegionPlan::new(|r| drop(r.spawn(|value: &mut u64| *value += 1, (write(&place),))))?;
+    let plan = RegionPlan::new(|r| {
+        r.spawn(|value: &mut u64| *value += 1, (write(&place),));
+    })?;
     let looking = place.fetch()?;
     let error = plan.run(&runtime).expect_err("this thread looks at what it writes");
     assert!(matches!(error.first().kind(), FailureKind::HeldHere { .. }), "{error}");
@@ -425,7 +427,10 @@ fn a_plan_with_two_accesses_that_conflict_is_refused() {
     let list = Mutable::new(vec![0u64; 4]);
     let refused = |parts: (std::ops::Range<usize>, std::ops::Range<usize>)| {
         let parts = (list.rows(parts.0).expect("inside"), list.rows(parts.1).expect("inside"));
-        RegionPlan::new(|r| drop(r.spawn(|_: View<'_, u64>, _: ViewMut<'_, u64>| (), (read(&parts.0), write(&parts.1))))).err()
+        RegionPlan::new(|r| {
+            r.spawn(|_: View<'_, u64>, _: ViewMut<'_, u64>| (), (read(&parts.0), write(&parts.1)));
+        })
+        .err()
     };
     assert!(refused((0..2, 2..4)).is_none());
     let error = refused((0..3, 2..4)).expect("element 2 is in both");
@@ -449,5 +454,28 @@ fn results_of_a_plan_are_those_of_its_last_run() -> Result<(), BoxError> {
     for expected in [5, 10, 17] {
         assert_eq!(*plan.run(&runtime)?.fetch(squared)?, expected);
     }
+    Ok(())
+}
+
+#[test]
+fn a_region_that_is_checked_means_the_same_and_finds_nothing() -> Result<(), BoxError> {
+    let runtime = threads(2);
+    let matrix = Mutable::new(numbers(16, 16, 5));
+    let mut expected = numbers(16, 16, 5);
+    let add = |from: View<'_, f64>, mut to: ViewMut<'_, f64>| to.array_mut::<Ix2>().zip_mut_with(&from.array(), |to, from| *to += from);
+    runtime.region_with(&RegionOptions::new().checked(true), |r| -> Result<(), BoxError> {
+        for step in 0..60usize {
+            let (from, to) = ((step * 5) % 8, 8 + (step * 3) % 6);
+            r.spawn(add, (read(&matrix.rows(from..from + 2)?), write(&matrix.rows(to..to + 2)?)));
+            let addend = expected.slice(s![from..from + 2, ..]).to_owned();
+            expected.slice_mut(s![to..to + 2, ..]).zip_mut_with(&addend, |to, from| *to += from);
+            if step % 20 == 0 {
+                r.spawn(|all: &mut Array2<f64>| *all *= 0.5, (write(&matrix),));
+                expected *= 0.5;
+            }
+        }
+        Ok(())
+    })??;
+    assert_eq!(matrix.take()?, expected);
     Ok(())
 }

@@ -18,6 +18,8 @@ pub struct Counted {
     pub allocations: u64,
     /// Bytes allocated less bytes freed.
     pub bytes: i64,
+    /// The most that this was at any time. A block that changes its size counts once, where the system may have to copy it.
+    pub peak_bytes: i64,
 }
 
 // Relaxed everywhere: the counters guard nothing. The numbers are exact for what happens before the end of the work on its own thread, or is known there to
@@ -25,6 +27,7 @@ pub struct Counted {
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicI64 = AtomicI64::new(0);
+static PEAK_BYTES: AtomicI64 = AtomicI64::new(0);
 /// Held by whoever counts.
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -39,9 +42,10 @@ pub fn count(work: impl FnOnce()) -> Counted {
     drop(std::hint::black_box(Box::new(0u8)));
     let heard = ALLOCATIONS.swap(0, Relaxed);
     BYTES.store(0, Relaxed);
+    PEAK_BYTES.store(0, Relaxed);
     work();
     COUNTING.store(false, Relaxed);
-    let counted = Counted { allocations: ALLOCATIONS.load(Relaxed), bytes: BYTES.load(Relaxed) };
+    let counted = Counted { allocations: ALLOCATIONS.load(Relaxed), bytes: BYTES.load(Relaxed), peak_bytes: PEAK_BYTES.load(Relaxed) };
     drop(turn);
     assert!(heard > 0, "allocations can only be counted in a program whose global allocator is `CountingAllocator`");
     counted
@@ -52,7 +56,10 @@ pub fn count(work: impl FnOnce()) -> Counted {
 fn note(allocations: u64, bytes: i64) {
     if COUNTING.load(Relaxed) {
         ALLOCATIONS.fetch_add(allocations, Relaxed);
-        BYTES.fetch_add(bytes, Relaxed);
+        let before = BYTES.fetch_add(bytes, Relaxed);
+        if bytes > 0 {
+            PEAK_BYTES.fetch_max(before + bytes, Relaxed);
+        }
     }
 }
 
@@ -98,6 +105,7 @@ mod tests {
         });
         assert!(counted.allocations >= 2, "{counted:?}");
         assert!((counted.bytes - GIB as i64).abs() < GIB as i64 / 2, "{counted:?}");
+        assert!((counted.peak_bytes - 3 * GIB as i64).abs() < GIB as i64 / 2, "{counted:?}");
         let freed = count(|| drop(kept));
         assert!((freed.bytes + GIB as i64).abs() < GIB as i64 / 2, "{freed:?}");
     }

@@ -1,10 +1,14 @@
 //! The subcommands, one in each file, and what they share.
 
+pub mod adversary;
 mod bench;
+pub mod compare;
 mod completions;
+mod decider;
+pub mod explore;
 mod install;
 mod kernels;
-mod machine;
+pub mod machine;
 mod models;
 pub mod pictures;
 pub mod platform;
@@ -16,6 +20,7 @@ pub mod run;
 mod samples;
 mod simulate;
 mod soak;
+mod stream;
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -40,6 +45,9 @@ pub fn dispatch(options: &Options, console: &mut Console) -> Result<(), Failure>
         Command::Processors(options) => processors::processors(options, console),
         Command::Simulate(options) if options.soak.soak => soak::play(&options.soak, options.seed, options.json, console),
         Command::Simulate(options) => simulate::simulate(options, console),
+        Command::Compare(options) => compare::compare(options, console),
+        Command::Adversary(options) => adversary::adversary(options, console),
+        Command::Explore(options) => explore::explore(options, console),
         Command::Predict(options) => predict::predict(options, console),
         Command::Platform(options) => platform::platform(options, console),
         Command::Models(options) => models::models(options, console),

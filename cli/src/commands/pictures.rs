@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use poniard_scheduler_sim::output::{Run, csv, gantt, trace};
+use poniard_scheduler_sim::output::{Run, csv, gantt, paje, trace};
 
 use crate::console::Console;
 use crate::failure::Failure;
@@ -20,6 +20,10 @@ pub struct PictureOptions {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = WRITTEN)]
     pub trace: Option<PathBuf>,
 
+    /// Write a trace in the Paje format, which ViTE opens
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = WRITTEN)]
+    pub paje: Option<PathBuf>,
+
     /// Write a picture: a lane for each processor, the critical path, idle time by cause, transfers (SVG)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = WRITTEN)]
     pub gantt: Option<PathBuf>,
@@ -27,6 +31,13 @@ pub struct PictureOptions {
     /// Write a table with a line for each task: when and where it was placed, why, when it ran, why not before (CSV)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = WRITTEN)]
     pub csv: Option<PathBuf>,
+}
+
+impl PictureOptions {
+    /// Whether there is one.
+    pub fn any(&self) -> bool {
+        [&self.trace, &self.paje, &self.gantt, &self.csv].into_iter().any(Option::is_some)
+    }
 }
 
 /// How a run becomes the text of a file.
@@ -39,8 +50,8 @@ pub struct Pictures(Vec<(OutputFile, Text)>);
 impl Pictures {
     /// Makes sure that all can be written, before anything takes long.
     pub fn prepare(options: &PictureOptions, json: bool, console: &mut Console) -> Result<Self, Failure> {
-        let wanted: [(&str, &Option<PathBuf>, Text); 3] =
-            [("trace", &options.trace, trace), ("gantt", &options.gantt, gantt), ("csv", &options.csv, csv)];
+        let wanted: [(&str, &Option<PathBuf>, Text); 4] =
+            [("trace", &options.trace, trace), ("paje", &options.paje, paje), ("gantt", &options.gantt, gantt), ("csv", &options.csv, csv)];
         let mut files: Vec<(OutputFile, Text)> = Vec::new();
         for (name, path, text) in wanted {
             let Some(path) = path else { continue };

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
-use poniard_scheduler_sim::engine::{self, EngineOptions};
+use poniard_scheduler_sim::engine::EngineOptions;
 use poniard_scheduler_sim::plan::planner;
 use poniard_scheduler_sim::workload::{Recording, text_of};
 use poniard_scheduler_sim::{NEVER, Platform, Problem};
 use serde_json::{Value, json};
 
-use super::simulate::{Decider, decider};
+use super::decider::Decider;
+use super::search;
 use crate::console::{self, Console, NAME, QUIET, Styled};
 use crate::failure::Failure;
+use crate::options::SimEngine;
 use crate::report::{counted, duration, path_text};
 
 /// What comes nearest to the runtime's own queues, which decide where no policy is asked for.
@@ -125,6 +127,7 @@ pub fn predict(options: &PredictOptions, console: &mut Console) -> Result<(), Fa
     wanted.sort();
     wanted.dedup();
     let mut predictions = Vec::new();
+    let plugins = search(&[])?;
     for (workers, policy) in wanted {
         // Besides the workers the program itself, which spawns.
         let text = format!("[[processor]]\ncount = {workers}\nspace = \"host\"\n[[processor]]\nkind = \"program\"\nspace = \"host\"\n");
@@ -141,13 +144,10 @@ pub fn predict(options: &PredictOptions, console: &mut Console) -> Result<(), Fa
         } else {
             policy.clone()
         };
-        let predicted_ns = match decider(&live)? {
-            Decider::Planner(planner) => (planner.plan)(&problem).makespan_ns(),
-            Decider::Policy(decides) => {
-                engine::run(&problem, decides, EngineOptions { seed: options.seed, ..EngineOptions::default() }).schedule.makespan_ns()
-            }
-            Decider::Runtime(_) => unreachable!("a name is no engine"),
-        };
+        let decider = Decider::named(&live, SimEngine::Board, &plugins, "--policy")?;
+        decider.check(&problem).map_err(|reason| Failure::usage(decider.complaint("--policy", &reason)))?;
+        let options = EngineOptions { seed: options.seed, ..EngineOptions::default() };
+        let predicted_ns = decider.decide_and_check(&problem, options)?.schedule.makespan_ns();
         let mut recorded: Vec<_> = known()
             .filter(|(_, one)| one.processors.len() == workers && policy_of(one) == policy)
             .map(|(path, one)| Some((path.clone(), one.makespan_ns())))

@@ -9,6 +9,7 @@ use poniard_scheduler_sim::network::Sharing;
 use poniard_scheduler_sim::{Durations, Estimates};
 
 use super::number;
+use crate::commands::machine::MachineSource;
 use crate::commands::pictures::PictureOptions;
 
 /// `poniard simulate`.
@@ -30,9 +31,13 @@ pub struct SimulateOptions {
     #[arg(long, value_name = "BYTES", requires = "speeds")]
     pub bandwidth: Option<f64>,
 
-    /// The policy or planner: --help lists them
+    /// The policy or planner: --help lists them; or a plugin file's, by name or by a path with a `/` in it
     #[arg(long, value_name = "NAME", default_value = DEFAULT, value_parser = NonEmptyStringValueParser::new())]
     pub policy: String,
+
+    /// Where to look for the plugin file of a policy first: a folder or a file; give it again for more
+    #[arg(long = "plugin", value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub plugins: Vec<PathBuf>,
 
     /// What runs a policy: the engine, or the whole runtime in virtual time, for machines where data is everywhere at once
     #[arg(long, value_enum, default_value = "board")]
@@ -46,9 +51,17 @@ pub struct SimulateOptions {
     #[arg(long, value_name = "UNIT")]
     pub round_costs: Option<RoundCosts>,
 
+    /// Say why the run took as long as it did even if it has more than 100,000 tasks
+    #[arg(long)]
+    pub explain: bool,
+
     /// What differs from the files.
     #[command(flatten)]
     pub machine: MachineOptions,
+
+    /// Graphs that arrive over time instead of one.
+    #[command(flatten)]
+    pub stream: StreamOptions,
 
     /// What to write about the run.
     #[command(flatten)]
@@ -61,6 +74,13 @@ pub struct SimulateOptions {
     /// Many worlds instead of one.
     #[command(flatten)]
     pub soak: SoakOptions,
+}
+
+impl SimulateOptions {
+    /// Where the platform comes from.
+    pub(crate) fn machine_source(&self) -> MachineSource<'_> {
+        MachineSource { platform: self.platform.as_deref(), speeds: self.speeds.as_deref(), bandwidth: self.bandwidth }
+    }
 }
 
 /// What runs a policy.
@@ -97,8 +117,33 @@ pub struct SoakOptions {
     pub soak_faults: u32,
 }
 
+/// Graphs that arrive over time.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "To have graphs arrive over time, under a policy that decides as it goes")]
+pub struct StreamOptions {
+    /// When they arrive: poisson:rate=R (R a second in the mean), periodic:every=S (seconds), trace:FILE (a table with commas and the columns arrival, workload, priority, patience)
+    #[arg(long, value_name = "HOW", conflicts_with = "soak")]
+    pub arrivals: Option<String>,
+
+    /// Another workload: each graph that arrives is one of them, by lot (may be given several times)
+    #[arg(long, value_name = "WORKLOAD", value_hint = ValueHint::FilePath, requires = "arrivals")]
+    pub also: Vec<PathBuf>,
+
+    /// How many graphs arrive, unless a trace says when each does
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=10_000_000), default_value = "100", requires = "arrivals")]
+    pub graphs: u32,
+
+    /// Each graph has one of these priorities, by lot; larger comes first
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true, requires = "arrivals")]
+    pub priorities: Vec<i32>,
+
+    /// A graph that is not over so long after its arrival is cancelled
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS", requires = "arrivals")]
+    pub patience: Option<f64>,
+}
+
 /// What is other in a simulation than the workload and the platform say.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct MachineOptions {
     /// How long tasks take: exact, scaled:F, lognormal:CV, measured (by the platform's spreads), sampled (as another task of the same code)
     #[arg(long, value_name = "HOW", default_value = "exact")]

@@ -4,6 +4,7 @@
 
 mod bench;
 mod devices;
+mod experiments;
 mod install;
 mod installation;
 mod interrupts;

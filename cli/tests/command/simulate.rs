@@ -111,6 +111,78 @@ fn the_whole_runtime_runs_in_virtual_time() {
 }
 
 #[test]
+fn graphs_arrive_over_time_and_are_measured_each() {
+    let installation = installation();
+    let ask = |more: &str| installation.ask(&format!("simulate fork.stg --speeds 1,1 --policy priority --seed 4 {more}"));
+    // A fork takes 50 ms on two processors, so each is over before the next one comes.
+    let answer = ask("--arrivals periodic:every=0.05 --graphs 3 --json").json();
+    let (stream, slowdown) = (&answer["stream"], serde_json::json!({ "mean": 1.0, "median": 1.0, "p95": 1.0, "max": 1.0 }));
+    assert_eq!((&answer["makespan_ns"], &stream["slowdown"], &stream["fairness"]), (&150_000_000.into(), &slowdown, &1.0.into()));
+    assert_eq!((&stream["graphs"][2]["arrival_ns"], &stream["graphs"][2]["response_ns"]), (&100_000_000.into(), &50_000_000.into()));
+    // One after the other, from a trace: the first, the urgent one, and one that is cancelled before it begins.
+    fs::write(installation.file("three.csv"), "arrival,priority,patience,workload\n0,,,1\n0.01,0,0.1,1\n0.02,5,,1\n").unwrap();
+    let more = "--also chain:3,ccr=0,seed=2 --arrivals trace:three.csv --speeds 1";
+    let ask_one = |more: &str| installation.ask(&format!("simulate fork.stg --policy priority {more}"));
+    let answer = ask_one(&format!("{more} --json")).json();
+    let response = |graph: usize| answer["stream"]["graphs"][graph]["response_ns"].as_u64();
+    assert_eq!((response(1), &answer["stream"]["cancelled"], &answer["tasks"]), (None, &1.into(), &9.into()));
+    assert!(response(2) < response(0), "{answer}");
+    let text = ask_one(&format!("{more} --trace run.json --paje run.paje --gantt run.svg --csv run.csv")).good();
+    for said in
+        ["graphs       3, 1 cancelled", "response     mean ", "slowdown     mean ", "fairness     0.", "dropped      3 tasks; 0 ns of work"]
+    {
+        assert!(text.contains(said), "no {said} in {text}");
+    }
+    // What was dropped is in no file.
+    assert_eq!(fs::read_to_string(installation.file("run.csv")).unwrap().lines().count(), 1 + 6);
+    let paje = fs::read_to_string(installation.file("run.paje")).unwrap();
+    assert_eq!(paje.lines().filter(|line| line.contains(" p0 c0 \"")).count(), 6, "{paje}");
+    // The table has all tasks, whoever decided.
+    for more in ["--policy heft --durations scaled:2", "--policy own --engine runtime"] {
+        let table = installation.ask(&format!("simulate fork.stg --speeds 1,1 {more} --csv /dev/stdout")).good();
+        assert_eq!(table.lines().count(), 5, "{more}: {table}");
+    }
+    // What it says to type says the same.
+    let text = ask("--arrivals poisson:rate=30 --graphs 20 --also chain:3 --priorities -1,2 --patience 0.2").good();
+    let replay = text.lines().last().unwrap().split_once("poniard ").unwrap().1.to_owned();
+    assert_eq!(installation.ask(&replay).good(), text);
+    for (more, code, said) in [
+        (
+            "--arrivals periodic:every=1 --policy heft",
+            2,
+            "--arrivals: `heft` is a planner, which knows all before anything runs; graphs that arrive need a policy that decides as it goes, such as live:heft",
+        ),
+        ("--arrivals periodic:every=1 --policy cpop", 2, "such as earliest-finish"),
+        ("--arrivals periodic:every=1 --policy fifo --engine runtime", 2, "--arrivals: graphs that arrive are run by --engine board"),
+        ("--arrivals weekly", 2, "--arrivals: `weekly` is none of poisson:rate=R"),
+        ("--arrivals trace:nowhere.csv", 3, "nowhere.csv: No such file"),
+        ("--arrivals trace:fork.stg", 3, "fork.stg: line 1: there is no column `4`"),
+        ("--arrivals periodic:every=1 --patience -1", 2, "--patience"),
+        ("--arrivals periodic:every=1 --also nowhere.stg", 3, "nowhere.stg: No such file"),
+        ("--arrivals periodic:every=1 --graphs 10000000 --also layered:1000", 3, "--arrivals: the graphs of the stream have "),
+        ("--graphs 3", 2, "--arrivals"),
+    ] {
+        installation.ask(&format!("simulate fork.stg --speeds 1,1 {more}")).failed(code, &[said]);
+    }
+}
+
+#[test]
+fn why_a_large_run_took_as_long_is_said_when_somebody_asks() {
+    let installation = installation();
+    let ask = |more: &str| installation.ask(&format!("simulate independent:100001 --speeds 1,1 --policy fifo {more}"));
+    let text = ask("").good();
+    assert!(text.contains("of all processors together; --explain says why") && !text.contains("critical"), "{text}");
+    let explained = ask("--explain").good();
+    assert!(
+        explained.contains("idle         ") && explained.contains(" no ready work ") && explained.contains("critical     "),
+        "{explained}"
+    );
+    let idle = |text: &str| text.lines().find_map(|line| line.strip_prefix("idle         ")?.split(" of all").next().map(str::to_owned));
+    assert_eq!((idle(&text), text.contains("why          first-free 100 001")), (idle(&explained), true), "{text}");
+    assert!(ask("--json").json()["idle_ns"].is_null());
+}
+
+#[test]
 fn scenarios_are_played_and_the_numbers_of_one_are_those_of_all() {
     let installation = installation();
     let all = installation.ask("simulate --soak --seeds 12 --soak-tasks 30 --json").json();
@@ -150,11 +222,11 @@ fn what_makes_no_sense_is_said() {
 #[test]
 fn pictures_are_written_whole_or_not_at_all() {
     let installation = installation();
-    let files = "--trace run.json --gantt run.svg --csv run.csv";
+    let files = "--trace run.json --paje run.paje --gantt run.svg --csv run.csv";
     for policy in ["heft", "fifo"] {
         let text = installation.ask(&format!("simulate fork.stg --speeds 1,1 --policy {policy} {files}")).good();
         let read = |name: &str| fs::read_to_string(installation.file(name)).unwrap();
-        for name in ["run.json", "run.svg", "run.csv"] {
+        for name in ["run.json", "run.paje", "run.svg", "run.csv"] {
             assert!(text.contains(&format!("wrote        {name} (")), "{text}");
         }
         assert!(text.contains("critical     3 tasks (2 behind what they need)"), "{text}");

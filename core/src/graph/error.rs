@@ -82,7 +82,7 @@ impl fmt::Display for GraphError {
 impl std::error::Error for GraphError {}
 
 /// A run of a graph could not begin.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GraphRunError {
     /// An input was not given.

@@ -15,7 +15,7 @@ use super::builder::Wiring;
 use super::code::{Frame, Place};
 use crate::data::Data;
 use crate::error::TaskError;
-use crate::mutable::{Commute, Historic, InPlace, Read, Target, Viewed, ViewedInPlace, Write, enter_all, meet, wait_for_all};
+use crate::mutable::{Commute, Historic, InPlace, Read, Reduce, Target, Viewed, ViewedInPlace, Write, enter_all, meet, wait_for_all};
 use crate::part::{Part, ReadField, ReadPart, View, ViewMut, WriteField, WritePart};
 use crate::task::record::Hold;
 
@@ -216,6 +216,16 @@ impl<T: Data> IntoNodeArg<InPlace<T>> for Commute<T> {
 
     fn wire(self, wiring: &mut Wiring<'_>) -> WiredPlace<T> {
         let (owner, value) = self.0.historic();
+        wiring.touch(&owner, Target::Whole, Access::Write);
+        WiredPlace { _owner: owner, value }
+    }
+}
+
+impl<T: Data> IntoNodeArg<InPlace<T>> for Reduce<T> {
+    type Wired = WiredPlace<T>;
+
+    fn wire(self, wiring: &mut Wiring<'_>) -> WiredPlace<T> {
+        let (owner, value) = self.place.historic();
         wiring.touch(&owner, Target::Whole, Access::Write);
         WiredPlace { _owner: owner, value }
     }

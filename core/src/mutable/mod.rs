@@ -25,12 +25,15 @@ use crate::task::record::{Hold, has_holds, held_here};
 
 mod history;
 mod order;
+mod reduction;
 mod slot;
 mod turn;
 
-pub(crate) use history::Target;
 use history::{EdgeList, Gone, History, PlaceEdge, lock};
+pub(crate) use history::{Mode, Target};
 pub(crate) use order::create_ordered;
+use reduction::Copies;
+pub use reduction::{Reduce, reduce};
 pub use slot::{InPlace, PartSlot, PlaceSlot, Touch, Viewed, ViewedInPlace};
 pub use turn::Line;
 
@@ -75,6 +78,8 @@ struct Place<T> {
     form: Option<Box<Result<Form, PartError>>>,
     /// Whose turn it is, of tasks that change it in any order.
     line: Mutex<Line>,
+    /// What tasks have made that reduce, and is no part of the value yet.
+    copies: Mutex<Copies<T>>,
     /// Held by whoever looks at the value itself, and not at elements of it, for a part.
     header: Mutex<()>,
     value: UnsafeCell<T>,
@@ -90,6 +95,9 @@ pub trait Historic: Send + Sync {
     fn history(&self) -> &Mutex<History>;
     #[doc(hidden)]
     fn line(&self) -> &Mutex<Line>;
+    /// Combines into the value what tasks have made that reduce, for who keeps away whoever would look at it meanwhile without having called this.
+    #[doc(hidden)]
+    fn settle(&self);
     /// Sees to it that the value is at hand, for who keeps away whoever would change it meanwhile.
     #[doc(hidden)]
     fn make_ready(&self, access: Access) -> Result<(), String>;
@@ -127,6 +135,11 @@ pub(crate) fn named<H: Historic + ?Sized>(owner: &H, spans: Spans) -> (u32, Arc<
 /// Whether two have one history.
 pub(crate) fn is_same<H: Historic + ?Sized>(one: &H, two: &H) -> bool {
     std::ptr::eq(one.history(), two.history())
+}
+
+/// The elements of a part, as long as they are kept the same ones.
+pub(crate) fn spans_of<H: Historic + ?Sized>(owner: &H, target: Target) -> Option<Arc<Spans>> {
+    lock(owner.history()).spans_of(target)
 }
 
 /// Whether two accesses to one place have an element in common.
@@ -186,6 +199,7 @@ impl<T: Data> Mutable<T> {
             history: Mutex::default(),
             form,
             line: Mutex::default(),
+            copies: Mutex::default(),
             header: Mutex::new(()),
             value: UnsafeCell::new(value),
         }))
@@ -214,6 +228,7 @@ impl<T: Data> Mutable<T> {
     pub fn fetch(&self) -> Result<Reading<'_, T>, TaskError> {
         let (hold, writer) = hold(&*self.0, Target::Whole, Access::Read);
         wait_for(&writer)?;
+        self.0.settle();
         // SAFETY: the writers before have ended, and those that come later wait for the hold.
         let value = unsafe { &*self.0.value.get() };
         let brought = residency::bring(value).and_then(|()| spill::look_at(value, false));
@@ -235,6 +250,7 @@ impl<T: Data> Mutable<T> {
             end_after(hold, &before);
             return Err(error);
         }
+        self.0.settle();
         // SAFETY: everybody who had access before has ended, and who comes later waits for `hold`.
         residency::bring(unsafe { &*self.0.value.get() }).map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
         let value = match Arc::try_unwrap(self.0) {

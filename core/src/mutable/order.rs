@@ -71,7 +71,9 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     }
     let mut number = 0;
     params.visit_places(&mut |touch| {
-        touch.wait_for(Edges(histories[groups[number]].conflicts(touch.target().0, touch.mode().0)));
+        let history = &histories[groups[number]];
+        let mode = touch.mode().0;
+        touch.wait_for(Edges(history.conflicts(touch.target().0, mode)), history.must_settle(mode));
         number += 1;
     });
     if region::is_looking() {
@@ -89,6 +91,12 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
         options.ties.holds = true;
         options.ties.needed |= writes;
     }
+    let mut before = None;
+    if region::check::is_on() {
+        let mut addresses = Vec::new();
+        params.visit(&mut |task, _| addresses.push(std::ptr::from_ref(task).addr()));
+        before = Some(addresses);
+    }
     let (task, ready) = create(function, params, shared, shared.epoch(), location, options, priority);
     task.reference().hold_until_the_end(writes);
     let mut gone = Gone::new();
@@ -101,6 +109,10 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     }
     drop(histories);
     drop(gone);
+    if let Some(before) = before {
+        let accesses = touched.iter().map(|touch| (Arc::clone(touch.place.owner()), touch.target, touch.mode));
+        region::check::note(task.reference(), &before, accesses);
+    }
     if let Some((turn, before)) = turn {
         turn.ask_after(&before);
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use poniard_interface::Access;
 
 use super::history::{EdgeList, History, Mode, Target};
+use super::reduction::{Made, Own, Reduce};
 use super::turn::{Line, Turn};
 use super::{Commute, Elements, Historic, Place, Read, Write};
 use crate::data::Data;
@@ -60,13 +61,15 @@ struct AccessTo {
     mode: Mode,
     /// Found when the task is spawned.
     edges: EdgeList,
+    /// Whether copies have to be combined before the value is used.
+    settles: bool,
     /// The task's, if this is the first of its accesses that commute.
     turn: Option<Arc<Turn>>,
 }
 
 impl AccessTo {
     fn new(owner: Arc<dyn Historic>, target: Target, mode: Mode) -> Self {
-        Self { owner, target, access: mode.access(), mode, edges: EdgeList::new(), turn: None }
+        Self { owner, target, access: mode.access(), mode, edges: EdgeList::new(), settles: false, turn: None }
     }
 
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
@@ -105,6 +108,8 @@ pub struct PlaceSlot<T> {
     of: AccessTo,
     /// Where the value lies; the owner keeps it.
     value: NonNull<T>,
+    /// What the task changes in its place, if it reduces.
+    own: Option<Box<Own<T>>>,
 }
 
 // SAFETY: the value is `Send` and `Sync` (`Data`, which every way to make a slot asks for), and the rest is by itself.
@@ -116,17 +121,23 @@ impl<T: Data> PlaceSlot<T> {
     fn whole(place: &Arc<Place<T>>, mode: Mode) -> Self {
         let value = place.address();
         let owner = Arc::clone(place);
-        Self { of: AccessTo::new(owner, Target::Whole, mode), value }
+        Self { of: AccessTo::new(owner, Target::Whole, mode), value, own: None }
     }
 
     fn field(field: &FieldPart<T>, access: Access) -> Self {
-        Self { of: AccessTo::new(Arc::clone(&field.owner), Target::Part(field.number), access.into()), value: field.value }
+        Self { of: AccessTo::new(Arc::clone(&field.owner), Target::Part(field.number), access.into()), value: field.value, own: None }
     }
 }
 
 impl<T> PlaceSlot<T> {
     /// The value, for the task that stores this, from when it is ready until its body is over.
     pub(crate) fn get(&self) -> &T {
+        if self.of.settles {
+            self.of.owner.settle();
+        }
+        if let Some(own) = &self.own {
+            return own.get();
+        }
         // SAFETY: only the body gets here, and whoever looks at the arguments while nobody can claim the task. It is ready after all that conflict and were spawned
         // before; those that come later wait for the task's end.
         unsafe { self.value.as_ref() }
@@ -134,6 +145,12 @@ impl<T> PlaceSlot<T> {
 
     fn get_mut(&mut self) -> &mut T {
         debug_assert!(self.of.access != Access::Read, "`Write` stores no read access");
+        if self.of.settles {
+            self.of.owner.settle();
+        }
+        if let Some(own) = &mut self.own {
+            return own.get_mut();
+        }
         // SAFETY: as in `get`; writing conflicts with every other access, and the task has this one to the place (`Ordered::new`).
         unsafe { self.value.as_mut() }
     }
@@ -154,6 +171,14 @@ impl<T: Data> IntoArg<InPlace<T>> for Write<T> {
 impl<T: Data> IntoArg<InPlace<T>> for Commute<T> {
     fn into_slots(self) -> PlaceSlot<T> {
         PlaceSlot::whole(&self.0.0, Mode::Commute)
+    }
+}
+
+impl<T: Data> IntoArg<InPlace<T>> for Reduce<T> {
+    fn into_slots(self) -> PlaceSlot<T> {
+        let place = &self.place.0;
+        let own = Own::new(Arc::clone(place), self.functions, self.kind);
+        PlaceSlot { own: Some(Box::new(own)), ..PlaceSlot::whole(place, Mode::Reduce(self.kind)) }
     }
 }
 
@@ -264,6 +289,7 @@ impl<T: Data> Slots for PlaceSlot<T> {
             history: Mutex::default(),
             form: None,
             line: Mutex::default(),
+            copies: Mutex::default(),
             header: Mutex::new(()),
             value: UnsafeCell::new(value),
         });
@@ -404,7 +430,17 @@ impl<T: Data> Historic for Place<T> {
         &self.line
     }
 
+    fn settle(&self) {
+        self.with_copies(|copies| {
+            while let Some(Made { copy, functions, .. }) = copies.pop() {
+                // SAFETY: whoever has made a copy has ended, and whoever looks at the value comes by here first, where he waits until there is none left.
+                functions.combine(unsafe { self.address().as_mut() }, copy);
+            }
+        });
+    }
+
     fn make_ready(&self, access: Access) -> Result<(), String> {
+        self.settle();
         // SAFETY: the caller keeps whoever changes the value away.
         let value = unsafe { self.address().as_ref() };
         residency::bring(value)?;
@@ -423,6 +459,7 @@ impl<T: Parts> Elements<T::Element> for Place<T> {
     fn bring(&self, access: Access, form: &Form) -> Result<NonNull<T::Element>, String> {
         // Several tasks may get here at once, each for its part.
         let _header = self.lock_header();
+        self.settle();
         {
             // SAFETY: whoever changes the value as a whole is kept away by dependencies; whoever looks at it for a part has the lock.
             let value = unsafe { self.address().as_ref() };
@@ -461,7 +498,7 @@ pub trait Touch {
     #[doc(hidden)]
     fn history(&self) -> OfPlace;
     #[doc(hidden)]
-    fn wait_for(&mut self, edges: Edges);
+    fn wait_for(&mut self, edges: Edges, settles: bool);
     /// Begins to run when it is the task's turn, which ends with this.
     #[doc(hidden)]
     fn take_turn(&mut self, turn: OfTurn);
@@ -521,8 +558,9 @@ impl Touch for AccessTo {
         OfPlace(Arc::clone(&self.owner))
     }
 
-    fn wait_for(&mut self, edges: Edges) {
+    fn wait_for(&mut self, edges: Edges, settles: bool) {
         self.edges = edges.0;
+        self.settles = settles;
     }
 
     fn take_turn(&mut self, turn: OfTurn) {

@@ -196,15 +196,13 @@ impl<T: Parts> Mutable<T> {
     /// # Errors
     /// [`PartError`] when the value is an array of more than six dimensions.
     pub fn whole(&self) -> Result<Part<T::Element>, PartError> {
-        let owner = self.elements();
-        let form = owner.form()?;
-        Ok(Part::of(&owner, form))
+        self.taken(Ok)
     }
 
-    fn form(&self) -> Result<(Arc<dyn Elements<T::Element>>, Form), PartError> {
+    fn taken(&self, take: impl FnOnce(Form) -> Result<Form, PartError>) -> Result<Part<T::Element>, PartError> {
         let owner = self.elements();
-        let form = owner.form()?;
-        Ok((owner, form))
+        let form = take(owner.form()?)?;
+        Ok(Part::of(&owner, form))
     }
 
     /// A rectangle of it: see [`Part::part`].
@@ -212,8 +210,7 @@ impl<T: Parts> Mutable<T> {
     /// # Errors
     /// As [`Part::part`] and [`whole`](Self::whole).
     pub fn part(&self, ranges: impl AsRef<[SliceInfoElem]>) -> Result<Part<T::Element>, PartError> {
-        let (owner, form) = self.form()?;
-        Ok(Part::of(&owner, form.slice(ranges.as_ref())?))
+        self.taken(|form| form.slice(ranges.as_ref()))
     }
 
     /// Rows of it: see [`Part::rows`].
@@ -221,8 +218,7 @@ impl<T: Parts> Mutable<T> {
     /// # Errors
     /// As [`Part::rows`] and [`whole`](Self::whole).
     pub fn rows(&self, rows: impl RangeBounds<usize>) -> Result<Part<T::Element>, PartError> {
-        let (owner, form) = self.form()?;
-        Ok(Part::of(&owner, form.along(0, rows)?))
+        self.taken(|form| form.along(0, rows))
     }
 
     /// Columns of it: see [`Part::columns`].
@@ -230,8 +226,7 @@ impl<T: Parts> Mutable<T> {
     /// # Errors
     /// As [`Part::columns`] and [`whole`](Self::whole).
     pub fn columns(&self, columns: impl RangeBounds<usize>) -> Result<Part<T::Element>, PartError> {
-        let (owner, form) = self.form()?;
-        Ok(Part::of(&owner, form.along(1, columns)?))
+        self.taken(|form| form.along(1, columns))
     }
 }
 
@@ -258,6 +253,9 @@ impl<E> Writable for Part<E> {
         WritePart(self.clone(), access)
     }
 }
+
+/// How the elements of a value lie.
+pub(crate) type FormOf<T> = fn(&T) -> Result<Form, PartError>;
 
 /// Lists have one dimension.
 pub(crate) fn of_list(len: usize) -> Result<Form, PartError> {

@@ -26,8 +26,8 @@ use poniard_interface::header::PluginKind;
 use poniard_interface::{Backend, BackendInfo};
 
 pub use error::{LoadError, LoadErrorKind};
-pub use policies::{FoundPolicies, LoadedPolicy, load_policies};
-pub(crate) use policies::{find_policy, load_policy, policy_names};
+pub(crate) use policies::load_policy;
+pub use policies::{FoundPolicies, LoadedPolicy, load_policies, named_policy, policy_names};
 pub use search::{BACKEND_PATH_VARIABLE, PluginSearch, SearchPlace};
 
 /// What [`load`] came back with.

@@ -85,6 +85,15 @@ pub fn load_policies(search: &PluginSearch) -> FoundPolicies {
     found
 }
 
+/// Loads the policy that [`RuntimeBuilder::policy`](crate::RuntimeBuilder::policy) would take from a plugin file: that of a path, if there is a `/` in `name`, otherwise the one of that
+/// name, if `search` finds one. No other file is loaded.
+///
+/// # Errors
+/// [`LoadError`] when it cannot be used, or when two files have the name.
+pub fn named_policy(search: &PluginSearch, name: &str) -> Result<Option<LoadedPolicy>, LoadError> {
+    if name.contains('/') { load_policy(Path::new(name)).map(Some) } else { find_policy(search, name) }
+}
+
 /// Loads the policy of one file, whatever the file is called.
 ///
 /// # Errors
@@ -99,7 +108,7 @@ pub(crate) fn load_policy(file: &Path) -> Result<LoadedPolicy, LoadError> {
 ///
 /// # Errors
 /// [`LoadError`] when it cannot be used, or when two files have it: which one is meant is for the user to say.
-pub(crate) fn find_policy(search: &PluginSearch, name: &str) -> Result<Option<LoadedPolicy>, LoadError> {
+fn find_policy(search: &PluginSearch, name: &str) -> Result<Option<LoadedPolicy>, LoadError> {
     let places = search.places();
     let mut named = files(&places, PluginKind::Policy).filter_map(Result::ok).filter(|file| is_called(file).as_deref() == Some(name));
     let Some((file, path, file_name)) = named.next() else { return Ok(None) };
@@ -114,7 +123,7 @@ pub(crate) fn find_policy(search: &PluginSearch, name: &str) -> Result<Option<Lo
 }
 
 /// What the policies are called that `search` finds, by the names of their files, sorted.
-pub(crate) fn policy_names(search: &PluginSearch) -> Vec<String> {
+pub fn policy_names(search: &PluginSearch) -> Vec<String> {
     let mut names: Vec<_> = files(&search.places(), PluginKind::Policy).filter_map(|file| is_called(&file.ok()?)).collect();
     names.sort();
     names.dedup();

@@ -46,9 +46,11 @@ use crate::task::record::TaskRef;
 use crate::task::{Task, Value};
 use crate::worker::fetch;
 
+pub(crate) mod check;
 mod plan;
 
-pub use plan::{Planning, RegionPlan};
+use check::{Checker, Unordered};
+pub use plan::{Planning, RegionPlan, RegionRun};
 
 thread_local! {
     /// Whether this thread is about to order a task of a region, and looks at something itself meanwhile.
@@ -75,6 +77,7 @@ const WINDOW: usize = 16_384;
 pub struct Region<'h> {
     handle: &'h Handle,
     window: RefCell<Window>,
+    checker: RefCell<Option<Checker>>,
     is_open: Arc<AtomicBool>,
 }
 
@@ -98,9 +101,10 @@ impl Window {
 }
 
 impl<'h> Region<'h> {
-    fn new(handle: &'h Handle, limit: usize) -> Self {
-        let window = Window { tasks: VecDeque::new(), limit: limit.max(2), spawned: 0, failed: 0, first: None };
-        Self { handle, window: RefCell::new(window), is_open: Arc::new(AtomicBool::new(true)) }
+    fn new(handle: &'h Handle, options: &RegionOptions) -> Self {
+        let window = Window { tasks: VecDeque::new(), limit: options.window.max(2), spawned: 0, failed: 0, first: None };
+        let checker = options.checked.then(Checker::default);
+        Self { handle, window: RefCell::new(window), checker: RefCell::new(checker), is_open: Arc::new(AtomicBool::new(true)) }
     }
 
     /// Spawns a task: as [`Handle::spawn`], and the region waits for it, whether its handle is kept or not. It runs as soon as the tasks have that it depends on by
@@ -115,7 +119,7 @@ impl<'h> Region<'h> {
     {
         let location = caller();
         self.make_room();
-        let task = self.handle.spawn_in_region(location, function, args);
+        let task = Checker::during(&mut self.checker.borrow_mut(), || self.handle.spawn_in_region(location, function, args));
         task.keep();
         let mut window = self.window.borrow_mut();
         window.spawned += 1;
@@ -165,6 +169,10 @@ impl<'h> Region<'h> {
         // Release: pairs with the Acquire in `RegionTask::closed`.
         self.is_open.store(false, Release);
         let mut window = self.window.borrow_mut();
+        for Unordered { task, earlier } in self.checker.take().map(Checker::into_found).unwrap_or_default() {
+            window.failed += 1;
+            window.first.get_or_insert_with(|| task.error(FailureKind::Unordered { earlier: earlier.name().to_string() }));
+        }
         match window.first.take() {
             None => Ok(()),
             Some(first) => Err(RegionError::new(Failures { first, failed: window.failed, spawned: window.spawned, location })),
@@ -183,6 +191,7 @@ impl fmt::Debug for Region<'_> {
 #[derive(Clone, Debug)]
 pub struct RegionOptions {
     window: usize,
+    checked: bool,
 }
 
 impl Default for RegionOptions {
@@ -194,7 +203,14 @@ impl Default for RegionOptions {
 impl RegionOptions {
     /// As [`Handle::region`].
     pub fn new() -> Self {
-        Self { window: WINDOW }
+        Self { window: WINDOW, checked: false }
+    }
+
+    /// Whether it is checked that each task comes after all that it has to come after, by a look at every earlier access to the same values: [`FailureKind::Unordered`] names two tasks where one does
+    /// not. For tests of the runtime, and for whoever mistrusts it: keeps all tasks of the region, and its time grows with their square.
+    pub fn checked(mut self, is_checked: bool) -> Self {
+        self.checked = is_checked;
+        self
     }
 
     /// How many tasks the region keeps at most: 16384 unless it is told; at least 2. Some hundred bytes each, besides arguments and results.
@@ -224,7 +240,7 @@ impl Handle {
     #[track_caller]
     pub fn region_with<R>(&self, options: &RegionOptions, body: impl FnOnce(&Region<'_>) -> R) -> Result<R, RegionError> {
         let location = caller();
-        let region = Region::new(self, options.window);
+        let region = Region::new(self, options);
         let outcome = catch_unwind(AssertUnwindSafe(|| body(&region)));
         let ended = region.end(location);
         match outcome {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 use super::{Failures, RegionError};
+use crate::data::Data;
 use crate::error::{FailureKind, TaskError, TaskName};
 use crate::function::caller;
 use crate::graph::{GraphBuilder, GraphError, GraphRun, GraphRunError, Node, NodeArgs, NodeFn, TaskGraph};
@@ -79,7 +80,7 @@ impl RegionPlan {
     ///
     /// # Errors
     /// [`RegionError`] when a task fails, or one before that was to leave a value; when the runtime has been shut down.
-    pub fn run(&self, handle: &Handle) -> Result<GraphRun, RegionError> {
+    pub fn run(&self, handle: &Handle) -> Result<RegionRun, RegionError> {
         let fail =
             |first: TaskError| RegionError::new(Failures { first, failed: 1, spawned: self.graph.len() as u64, location: self.location });
         let own = |kind| TaskError::new(TaskName { name: "region".into(), location: self.location }, kind);
@@ -89,7 +90,7 @@ impl RegionPlan {
             other => fail(own(FailureKind::Lost { reason: other.to_string() })),
         })?;
         match run.wait() {
-            Ok(()) => Ok(run),
+            Ok(()) => Ok(RegionRun(run)),
             Err(first) => Err(fail(first)),
         }
     }
@@ -102,5 +103,23 @@ impl RegionPlan {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.graph.is_empty()
+    }
+}
+
+/// A run of a [`RegionPlan`], which is over: the results of its tasks.
+#[derive(Debug)]
+pub struct RegionRun(GraphRun);
+
+impl RegionRun {
+    /// The result of a task of the plan.
+    ///
+    /// # Errors
+    /// When it is moved into another task.
+    ///
+    /// # Panics
+    /// When the task is one of another plan.
+    #[track_caller]
+    pub fn fetch<T: Data>(&self, task: Node<T>) -> Result<&T, TaskError> {
+        self.0.fetch(task)
     }
 }

@@ -477,7 +477,7 @@ impl RuntimeBuilder {
         }
         let found = match &self.search {
             _ if name.contains('/') => plugin::load_policy(Path::new(name)).map(Some),
-            Some(search) => plugin::find_policy(search, name),
+            Some(search) => plugin::named_policy(search, name),
             None => Ok(None),
         };
         match found.map_err(|error| error.to_string())? {

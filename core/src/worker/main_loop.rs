@@ -492,7 +492,7 @@ pub(crate) fn stolen<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
 /// A task of another worker: the nearest group first, in each from a random one onwards.
 fn steal(shared: &Shared, slot: &Slot, local: &Local, level: usize) -> Option<Entry> {
     for group in &slot.victims {
-        let start = random(local) as usize % group.len().max(1);
+        let start = shared.chosen_victim(group, level).unwrap_or_else(|| random(local) as usize % group.len().max(1));
         for offset in 0..group.len() {
             let victim = &shared.slots[group[(start + offset) % group.len()]];
             let task = moved(shared, stolen(|| victim.stealers[level].steal_batch_and_pop(&local.deques[level])));

@@ -31,6 +31,7 @@ use crate::journal::Journal;
 use crate::options::{LaunchTies, Occupancy, Priority, TaskOptions};
 use crate::placement::{Placement, PlacementChoices, Went, placed};
 use crate::planted::{self, Bug};
+use crate::platform;
 use crate::queued::Queued;
 use crate::residency::{self, DeviceSpace};
 use crate::runtime::Backends;
@@ -771,6 +772,15 @@ impl Shared {
         };
         let possible = asked.is_possible() && (asked.processors() <= 1.0 || asked.processors() <= available as f64);
         (!possible).then_some(FailureKind::Occupancy { asked: asked.processors(), available })
+    }
+
+    /// Which of a group of slots a thief tries first, where a platform decides. Between those that have nothing there is no choice.
+    pub(crate) fn chosen_victim(&self, group: &[usize], level: usize) -> Option<usize> {
+        if !platform::is_logical() {
+            return None;
+        }
+        let with_tasks: Vec<usize> = (0..group.len()).filter(|at| !self.slots[group[*at]].stealers[level].is_empty()).collect();
+        (with_tasks.len() > 1).then(|| platform::choose(with_tasks.len()))?.map(|of_those| with_tasks[of_those])
     }
 
     /// Whether the holder of `slot` could find a task now.

@@ -27,6 +27,11 @@ impl Arrivals {
         Self { heads: vec![NONE; blocks.len()], blocks, replicas: Vec::new(), free: NONE }
     }
 
+    /// Whether several tasks need any block at all.
+    pub(super) fn has_blocks(&self) -> bool {
+        !self.heads.is_empty()
+    }
+
     /// The block of an edge, if several tasks need it.
     pub(super) fn block(&self, edge: usize) -> Option<u32> {
         Some(self.blocks.of_edge(edge)).filter(|block| *block != NONE)
@@ -61,9 +66,6 @@ impl Arrivals {
 
     /// The task at the end of an edge has ended.
     pub(super) fn release(&mut self, edge: usize) {
-        if self.heads.is_empty() {
-            return;
-        }
         let block = self.blocks.of_edge(edge);
         if block == NONE || !self.blocks.is_over(block) {
             return;

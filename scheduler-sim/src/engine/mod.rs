@@ -9,18 +9,22 @@
 mod arrivals;
 mod queue;
 mod spaces;
+mod streaming;
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
-use poniard::policy::{Board, Candidate, Decision, Estimate, How, Place, Placement, Policy, ReadyTask, Source, Ticket, Why};
+use poniard::policy::{Board, Candidate, Decision, Estimate, How, Place, Placement, Policy, ReadyTask, Source, Ticket};
 
 use crate::network::Sharing;
 use crate::platform::Overheads;
 use crate::problem::{NEVER, Problem};
 use crate::schedule::Schedule;
+use crate::stream::Stream;
 use arrivals::Arrivals;
 use queue::Queue;
 use spaces::Spaces;
+use streaming::Streaming;
 
 /// Estimates are exact: as if each had been measured so often.
 const MEASURED: u32 = 1 << 20;
@@ -71,8 +75,12 @@ pub struct Outcome {
     pub schedule: Schedule,
     /// What the policy decided, in order, if that was to be kept.
     pub decisions: Vec<Decided>,
+    /// Why tasks went where they went ([`Why::name`](poniard::policy::Why::name)), counted.
+    pub reasons: BTreeMap<&'static str, u64>,
     /// What was moved, as it was started, if that was to be kept.
     pub transfers: Vec<Transfer>,
+    /// Which graphs of a stream were cancelled, by number, rising. Those of their tasks that had not begun have no processor in the schedule.
+    pub cancelled: Vec<u32>,
     /// How many tasks ran elsewhere than they were placed.
     pub stolen: u64,
     /// How many bytes were moved from one memory space to another.
@@ -81,6 +89,20 @@ pub struct Outcome {
     pub data_wait_ns: u64,
     /// How many events there were.
     pub events: u64,
+}
+
+impl Outcome {
+    /// What was decided and moved of a part of the tasks, which rise, and are known by their positions in `tasks` from then on.
+    #[must_use]
+    pub fn only(mut self, tasks: &[u32]) -> Self {
+        self.schedule = self.schedule.only(tasks);
+        let number = |task: u32| tasks.binary_search(&task).ok().map(|number| number as u32);
+        let decided = |one: &Decided| Some(Decided { task: number(one.task)?, ..*one });
+        self.decisions = self.decisions.iter().filter_map(decided).collect();
+        let moved = |one: &Transfer| Some(Transfer { task: number(one.task)?, ..*one });
+        self.transfers = self.transfers.iter().filter_map(moved).collect();
+        self
+    }
 }
 
 /// A task that is under way.
@@ -98,6 +120,20 @@ struct Running {
 /// The policy breaks its contract: it leaves a task for ever although a processor is free that may run it, or places one where it cannot run.
 #[must_use]
 pub fn run(problem: &Problem<'_>, policy: Box<dyn Policy>, options: EngineOptions) -> Outcome {
+    run_graphs(problem, policy, None, options)
+}
+
+/// Runs a stream to its end. The problem is that of the stream's workload, with its releases ([`Stream::releases_ns`]). A task that has begun when its graph is cancelled goes on to its end.
+///
+/// # Panics
+/// As [`run`]; or the problem is not that of the stream.
+#[must_use]
+pub fn run_stream(problem: &Problem<'_>, stream: &Stream, policy: Box<dyn Policy>, options: EngineOptions) -> Outcome {
+    assert_eq!(problem.len(), stream.workload().len(), "the problem is that of the stream");
+    run_graphs(problem, policy, Some(Streaming::new(stream)), options)
+}
+
+fn run_graphs(problem: &Problem<'_>, policy: Box<dyn Policy>, streaming: Option<Streaming<'_>>, options: EngineOptions) -> Outcome {
     let places = (0..problem.processor_count()).map(|processor| {
         let mut place = Place::new(problem.column(processor) as u32, problem.space(processor) as u32, 1);
         // Whatever is placed has its data sent at once.
@@ -109,7 +145,7 @@ pub fn run(problem: &Problem<'_>, policy: Box<dyn Policy>, options: EngineOption
     let ranks =
         if policy.wants_ranks() { problem.upward_rank_sums().into_iter().map(|sum| sum / count.max(1)).collect() } else { Vec::new() };
     let is_busy = BUSY.contains(&policy.name());
-    let live = Live { board: Board::new(places.collect(), policy, options.seed), ranks, next_number: 0, is_busy };
+    let live = Live { board: Board::new(places.collect(), policy, options.seed), ranks, next_number: 0, is_busy, streaming };
     Engine::new(problem, Decider::Live(Box::new(live)), options).run()
 }
 
@@ -120,35 +156,51 @@ pub fn run(problem: &Problem<'_>, policy: Box<dyn Policy>, options: EngineOption
 /// The plan is none for this problem.
 #[must_use]
 pub fn run_plan(problem: &Problem<'_>, plan: &Schedule, options: EngineOptions) -> Outcome {
-    let mut order: Vec<(u64, u64, u32)> = (0..problem.len()).map(|task| (plan.start_ns[task], plan.end_ns[task], task as u32)).collect();
-    if order.iter().any(|(start_ns, end_ns, _)| start_ns == end_ns) {
-        // Tasks that take no time begin together with others; the order of the graph decides between those.
-        order = problem.workload().order().into_iter().map(|task| order[task as usize]).collect();
-        order.sort_by_key(|(start_ns, end_ns, _)| (*start_ns, *end_ns));
-    } else {
-        order.sort_unstable();
-    }
-    let mut lists = vec![Vec::new(); problem.processor_count()];
-    for (.., task) in order.into_iter().rev() {
-        lists[plan.processor[task as usize] as usize].push(task);
-    }
+    let lists = lists(problem, plan);
     let planned = Planned { lists, processor: plan.processor.clone(), is_ready: vec![false; problem.len()] };
     Engine::new(problem, Decider::Planned(planned), options).run()
 }
 
+/// Of each processor its tasks as they were planned, the next one last.
+fn lists(problem: &Problem<'_>, plan: &Schedule) -> Vec<Vec<u32>> {
+    let mut counts = vec![0; problem.processor_count()];
+    plan.processor.iter().for_each(|processor| counts[*processor as usize] += 1);
+    let mut lists: Vec<Vec<u32>> = counts.into_iter().map(Vec::with_capacity).collect();
+    if plan.start_ns.iter().zip(&plan.end_ns).any(|(start_ns, end_ns)| start_ns == end_ns) {
+        // Tasks that take no time begin together with others; the order of the graph decides between those.
+        let order = problem.workload().order();
+        order.into_iter().rev().for_each(|task| lists[plan.processor[task as usize] as usize].push(task));
+        let key = |task: &u32| (plan.start_ns[*task as usize], plan.end_ns[*task as usize]);
+        lists.iter_mut().for_each(|list| list.sort_by_key(|task| Reverse(key(task))));
+        return lists;
+    }
+    plan.processor.iter().zip(0..).for_each(|(processor, task)| lists[*processor as usize].push(task));
+    // As one number each, which sorts several times as fast as looking times up does.
+    let mut keys: Vec<u128> = Vec::new();
+    for list in &mut lists {
+        keys.clear();
+        keys.extend(list.iter().map(|task| u128::from(plan.start_ns[*task as usize]) << u32::BITS | u128::from(*task)));
+        keys.sort_unstable();
+        list.iter_mut().zip(keys.iter().rev()).for_each(|(task, key)| *task = *key as u32);
+    }
+    lists
+}
+
 /// Who says which task runs where.
-enum Decider {
-    Live(Box<Live>),
+enum Decider<'a> {
+    Live(Box<Live<'a>>),
     Planned(Planned),
 }
 
-struct Live {
+struct Live<'a> {
     board: Board<u32>,
     /// Empty if the policy does not look at them.
     ranks: Vec<u64>,
     next_number: u64,
     /// Whether no processor is to be idle beside a task that it may run.
     is_busy: bool,
+    /// When which graph arrives and is cancelled, of a stream.
+    streaming: Option<Streaming<'a>>,
 }
 
 struct Planned {
@@ -171,7 +223,7 @@ enum Data {
 
 struct Engine<'a> {
     problem: &'a Problem<'a>,
-    decider: Decider,
+    decider: Decider<'a>,
     data: Data,
     queue: Queue,
     now_ns: u64,
@@ -189,13 +241,16 @@ struct Engine<'a> {
     candidates: Vec<Candidate>,
     /// Of each space how long what the task at hand needs takes to get there, and how many bytes that is.
     lacks: Vec<(u64, u64)>,
+    /// Why tasks went where they went, counted. Few reasons come up in a run.
+    reasons: Vec<(&'static str, u64)>,
     options: EngineOptions,
     outcome: Outcome,
 }
 
 impl<'a> Engine<'a> {
-    fn new(problem: &'a Problem<'a>, decider: Decider, options: EngineOptions) -> Self {
+    fn new(problem: &'a Problem<'a>, decider: Decider<'a>, options: EngineOptions) -> Self {
         let platform = problem.platform();
+        assert!(problem.processor_count() < CANCEL as usize, "there are fewer than {CANCEL} processors");
         let is_alone = platform.sharing() == Sharing::None && (0..problem.space_count()).all(|space| platform.memory(space).is_none());
         let costs = platform.overheads();
         let overheads = platform.processors().iter().map(|processor| {
@@ -223,6 +278,7 @@ impl<'a> Engine<'a> {
             pending: Vec::new(),
             candidates: Vec::new(),
             lacks: vec![(0, 0); problem.space_count()],
+            reasons: Vec::new(),
             options,
             outcome: Outcome { schedule: Schedule::with_room(problem.len()), ..Outcome::default() },
         }
@@ -233,11 +289,14 @@ impl<'a> Engine<'a> {
         if self.costs.submit_ns > 0 {
             self.missing.iter_mut().for_each(|missing| *missing += 1);
             self.submit_later();
+        } else if self.is_stream() {
+            self.arrive_later();
         } else {
             for task in (0..problem.len()).filter(|task| problem.workload().in_degree(*task) == 0) {
                 self.push(task, None);
             }
         }
+        self.cancel_later();
         self.wake_pending();
         let mut over = 0;
         loop {
@@ -254,11 +313,14 @@ impl<'a> Engine<'a> {
             };
             let Some(processor) = self.queue.pop() else { break };
             self.go_on(at_ns);
-            if processor == SUBMIT {
-                self.submit();
-            } else {
-                over += 1;
-                self.finish(processor as usize);
+            match processor {
+                SUBMIT => self.submit(),
+                ARRIVE => self.graph_arrives(),
+                CANCEL => over += self.cancel(),
+                processor => {
+                    over += 1;
+                    self.finish(processor as usize);
+                }
             }
             self.check();
         }
@@ -266,6 +328,12 @@ impl<'a> Engine<'a> {
         assert!(over == problem.len(), "the policy `{who}` leaves {} tasks for ever", problem.len() - over);
         if let Data::Shared(spaces) = self.data {
             (self.outcome.moved_bytes, self.outcome.transfers) = (spaces.moved_bytes, spaces.transfers);
+        }
+        self.outcome.reasons = self.reasons.into_iter().collect();
+        if let Decider::Live(live) = &mut self.decider
+            && let Some(streaming) = &mut live.streaming
+        {
+            self.outcome.cancelled = streaming.cancelled();
         }
         self.outcome
     }
@@ -296,8 +364,15 @@ impl<'a> Engine<'a> {
     }
 
     fn submit_later(&mut self) {
-        if self.submitted < self.problem.len() {
-            self.queue.push(self.now_ns + self.costs.submit_ns, SUBMIT);
+        let now_ns = self.now_ns;
+        let (next, from_ns) = match self.streaming() {
+            // Nobody submits what is cancelled, or what is not there yet.
+            Some(streaming) => streaming.next_submitted(),
+            None => (self.submitted, 0),
+        };
+        self.submitted = next;
+        if next < self.problem.len() {
+            self.queue.push(now_ns.max(from_ns) + self.costs.submit_ns, SUBMIT);
         }
     }
 
@@ -305,6 +380,9 @@ impl<'a> Engine<'a> {
     fn submit(&mut self) {
         let task = self.submitted;
         self.submitted += 1;
+        if let Some(streaming) = self.streaming() {
+            streaming.submitted(task);
+        }
         self.submit_later();
         self.arrive(task, None);
         self.wake_pending();
@@ -313,7 +391,7 @@ impl<'a> Engine<'a> {
     /// One of the things that a task waits for is there.
     fn arrive(&mut self, task: usize, origin: Option<usize>) {
         self.missing[task] -= 1;
-        if self.missing[task] == 0 {
+        if self.missing[task] == 0 && !self.is_dropped(task) {
             self.push(task, origin);
         }
     }
@@ -347,22 +425,24 @@ impl<'a> Engine<'a> {
         self.look_what_lacks(task);
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
-        for place in 0..problem.processor_count() {
-            let cost = problem.cost_ns(task, place);
-            if cost == NEVER {
+        let (row, spreads, is_known) = (problem.row(task), problem.spread_row(task), problem.is_known());
+        let count = if is_known { MEASURED } else { 0 };
+        for (place, overhead_ns) in self.overheads.iter().copied().enumerate() {
+            let column = problem.column(place);
+            let mean_ns = row[column];
+            if mean_ns == NEVER {
                 continue;
             }
             let (transfer_ns, missing_bytes) = self.lacks[problem.space(place)];
-            let (spread_ns, is_known) = problem.known(task, place);
-            let execution = Estimate { mean_ns: cost, spread_ns, count: if is_known { MEASURED } else { 0 } };
-            candidates.push(Candidate { place, execution, transfer_ns, missing_bytes, overhead_ns: self.overheads[place] });
+            let execution = Estimate { mean_ns, spread_ns: spreads.get(column).copied().unwrap_or(0), count };
+            candidates.push(Candidate { place, execution, transfer_ns, missing_bytes, overhead_ns });
         }
         let Decider::Live(live) = &mut self.decider else { return };
         let workload = problem.workload();
         let ready = ReadyTask {
             number: live.next_number,
             code: u64::from(workload.code(task)),
-            priority: 0,
+            priority: live.streaming.as_ref().map_or(0, |streaming| streaming.priority(task)),
             rank_ns: live.ranks.get(task).copied(),
             bytes: workload.edges_in(task).map(|(_, edge)| workload.bytes(edge)).fold(0, u64::saturating_add),
             origin,
@@ -370,12 +450,20 @@ impl<'a> Engine<'a> {
         };
         live.next_number += 1;
         let pushed = live.board.push(&ready, task as u32, self.now_ns);
+        if let Some(streaming) = &mut live.streaming {
+            streaming.waits(task, pushed.ticket);
+        }
         self.candidates = candidates;
         if cfg!(debug_assertions) {
             self.waiting.insert(task as u32);
         }
         if let Placement::Place(place) = pushed.decision.placement {
             self.send(task, place);
+        }
+        let why = pushed.decision.why.name();
+        match self.reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, count)) => *count += 1,
+            None => self.reasons.push((why, 1)),
         }
         if self.options.keeps_decisions {
             self.outcome.decisions.push(Decided { at_ns: self.now_ns, task: task as u32, decision: pushed.decision });
@@ -385,6 +473,9 @@ impl<'a> Engine<'a> {
 
     /// All that gets ready now is on the board: a thread that is woken takes longer to come than that.
     fn wake_pending(&mut self) {
+        if let Decider::Planned(_) = &self.decider {
+            return;
+        }
         let mut pending = std::mem::take(&mut self.pending);
         for place in pending.drain(..) {
             if self.running[place].is_none() {
@@ -400,6 +491,9 @@ impl<'a> Engine<'a> {
     /// Looks how long it takes to bring what a task needs to each space, and how many bytes that is. As estimates, transfers that share links follow each other.
     fn look_what_lacks(&mut self, task: usize) {
         let problem = self.problem;
+        if self.looked_at_once(task) {
+            return;
+        }
         self.lacks.fill((0, 0));
         for (source, edge) in problem.workload().edges_in(task) {
             let bytes = problem.workload().bytes(edge);
@@ -427,6 +521,37 @@ impl<'a> Engine<'a> {
                 }
             }
         }
+    }
+
+    /// The same where all spaces are alike and no other task needs what this one does: what comes from everywhere is summed up once, and of the spaces where
+    /// something comes from what is there is left out.
+    fn looked_at_once(&mut self, task: usize) -> bool {
+        let Self { problem, data, lacks, outcome, .. } = self;
+        let Data::Alone { arrivals, .. } = data else { return false };
+        let workload = problem.workload();
+        // Who needs more than there are spaces looks at each space for each of them.
+        if workload.in_degree(task) > lacks.len() {
+            return false;
+        }
+        let (mut longest_ns, mut sum) = (0, 0_u64);
+        for (_, edge) in workload.edges_in(task) {
+            let Some(transfer_ns) = problem.uniform_transfer_ns(edge).filter(|_| arrivals.block(edge).is_none()) else { return false };
+            let bytes = workload.bytes(edge);
+            if bytes > 0 {
+                (longest_ns, sum) = (longest_ns.max(transfer_ns), sum.saturating_add(bytes));
+            }
+        }
+        lacks.fill((longest_ns, sum));
+        let from = |source: usize| problem.space(outcome.schedule.processor[source] as usize);
+        for (source, _) in workload.edges_in(task) {
+            let here = from(source);
+            let others = workload.edges_in(task).filter(|(other, edge)| from(*other) != here && workload.bytes(*edge) > 0);
+            lacks[here] = others.fold((0, 0), |(longest_ns, sum): (u64, u64), (_, edge)| {
+                let transfer_ns = problem.uniform_transfer_ns(edge).unwrap_or(0);
+                (longest_ns.max(transfer_ns), sum.saturating_add(workload.bytes(edge)))
+            });
+        }
+        true
     }
 
     /// What a task needs goes to a place, from now on.
@@ -494,6 +619,9 @@ impl<'a> Engine<'a> {
                 if cfg!(debug_assertions) {
                     self.waiting.remove(&taken.value);
                 }
+                if let Some(streaming) = &mut live.streaming {
+                    streaming.begins(taken.value as usize);
+                }
                 (taken.value, Some(taken.ticket))
             }
         };
@@ -558,9 +686,13 @@ impl<'a> Engine<'a> {
         if let (Decider::Live(live), Some(ticket)) = (&mut self.decider, ticket) {
             let ended = live.board.finished(ticket, self.now_ns);
             debug_assert!(ended.is_some(), "it was taken");
+            if let Some(streaming) = &mut live.streaming {
+                streaming.ended(task);
+            }
         }
         match &mut self.data {
-            Data::Alone { arrivals, .. } => workload.edges_in(task).for_each(|(_, edge)| arrivals.release(edge)),
+            Data::Alone { arrivals, .. } if arrivals.has_blocks() => workload.edges_in(task).for_each(|(_, edge)| arrivals.release(edge)),
+            Data::Alone { .. } => {}
             Data::Shared(spaces) => {
                 spaces.ended(problem, task, processor, self.now_ns);
                 if let Decider::Planned(planned) = &self.decider {
@@ -583,17 +715,11 @@ impl<'a> Engine<'a> {
 }
 
 /// Instead of a processor: the next task is submitted.
-const SUBMIT: u32 = u32::MAX;
-
-/// Why each task went where it went, counted.
-#[must_use]
-pub fn reasons(decisions: &[Decided]) -> Vec<(&'static str, u64)> {
-    let mut counts = std::collections::BTreeMap::new();
-    for decided in decisions {
-        *counts.entry(Why::name(decided.decision.why)).or_insert(0) += 1;
-    }
-    counts.into_iter().collect()
-}
+const SUBMIT: u32 = queue::LAST;
+/// The same: the next graph of a stream arrives.
+const ARRIVE: u32 = queue::LAST - 1;
+/// The same: the next graph of a stream is cancelled.
+const CANCEL: u32 = queue::LAST - 2;
 
 #[cfg(test)]
 mod tests;

@@ -172,6 +172,16 @@ impl Spaces {
         self.grant(problem, now_ns);
     }
 
+    /// A task is not going to run: nobody needs what it alone needed.
+    pub(super) fn dropped(&mut self, problem: &Problem<'_>, task: usize) {
+        for (_, edge) in problem.workload().edges_in(task) {
+            let block = self.blocks.of_edge(edge);
+            if block != NONE && self.blocks.is_over(block) {
+                self.give_up_all(block);
+            }
+        }
+    }
+
     /// A transfer is over.
     pub(super) fn arrived(&mut self, problem: &Problem<'_>, replica: u32, now_ns: u64) {
         let here = &mut self.replicas[replica as usize];
@@ -351,7 +361,7 @@ impl Spaces {
     }
 
     /// Grants claims, of each space in their order, as far as there is memory.
-    fn grant(&mut self, problem: &Problem<'_>, now_ns: u64) {
+    pub(super) fn grant(&mut self, problem: &Problem<'_>, now_ns: u64) {
         let mut from = 0;
         while let Some(space) = self.claiming.range(from..).next().copied() {
             from = space + 1;

@@ -42,14 +42,19 @@ impl First {
         }
         let mut node = (self.leaves + index as usize) / 2;
         while node > 0 {
-            self.winners[node] = self.winner(node);
+            let winner = self.winner(node);
+            // Above a node that another one has won and wins still, nothing is other than it was.
+            if std::mem::replace(&mut self.winners[node], winner) == winner && winner != index {
+                return;
+            }
             node /= 2;
         }
     }
 
     /// The same for many: where that is less, the whole tree is made anew.
     pub(super) fn set_all(&mut self, times: &[(u32, u64)]) {
-        if times.len() * self.leaves.ilog2().max(1) as usize <= self.leaves {
+        // A change goes up two levels in the mean.
+        if times.len() * 3 <= self.leaves {
             times.iter().for_each(|(index, at_ns)| self.set(*index, *at_ns));
             return;
         }

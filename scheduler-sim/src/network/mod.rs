@@ -66,6 +66,8 @@ pub struct Network {
     /// Memory that is used again: the links and the routes of a solution, and when those serve one next.
     part: Vec<Share>,
     part_routes: Vec<u32>,
+    /// Which of those links have transfers without a rate, in their order.
+    open: Vec<u32>,
     served: Vec<(u32, u64)>,
 }
 
@@ -105,21 +107,16 @@ struct Route {
 #[derive(Clone, Copy, Debug)]
 struct Share {
     link: u32,
-    /// The transfers over it that have no rate yet.
-    flows: u64,
+    /// The transfers over it that have no rate yet: a whole number, and divided by more often than counted.
+    flows: f64,
     /// What is left for them.
     left: f64,
-    /// For each of them.
+    /// For each of them, or [`STALE`].
     each: f64,
 }
 
-impl Share {
-    /// What is left for each; nobody takes the least of what is for none.
-    fn shared_out(mut self) -> Self {
-        self.each = if self.flows == 0 { f64::INFINITY } else { self.left / self.flows as f64 };
-        self
-    }
-}
+/// Something was taken from a link since it was shared out: it is divided when it is looked at, and not each time.
+const STALE: f64 = -1.0;
 
 impl Network {
     /// Without links.
@@ -140,6 +137,7 @@ impl Network {
             mark: 0,
             part: Vec::new(),
             part_routes: Vec::new(),
+            open: Vec::new(),
             served: Vec::new(),
         }
     }
@@ -293,7 +291,7 @@ impl Network {
             return;
         }
         self.mark += 1;
-        let Self { links, routes, hops, first, changed, mark, part, part_routes, served, now_ns, .. } = self;
+        let Self { links, routes, hops, first, changed, mark, part, part_routes, open, served, now_ns, .. } = self;
         served.clear();
         part.clear();
         part_routes.clear();
@@ -302,7 +300,7 @@ impl Network {
             if known.mark != *mark {
                 known.mark = *mark;
                 known.position = part.len() as u32;
-                part.push(Share { link, flows: 0, left: known.bytes_per_s, each: f64::INFINITY });
+                part.push(Share { link, flows: 0.0, left: known.bytes_per_s, each: STALE });
             }
         };
         for link in changed.drain(..) {
@@ -323,28 +321,41 @@ impl Network {
                     }
                 }
             }
-            part[next] = Share { flows, ..part[next] }.shared_out();
+            part[next].flows = flows as f64;
             next += 1;
         }
+        open.clear();
+        open.extend((0..part.len() as u32).filter(|at| part[*at as usize].flows > 0.0));
         // The link that has least for each of its transfers is full with that; those have their rate, and the others what is left.
         let mut unsolved = part_routes.len();
         while unsolved > 0 {
-            let Some(&Share { link: full, each: rate, .. }) =
-                part.iter().reduce(|least, share| if share.each < least.each { share } else { least })
-            else {
-                unreachable!("what has no rate is on a link")
-            };
+            let (mut rate, mut least) = (f64::INFINITY, u32::MAX);
+            open.retain(|at| {
+                let share = &mut part[*at as usize];
+                if share.each == STALE {
+                    if share.flows == 0.0 {
+                        return false;
+                    }
+                    share.each = share.left / share.flows;
+                }
+                if share.each < rate || least == u32::MAX {
+                    (rate, least) = (share.each, *at);
+                }
+                true
+            });
+            let Some(&Share { link: full, .. }) = part.get(least as usize) else { unreachable!("what has no rate is on a link") };
             for index in &links[full as usize].routes {
                 let route = &mut routes[*index as usize];
                 if std::mem::replace(&mut route.is_solved, true) {
                     continue;
                 }
                 unsolved -= 1;
-                let flows = u64::from(route.flow_count);
+                let flows = f64::from(route.flow_count);
                 for link in &hops[route.hops.0 as usize..route.hops.1 as usize] {
                     let share = &mut part[links[*link as usize].position as usize];
-                    let left = (share.left - rate * flows as f64).max(0.0);
-                    *share = Share { flows: share.flows - flows, left, ..*share }.shared_out();
+                    share.left = (share.left - rate * flows).max(0.0);
+                    share.flows -= flows;
+                    share.each = STALE;
                 }
                 if route.rate.to_bits() != rate.to_bits() || std::mem::take(&mut route.is_changed) {
                     route.is_changed = false;
@@ -373,7 +384,10 @@ impl Route {
 
 /// How long so many bytes take, to the nearest nanosecond.
 fn time_ns(bytes: f64, bytes_per_s: f64) -> u64 {
-    (bytes / bytes_per_s * 1e9).round() as u64
+    let ns = bytes / bytes_per_s * 1e9;
+    // What `round` does to what is not negative, without its call.
+    let whole = ns as u64;
+    whole.saturating_add(u64::from(ns - whole as f64 >= 0.5))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::schedule::Schedule;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// It began with the run.
+    /// It began with the run, or when its graph arrived.
     Begin,
     /// It needs what ended then.
     Dependency,
@@ -154,7 +154,9 @@ impl Causes {
     #[must_use]
     pub fn of_run(problem: &Problem<'_>, schedule: &Schedule, outcome: &Outcome) -> Self {
         if outcome.transfers.is_empty() {
-            return Self::new(problem, schedule, Some(&outcome.decisions));
+            // Nothing was decided while a plan ran.
+            let decisions = (!outcome.decisions.is_empty()).then_some(&outcome.decisions[..]);
+            return Self::new(problem, schedule, decisions);
         }
         Self::with_transfers(problem, schedule, carried(problem, schedule, &outcome.transfers))
     }
@@ -180,7 +182,8 @@ impl Causes {
             let end_ns = |task: usize| schedule.end_ns[task];
             let sources = || workload.edges_in(task).map(|(source, _)| source);
             let last_source = sources().max_by_key(|source| end_ns(*source));
-            let ready_ns = last_source.map_or(0, end_ns);
+            let release_ns = problem.release_ns(task);
+            let ready_ns = last_source.map_or(0, end_ns).max(release_ns);
             let free_ns = before.map_or(0, end_ns);
             let last = own.iter().max_by_key(|transfer| transfer.end_ns);
             let (cause, after) = match last {
@@ -190,9 +193,9 @@ impl Causes {
                     let had_ended = sources().chain(before).filter(|other| end_ns(*other) <= last.start_ns);
                     (Cause::Data, had_ended.max_by_key(|other| (end_ns(*other), *other == last.source)))
                 }
-                _ if last_source.is_some() && ready_ns >= start_ns => (Cause::Dependency, last_source),
+                _ if last_source.is_some_and(|source| end_ns(source) >= start_ns) => (Cause::Dependency, last_source),
                 _ if before.is_some() && free_ns >= start_ns => (Cause::Processor, before),
-                _ if start_ns == 0 => (Cause::Begin, None),
+                _ if start_ns <= release_ns => (Cause::Begin, None),
                 _ => (Cause::Policy, sources().chain(before).max_by_key(|other| end_ns(*other))),
             };
             causes.steps.push(Step { cause, after, wait_ns: start_ns - after.map_or(0, end_ns) });

@@ -9,7 +9,7 @@ use super::Run;
 /// The columns. Times are in nanoseconds; `place` is where the policy placed the task, `any` for the queue of all, and `processor` where it ran.
 const HEAD: &str = "decided_ns,task,code,place,why,processor,ready_ns,start_ns,end_ns,began,after,wait_ns,critical";
 
-/// The table, by the time of decisions; of a plan, which decides all before, by beginning. Fields with commas, quotes or line ends stand in quotes (RFC 4180).
+/// The table, by the time of decisions; of a plan, which decides all before, by beginning. Tasks of which no decision is known come behind the others, by beginning. Fields with commas, quotes or line ends stand in quotes (RFC 4180).
 #[must_use]
 pub fn csv(run: &Run<'_>) -> String {
     let Run { problem, schedule, causes, .. } = *run;
@@ -39,22 +39,21 @@ pub fn csv(run: &Run<'_>) -> String {
             u8::from(is_critical[task]),
         );
     };
-    match run.decisions {
-        Some(decisions) => {
-            for decided in decisions {
-                let place = match decided.decision.placement {
-                    Placement::Place(place) => problem.processor_name(place),
-                    Placement::Shared => "any",
-                };
-                row(decided.task as usize, decided.at_ns, place, decided.decision.why.name());
-            }
-        }
-        None => {
-            let mut order: Vec<usize> = (0..problem.len()).collect();
-            order.sort_by_key(|task| (schedule.start_ns[*task], *task));
-            for task in order {
-                row(task, 0, problem.processor_name(schedule.processor[task] as usize), "planned");
-            }
+    let mut is_told = vec![false; problem.len()];
+    for decided in run.decisions.unwrap_or_default() {
+        let place = match decided.decision.placement {
+            Placement::Place(place) => problem.processor_name(place),
+            Placement::Shared => "any",
+        };
+        is_told[decided.task as usize] = true;
+        row(decided.task as usize, decided.at_ns, place, decided.decision.why.name());
+    }
+    let mut order: Vec<usize> = (0..problem.len()).filter(|task| !is_told[*task]).collect();
+    order.sort_by_key(|task| (schedule.start_ns[*task], *task));
+    for task in order {
+        match run.decisions {
+            Some(_) => row(task, schedule.start_ns[task], "", ""),
+            None => row(task, 0, problem.processor_name(schedule.processor[task] as usize), "planned"),
         }
     }
     text

@@ -1,15 +1,17 @@
-//! What is written of a run: a trace for a viewer, a picture, and a table of decisions.
+//! What is written of a run: traces for viewers, a picture, and a table of decisions.
 //!
-//! All three tell of [`Causes`]: why each task began when it did, which chain of tasks and waits made the run as long as it was, and why processors had nothing to do.
+//! All tell of [`Causes`]: why each task began when it did, which chain of tasks and waits made the run as long as it was, and why processors had nothing to do.
 
 mod causes;
 mod csv;
 mod gantt;
+mod paje;
 mod trace;
 
 pub use causes::{Cause, Causes, Gap, Idle, Step, Transfer};
 pub use csv::csv;
 pub use gantt::gantt;
+pub use paje::paje;
 pub use trace::trace;
 
 use crate::engine::Decided;

@@ -8,8 +8,10 @@ mod read;
 mod recording;
 mod stg;
 mod wfformat;
+mod written;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 pub use generate::{Generate, GenerateError, MOST_TASKS, REFERENCE_BYTES_PER_S, Shape};
 pub use read::{Format, ReadError, ReadOptions, read, read_text, text_of};
@@ -51,6 +53,18 @@ impl Names {
     fn get(&self, index: usize) -> &str {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.text[start..self.ends[index]]
+    }
+}
+
+/// What determines a run: works, codes, edges and bytes. Names of the workload and of tasks do not.
+impl Hash for Workload {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.work_ns.hash(state);
+        self.codes.hash(state);
+        self.code_names.hash(state);
+        self.starts.hash(state);
+        self.targets.hash(state);
+        self.bytes.hash(state);
     }
 }
 
@@ -130,6 +144,31 @@ impl Workload {
     #[must_use]
     pub fn in_degree(&self, task: usize) -> usize {
         self.in_starts[task + 1] - self.in_starts[task]
+    }
+
+    /// A part of the tasks, in the order of their numbers, and the edges between them.
+    #[must_use]
+    pub fn only(&self, tasks: &[u32]) -> Self {
+        let mut builder = WorkloadBuilder::new(&self.name);
+        let mut numbers = vec![u32::MAX; self.len()];
+        // All codes, so that each keeps its number.
+        builder.code_names.clone_from(&self.code_names);
+        builder.code_of = self.code_names.iter().cloned().zip(0..).collect();
+        for task in tasks.iter().map(|task| *task as usize) {
+            numbers[task] = builder.task(self.task_name(task), &self.code_names[self.codes[task] as usize], self.work_ns[task]) as u32;
+        }
+        for task in tasks.iter().map(|task| *task as usize) {
+            for edge in self.edges_out(task) {
+                let target = numbers[self.target(edge)];
+                if target != u32::MAX {
+                    builder.edge(numbers[task] as usize, target as usize, self.bytes(edge));
+                }
+            }
+        }
+        match builder.build() {
+            Ok(part) => part,
+            Err(error) => unreachable!("a part of a graph without circles has none: {error}"),
+        }
     }
 
     /// The graph as the runtime's own functions want it.
@@ -264,48 +303,35 @@ impl WorkloadBuilder {
         if count >= u32::MAX as usize || self.edges.len() >= u32::MAX as usize {
             return Err(WorkloadError::TooLarge);
         }
-        let mut edges = self.edges;
+        let Self { name, mut names, mut work_ns, mut codes, code_names, edges, .. } = self;
+        // They have grown by doubling.
+        names.text.shrink_to_fit();
+        names.ends.shrink_to_fit();
+        work_ns.shrink_to_fit();
+        codes.shrink_to_fit();
         for (edge, (from, to, _)) in edges.iter().enumerate() {
             if let Some(task) = [*from, *to].into_iter().find(|task| *task as usize >= count) {
                 return Err(WorkloadError::NoSuchTask { edge, task: task as usize });
             }
         }
-        edges.sort_by_key(|(from, to, _)| (*from, *to));
-        edges.dedup_by(|later, kept| {
-            let is_same = (later.0, later.1) == (kept.0, kept.1);
-            if is_same {
-                kept.2 = kept.2.saturating_add(later.2);
-            }
-            is_same
-        });
-        let mut starts = vec![0; count + 1];
+        let (starts, targets, bytes) = by_source(count, edges);
         let mut in_starts = vec![0; count + 1];
-        for (from, to, _) in &edges {
-            starts[*from as usize + 1] += 1;
-            in_starts[*to as usize + 1] += 1;
-        }
+        targets.iter().for_each(|to| in_starts[*to as usize + 1] += 1);
         for task in 0..count {
-            starts[task + 1] += starts[task];
             in_starts[task + 1] += in_starts[task];
         }
-        let mut next = in_starts.clone();
-        let mut sources = vec![(0, 0); edges.len()];
-        for (edge, (from, to, _)) in edges.iter().enumerate() {
-            sources[next[*to as usize]] = (*from, edge as u32);
-            next[*to as usize] += 1;
+        let mut sources = vec![(0, 0); targets.len()];
+        for from in 0..count {
+            for edge in starts[from]..starts[from + 1] {
+                let next = &mut in_starts[targets[edge] as usize];
+                sources[*next] = (from as u32, edge as u32);
+                *next += 1;
+            }
         }
-        let workload = Workload {
-            name: self.name,
-            names: self.names,
-            work_ns: self.work_ns,
-            codes: self.codes,
-            code_names: self.code_names,
-            starts,
-            targets: edges.iter().map(|(_, to, _)| *to).collect(),
-            bytes: edges.iter().map(|(.., bytes)| *bytes).collect(),
-            in_starts,
-            sources,
-        };
+        // Each is now where the next one begins.
+        in_starts.copy_within(0..count, 1);
+        in_starts[0] = 0;
+        let workload = Workload { name, names, work_ns, codes, code_names, starts, targets, bytes, in_starts, sources };
         match circle(&workload) {
             Some(tasks) => Err(WorkloadError::Cycle { tasks }),
             None => Ok(workload),
@@ -313,15 +339,61 @@ impl WorkloadBuilder {
     }
 }
 
+/// Edges by the task that they come from, and of each by where they go: where those of each task begin, where each goes, and its bytes. Of equal edges the bytes are added.
+/// Counted and not sorted as a whole, which would take more time and half as much memory again.
+fn by_source(count: usize, edges: Vec<(u32, u32, u64)>) -> (Vec<usize>, Vec<u32>, Vec<u64>) {
+    let mut starts = vec![0; count + 1];
+    edges.iter().for_each(|(from, ..)| starts[*from as usize + 1] += 1);
+    for task in 0..count {
+        starts[task + 1] += starts[task];
+    }
+    let mut sorted = vec![(0_u32, 0_u64); edges.len()];
+    for (from, to, bytes) in edges {
+        let next = &mut starts[from as usize];
+        sorted[*next] = (to, bytes);
+        *next += 1;
+    }
+    // Each is now where the next one begins.
+    starts.copy_within(0..count, 1);
+    starts[0] = 0;
+    let (mut targets, mut bytes) = (Vec::with_capacity(sorted.len()), Vec::with_capacity(sorted.len()));
+    for task in 0..count {
+        let own = &mut sorted[starts[task]..starts[task + 1]];
+        own.sort_unstable();
+        starts[task] = targets.len();
+        for (to, more) in own.iter().copied() {
+            match bytes.last_mut() {
+                Some(sum) if targets.len() > starts[task] && targets.last() == Some(&to) => *sum = u64::saturating_add(*sum, more),
+                _ => {
+                    targets.push(to);
+                    bytes.push(more);
+                }
+            }
+        }
+    }
+    starts[count] = targets.len();
+    (starts, targets, bytes)
+}
+
 /// The names of tasks that depend on each other in a circle, if some do.
 fn circle(workload: &Workload) -> Option<Vec<String>> {
-    let order = workload.order();
-    if order.len() == workload.len() {
-        return None;
-    }
+    let mut missing: Vec<u32> = (0..workload.len()).map(|task| workload.in_degree(task) as u32).collect();
+    let mut ready: Vec<u32> = (0..workload.len() as u32).filter(|task| missing[*task as usize] == 0).collect();
     let mut is_ordered = vec![false; workload.len()];
-    for task in order {
+    let mut ordered = 0;
+    while let Some(task) = ready.pop() {
         is_ordered[task as usize] = true;
+        ordered += 1;
+        for edge in workload.edges_out(task as usize) {
+            let target = workload.target(edge);
+            missing[target] -= 1;
+            if missing[target] == 0 {
+                ready.push(target as u32);
+            }
+        }
+    }
+    if ordered == workload.len() {
+        return None;
     }
     // Every task that is left needs another one that is left: going back comes round.
     let first = is_ordered.iter().position(|ordered| !ordered)?;

@@ -1,13 +1,16 @@
 //! A world with a clock of its own, in which the whole runtime runs: workers, queues, stealing, sleeping, waking, waiting, placement, timers.
 //!
-//! A [`World`] is a [`Platform`](poniard::platform::Platform): logical threads on one thread of the system, each with a stack of its own. One of them goes on at a time, until it sleeps. When none
+//! A [`World`] is a [`Platform`]: logical threads on one thread of the system, each with a stack of its own. One of them goes on at a time, until it sleeps. When none
 //! can go on, nothing more happens at this moment: the watcher looks at the state of everything, and the clock jumps to the next event. Events have a total order: by time, then as they were
-//! foreseen. Who of several goes on first is first come, first served, or drawn with the world's seed. So the same seed gives the same run, and another one other meetings of threads.
+//! foreseen. Who of several goes on first is first come, first served, or drawn with the world's seed, so the same seed gives the same run, and another one other meetings of threads; or it is chosen,
+//! and [`explore`] makes every choice once.
 //!
 //! What the runtime does takes no time; what tasks do takes what [`World::compute`] is told. [`run`] plays a whole [`Script`] so.
 
+mod explore;
 mod fiber;
 mod machine;
+mod order;
 mod play;
 mod run;
 mod scenario;
@@ -24,10 +27,13 @@ use std::fmt;
 use std::rc::Rc;
 
 use fiber::Fiber;
+use order::Order;
 use poniard::platform::{self, LogicalThread, Platform};
 
+pub use explore::{Explored, Extreme, FoundOrder, explore, run_order};
 pub use machine::SimBackend;
-pub use play::{NotPlayed, play};
+pub use order::{Choice, Choices, Misfit};
+pub use play::{NotPlayed, play, unfit};
 pub use run::{Failure, Ran, run};
 pub use scenario::{ScenarioOptions, scenario};
 pub use script::{Chaos, Script, ScriptTask};
@@ -58,6 +64,8 @@ struct Seat {
     is_woken: bool,
     /// How often it has slept: an event for an earlier sleep is over.
     sleeps: u64,
+    /// Whether it goes on for want of anything to do until others have done something.
+    has_relaxed: bool,
     limit: usize,
     /// The worker that it is a thread of.
     worker: Option<u32>,
@@ -89,8 +97,7 @@ pub struct World {
     now_ns: Cell<u64>,
     seed: u64,
     random: Cell<u64>,
-    /// Whether it is drawn who goes on.
-    draws: bool,
+    order: RefCell<Order>,
     /// When the clock jumps, and by how much; the next one last.
     jumps: RefCell<Vec<(u64, u64)>>,
     /// How late wake-ups may come, in nanoseconds, and how many of 256 do.
@@ -119,11 +126,31 @@ impl World {
     /// A world at time 0 without anybody. With `draws` it is drawn who goes on when several can.
     #[must_use]
     pub fn new(seed: u64, draws: bool) -> Rc<Self> {
+        Self::with_order(seed, if draws { Order::Drawn } else { Order::FirstCome })
+    }
+
+    /// The same, in which these choices say who goes on when several can, which of several events of one time comes first, and from which of several workers one steals. A thread that has
+    /// nothing to do until others have done something goes on when no other can.
+    #[must_use]
+    pub fn choosing(seed: u64, choices: Choices) -> Rc<Self> {
+        Self::with_order(seed, Order::Chosen(choices))
+    }
+
+    /// The choices that were made, and given; none in a world without.
+    #[must_use]
+    pub fn choices(&self) -> Choices {
+        match &*self.order.borrow() {
+            Order::Chosen(choices) => choices.clone(),
+            _ => Choices::default(),
+        }
+    }
+
+    fn with_order(seed: u64, order: Order) -> Rc<Self> {
         Rc::new(Self {
             now_ns: Cell::new(0),
             seed,
             random: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xd1b5_4a32_d192_ed03 | 1),
-            draws,
+            order: RefCell::new(order),
             jumps: RefCell::default(),
             late: Cell::new((0, 0)),
             seats: RefCell::default(),
@@ -199,10 +226,26 @@ impl World {
         }
     }
 
-    /// Has the next event happen.
+    /// Has the next event happen; where choices are made, all of its time: who of them goes on first is a choice like any other.
     fn advance(&self) -> Result<(), Stuck> {
+        if !self.happen(u64::MAX) {
+            return Err(self.stuck());
+        }
+        if matches!(*self.order.borrow(), Order::Chosen(_)) {
+            while self.happen(self.now_ns.get()) {}
+        }
+        Ok(())
+    }
+
+    /// Has the next event happen if its time comes by `by_ns`; whether one has.
+    fn happen(&self, by_ns: u64) -> bool {
         loop {
-            let Some(Reverse((at_ns, _, thread, sleep))) = self.events.borrow_mut().pop() else { return Err(self.stuck()) };
+            let event = {
+                let mut events = self.events.borrow_mut();
+                let is_due = events.peek().is_some_and(|Reverse((at_ns, ..))| *at_ns <= by_ns);
+                if is_due { events.pop() } else { None }
+            };
+            let Some(Reverse((at_ns, _, thread, sleep))) = event else { return false };
             let mut seats = self.seats.borrow_mut();
             let seat = &mut seats[thread as usize];
             if seat.sleeps != sleep || !matches!(seat.state, State::Parked | State::Computing) {
@@ -219,17 +262,25 @@ impl World {
             seat.state = State::Ready;
             drop(seats);
             self.ready.borrow_mut().push_back(thread);
-            return Ok(());
+            return true;
         }
     }
 
     fn next_ready(&self) -> Option<u32> {
         let mut ready = self.ready.borrow_mut();
-        if self.draws && ready.len() > 1 {
-            let drawn = self.random() as usize % ready.len();
-            return ready.swap_remove_front(drawn);
+        match &mut *self.order.borrow_mut() {
+            Order::Drawn if ready.len() > 1 => {
+                let drawn = self.random() as usize % ready.len();
+                ready.swap_remove_front(drawn)
+            }
+            Order::Chosen(choices) => {
+                let seats = self.seats.borrow();
+                let eager: Vec<usize> = (0..ready.len()).filter(|at| !seats[ready[*at] as usize].has_relaxed).collect();
+                let at = if eager.is_empty() { 0 } else { eager[choices.choose(eager.len())] };
+                ready.remove(at)
+            }
+            _ => ready.pop_front(),
         }
-        ready.pop_front()
     }
 
     fn resume(&self, thread: u32) {
@@ -263,7 +314,8 @@ impl World {
         let mut seats = self.seats.borrow_mut();
         let sleeps = self.next_event.get();
         let limit = fiber.limit();
-        let seat = Seat { state: State::Ready, fiber: Some(fiber), is_woken: false, sleeps, limit, worker, name: name.into() };
+        let seat =
+            Seat { state: State::Ready, fiber: Some(fiber), is_woken: false, sleeps, has_relaxed: false, limit, worker, name: name.into() };
         let thread = match self.free.borrow_mut().pop() {
             Some(thread) => {
                 // No event of whoever had the number is taken for one of this thread's.
@@ -392,9 +444,20 @@ impl Platform for World {
 
     fn relax(&self) {
         let thread = self.running.get();
-        self.seats.borrow_mut()[thread as usize].state = State::Ready;
+        {
+            let seat = &mut self.seats.borrow_mut()[thread as usize];
+            (seat.state, seat.has_relaxed) = (State::Ready, true);
+        }
         self.ready.borrow_mut().push_back(thread);
         fiber::stop();
+        self.seats.borrow_mut()[thread as usize].has_relaxed = false;
+    }
+
+    fn choose(&self, count: usize) -> Option<usize> {
+        match &mut *self.order.borrow_mut() {
+            Order::Chosen(choices) => Some(choices.choose(count)),
+            _ => None,
+        }
     }
 
     fn spawn(&self, name: &str, body: Box<dyn FnOnce()>) {

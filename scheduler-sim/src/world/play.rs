@@ -29,25 +29,31 @@ impl fmt::Display for NotPlayed {
 
 impl std::error::Error for NotPlayed {}
 
-/// Runs a problem by the whole runtime in virtual time, under a policy or, without one, as it is by itself: each worker its newest task first, and the oldest of others. There are no decisions
-/// in the outcome.
-///
-/// # Errors
-/// [`NotPlayed`]: data has to be everywhere at once and each task to run on each processor, and the platform has neither limits of memory nor overheads; or the runtime fails.
-pub fn play(problem: &Problem<'_>, policy: Option<&str>, seed: u64) -> Result<Outcome, NotPlayed> {
-    let unfit = |reason: &str| Err(NotPlayed::Unfit(reason.to_owned()));
+/// Why a world does not run a problem, in words, if it does not: data has to be everywhere at once and each task to run on each processor, and the platform has neither limits of memory nor
+/// overheads.
+#[must_use]
+pub fn unfit(problem: &Problem<'_>) -> Option<&'static str> {
     let platform = problem.platform();
     let spaces = 0..problem.space_count();
     let between = |edge: usize| spaces.clone().any(|from| spaces.clone().any(|to| from != to && problem.transfer_ns(edge, from, to) > 0));
     let travels = |edge: usize| problem.uniform_transfer_ns(edge).map_or_else(|| between(edge), |ns| ns > 0);
     if (0..problem.workload().edge_count()).any(travels) {
-        return unfit("data takes time between processors, and a world has one memory");
+        return Some("data takes time between processors, and a world has one memory");
     }
     if platform.overheads() != Overheads::default() || spaces.clone().any(|space| platform.memory(space).is_some()) {
-        return unfit("a world knows no overheads and no limits of memory");
+        return Some("a world knows no overheads and no limits of memory");
     }
-    if (0..problem.len()).any(|task| problem.row(task).contains(&NEVER)) {
-        return unfit("some task cannot run on every processor");
+    (0..problem.len()).any(|task| problem.row(task).contains(&NEVER)).then_some("some task cannot run on every processor")
+}
+
+/// Runs a problem by the whole runtime in virtual time, under a policy or, without one, as it is by itself: each worker its newest task first, and the oldest of others. There are no decisions
+/// in the outcome.
+///
+/// # Errors
+/// [`NotPlayed`]: the problem is [`unfit`], or the runtime fails.
+pub fn play(problem: &Problem<'_>, policy: Option<&str>, seed: u64) -> Result<Outcome, NotPlayed> {
+    if let Some(reason) = unfit(problem) {
+        return Err(NotPlayed::Unfit(reason.to_owned()));
     }
     let (script, order) = Script::of(problem, policy, seed);
     let ran = run(script).map_err(NotPlayed::Failed)?;

@@ -83,6 +83,8 @@ pub enum Failure {
     },
     /// A task ran before another one that it depends on was over, or two at once on one worker.
     Schedule(Fault),
+    /// The policy has failed, and another one went on in its place: what it said.
+    Policy(String),
 }
 
 impl fmt::Display for Failure {
@@ -96,6 +98,7 @@ impl fmt::Display for Failure {
             Self::Endless { at_ns } => write!(f, "at {at_ns} ns no task has begun or ended for very long"),
             Self::Crowded { at_ns, taken } => write!(f, "at {at_ns} ns tasks take {taken} workers, more than there are"),
             Self::Schedule(fault) => fault.fmt(f),
+            Self::Policy(text) => f.write_str(text),
         }
     }
 }
@@ -121,6 +124,7 @@ impl Failure {
             Self::Endless { .. } => "endless",
             Self::Crowded { .. } => "crowded",
             Self::Schedule(_) => "schedule",
+            Self::Policy(_) => "policy",
         }
     }
 }
@@ -346,6 +350,12 @@ impl ExpectedCosts for Costs {
 /// # Errors
 /// [`Failure`]: the runtime does not do what it promises, or cannot be built.
 pub fn run(script: Script) -> Result<Ran, Failure> {
+    let world = World::new(script.seed, script.draws);
+    run_in(script, &world)
+}
+
+/// The same in a world at hand, in which nobody has been.
+pub(super) fn run_in(script: Script, world: &Rc<World>) -> Result<Ran, Failure> {
     /// Takes the scene away, however the run ends.
     struct Clear;
     impl Drop for Clear {
@@ -357,7 +367,6 @@ pub fn run(script: Script) -> Result<Ran, Failure> {
     let count = script.tasks.len();
     let mut failures = vec![0; count];
     let mut late_ns = 0;
-    let world = World::new(script.seed, script.draws);
     for chaos in &script.chaos {
         match *chaos {
             Chaos::Fails { task, times } => failures[task as usize] = times,
@@ -484,6 +493,11 @@ fn play(scene: &Rc<Scene>) {
     scene.deadlines.take();
     check(scene, &tasks);
     drop(tasks);
+    if script.policy.is_some()
+        && let Some(text) = runtime.report().messages.iter().find_map(|message| message.strip_prefix("warning: the policy `"))
+    {
+        scene.fail(Failure::Policy(format!("the policy `{text}")));
+    }
     scene.handle.replace(None);
     drop(runtime);
 }

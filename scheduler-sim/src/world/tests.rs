@@ -172,3 +172,128 @@ fn what_makes_a_bug_is_left_when_a_script_is_shrunk() {
     assert_eq!(fewer.tasks.len(), script.tasks.len() / 2);
     assert!(fewer.tasks.iter().enumerate().all(|(number, task)| task.inputs.iter().all(|source| (*source as usize) < number)));
 }
+
+/// Each order of a world in which `main` runs: the choices, and what was written down.
+fn in_all_orders(main: impl Fn(Rc<RefCell<Vec<String>>>) + Copy + 'static) -> Vec<(Vec<u32>, String)> {
+    let mut all = Vec::new();
+    let mut next = Some(Vec::new());
+    while let Some(given) = next {
+        let world = World::choosing(0, Choices::new(given.clone()));
+        let (lines, ended) = played(&world, main);
+        assert_eq!((ended, world.choices().check()), (Ok(()), Ok(())), "{given:?}");
+        all.push((given, lines.concat()));
+        assert!(all.len() < 1000, "they are few");
+        next = super::explore::following(world.choices().made());
+    }
+    all
+}
+
+#[test]
+fn whoever_can_go_on_at_one_time_does_so_in_every_order() {
+    let all = in_all_orders(|lines| {
+        for name in ["a", "b", "c"] {
+            let lines = Rc::clone(&lines);
+            World::here().spawn(
+                name,
+                Box::new(move || {
+                    World::here().compute(7);
+                    lines.borrow_mut().push(name.to_owned());
+                }),
+            );
+        }
+    });
+    let words: std::collections::BTreeSet<&str> = all.iter().map(|(_, word)| word.as_str()).collect();
+    assert_eq!(words.into_iter().collect::<Vec<_>>(), ["abc", "acb", "bac", "bca", "cab", "cba"]);
+    // 6 ways to begin, and 6 to go on after each.
+    assert_eq!(all.len(), 36);
+    let choices: std::collections::BTreeSet<&Vec<u32>> = all.iter().map(|(choices, _)| choices).collect();
+    assert_eq!(choices.len(), 36, "no order is played twice");
+}
+
+#[test]
+fn a_thread_that_waits_for_another_one_without_sleeping_lets_it_go_on() {
+    let all = in_all_orders(|lines| {
+        let is_set = Rc::new(Cell::new(false));
+        for name in ["1", "2"] {
+            let (is_set, lines) = (Rc::clone(&is_set), Rc::clone(&lines));
+            World::here().spawn(
+                name,
+                Box::new(move || {
+                    while !is_set.get() {
+                        World::here().relax();
+                    }
+                    lines.borrow_mut().push(name.to_owned());
+                }),
+            );
+        }
+        World::here().spawn("setter", Box::new(move || is_set.set(true)));
+    });
+    assert!(["12", "21"].iter().all(|word| all.iter().any(|(_, lines)| lines == word)), "{all:?}");
+}
+
+#[test]
+fn from_whom_a_thief_takes_is_a_choice_where_there_are_choices() {
+    let world = World::choosing(0, Choices::new(vec![2]));
+    assert_eq!([world.choose(3), world.choose(3)], [Some(2), Some(0)]);
+    assert_eq!([World::new(0, true).choose(3), World::new(0, false).choose(3)], [None, None], "by the worker's own random numbers");
+}
+
+fn small(text: &str, workers: usize, policy: Option<&str>) -> Script {
+    problem(text, &vec![1.0; workers], |problem| Script::of(problem, policy, 0).0)
+}
+
+#[test]
+fn all_orders_of_small_graphs_are_right_under_the_runtime() {
+    for (text, workers, policy) in
+        [("chain:3", 2, None), ("independent:2", 2, None), ("tree:2", 2, Some("fifo")), ("independent:3", 2, Some("work-stealing"))]
+    {
+        let script = small(text, workers, policy);
+        let explored = explore(&script, 20_000, |_| Ok(()), |_| ());
+        assert_eq!(explored.found, None, "{text}");
+        assert!(explored.orders > 1 && explored.states > 0, "{text}: {explored:?}");
+        let [shortest, longest] = [&explored.shortest, &explored.longest].map(|extreme| extreme.clone().unwrap());
+        assert!(shortest.makespan_ns <= longest.makespan_ns, "{text}");
+        for extreme in [shortest, longest] {
+            let (ran, choices) = run_order(&script, extreme.choices);
+            assert_eq!((ran.unwrap().schedule.makespan_ns(), choices.check()), (extreme.makespan_ns, Ok(())), "{text}");
+        }
+    }
+    let independent = explore(&small("independent:2", 2, None), 20_000, |_| Ok(()), |_| ());
+    // Each task is run by one or by the other, or both by one of them.
+    assert!(independent.is_complete && independent.schedules > 1, "{independent:?}");
+    assert_eq!(explore(&small("independent:2", 2, None), 20_000, |_| Ok(()), |_| ()), independent);
+}
+
+#[test]
+fn an_order_that_somebody_does_not_want_is_found_and_played_again() {
+    let script = small("independent:2", 2, None);
+    let second_first = |ran: &Ran| match ran.schedule.processor[0] > ran.schedule.processor[1] {
+        true => Err("the second task is on the first worker".to_owned()),
+        false => Ok(()),
+    };
+    let found = explore(&script, 20_000, second_first, |_| ()).found.expect("there is such an order");
+    let (ran, _) = run_order(&script, found.choices);
+    assert_eq!(second_first(&ran.unwrap()), Err(found.text));
+    // It is one of several: where the first ones are taken all is as it should be.
+    assert_eq!(second_first(&run_order(&script, Vec::new()).0.unwrap()), Ok(()));
+}
+
+#[cfg(poniard_planted)]
+#[test]
+fn a_planted_bug_is_found_in_all_orders_of_a_small_graph() {
+    use poniard::planted::{Bug, plant};
+
+    // The second comes from the third worker only: in some orders nothing is wrong.
+    for (bug, text, workers) in
+        [(Bug::LostWakeUp, "fork-join:4", 2), (Bug::DroppedSuccessor, "fork-join:4", 3), (Bug::IdleTooEarly, "independent:3", 2)]
+    {
+        let script = small(text, workers, None);
+        plant(Some(bug));
+        let found = explore(&script, 20_000, |_| Ok(()), |_| ()).found;
+        let again = found.as_ref().map(|found| run_order(&script, found.choices.clone()).0.map_err(|failure| failure.to_string()));
+        plant(None);
+        let found = found.unwrap_or_else(|| panic!("{bug:?} is not found"));
+        assert_eq!(again.expect("it was found").unwrap_err(), found.text, "{bug:?}");
+        assert_eq!(explore(&script, 2_000, |_| Ok(()), |_| ()).found, None, "{bug:?}");
+    }
+}

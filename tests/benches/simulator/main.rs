@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod memory;
 mod quality;
 
 use std::hint::black_box;
@@ -11,21 +12,27 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use poniard::policy;
-use poniard_bench::{Arguments, Effort, System, Turns};
+use poniard_bench::{Arguments, CountingAllocator, Effort, System, Turns};
 use poniard_scheduler_sim::engine::{self, EngineOptions};
 use poniard_scheduler_sim::network::{Network, Sharing};
 use poniard_scheduler_sim::plan::planner;
 use poniard_scheduler_sim::workload::Generate;
-use poniard_scheduler_sim::{Platform, Problem};
+use poniard_scheduler_sim::{Platform, Problem, world};
+
+/// What is asked for in `memory` is asked of all that is allocated.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// The cases: name, unit, samples.
-const CASES: [(&str, &str, usize); 7] = [
+const CASES: [(&str, &str, usize); 9] = [
     ("plan-1e4", "ms", 7),
     ("plan-1e5", "ms", 3),
     ("run-1e4", "ms", 5),
     ("run-1e6", "ms", 1),
     ("engine", "M events/s", 5),
+    ("scheduler", "M tasks/s", 3),
     ("network", "M events/s", 5),
+    ("memory", "bytes/task", 1),
     ("quality", "of lookahead", 1),
 ];
 
@@ -55,14 +62,53 @@ fn live(name: &'static str, tasks: u64, note: &str) -> System<'static> {
 }
 
 /// A plan of tasks that is run, without anybody who decides: how many events a second.
-fn engine(tasks: u64) -> f64 {
-    let workload = Generate::parse(&format!("layered:{tasks},ccr=0.5")).expect("a shape").workload();
+fn engine(workload: &str) -> f64 {
+    let workload = Generate::parse(workload).expect("a shape").workload();
     let platform = Platform::of_speeds(&[1.0, 2.0, 4.0, 8.0].repeat(4), Some(1e9)).expect("speeds");
     let problem = Problem::new(&workload, &platform);
     let plan = (planner("heft").expect("a planner").plan)(&problem);
     let begin = Instant::now();
     let outcome = engine::run_plan(&problem, &plan, EngineOptions::default());
     outcome.events as f64 / begin.elapsed().as_secs_f64() / 1e6
+}
+
+/// The same where transfers share links: each of sixteen processors has one link, and its own memory.
+fn shared(workload: &str) -> f64 {
+    let workload = Generate::parse(workload).expect("a shape").workload();
+    let hosts = (0..16).map(|host| {
+        format!(
+            "[[processor]]\nspace = 'h{host}'\nspeed = {}\n[[network.link]]\nname = 'l{host}'\nspace = 'h{host}'\nbandwidth = 1e9\n",
+            1 << (host % 4)
+        )
+    });
+    let text = format!("[network]\nsharing = 'max-min'\n{}", hosts.collect::<String>());
+    let platform = Platform::from_toml(&text).expect("a platform");
+    let problem = Problem::new(&workload, &platform);
+    let plan = (planner("heft").expect("a planner").plan)(&problem);
+    let begin = Instant::now();
+    let outcome = engine::run_plan(&problem, &plan, EngineOptions::default());
+    outcome.events as f64 / begin.elapsed().as_secs_f64() / 1e6
+}
+
+/// A run in which the board and a policy of the runtime decide: how many tasks a second.
+fn board(policy: &str, tasks: u64) -> f64 {
+    let workload = Generate::parse(&format!("layered:{tasks},ccr=0.5")).expect("a shape").workload();
+    let platform = Platform::of_speeds(&[1.0, 2.0, 4.0, 8.0].repeat(4), Some(1e9)).expect("speeds");
+    let problem = Problem::new(&workload, &platform);
+    let policy = policy::by_name(policy).expect("a policy");
+    let begin = Instant::now();
+    let outcome = engine::run(&problem, policy, EngineOptions::default());
+    outcome.schedule.end_ns.len() as f64 / begin.elapsed().as_secs_f64() / 1e6
+}
+
+/// A run by the whole runtime in virtual time: how many tasks a second.
+fn runtime(policy: Option<&str>, tasks: u64) -> f64 {
+    let workload = Generate::parse(&format!("layered:{tasks}")).expect("a shape").workload();
+    let platform = Platform::of_speeds(&[1.0; 16], None).expect("speeds");
+    let problem = Problem::new(&workload, &platform);
+    let begin = Instant::now();
+    let outcome = world::play(&problem, policy, 0).expect("the runtime does what it promises");
+    outcome.schedule.end_ns.len() as f64 / begin.elapsed().as_secs_f64() / 1e6
 }
 
 /// Transfers over a star of so many hosts, each with one link, so many at a time: how many begin and end in a second.
@@ -115,7 +161,20 @@ fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
             std::iter::once(live("earliest-finish", 10_000 / tenth, "asked: 30 ms")).chain(others).collect()
         }
         "run-1e6" => vec![live("earliest-finish", 1_000_000 / tenth, "asked: 5 s"), live("heft", 1_000_000 / tenth, "asked: 5 s")],
-        "engine" => vec![System::new("plan", "asked: 5", move || engine(1_000_000 / tenth))],
+        "engine" => {
+            let of = |name: &'static str, workload: String| System::new(name, "asked: 5", move || engine(&workload));
+            vec![
+                of("layered", format!("layered:{},ccr=0.5", 1_000_000 / tenth)),
+                of("random", format!("random:{},ccr=0.5", 1_000_000 / tenth)),
+                of("independent", format!("independent:{}", 1_000_000 / tenth)),
+            ]
+        }
+        "scheduler" => {
+            let of = |name: &'static str| System::new(name, "asked: 1", move || board(name, 1_000_000 / tenth));
+            let own = |name, policy| System::new(name, "asked: 1; the whole runtime", move || runtime(policy, 1_000_000 / tenth));
+            let others = ["work-stealing", "priority", "random", "earliest-finish"].map(of);
+            std::iter::once(of("fifo")).chain(others).chain([own("runtime", None), own("runtime-fifo", Some("fifo"))]).collect()
+        }
         "network" => {
             let of = |name: &'static str, hosts, at_a_time| {
                 System::new(name, "asked: 1", move || network(hosts, at_a_time, 200_000 / tenth as u32))
@@ -126,8 +185,10 @@ fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
                 of("16-hosts-32", 16, 32),
                 of("64-hosts-32", 64, 32),
                 of("16-hosts-1000", 16, 1000),
+                System::new("engine", "asked: 1", move || shared(&format!("layered:{},ccr=0.5", 100_000 / tenth))),
             ]
         }
+        "memory" => memory::systems(1_000_000 / tenth),
         _ => quality::systems(effort),
     }
 }
