@@ -10,9 +10,11 @@ mod convolve;
 mod diamond;
 mod error;
 mod fib;
+mod graph_update;
 mod hello;
 mod histogram;
 mod imbalance;
+mod jacobi;
 mod life;
 mod locality;
 mod lu;
@@ -25,6 +27,7 @@ mod rerun;
 mod scopes;
 mod sleep;
 mod tree_reduce;
+mod vecsum;
 mod wavefront;
 mod whereabouts;
 mod xfer;
@@ -62,6 +65,8 @@ pub const SAMPLES: &[&Sample] = &[
     &mixed::SAMPLE,
     &xfer::SAMPLE,
     &tree_reduce::SAMPLE,
+    &vecsum::SAMPLE,
+    &graph_update::SAMPLE,
     &outofcore::SAMPLE,
     &matmul::SAMPLE,
     &cholesky::SAMPLE,
@@ -69,6 +74,7 @@ pub const SAMPLES: &[&Sample] = &[
     &qr::SAMPLE,
     &chaos::SAMPLE,
     &wavefront::SAMPLE,
+    &jacobi::SAMPLE,
     &life::SAMPLE,
     &histogram::SAMPLE,
     &convolve::SAMPLE,

@@ -3,25 +3,13 @@
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-/// How the second factor is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Second {
-    /// depth × columns.
-    AsIs,
-    /// columns × depth: its transpose is the factor.
-    Transposed,
-}
-
-/// `c += factor · a · b` for row-major tiles: `c` is rows × `columns`, `a` is rows × `depth`.
-pub(crate) fn add_product(c: &mut [f64], factor: f64, a: &[f64], b: &[f64], second: Second, columns: usize, depth: usize) {
+/// `c += a · b` for row-major tiles: `c` is rows × `columns`, `a` is rows × `depth`, `b` is `depth` × `columns`.
+pub(crate) fn add_product(c: &mut [f64], a: &[f64], b: &[f64], columns: usize, depth: usize) {
     let rows = c.len() / columns;
     let fits = "the tiles fit together";
     let c = ArrayViewMut2::from_shape((rows, columns), c).expect(fits);
-    let a = ArrayView2::from_shape((rows, depth), a).expect(fits);
-    match second {
-        Second::AsIs => accumulate(c, factor, a, ArrayView2::from_shape((depth, columns), b).expect(fits)),
-        Second::Transposed => accumulate(c, factor, a, ArrayView2::from_shape((columns, depth), b).expect(fits).reversed_axes()),
-    }
+    let (a, b) = (ArrayView2::from_shape((rows, depth), a).expect(fits), ArrayView2::from_shape((depth, columns), b).expect(fits));
+    accumulate(c, 1.0, a, b);
 }
 
 /// `c += factor · a · b`, for matrices that may be parts of others. A transposed factor is its view, transposed.
@@ -67,13 +55,14 @@ mod tests {
 
     #[test]
     fn agrees_with_pencil_and_paper() {
-        let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        let (b, b_transposed) = ([7.0, 8.0, 9.0, 10.0, 11.0, 12.0], [7.0, 9.0, 11.0, 8.0, 10.0, 12.0]);
-        for (b, second) in [(b, Second::AsIs), (b_transposed, Second::Transposed)] {
-            let mut c = [1.0, 0.0, 0.0, 0.0];
-            add_product(&mut c, -1.0, &a, &b, second, 2, 3);
-            assert_eq!(c, [-57.0, -64.0, -139.0, -154.0]);
-        }
+        let (a, b) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [7.0, 8.0, 9.0, 10.0, 11.0, 12.0]);
+        let mut c = [1.0, 0.0, 0.0, 0.0];
+        add_product(&mut c, &a, &b, 2, 3);
+        assert_eq!(c, [59.0, 64.0, 139.0, 154.0]);
+        let (a, b) = (array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], array![[7.0, 9.0, 11.0], [8.0, 10.0, 12.0]]);
+        let mut c = array![[1.0, 0.0], [0.0, 0.0]];
+        accumulate(c.view_mut(), -1.0, a.view(), b.t());
+        assert_eq!(c, array![[-57.0, -64.0], [-139.0, -154.0]]);
     }
 
     #[test]
