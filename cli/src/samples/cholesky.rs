@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use ndarray::{ArrayView2, s};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 use poniard::{Buffer, Handle, Mutable, Priority, RegionError, TaskOptions, read, with_options, write};
 
 use super::product::accumulate;
@@ -44,44 +44,110 @@ pub struct NotPositiveDefinite {
     pub tile: Range<usize>,
 }
 
-/// Factors a diagonal tile in place, row by row.
+/// Edge of a block that is worked on row by row; what is larger is cut in halves, and most of the work becomes products.
+const SMALL: usize = 16;
+
+/// Factors a diagonal tile in place.
 ///
 /// # Errors
 /// [`NotPositiveDefinite`] names the pivot and the tile.
 pub fn potrf(tile: &mut Tile) -> Result<(), NotPositiveDefinite> {
+    let rows = tile.rows.clone();
+    let refused = |(pivot, value)| NotPositiveDefinite { pivot: rows.start + pivot, value, tile: rows.clone() };
+    factor_block(tile.view_mut(), 0).map_err(refused)?;
     let size = tile.rows.len();
     for row in 0..size {
-        let (above, current) = tile.values.split_at_mut(row * size);
-        for column in 0..row {
-            let other = &above[column * size..][..=column];
-            current[column] = (current[column] - dot(&current[..column], &other[..column])) / other[column];
-        }
-        let value = current[row] - dot(&current[..row], &current[..row]);
-        // Written so that NaN is refused too.
-        if value > 0.0 && value.is_finite() {
-            current[row] = value.sqrt();
-        } else {
-            return Err(NotPositiveDefinite { pivot: tile.rows.start + row, value, tile: tile.rows.clone() });
-        }
-        current[row + 1..size].fill(0.0);
+        tile.values[row * size + row + 1..(row + 1) * size].fill(0.0);
     }
     Ok(())
 }
 
-/// Solves X Lᵀ = `tile` in place, where L is the factor of a diagonal tile: each row of X by forward substitution.
-pub fn trsm(diagonal: &Tile, tile: &mut Tile) {
-    let width = diagonal.rows.len();
-    for row in tile.values.chunks_exact_mut(width) {
-        for column in 0..width {
-            let factor = &diagonal.values[column * width..][..=column];
-            row[column] = (row[column] - dot(&row[..column], &factor[..column])) / factor[column];
+/// The lower triangle of a block that begins at row `first` of its tile; which pivot cannot be, and its value.
+fn factor_block(mut a: ArrayViewMut2<'_, f64>, first: usize) -> Result<(), (usize, f64)> {
+    let size = a.nrows();
+    if size > SMALL {
+        let half = size / 2;
+        let (above, mut below) = a.split_at(Axis(0), half);
+        let (mut diagonal, _) = above.split_at(Axis(1), half);
+        factor_block(diagonal.view_mut(), first)?;
+        let (mut solved, mut rest) = below.view_mut().split_at(Axis(1), half);
+        solve_block(diagonal.view(), solved.view_mut());
+        subtract_square(rest.view_mut(), solved.view());
+        return factor_block(rest, first + half);
+    }
+    for row in 0..size {
+        for column in 0..row {
+            a[[row, column]] = (a[[row, column]] - dot(&a, row, column)) / a[[column, column]];
         }
+        let value = a[[row, row]] - dot(&a, row, row);
+        // Written so that NaN is refused too.
+        if !(value > 0.0 && value.is_finite()) {
+            return Err((first + row, value));
+        }
+        a[[row, row]] = value.sqrt();
+    }
+    Ok(())
+}
+
+/// The scalar product of two rows, of what is left of a column.
+fn dot(a: &ArrayViewMut2<'_, f64>, row: usize, column: usize) -> f64 {
+    a.slice(s![row, ..column]).dot(&a.slice(s![column, ..column]))
+}
+
+/// Solves X Lᵀ = `tile` in place, where L is the factor of a diagonal tile.
+pub fn trsm(diagonal: &Tile, tile: &mut Tile) {
+    solve_block(diagonal.view(), tile.view_mut());
+}
+
+fn solve_block(l: ArrayView2<'_, f64>, mut x: ArrayViewMut2<'_, f64>) {
+    let size = l.nrows();
+    if size > SMALL {
+        let half = size / 2;
+        let (mut left, mut right) = x.split_at(Axis(1), half);
+        solve_block(l.slice(s![..half, ..half]), left.view_mut());
+        accumulate(right.view_mut(), -1.0, left.view(), l.slice(s![half.., ..half]).reversed_axes());
+        return solve_block(l.slice(s![half.., half..]), right);
+    }
+    // As columns of L are subtracted from rows, their elements are to lie side by side. Above the diagonal there may be what was there before.
+    let mut columns = [[0.0; SMALL]; SMALL];
+    for ((row, column), value) in l.indexed_iter().filter(|((row, column), _)| row >= column) {
+        columns[column][row] = *value;
+    }
+    for mut row in x.rows_mut() {
+        let mut solved = [0.0; SMALL];
+        solved.iter_mut().zip(&row).for_each(|(to, from)| *to = *from);
+        for (index, column) in columns.iter().enumerate().take(size) {
+            let value = solved[index] / column[index];
+            // What has been solved before has zeros in this column.
+            solved.iter_mut().zip(column).for_each(|(to, factor)| *to -= value * factor);
+            solved[index] = value;
+        }
+        row.iter_mut().zip(solved).for_each(|(to, from)| *to = from);
     }
 }
 
-/// Subtracts A Bᵀ from a tile in place.
+/// Subtracts A Bᵀ from a tile in place; of a diagonal tile, where A and B are the same, what is on the diagonal and below.
 pub fn gemm(a: &Tile, b: &Tile, tile: &mut Tile) {
-    accumulate(tile.view_mut(), -1.0, a.view(), b.view().reversed_axes());
+    if tile.rows == tile.columns {
+        subtract_square(tile.view_mut(), a.view());
+    } else {
+        accumulate(tile.view_mut(), -1.0, a.view(), b.view().reversed_axes());
+    }
+}
+
+/// Subtracts A Aᵀ from the lower triangle of a block.
+fn subtract_square(c: ArrayViewMut2<'_, f64>, a: ArrayView2<'_, f64>) {
+    let size = c.nrows();
+    if size <= 4 * SMALL {
+        return accumulate(c, -1.0, a, a.reversed_axes());
+    }
+    let half = size / 2;
+    let (upper, lower) = a.split_at(Axis(0), half);
+    let (above, below) = c.split_at(Axis(0), half);
+    subtract_square(above.split_at(Axis(1), half).0, upper);
+    let (left, right) = below.split_at(Axis(1), half);
+    accumulate(left, -1.0, lower, upper.reversed_axes());
+    subtract_square(right, lower);
 }
 
 /// Takes the lower tiles of a matrix, `a[row][column]`, to those of its Cholesky factor.
@@ -107,19 +173,6 @@ pub fn factor(handle: &Handle, a: &[Vec<Mutable<Tile>>]) -> Result<(), RegionErr
             }
         }
     })
-}
-
-/// The scalar product of two slices of the same length. Eight sums side by side, because one alone would have to wait for itself.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let (a_eights, b_eights) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 = a_eights.remainder().iter().zip(b_eights.remainder()).map(|(a, b)| a * b).sum();
-    let mut sums = [0.0; 8];
-    for (a, b) in a_eights.zip(b_eights) {
-        for index in 0..8 {
-            sums[index] += a[index] * b[index];
-        }
-    }
-    rest + sums.iter().sum::<f64>()
 }
 
 fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
@@ -271,7 +324,7 @@ mod tests {
 
     #[test]
     fn runs_at_awkward_sizes() {
-        for (size, tile) in [(1, 1), (1, 256), (5, 2), (6, 2), (7, 7), (7, 100), (64, 16), (65, 16), (50, 9), (3, u64::MAX)] {
+        for (size, tile) in [(1, 1), (1, 256), (5, 2), (6, 2), (7, 7), (7, 100), (64, 16), (65, 16), (50, 9), (150, 70), (3, u64::MAX)] {
             Trial { size: Some(size), tile: Some(tile), seed: size, ..Trial::default() }.passes(&SAMPLE);
         }
     }

@@ -126,6 +126,7 @@ mod tests {
             (&outofcore::SAMPLE, tiled(9, 8192)),
             (&matmul::SAMPLE, tiled(20, 8)),
             (&cholesky::SAMPLE, tiled(20, 8)),
+            (&graph_update::SAMPLE, sized(5)),
             (&wavefront::SAMPLE, tiled(100, 40)),
             (&life::SAMPLE, Trial { generations: Some(3), ..tiled(64, 32) }),
             (&histogram::SAMPLE, pictured()),
