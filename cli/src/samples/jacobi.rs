@@ -49,8 +49,11 @@ fn plate(size: usize) -> Array2<f64> {
     plate
 }
 
-/// The tiles of what is not at the edge of the plate, each with its halo and without it.
-fn tiles(plate: &Mutable<Array2<f64>>, tiling: Tiling) -> Result<Vec<(Part<f64>, Part<f64>)>, PartError> {
+/// A tile with its halo, and without it.
+type Both = (Part<f64>, Part<f64>);
+
+/// The tiles of what is not at the edge of the plate.
+fn tiles(plate: &Mutable<Array2<f64>>, tiling: Tiling) -> Result<Vec<Both>, PartError> {
     let mut tiles = Vec::new();
     for row in 0..tiling.count() {
         for column in 0..tiling.count() {

@@ -76,7 +76,7 @@ fn swap_rows(a: ndarray::ArrayViewMut2<'_, f64>, one: usize, two: usize) {
 }
 
 /// Swaps the rows of another column as `getrf` has swapped those of its own.
-fn laswp(pivots: &Vec<usize>, mut column: ViewMut<'_, f64>) {
+fn laswp(pivots: &[usize], mut column: ViewMut<'_, f64>) {
     let mut a = column.array_mut::<Ix2>();
     for (row, pivot) in pivots.iter().enumerate() {
         swap_rows(a.view_mut(), row, *pivot);
@@ -100,6 +100,9 @@ fn gemm(l: View<'_, f64>, u: View<'_, f64>, mut tile: ViewMut<'_, f64>) {
     accumulate(tile.array_mut::<Ix2>(), -1.0, l.array::<Ix2>(), u.array::<Ix2>());
 }
 
+/// Of each column of tiles, what `getrf` has put there.
+type Pivots = Vec<Mutable<Vec<usize>>>;
+
 /// The parts of a column of tiles.
 struct Parts {
     /// Its tiles, from above.
@@ -119,16 +122,12 @@ fn parts(column: &Mutable<Array2<f64>>, index: usize, problem: &Dense) -> Result
 }
 
 /// Factors in place; the rows that were swapped, for each column of tiles.
-fn factor(
-    handle: &Handle,
-    problem: &Dense,
-    columns: &[Mutable<Array2<f64>>],
-) -> Result<Result<Vec<Mutable<Vec<usize>>>, PartError>, RegionError> {
+fn factor(handle: &Handle, problem: &Dense, columns: &[Mutable<Array2<f64>>]) -> Result<Result<Pivots, PartError>, RegionError> {
     let n = columns.len();
     let scale = problem.matrix.nrows() as f64 * f64::EPSILON;
     let first = TaskOptions::new().priority(Priority::High);
     handle.region(|r| {
-        let pivots: Vec<Mutable<Vec<usize>>> = (0..n).map(|_| Mutable::new(Vec::new())).collect();
+        let pivots: Pivots = (0..n).map(|_| Mutable::new(Vec::new())).collect();
         let a = columns.iter().enumerate().map(|(index, column)| parts(column, index, problem)).collect::<Result<Vec<_>, _>>()?;
         for k in 0..n {
             let span = problem.columns.span(k);

@@ -155,6 +155,7 @@ struct Factored {
 }
 
 /// Factors a matrix in place.
+#[expect(clippy::needless_range_loop, reason = "tiles are named by their row and column, as textbooks do")]
 fn factor(handle: &Handle, a: Tiles, t: Tiles) -> Result<Result<Factored, PartError>, RegionError> {
     let n = a[0].len();
     let first = TaskOptions::new().priority(Priority::High);
@@ -178,6 +179,7 @@ fn factor(handle: &Handle, a: Tiles, t: Tiles) -> Result<Result<Factored, PartEr
 }
 
 /// Takes the first columns of the identity to those of Q: the reflectors in the other order.
+#[expect(clippy::needless_range_loop, reason = "tiles are named by their row and column, as textbooks do")]
 fn apply(handle: &Handle, factored: &Factored, q: &Tiles) -> Result<(), RegionError> {
     let Factored { a, t, below } = factored;
     let n = below.len();

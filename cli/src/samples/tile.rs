@@ -43,11 +43,17 @@ impl Tile {
     }
 
     /// Its elements.
+    ///
+    /// # Panics
+    /// When it has been given too few elements, or too many.
     pub fn view(&self) -> ArrayView2<'_, f64> {
         ArrayView2::from_shape((self.rows.len(), self.columns.len()), &self.values).expect("a tile has all of its elements")
     }
 
     /// Its elements, to be changed.
+    ///
+    /// # Panics
+    /// When it has been given too few elements, or too many.
     pub fn view_mut(&mut self) -> ArrayViewMut2<'_, f64> {
         ArrayViewMut2::from_shape((self.rows.len(), self.columns.len()), &mut self.values).expect("a tile has all of its elements")
     }

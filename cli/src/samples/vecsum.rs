@@ -38,7 +38,7 @@ fn add_sum(block: View<'_, u64>, total: &mut u64) {
     *total += sum(block);
 }
 
-fn add_up(places: &Vec<u64>) -> u64 {
+fn add_up(places: &[u64]) -> u64 {
     places.iter().sum()
 }
 
