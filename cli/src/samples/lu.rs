@@ -280,9 +280,16 @@ mod tests {
     #[test]
     fn a_singular_matrix_is_the_error_of_its_task() {
         let rank_two = array![[1.0, 2.0, 3.0, 1.0], [4.0, 5.0, 6.0, 0.0], [7.0, 8.0, 9.0, 0.0], [0.0, 0.0, 0.0, 1.0]];
-        for (matrix, tile, column) in
-            [(rank_two.clone(), 2, 2), (rank_two, 9, 2), (Array2::zeros((3, 3)), 2, 0), (array![[1.0, 2.0], [2.0, 4.0]], 1, 1)]
-        {
+        // Of rounding, 1e-16 is left of the last pivot.
+        let rounded = array![[0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0.7, 0.8, 0.9]];
+        for (matrix, tile, column) in [
+            (rank_two.clone(), 2, 2),
+            (rank_two, 9, 2),
+            (rounded.clone(), 1, 2),
+            (rounded, 9, 2),
+            (Array2::zeros((3, 3)), 2, 0),
+            (array![[1.0, 2.0], [2.0, 4.0]], 1, 1),
+        ] {
             let error = factor_file(&npy::write(matrix.view()), tile).unwrap_err();
             assert!(matches!(&error, SampleError::Task(error) if error.root_task().ends_with("getrf")), "{error:?}");
             let expected = format!("the matrix is singular: its columns 0 to {column} (counting from 0) depend on each other");

@@ -69,8 +69,8 @@ mod tests {
     fn works_on_parts_of_matrices() {
         let (a, b) = (array![[1.0, 2.0, 9.0], [3.0, 4.0, 9.0]], array![[5.0, 0.0, 6.0], [7.0, 0.0, 8.0]]);
         let mut c = Array2::zeros((4, 4));
-        accumulate(c.slice_mut(s![1..;2, 1..3]), 2.0, a.slice(s![.., ..2]), b.slice(s![.., ..;2]));
-        assert_eq!(c, array![[0.0; 4], [0.0, 38.0, 44.0, 0.0], [0.0; 4], [0.0, 86.0, 100.0, 0.0]]);
+        accumulate(c.slice_mut(s![1..;2, ..;2]), 2.0, a.slice(s![.., ..2]), b.slice(s![.., ..;2]));
+        assert_eq!(c, array![[0.0; 4], [38.0, 0.0, 44.0, 0.0], [0.0; 4], [86.0, 0.0, 100.0, 0.0]]);
     }
 
     #[test]
