@@ -140,7 +140,8 @@ pub(crate) fn matmul(effort: Effort) -> Vec<System<'static>> {
     let (others, check_beside) = (Arc::clone(&operands), check.clone());
     let beside = move || {
         let (a, b) = &*others;
-        let look = |tiles: &Tiles| tiles.iter().flatten().map(|tile| tile.fetch().map(|tile| Tile::clone(&tile))).collect::<Result<Vec<_>, _>>();
+        let look =
+            |tiles: &Tiles| tiles.iter().flatten().map(|tile| tile.fetch().map(|tile| Tile::clone(&tile))).collect::<Result<Vec<_>, _>>();
         let (a, b) = (look(a).expect("no task has failed"), look(b).expect("no task has failed"));
         let c: Vec<Mutex<Tile>> = (0..n * n).map(|at| Mutex::new(shape.tile(at / n, at % n, |_, _| 0.0))).collect();
         let ns = on_threads(n * n, |at| {
