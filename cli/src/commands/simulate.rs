@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::machine;
 use super::pictures::Pictures;
-use super::stream;
+use super::{room, stream};
 use crate::console::{Console, NAME, QUIET, Styled};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -194,7 +194,11 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
 pub(super) fn workload(named: &Path, options: &SimulateOptions) -> Result<Workload, Failure> {
     let round_to_ms = options.round_costs == Some(RoundCosts::Ms);
     match named.to_str().filter(|text| Generate::is_meant(text)) {
-        Some(text) => Generate::parse(text).map(|generate| generate.workload()).map_err(Failure::usage),
+        Some(text) => {
+            let generate = Generate::parse(text).map_err(Failure::usage)?;
+            room::check(text, generate.bytes_estimate())?;
+            Ok(generate.workload())
+        }
         None => read(named, ReadOptions { round_to_ms }).map_err(Failure::input),
     }
 }

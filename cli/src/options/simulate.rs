@@ -122,7 +122,7 @@ pub struct StreamOptions {
     pub graphs: u32,
 
     /// Each graph has one of these priorities, by lot; larger comes first
-    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_negative_numbers = true, requires = "arrivals")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true, requires = "arrivals")]
     pub priorities: Vec<i32>,
 
     /// A graph that is not over so long after its arrival is cancelled

@@ -138,7 +138,7 @@ fn graphs_arrive_over_time_and_are_measured_each() {
     let paje = fs::read_to_string(installation.file("run.paje")).unwrap();
     assert_eq!(paje.lines().filter(|line| line.contains(" p0 c0 \"")).count(), 6, "{paje}");
     // The table has all tasks, whoever decided.
-    for more in ["--policy heft --durations scaled:2", "--policy own --engine runtime"] {
+    for more in ["--policy heft --durations scaled:2 --estimates user", "--policy own --engine runtime"] {
         let table = installation.ask(&format!("simulate fork.stg --speeds 1,1 {more} --csv /dev/stdout")).good();
         assert_eq!(table.lines().count(), 5, "{more}: {table}");
     }
