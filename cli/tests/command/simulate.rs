@@ -157,7 +157,7 @@ fn graphs_arrive_over_time_and_are_measured_each() {
         ("--arrivals weekly", 2, "--arrivals: `weekly` is none of poisson:rate=R"),
         ("--arrivals trace:nowhere.csv", 3, "nowhere.csv: No such file"),
         ("--arrivals trace:fork.stg", 3, "fork.stg: line 1: there is no column `4`"),
-        ("--arrivals periodic:every=1 --patience -1", 2, "--patience"),
+        ("--arrivals periodic:every=1 --patience=-1", 2, "--patience"),
         ("--arrivals periodic:every=1 --also nowhere.stg", 3, "nowhere.stg: No such file"),
         ("--arrivals periodic:every=1 --graphs 10000000 --also layered:1000", 3, "--arrivals: the graphs of the stream have "),
         ("--graphs 3", 2, "--arrivals"),
