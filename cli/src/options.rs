@@ -104,7 +104,7 @@ Policies that run live decide as the run goes, by the very code that decides in 
 seed gives the same result everywhere.",
         after_long_help = simulate_after_long_help()
     )]
-    Simulate(SimulateOptions),
+    Simulate(Box<SimulateOptions>),
     /// Predict how long a recorded run takes on other workers and under other policies
     #[command(
         long_about = "Predict how long a recorded run takes on other workers and under other policies. `poniard run --record FILE` writes a recording: which tasks ran, after which \
