@@ -138,7 +138,7 @@ fn graphs_arrive_over_time_and_are_measured_each() {
     let paje = fs::read_to_string(installation.file("run.paje")).unwrap();
     assert_eq!(paje.lines().filter(|line| line.contains(" p0 c0 \"")).count(), 6, "{paje}");
     // The table has all tasks, whoever decided.
-    for more in ["--policy heft --durations scaled:2", "--policy own --engine runtime"] {
+    for more in ["--policy heft --durations scaled:2 --estimates user", "--policy own --engine runtime"] {
         let table = installation.ask(&format!("simulate fork.stg --speeds 1,1 {more} --csv /dev/stdout")).good();
         assert_eq!(table.lines().count(), 5, "{more}: {table}");
     }
@@ -157,7 +157,7 @@ fn graphs_arrive_over_time_and_are_measured_each() {
         ("--arrivals weekly", 2, "--arrivals: `weekly` is none of poisson:rate=R"),
         ("--arrivals trace:nowhere.csv", 3, "nowhere.csv: No such file"),
         ("--arrivals trace:fork.stg", 3, "fork.stg: line 1: there is no column `4`"),
-        ("--arrivals periodic:every=1 --patience -1", 2, "--patience"),
+        ("--arrivals periodic:every=1 --patience=-1", 2, "--patience"),
         ("--arrivals periodic:every=1 --also nowhere.stg", 3, "nowhere.stg: No such file"),
         ("--arrivals periodic:every=1 --graphs 10000000 --also layered:1000", 3, "--arrivals: the graphs of the stream have "),
         ("--graphs 3", 2, "--arrivals"),
