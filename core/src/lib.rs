@@ -35,6 +35,7 @@ mod retry;
 pub mod runtime;
 pub mod scope;
 mod ship;
+mod sleep_lock;
 pub mod space;
 mod spill;
 mod sync;

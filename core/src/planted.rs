@@ -32,12 +32,24 @@ pub enum Bug {
     IdleTooEarly,
     /// Whoever takes from the board does not wake who could take more.
     BoardWakesNobody,
+    /// What a device has of a buffer is taken for good when the host has changed it.
+    StaleReplica,
+    /// What leaves a device's memory to make room is not copied to the host.
+    LostWriteBack,
+    /// What leaves a device's memory to make room counts as taken all the same.
+    LeakedReplica,
+    /// What is lost with a device is not computed again.
+    NotComputedAgain,
+    /// The result of a launch is taken that was made of one that was withdrawn.
+    UntimelyResult,
+    /// A launch that waits for memory of its device is not looked at when another one has ended.
+    ForgottenLaunch,
 }
 
 impl Bug {
     /// All of them.
     #[cfg(poniard_planted)]
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 20] = [
         Self::LostWakeUp,
         Self::SearchEndsWithTheFirst,
         Self::NothingSeized,
@@ -52,6 +64,12 @@ impl Bug {
         Self::EarlyTimer,
         Self::IdleTooEarly,
         Self::BoardWakesNobody,
+        Self::StaleReplica,
+        Self::LostWriteBack,
+        Self::LeakedReplica,
+        Self::NotComputedAgain,
+        Self::UntimelyResult,
+        Self::ForgottenLaunch,
     ];
 }
 

@@ -21,6 +21,7 @@ use crate::kernel::Origin;
 use crate::kernel::plan::Plan;
 use crate::options::LaunchTies;
 use crate::placement::{code_of, placed};
+use crate::planted::{self, Bug};
 use crate::platform;
 use crate::residency::{self, DeviceSpace, Lost, Prepared, Refusal, Undone};
 use crate::task::record::{Claim, TaskRef};
@@ -405,7 +406,7 @@ impl Queued {
             Err(_) => Undone::Copied,
             Ok(()) => Undone::Begun,
         };
-        if !is_timely {
+        if !is_timely && !planted::is(Bug::UntimelyResult) {
             residency::take_back(prepared, undone);
             self.withdraw_submitted(queue, &task);
             return self.give_back(shared, &task);

@@ -155,7 +155,8 @@ fn a_world_in_which_nobody_wakes_a_sleeper_is_stuck_and_leaves_the_thread_as_it_
 
 #[test]
 fn a_scenario_is_the_same_on_every_thread() {
-    for seed in [1, 7, 57, 117] {
+    let with_devices = (0..).filter(|seed| !scenario(*seed, ScenarioOptions::default()).devices.is_empty());
+    for seed in [1, 7, 57, 117].into_iter().chain(with_devices.take(4)) {
         let here = run(scenario(seed, ScenarioOptions::default())).expect("nothing goes wrong");
         let there = std::thread::spawn(move || run(scenario(seed, ScenarioOptions::default())).expect("nothing goes wrong"));
         assert_eq!(there.join().expect("no panic"), here);
@@ -171,4 +172,95 @@ fn what_makes_a_bug_is_left_when_a_script_is_shrunk() {
     let fewer = script.without(|task| task % 2 == 0);
     assert_eq!(fewer.tasks.len(), script.tasks.len() / 2);
     assert!(fewer.tasks.iter().enumerate().all(|(number, task)| task.inputs.iter().all(|source| (*source as usize) < number)));
+}
+
+/// A device with room for so many buffers of 32 words, whose copies take a microsecond and one more for each 256 bytes.
+fn device(room: u64) -> ScriptDevice {
+    ScriptDevice { column: 1, capacity_bytes: 256 * room, latency_ns: 1_000, bandwidth: 256_000_000, depth: 4, measures: false }
+}
+
+/// Tasks on two workers and these devices, under no policy. Each takes 10 us on the host, and 2 us on a device.
+fn on_devices(devices: &[ScriptDevice], tasks: impl IntoIterator<Item = (Work, Vec<u32>)>) -> Script {
+    let task = |(work, inputs)| ScriptTask { work, costs: [10_000, 2_000].into(), ..ScriptTask::new(0, inputs) };
+    Script {
+        seed: 1,
+        policy: None,
+        draws: false,
+        columns: [0, 0].into(),
+        processes: 0,
+        devices: devices.to_vec(),
+        cells: vec![32],
+        devices_first: true,
+        expects_costs: false,
+        fetches_late: false,
+        tasks: tasks.into_iter().map(task).collect(),
+        chaos: Vec::new(),
+    }
+}
+
+const FILL: Work = Work::Fill { words: 32 };
+const KERNEL: Work = Work::Kernel { words: 32, at: Where::Anywhere };
+const ON_DEVICES: Work = Work::Kernel { words: 32, at: Where::Devices };
+
+fn ran(script: &Script) -> Ran {
+    run(script.clone()).unwrap_or_else(|failure| panic!("{failure}\n{script}"))
+}
+
+#[test]
+fn a_chain_on_a_device_takes_its_copies_and_its_launches() {
+    // A buffer is made on the host and copied once, two kernels follow each other on the device, and the last result is copied back for a number.
+    let script = on_devices(&[device(8)], [(FILL, vec![]), (ON_DEVICES, vec![0]), (ON_DEVICES, vec![1]), (Work::Number, vec![2])]);
+    let ran = ran(&script);
+    assert_eq!(ran.schedule.processor[1..3], [2, 2], "the device comes behind two workers");
+    assert_eq!(ran.schedule.start_ns, [0, 12_000, 14_000, 18_000]);
+    assert_eq!(ran.schedule.end_ns, [10_000, 14_000, 16_000, 28_000]);
+    assert_eq!((ran.launches, ran.repeats, ran.attempts), (2, 0, 4));
+}
+
+#[test]
+fn a_device_that_is_too_small_for_everything_gives_back_what_is_needed_later() {
+    // Each result is read again at the end, and there is room for four buffers.
+    let mut tasks = vec![(FILL, vec![])];
+    tasks.extend((0..20).map(|_| (ON_DEVICES, vec![0])));
+    tasks.extend((1..20).map(|number| (ON_DEVICES, vec![number, number + 1])));
+    let ran = ran(&on_devices(&[device(4)], tasks));
+    assert_eq!((ran.launches, ran.failed), (39, vec![]));
+}
+
+#[test]
+fn what_is_lost_with_a_device_is_computed_again() {
+    let mut script =
+        on_devices(&[device(8)], [(FILL, vec![]), (KERNEL, vec![0]), (KERNEL, vec![1]), (Work::Number, vec![2]), (Work::Number, vec![1])]);
+    script.tasks[4].pause_ns = 100_000;
+    // While the third task has its result copied.
+    script.chaos = vec![Chaos::DeviceLost { device: 0, at_ns: 17_000 }];
+    let ran = ran(&script);
+    assert_eq!((ran.launches, &ran.failed), (2, &vec![]));
+    assert!(ran.repeats >= 2, "{ran:?}");
+    // Where there is no other way to have it, it is lost.
+    script.tasks[1].work = ON_DEVICES;
+    assert_eq!(super::run(script).expect("that is no bug").failed, [3, 4]);
+}
+
+#[test]
+fn a_device_that_was_lost_is_there_for_the_next_runtime() {
+    let mut script = on_devices(&[device(8)], [(FILL, vec![]), (ON_DEVICES, vec![0]), (ON_DEVICES, vec![0])]);
+    script.tasks[2].pause_ns = 100_000;
+    script.chaos = vec![Chaos::DeviceLost { device: 0, at_ns: 11_000 }];
+    assert_eq!(ran(&script).failed, [1, 2]);
+    script.chaos.push(Chaos::Restart { task: 2 });
+    let again = ran(&script);
+    assert_eq!((again.failed, again.launches), (vec![1], 1));
+}
+
+#[test]
+fn each_kind_of_fault_has_its_name_and_can_be_had_alone() {
+    for name in Chaos::KINDS {
+        let kinds = FaultKinds::of([name]).expect("it is one");
+        let options = ScenarioOptions { faults: 1, kinds, ..ScenarioOptions::default() };
+        let found = (0..20).flat_map(|seed| scenario(seed, options).chaos);
+        let found: std::collections::BTreeSet<_> = found.map(|chaos| chaos.kind()).collect();
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [name]);
+    }
+    assert_eq!(FaultKinds::of(["hang", "hung"]), Err("hung"));
 }
