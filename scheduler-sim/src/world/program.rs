@@ -202,8 +202,8 @@ impl Program<'_> {
             1.. => builder = builder.priority(Priority::High),
             _ => builder = builder.priority(Priority::Low),
         }
-        if task.processors != 1 && task.work == Work::Number {
-            builder = builder.occupancy(u32::from(task.processors));
+        if task.workers() != 1 {
+            builder = builder.occupancy(task.workers());
         }
         if let Some(timeout_ns) = task.timeout_ns {
             builder = builder.timeout(Duration::from_nanos(timeout_ns));

@@ -248,7 +248,7 @@ pub struct ScriptTask {
     pub after: Vec<u32>,
     /// -1, 0 or 1: before others if larger.
     pub priority: i8,
-    /// How many workers it takes.
+    /// How many workers it takes, if it returns a number: others take one.
     pub processors: u8,
     /// How long after it was spawned it has to be over, in nanoseconds.
     pub timeout_ns: Option<u64>,
@@ -279,6 +279,11 @@ impl ScriptTask {
             work: Work::Number,
             is_released: false,
         }
+    }
+
+    /// How many workers it takes while it runs on the host.
+    pub(super) fn workers(&self) -> u32 {
+        if self.work == Work::Number { self.processors.into() } else { 1 }
     }
 }
 
