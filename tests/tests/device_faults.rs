@@ -44,6 +44,29 @@ fn a_result_is_not_taken_that_was_made_of_one_that_was_withdrawn() {
 }
 
 #[test]
+fn a_launch_that_was_submitted_behind_another_one_and_refused_waits_for_a_worker() {
+    // It was forgotten: whatever waited for it waited for ever.
+    in_time(|| {
+        let (runtime, device, devices) = one(small());
+        device.set(Mode::Hold);
+        let a = runtime.spawn(scale_or_host().over(4), (ramp(4), 2.0));
+        let b = runtime.spawn(scale_or_host().over(4), (&a, 2.0));
+        assert_eq!(device.held(), 2);
+        let gates = [Arc::new(Barrier::new(3)), Arc::new(Barrier::new(3))];
+        for _ in 0..2 {
+            let gates = gates.clone();
+            runtime.spawn_detached(move || gates.iter().for_each(|gate| drop(gate.wait())), ());
+        }
+        // Both workers are busy from now on.
+        gates[0].wait();
+        device.release_first(devices.host());
+        device.refuse_first(devices.host());
+        gates[1].wait();
+        assert_eq!(b.fetch().expect("on the host")[1], -4.0);
+    });
+}
+
+#[test]
 fn launches_of_two_runtimes_keep_to_their_devices_and_wait_for_each_other() {
     in_time(|| {
         let (x, x_device, x_devices) = one(small());

@@ -507,7 +507,7 @@ impl<M: Signature> Recipe<M> {
             let (task, _) = Context::with_of(&shared, |context| {
                 spawn_at_once::<Launched<M>, _>(&shared, context, launch, params, self.origin.location, Some(Box::new(options)))
             });
-            let value = task.fetch().map_err(|error| error.reason())?;
+            let value = task.fetch_recomputed().map_err(|error| error.reason())?;
             drop(task);
             value.try_unwrap().map_err(|_| "somebody else has it")?
         };

@@ -411,7 +411,8 @@ impl Queued {
             self.withdraw_submitted(queue, &task);
             return self.give_back(shared, &task);
         }
-        let entry = is_ahead.then(|| self.take_entry(&task));
+        // As a reference: should the launch go elsewhere, it has another entry there, and this one, dropped, would take that off the board.
+        let entry = is_ahead.then(|| self.take_entry(&task).into_work());
         match outcome {
             Ok(()) => {
                 self.counts[queue].tasks.fetch_add(1, Relaxed);
@@ -476,13 +477,24 @@ impl Queued {
             }
             Aside::GivenBack(task) => return self.give_back(shared, &task),
             Aside::Gone(waiting) => return outside(|| drop(waiting)),
-            Aside::Restores(task, lost) => match outside(|| residency::restore(&lost)) {
-                Ok(()) => return self.put_back(shared, task),
-                Err(reason) => {
-                    let failure = task.fail_claimed(FailureKind::Lost { reason });
-                    return shared.finish(None, &task, Some(failure), false);
+            Aside::Restores(task, lost) => {
+                // It leaves the board meanwhile: to restore it may take the processor.
+                if let (Some(placement), Some(placed)) = (&shared.placement, placed(&task)) {
+                    placement.ended(placed, false);
                 }
-            },
+                if shared.slots.is_empty() {
+                    outside(|| self.submit(shared, queue));
+                } else {
+                    shared.tell(queue);
+                }
+                match outside(|| residency::restore(&lost)) {
+                    Ok(()) => return self.put_back(shared, task),
+                    Err(reason) => {
+                        let failure = task.fail_claimed(FailureKind::Lost { reason });
+                        return shared.finish(None, &task, Some(failure), false);
+                    }
+                }
+            }
             Aside::Elsewhere { task, fault, is_whole } => (task, fault, is_whole),
         };
         let processor = shared.processors[self.first + queue].info.name.clone();

@@ -116,7 +116,7 @@ impl std::fmt::Debug for Lost {
 /// # Errors
 /// Why that cannot be, in words.
 pub(crate) fn restore(lost: &Lost) -> Result<(), String> {
-    lost.0.bring(true)
+    lost.0.bring(Recompute::Always)
 }
 
 /// What a launch uses of the directory.
@@ -258,7 +258,7 @@ pub(crate) fn leave(space: &Arc<DeviceSpace>) {
     entries.sort_by_key(|(last_use, _)| *last_use);
     for (_, entry) in entries {
         // What cannot be brought is lost: whoever wants it learns that later.
-        let _ = entry.bring(true);
+        let _ = entry.bring(Recompute::Always);
         let gone = lock(&entry.state).take_replicas(|replica| Arc::ptr_eq(&replica.space, space));
         drop(gone);
     }
@@ -279,25 +279,36 @@ pub(crate) const fn can_be_elsewhere<T: Data>() -> bool {
 #[inline]
 pub(crate) fn bring<T: Data>(value: &T) -> Result<(), String> {
     if const { can_be_elsewhere::<T>() } && !directory::is_empty() {
-        bring_slowly(value)?;
+        bring_slowly(value, Recompute::Always)?;
+    }
+    spill::see(value)
+}
+
+/// The same for what has just been computed again: only if its device is lost by now that is done once more, and not for ever where copies from it fail.
+///
+/// # Errors
+/// As [`bring`].
+pub(crate) fn bring_recomputed<T: Data>(value: &T) -> Result<(), String> {
+    if const { can_be_elsewhere::<T>() } && !directory::is_empty() {
+        bring_slowly(value, Recompute::WhenLost)?;
     }
     spill::see(value)
 }
 
 #[cold]
-fn bring_slowly<T: Data>(value: &T) -> Result<(), String> {
+fn bring_slowly<T: Data>(value: &T, recompute: Recompute) -> Result<(), String> {
     // A transfer is no part of what the body takes: links have models of their own.
-    stopwatch::aside(|| bring_blocks(value))
+    stopwatch::aside(|| bring_blocks(value, recompute))
 }
 
-fn bring_blocks<T: Data>(value: &T) -> Result<(), String> {
+fn bring_blocks<T: Data>(value: &T, recompute: Recompute) -> Result<(), String> {
     let mut outcome = Ok(());
     if let Some(form) = T::DEVICE {
         (form.visit)(value, &mut |raw| {
             if outcome.is_ok()
                 && let Some(entry) = arena::place_of(raw).and_then(|place| directory::get(key_of(place)))
             {
-                outcome = entry.bring(true);
+                outcome = entry.bring(recompute);
             }
         });
     }
@@ -368,8 +379,8 @@ impl Entry {
         directory::enter(key_of(place), new, |entry| lock(&entry.state).is_settled = true)
     }
 
-    /// Sees to it that the block has the contents. `computes`: also if they have to be computed again, which no lock survives.
-    fn bring(&self, computes: bool) -> Result<(), String> {
+    /// Sees to it that the block has the contents.
+    fn bring(&self, recompute: Recompute) -> Result<(), String> {
         if lock(&self.state).host_valid {
             return Ok(());
         }
@@ -389,7 +400,12 @@ impl Entry {
         let Some((lineage, index)) = lock(&self.state).lineage.clone() else {
             return Err(format!("its data was on {} alone, and cannot be had: {reason}", space.info.name));
         };
-        if !computes || planted::is(Bug::NotComputedAgain) {
+        let computes = match recompute {
+            Recompute::Always => !planted::is(Bug::NotComputedAgain),
+            Recompute::WhenLost => space.lost().is_some(),
+            Recompute::Never => false,
+        };
+        if !computes {
             return Err(reason);
         }
         let computed = lineage.compute(index).and_then(|output| {
@@ -448,6 +464,15 @@ impl Entry {
         space.counts.downloaded.fetch_add(self.place.len_bytes, Relaxed);
         Ok(state.lineage.take())
     }
+}
+
+/// Whether contents that cannot be had are computed again, which no lock survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recompute {
+    Always,
+    /// Only if the device is lost that had them.
+    WhenLost,
+    Never,
 }
 
 /// Why a block did not get its contents.
@@ -532,7 +557,7 @@ pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared
                 && !state.host_valid
                 && (is_deep || !state.replica_in(space).is_some_and(|replica| replica.valid && !replica.is_import))
         };
-        if is_away && entry.bring(false).is_err() {
+        if is_away && entry.bring(Recompute::Never).is_err() {
             return Err(Refusal::Lost(Lost(Arc::clone(entry))));
         }
     }
@@ -724,7 +749,7 @@ fn evict(space: &Arc<DeviceSpace>, kept: &[Arc<Entry>], bytes: u64) {
     let mut gone_bytes = 0;
     for (_, entry) in victims {
         // What would have to be computed again stays: it is lost here, too, and takes no memory that works.
-        if gone_bytes >= bytes || !planted::is(Bug::LostWriteBack) && entry.bring(false).is_err() {
+        if gone_bytes >= bytes || !planted::is(Bug::LostWriteBack) && entry.bring(Recompute::Never).is_err() {
             continue;
         }
         let gone = {

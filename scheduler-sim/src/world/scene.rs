@@ -268,7 +268,9 @@ impl Scene {
 
     /// A device begins a launch.
     pub(super) fn begin_launch(&self, task: u32) {
-        if super::DEBUG.get() { eprintln!("{} launch {task}", World::here().now_ns()); }
+        if super::DEBUG.get() {
+            eprintln!("{} launch {task}", World::here().now_ns());
+        }
         self.begin(task);
     }
 
@@ -284,7 +286,9 @@ impl Scene {
         let world = World::here();
         let is_away = machine::take_away();
         let (attempt, is_again) = self.begin(task);
-        if super::DEBUG.get() { eprintln!("{} body {task} by {:?}", World::here().now_ns(), world.worker()); }
+        if super::DEBUG.get() {
+            eprintln!("{} body {task} by {:?}", World::here().now_ns(), world.worker());
+        }
         let start_ns = world.now_ns();
         let Some(worker) = world.worker().filter(|_| !is_again) else {
             // By whoever wants it, beside what that one does.
