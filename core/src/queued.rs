@@ -3,7 +3,7 @@
 //! One file because what is waiting, what is in flight and what is measured are one state, under one lock.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use crate::clock::now_ns;
 use crate::error::FailureKind;
 use crate::placement::Went;
 use crate::planted::{self, Bug};
+use crate::platform;
 use crate::residency;
 use crate::task::record::flat::aside;
 use crate::task::record::{Claim, TaskRef};
@@ -36,15 +37,21 @@ pub(crate) type AheadMap = BTreeMap<usize, Option<Entry>>;
 thread_local! {
     /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.
     static SUBMITTING: RefCell<Vec<((usize, usize), bool)>> = const { RefCell::new(Vec::new()) };
+    /// Whether a processor reports on this thread what it has done: the thread may be the only one that does.
+    static IS_REPORTING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What of this belongs to a logical thread that does not run just now.
 #[derive(Debug, Default)]
-pub(crate) struct Saved(Vec<((usize, usize), bool)>);
+pub(crate) struct Saved {
+    submitting: Vec<((usize, usize), bool)>,
+    is_reporting: bool,
+}
 
 /// Exchanges it for what is there.
 pub(crate) fn swap(saved: &mut Saved) {
-    SUBMITTING.with_borrow_mut(|calls| std::mem::swap(calls, &mut saved.0));
+    SUBMITTING.with_borrow_mut(|calls| std::mem::swap(calls, &mut saved.submitting));
+    saved.is_reporting = IS_REPORTING.replace(saved.is_reporting);
 }
 
 /// Runs code of users, or waits for a launch: what that spawns is no call inside this thread's calls of `submit`, which would leave it to those.
@@ -228,6 +235,7 @@ impl Queued {
         let refused = residency::deferring(|| self.submit_locked(shared, queue, (&mut stale, &mut wakes), &mut aside, &mut trash));
         self.complete_all(shared, &refused, true);
         outside(|| drop((stale, trash)));
+        let (restores, aside): (Vec<_>, Vec<_>) = aside.into_iter().partition(|one| matches!(one, Aside::Restores(..)));
         for one in aside {
             self.put_aside(shared, queue, one);
         }
@@ -235,6 +243,21 @@ impl Queued {
             if let Some(other) = shared.after_placing(went) {
                 self.submit(shared, other);
             }
+        }
+        self.restore(shared, queue, restores);
+    }
+
+    /// Sees to launches that need something which has to be computed again: that may take long, and wait for what this thread is to report.
+    fn restore(&self, shared: &Shared, queue: usize, restores: Vec<Aside>) {
+        let arc = restores.iter().find_map(Aside::runtime).filter(|_| IS_REPORTING.get());
+        let Some(arc) = arc else { return restores.into_iter().for_each(|one| self.put_aside(shared, queue, one)) };
+        let left = Arc::new(Mutex::new(restores));
+        let taken = Arc::clone(&left);
+        let take = |left: &Mutex<Vec<Aside>>| std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
+        let act = move || take(&taken).into_iter().for_each(|one| arc.queued.put_aside(&arc, queue, one));
+        if platform::spawn("poniard-restore", act).is_err() {
+            // Here, after all.
+            take(&left).into_iter().for_each(|one| self.put_aside(shared, queue, one));
         }
     }
 
@@ -384,6 +407,14 @@ impl Queued {
 
     /// Frees the places of tasks that a processor reports as done, and fails those that it has not run; returns the ids that it does not have.
     pub(crate) fn complete(&self, shared: &Shared, completions: &[Completion]) -> Vec<TaskId> {
+        /// As it was, however the report ends.
+        struct Before(bool);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                IS_REPORTING.set(self.0);
+            }
+        }
+        let _before = Before(IS_REPORTING.replace(true));
         self.complete_all(shared, completions, false)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 
-use poniard::{Buffer, FailureKind, Kernel, Mutable, Scope, buffer, overwrite, write};
+use poniard::{Buffer, FailureKind, Kernel, Mutable, Runtime, Scope, buffer, overwrite, write};
 use poniard_tests::device::{FakeDevice, FakeDevices, Mode};
 use poniard_tests::in_time;
 use poniard_tests::stage::{ADD, BUMP, SCALE, one, ramp, runtime_with, scale, scale_or_host, small};
@@ -164,6 +164,43 @@ fn a_launch_takes_what_has_to_be_computed_again_first() {
         devices.devices[0].lose(devices.host(), "it fell off the bus");
         let b = runtime.task(scale().over(3), (&a, 10.0)).scope(at(1)).spawn();
         assert_eq!(**b.fetch().expect("runs"), [0.0, 20.0, 40.0]);
+    });
+}
+
+#[test]
+fn what_is_computed_again_has_a_place_where_the_launch_was_to_run_that_needs_it() {
+    // The launch that waited for it kept the place of the only device that was left.
+    in_time(|| {
+        let devices = two();
+        let runtime = Runtime::builder().threads(2).linked(devices.clone()).policy("fifo").models(None).build().expect("threads");
+        let a = runtime.task(scale().over(3), (ramp(3), 2.0)).scope(at(0) | at(1)).spawn();
+        a.wait().expect("runs");
+        devices.devices[0].lose(devices.host(), "it fell off the bus");
+        let b = runtime.task(scale().over(3), (&a, 10.0)).scope(at(1)).spawn();
+        assert_eq!(**b.fetch().expect("runs"), [0.0, 20.0, 40.0]);
+    });
+}
+
+#[test]
+fn what_is_computed_again_does_not_wait_for_the_thread_that_reports() {
+    // A device's thread reported a launch, and was kept until another one was done, which it was to report.
+    in_time(|| {
+        let devices = two();
+        let runtime = runtime_with(&devices);
+        let a = runtime.task(scale().over(3), (ramp(3), 2.0)).scope(at(0) | at(1)).spawn();
+        a.wait().expect("runs");
+        assert_eq!(devices.devices[0].launched(), 1);
+        devices.devices[0].lose(devices.host(), "it fell off the bus");
+        let device = &devices.devices[1];
+        device.set(Mode::Hold);
+        let x = runtime.task(scale().over(3), (ramp(3), 1.0)).scope(at(1)).spawn();
+        let add = Kernel::wgsl("add", ADD).takes::<(&Buffer<f32>, &Buffer<f32>), Buffer<f32>>();
+        let b = runtime.task(add.over(3), (&a, &x)).scope(at(1)).spawn();
+        while !b.is_finished() {
+            device.release(devices.host());
+            std::thread::yield_now();
+        }
+        assert_eq!(**b.fetch().expect("runs"), [0.0, 3.0, 6.0]);
     });
 }
 

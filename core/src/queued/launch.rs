@@ -124,6 +124,13 @@ pub(super) enum Aside {
     Gone(Waiting),
 }
 
+impl Aside {
+    /// The runtime of a launch for which something has to be computed again.
+    pub(super) fn runtime(&self) -> Option<Arc<Shared>> {
+        if let Self::Restores(task, _) = self { Some(runtime_of(task)) } else { None }
+    }
+}
+
 /// What came of looking at a launch.
 pub(super) enum Looked {
     Ready(Box<Ready>),

@@ -243,6 +243,15 @@ fn what_is_lost_with_a_device_is_computed_again() {
 }
 
 #[test]
+fn a_device_from_which_nothing_can_be_copied_is_not_asked_for_ever() {
+    let mut script = on_devices(&[device(8)], [(ON_DEVICES, vec![]), (Work::Number, vec![0])]);
+    script.chaos = vec![Chaos::TransferFails { device: 0, every: 1 }];
+    let ran = ran(&script);
+    assert_eq!(ran.failed, [1]);
+    assert!(ran.launches < 10, "{ran:?}");
+}
+
+#[test]
 fn a_device_that_was_lost_is_there_for_the_next_runtime() {
     let mut script = on_devices(&[device(8)], [(FILL, vec![]), (ON_DEVICES, vec![0]), (ON_DEVICES, vec![0])]);
     script.tasks[2].pause_ns = 100_000;
