@@ -462,9 +462,16 @@ impl Queued {
         queues.dedup();
         for queue in queues {
             let withdrawn: Vec<_> = {
-                let mut state = self.lock();
-                let oldest = state.in_flight.keys().next().copied().unwrap_or(TaskId(u64::MAX));
-                state.queues[queue].withdrawn.extract_if(.., |(before, _)| *before <= oldest).collect()
+                let State { queues, in_flight, .. } = &mut *self.lock();
+                // Of this queue: what others do with it, no completion of theirs looks here.
+                let mut own = in_flight.iter().filter(|(_, task)| task.queue == queue).map(|(id, _)| *id);
+                match &mut queues[queue].withdrawn {
+                    none if none.is_empty() => Vec::new(),
+                    withdrawn => {
+                        let oldest = own.next().unwrap_or(TaskId(u64::MAX));
+                        withdrawn.extract_if(.., |(before, _)| *before <= oldest).collect()
+                    }
+                }
             };
             drop(withdrawn);
             if planted::is(Bug::ForgottenLaunch) && self.lock().queues[queue].waits_for_memory {
