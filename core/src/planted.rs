@@ -42,6 +42,8 @@ pub enum Bug {
     NotComputedAgain,
     /// The result of a launch is taken that was made of one that was withdrawn.
     UntimelyResult,
+    /// What leaves a device's memory is copied to the host although a launch elsewhere is changing it.
+    ReadWhileWritten,
     /// A launch that waits for memory of its device is not looked at when another one has ended.
     ForgottenLaunch,
 }
@@ -49,7 +51,7 @@ pub enum Bug {
 impl Bug {
     /// All of them.
     #[cfg(poniard_planted)]
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::LostWakeUp,
         Self::SearchEndsWithTheFirst,
         Self::NothingSeized,
@@ -69,6 +71,7 @@ impl Bug {
         Self::LeakedReplica,
         Self::NotComputedAgain,
         Self::UntimelyResult,
+        Self::ReadWhileWritten,
         Self::ForgottenLaunch,
     ];
 }

@@ -49,6 +49,9 @@ struct State {
     host_valid: bool,
     /// Whether it has them as they were before a launch that is under way and changes them.
     has_backup: bool,
+    /// Launches that change the contents, not in the block: those that are under way, and all that there ever were.
+    writers: u32,
+    version: u64,
     /// The buffer is gone: the block is somebody else's, or nobody's.
     has_ended: bool,
     /// Whoever is going to change the block asks first: nobody has since it was last seen where nobody can be changing it.
@@ -140,6 +143,8 @@ struct Used {
     is_copied: bool,
     /// Whether the block was what had the contents.
     was_host_valid: bool,
+    /// Whether it counts as one that is written.
+    is_written: bool,
 }
 
 /// How far a launch came that did not happen.
@@ -368,6 +373,8 @@ impl Entry {
             let state = State {
                 host_valid: true,
                 has_backup: false,
+                writers: 0,
+                version: 0,
                 has_ended: false,
                 is_settled: true,
                 depth: 0,
@@ -432,14 +439,18 @@ impl Entry {
 
     /// Copies the contents to the block, by whoever holds `transfer`. What is not needed any more then.
     fn read(&self) -> Result<Option<LineageOf>, Unread> {
-        let (chunk, space) = {
+        let (chunk, space, version) = {
             let state = lock(&self.state);
             if state.host_valid || state.has_ended {
                 return Ok(None);
             }
+            // Only to make room somebody wants it then, and where it is it will be stale.
+            if state.writers > 0 && !planted::is(Bug::ReadWhileWritten) {
+                return Err(Unread { space: None, reason: "a launch is changing it".into() });
+            }
             // An import is the block itself.
             match state.holder() {
-                Some(replica) => (Arc::clone(&replica.chunk), Arc::clone(&replica.space)),
+                Some(replica) => (Arc::clone(&replica.chunk), Arc::clone(&replica.space), state.version),
                 None => {
                     let mut copies = state.replicas.iter().filter(|replica| !replica.is_import);
                     let space = copies.next().map(|replica| Arc::clone(&replica.space));
@@ -459,6 +470,9 @@ impl Entry {
             space.links().down.record(self.place.len_bytes, took_ns);
         }
         let mut state = lock(&self.state);
+        if state.version != version && !planted::is(Bug::ReadWhileWritten) {
+            return Err(Unread { space: None, reason: "a launch has changed it meanwhile".into() });
+        }
         state.host_valid = true;
         state.depth = 0;
         space.counts.downloaded.fetch_add(self.place.len_bytes, Relaxed);
@@ -632,9 +646,12 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             replica.valid = true;
         }
         prepared.operands.push(Operand { chunk: replica.chunk.id(), access: one.access, source });
-        if one.access != Access::Read && !is_import {
+        let is_written = one.access != Access::Read && !is_import;
+        if is_written {
             // So those find it that are submitted behind this one. On the host nobody looks before it has ended.
             replica.valid = true;
+            state.writers += 1;
+            state.version += 1;
             state.has_backup = was_host_valid;
             state.host_valid = false;
             if one.is_fresh {
@@ -651,7 +668,7 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             }
         }
         let (entry, access, is_fresh) = (Arc::clone(entry), one.access, one.is_fresh);
-        prepared.uses.push(Used { entry, access, is_fresh, was_valid, is_copied, was_host_valid });
+        prepared.uses.push(Used { entry, access, is_fresh, was_valid, is_copied, was_host_valid, is_written });
     }
     Ok(())
 }
@@ -779,6 +796,7 @@ pub(crate) fn commit(prepared: Prepared, lineage: Option<&Arc<dyn Lineage>>) {
                 is_import = replica.is_import;
                 replica.valid = true;
             }
+            state.writers -= u32::from(used.is_written);
             state.has_backup = false;
             state.host_valid = is_import;
             let lineage = if is_import { None } else { lineage.map(|lineage| (Arc::clone(lineage), output)) };
@@ -802,6 +820,7 @@ pub(crate) fn take_back(prepared: Prepared, undone: Undone) -> bool {
             let mut state = lock(&used.entry.state);
             let writes = used.access != Access::Read;
             let mut is_import = false;
+            state.writers -= u32::from(used.is_written);
             if let Some(replica) = state.replica_in(&space) {
                 replica.uses -= 1;
                 is_import = replica.is_import;
