@@ -236,8 +236,13 @@ impl Queued {
         self.complete_all(shared, &refused, true);
         outside(|| drop((stale, trash)));
         let (restores, aside): (Vec<_>, Vec<_>) = aside.into_iter().partition(|one| matches!(one, Aside::Restores(..)));
+        let has_room = !aside.is_empty();
         for one in aside {
             self.put_aside(shared, queue, one);
+        }
+        if has_room {
+            // The board may have held others back for those that went. This thread is in the middle of such a call, which then goes on.
+            self.submit(shared, queue);
         }
         for went in wakes {
             if let Some(other) = shared.after_placing(went) {

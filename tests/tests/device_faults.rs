@@ -119,6 +119,28 @@ fn a_failed_argument_beside_one_that_is_under_way_is_an_error() {
 }
 
 #[test]
+fn launches_whose_arguments_have_failed_make_room_for_others_of_their_code() {
+    // Of a code of which nothing is known a device gets a few at a time; those that were held back were forgotten.
+    in_time(|| {
+        let devices = FakeDevices::new([small()]);
+        let runtime = Runtime::builder().threads(2).linked(devices.clone()).models(None).build().expect("threads");
+        let gate = Arc::new(Barrier::new(2));
+        let opened = Arc::clone(&gate);
+        let broken = runtime.spawn(
+            move || {
+                opened.wait();
+                Err::<Buffer<f32>, _>("no picture")
+            },
+            (),
+        );
+        let first = runtime.spawn(scale_or_host().over(4), (&broken, 2.0));
+        let others: Vec<_> = (0..16).map(|_| runtime.spawn(scale_or_host().over(4), (&first, 2.0))).collect();
+        gate.wait();
+        others.iter().for_each(|other| drop(other.wait().expect_err("there is no picture")));
+    });
+}
+
+#[test]
 fn what_only_a_device_has_is_not_lost_by_a_launch_that_it_refuses() {
     for device in [small(), small().importing()] {
         let (runtime, device, devices) = one(device);
