@@ -301,7 +301,7 @@ impl Scene {
         let processors = self.script.tasks[task as usize].workers();
         let taken = self.taken.get() + processors;
         self.taken.set(taken);
-        if taken as usize > self.script.columns.len() {
+        if taken as usize > self.script.columns.len() && self.repeats.get() == 0 {
             self.fail(Failure::Crowded { at_ns: start_ns, taken });
         }
         let end_ns = self.end_ns(worker, start_ns, self.cost_ns(task, worker));

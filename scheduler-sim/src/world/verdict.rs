@@ -124,5 +124,7 @@ pub(super) fn check_order(scene: &Scene, schedule: &Schedule, failed: &[u32]) ->
             }
         }
     }
-    schedule.check_overlap((0..schedule.processor.len()).filter(|task| ran(*task)).collect())
+    // While something is computed again, which others wait for with their worker, a thread that has waited itself goes on beside them after a second.
+    let has_worker = |task: usize| scene.repeats.get() == 0 || schedule.processor[task] as usize >= scene.script.columns.len();
+    schedule.check_overlap((0..schedule.processor.len()).filter(|task| ran(*task) && has_worker(*task)).collect())
 }
