@@ -576,18 +576,24 @@ pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared
         }
     }
     // Twice: what others have given up may not be free yet, or others may have more in the space than we know.
-    for is_last in [false, true] {
+    let mut is_last = false;
+    loop {
+        let was_busy = is_busy(space);
         make_room(space, &entries, uses)?;
         let (operands, uses_of_it, under_way) = (Vec::new(), Vec::new(), UnderWay::begin(space));
         let mut prepared = Prepared { operands, space: Arc::clone(space), uses: uses_of_it, uploaded_bytes: 0, _under_way: under_way };
         let Err(error) = fill(space, &entries, uses, &mut prepared) else { return Ok(prepared) };
         take_back(prepared, Undone::Untouched);
-        if is_last {
-            return Err(if is_busy(space) { Refusal::Wait } else { Refusal::Never(error.to_string()) });
+        if is_last && is_busy(space) {
+            return Err(Refusal::Wait);
+        }
+        // What launches used that have ended meanwhile may leave now.
+        if is_last && !was_busy {
+            return Err(Refusal::Never(error.to_string()));
         }
         evict(space, &entries, u64::MAX);
+        is_last = true;
     }
-    unreachable!("the last time returns")
 }
 
 impl Prepared {
@@ -737,13 +743,19 @@ fn make_room(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use]) -> 
         )));
     }
     let above_bytes = || (space.used_bytes() + missing_bytes).saturating_sub(capacity_bytes);
-    if above_bytes() > 0 {
+    loop {
+        if above_bytes() == 0 {
+            return Ok(());
+        }
+        let was_busy = is_busy(space);
         evict(space, entries, above_bytes());
-    }
-    match above_bytes() {
-        0 => Ok(()),
-        _ if is_busy(space) => Err(Refusal::Wait),
-        above => Err(Refusal::Never(format!("{above} bytes of {} are taken by what cannot leave it", space.info.name))),
+        match above_bytes() {
+            0 => return Ok(()),
+            _ if is_busy(space) => return Err(Refusal::Wait),
+            // Launches have ended while something left: what they used may leave now. Others do not begin.
+            _ if was_busy => {}
+            above => return Err(Refusal::Never(format!("{above} bytes of {} are taken by what cannot leave it", space.info.name))),
+        }
     }
 }
 
@@ -766,12 +778,15 @@ fn evict(space: &Arc<DeviceSpace>, kept: &[Arc<Entry>], bytes: u64) {
     let mut gone_bytes = 0;
     for (_, entry) in victims {
         // What would have to be computed again stays: it is lost here, too, and takes no memory that works.
-        if gone_bytes >= bytes || !planted::is(Bug::LostWriteBack) && entry.bring(Recompute::Never).is_err() {
+        // Of what a launch is changing elsewhere, the host has what was there before, if that is needed at all.
+        let is_outdated = lock(&entry.state).writers > 0 && !planted::is(Bug::ReadWhileWritten);
+        let stays = || !is_outdated && !planted::is(Bug::LostWriteBack) && entry.bring(Recompute::Never).is_err();
+        if gone_bytes >= bytes || stays() {
             continue;
         }
         let gone = {
             let mut state = lock(&entry.state);
-            state.host_valid |= planted::is(Bug::LostWriteBack);
+            state.host_valid |= planted::is(Bug::LostWriteBack) && !is_outdated;
             state.take_replicas(|replica| Arc::ptr_eq(&replica.space, space) && replica.uses == 0)
         };
         let left_bytes: u64 = gone.iter().map(|replica| replica.bytes).sum();

@@ -115,7 +115,6 @@ pub struct World {
 }
 
 thread_local! {
-    pub static DEBUG: Cell<bool> = const { Cell::new(false) };
     static HERE: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
 }
 
@@ -230,12 +229,6 @@ impl World {
             drop(seats);
             self.ready.borrow_mut().push_back(thread);
             return Ok(());
-        }
-    }
-
-    pub fn dump(&self) {
-        for (number, seat) in self.seats.borrow().iter().enumerate() {
-            eprintln!("  {number} {} {:?} woken {}", seat.name, seat.state, seat.is_woken);
         }
     }
 

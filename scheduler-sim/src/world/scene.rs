@@ -268,9 +268,6 @@ impl Scene {
 
     /// A device begins a launch.
     pub(super) fn begin_launch(&self, task: u32) {
-        if super::DEBUG.get() {
-            eprintln!("{} launch {task}", World::here().now_ns());
-        }
         self.begin(task);
     }
 
@@ -286,9 +283,6 @@ impl Scene {
         let world = World::here();
         let is_away = machine::take_away();
         let (attempt, is_again) = self.begin(task);
-        if super::DEBUG.get() {
-            eprintln!("{} body {task} by {:?}", World::here().now_ns(), world.worker());
-        }
         let start_ns = world.now_ns();
         let Some(worker) = world.worker().filter(|_| !is_again) else {
             // By whoever wants it, beside what that one does.
@@ -380,19 +374,7 @@ impl Scene {
         }
         let (progress, looks) = self.progress.get();
         self.progress.set((progress, looks + 1));
-        if super::DEBUG.get() && looks < 3 {
-            eprintln!("watch {at_ns} {:?}", self.handle.borrow().as_ref().map(situation));
-        }
         if looks > PATIENCE {
-            if super::DEBUG.get() {
-                let handle = self.handle.borrow();
-                let handle = handle.as_ref().unwrap();
-                eprintln!("{:#?}", situation(handle));
-                World::here().dump();
-                for (number, task) in self.spawned.borrow().iter().enumerate() {
-                    eprintln!("{number} {:?} {:?}", task.as_ref().map(Spawned::is_finished), self.courses.borrow()[number]);
-                }
-            }
             return Err(Failure::Endless { at_ns });
         }
         for (task, due_ns) in &*self.deadlines.borrow() {

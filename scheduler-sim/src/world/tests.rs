@@ -273,19 +273,3 @@ fn each_kind_of_fault_has_its_name_and_can_be_had_alone() {
     }
     assert_eq!(FaultKinds::of(["hang", "hung"]), Err("hung"));
 }
-
-#[test]
-fn debug_one() {
-    let Ok(seed) = std::env::var("DEBUG_SEED") else { return };
-    let script = scenario(seed.parse().unwrap(), ScenarioOptions::default());
-    match run(script.clone()) {
-        Ok(ran) => eprintln!("fine {} {}", ran.launches, ran.repeats),
-        Err(failure) => {
-            eprintln!("{failure}");
-            let shrunk = shrink(script, failure);
-            eprintln!("{}\n{}", shrunk.failure, shrunk.script);
-            DEBUG.set(true);
-            let _ = run(shrunk.script);
-        }
-    }
-}
