@@ -242,6 +242,64 @@ fn what_is_lost_with_a_device_is_computed_again() {
     assert_eq!(super::run(script).expect("that is no bug").failed, [3, 4]);
 }
 
+/// What went wrong once, of which the least scenarios are kept: each was found by its failure in a drawn one.
+mod regression {
+    use super::*;
+
+    fn at(device: u32) -> Work {
+        Work::Kernel { words: 32, at: Where::Device(device) }
+    }
+
+    #[test]
+    fn a_launch_that_was_submitted_behind_another_one_and_refused_waits_for_another_device() {
+        let one_at_a_time = ScriptDevice { depth: 1, ..device(8) };
+        let mut script = on_devices(&[one_at_a_time, device(8)], [(at(0), vec![]), (at(1), vec![]), (ON_DEVICES, vec![1])]);
+        script.tasks[0].costs = [0, 100_000].into();
+        script.chaos = vec![Chaos::Refuses { device: 1, every: 2 }];
+        let ran = ran(&script);
+        assert_eq!((&ran.failed, ran.schedule.processor[2]), (&vec![], 2), "{ran:?}");
+    }
+
+    #[test]
+    fn what_is_computed_again_has_a_place_where_the_launch_was_to_run_that_needs_it() {
+        // The first device has room for nothing more, as nothing can be copied from there; the place of the other one was kept for the launch that waited.
+        let mut script = on_devices(&[device(1), device(8)], [(ON_DEVICES, vec![]), (at(1), vec![0])]);
+        script.policy = Some("fifo".into());
+        script.chaos = vec![Chaos::TransferFails { device: 0, every: 1 }];
+        let ran = ran(&script);
+        assert_eq!((&ran.failed, ran.launches, ran.repeats), (&vec![], 3, 1), "{ran:?}");
+    }
+
+    #[test]
+    fn launches_whose_arguments_have_failed_make_room_for_others_of_their_code() {
+        // Of a code of which nothing is known a device gets a few at a time.
+        let tasks = [(FILL, vec![]), (KERNEL, vec![0])].into_iter().chain((0..10).map(|_| (KERNEL, vec![1])));
+        let mut script = on_devices(&[device(8), device(8)], tasks);
+        script.chaos = vec![Chaos::Panics { task: 0 }];
+        assert_eq!(ran(&script).failed, (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_launch_that_was_refused_leaves_the_memory_of_its_device_while_another_one_is_busy() {
+        let mut script = on_devices(&[device(8), device(8)], [(at(1), vec![]), (at(0), vec![])]);
+        script.tasks[0].costs = [0, 100_000].into();
+        script.chaos = vec![Chaos::Refuses { device: 0, every: 1 }];
+        assert_eq!(ran(&script).failed, [1]);
+    }
+
+    #[test]
+    fn a_launch_waits_for_memory_of_one_that_ends_while_others_make_room() {
+        // The last one needs all memory at 10 us. Two results leave until 14 us, and the launch that has the rest ends in between.
+        let mut script = on_devices(
+            &[device(3)],
+            [(ON_DEVICES, vec![]), (ON_DEVICES, vec![]), (ON_DEVICES, vec![]), (FILL, vec![]), (FILL, vec![]), (ON_DEVICES, vec![3, 4])],
+        );
+        script.tasks[2].costs = [0, 9_000].into();
+        let ran = ran(&script);
+        assert_eq!((&ran.failed, ran.schedule.end_ns[2]), (&vec![], 13_000), "{ran:?}");
+    }
+}
+
 #[test]
 fn a_device_from_which_nothing_can_be_copied_is_not_asked_for_ever() {
     let mut script = on_devices(&[device(8)], [(ON_DEVICES, vec![]), (Work::Number, vec![0])]);
