@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 
-use poniard::{Buffer, FailureKind, Kernel, Mutable, Runtime, Scope, buffer, overwrite, write};
+use poniard::{Buffer, FailureKind, Kernel, Mutable, Scope, buffer, overwrite, write};
 use poniard_tests::device::{FakeDevice, FakeDevices, Mode};
 use poniard_tests::in_time;
 use poniard_tests::stage::{ADD, BUMP, SCALE, one, ramp, runtime_with, scale, scale_or_host, small};
@@ -41,29 +41,6 @@ fn a_result_is_not_taken_that_was_made_of_one_that_was_withdrawn() {
     device.set(Mode::Run);
     device.release(devices.host());
     assert_eq!((b.fetch().expect("runs")[1], c.fetch().expect("runs")[1]), (-4.0, -8.0));
-}
-
-#[test]
-fn a_launch_that_was_submitted_behind_another_one_and_refused_waits_for_a_worker() {
-    // It was forgotten: whatever waited for it waited for ever.
-    in_time(|| {
-        let (runtime, device, devices) = one(small());
-        device.set(Mode::Hold);
-        let a = runtime.spawn(scale_or_host().over(4), (ramp(4), 2.0));
-        let b = runtime.spawn(scale_or_host().over(4), (&a, 2.0));
-        assert_eq!(device.held(), 2);
-        let gates = [Arc::new(Barrier::new(3)), Arc::new(Barrier::new(3))];
-        for _ in 0..2 {
-            let gates = gates.clone();
-            runtime.spawn_detached(move || gates.iter().for_each(|gate| drop(gate.wait())), ());
-        }
-        // Both workers are busy from now on.
-        gates[0].wait();
-        device.release_first(devices.host());
-        device.refuse_first(devices.host());
-        gates[1].wait();
-        assert_eq!(b.fetch().expect("on the host")[1], -4.0);
-    });
 }
 
 #[test]
@@ -119,28 +96,6 @@ fn a_failed_argument_beside_one_that_is_under_way_is_an_error() {
 }
 
 #[test]
-fn launches_whose_arguments_have_failed_make_room_for_others_of_their_code() {
-    // Of a code of which nothing is known a device gets a few at a time; those that were held back were forgotten.
-    in_time(|| {
-        let devices = FakeDevices::new([small()]);
-        let runtime = Runtime::builder().threads(2).linked(devices.clone()).models(None).build().expect("threads");
-        let gate = Arc::new(Barrier::new(2));
-        let opened = Arc::clone(&gate);
-        let broken = runtime.spawn(
-            move || {
-                opened.wait();
-                Err::<Buffer<f32>, _>("no picture")
-            },
-            (),
-        );
-        let first = runtime.spawn(scale_or_host().over(4), (&broken, 2.0));
-        let others: Vec<_> = (0..16).map(|_| runtime.spawn(scale_or_host().over(4), (&first, 2.0))).collect();
-        gate.wait();
-        others.iter().for_each(|other| drop(other.wait().expect_err("there is no picture")));
-    });
-}
-
-#[test]
 fn what_only_a_device_has_is_not_lost_by_a_launch_that_it_refuses() {
     for device in [small(), small().importing()] {
         let (runtime, device, devices) = one(device);
@@ -183,20 +138,6 @@ fn a_launch_takes_what_has_to_be_computed_again_first() {
         let a = runtime.task(scale().over(3), (ramp(3), 2.0)).scope(at(0) | at(1)).spawn();
         a.wait().expect("runs");
         assert_eq!(devices.devices[0].launched(), 1);
-        devices.devices[0].lose(devices.host(), "it fell off the bus");
-        let b = runtime.task(scale().over(3), (&a, 10.0)).scope(at(1)).spawn();
-        assert_eq!(**b.fetch().expect("runs"), [0.0, 20.0, 40.0]);
-    });
-}
-
-#[test]
-fn what_is_computed_again_has_a_place_where_the_launch_was_to_run_that_needs_it() {
-    // The launch that waited for it kept the place of the only device that was left.
-    in_time(|| {
-        let devices = two();
-        let runtime = Runtime::builder().threads(2).linked(devices.clone()).policy("fifo").models(None).build().expect("threads");
-        let a = runtime.task(scale().over(3), (ramp(3), 2.0)).scope(at(0) | at(1)).spawn();
-        a.wait().expect("runs");
         devices.devices[0].lose(devices.host(), "it fell off the bus");
         let b = runtime.task(scale().over(3), (&a, 10.0)).scope(at(1)).spawn();
         assert_eq!(**b.fetch().expect("runs"), [0.0, 20.0, 40.0]);

@@ -271,19 +271,6 @@ mod regression {
     }
 
     #[test]
-    fn launches_whose_arguments_have_failed_make_room_for_others_of_their_code() {
-        // Of a code of which nothing is known a device gets a few at a time.
-        // The other one is known to be slow by then.
-        let slow = [(FILL, vec![])].into_iter().chain((0..4).map(|_| (at(1), vec![0])));
-        let fail = [(FILL, vec![]), (KERNEL, vec![5])].into_iter().chain((0..10).map(|_| (KERNEL, vec![6])));
-        let mut script = on_devices(&[device(8), device(8)], slow.chain(fail));
-        (1..5).for_each(|task| script.tasks[task].costs = [0, 1_000_000].into());
-        script.tasks[5].costs = [20_000_000, 0].into();
-        script.chaos = vec![Chaos::Panics { task: 5 }];
-        assert_eq!(ran(&script).failed, (5..17).collect::<Vec<_>>());
-    }
-
-    #[test]
     fn a_launch_that_was_refused_leaves_the_memory_of_its_device_while_another_one_is_busy() {
         // And so does the one that was submitted behind it.
         let mut script = on_devices(&[device(8), device(8)], [(at(1), vec![]), (KERNEL, vec![]), (KERNEL, vec![1])]);
