@@ -196,11 +196,16 @@ impl Chaos {
 
     /// Whether a launch may be made more often than once for it: one that was submitted behind another one, which then was not done.
     pub(super) fn repeats_launches(&self) -> bool {
-        match self {
-            Self::Panics { .. } | Self::Cancel { .. } | Self::DeviceLost { .. } | Self::MemoryFull { .. } => true,
-            Self::TransferFails { .. } | Self::Refuses { .. } | Self::LostCompletion { .. } => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Panics { .. }
+                | Self::Cancel { .. }
+                | Self::DeviceLost { .. }
+                | Self::MemoryFull { .. }
+                | Self::TransferFails { .. }
+                | Self::Refuses { .. }
+                | Self::LostCompletion { .. }
+        )
     }
 }
 
