@@ -3,7 +3,7 @@
 //! One file because what is waiting, what is in flight and what is measured are one state, under one lock.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,8 @@ use launch::{Aside, InFlightLaunch, Looked, Trash, Waiting};
 use crate::clock::now_ns;
 use crate::error::FailureKind;
 use crate::placement::Went;
+use crate::planted::{self, Bug};
+use crate::platform;
 use crate::residency;
 use crate::task::record::flat::aside;
 use crate::task::record::{Claim, TaskRef};
@@ -35,15 +37,21 @@ pub(crate) type AheadMap = BTreeMap<usize, Option<Entry>>;
 thread_local! {
     /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.
     static SUBMITTING: RefCell<Vec<((usize, usize), bool)>> = const { RefCell::new(Vec::new()) };
+    /// Whether a processor reports on this thread what it has done: the thread may be the only one that does.
+    static IS_REPORTING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What of this belongs to a logical thread that does not run just now.
 #[derive(Debug, Default)]
-pub(crate) struct Saved(Vec<((usize, usize), bool)>);
+pub(crate) struct Saved {
+    submitting: Vec<((usize, usize), bool)>,
+    is_reporting: bool,
+}
 
 /// Exchanges it for what is there.
 pub(crate) fn swap(saved: &mut Saved) {
-    SUBMITTING.with_borrow_mut(|calls| std::mem::swap(calls, &mut saved.0));
+    SUBMITTING.with_borrow_mut(|calls| std::mem::swap(calls, &mut saved.submitting));
+    saved.is_reporting = IS_REPORTING.replace(saved.is_reporting);
 }
 
 /// Runs code of users, or waits for a launch: what that spawns is no call inside this thread's calls of `submit`, which would leave it to those.
@@ -160,6 +168,12 @@ impl Queued {
         self.lock().queues.iter().any(|queue| queue.waits_for_memory)
     }
 
+    /// Of each queue how many ready tasks wait, and how many the processor has.
+    pub(crate) fn loads(&self) -> Vec<(usize, usize)> {
+        let is_ready = |task: &&Waiting| matches!(task, Waiting::Ready(_)) && !task.is_stale();
+        self.lock().queues.iter().map(|queue| (queue.waiting.iter().filter(is_ready).count(), queue.in_flight_count)).collect()
+    }
+
     /// Whether a processor has something to do.
     pub(crate) fn has_in_flight(&self) -> bool {
         !self.lock().in_flight.is_empty()
@@ -221,13 +235,34 @@ impl Queued {
         let refused = residency::deferring(|| self.submit_locked(shared, queue, (&mut stale, &mut wakes), &mut aside, &mut trash));
         self.complete_all(shared, &refused, true);
         outside(|| drop((stale, trash)));
+        let (restores, aside): (Vec<_>, Vec<_>) = aside.into_iter().partition(|one| matches!(one, Aside::Restores(..)));
+        let has_room = !aside.is_empty();
         for one in aside {
             self.put_aside(shared, queue, one);
+        }
+        if has_room {
+            // The board may have held others back for those that went. This thread is in the middle of such a call, which then goes on.
+            self.submit(shared, queue);
         }
         for went in wakes {
             if let Some(other) = shared.after_placing(went) {
                 self.submit(shared, other);
             }
+        }
+        self.restore(shared, queue, restores);
+    }
+
+    /// Sees to launches that need something which has to be computed again: that may take long, and wait for what this thread is to report.
+    fn restore(&self, shared: &Shared, queue: usize, restores: Vec<Aside>) {
+        let arc = restores.iter().find_map(Aside::runtime).filter(|_| IS_REPORTING.get());
+        let Some(arc) = arc else { return restores.into_iter().for_each(|one| self.put_aside(shared, queue, one)) };
+        let left = Arc::new(Mutex::new(restores));
+        let taken = Arc::clone(&left);
+        let take = |left: &Mutex<Vec<Aside>>| std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
+        let act = move || take(&taken).into_iter().for_each(|one| arc.queued.put_aside(&arc, queue, one));
+        if platform::spawn("poniard-restore", act).is_err() {
+            // Here, after all.
+            take(&left).into_iter().for_each(|one| self.put_aside(shared, queue, one));
         }
     }
 
@@ -242,7 +277,7 @@ impl Queued {
     ) -> Vec<Completion> {
         let space = shared.space_of(self.first + queue);
         // What one launch finds in the space is there when the processor has all that was submitted before.
-        let _issue = space.map(|space| space.issue.lock().unwrap_or_else(PoisonError::into_inner));
+        let _issue = space.map(|space| space.issue.lock());
         let mut batch: Vec<(TaskId, String)> = Vec::new();
         let mut launches = Vec::new();
         let most = LAUNCHES_MAX[usize::from(self.lock().queues[queue].in_flight_count > 0)];
@@ -377,6 +412,14 @@ impl Queued {
 
     /// Frees the places of tasks that a processor reports as done, and fails those that it has not run; returns the ids that it does not have.
     pub(crate) fn complete(&self, shared: &Shared, completions: &[Completion]) -> Vec<TaskId> {
+        /// As it was, however the report ends.
+        struct Before(bool);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                IS_REPORTING.set(self.0);
+            }
+        }
+        let _before = Before(IS_REPORTING.replace(true));
         self.complete_all(shared, completions, false)
     }
 
@@ -424,11 +467,21 @@ impl Queued {
         queues.dedup();
         for queue in queues {
             let withdrawn: Vec<_> = {
-                let mut state = self.lock();
-                let oldest = state.in_flight.keys().next().copied().unwrap_or(TaskId(u64::MAX));
-                state.queues[queue].withdrawn.extract_if(.., |(before, _)| *before <= oldest).collect()
+                let State { queues, in_flight, .. } = &mut *self.lock();
+                // Of this queue: what others do with it, no completion of theirs looks here.
+                let mut own = in_flight.iter().filter(|(_, task)| task.queue == queue).map(|(id, _)| *id);
+                match &mut queues[queue].withdrawn {
+                    none if none.is_empty() => Vec::new(),
+                    withdrawn => {
+                        let oldest = own.next().unwrap_or(TaskId(u64::MAX));
+                        withdrawn.extract_if(.., |(before, _)| *before <= oldest).collect()
+                    }
+                }
             };
             drop(withdrawn);
+            if planted::is(Bug::ForgottenLaunch) && self.lock().queues[queue].waits_for_memory {
+                continue;
+            }
             self.submit(shared, queue);
         }
         unknown

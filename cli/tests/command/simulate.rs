@@ -195,6 +195,10 @@ fn scenarios_are_played_and_the_numbers_of_one_are_those_of_all() {
         })
         .sum();
     assert_eq!(all["events"], parts);
+    let some = installation.ask("simulate --soak --seeds 6 --soak-tasks 30 --soak-faults device-lost,memory-full --json").json();
+    let kinds: Vec<&str> = some["faults"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(kinds, ["device-lost", "memory-full"]);
+    assert!(some["launches"].as_u64().unwrap() > 0, "{some}");
 }
 
 #[test]
@@ -208,6 +212,8 @@ fn what_makes_no_sense_is_said() {
         2,
         &["--policy: `exhaustive` looks at all schedules of up to 12 tasks, and there are 13"],
     );
+    check("--soak --soak-faults hang,hung", 2, &["`hung` is neither a number nor one of hang, slow", "lost-completion, restart"]);
+    check("--soak --soak-faults 19", 2, &["there are 18 kinds of things that go wrong"]);
     check("fork.stg --speeds 1,-1", 2, &["--speeds[1]: -1 is no speed between 1e-6 and 1e9"]);
     check("fork.stg --speeds 1 --bandwidth 0", 2, &["bandwidth: 0 is no number of bytes per second above 0"]);
     check("nowhere.stg --speeds 1", 3, &["nowhere.stg: ", "No such file"]);

@@ -21,6 +21,7 @@ use crate::kernel::Origin;
 use crate::kernel::plan::Plan;
 use crate::options::LaunchTies;
 use crate::placement::{code_of, placed};
+use crate::planted::{self, Bug};
 use crate::platform;
 use crate::residency::{self, DeviceSpace, Lost, Prepared, Refusal, Undone};
 use crate::task::record::{Claim, TaskRef};
@@ -121,6 +122,13 @@ pub(super) enum Aside {
     GivenBack(TaskRef),
     /// What is dropped: it may be the last that keeps a user's value.
     Gone(Waiting),
+}
+
+impl Aside {
+    /// The runtime of a launch for which something has to be computed again.
+    pub(super) fn runtime(&self) -> Option<Arc<Shared>> {
+        if let Self::Restores(task, _) = self { Some(runtime_of(task)) } else { None }
+    }
 }
 
 /// What came of looking at a launch.
@@ -405,12 +413,13 @@ impl Queued {
             Err(_) => Undone::Copied,
             Ok(()) => Undone::Begun,
         };
-        if !is_timely {
+        if !is_timely && !planted::is(Bug::UntimelyResult) {
             residency::take_back(prepared, undone);
             self.withdraw_submitted(queue, &task);
             return self.give_back(shared, &task);
         }
-        let entry = is_ahead.then(|| self.take_entry(&task));
+        // As a reference: should the launch go elsewhere, it has another entry there, and this one, dropped, would take that off the board.
+        let entry = is_ahead.then(|| self.take_entry(&task).into_work());
         match outcome {
             Ok(()) => {
                 self.counts[queue].tasks.fetch_add(1, Relaxed);
@@ -475,13 +484,24 @@ impl Queued {
             }
             Aside::GivenBack(task) => return self.give_back(shared, &task),
             Aside::Gone(waiting) => return outside(|| drop(waiting)),
-            Aside::Restores(task, lost) => match outside(|| residency::restore(&lost)) {
-                Ok(()) => return self.put_back(shared, task),
-                Err(reason) => {
-                    let failure = task.fail_claimed(FailureKind::Lost { reason });
-                    return shared.finish(None, &task, Some(failure), false);
+            Aside::Restores(task, lost) => {
+                // It leaves the board meanwhile: to restore it may take the processor.
+                if let (Some(placement), Some(placed)) = (&shared.placement, placed(&task)) {
+                    placement.ended(placed, false);
                 }
-            },
+                if shared.slots.is_empty() {
+                    outside(|| self.submit(shared, queue));
+                } else {
+                    shared.tell(queue);
+                }
+                match outside(|| residency::restore(&lost)) {
+                    Ok(()) => return self.put_back(shared, task),
+                    Err(reason) => {
+                        let failure = task.fail_claimed(FailureKind::Lost { reason });
+                        return shared.finish(None, &task, Some(failure), false);
+                    }
+                }
+            }
             Aside::Elsewhere { task, fault, is_whole } => (task, fault, is_whole),
         };
         let processor = shared.processors[self.first + queue].info.name.clone();
