@@ -95,6 +95,8 @@ struct Queue {
     waiting: VecDeque<Waiting>,
     /// Results of launches that failed, whose memory launches behind them may use: dropped when all that have smaller numbers than this have ended.
     withdrawn: Vec<(TaskId, Box<dyn Any + Send>)>,
+    /// The launch that is being prepared: it may use such memory, and is not in flight yet.
+    preparing: Option<TaskId>,
     in_flight_count: usize,
     /// Whether the next launch waits for memory of the device.
     waits_for_memory: bool,
@@ -132,6 +134,7 @@ impl Queued {
             .map(|record| Queue {
                 waiting: VecDeque::new(),
                 withdrawn: Vec::new(),
+                preparing: None,
                 in_flight_count: 0,
                 waits_for_memory: false,
                 last_end_ns: 0,
@@ -235,6 +238,7 @@ impl Queued {
         let refused = residency::deferring(|| self.submit_locked(shared, queue, (&mut stale, &mut wakes), &mut aside, &mut trash));
         self.complete_all(shared, &refused, true);
         outside(|| drop((stale, trash)));
+        drop(self.take_withdrawn(queue));
         let (restores, aside): (Vec<_>, Vec<_>) = aside.into_iter().partition(|one| matches!(one, Aside::Restores(..)));
         let has_room = !aside.is_empty();
         for one in aside {
@@ -250,6 +254,19 @@ impl Queued {
             }
         }
         self.restore(shared, queue, restores);
+    }
+
+    /// Results of launches that failed, whose memory no launch of this queue uses any more.
+    fn take_withdrawn(&self, queue: usize) -> Vec<(TaskId, Box<dyn Any + Send>)> {
+        let State { queues, in_flight, .. } = &mut *self.lock();
+        let Queue { withdrawn, preparing, .. } = &mut queues[queue];
+        if withdrawn.is_empty() {
+            return Vec::new();
+        }
+        // Of this queue: what others do with it, no completion of theirs looks here.
+        let own = in_flight.iter().find(|(_, task)| task.queue == queue).map(|(id, _)| *id);
+        let oldest = own.into_iter().chain(*preparing).min().unwrap_or(TaskId(u64::MAX));
+        withdrawn.extract_if(.., |(before, _)| *before <= oldest).collect()
     }
 
     /// Sees to launches that need something which has to be computed again: that may take long, and wait for what this thread is to report.
@@ -466,19 +483,7 @@ impl Queued {
         }
         queues.dedup();
         for queue in queues {
-            let withdrawn: Vec<_> = {
-                let State { queues, in_flight, .. } = &mut *self.lock();
-                // Of this queue: what others do with it, no completion of theirs looks here.
-                let mut own = in_flight.iter().filter(|(_, task)| task.queue == queue).map(|(id, _)| *id);
-                match &mut queues[queue].withdrawn {
-                    none if none.is_empty() => Vec::new(),
-                    withdrawn => {
-                        let oldest = own.next().unwrap_or(TaskId(u64::MAX));
-                        withdrawn.extract_if(.., |(before, _)| *before <= oldest).collect()
-                    }
-                }
-            };
-            drop(withdrawn);
+            drop(self.take_withdrawn(queue));
             if planted::is(Bug::ForgottenLaunch) && self.lock().queues[queue].waits_for_memory {
                 continue;
             }
