@@ -37,21 +37,22 @@ pub(crate) type AheadMap = BTreeMap<usize, Option<Entry>>;
 thread_local! {
     /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.
     static SUBMITTING: RefCell<Vec<((usize, usize), bool)>> = const { RefCell::new(Vec::new()) };
-    /// Whether a processor reports on this thread what it has done: the thread may be the only one that does.
-    static IS_REPORTING: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread leaves it to others to have something computed again: a processor reports on it what it has done, and it may be the only one that does; or it is at that itself,
+    /// and others wait for what it has.
+    static LEAVES_RESTORES: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What of this belongs to a logical thread that does not run just now.
 #[derive(Debug, Default)]
 pub(crate) struct Saved {
     submitting: Vec<((usize, usize), bool)>,
-    is_reporting: bool,
+    leaves_restores: bool,
 }
 
 /// Exchanges it for what is there.
 pub(crate) fn swap(saved: &mut Saved) {
     SUBMITTING.with_borrow_mut(|calls| std::mem::swap(calls, &mut saved.submitting));
-    saved.is_reporting = IS_REPORTING.replace(saved.is_reporting);
+    saved.leaves_restores = LEAVES_RESTORES.replace(saved.leaves_restores);
 }
 
 /// Runs code of users, or waits for a launch: what that spawns is no call inside this thread's calls of `submit`, which would leave it to those.
@@ -60,6 +61,19 @@ fn outside<R>(body: impl FnOnce() -> R) -> R {
     let result = body();
     SUBMITTING.set(calls);
     result
+}
+
+/// Does something that may submit launches, and may not wait for what some of them need: another thread sees to that.
+pub(crate) fn leaving_restores<R>(body: impl FnOnce() -> R) -> R {
+    /// As it was, however `body` ends.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            LEAVES_RESTORES.set(self.0);
+        }
+    }
+    let _before = Before(LEAVES_RESTORES.replace(true));
+    body()
 }
 
 /// The queues of all queued processors of a runtime.
@@ -271,7 +285,7 @@ impl Queued {
 
     /// Sees to launches that need something which has to be computed again: that may take long, and wait for what this thread is to report.
     fn restore(&self, shared: &Shared, queue: usize, restores: Vec<Aside>) {
-        let arc = restores.iter().find_map(Aside::runtime).filter(|_| IS_REPORTING.get());
+        let arc = restores.iter().find_map(Aside::runtime).filter(|_| LEAVES_RESTORES.get());
         let Some(arc) = arc else { return restores.into_iter().for_each(|one| self.put_aside(shared, queue, one)) };
         let left = Arc::new(Mutex::new(restores));
         let taken = Arc::clone(&left);
@@ -429,15 +443,7 @@ impl Queued {
 
     /// Frees the places of tasks that a processor reports as done, and fails those that it has not run; returns the ids that it does not have.
     pub(crate) fn complete(&self, shared: &Shared, completions: &[Completion]) -> Vec<TaskId> {
-        /// As it was, however the report ends.
-        struct Before(bool);
-        impl Drop for Before {
-            fn drop(&mut self) {
-                IS_REPORTING.set(self.0);
-            }
-        }
-        let _before = Before(IS_REPORTING.replace(true));
-        self.complete_all(shared, completions, false)
+        leaving_restores(|| self.complete_all(shared, completions, false))
     }
 
     /// The same; with `not_taken` the processor has not even made the copies for launches.
