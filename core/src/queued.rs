@@ -37,21 +37,22 @@ pub(crate) type AheadMap = BTreeMap<usize, Option<Entry>>;
 thread_local! {
     /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.
     static SUBMITTING: RefCell<Vec<((usize, usize), bool)>> = const { RefCell::new(Vec::new()) };
-    /// Whether a processor reports on this thread what it has done: the thread may be the only one that does.
-    static IS_REPORTING: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread leaves it to others to have something computed again: a processor reports on it what it has done, and it may be the only one that does; or it is at that itself,
+    /// and others wait for what it has.
+    static LEAVES_RESTORES: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What of this belongs to a logical thread that does not run just now.
 #[derive(Debug, Default)]
 pub(crate) struct Saved {
     submitting: Vec<((usize, usize), bool)>,
-    is_reporting: bool,
+    leaves_restores: bool,
 }
 
 /// Exchanges it for what is there.
 pub(crate) fn swap(saved: &mut Saved) {
     SUBMITTING.with_borrow_mut(|calls| std::mem::swap(calls, &mut saved.submitting));
-    saved.is_reporting = IS_REPORTING.replace(saved.is_reporting);
+    saved.leaves_restores = LEAVES_RESTORES.replace(saved.leaves_restores);
 }
 
 /// Runs code of users, or waits for a launch: what that spawns is no call inside this thread's calls of `submit`, which would leave it to those.
@@ -60,6 +61,19 @@ fn outside<R>(body: impl FnOnce() -> R) -> R {
     let result = body();
     SUBMITTING.set(calls);
     result
+}
+
+/// Does something that may submit launches, and may not wait for what some of them need: another thread sees to that.
+pub(crate) fn leaving_restores<R>(body: impl FnOnce() -> R) -> R {
+    /// As it was, however `body` ends.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            LEAVES_RESTORES.set(self.0);
+        }
+    }
+    let _before = Before(LEAVES_RESTORES.replace(true));
+    body()
 }
 
 /// The queues of all queued processors of a runtime.
@@ -95,6 +109,8 @@ struct Queue {
     waiting: VecDeque<Waiting>,
     /// Results of launches that failed, whose memory launches behind them may use: dropped when all that have smaller numbers than this have ended.
     withdrawn: Vec<(TaskId, Box<dyn Any + Send>)>,
+    /// The launch that is being prepared: it may use such memory, and is not in flight yet.
+    preparing: Option<TaskId>,
     in_flight_count: usize,
     /// Whether the next launch waits for memory of the device.
     waits_for_memory: bool,
@@ -132,6 +148,7 @@ impl Queued {
             .map(|record| Queue {
                 waiting: VecDeque::new(),
                 withdrawn: Vec::new(),
+                preparing: None,
                 in_flight_count: 0,
                 waits_for_memory: false,
                 last_end_ns: 0,
@@ -235,6 +252,7 @@ impl Queued {
         let refused = residency::deferring(|| self.submit_locked(shared, queue, (&mut stale, &mut wakes), &mut aside, &mut trash));
         self.complete_all(shared, &refused, true);
         outside(|| drop((stale, trash)));
+        drop(self.take_withdrawn(queue));
         let (restores, aside): (Vec<_>, Vec<_>) = aside.into_iter().partition(|one| matches!(one, Aside::Restores(..)));
         let has_room = !aside.is_empty();
         for one in aside {
@@ -252,9 +270,22 @@ impl Queued {
         self.restore(shared, queue, restores);
     }
 
+    /// Results of launches that failed, whose memory no launch of this queue uses any more.
+    fn take_withdrawn(&self, queue: usize) -> Vec<(TaskId, Box<dyn Any + Send>)> {
+        let State { queues, in_flight, .. } = &mut *self.lock();
+        let Queue { withdrawn, preparing, .. } = &mut queues[queue];
+        if withdrawn.is_empty() {
+            return Vec::new();
+        }
+        // Of this queue: what others do with it, no completion of theirs looks here.
+        let own = in_flight.iter().find(|(_, task)| task.queue == queue).map(|(id, _)| *id);
+        let oldest = own.into_iter().chain(*preparing).min().unwrap_or(TaskId(u64::MAX));
+        withdrawn.extract_if(.., |(before, _)| *before <= oldest).collect()
+    }
+
     /// Sees to launches that need something which has to be computed again: that may take long, and wait for what this thread is to report.
     fn restore(&self, shared: &Shared, queue: usize, restores: Vec<Aside>) {
-        let arc = restores.iter().find_map(Aside::runtime).filter(|_| IS_REPORTING.get());
+        let arc = restores.iter().find_map(Aside::runtime).filter(|_| LEAVES_RESTORES.get());
         let Some(arc) = arc else { return restores.into_iter().for_each(|one| self.put_aside(shared, queue, one)) };
         let left = Arc::new(Mutex::new(restores));
         let taken = Arc::clone(&left);
@@ -412,15 +443,7 @@ impl Queued {
 
     /// Frees the places of tasks that a processor reports as done, and fails those that it has not run; returns the ids that it does not have.
     pub(crate) fn complete(&self, shared: &Shared, completions: &[Completion]) -> Vec<TaskId> {
-        /// As it was, however the report ends.
-        struct Before(bool);
-        impl Drop for Before {
-            fn drop(&mut self) {
-                IS_REPORTING.set(self.0);
-            }
-        }
-        let _before = Before(IS_REPORTING.replace(true));
-        self.complete_all(shared, completions, false)
+        leaving_restores(|| self.complete_all(shared, completions, false))
     }
 
     /// The same; with `not_taken` the processor has not even made the copies for launches.
@@ -466,19 +489,7 @@ impl Queued {
         }
         queues.dedup();
         for queue in queues {
-            let withdrawn: Vec<_> = {
-                let State { queues, in_flight, .. } = &mut *self.lock();
-                // Of this queue: what others do with it, no completion of theirs looks here.
-                let mut own = in_flight.iter().filter(|(_, task)| task.queue == queue).map(|(id, _)| *id);
-                match &mut queues[queue].withdrawn {
-                    none if none.is_empty() => Vec::new(),
-                    withdrawn => {
-                        let oldest = own.next().unwrap_or(TaskId(u64::MAX));
-                        withdrawn.extract_if(.., |(before, _)| *before <= oldest).collect()
-                    }
-                }
-            };
-            drop(withdrawn);
+            drop(self.take_withdrawn(queue));
             if planted::is(Bug::ForgottenLaunch) && self.lock().queues[queue].waits_for_memory {
                 continue;
             }

@@ -24,6 +24,7 @@ use crate::function::{Argument, Predecessors, TaskFn, TaskOutput};
 use crate::model::CodeId;
 use crate::options::TaskOptions;
 use crate::parameter::{Param, Slots, Stored};
+use crate::queued::leaving_restores;
 use crate::residency::Lineage;
 use crate::runtime::spawn_at_once;
 use crate::scope::Scope;
@@ -474,7 +475,8 @@ impl<M: Signature> Lineage for Recipe<M> {
             // In the case of a panic nothing is left to try it with.
             let panicked = Again::Done(Err("computing it again panicked".into()));
             if let Again::Params(params) = std::mem::replace(&mut *again, panicked) {
-                *again = Again::Done(self.repeat(params));
+                // Another launch may need the same, and is submitted with what is done for this.
+                *again = Again::Done(leaving_restores(|| self.repeat(params)));
             }
         }
         match &*again {

@@ -241,10 +241,19 @@ impl Queued {
         task.write_outputs(&table, std::mem::take(&mut plan.outputs));
         // SeqCst, as the look at successors: whoever is spawned after that sees it (`offer_ahead`).
         ties.queue.store(queue + 1, SeqCst);
+        // From now on what it reads of launches before it stays, also if it is withdrawn.
+        let id = {
+            let mut state = self.lock();
+            let id = TaskId(state.next_id);
+            state.next_id += 1;
+            state.queues[queue].preparing = Some(id);
+            id
+        };
         drop(look);
         let mut prepared = match residency::prepare(space, &plan.uses) {
             Ok(prepared) => prepared,
             Err(refusal) => {
+                self.lock().queues[queue].preparing = None;
                 // Nobody has planned with its results: whoever does holds `issue`.
                 trash.results.push(self.withdraw(&task));
                 return match refusal {
@@ -261,14 +270,12 @@ impl Queued {
         let name = task.name().name;
         let operands = std::mem::take(&mut prepared.operands);
         let successors = task.waiting_successors();
-        let id = {
+        {
             let mut state = self.lock();
-            let id = TaskId(state.next_id);
-            state.next_id += 1;
+            state.queues[queue].preparing = None;
             let launch = InFlightLaunch { prepared, size: plan.size(), submitted_ns: now_ns(), before };
             state.in_flight.insert(id, InFlight { task: Flying::Launch(task, launch), queue, asked: true });
-            id
-        };
+        }
         self.count_running(queue, true);
         for successor in successors {
             if self.is_to_follow(shared, &successor, queue, trash) {

@@ -405,6 +405,15 @@ mod regression {
     }
 
     #[test]
+    fn what_a_launch_is_being_prepared_with_stays_although_it_is_withdrawn() {
+        // The last one is to follow the second; while what it reads besides comes from the other device, the second is refused.
+        let mut script = on_devices(&[device(8), device(8)], [(at(1), vec![]), (at(0), vec![]), (KERNEL, vec![0, 1])]);
+        script.tasks[1].pause_ns = 10_000;
+        script.chaos = vec![Chaos::Refuses { device: 0, every: 1 }];
+        assert_eq!(ran(&script).failed, [1, 2]);
+    }
+
+    #[test]
     fn a_launch_waits_for_memory_of_one_that_ends_while_others_make_room() {
         // The last one needs all memory at 10 us. Two results leave until 14 us, and the launch that has the rest ends in between.
         let mut script = on_devices(
