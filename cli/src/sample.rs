@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use poniard::{DeviceClass, Runtime, Scope, TaskError, TaskOptions};
+use poniard::{DeviceClass, RegionError, Runtime, Scope, TaskError, TaskOptions};
 
 /// One sample: one idea, in one file of `samples/`.
 #[derive(Debug)]
@@ -140,5 +140,11 @@ impl std::error::Error for SampleError {}
 impl From<TaskError> for SampleError {
     fn from(error: TaskError) -> Self {
         Self::Task(error)
+    }
+}
+
+impl From<RegionError> for SampleError {
+    fn from(error: RegionError) -> Self {
+        Self::Task(error.first().clone())
     }
 }

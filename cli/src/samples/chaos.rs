@@ -2,6 +2,8 @@
 //!
 //! Every tenth of a second one of the processes gets the signal that cannot be caught. Its task is begun again on another one; nothing is lost. On a slow machine deaths are rarer: a task
 //! whose process ends three times counts as what ends it, so some have to finish between two deaths.
+//!
+//! Where `cholesky` changes tiles in place, tasks here take tiles and give new ones: what a process was writing to when it ended is lost, but what it was only given is not.
 
 use std::fs;
 use std::sync::atomic::AtomicU64;
@@ -9,11 +11,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use poniard::Scope;
+use poniard::{Buffer, Priority, Runtime, Scope};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::cholesky;
+use super::cholesky::{self, NotPositiveDefinite, Problem};
+use super::limits;
 use super::random::Random;
+use super::tile::Tile;
+use super::tiling::TileTasks;
 use crate::sample::{Context, Outcome, Progress, Sample, SampleError, SampleOption};
 
 pub(crate) static SAMPLE: Sample = Sample {
@@ -59,7 +64,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let (outcome, deaths) = std::thread::scope(|scope| {
         let killer = scope.spawn(|| kill_workers(stopped, &done, context.seed));
         let progress = UntilDone { shown: context.progress, done: &done, stop };
-        let outcome = cholesky::run(&Context { size: Some(context.size.unwrap_or(4096)), progress: &progress, ..*context });
+        let outcome = factor(&Context { size: Some(context.size.unwrap_or(4096)), progress: &progress, ..*context });
         // After an error too, which is what the sample ends with.
         drop(progress);
         (outcome, killer.join().unwrap_or(0))
@@ -75,6 +80,64 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     outcome.values.push(("deaths", deaths.into()));
     outcome.values.push(("begun_again", again.into()));
     Ok(outcome)
+}
+
+fn potrf(mut tile: Tile) -> Result<Tile, NotPositiveDefinite> {
+    cholesky::potrf(&mut tile)?;
+    Ok(tile)
+}
+
+fn trsm(mut tile: Tile, diagonal: &Tile) -> Tile {
+    cholesky::trsm(diagonal, &mut tile);
+    tile
+}
+
+fn gemm(mut tile: Tile, a: &Tile, b: &Tile) -> Tile {
+    cholesky::gemm(a, b, &mut tile);
+    tile
+}
+
+/// The loop of `cholesky`, whose tasks leave their arguments as they are.
+fn spawn_all(runtime: &Runtime, factor: &mut TileTasks<Tile>, tiles: usize) {
+    for step in 0..tiles {
+        let diagonal = runtime.task(potrf, (factor.take(step, step),)).name(format!("potrf({step})")).priority(Priority::High).spawn();
+        for row in step + 1..tiles {
+            let solved = runtime.task(trsm, (factor.take(row, step), &diagonal)).name(format!("trsm({row},{step})"));
+            factor.put(row, step, solved.priority(Priority::High).spawn());
+        }
+        factor.put(step, step, diagonal);
+        for row in step + 1..tiles {
+            for column in step + 1..=row {
+                let old = factor.take(row, column);
+                let arguments = (old, factor.get(row, step), factor.get(column, step));
+                let updated = runtime.task(gemm, arguments).name(format!("gemm({row},{column},{step})")).spawn();
+                factor.put(row, column, updated);
+            }
+        }
+    }
+}
+
+/// What `cholesky` does.
+fn factor(context: &Context<'_>) -> Result<Outcome, SampleError> {
+    let problem = Problem::new(context)?;
+    let tiles = problem.tiling.count();
+    let mut factor = TileTasks::new(tiles, tiles);
+    for row in 0..tiles {
+        for column in 0..=row {
+            factor.put(row, column, context.runtime.value(problem.tile(row, column)?));
+        }
+    }
+    spawn_all(context.runtime, &mut factor, tiles);
+    let mut l: Buffer<f64> = limits::zeroed("size", problem.size * problem.size)?;
+    let mut done = 0;
+    for row in 0..tiles {
+        for column in 0..=row {
+            factor.take(row, column).fetch()?.paste(&mut l, problem.size);
+            done += 1;
+            context.progress.advance(done, problem.lower);
+        }
+    }
+    Ok(problem.outcome(context, &l))
 }
 
 /// Kills a worker process every now and then until it is told to stop; how many.

@@ -1,16 +1,18 @@
-//! `cholesky`: A = L Lᵀ in tiles, the classic of task runtimes. The graph is irregular: whatever is ready runs, no step waits for all of
-//! the step before.
+//! `cholesky`: A = L Lᵀ in tiles, the classic of task runtimes, as the loop that textbooks have: each task says what it reads and what it writes. The graph that follows is irregular:
+//! whatever is ready runs, no step waits for all of the step before.
 //!
-//! Right-looking, for each diagonal tile k: `potrf` factors the tile, `trsm` solves the tiles below it, and `syrk` and `gemm` subtract their
-//! products from what is left to the right. Source: Buttari, Langou, Kurzak & Dongarra, "A class of parallel tiled linear algebra
-//! algorithms for multicore architectures", Parallel Computing 35(1), 2009.
+//! Right-looking, for each diagonal tile k: `potrf` factors the tile, `trsm` solves the tiles below it, and `gemm` subtracts their products from what is left to the right. Source: Buttari,
+//! Langou, Kurzak & Dongarra, "A class of parallel tiled linear algebra algorithms for multicore architectures", Parallel Computing 35(1), 2009.
 
-use ndarray::{ArrayView2, s};
-use poniard::{Buffer, Priority};
+use std::ops::Range;
 
-use super::product::{Second, add_product};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
+use poniard::{Buffer, Handle, Mutable, Priority, RegionError, TaskOptions, read, with_options, write};
+
+use super::product::accumulate;
 use super::random::Random;
-use super::tiling::{TileTasks, Tiling, cut_out, paste};
+use super::tile::Tile;
+use super::tiling::Tiling;
 use super::{files, limits, npy};
 use crate::sample::{Check, Context, Outcome, Sample, SampleError, SampleOption};
 
@@ -30,138 +32,207 @@ pub(crate) static SAMPLE: Sample = Sample {
 
 /// The matrix has no Cholesky factor: a task reports it as its error.
 #[derive(Debug, thiserror::Error)]
-#[error("the matrix is not positive definite: pivot {pivot} (counting from 0) is {value}")]
-struct NotPositiveDefinite {
-    pivot: usize,
-    value: f64,
+#[error(
+    "the matrix is not positive definite: pivot {pivot} (counting from 0) is {value}, in the diagonal tile of rows {} to {}", tile.start, tile.end - 1
+)]
+pub struct NotPositiveDefinite {
+    /// Its row and column in the matrix.
+    pub pivot: usize,
+    /// What its square root would have to be taken of.
+    pub value: f64,
+    /// The rows, and columns, of the tile.
+    pub tile: Range<usize>,
 }
 
-/// Factors a diagonal tile in place, row by row. `first` is the place of its first row in the matrix.
-fn potrf(mut tile: Buffer<f64>, size: usize, first: usize) -> Result<Buffer<f64>, NotPositiveDefinite> {
+/// Edge of a block that is worked on row by row; what is larger is cut in halves, and most of the work becomes products.
+const SMALL: usize = 16;
+
+/// Factors a diagonal tile in place.
+///
+/// # Errors
+/// [`NotPositiveDefinite`] names the pivot and the tile.
+pub fn potrf(tile: &mut Tile) -> Result<(), NotPositiveDefinite> {
+    let rows = tile.rows.clone();
+    let refused = |(pivot, value)| NotPositiveDefinite { pivot: rows.start + pivot, value, tile: rows.clone() };
+    factor_block(tile.view_mut(), 0).map_err(refused)?;
+    let size = tile.rows.len();
     for row in 0..size {
-        let (above, current) = tile.split_at_mut(row * size);
+        tile.values[row * size + row + 1..(row + 1) * size].fill(0.0);
+    }
+    Ok(())
+}
+
+/// The lower triangle of a block that begins at row `first` of its tile; which pivot cannot be, and its value.
+fn factor_block(mut a: ArrayViewMut2<'_, f64>, first: usize) -> Result<(), (usize, f64)> {
+    let size = a.nrows();
+    if size > SMALL {
+        let half = size / 2;
+        let (above, mut below) = a.split_at(Axis(0), half);
+        let (mut diagonal, _) = above.split_at(Axis(1), half);
+        factor_block(diagonal.view_mut(), first)?;
+        let (mut solved, mut rest) = below.view_mut().split_at(Axis(1), half);
+        solve_block(diagonal.view(), solved.view_mut());
+        subtract_square(rest.view_mut(), solved.view());
+        return factor_block(rest, first + half);
+    }
+    for row in 0..size {
         for column in 0..row {
-            let other = &above[column * size..][..=column];
-            current[column] = (current[column] - dot(&current[..column], &other[..column])) / other[column];
+            a[[row, column]] = (a[[row, column]] - dot(&a, row, column)) / a[[column, column]];
         }
-        let value = current[row] - dot(&current[..row], &current[..row]);
+        let value = a[[row, row]] - dot(&a, row, row);
         // Written so that NaN is refused too.
-        if value > 0.0 && value.is_finite() {
-            current[row] = value.sqrt();
-        } else {
-            return Err(NotPositiveDefinite { pivot: first + row, value });
+        if !(value > 0.0 && value.is_finite()) {
+            return Err((first + row, value));
         }
-        current[row + 1..size].fill(0.0);
+        a[[row, row]] = value.sqrt();
     }
-    Ok(tile)
+    Ok(())
 }
 
-/// Solves X Lᵀ = `tile` in place: each row of X by forward substitution.
-fn trsm(mut tile: Buffer<f64>, diagonal: &Buffer<f64>, width: usize) -> Buffer<f64> {
-    for row in tile.chunks_exact_mut(width) {
-        for column in 0..width {
-            let factor = &diagonal[column * width..][..=column];
-            row[column] = (row[column] - dot(&row[..column], &factor[..column])) / factor[column];
-        }
+/// The scalar product of two rows, of what is left of a column.
+fn dot(a: &ArrayViewMut2<'_, f64>, row: usize, column: usize) -> f64 {
+    a.slice(s![row, ..column]).dot(&a.slice(s![column, ..column]))
+}
+
+/// Solves X Lᵀ = `tile` in place, where L is the factor of a diagonal tile.
+pub fn trsm(diagonal: &Tile, tile: &mut Tile) {
+    solve_block(diagonal.view(), tile.view_mut());
+}
+
+fn solve_block(l: ArrayView2<'_, f64>, mut x: ArrayViewMut2<'_, f64>) {
+    let size = l.nrows();
+    if size > SMALL {
+        let half = size / 2;
+        let (mut left, mut right) = x.split_at(Axis(1), half);
+        solve_block(l.slice(s![..half, ..half]), left.view_mut());
+        accumulate(right.view_mut(), -1.0, left.view(), l.slice(s![half.., ..half]).reversed_axes());
+        return solve_block(l.slice(s![half.., half..]), right);
     }
-    tile
-}
-
-/// Subtracts A Aᵀ from a diagonal tile in place.
-fn syrk(mut tile: Buffer<f64>, a: &Buffer<f64>, width: usize, depth: usize) -> Buffer<f64> {
-    add_product(&mut tile, -1.0, a, a, Second::Transposed, width, depth);
-    tile
-}
-
-/// Subtracts A Bᵀ from a tile in place.
-fn gemm(mut tile: Buffer<f64>, a: &Buffer<f64>, b: &Buffer<f64>, width: usize, depth: usize) -> Buffer<f64> {
-    add_product(&mut tile, -1.0, a, b, Second::Transposed, width, depth);
-    tile
-}
-
-/// The scalar product of two slices of the same length. Eight sums side by side, because one alone would have to wait for itself.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let (a_eights, b_eights) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 = a_eights.remainder().iter().zip(b_eights.remainder()).map(|(a, b)| a * b).sum();
-    let mut sums = [0.0; 8];
-    for (a, b) in a_eights.zip(b_eights) {
-        for index in 0..8 {
-            sums[index] += a[index] * b[index];
-        }
+    // As columns of L are subtracted from rows, their elements are to lie side by side. Above the diagonal there may be what was there before.
+    let mut columns = [[0.0; SMALL]; SMALL];
+    for ((row, column), value) in l.indexed_iter().filter(|((row, column), _)| row >= column) {
+        columns[column][row] = *value;
     }
-    rest + sums.iter().sum::<f64>()
+    for mut row in x.rows_mut() {
+        let mut solved = [0.0; SMALL];
+        solved.iter_mut().zip(&row).for_each(|(to, from)| *to = *from);
+        for (index, column) in columns.iter().enumerate().take(size) {
+            let value = solved[index] / column[index];
+            // What has been solved before has zeros in this column.
+            solved.iter_mut().zip(column).for_each(|(to, factor)| *to -= value * factor);
+            solved[index] = value;
+        }
+        row.iter_mut().zip(solved).for_each(|(to, from)| *to = from);
+    }
 }
 
-pub(super) fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
-    let runtime = context.runtime;
-    let tile = limits::count("tile", context.tile, 256, u64::MAX)?;
-    files::check_output(context, &["npy"])?;
-    let (size, matrix) = matrix(context)?;
-    let tiling = Tiling::new(size, tile);
-    let tiles = tiling.count();
-    let lower = (tiles as u64 * (tiles as u64 + 1)) / 2;
-    limits::tasks("tile", lower.checked_mul(tiles as u64 + 5).map(|tripled| tripled / 3))?;
-
-    let matrix = runtime.value(matrix);
-    let mut factor = TileTasks::new(tiles, tiles);
-    for row in 0..tiles {
-        for column in 0..=row {
-            let arguments = (&matrix, size, tiling.span(row), tiling.span(column));
-            factor.put(row, column, runtime.task(cut_out, arguments).name(format!("cut({row},{column})")).spawn());
-        }
+/// Subtracts A Bᵀ from a tile in place; of a diagonal tile, where A and B are the same, what is on the diagonal and below.
+pub fn gemm(a: &Tile, b: &Tile, tile: &mut Tile) {
+    if tile.rows == tile.columns {
+        subtract_square(tile.view_mut(), a.view());
+    } else {
+        accumulate(tile.view_mut(), -1.0, a.view(), b.view().reversed_axes());
     }
-    for step in 0..tiles {
-        let (first, depth) = (tiling.span(step).start, tiling.len_of(step));
-        // `potrf` and `trsm` are what everything to the right waits for, so they go first where there is a choice.
-        let diagonal =
-            runtime.task(potrf, (factor.take(step, step), depth, first)).name(format!("potrf({step})")).priority(Priority::High).spawn();
-        for row in step + 1..tiles {
-            let solved = runtime
-                .task(trsm, (factor.take(row, step), &diagonal, depth))
-                .name(format!("trsm({row},{step})"))
-                .priority(Priority::High)
-                .spawn();
-            factor.put(row, step, solved);
-        }
-        factor.put(step, step, diagonal);
-        for row in step + 1..tiles {
-            for column in step + 1..=row {
-                let width = tiling.len_of(column);
-                let old = factor.take(row, column);
-                let updated = if row == column {
-                    runtime.task(syrk, (old, factor.get(row, step), width, depth)).name(format!("syrk({row},{step})")).spawn()
-                } else {
-                    runtime
-                        .task(gemm, (old, factor.get(row, step), factor.get(column, step), width, depth))
-                        .name(format!("gemm({row},{column},{step})"))
-                        .spawn()
-                };
-                factor.put(row, column, updated);
+}
+
+/// Subtracts A Aᵀ from the lower triangle of a block.
+fn subtract_square(c: ArrayViewMut2<'_, f64>, a: ArrayView2<'_, f64>) {
+    let size = c.nrows();
+    if size <= 4 * SMALL {
+        return accumulate(c, -1.0, a, a.reversed_axes());
+    }
+    let half = size / 2;
+    let (upper, lower) = a.split_at(Axis(0), half);
+    let (above, below) = c.split_at(Axis(0), half);
+    subtract_square(above.split_at(Axis(1), half).0, upper);
+    let (left, right) = below.split_at(Axis(1), half);
+    accumulate(left, -1.0, lower, upper.reversed_axes());
+    subtract_square(right, lower);
+}
+
+/// Takes the lower tiles of a matrix, `a[row][column]`, to those of its Cholesky factor.
+///
+/// # Errors
+/// The first failure of a task: [`NotPositiveDefinite`] is what its function returned.
+pub fn factor(handle: &Handle, a: &[Vec<Mutable<Tile>>]) -> Result<(), RegionError> {
+    let n = a.len();
+    // What everything to the right waits for goes first where there is a choice.
+    let first = TaskOptions::new().priority(Priority::High);
+    handle.region(|r| {
+        for k in 0..n {
+            with_options(first.clone(), || {
+                r.spawn(potrf, (write(&a[k][k]),));
+                for i in k + 1..n {
+                    r.spawn(trsm, (read(&a[k][k]), write(&a[i][k])));
+                }
+            });
+            for i in k + 1..n {
+                for j in k + 1..=i {
+                    r.spawn(gemm, (read(&a[i][k]), read(&a[j][k]), write(&a[i][j])));
+                }
             }
         }
+    })
+}
+
+fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
+    let problem = Problem::new(context)?;
+    let a: Vec<Vec<Mutable<Tile>>> = (0..problem.tiling.count())
+        .map(|row| (0..=row).map(|column| problem.tile(row, column).map(Mutable::new)).collect())
+        .collect::<Result<_, _>>()?;
+    factor(context.runtime, &a)?;
+    let mut l: Buffer<f64> = limits::zeroed("size", problem.size * problem.size)?;
+    let mut done = 0;
+    for tile in a.into_iter().flatten() {
+        tile.fetch()?.paste(&mut l, problem.size);
+        done += 1;
+        context.progress.advance(done, problem.lower);
+    }
+    Ok(problem.outcome(context, &l))
+}
+
+/// What there is to factor.
+pub(super) struct Problem {
+    /// Rows and columns.
+    pub(super) size: usize,
+    pub(super) tiling: Tiling,
+    /// How many tiles the factor has.
+    pub(super) lower: u64,
+    matrix: Buffer<f64>,
+}
+
+impl Problem {
+    /// As the options say.
+    pub(super) fn new(context: &Context<'_>) -> Result<Self, SampleError> {
+        let tile = limits::count("tile", context.tile, 256, u64::MAX)?;
+        files::check_output(context, &["npy"])?;
+        let (size, matrix) = matrix(context)?;
+        let tiling = Tiling::new(size, tile);
+        let tiles = tiling.count() as u64;
+        let lower = (tiles * (tiles + 1)) / 2;
+        limits::tasks("tile", lower.checked_mul(tiles + 5).map(|tripled| tripled / 3))?;
+        Ok(Self { size, tiling, lower, matrix })
     }
 
-    let mut l: Buffer<f64> = limits::zeroed("size", size * size)?;
-    let mut done = 0;
-    for row in 0..tiles {
-        for column in 0..=row {
-            let tile = factor.take(row, column).fetch()?;
-            paste(&mut l, size, tiling.span(row), tiling.span(column), &tile);
-            done += 1;
-            context.progress.advance(done, lower);
+    /// A tile of the matrix.
+    pub(super) fn tile(&self, row: usize, column: usize) -> Result<Tile, SampleError> {
+        let tile = Tile::cut(&self.matrix, self.size, self.tiling.span(row), self.tiling.span(column));
+        tile.map_err(|error| SampleError::Usage { option: "size", reason: format!("too large: {error}") })
+    }
+
+    /// What came of it: L, row-major.
+    pub(super) fn outcome(&self, context: &Context<'_>, l: &[f64]) -> Outcome {
+        let Self { size, lower, .. } = *self;
+        let square = |values| ArrayView2::from_shape((size, size), values).expect("the buffer has size x size elements");
+        let l = square(l);
+        let residual = relative_residual(square(&self.matrix[..]), l);
+        Outcome {
+            lines: vec![format!("A = L Lᵀ, {size} x {size} in {lower} tiles"), format!("relative residual {residual:.1e}")],
+            values: vec![("size", size.into()), ("tiles", lower.into()), ("residual", residual.into())],
+            check: check(residual, size),
+            output: context.output.map(|_| npy::write(l)),
         }
     }
-
-    let square = |values| ArrayView2::from_shape((size, size), values).expect("the buffer has size x size elements");
-    let matrix = matrix.fetch()?;
-    let l = square(&l[..]);
-    let residual = relative_residual(square(&matrix[..]), l);
-    Ok(Outcome {
-        lines: vec![format!("A = L Lᵀ, {size} x {size} in {lower} tiles"), format!("relative residual {residual:.1e}")],
-        values: vec![("size", size.into()), ("tiles", lower.into()), ("residual", residual.into())],
-        check: check(residual, size),
-        output: context.output.map(|_| npy::write(l)),
-    })
 }
 
 /// The matrix to factor, row-major, and its size.
@@ -253,7 +324,7 @@ mod tests {
 
     #[test]
     fn runs_at_awkward_sizes() {
-        for (size, tile) in [(1, 1), (1, 256), (5, 2), (6, 2), (7, 7), (7, 100), (64, 16), (65, 16), (50, 9), (3, u64::MAX)] {
+        for (size, tile) in [(1, 1), (1, 256), (5, 2), (6, 2), (7, 7), (7, 100), (64, 16), (65, 16), (50, 9), (150, 70), (3, u64::MAX)] {
             Trial { size: Some(size), tile: Some(tile), seed: size, ..Trial::default() }.passes(&SAMPLE);
         }
     }
@@ -289,8 +360,9 @@ mod tests {
         let mut matrix = Array2::<f64>::eye(6);
         matrix[[3, 3]] = -2.0;
         let error = factor(&npy::write(matrix.view()), 2).unwrap_err();
-        assert!(matches!(&error, SampleError::Task(error) if error.root_task() == "potrf(1)"), "{error:?}");
-        assert!(error.to_string().contains("not positive definite: pivot 3 (counting from 0) is -2"), "{error}");
+        assert!(matches!(&error, SampleError::Task(error) if error.root_task().ends_with("potrf")), "{error:?}");
+        let expected = "not positive definite: pivot 3 (counting from 0) is -2, in the diagonal tile of rows 2 to 3";
+        assert!(error.to_string().contains(expected), "{error}");
         assert!(factor(&npy::write(Array2::zeros((3, 3)).view()), 2).unwrap_err().to_string().contains("pivot 0"));
     }
 

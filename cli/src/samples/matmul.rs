@@ -5,7 +5,7 @@
 use ndarray::{ArrayView1, ArrayView2};
 use poniard::{AllocateError, Buffer, Kernel, buffer};
 
-use super::product::{Second, add_product};
+use super::product::add_product;
 use super::random::Random;
 use super::tiling::{TileTasks, Tiling, cut_out, paste};
 use super::{files, limits, npy};
@@ -38,13 +38,13 @@ fn random_matrix(size: usize, seed: u64, stream: u64) -> Result<Buffer<f64>, Sam
 /// The first product of a tile of C.
 fn begin(a: &Buffer<f64>, b: &Buffer<f64>, height: usize, width: usize, depth: usize) -> Result<Buffer<f64>, AllocateError> {
     let mut c = buffer::try_zeroed(height * width)?;
-    add_product(&mut c, 1.0, a, b, Second::AsIs, width, depth);
+    add_product(&mut c, a, b, width, depth);
     Ok(c)
 }
 
 /// Adds a further product to a tile of C in place.
 fn update(mut c: Buffer<f64>, a: &Buffer<f64>, b: &Buffer<f64>, width: usize, depth: usize) -> Buffer<f64> {
-    add_product(&mut c, 1.0, a, b, Second::AsIs, width, depth);
+    add_product(&mut c, a, b, width, depth);
     c
 }
 

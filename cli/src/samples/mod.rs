@@ -5,16 +5,19 @@ use crate::sample::Sample;
 mod awaiting;
 mod cancel;
 mod chaos;
-mod cholesky;
+pub mod cholesky;
 mod convolve;
 mod diamond;
 mod error;
 mod fib;
+mod graph_update;
 mod hello;
 mod histogram;
 mod imbalance;
+mod jacobi;
 mod life;
 mod locality;
+mod lu;
 mod matmul;
 mod mixed;
 mod nested;
@@ -24,17 +27,21 @@ mod rerun;
 mod scopes;
 mod sleep;
 mod tree_reduce;
+mod vecsum;
 mod wavefront;
 mod whereabouts;
 mod xfer;
 
+mod dense;
 mod files;
 mod limits;
 mod npy;
 mod pattern;
 mod picture;
-mod product;
+pub mod product;
+mod qr;
 mod random;
+pub mod tile;
 mod tiling;
 #[cfg(test)]
 mod trial;
@@ -58,11 +65,16 @@ pub const SAMPLES: &[&Sample] = &[
     &mixed::SAMPLE,
     &xfer::SAMPLE,
     &tree_reduce::SAMPLE,
+    &vecsum::SAMPLE,
+    &graph_update::SAMPLE,
     &outofcore::SAMPLE,
     &matmul::SAMPLE,
     &cholesky::SAMPLE,
+    &lu::SAMPLE,
+    &qr::SAMPLE,
     &chaos::SAMPLE,
     &wavefront::SAMPLE,
+    &jacobi::SAMPLE,
     &life::SAMPLE,
     &histogram::SAMPLE,
     &convolve::SAMPLE,
@@ -114,6 +126,7 @@ mod tests {
             (&outofcore::SAMPLE, tiled(9, 8192)),
             (&matmul::SAMPLE, tiled(20, 8)),
             (&cholesky::SAMPLE, tiled(20, 8)),
+            (&graph_update::SAMPLE, sized(5)),
             (&wavefront::SAMPLE, tiled(100, 40)),
             (&life::SAMPLE, Trial { generations: Some(3), ..tiled(64, 32) }),
             (&histogram::SAMPLE, pictured()),

@@ -1,4 +1,4 @@
-//! Square matrices in NumPy's `.npy` format: f64 or f32, row-major or column-major, either byte order.
+//! Matrices in NumPy's `.npy` format: f64 or f32, row-major or column-major, either byte order.
 //!
 //! `ndarray-npy` parses the header. The data is taken here, after the length that the header claims has been compared with the length of
 //! the file: a damaged header must not make us ask for memory that no file fills.
@@ -19,6 +19,19 @@ use crate::sample::SampleError;
 /// What every `.npy` file starts with.
 const MAGIC: &[u8] = b"\x93NUMPY";
 
+/// A matrix that a file held.
+#[derive(Debug)]
+pub(crate) struct Matrix {
+    /// At least one.
+    pub(crate) rows: usize,
+    /// At least one.
+    pub(crate) columns: usize,
+    /// Row-major.
+    pub(crate) values: Buffer<f64>,
+    /// Relative precision of the element type in the file.
+    pub(crate) precision: f64,
+}
+
 /// A square matrix that a file held.
 #[derive(Debug)]
 pub(crate) struct SquareMatrix {
@@ -38,6 +51,14 @@ type Convert = fn(&[u8]) -> f64;
 /// # Errors
 /// [`SampleError::Input`] when the file cannot be read, is damaged, or holds something else.
 pub(crate) fn read_square(file: &Path) -> Result<SquareMatrix, SampleError> {
+    square(read_matrix(file)?).map_err(|reason| refuse(file, reason))
+}
+
+/// Reads a matrix.
+///
+/// # Errors
+/// As [`read_square`].
+pub(crate) fn read_matrix(file: &Path) -> Result<Matrix, SampleError> {
     // Looked at first, so that a file of another kind, which may be endless, is not read as a whole.
     let mut start = Vec::new();
     File::open(file)
@@ -46,14 +67,21 @@ pub(crate) fn read_square(file: &Path) -> Result<SquareMatrix, SampleError> {
     check_start(&start).map_err(|reason| refuse(file, reason))?;
     // The copy in f64 and what is computed from it must fit as well.
     let bytes = read(file, free_bytes() / 8)?;
-    parse_square(&bytes).map_err(|reason| refuse(file, reason))
+    parse(&bytes).map_err(|reason| refuse(file, reason))
 }
 
 fn check_start(bytes: &[u8]) -> Result<(), String> {
     if bytes.starts_with(MAGIC) { Ok(()) } else { Err("not a .npy file: it does not start with \\x93NUMPY".into()) }
 }
 
-fn parse_square(bytes: &[u8]) -> Result<SquareMatrix, String> {
+fn square(Matrix { rows, columns, values, precision }: Matrix) -> Result<SquareMatrix, String> {
+    if rows != columns {
+        return Err(format!("not square: {rows} rows and {columns} columns"));
+    }
+    Ok(SquareMatrix { size: rows, values, precision })
+}
+
+fn parse(bytes: &[u8]) -> Result<Matrix, String> {
     check_start(bytes)?;
     // The header of a plain matrix is about 120 bytes; a long one is damage, and parsing it nests as deep as it says.
     let header_bytes = match bytes.get(6..12) {
@@ -69,11 +97,8 @@ fn parse_square(bytes: &[u8]) -> Result<SquareMatrix, String> {
     let [rows, columns] = header.shape[..] else {
         return Err(format!("not a matrix: it has {} dimensions instead of 2", header.shape.len()));
     };
-    if rows != columns {
-        return Err(format!("not square: {rows} rows and {columns} columns"));
-    }
-    if rows == 0 {
-        return Err("empty: 0 rows and 0 columns".into());
+    if rows == 0 || columns == 0 {
+        return Err(format!("empty: {rows} rows and {columns} columns"));
     }
     let (element_bytes, precision, convert): (usize, f64, Convert) = match header.type_descriptor.to_string().trim_matches('\'') {
         "<f8" => (8, f64::EPSILON, |b| f64::from_le_bytes(b.try_into().unwrap_or_default())),
@@ -82,20 +107,20 @@ fn parse_square(bytes: &[u8]) -> Result<SquareMatrix, String> {
         ">f4" => (4, f64::from(f32::EPSILON), |b| f32::from_be_bytes(b.try_into().unwrap_or_default()).into()),
         other => return Err(format!("its elements are of type {other}: float64 and float32 are supported")),
     };
-    let wanted = rows.checked_mul(rows).and_then(|elements| elements.checked_mul(element_bytes));
+    let wanted = rows.checked_mul(columns).and_then(|elements| elements.checked_mul(element_bytes));
     if wanted != Some(data.len()) {
         let problem = if wanted.is_none_or(|wanted| data.len() < wanted) { "truncated" } else { "too long" };
-        return Err(format!("{problem}: {rows} x {rows} elements of {element_bytes} bytes do not take {} bytes", data.len()));
+        return Err(format!("{problem}: {rows} x {columns} elements of {element_bytes} bytes do not take {} bytes", data.len()));
     }
-    let mut values = buffer::try_zeroed(rows * rows).map_err(|error| error.to_string())?;
+    let mut values = buffer::try_zeroed(rows * columns).map_err(|error| error.to_string())?;
     for (index, element) in data.chunks_exact(element_bytes).enumerate() {
         let place = match header.layout {
-            Layout::Fortran => (index % rows) * rows + index / rows,
+            Layout::Fortran => (index % rows) * columns + index / rows,
             _ => index,
         };
         values[place] = convert(element);
     }
-    Ok(SquareMatrix { size: rows, values, precision })
+    Ok(Matrix { rows, columns, values, precision })
 }
 
 /// The content of a `.npy` file with this matrix.
@@ -124,14 +149,25 @@ mod tests {
         let descriptor = swapped.iter().position(|byte| *byte == b'<').unwrap();
         swapped[descriptor] = b'>';
         for bytes in [write(plain.view()), write(fortran.view()), single, swapped] {
-            assert_eq!(parse_square(&bytes).unwrap().values[..], expected);
+            assert_eq!(parse(&bytes).unwrap().values[..], expected);
+        }
+    }
+
+    #[test]
+    fn reads_matrices_that_are_not_square_in_both_orders() {
+        let plain = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
+        let mut fortran = Array2::<f64>::zeros((2, 3).f());
+        fortran.assign(&plain);
+        for bytes in [write(plain.view()), write(fortran.view())] {
+            let matrix = parse(&bytes).unwrap();
+            assert_eq!((matrix.rows, matrix.columns, &matrix.values[..]), (2, 3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0][..]));
         }
     }
 
     #[test]
     fn refuses_what_is_not_a_square_matrix() {
         let good = write(array![[1.0, 2.0], [3.0, 4.0]].view());
-        let refusal = |bytes: &[u8]| parse_square(bytes).unwrap_err();
+        let refusal = |bytes: &[u8]| parse(bytes).and_then(square).unwrap_err();
         assert!(refusal(b"").contains("not a .npy file"));
         assert!(refusal(&good[..9]).contains("ends inside"));
         assert!(refusal(&good[..100]).contains("damaged header"));

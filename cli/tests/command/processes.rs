@@ -75,9 +75,19 @@ fn tasks_run_on_them() {
 #[test]
 fn samples_agree_with_their_checks_on_threads_and_processes() {
     let installation = Installation::with_processes();
-    for sample in
-        ["fib --size 20", "matmul --size 300 --tile 64", "cholesky --size 300 --tile 64", "life --generations 10", "wavefront", "error"]
-    {
+    for sample in [
+        "fib --size 20",
+        "matmul --size 300 --tile 64",
+        "cholesky --size 300 --tile 64",
+        "lu --size 150 --tile 32",
+        "qr --size 150 --tile 32",
+        "jacobi --size 100 --tile 32 --generations 10",
+        "vecsum",
+        "graph-update --size 300",
+        "life --generations 10",
+        "wavefront",
+        "error",
+    ] {
         let done = installation.ask(&format!("run {sample} --threads 1 --processes 2 --json")).json();
         assert_eq!(done["check"]["passed"], true, "{done:#}");
     }

@@ -1,10 +1,11 @@
 //! What regions cost: `cargo bench -p poniard-tests --bench regions [-- [--json] [--quick] [CASE ...]]`.
 //!
 //! Systems measured side by side are interleaved, a sample of each in turn. Read the minima. What is asked of Poniard stands in its note, with whether the minimum reaches it. Planning is the
-//! time that the spawning thread has a core, divided by the tasks: what runs meanwhile on others is not counted.
+//! time that the spawning thread has a core, divided by the tasks: what runs meanwhile on others is not counted. `matmul` and `cholesky` are whole computations.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod linear;
 mod planning;
 
 use std::process::ExitCode;
@@ -12,30 +13,52 @@ use std::process::ExitCode;
 use poniard_bench::{Arguments, Effort, Figure, System, Turns};
 
 /// The cases: name, unit, samples.
-const CASES: [(&str, &str, usize); 5] = [
+const CASES: [(&str, &str, usize); 7] = [
     ("planning", "ns/task", 21),
     ("planning-parts", "ns/task", 21),
     ("writes-256", "us", 51),
     ("again", "ns/task", 21),
     ("again-writes-256", "ns/task", 51),
+    ("matmul", "ps/flop", 3),
+    ("cholesky", "ps/flop", 5),
 ];
 
-/// What the minimum of a system is to be at most.
-fn asked(case: &str, system: &str) -> Option<f64> {
-    Some(match (case, system) {
-        ("planning", "region" | "region-in-task") => 400.0,
-        ("planning-parts", "region" | "region-in-task") => 1000.0,
-        ("writes-256", "region" | "region-in-task") => 100.0,
-        ("again" | "again-writes-256", "plan") => 30.0,
-        _ => return None,
-    })
+/// What is asked of a system.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// Its minimum is at most this.
+    Most(f64),
+    /// It is at least so many times as fast as the first system of its case.
+    Rate(f64),
 }
 
-/// Puts into a figure's note what is asked of it, and whether that is reached.
-fn note(most: f64, figure: &mut Figure) {
-    let verdict = if figure.min <= most { "reached" } else { "missed" };
-    let more = if figure.note.is_empty() { String::new() } else { format!("; {}", figure.note) };
-    figure.note = format!("asked: at most {most}, {verdict}{more}");
+impl Asked {
+    /// What is asked of a system in a case, if something is.
+    fn of(case: &str, system: &str) -> Option<Self> {
+        Some(match (case, system) {
+            ("planning", "region" | "region-in-task") => Self::Most(400.0),
+            ("planning-parts", "region" | "region-in-task") => Self::Most(1000.0),
+            ("writes-256", "region" | "region-in-task") => Self::Most(100.0),
+            ("again" | "again-writes-256", "plan") => Self::Most(30.0),
+            ("matmul", "region") => Self::Rate(0.9),
+            ("cholesky", "region") => Self::Rate(0.75),
+            _ => return None,
+        })
+    }
+
+    /// Puts into a figure's note what is asked of it, and whether that is reached.
+    fn note(self, figure: &mut Figure) {
+        let (is_reached, asked) = match self {
+            Self::Most(most) => (figure.min <= most, format!("at most {most}")),
+            Self::Rate(least) => {
+                let rate = figure.ratio.map_or(f64::INFINITY, f64::recip);
+                (rate >= least, format!("{least} of the rate of the first, here {rate:.2}"))
+            }
+        };
+        let verdict = if is_reached { "reached" } else { "missed" };
+        let more = if figure.note.is_empty() { String::new() } else { format!("; {}", figure.note) };
+        figure.note = format!("asked: {asked}, {verdict}{more}");
+    }
 }
 
 fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
@@ -44,6 +67,8 @@ fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
         "planning-parts" => planning::of_parts(effort),
         "again" => planning::again_tiles(effort),
         "again-writes-256" => planning::again_writes(),
+        "matmul" => linear::matmul(effort),
+        "cholesky" => linear::factor(effort),
         _ => planning::of_writes(),
     }
 }
@@ -63,8 +88,8 @@ fn main() -> ExitCode {
         let sample_count = if arguments.effort == Effort::Quick { samples.min(3) } else { samples };
         let turns = Turns { bench: "regions", case, unit, warm_up: sample_count > 1, sample_count };
         for figure in &mut turns.measure(systems_of(case, arguments.effort)) {
-            if let Some(most) = asked(case, figure.system) {
-                note(most, figure);
+            if let Some(asked) = Asked::of(case, figure.system) {
+                asked.note(figure);
             }
             println!("{}", arguments.line(figure));
         }
