@@ -25,7 +25,7 @@ impl Dense {
         let tile = limits::count("tile", context.tile, 128, u64::MAX)?;
         let matrix = match files::optional_input(context)? {
             None => {
-                let size = limits::count("size", context.size, 768, 1 << 20)?;
+                let size = limits::count("size", context.size, 512, 1 << 20)?;
                 limits::memory("size", (size as u64).checked_pow(2).and_then(|elements| elements.checked_mul(copies * 8)))?;
                 random_matrix(size, context.seed)?
             }

@@ -17,7 +17,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     options: &[
         SampleOption { name: "size", meaning: "rows and columns of the plate, at least 3, default 512" },
         SampleOption { name: "tile", meaning: "rows and columns of a tile, default 128" },
-        SampleOption { name: "generations", meaning: "number of sweeps, default 200" },
+        SampleOption { name: "generations", meaning: "number of sweeps, default 100" },
         SampleOption { name: "output", meaning: "a .png file; a pixel a cell, hot ones bright" },
     ],
     kernels: false,
@@ -85,7 +85,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
         });
     }
     let tiling = Tiling::new(size - 2, limits::count("tile", context.tile, 128, u64::MAX)?);
-    let sweeps = context.generations.unwrap_or(200);
+    let sweeps = context.generations.unwrap_or(100);
     let tiles = (tiling.count() as u64).pow(2);
     // Each is known to its matrix as a part, with and without its halo.
     limits::tasks("tile", Some(2 * tiles))?;
@@ -106,7 +106,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let pixels = || last.iter().map(|heat| (heat * 255.0).round() as u8).collect::<Vec<u8>>();
     Ok(Outcome {
         lines: vec![
-            format!("after {sweeps} sweeps of {size} x {size} cells: mean {mean:.6}, in the middle {middle:.6}"),
+            format!("after {sweeps} sweeps of {size} x {size} cells: mean {mean:.6}, in the middle {middle:.3e}"),
             format!("{tiles} tiles, each with a halo"),
         ],
         values: vec![

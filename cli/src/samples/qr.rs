@@ -18,7 +18,7 @@ pub(crate) static SAMPLE: Sample = Sample {
     name: "qr",
     summary: "A = Q R in tiles: reflectors and triangles, which are parts of the same tiles",
     options: &[
-        SampleOption { name: "size", meaning: "rows and columns of a random matrix, default 768" },
+        SampleOption { name: "size", meaning: "rows and columns of a random matrix, default 512" },
         SampleOption { name: "tile", meaning: "rows and columns of a tile, default 128" },
         SampleOption { name: "seed", meaning: "what the random matrix is drawn from, default 0" },
         SampleOption { name: "input", meaning: "a .npy file with a matrix of at least as many rows as columns, instead of a random one" },
