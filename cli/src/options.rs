@@ -20,7 +20,7 @@ use crate::exit_code;
 
 mod simulate;
 
-pub use simulate::{MachineOptions, RoundCosts, SimEngine, SimulateOptions, SoakOptions, StreamOptions};
+pub use simulate::{MachineOptions, RoundCosts, SimEngine, SimulateOptions, SoakFaults, SoakOptions, StreamOptions};
 
 /// Heading of the options that say what to compute.
 const WHAT: &str = "What to compute (each sample heeds some of these, see `poniard samples`)";

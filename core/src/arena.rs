@@ -198,7 +198,9 @@ impl Waiting {
             let shared = &context?.shared;
             Some((shared.busy_count(), shared.finished()))
         });
-        let Some((busy_count, finished)) = others.filter(|_| !residency::holds_locks()) else { return false };
+        // On a platform all threads would wait with this one.
+        let others = others.filter(|_| !residency::holds_locks() && !platform::is_logical());
+        let Some((busy_count, finished)) = others else { return false };
         if self.finished.replace(finished) != Some(finished) {
             self.since = now();
         }
@@ -382,7 +384,8 @@ pub(crate) fn give_back() -> u64 {
 
 /// Has the timer look for blocks that nobody uses.
 fn watch(after: Duration) {
-    if timer::call_at(now() + after, look).is_err() {
+    // Logical threads have no part in the memory of the process.
+    if platform::is_logical() || timer::call_at(now() + after, look).is_err() {
         // No thread for it: the next block that is given up tries again.
         arenas().is_watched = false;
     }

@@ -37,6 +37,7 @@ mod retry;
 pub mod runtime;
 pub mod scope;
 mod ship;
+mod sleep_lock;
 pub mod space;
 mod spill;
 mod sync;

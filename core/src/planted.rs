@@ -36,12 +36,26 @@ pub enum Bug {
     ReadersForgotten,
     /// Who has access to a part waits only for those who have access to the same part.
     PartsForgotten,
+    /// What a device has of a buffer is taken for good when the host has changed it.
+    StaleReplica,
+    /// What leaves a device's memory to make room is not copied to the host.
+    LostWriteBack,
+    /// What leaves a device's memory to make room counts as taken all the same.
+    LeakedReplica,
+    /// What is lost with a device is not computed again.
+    NotComputedAgain,
+    /// The result of a launch is taken that was made of one that was withdrawn.
+    UntimelyResult,
+    /// What leaves a device's memory is copied to the host although a launch elsewhere is changing it.
+    ReadWhileWritten,
+    /// A launch that waits for memory of its device is not looked at when another one has ended.
+    ForgottenLaunch,
 }
 
 impl Bug {
     /// Those that the simulator has to find: all but what a region that is checked finds.
     #[cfg(poniard_planted)]
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 21] = [
         Self::LostWakeUp,
         Self::SearchEndsWithTheFirst,
         Self::NothingSeized,
@@ -56,6 +70,13 @@ impl Bug {
         Self::EarlyTimer,
         Self::IdleTooEarly,
         Self::BoardWakesNobody,
+        Self::StaleReplica,
+        Self::LostWriteBack,
+        Self::LeakedReplica,
+        Self::NotComputedAgain,
+        Self::UntimelyResult,
+        Self::ReadWhileWritten,
+        Self::ForgottenLaunch,
     ];
 }
 

@@ -11,6 +11,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::placement::Placement;
+use crate::residency::Directory;
+use crate::residency::space::GRAIN_BYTES;
 use crate::runtime::Handle;
 use crate::ship::image;
 use crate::task::{nested, record};
@@ -68,6 +70,7 @@ thread_local! {
 pub(crate) struct Entered {
     platform: Rc<dyn Platform>,
     pub(crate) timer: Timer,
+    pub(crate) directory: Directory,
 }
 
 /// Whether the calling thread is a logical one.
@@ -103,7 +106,7 @@ pub fn enter<R>(platform: Rc<dyn Platform>, body: impl FnOnce() -> R) -> R {
         }
     }
     assert!(!is_logical(), "the thread is on a platform already");
-    ENTERED.set(Some(Rc::new(Entered { platform, timer: Timer::new() })));
+    ENTERED.set(Some(Rc::new(Entered { platform, timer: Timer::new(), directory: Directory::new() })));
     IS_LOGICAL.set(true);
     let _leave = Leave;
     body()
@@ -164,12 +167,35 @@ pub struct Situation {
     pub searchers: usize,
     /// How many tasks wait that a policy has placed, or has not placed yet.
     pub placed: usize,
+    /// The processors that take batches, in their order.
+    pub queues: Vec<QueueSituation>,
+}
+
+/// What the runtime has given a processor that takes batches, and has in its memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueSituation {
+    /// Tasks that are ready and wait for it.
+    pub waiting: usize,
+    /// Tasks that it has, or is about to get.
+    pub in_flight: usize,
+    /// What the runtime counts as taken in its memory, in bytes: of each chunk a multiple of [`GRAIN_BYTES`](Self::GRAIN_BYTES). 0 without a memory of its own.
+    pub reserved_bytes: u64,
+    /// Launches that use its memory.
+    pub under_way: u64,
+}
+
+impl QueueSituation {
+    /// What a chunk takes is a multiple of so many bytes.
+    pub const GRAIN_BYTES: u64 = GRAIN_BYTES;
 }
 
 impl Situation {
-    /// What is wrong, in words: a worker sleeps, nobody looks, and there is something that it would do.
+    /// What is wrong, in words: a worker sleeps, nobody looks, and there is something that it would do; or a processor that takes batches has nothing, and something waits for it.
     #[must_use]
     pub fn wrong(&self) -> Option<String> {
+        if let Some(queue) = self.queues.iter().position(|queue| queue.waiting > 0 && queue.in_flight == 0) {
+            return Some(format!("queue {queue} has nothing to do, and {} tasks wait for it", self.queues[queue].waiting));
+        }
         let idle = self.sleepers.iter().find(|(_, has_work)| *has_work).filter(|_| self.searchers == 0);
         idle.map(|(worker, _)| format!("worker {worker} sleeps, nobody looks for tasks, and there is one for it"))
     }
@@ -181,7 +207,13 @@ pub fn situation(handle: &Handle) -> Situation {
     let shared = &handle.shared;
     let sleepers = shared.sleep.sleepers().into_iter().map(|slot| (slot, shared.has_work(slot))).collect();
     let placed = shared.placement.as_ref().map_or(0, Placement::waiting_count);
-    Situation { sleepers, searchers: shared.sleep.searcher_count() as usize, placed }
+    let of_queue = |(queue, (waiting, in_flight))| {
+        let space = shared.space_of(shared.slots.len() + queue);
+        let (reserved_bytes, under_way) = space.map_or((0, 0), |space| (space.used_bytes(), space.under_way()));
+        QueueSituation { waiting, in_flight, reserved_bytes, under_way }
+    };
+    let queues = shared.queued.loads().into_iter().enumerate().map(of_queue).collect();
+    Situation { sleepers, searchers: shared.sleep.searcher_count() as usize, placed, queues }
 }
 
 /// Starts a thread that nobody joins, of the machine or a logical one.

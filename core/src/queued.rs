@@ -3,7 +3,7 @@
 //! One file because what is waiting, what is in flight and what is measured are one state, under one lock.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,8 @@ use launch::{Aside, InFlightLaunch, Looked, Trash, Waiting};
 use crate::clock::now_ns;
 use crate::error::FailureKind;
 use crate::placement::Went;
+use crate::planted::{self, Bug};
+use crate::platform;
 use crate::residency;
 use crate::task::record::flat::aside;
 use crate::task::record::{Claim, TaskRef};
@@ -35,15 +37,22 @@ pub(crate) type AheadMap = BTreeMap<usize, Option<Entry>>;
 thread_local! {
     /// The calls of `Queued::submit` that this thread is in the middle of: for which queue, and whether there is more to submit.
     static SUBMITTING: RefCell<Vec<((usize, usize), bool)>> = const { RefCell::new(Vec::new()) };
+    /// Whether this thread leaves it to others to have something computed again: a processor reports on it what it has done, and it may be the only one that does; or it is at that itself,
+    /// and others wait for what it has.
+    static LEAVES_RESTORES: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What of this belongs to a logical thread that does not run just now.
 #[derive(Debug, Default)]
-pub(crate) struct Saved(Vec<((usize, usize), bool)>);
+pub(crate) struct Saved {
+    submitting: Vec<((usize, usize), bool)>,
+    leaves_restores: bool,
+}
 
 /// Exchanges it for what is there.
 pub(crate) fn swap(saved: &mut Saved) {
-    SUBMITTING.with_borrow_mut(|calls| std::mem::swap(calls, &mut saved.0));
+    SUBMITTING.with_borrow_mut(|calls| std::mem::swap(calls, &mut saved.submitting));
+    saved.leaves_restores = LEAVES_RESTORES.replace(saved.leaves_restores);
 }
 
 /// Runs code of users, or waits for a launch: what that spawns is no call inside this thread's calls of `submit`, which would leave it to those.
@@ -52,6 +61,19 @@ fn outside<R>(body: impl FnOnce() -> R) -> R {
     let result = body();
     SUBMITTING.set(calls);
     result
+}
+
+/// Does something that may submit launches, and may not wait for what some of them need: another thread sees to that.
+pub(crate) fn leaving_restores<R>(body: impl FnOnce() -> R) -> R {
+    /// As it was, however `body` ends.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            LEAVES_RESTORES.set(self.0);
+        }
+    }
+    let _before = Before(LEAVES_RESTORES.replace(true));
+    body()
 }
 
 /// The queues of all queued processors of a runtime.
@@ -87,6 +109,8 @@ struct Queue {
     waiting: VecDeque<Waiting>,
     /// Results of launches that failed, whose memory launches behind them may use: dropped when all that have smaller numbers than this have ended.
     withdrawn: Vec<(TaskId, Box<dyn Any + Send>)>,
+    /// The launch that is being prepared: it may use such memory, and is not in flight yet.
+    preparing: Option<TaskId>,
     in_flight_count: usize,
     /// Whether the next launch waits for memory of the device.
     waits_for_memory: bool,
@@ -124,6 +148,7 @@ impl Queued {
             .map(|record| Queue {
                 waiting: VecDeque::new(),
                 withdrawn: Vec::new(),
+                preparing: None,
                 in_flight_count: 0,
                 waits_for_memory: false,
                 last_end_ns: 0,
@@ -158,6 +183,12 @@ impl Queued {
     /// Whether a launch waits for memory of its device.
     pub(crate) fn waits_for_memory(&self) -> bool {
         self.lock().queues.iter().any(|queue| queue.waits_for_memory)
+    }
+
+    /// Of each queue how many ready tasks wait, and how many the processor has.
+    pub(crate) fn loads(&self) -> Vec<(usize, usize)> {
+        let is_ready = |task: &&Waiting| matches!(task, Waiting::Ready(_)) && !task.is_stale();
+        self.lock().queues.iter().map(|queue| (queue.waiting.iter().filter(is_ready).count(), queue.in_flight_count)).collect()
     }
 
     /// Whether a processor has something to do.
@@ -221,13 +252,48 @@ impl Queued {
         let refused = residency::deferring(|| self.submit_locked(shared, queue, (&mut stale, &mut wakes), &mut aside, &mut trash));
         self.complete_all(shared, &refused, true);
         outside(|| drop((stale, trash)));
+        drop(self.take_withdrawn(queue));
+        let (restores, aside): (Vec<_>, Vec<_>) = aside.into_iter().partition(|one| matches!(one, Aside::Restores(..)));
+        let has_room = !aside.is_empty();
         for one in aside {
             self.put_aside(shared, queue, one);
+        }
+        if has_room {
+            // The board may have held others back for those that went. This thread is in the middle of such a call, which then goes on.
+            self.submit(shared, queue);
         }
         for went in wakes {
             if let Some(other) = shared.after_placing(went) {
                 self.submit(shared, other);
             }
+        }
+        self.restore(shared, queue, restores);
+    }
+
+    /// Results of launches that failed, whose memory no launch of this queue uses any more.
+    fn take_withdrawn(&self, queue: usize) -> Vec<(TaskId, Box<dyn Any + Send>)> {
+        let State { queues, in_flight, .. } = &mut *self.lock();
+        let Queue { withdrawn, preparing, .. } = &mut queues[queue];
+        if withdrawn.is_empty() {
+            return Vec::new();
+        }
+        // Of this queue: what others do with it, no completion of theirs looks here.
+        let own = in_flight.iter().find(|(_, task)| task.queue == queue).map(|(id, _)| *id);
+        let oldest = own.into_iter().chain(*preparing).min().unwrap_or(TaskId(u64::MAX));
+        withdrawn.extract_if(.., |(before, _)| *before <= oldest).collect()
+    }
+
+    /// Sees to launches that need something which has to be computed again: that may take long, and wait for what this thread is to report.
+    fn restore(&self, shared: &Shared, queue: usize, restores: Vec<Aside>) {
+        let arc = restores.iter().find_map(Aside::runtime).filter(|_| LEAVES_RESTORES.get());
+        let Some(arc) = arc else { return restores.into_iter().for_each(|one| self.put_aside(shared, queue, one)) };
+        let left = Arc::new(Mutex::new(restores));
+        let taken = Arc::clone(&left);
+        let take = |left: &Mutex<Vec<Aside>>| std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
+        let act = move || take(&taken).into_iter().for_each(|one| arc.queued.put_aside(&arc, queue, one));
+        if platform::spawn("poniard-restore", act).is_err() {
+            // Here, after all.
+            take(&left).into_iter().for_each(|one| self.put_aside(shared, queue, one));
         }
     }
 
@@ -242,7 +308,7 @@ impl Queued {
     ) -> Vec<Completion> {
         let space = shared.space_of(self.first + queue);
         // What one launch finds in the space is there when the processor has all that was submitted before.
-        let _issue = space.map(|space| space.issue.lock().unwrap_or_else(PoisonError::into_inner));
+        let _issue = space.map(|space| space.issue.lock());
         let mut batch: Vec<(TaskId, String)> = Vec::new();
         let mut launches = Vec::new();
         let most = LAUNCHES_MAX[usize::from(self.lock().queues[queue].in_flight_count > 0)];
@@ -377,7 +443,7 @@ impl Queued {
 
     /// Frees the places of tasks that a processor reports as done, and fails those that it has not run; returns the ids that it does not have.
     pub(crate) fn complete(&self, shared: &Shared, completions: &[Completion]) -> Vec<TaskId> {
-        self.complete_all(shared, completions, false)
+        leaving_restores(|| self.complete_all(shared, completions, false))
     }
 
     /// The same; with `not_taken` the processor has not even made the copies for launches.
@@ -423,12 +489,10 @@ impl Queued {
         }
         queues.dedup();
         for queue in queues {
-            let withdrawn: Vec<_> = {
-                let mut state = self.lock();
-                let oldest = state.in_flight.keys().next().copied().unwrap_or(TaskId(u64::MAX));
-                state.queues[queue].withdrawn.extract_if(.., |(before, _)| *before <= oldest).collect()
-            };
-            drop(withdrawn);
+            drop(self.take_withdrawn(queue));
+            if planted::is(Bug::ForgottenLaunch) && self.lock().queues[queue].waits_for_memory {
+                continue;
+            }
             self.submit(shared, queue);
         }
         unknown

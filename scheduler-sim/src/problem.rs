@@ -428,25 +428,31 @@ impl<'a> Problem<'a> {
     }
 
     fn mean_transfers(&self) -> &[u64] {
-        self.mean_transfers.get_or_init(|| {
-            // The mean over count * (count - 1) pairs, times the count.
-            let divisor = (self.processor_count() as u128).max(2) - 1;
-            let mean = |row: &[u64]| {
-                let sum: u128 = row.iter().zip(&self.pairs).map(|(ns, pairs)| u128::from(*ns) * u128::from(*pairs)).sum();
-                u64::try_from((sum + divisor / 2) / divisor).unwrap_or(u64::MAX)
-            };
-            match self.link_count {
-                0 => vec![0; self.workload.edge_count()],
-                count => self.transfers.chunks_exact(count).map(mean).collect(),
-            }
-        })
+        self.mean_transfers.get_or_init(|| self.computed_mean_transfers())
+    }
+
+    fn computed_mean_transfers(&self) -> Vec<u64> {
+        // The mean over count * (count - 1) pairs, times the count.
+        let divisor = (self.processor_count() as u128).max(2) - 1;
+        let mean = |row: &[u64]| {
+            let sum: u128 = row.iter().zip(&self.pairs).map(|(ns, pairs)| u128::from(*ns) * u128::from(*pairs)).sum();
+            u64::try_from((sum + divisor / 2) / divisor).unwrap_or(u64::MAX)
+        };
+        match self.link_count {
+            0 => vec![0; self.workload.edge_count()],
+            count => self.transfers.chunks_exact(count).map(mean).collect(),
+        }
     }
 
     /// The upward rank of each task ([`upward_ranks`](poniard::policy::ranks::upward_ranks)), times the number of processors.
     #[must_use]
     pub fn upward_rank_sums(&self) -> Vec<u64> {
         let costs: Vec<u64> = (0..self.len()).map(|task| self.mean_cost_sum(task)).collect();
-        self.ranks_of(&costs, self.mean_transfers())
+        match self.mean_transfers.get() {
+            Some(transfers) => self.ranks_of(&costs, transfers),
+            // They are not kept: most of those who want ranks want nothing else.
+            None => self.ranks_of(&costs, &self.computed_mean_transfers()),
+        }
     }
 
     /// Upward ranks of these costs of tasks and transfers of edges.

@@ -145,6 +145,29 @@ fn a_launch_takes_what_has_to_be_computed_again_first() {
 }
 
 #[test]
+fn what_is_computed_again_does_not_wait_for_the_thread_that_reports() {
+    // A device's thread reported a launch, and was kept until another one was done, which it was to report.
+    in_time(|| {
+        let devices = two();
+        let runtime = runtime_with(&devices);
+        let a = runtime.task(scale().over(3), (ramp(3), 2.0)).scope(at(0) | at(1)).spawn();
+        a.wait().expect("runs");
+        assert_eq!(devices.devices[0].launched(), 1);
+        devices.devices[0].lose(devices.host(), "it fell off the bus");
+        let device = &devices.devices[1];
+        device.set(Mode::Hold);
+        let x = runtime.task(scale().over(3), (ramp(3), 1.0)).scope(at(1)).spawn();
+        let add = Kernel::wgsl("add", ADD).takes::<(&Buffer<f32>, &Buffer<f32>), Buffer<f32>>();
+        let b = runtime.task(add.over(3), (&a, &x)).scope(at(1)).spawn();
+        while !b.is_finished() {
+            device.release(devices.host());
+            std::thread::yield_now();
+        }
+        assert_eq!(**b.fetch().expect("runs"), [0.0, 3.0, 6.0]);
+    });
+}
+
+#[test]
 fn the_history_of_a_chain_that_is_always_under_way_is_cut() {
     in_time(|| {
         let (runtime, device, devices) = one(small());
@@ -220,6 +243,42 @@ fn a_buffer_that_goes_while_it_leaves_the_device_is_nobody_elses_before_that_is_
         let other = runtime.spawn(scale().over(LEN), (ramp(LEN), 1.0));
         other.wait().expect("runs");
         assert!(host.join().expect("no panic").iter().all(|x| *x == -1.0));
+    });
+}
+
+#[test]
+fn what_leaves_a_device_while_another_one_changes_it_is_not_what_the_host_gets() {
+    // It was copied from where it was stale by then, and taken for what it should be.
+    in_time(|| {
+        let devices = FakeDevices::new([tight(), small()]);
+        let runtime = Arc::new(runtime_with(&devices));
+        let m = Mutable::new(ramp(LEN));
+        // The result and what is changed in place fill the device.
+        let z = runtime.task(scale().over(LEN), (ramp(LEN), 1.0)).scope(at(0)).spawn();
+        z.wait().expect("runs");
+        runtime.task(bump().over(LEN), (write(&m),)).scope(at(0)).spawn().wait().expect("runs");
+        let (first, second) = (Arc::clone(&devices.devices[0]), Arc::clone(&devices.devices[1]));
+        second.set(Mode::Hold);
+        // While the result leaves it to make room, the other device is given what is changed; while that leaves it as well, the other one is done.
+        let (changes, other, runtime_of_it) = (m.clone(), Arc::clone(&second), Arc::clone(&runtime));
+        let all = devices.clone();
+        devices.devices[0].in_the_next_read(move || {
+            let spawned = std::thread::spawn(move || {
+                let _ = runtime_of_it.task(bump().over(LEN), (write(&changes),)).scope(at(1)).spawn();
+                while other.held() == 0 {
+                    std::thread::yield_now();
+                }
+            });
+            spawned.join().expect("no panic");
+            first.in_the_next_read(move || {
+                let released = std::thread::spawn(move || second.release(all.host()));
+                released.join().expect("no panic");
+            });
+        });
+        runtime.task(scale().over(LEN), (ramp(LEN), 1.0)).scope(at(0)).spawn().wait().expect("runs");
+        devices.devices[1].set(Mode::Run);
+        devices.devices[1].release(devices.host());
+        assert_eq!(m.fetch().expect("runs")[0], 2.0);
     });
 }
 

@@ -462,7 +462,8 @@ fn a_region_that_is_checked_means_the_same_and_finds_nothing() -> Result<(), Box
     let runtime = threads(2);
     let matrix = Mutable::new(numbers(16, 16, 5));
     let mut expected = numbers(16, 16, 5);
-    let add = |from: View<'_, f64>, mut to: ViewMut<'_, f64>| to.array_mut::<Ix2>().zip_mut_with(&from.array(), |to, from| *to += from);
+    let add =
+        |from: View<'_, f64>, mut to: ViewMut<'_, f64>| to.array_mut::<Ix2>().zip_mut_with(&from.array::<Ix2>(), |to, from| *to += from);
     runtime.region_with(&RegionOptions::new().checked(true), |r| -> Result<(), BoxError> {
         for step in 0..60usize {
             let (from, to) = ((step * 5) % 8, 8 + (step * 3) % 6);

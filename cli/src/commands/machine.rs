@@ -6,6 +6,7 @@ use poniard_scheduler_sim::network::Sharing;
 use poniard_scheduler_sim::workload::{Generate, ReadOptions, read};
 use poniard_scheduler_sim::{Durations, Estimates, Overheads, Platform, Problem, Workload};
 
+use super::room;
 use crate::failure::Failure;
 use crate::options::{MachineOptions, RoundCosts, SimEngine};
 
@@ -48,7 +49,11 @@ pub(super) fn uncertain<'w>(problem: Problem<'w>, options: &MachineOptions, seed
 pub(super) fn workload(name: &Path, round_costs: Option<RoundCosts>) -> Result<Workload, Failure> {
     let round_to_ms = round_costs == Some(RoundCosts::Ms);
     match name.to_str().filter(|text| Generate::is_meant(text)) {
-        Some(text) => Ok(Generate::parse(text).map_err(Failure::usage)?.workload()),
+        Some(text) => {
+            let generate = Generate::parse(text).map_err(Failure::usage)?;
+            room::check(text, generate.bytes_estimate())?;
+            Ok(generate.workload())
+        }
         None => read(name, ReadOptions { round_to_ms }).map_err(Failure::input),
     }
 }

@@ -16,6 +16,7 @@ mod policies;
 pub mod predict;
 mod processors;
 mod record;
+mod room;
 pub mod run;
 mod samples;
 mod simulate;

@@ -6,27 +6,28 @@ use serde_json::{Value, json};
 use crate::console::{Console, NAME, QUIET, Styled};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::options::SoakOptions;
+use crate::options::{SoakFaults, SoakOptions};
 use crate::progress::ProgressLine;
 use crate::report::{counted, digits};
 use crate::sample::Progress;
 
 /// Plays scenarios until one goes wrong in a way that it should not.
 pub fn play(options: &SoakOptions, seed: u64, is_json: bool, console: &mut Console) -> Result<(), Failure> {
-    let scenario = ScenarioOptions { tasks: options.soak_tasks, workers: options.soak_workers, faults: options.soak_faults };
+    let SoakFaults { text, least, kinds } = &options.soak_faults;
+    let scenario = ScenarioOptions { tasks: options.soak_tasks, workers: options.soak_workers, faults: *least, kinds: *kinds };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let soaked = {
         let line = ProgressLine::begin("soak", !is_json);
         soak(seed, options.seeds, scenario, threads, |played| line.advance(played, options.seeds))
     };
     let replay = |seed: u64| {
-        let ScenarioOptions { tasks, workers, faults } = scenario;
-        format!("poniard simulate --soak --seed {seed} --seeds 1 --soak-tasks {tasks} --soak-workers {workers} --soak-faults {faults}")
+        let ScenarioOptions { tasks, workers, .. } = scenario;
+        format!("poniard simulate --soak --seed {seed} --seeds 1 --soak-tasks {tasks} --soak-workers {workers} --soak-faults {text}")
     };
     if is_json {
         console.line(told(&soaked, replay))?;
     } else {
-        let Soaked { scenarios, tasks, attempts, events, faults, policies, .. } = &soaked;
+        let Soaked { scenarios, tasks, attempts, launches, repeats, events, faults, policies, .. } = &soaked;
         console.line(format_args!(
             "{}: {}, {}, {}, {}",
             Styled(NAME, "soak"),
@@ -34,6 +35,11 @@ pub fn play(options: &SoakOptions, seed: u64, is_json: bool, console: &mut Conso
             counted(*tasks, "task"),
             counted(*attempts, "attempt"),
             counted(*events, "event")
+        ))?;
+        console.line(format_args!(
+            "on devices                    {}, {} computed again",
+            counted(*launches, "launch"),
+            digits(*repeats)
         ))?;
         let list = |counts: Vec<(&str, u64)>| {
             counts.into_iter().map(|(name, count)| format!("{name} {}", digits(count))).collect::<Vec<_>>().join(", ")
@@ -73,6 +79,8 @@ fn told(soaked: &Soaked, replay: impl Fn(u64) -> String) -> Value {
         "scenarios": soaked.scenarios,
         "tasks": soaked.tasks,
         "attempts": soaked.attempts,
+        "launches": soaked.launches,
+        "repeats": soaked.repeats,
         "events": soaked.events,
         "faults": soaked.faults,
         "policies": soaked.policies,

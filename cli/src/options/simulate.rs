@@ -1,11 +1,13 @@
 //! What the user typed behind `poniard simulate`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum, ValueHint, value_parser};
 use poniard::policy::DEFAULT;
 use poniard_scheduler_sim::network::Sharing;
+use poniard_scheduler_sim::world::{Chaos, FaultKinds};
 use poniard_scheduler_sim::{Durations, Estimates};
 
 use super::number;
@@ -112,9 +114,38 @@ pub struct SoakOptions {
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=120), default_value = "4", requires = "soak")]
     pub soak_workers: u32,
 
-    /// The least number of kinds of things that go wrong in each
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..=9), default_value = "2", requires = "soak")]
-    pub soak_faults: u32,
+    /// What goes wrong: at least so many kinds of things in each, or which kinds, by name: hang, slow, late-wakes, clock-jump, fails, panics, cancel, kill, no-process,
+    /// late-replies, lost-reply, device-lost, memory-full, transfer-fails, refuses, late-completions, lost-completion, restart
+    #[arg(long, value_name = "N|KIND,KIND", default_value = "2", requires = "soak")]
+    pub soak_faults: SoakFaults,
+}
+
+/// What goes wrong in worlds.
+#[derive(Clone, Debug)]
+pub struct SoakFaults {
+    /// As it was typed.
+    pub text: String,
+    /// At least so many kinds of things in each.
+    pub least: u32,
+    /// The kinds that may.
+    pub kinds: FaultKinds,
+}
+
+impl FromStr for SoakFaults {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(least) = text.parse() {
+            return if least <= FaultKinds::ALL.count() {
+                Ok(Self { text: text.into(), least, kinds: FaultKinds::ALL })
+            } else {
+                Err(format!("there are {} kinds of things that go wrong", FaultKinds::ALL.count()))
+            };
+        }
+        let unknown = |name: &str| format!("`{name}` is neither a number nor one of {}", Chaos::KINDS.join(", "));
+        let kinds = FaultKinds::of(text.split(',').map(str::trim)).map_err(unknown)?;
+        Ok(Self { text: text.into(), least: kinds.count().min(2), kinds })
+    }
 }
 
 /// Graphs that arrive over time.

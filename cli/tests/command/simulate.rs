@@ -138,7 +138,7 @@ fn graphs_arrive_over_time_and_are_measured_each() {
     let paje = fs::read_to_string(installation.file("run.paje")).unwrap();
     assert_eq!(paje.lines().filter(|line| line.contains(" p0 c0 \"")).count(), 6, "{paje}");
     // The table has all tasks, whoever decided.
-    for more in ["--policy heft --durations scaled:2", "--policy own --engine runtime"] {
+    for more in ["--policy heft --durations scaled:2 --estimates user", "--policy own --engine runtime"] {
         let table = installation.ask(&format!("simulate fork.stg --speeds 1,1 {more} --csv /dev/stdout")).good();
         assert_eq!(table.lines().count(), 5, "{more}: {table}");
     }
@@ -157,7 +157,7 @@ fn graphs_arrive_over_time_and_are_measured_each() {
         ("--arrivals weekly", 2, "--arrivals: `weekly` is none of poisson:rate=R"),
         ("--arrivals trace:nowhere.csv", 3, "nowhere.csv: No such file"),
         ("--arrivals trace:fork.stg", 3, "fork.stg: line 1: there is no column `4`"),
-        ("--arrivals periodic:every=1 --patience -1", 2, "--patience"),
+        ("--arrivals periodic:every=1 --patience=-1", 2, "--patience"),
         ("--arrivals periodic:every=1 --also nowhere.stg", 3, "nowhere.stg: No such file"),
         ("--arrivals periodic:every=1 --graphs 10000000 --also layered:1000", 3, "--arrivals: the graphs of the stream have "),
         ("--graphs 3", 2, "--arrivals"),
@@ -195,6 +195,10 @@ fn scenarios_are_played_and_the_numbers_of_one_are_those_of_all() {
         })
         .sum();
     assert_eq!(all["events"], parts);
+    let some = installation.ask("simulate --soak --seeds 6 --soak-tasks 30 --soak-faults device-lost,memory-full --json").json();
+    let kinds: Vec<&str> = some["faults"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(kinds, ["device-lost", "memory-full"]);
+    assert!(some["launches"].as_u64().unwrap() > 0, "{some}");
 }
 
 #[test]
@@ -208,6 +212,8 @@ fn what_makes_no_sense_is_said() {
         2,
         &["--policy: `exhaustive` looks at all schedules of up to 12 tasks, and there are 13"],
     );
+    check("--soak --soak-faults hang,hung", 2, &["`hung` is neither a number nor one of hang, slow", "lost-completion, restart"]);
+    check("--soak --soak-faults 19", 2, &["there are 18 kinds of things that go wrong"]);
     check("fork.stg --speeds 1,-1", 2, &["--speeds[1]: -1 is no speed between 1e-6 and 1e9"]);
     check("fork.stg --speeds 1 --bandwidth 0", 2, &["bandwidth: 0 is no number of bytes per second above 0"]);
     check("nowhere.stg --speeds 1", 3, &["nowhere.stg: ", "No such file"]);

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use poniard_interface::type_key::{FNV_OFFSET, fnv};
 use poniard_interface::{Code, KernelCode, KernelInterface, ProcessorKind, RawBuffer};
@@ -24,9 +24,11 @@ use crate::function::{Argument, Predecessors, TaskFn, TaskOutput};
 use crate::model::CodeId;
 use crate::options::TaskOptions;
 use crate::parameter::{Param, Slots, Stored};
+use crate::queued::leaving_restores;
 use crate::residency::Lineage;
 use crate::runtime::spawn_at_once;
 use crate::scope::Scope;
+use crate::sleep_lock::SleepLock;
 use crate::task::record::panic_message;
 use crate::worker::context::Context;
 use crate::worker::shared::Shared;
@@ -415,7 +417,7 @@ impl<M: Signature> TaskFn<Launched<M>> for KernelLaunch<M> {
             return None;
         }
         let depth = params.remember();
-        let again = Mutex::new(Again::Params(params));
+        let again = SleepLock::new(Again::Params(params));
         Some(Arc::new(Recipe { launch: self, origin, again, depth: depth + 1 }))
     }
 
@@ -451,7 +453,7 @@ pub struct Origin {
 struct Recipe<M: Signature> {
     launch: KernelLaunch<M>,
     origin: Origin,
-    again: Mutex<Again<M::Params>>,
+    again: SleepLock<Again<M::Params>>,
     depth: u32,
 }
 
@@ -468,12 +470,13 @@ impl<M: Signature> Lineage for Recipe<M> {
     }
 
     fn compute(&self, index: usize) -> Result<RawBuffer, String> {
-        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut again = self.again.lock();
         if let Again::Params(_) = &*again {
             // In the case of a panic nothing is left to try it with.
             let panicked = Again::Done(Err("computing it again panicked".into()));
             if let Again::Params(params) = std::mem::replace(&mut *again, panicked) {
-                *again = Again::Done(self.repeat(params));
+                // Another launch may need the same, and is submitted with what is done for this.
+                *again = Again::Done(leaving_restores(|| self.repeat(params)));
             }
         }
         match &*again {
@@ -506,7 +509,7 @@ impl<M: Signature> Recipe<M> {
             let (task, _) = Context::with_of(&shared, |context| {
                 spawn_at_once::<Launched<M>, _>(&shared, context, launch, params, self.origin.location, Some(Box::new(options)))
             });
-            let value = task.fetch().map_err(|error| error.reason())?;
+            let value = task.fetch_recomputed().map_err(|error| error.reason())?;
             drop(task);
             value.try_unwrap().map_err(|_| "somebody else has it")?
         };

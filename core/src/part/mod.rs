@@ -8,7 +8,7 @@
 //! use poniard::{Mutable, Runtime, View, ViewMut, read, write};
 //!
 //! fn add(from: View<'_, f64>, mut to: ViewMut<'_, f64>) {
-//!     to.array_mut::<ndarray::Ix2>().zip_mut_with(&from.array(), |to, from| *to += from);
+//!     to.array_mut::<ndarray::Ix2>().zip_mut_with(&from.array::<ndarray::Ix2>(), |to, from| *to += from);
 //! }
 //! let runtime = Runtime::new()?;
 //! let matrix = Mutable::new(Array2::<f64>::ones((4, 4)));

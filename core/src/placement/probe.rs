@@ -6,11 +6,13 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::{self, JoinHandle};
 
 use crate::clock::now_ns;
+use crate::platform;
 use crate::residency::DeviceSpace;
+use crate::sync::Unparker;
 use crate::worker::shared::Shared;
+use crate::worker::waiter::{self, Waiter};
 
 /// Bytes of a small transfer, which tells the latency.
 const SMALL_BYTES: usize = 4 << 10;
@@ -27,7 +29,38 @@ const TRIES_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Probe {
     has_begun: AtomicBool,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Arc<Mutex<Thread>>,
+}
+
+/// Where the thread is.
+#[derive(Debug, Default)]
+enum Thread {
+    /// There is none, or it has ended.
+    #[default]
+    Gone,
+    /// It is about to begin.
+    Begins,
+    /// This wakes it.
+    Works(Unparker),
+    /// Somebody waits for its end, and is told.
+    AwaitedBy(Arc<Waiter>),
+}
+
+fn lock(thread: &Mutex<Thread>) -> std::sync::MutexGuard<'_, Thread> {
+    // Single assignments.
+    thread.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread has ended, however it did.
+struct Ended(Arc<Mutex<Thread>>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let before = std::mem::take(&mut *lock(&self.0));
+        if let Thread::AwaitedBy(waiter) = before {
+            waiter.fire();
+        }
+    }
 }
 
 impl Probe {
@@ -41,22 +74,38 @@ impl Probe {
             return;
         }
         let goes_on = move || runtime.upgrade().is_some_and(|shared| shared.is_open());
-        // One that is given up is left to the real transfers.
-        let run = move || spaces.iter().for_each(|space| _ = probe(space, &goes_on));
-        // Without a thread there are the real transfers.
-        if let Ok(thread) = thread::Builder::new().name("poniard-probe".into()).spawn(run) {
-            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        }
+        let ended = Ended(Arc::clone(&self.thread));
+        *lock(&self.thread) = Thread::Begins;
+        let run = move || {
+            // Dropped in reverse: nothing of a backend is left when the end is told.
+            let (ended, spaces, goes_on) = (ended, spaces, goes_on);
+            {
+                let mut thread = lock(&ended.0);
+                if let Thread::Begins = *thread {
+                    *thread = Thread::Works(waiter::unparker());
+                }
+            }
+            // One that is given up is left to the real transfers.
+            spaces.iter().for_each(|space| _ = probe(space, &goes_on));
+        };
+        // Without a thread there are the real transfers: what it was to run, and with it `ended`, is dropped then.
+        let _ = platform::spawn("poniard-probe", run);
     }
 
     /// Waits until the thread has ended. The runtime takes no more tasks.
     pub(super) fn end(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            thread.thread().unpark();
-            // A backend that panics has told so in other ways.
-            let _ = thread.join();
+        let waiter = Waiter::for_this_thread();
+        {
+            let mut thread = lock(&self.thread);
+            match &*thread {
+                Thread::Gone => return,
+                Thread::Works(unparker) => unparker.unpark(),
+                // It looks whether to go on before anything else.
+                Thread::Begins | Thread::AwaitedBy(_) => {}
+            }
+            *thread = Thread::AwaitedBy(Arc::clone(&waiter));
         }
+        waiter.wait();
     }
 }
 
@@ -70,7 +119,7 @@ fn probe(space: &Arc<DeviceSpace>, goes_on: &impl Fn() -> bool) -> Option<()> {
         }
     }
     let large_bytes = (space.capacity_bytes() / CAPACITY_SHARE).min(LARGE_BYTES as u64) as usize;
-    space.tell(Some(thread::current()));
+    space.tell(Some(waiter::unparker()));
     let _told = Told(space);
     let mut bytes = vec![1u8; large_bytes];
     for len in [SMALL_BYTES, large_bytes] {
@@ -111,6 +160,6 @@ fn wait_until_quiet(space: &DeviceSpace, goes_on: &impl Fn() -> bool) -> Option<
             return Some(quiet);
         }
         // Until the last launch has ended, or the runtime does.
-        thread::park();
+        waiter::park();
     }
 }

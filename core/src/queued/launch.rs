@@ -21,6 +21,7 @@ use crate::kernel::Origin;
 use crate::kernel::plan::Plan;
 use crate::options::LaunchTies;
 use crate::placement::{code_of, placed};
+use crate::planted::{self, Bug};
 use crate::platform;
 use crate::residency::{self, DeviceSpace, Lost, Prepared, Refusal, Undone};
 use crate::task::record::{Claim, TaskRef};
@@ -121,6 +122,13 @@ pub(super) enum Aside {
     GivenBack(TaskRef),
     /// What is dropped: it may be the last that keeps a user's value.
     Gone(Waiting),
+}
+
+impl Aside {
+    /// The runtime of a launch for which something has to be computed again.
+    pub(super) fn runtime(&self) -> Option<Arc<Shared>> {
+        if let Self::Restores(task, _) = self { Some(runtime_of(task)) } else { None }
+    }
 }
 
 /// What came of looking at a launch.
@@ -233,10 +241,19 @@ impl Queued {
         task.write_outputs(&table, std::mem::take(&mut plan.outputs));
         // SeqCst, as the look at successors: whoever is spawned after that sees it (`offer_ahead`).
         ties.queue.store(queue + 1, SeqCst);
+        // From now on what it reads of launches before it stays, also if it is withdrawn.
+        let id = {
+            let mut state = self.lock();
+            let id = TaskId(state.next_id);
+            state.next_id += 1;
+            state.queues[queue].preparing = Some(id);
+            id
+        };
         drop(look);
         let mut prepared = match residency::prepare(space, &plan.uses) {
             Ok(prepared) => prepared,
             Err(refusal) => {
+                self.lock().queues[queue].preparing = None;
                 // Nobody has planned with its results: whoever does holds `issue`.
                 trash.results.push(self.withdraw(&task));
                 return match refusal {
@@ -253,14 +270,12 @@ impl Queued {
         let name = task.name().name;
         let operands = std::mem::take(&mut prepared.operands);
         let successors = task.waiting_successors();
-        let id = {
+        {
             let mut state = self.lock();
-            let id = TaskId(state.next_id);
-            state.next_id += 1;
+            state.queues[queue].preparing = None;
             let launch = InFlightLaunch { prepared, size: plan.size(), submitted_ns: now_ns(), before };
             state.in_flight.insert(id, InFlight { task: Flying::Launch(task, launch), queue, asked: true });
-            id
-        };
+        }
         self.count_running(queue, true);
         for successor in successors {
             if self.is_to_follow(shared, &successor, queue, trash) {
@@ -405,12 +420,13 @@ impl Queued {
             Err(_) => Undone::Copied,
             Ok(()) => Undone::Begun,
         };
-        if !is_timely {
+        if !is_timely && !planted::is(Bug::UntimelyResult) {
             residency::take_back(prepared, undone);
             self.withdraw_submitted(queue, &task);
             return self.give_back(shared, &task);
         }
-        let entry = is_ahead.then(|| self.take_entry(&task));
+        // As a reference: should the launch go elsewhere, it has another entry there, and this one, dropped, would take that off the board.
+        let entry = is_ahead.then(|| self.take_entry(&task).into_work());
         match outcome {
             Ok(()) => {
                 self.counts[queue].tasks.fetch_add(1, Relaxed);
@@ -475,13 +491,24 @@ impl Queued {
             }
             Aside::GivenBack(task) => return self.give_back(shared, &task),
             Aside::Gone(waiting) => return outside(|| drop(waiting)),
-            Aside::Restores(task, lost) => match outside(|| residency::restore(&lost)) {
-                Ok(()) => return self.put_back(shared, task),
-                Err(reason) => {
-                    let failure = task.fail_claimed(FailureKind::Lost { reason });
-                    return shared.finish(None, &task, Some(failure), false);
+            Aside::Restores(task, lost) => {
+                // It leaves the board meanwhile: to restore it may take the processor.
+                if let (Some(placement), Some(placed)) = (&shared.placement, placed(&task)) {
+                    placement.ended(placed, false);
                 }
-            },
+                if shared.slots.is_empty() {
+                    outside(|| self.submit(shared, queue));
+                } else {
+                    shared.tell(queue);
+                }
+                match outside(|| residency::restore(&lost)) {
+                    Ok(()) => return self.put_back(shared, task),
+                    Err(reason) => {
+                        let failure = task.fail_claimed(FailureKind::Lost { reason });
+                        return shared.finish(None, &task, Some(failure), false);
+                    }
+                }
+            }
             Aside::Elsewhere { task, fault, is_whole } => (task, fault, is_whole),
         };
         let processor = shared.processors[self.first + queue].info.name.clone();

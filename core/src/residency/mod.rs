@@ -8,42 +8,39 @@
 //!
 //! Blocks that no device has ever seen are not in the directory, and cost nothing here: one load tells that it is empty.
 //!
-//! Locks: `DIRECTORY`, for moments; each entry's `state`, for moments; each entry's `transfer`, while its block is copied to the host. They are taken in the
+//! Locks: the directory's, for moments; each entry's `state`, for moments; each entry's `transfer`, while its block is copied to the host. They are taken in the
 //! order transfer, directory, state; no lock is held while a chunk is dropped or the space is asked for one.
 #![expect(unsafe_code, reason = "writes blocks of the host that nobody else looks at meanwhile")]
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use poniard_interface::{Access, AllocateError, Chunk, Operand, RawBuffer};
 
 use crate::clock::now_ns;
 use crate::data::Data;
+use crate::planted::{self, Bug};
+use crate::sleep_lock::SleepLock;
 use crate::wire::Place;
 use crate::worker::stopwatch;
 use crate::{arena, spill};
 
+mod directory;
 pub(crate) mod space;
 
+pub(crate) use directory::Directory;
 use space::UnderWay;
 pub(crate) use space::{DeviceSpace, Links};
 
 /// Names a block of the host: its arena and where it begins there.
 pub(crate) type Key = (u64, u64);
 
-/// Entries in the directory.
-static COUNT: AtomicUsize = AtomicUsize::new(0);
-
-static DIRECTORY: Mutex<BTreeMap<Key, Arc<Entry>>> = Mutex::new(BTreeMap::new());
-
 /// A block that a device has, or had.
 pub(crate) struct Entry {
     place: Place,
     /// Held by whoever copies the block to the host; the others wait for it.
-    transfer: Mutex<()>,
+    transfer: SleepLock<()>,
     state: Mutex<State>,
 }
 
@@ -52,6 +49,9 @@ struct State {
     host_valid: bool,
     /// Whether it has them as they were before a launch that is under way and changes them.
     has_backup: bool,
+    /// Launches that change the contents, not in the block: those that are under way, and all that there ever were.
+    writers: u32,
+    version: u64,
     /// The buffer is gone: the block is somebody else's, or nobody's.
     has_ended: bool,
     /// Whoever is going to change the block asks first: nobody has since it was last seen where nobody can be changing it.
@@ -119,7 +119,7 @@ impl std::fmt::Debug for Lost {
 /// # Errors
 /// Why that cannot be, in words.
 pub(crate) fn restore(lost: &Lost) -> Result<(), String> {
-    lost.0.bring(true)
+    lost.0.bring(Recompute::Always)
 }
 
 /// What a launch uses of the directory.
@@ -143,6 +143,8 @@ struct Used {
     is_copied: bool,
     /// Whether the block was what had the contents.
     was_host_valid: bool,
+    /// Whether it counts as one that is written.
+    is_written: bool,
 }
 
 /// How far a launch came that did not happen.
@@ -170,43 +172,33 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn entry_of(key: Key) -> Option<Arc<Entry>> {
-    // Acquire: pairs with the Release in `enter`. Whoever has the buffer got it from somebody who had seen its entry made.
-    if COUNT.load(Acquire) == 0 {
-        return None;
-    }
-    lock(&DIRECTORY).get(&key).cloned()
-}
-
 fn key_of(place: Place) -> Key {
     (place.arena, place.offset)
 }
 
 /// Whether a block is in the directory.
 pub(crate) fn is_known(key: Key) -> bool {
-    entry_of(key).is_some()
+    directory::get(key).is_some()
 }
 
 /// Notes that nobody is changing a block, if it is in the directory, and whether it is. Its buffer says so (`note_replicas`) before anybody does.
 pub(crate) fn settle(key: Key) -> bool {
-    entry_of(key).inspect(|entry| lock(&entry.state).is_settled = true).is_some()
+    directory::get(key).inspect(|entry| lock(&entry.state).is_settled = true).is_some()
 }
 
 /// Those blocks of more than so many bytes that have their contents, and that no launch uses: their replicas can go. Longest ago first.
 pub(crate) fn settled(least_bytes: u64) -> Vec<Place> {
-    if COUNT.load(Acquire) == 0 {
+    if directory::is_empty() {
         return Vec::new();
     }
-    let directory = lock(&DIRECTORY);
-    let mut settled: Vec<_> = directory
-        .values()
-        .filter(|entry| entry.place.len_bytes >= least_bytes && Arc::strong_count(entry) == 1)
-        .filter_map(|entry| {
-            let state = lock(&entry.state);
-            let last_use = state.replicas.iter().map(|replica| replica.last_use).max();
-            state.can_leave().then_some((last_use, entry.place))
-        })
-        .collect();
+    let mut settled = directory::filter_map(|entry| {
+        if entry.place.len_bytes < least_bytes || Arc::strong_count(entry) > 1 {
+            return None;
+        }
+        let state = lock(&entry.state);
+        let last_use = state.replicas.iter().map(|replica| replica.last_use).max();
+        state.can_leave().then_some((last_use, entry.place))
+    });
     settled.sort_by_key(|(last_use, _)| *last_use);
     settled.into_iter().map(|(_, place)| place).collect()
 }
@@ -214,14 +206,8 @@ pub(crate) fn settled(least_bytes: u64) -> Vec<Place> {
 /// Takes a block out of the directory that no launch uses and that has its contents, so that it is like one which no device has ever had: what is to be dropped then, without a lock.
 /// Nothing if it is not like that, or not there.
 pub(crate) fn release(place: Place) -> Option<impl Sized> {
-    let mut directory = lock(&DIRECTORY);
-    let entry = directory.get(&key_of(place))?;
-    // Whoever else has the entry is about to use it. Only under this lock somebody gets it.
-    if Arc::strong_count(entry) > 1 || !lock(&entry.state).can_leave() {
-        return None;
-    }
-    let entry = directory.remove(&key_of(place))?;
-    COUNT.fetch_sub(1, Release);
+    // Whoever else has the entry is about to use it. Only under the directory's lock somebody gets it.
+    let entry = directory::remove_if(key_of(place), |entry| Arc::strong_count(entry) == 1 && lock(&entry.state).can_leave())?;
     let mut state = lock(&entry.state);
     Some((state.take_replicas(|_| true), state.lineage.take()))
 }
@@ -229,16 +215,18 @@ pub(crate) fn release(place: Place) -> Option<impl Sized> {
 /// Whoever has the block is about to change it: what devices have of it is stale from now on.
 #[cold]
 pub(crate) fn changes(key: Key) {
-    let Some(entry) = entry_of(key) else { return };
+    let Some(entry) = directory::get(key) else { return };
     // Somebody may be copying to the block what is of no interest any more.
-    let _transfer = lock(&entry.transfer);
+    let _transfer = entry.transfer.lock();
     let lineage = {
         let mut state = lock(&entry.state);
         state.host_valid = true;
         state.is_settled = false;
         state.depth = 0;
         // Their memory stays: who has had it on a device once may well want it there again, and new memory costs more than the copy. When there is no room they go.
-        state.replicas.iter_mut().filter(|replica| !replica.is_import).for_each(|replica| replica.valid = false);
+        if !planted::is(Bug::StaleReplica) {
+            state.replicas.iter_mut().filter(|replica| !replica.is_import).for_each(|replica| replica.valid = false);
+        }
         state.lineage.take()
     };
     drop(lineage);
@@ -247,19 +235,17 @@ pub(crate) fn changes(key: Key) {
 /// The block is nobody's any more.
 #[inline]
 pub(crate) fn ends(key: Key) {
-    // Acquire: as in `entry_of`.
-    if COUNT.load(Acquire) > 0 {
+    if !directory::is_empty() {
         remove(key);
     }
 }
 
 #[cold]
 fn remove(key: Key) {
-    let removed = lock(&DIRECTORY).remove(&key);
+    let removed = directory::remove(key);
     if let Some(entry) = removed {
-        COUNT.fetch_sub(1, Release);
         // Whoever copies to the block, to make room, is waited for: after this it is somebody else's.
-        let _transfer = lock(&entry.transfer);
+        let _transfer = entry.transfer.lock();
         let (gone, lineage) = {
             let mut state = lock(&entry.state);
             state.has_ended = true;
@@ -272,13 +258,12 @@ fn remove(key: Key) {
 
 /// Gives up all replicas in a space that ends; what is nowhere else is copied to the host first.
 pub(crate) fn leave(space: &Arc<DeviceSpace>) {
-    let entries: Vec<_> = lock(&DIRECTORY).values().cloned().collect();
-    for entry in entries {
-        if lock(&entry.state).replica_in(space).is_none() {
-            continue;
-        }
+    // In the order of their use, which does not depend on where blocks lie.
+    let mut entries = directory::filter_map(|entry| Some((lock(&entry.state).replica_in(space)?.last_use, Arc::clone(entry))));
+    entries.sort_by_key(|(last_use, _)| *last_use);
+    for (_, entry) in entries {
         // What cannot be brought is lost: whoever wants it learns that later.
-        let _ = entry.bring(true);
+        let _ = entry.bring(Recompute::Always);
         let gone = lock(&entry.state).take_replicas(|replica| Arc::ptr_eq(&replica.space, space));
         drop(gone);
     }
@@ -298,27 +283,37 @@ pub(crate) const fn can_be_elsewhere<T: Data>() -> bool {
 /// Why they cannot be had, in words.
 #[inline]
 pub(crate) fn bring<T: Data>(value: &T) -> Result<(), String> {
-    // Acquire: as in `entry_of`.
-    if const { can_be_elsewhere::<T>() } && COUNT.load(Acquire) > 0 {
-        bring_slowly(value)?;
+    if const { can_be_elsewhere::<T>() } && !directory::is_empty() {
+        bring_slowly(value, Recompute::Always)?;
+    }
+    spill::see(value)
+}
+
+/// The same for what has just been computed again: only if its device is lost by now that is done once more, and not for ever where copies from it fail.
+///
+/// # Errors
+/// As [`bring`].
+pub(crate) fn bring_recomputed<T: Data>(value: &T) -> Result<(), String> {
+    if const { can_be_elsewhere::<T>() } && !directory::is_empty() {
+        bring_slowly(value, Recompute::WhenLost)?;
     }
     spill::see(value)
 }
 
 #[cold]
-fn bring_slowly<T: Data>(value: &T) -> Result<(), String> {
+fn bring_slowly<T: Data>(value: &T, recompute: Recompute) -> Result<(), String> {
     // A transfer is no part of what the body takes: links have models of their own.
-    stopwatch::aside(|| bring_blocks(value))
+    stopwatch::aside(|| bring_blocks(value, recompute))
 }
 
-fn bring_blocks<T: Data>(value: &T) -> Result<(), String> {
+fn bring_blocks<T: Data>(value: &T, recompute: Recompute) -> Result<(), String> {
     let mut outcome = Ok(());
     if let Some(form) = T::DEVICE {
         (form.visit)(value, &mut |raw| {
             if outcome.is_ok()
-                && let Some(entry) = arena::place_of(raw).and_then(|place| entry_of(key_of(place)))
+                && let Some(entry) = arena::place_of(raw).and_then(|place| directory::get(key_of(place)))
             {
-                outcome = entry.bring(true);
+                outcome = entry.bring(recompute);
             }
         });
     }
@@ -327,9 +322,8 @@ fn bring_blocks<T: Data>(value: &T) -> Result<(), String> {
 
 /// Another process may change the buffers of a value, or is to have them for good: devices have no replicas from now on. They have been brought before.
 pub(crate) fn forget<T: Data>(value: &T) {
-    // Acquire: as in `entry_of`.
     if const { can_be_elsewhere::<T>() }
-        && COUNT.load(Acquire) > 0
+        && !directory::is_empty()
         && let Some(form) = T::DEVICE
     {
         (form.visit)(value, &mut |raw| {
@@ -342,7 +336,7 @@ pub(crate) fn forget<T: Data>(value: &T) {
 
 /// How the contents of a block can be computed again, if it has them nowhere but on devices.
 pub(crate) fn lineage_of(place: Place) -> Option<LineageOf> {
-    let entry = entry_of(key_of(place))?;
+    let entry = directory::get(key_of(place))?;
     let state = lock(&entry.state);
     if state.host_valid { None } else { state.lineage.clone() }
 }
@@ -375,33 +369,31 @@ impl State {
 impl Entry {
     /// The entry of a block, which is made if there is none. Nobody is changing the block.
     fn enter(place: Place) -> Arc<Self> {
-        let mut directory = lock(&DIRECTORY);
         let new = || {
-            COUNT.fetch_add(1, Release);
             let state = State {
                 host_valid: true,
                 has_backup: false,
+                writers: 0,
+                version: 0,
                 has_ended: false,
                 is_settled: true,
                 depth: 0,
                 replicas: Vec::new(),
                 lineage: None,
             };
-            Arc::new(Self { place, transfer: Mutex::default(), state: Mutex::new(state) })
+            Self { place, transfer: SleepLock::default(), state: Mutex::new(state) }
         };
-        let entry = Arc::clone(directory.entry(key_of(place)).or_insert_with(new));
-        lock(&entry.state).is_settled = true;
-        entry
+        directory::enter(key_of(place), new, |entry| lock(&entry.state).is_settled = true)
     }
 
-    /// Sees to it that the block has the contents. `computes`: also if they have to be computed again, which no lock survives.
-    fn bring(&self, computes: bool) -> Result<(), String> {
+    /// Sees to it that the block has the contents.
+    fn bring(&self, recompute: Recompute) -> Result<(), String> {
         if lock(&self.state).host_valid {
             return Ok(());
         }
         // Somebody else may be at it. What the device reports meanwhile is seen to without the lock.
         let read = deferring(|| {
-            let _transfer = lock(&self.transfer);
+            let _transfer = self.transfer.lock();
             self.read()
         });
         let (space, reason) = match read {
@@ -415,6 +407,11 @@ impl Entry {
         let Some((lineage, index)) = lock(&self.state).lineage.clone() else {
             return Err(format!("its data was on {} alone, and cannot be had: {reason}", space.info.name));
         };
+        let computes = match recompute {
+            Recompute::Always => !planted::is(Bug::NotComputedAgain),
+            Recompute::WhenLost => space.lost().is_some(),
+            Recompute::Never => false,
+        };
         if !computes {
             return Err(reason);
         }
@@ -424,7 +421,7 @@ impl Entry {
         });
         let output = computed
             .map_err(|why| format!("its data was lost with {} ({reason}), and cannot be computed again: {why}", space.info.name))?;
-        let transfer = lock(&self.transfer);
+        let transfer = self.transfer.lock();
         let gone = {
             let mut state = lock(&self.state);
             if !state.host_valid && !state.has_ended {
@@ -442,14 +439,18 @@ impl Entry {
 
     /// Copies the contents to the block, by whoever holds `transfer`. What is not needed any more then.
     fn read(&self) -> Result<Option<LineageOf>, Unread> {
-        let (chunk, space) = {
+        let (chunk, space, version) = {
             let state = lock(&self.state);
             if state.host_valid || state.has_ended {
                 return Ok(None);
             }
+            // Only to make room somebody wants it then, and where it is it will be stale.
+            if state.writers > 0 && !planted::is(Bug::ReadWhileWritten) {
+                return Err(Unread { space: None, reason: "a launch is changing it".into() });
+            }
             // An import is the block itself.
             match state.holder() {
-                Some(replica) => (Arc::clone(&replica.chunk), Arc::clone(&replica.space)),
+                Some(replica) => (Arc::clone(&replica.chunk), Arc::clone(&replica.space), state.version),
                 None => {
                     let mut copies = state.replicas.iter().filter(|replica| !replica.is_import);
                     let space = copies.next().map(|replica| Arc::clone(&replica.space));
@@ -469,11 +470,23 @@ impl Entry {
             space.links().down.record(self.place.len_bytes, took_ns);
         }
         let mut state = lock(&self.state);
+        if state.version != version && !planted::is(Bug::ReadWhileWritten) {
+            return Err(Unread { space: None, reason: "a launch has changed it meanwhile".into() });
+        }
         state.host_valid = true;
         state.depth = 0;
         space.counts.downloaded.fetch_add(self.place.len_bytes, Relaxed);
         Ok(state.lineage.take())
     }
+}
+
+/// Whether contents that cannot be had are computed again, which no lock survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recompute {
+    Always,
+    /// Only if the device is lost that had them.
+    WhenLost,
+    Never,
 }
 
 /// Why a block did not get its contents.
@@ -489,7 +502,7 @@ pub(crate) fn can_follow(uses: &[Use]) -> bool {
     uses.iter().all(|one| {
         one.is_fresh
             || one.access == Access::Read
-                && entry_of(key_of(one.place)).is_none_or(|entry| {
+                && directory::get(key_of(one.place)).is_none_or(|entry| {
                     let state = lock(&entry.state);
                     state.host_valid || state.depth < DEPTH_MAX
                 })
@@ -515,7 +528,7 @@ pub(crate) fn missing(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> Missing
             continue;
         }
         let len_bytes = one.place.len_bytes;
-        let entry = entry_of(key_of(one.place));
+        let entry = directory::get(key_of(one.place));
         let mut state = entry.as_ref().map(|entry| lock(&entry.state));
         let is_on_host = state.as_ref().is_none_or(|state| state.host_valid);
         let imports = space.is_some_and(|space| space.imports());
@@ -558,23 +571,29 @@ pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared
                 && !state.host_valid
                 && (is_deep || !state.replica_in(space).is_some_and(|replica| replica.valid && !replica.is_import))
         };
-        if is_away && entry.bring(false).is_err() {
+        if is_away && entry.bring(Recompute::Never).is_err() {
             return Err(Refusal::Lost(Lost(Arc::clone(entry))));
         }
     }
     // Twice: what others have given up may not be free yet, or others may have more in the space than we know.
-    for is_last in [false, true] {
+    let mut is_last = false;
+    loop {
+        let was_busy = is_busy(space);
         make_room(space, &entries, uses)?;
         let (operands, uses_of_it, under_way) = (Vec::new(), Vec::new(), UnderWay::begin(space));
         let mut prepared = Prepared { operands, space: Arc::clone(space), uses: uses_of_it, uploaded_bytes: 0, _under_way: under_way };
         let Err(error) = fill(space, &entries, uses, &mut prepared) else { return Ok(prepared) };
         take_back(prepared, Undone::Untouched);
-        if is_last {
-            return Err(if is_busy(space) { Refusal::Wait } else { Refusal::Never(error.to_string()) });
+        if is_last && is_busy(space) {
+            return Err(Refusal::Wait);
+        }
+        // What launches used that have ended meanwhile may leave now.
+        if is_last && !was_busy {
+            return Err(Refusal::Never(error.to_string()));
         }
         evict(space, &entries, u64::MAX);
+        is_last = true;
     }
-    unreachable!("the last time returns")
 }
 
 impl Prepared {
@@ -633,9 +652,12 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             replica.valid = true;
         }
         prepared.operands.push(Operand { chunk: replica.chunk.id(), access: one.access, source });
-        if one.access != Access::Read && !is_import {
+        let is_written = one.access != Access::Read && !is_import;
+        if is_written {
             // So those find it that are submitted behind this one. On the host nobody looks before it has ended.
             replica.valid = true;
+            state.writers += 1;
+            state.version += 1;
             state.has_backup = was_host_valid;
             state.host_valid = false;
             if one.is_fresh {
@@ -652,7 +674,7 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             }
         }
         let (entry, access, is_fresh) = (Arc::clone(entry), one.access, one.is_fresh);
-        prepared.uses.push(Used { entry, access, is_fresh, was_valid, is_copied, was_host_valid });
+        prepared.uses.push(Used { entry, access, is_fresh, was_valid, is_copied, was_host_valid, is_written });
     }
     Ok(())
 }
@@ -689,7 +711,7 @@ fn new_replica(space: &Arc<DeviceSpace>, one: &Use) -> Result<Replica, AllocateE
 
 /// Whether launches use something in the space.
 fn is_busy(space: &Arc<DeviceSpace>) -> bool {
-    let entries: Vec<_> = lock(&DIRECTORY).values().cloned().collect();
+    let entries = directory::all();
     entries.iter().any(|entry| lock(&entry.state).replica_in(space).is_some_and(|replica| replica.uses > 0))
 }
 
@@ -721,19 +743,25 @@ fn make_room(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use]) -> 
         )));
     }
     let above_bytes = || (space.used_bytes() + missing_bytes).saturating_sub(capacity_bytes);
-    if above_bytes() > 0 {
+    loop {
+        if above_bytes() == 0 {
+            return Ok(());
+        }
+        let was_busy = is_busy(space);
         evict(space, entries, above_bytes());
-    }
-    match above_bytes() {
-        0 => Ok(()),
-        _ if is_busy(space) => Err(Refusal::Wait),
-        above => Err(Refusal::Never(format!("{above} bytes of {} are taken by what cannot leave it", space.info.name))),
+        match above_bytes() {
+            0 => return Ok(()),
+            _ if is_busy(space) => return Err(Refusal::Wait),
+            // Launches have ended while something left: what they used may leave now. Others do not begin.
+            _ if was_busy => {}
+            above => return Err(Refusal::Never(format!("{above} bytes of {} are taken by what cannot leave it", space.info.name))),
+        }
     }
 }
 
 /// Has replicas leave a space, as many as have so many bytes: what is stale first, then what was used longest ago. Those of `kept` stay.
 fn evict(space: &Arc<DeviceSpace>, kept: &[Arc<Entry>], bytes: u64) {
-    let entries: Vec<_> = lock(&DIRECTORY).values().cloned().collect();
+    let entries = directory::all();
     let mut victims: Vec<_> = entries
         .iter()
         .filter(|entry| kept.iter().all(|kept| !Arc::ptr_eq(entry, kept)))
@@ -750,14 +778,21 @@ fn evict(space: &Arc<DeviceSpace>, kept: &[Arc<Entry>], bytes: u64) {
     let mut gone_bytes = 0;
     for (_, entry) in victims {
         // What would have to be computed again stays: it is lost here, too, and takes no memory that works.
-        if gone_bytes >= bytes || entry.bring(false).is_err() {
+        // Of what a launch is changing elsewhere, the host has what was there before, if that is needed at all.
+        let is_outdated = lock(&entry.state).writers > 0 && !planted::is(Bug::ReadWhileWritten);
+        let stays = || !is_outdated && !planted::is(Bug::LostWriteBack) && entry.bring(Recompute::Never).is_err();
+        if gone_bytes >= bytes || stays() {
             continue;
         }
         let gone = {
             let mut state = lock(&entry.state);
+            state.host_valid |= planted::is(Bug::LostWriteBack) && !is_outdated;
             state.take_replicas(|replica| Arc::ptr_eq(&replica.space, space) && replica.uses == 0)
         };
         let left_bytes: u64 = gone.iter().map(|replica| replica.bytes).sum();
+        if planted::is(Bug::LeakedReplica) {
+            space.add(left_bytes);
+        }
         space.counts.evicted.fetch_add(left_bytes, Relaxed);
         gone_bytes += left_bytes;
         drop(gone);
@@ -776,6 +811,7 @@ pub(crate) fn commit(prepared: Prepared, lineage: Option<&Arc<dyn Lineage>>) {
                 is_import = replica.is_import;
                 replica.valid = true;
             }
+            state.writers -= u32::from(used.is_written);
             state.has_backup = false;
             state.host_valid = is_import;
             let lineage = if is_import { None } else { lineage.map(|lineage| (Arc::clone(lineage), output)) };
@@ -799,6 +835,7 @@ pub(crate) fn take_back(prepared: Prepared, undone: Undone) -> bool {
             let mut state = lock(&used.entry.state);
             let writes = used.access != Access::Read;
             let mut is_import = false;
+            state.writers -= u32::from(used.is_written);
             if let Some(replica) = state.replica_in(&space) {
                 replica.uses -= 1;
                 is_import = replica.is_import;

@@ -4,21 +4,22 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::Thread;
 
 use poniard_interface::{AllocateError, Chunk, HostBlock, MemorySpace, SpaceInfo};
 
 use crate::model::Link;
+use crate::sleep_lock::SleepLock;
+use crate::sync::Unparker;
 
 /// Chunks begin at multiples of this, as far as anybody knows.
-const GRAIN_BYTES: u64 = 256;
+pub(crate) const GRAIN_BYTES: u64 = 256;
 
 /// A memory space of a backend, and what the runtime has in it.
 pub(crate) struct DeviceSpace {
     space: Box<dyn MemorySpace>,
     pub(crate) info: SpaceInfo,
     /// Held while launches are prepared and submitted: what one of them finds in the space has been submitted before.
-    pub(crate) issue: Mutex<()>,
+    pub(crate) issue: SleepLock<()>,
     /// Why it is lost, once it is.
     lost: OnceLock<String>,
     /// Whether a device keeps pages of the host that it has imported.
@@ -53,7 +54,7 @@ struct Work {
     begun: u64,
     under_way: u64,
     /// Woken when none is under way.
-    waiter: Option<Thread>,
+    waiter: Option<Unparker>,
 }
 
 /// A launch that uses a space: under way until this is dropped.
@@ -96,7 +97,7 @@ impl DeviceSpace {
         Self {
             info: space.info(),
             space,
-            issue: Mutex::default(),
+            issue: SleepLock::default(),
             lost: OnceLock::new(),
             keeps_pages: AtomicBool::new(true),
             refuses: AtomicBool::new(false),
@@ -128,8 +129,13 @@ impl DeviceSpace {
         (work.under_way == 0).then_some(work.begun)
     }
 
+    /// How many launches use it.
+    pub(crate) fn under_way(&self) -> u64 {
+        self.work().under_way
+    }
+
     /// A thread that is unparked from now on whenever the last launch has ended.
-    pub(crate) fn tell(&self, waiter: Option<Thread>) {
+    pub(crate) fn tell(&self, waiter: Option<Unparker>) {
         self.work().waiter = waiter;
     }
 
@@ -143,7 +149,7 @@ impl DeviceSpace {
         len_bytes.max(1).next_multiple_of(GRAIN_BYTES)
     }
 
-    pub(super) fn used_bytes(&self) -> u64 {
+    pub(crate) fn used_bytes(&self) -> u64 {
         self.counts.used.load(Relaxed)
     }
 

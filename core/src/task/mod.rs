@@ -93,6 +93,17 @@ impl<T> Task<T> {
         Ok(())
     }
 
+    /// As [`fetch`](Self::fetch), of a task that computes something again.
+    pub(crate) fn fetch_recomputed(&self) -> Result<Value<T>, TaskError>
+    where
+        T: Data,
+    {
+        self.wait()?;
+        let brought = self.value_ref().map_or(Ok(()), residency::bring_recomputed);
+        brought.map_err(|reason| self.reference.error(FailureKind::Lost { reason }))?;
+        Ok(Value { task: self.clone() })
+    }
+
     /// Waits for the result and moves it out when this is its last user; clones it otherwise.
     ///
     /// # Errors

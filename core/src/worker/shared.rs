@@ -644,6 +644,7 @@ impl Shared {
     /// A worker is to submit from a queue, between two tasks.
     pub(crate) fn tell(&self, queue: usize) {
         self.told.fetch_or(1 << queue.min(63), SeqCst);
+        self.special.store(true, Relaxed);
         self.sleep.notify();
     }
 

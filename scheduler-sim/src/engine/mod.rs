@@ -7,11 +7,12 @@
 //! Where transfers have nothing to do with each other and memories have no end, it is known when data is there as soon as it is sent, and a task is one event.
 
 mod arrivals;
+mod data;
+mod planned;
 mod queue;
 mod spaces;
 mod streaming;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use poniard::policy::{Board, Candidate, Decision, Estimate, How, Place, Placement, Policy, ReadyTask, Source, Ticket};
@@ -22,6 +23,7 @@ use crate::problem::{NEVER, Problem};
 use crate::schedule::Schedule;
 use crate::stream::Stream;
 use arrivals::Arrivals;
+use data::Data;
 use queue::Queue;
 use spaces::Spaces;
 use streaming::Streaming;
@@ -156,34 +158,9 @@ fn run_graphs(problem: &Problem<'_>, policy: Box<dyn Policy>, streaming: Option<
 /// The plan is none for this problem.
 #[must_use]
 pub fn run_plan(problem: &Problem<'_>, plan: &Schedule, options: EngineOptions) -> Outcome {
-    let lists = lists(problem, plan);
+    let lists = planned::lists(problem, plan);
     let planned = Planned { lists, processor: plan.processor.clone(), is_ready: vec![false; problem.len()] };
     Engine::new(problem, Decider::Planned(planned), options).run()
-}
-
-/// Of each processor its tasks as they were planned, the next one last.
-fn lists(problem: &Problem<'_>, plan: &Schedule) -> Vec<Vec<u32>> {
-    let mut counts = vec![0; problem.processor_count()];
-    plan.processor.iter().for_each(|processor| counts[*processor as usize] += 1);
-    let mut lists: Vec<Vec<u32>> = counts.into_iter().map(Vec::with_capacity).collect();
-    if plan.start_ns.iter().zip(&plan.end_ns).any(|(start_ns, end_ns)| start_ns == end_ns) {
-        // Tasks that take no time begin together with others; the order of the graph decides between those.
-        let order = problem.workload().order();
-        order.into_iter().rev().for_each(|task| lists[plan.processor[task as usize] as usize].push(task));
-        let key = |task: &u32| (plan.start_ns[*task as usize], plan.end_ns[*task as usize]);
-        lists.iter_mut().for_each(|list| list.sort_by_key(|task| Reverse(key(task))));
-        return lists;
-    }
-    plan.processor.iter().zip(0..).for_each(|(processor, task)| lists[*processor as usize].push(task));
-    // As one number each, which sorts several times as fast as looking times up does.
-    let mut keys: Vec<u128> = Vec::new();
-    for list in &mut lists {
-        keys.clear();
-        keys.extend(list.iter().map(|task| u128::from(plan.start_ns[*task as usize]) << u32::BITS | u128::from(*task)));
-        keys.sort_unstable();
-        list.iter_mut().zip(keys.iter().rev()).for_each(|(task, key)| *task = *key as u32);
-    }
-    lists
 }
 
 /// Who says which task runs where.
@@ -208,17 +185,6 @@ struct Planned {
     lists: Vec<Vec<u32>>,
     processor: Vec<u32>,
     is_ready: Vec<bool>,
-}
-
-/// Where data is.
-enum Data {
-    /// Nothing but time passes until it is there.
-    Alone {
-        arrivals: Arrivals,
-        /// Of each task that was placed: where its data goes, and when all of it is there.
-        homes: Vec<(u32, u64)>,
-    },
-    Shared(Box<Spaces>),
 }
 
 struct Engine<'a> {
@@ -257,16 +223,15 @@ impl<'a> Engine<'a> {
             let hop_ns = if processor.process == 0 { 0 } else { costs.hop_ns };
             costs.dispatch_ns + hop_ns + if processor.kind == "cpu" { 0 } else { costs.launch_ns }
         });
-        let is_planned = matches!(decider, Decider::Planned(_));
-        let homes = if is_planned || !is_alone { Vec::new() } else { vec![(u32::MAX, 0); problem.len()] };
+        let data = match decider {
+            _ if !is_alone => Data::Shared(Box::new(Spaces::new(problem, options.keeps_decisions))),
+            Decider::Live(_) => Data::Alone { arrivals: Arrivals::new(problem), homes: vec![(u32::MAX, 0); problem.len()] },
+            Decider::Planned(_) => Data::AloneAsPlanned { arrivals: Arrivals::new(problem), there_ns: vec![0; problem.len()] },
+        };
         Self {
             problem,
             decider,
-            data: if is_alone {
-                Data::Alone { arrivals: Arrivals::new(problem), homes }
-            } else {
-                Data::Shared(Box::new(Spaces::new(problem, options.keeps_decisions)))
-            },
+            data,
             queue: Queue::default(),
             now_ns: 0,
             missing: (0..problem.len()).map(|task| problem.workload().in_degree(task) as u32).collect(),
@@ -488,112 +453,6 @@ impl<'a> Engine<'a> {
         self.wake(next);
     }
 
-    /// Looks how long it takes to bring what a task needs to each space, and how many bytes that is. As estimates, transfers that share links follow each other.
-    fn look_what_lacks(&mut self, task: usize) {
-        let problem = self.problem;
-        if self.looked_at_once(task) {
-            return;
-        }
-        self.lacks.fill((0, 0));
-        for (source, edge) in problem.workload().edges_in(task) {
-            let bytes = problem.workload().bytes(edge);
-            if bytes == 0 {
-                continue;
-            }
-            let from = problem.space(self.outcome.schedule.processor[source] as usize);
-            let uniform_ns = problem.uniform_transfer_ns(edge);
-            let time_ns = |space: usize| uniform_ns.unwrap_or_else(|| problem.transfer_ns(edge, from, space));
-            let spaces = self.lacks.iter_mut().enumerate().filter(|(space, _)| *space != from);
-            match &self.data {
-                Data::Alone { arrivals, .. } => {
-                    let block = arrivals.block(edge);
-                    for (space, lacks) in spaces {
-                        match block.and_then(|block| arrivals.at_ns(block, space)) {
-                            Some(at_ns) => lacks.0 = lacks.0.max(at_ns.saturating_sub(self.now_ns)),
-                            None => *lacks = (lacks.0.max(time_ns(space)), lacks.1.saturating_add(bytes)),
-                        }
-                    }
-                }
-                Data::Shared(shared) => {
-                    for (space, lacks) in spaces.filter(|(space, _)| !shared.has(edge, *space)) {
-                        *lacks = (lacks.0.saturating_add(time_ns(space)), lacks.1.saturating_add(bytes));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The same where all spaces are alike and no other task needs what this one does: what comes from everywhere is summed up once, and of the spaces where
-    /// something comes from what is there is left out.
-    fn looked_at_once(&mut self, task: usize) -> bool {
-        let Self { problem, data, lacks, outcome, .. } = self;
-        let Data::Alone { arrivals, .. } = data else { return false };
-        let workload = problem.workload();
-        // Who needs more than there are spaces looks at each space for each of them.
-        if workload.in_degree(task) > lacks.len() {
-            return false;
-        }
-        let (mut longest_ns, mut sum) = (0, 0_u64);
-        for (_, edge) in workload.edges_in(task) {
-            let Some(transfer_ns) = problem.uniform_transfer_ns(edge).filter(|_| arrivals.block(edge).is_none()) else { return false };
-            let bytes = workload.bytes(edge);
-            if bytes > 0 {
-                (longest_ns, sum) = (longest_ns.max(transfer_ns), sum.saturating_add(bytes));
-            }
-        }
-        lacks.fill((longest_ns, sum));
-        let from = |source: usize| problem.space(outcome.schedule.processor[source] as usize);
-        for (source, _) in workload.edges_in(task) {
-            let here = from(source);
-            let others = workload.edges_in(task).filter(|(other, edge)| from(*other) != here && workload.bytes(*edge) > 0);
-            lacks[here] = others.fold((0, 0), |(longest_ns, sum): (u64, u64), (_, edge)| {
-                let transfer_ns = problem.uniform_transfer_ns(edge).unwrap_or(0);
-                (longest_ns.max(transfer_ns), sum.saturating_add(workload.bytes(edge)))
-            });
-        }
-        true
-    }
-
-    /// What a task needs goes to a place, from now on.
-    fn send(&mut self, task: usize, place: usize) {
-        let (problem, now_ns) = (self.problem, self.now_ns);
-        let space = problem.space(place);
-        match &mut self.data {
-            Data::Alone { arrivals, homes } => {
-                let schedule = &self.outcome.schedule;
-                let mut there_ns = now_ns;
-                for (source, edge) in problem.workload().edges_in(task) {
-                    let from = problem.space(schedule.processor[source] as usize);
-                    if from == space {
-                        continue;
-                    }
-                    // What goes where it was planned to be needed went there when it was made.
-                    let begin_ns = if homes.is_empty() { schedule.end_ns[source] } else { now_ns };
-                    let block = arrivals.block(edge);
-                    let at_ns = block.and_then(|block| arrivals.at_ns(block, space)).unwrap_or_else(|| {
-                        let at_ns = begin_ns + problem.transfer_ns(edge, from, space);
-                        if let Some(block) = block {
-                            arrivals.set(block, space, at_ns);
-                        }
-                        let bytes = problem.workload().bytes(edge);
-                        self.outcome.moved_bytes = self.outcome.moved_bytes.saturating_add(bytes);
-                        if self.options.keeps_decisions && bytes > 0 {
-                            let (task, from, to) = (source as u32, from as u32, space as u32);
-                            self.outcome.transfers.push(Transfer { task, from, to, bytes, start_ns: begin_ns, end_ns: at_ns });
-                        }
-                        at_ns
-                    });
-                    there_ns = there_ns.max(at_ns);
-                }
-                match homes.get_mut(task) {
-                    Some(home) => *home = (place as u32, there_ns),
-                    None => self.lacks[space].0 = there_ns,
-                }
-            }
-            Data::Shared(spaces) => spaces.send_ahead(problem, task, space, now_ns),
-        }
-    }
-
     /// These places have nothing to do and look at the board, and whoever else is to.
     fn wake(&mut self, first: Option<usize>) {
         let mut next = first;
@@ -633,14 +492,16 @@ impl<'a> Engine<'a> {
             self.begin_ready();
             return;
         }
-        let problem = self.problem;
-        let Data::Alone { homes, .. } = &self.data else { return };
-        let there_ns = match homes.get(task as usize) {
-            Some(home) if home.0 != u32::MAX && problem.space(home.0 as usize) == problem.space(place) => home.1,
+        let (problem, task) = (self.problem, task as usize);
+        let there_ns = match &self.data {
+            Data::AloneAsPlanned { there_ns, .. } => there_ns[task],
+            Data::Alone { homes, .. } if homes[task].0 != u32::MAX && problem.space(homes[task].0 as usize) == problem.space(place) => {
+                homes[task].1
+            }
             _ => {
-                self.send(task as usize, place);
+                self.send(task, place);
                 let Data::Alone { homes, .. } = &self.data else { return };
-                homes.get(task as usize).map_or(self.lacks[problem.space(place)].0, |home| home.1)
+                homes[task].1
             }
         };
         self.begin(place, there_ns);
@@ -670,15 +531,6 @@ impl<'a> Engine<'a> {
         self.queue.push(end_ns, place as u32);
     }
 
-    /// How many blocks are allocated for a task.
-    fn allocations(&self, task: usize, place: usize) -> u64 {
-        let (problem, workload) = (self.problem, self.problem.workload());
-        let space_of = |task: usize| problem.space(self.outcome.schedule.processor[task] as usize);
-        let brought =
-            workload.edges_in(task).filter(|(source, edge)| workload.bytes(*edge) > 0 && space_of(*source) != problem.space(place));
-        brought.count() as u64 + u64::from(workload.edges_out(task).any(|edge| workload.bytes(edge) > 0))
-    }
-
     /// What a processor runs is over.
     fn finish(&mut self, processor: usize) {
         let Some(Running { task, ticket, .. }) = self.running[processor].take() else { unreachable!("it ends what it runs") };
@@ -692,7 +544,7 @@ impl<'a> Engine<'a> {
         }
         match &mut self.data {
             Data::Alone { arrivals, .. } if arrivals.has_blocks() => workload.edges_in(task).for_each(|(_, edge)| arrivals.release(edge)),
-            Data::Alone { .. } => {}
+            Data::Alone { .. } | Data::AloneAsPlanned { .. } => {}
             Data::Shared(spaces) => {
                 spaces.ended(problem, task, processor, self.now_ns);
                 if let Decider::Planned(planned) = &self.decider {
@@ -703,6 +555,9 @@ impl<'a> Engine<'a> {
                 }
                 self.begin_ready();
             }
+        }
+        if let Data::AloneAsPlanned { .. } = &self.data {
+            self.deliver(task, processor);
         }
         for edge in workload.edges_out(task) {
             self.arrive(workload.target(edge), Some(processor));

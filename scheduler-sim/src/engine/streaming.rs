@@ -156,6 +156,7 @@ impl<'a> Engine<'a> {
                     Data::Alone { arrivals, .. } => {
                         problem.workload().edges_in(task).for_each(|(_, edge)| arrivals.release(edge));
                     }
+                    Data::AloneAsPlanned { .. } => {}
                     Data::Shared(spaces) => spaces.dropped(problem, task),
                 }
             }

@@ -1,3 +1,5 @@
+//! Streams by hand, and many by lot.
+
 use poniard::policy::{POLICIES, by_name};
 
 use super::*;

@@ -136,6 +136,20 @@ impl Generate {
         }
     }
 
+    /// About how many bytes of memory a simulation of it takes, at least: what is kept of each task and edge. Tasks that are ready at a time take more under a policy.
+    #[must_use]
+    pub fn bytes_estimate(&self) -> u64 {
+        const TASK_BYTES: f64 = 110.0;
+        const EDGE_BYTES: f64 = 40.0;
+        let edges_of_task = match self.shape {
+            Shape::Independent => 0.0,
+            Shape::Chain | Shape::Tree => 1.0,
+            Shape::ForkJoin | Shape::Fft => 2.0,
+            Shape::Layered | Shape::Cholesky | Shape::Lu | Shape::Qr | Shape::Stencil | Shape::Random => 3.0,
+        };
+        (self.task_estimate() * (TASK_BYTES + EDGE_BYTES * edges_of_task)) as u64
+    }
+
     /// The workload. Tasks that are no tiles take between 1 and 99 ms.
     #[must_use]
     pub fn workload(&self) -> Workload {

@@ -7,8 +7,9 @@
 use std::collections::BTreeSet;
 
 use super::World;
+use super::failure::Failure;
 use super::order::{Choice, Choices};
-use super::run::{Failure, Ran, run_in};
+use super::run::{Ran, run_in};
 use super::script::Script;
 
 /// A makespan, and the choices that lead to it.

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use poniard::platform::{LogicalThread, Platform as _, execute_call};
 use poniard::{
-    Backend, BackendInfo, CallError, Caller, Execution, HostServices, OpenError, Opened, Processor, ProcessorInfo, ProcessorKind, Remote,
-    Settings, SpaceId, StartError, StopError, WorkerId,
+    Backend, BackendInfo, CallError, Caller, Execution, HostServices, InspectError, KernelInterface, OpenError, Opened, Processor,
+    ProcessorInfo, ProcessorKind, Remote, Settings, Source, SpaceId, StartError, StopError, WorkerId,
 };
 
 use super::World;
-use super::run::{Scene, take_killed};
+use super::device::{Device, DeviceMemory, DeviceProcessor};
+use super::kernel;
+use super::scene::{Scene, take_killed};
 use super::script::Chaos;
+use super::work::ScriptDevice;
 
 /// How long a message to a process takes, or back.
 const HOP_NS: u64 = 5_000;
@@ -24,13 +27,15 @@ const PATIENCE_NS: u64 = 500_000_000;
 /// Calls that a process has ahead at most.
 const AHEAD_MAX: usize = 4;
 
-/// A backend with so many workers in the host's memory.
-#[derive(Clone, Copy, Debug)]
+/// A backend with so many workers in the host's memory, and devices with memories of their own.
+#[derive(Clone, Debug)]
 pub struct SimBackend {
     /// How many.
     pub workers: usize,
     /// How many of them, the last ones, stand for processes.
     pub processes: usize,
+    /// Its devices.
+    pub devices: Vec<ScriptDevice>,
 }
 
 impl Backend for SimBackend {
@@ -41,8 +46,22 @@ impl Backend for SimBackend {
     fn open(&self, _: &Settings, host: Arc<dyn HostServices>) -> Result<Opened, OpenError> {
         let first = self.workers.saturating_sub(self.processes);
         let worker = |index| Box::new(Worker { index, is_process: index >= first, host: Arc::clone(&host) }) as Box<dyn Processor>;
-        MACHINE.with_borrow_mut(|machine| machine.processes = (0..self.workers).map(|_| Process::default()).collect());
-        Ok(Opened { processors: (0..self.workers).map(worker).collect(), spaces: Vec::new() })
+        let new = |(number, spec): (u32, &ScriptDevice)| Device::new(number, self.workers as u32, *spec);
+        let devices: Vec<Arc<Device>> = (0..).zip(&self.devices).map(new).collect();
+        let mut opened = Opened { processors: (0..self.workers).map(worker).collect(), spaces: Vec::new() };
+        for device in &devices {
+            opened.processors.push(Box::new(DeviceProcessor { device: Arc::clone(device), host: Arc::clone(&host) }));
+            opened.spaces.push(Box::new(DeviceMemory(Arc::clone(device))));
+        }
+        MACHINE.with_borrow_mut(|machine| {
+            machine.processes = (0..self.workers).map(|_| Process::default()).collect();
+            machine.devices = devices;
+        });
+        Ok(opened)
+    }
+
+    fn inspect(&self, source: Source<'_>) -> Result<Option<KernelInterface>, InspectError> {
+        kernel::inspect(source)
     }
 }
 
@@ -55,6 +74,7 @@ struct Machine {
     joiner: Option<LogicalThread>,
     /// Of each worker the process that it stands for.
     processes: Vec<Process>,
+    devices: Vec<Arc<Device>>,
 }
 
 #[derive(Default)]
@@ -77,6 +97,11 @@ thread_local! {
 /// Whether the body at hand is run by a process. To be asked once, before it stops for the first time.
 pub(super) fn take_away() -> bool {
     IS_AWAY.take()
+}
+
+/// The devices that the backend was opened with last.
+pub(super) fn devices() -> Vec<Arc<Device>> {
+    MACHINE.with_borrow(|machine| machine.devices.clone())
 }
 
 /// Forgets a world that has ended, or was given up.

@@ -7,18 +7,25 @@
 //!
 //! What the runtime does takes no time; what tasks do takes what [`World::compute`] is told. [`run`] plays a whole [`Script`] so.
 
+mod device;
 mod explore;
+mod failure;
 mod fiber;
+mod kernel;
 mod machine;
 mod order;
 mod play;
+mod program;
 mod run;
 mod scenario;
+mod scene;
 mod script;
 mod shrink;
 mod soak;
 #[cfg(test)]
 mod tests;
+mod verdict;
+mod work;
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -31,14 +38,16 @@ use order::Order;
 use poniard::platform::{self, LogicalThread, Platform};
 
 pub use explore::{Explored, Extreme, FoundOrder, explore, run_order};
+pub use failure::Failure;
 pub use machine::SimBackend;
 pub use order::{Choice, Choices, Misfit};
 pub use play::{NotPlayed, play, unfit};
-pub use run::{Failure, Ran, run};
-pub use scenario::{ScenarioOptions, scenario};
+pub use run::{Ran, run};
+pub use scenario::{FaultKinds, ScenarioOptions, scenario};
 pub use script::{Chaos, Script, ScriptTask};
 pub use shrink::{Shrunk, shrink};
 pub use soak::{Found, Soaked, soak};
+pub use work::{ScriptDevice, Where, Work};
 
 /// More turns at one moment, for each thread and besides a hundred times as many, than threads take that get on: these wait for each other without sleeping.
 const TURNS_MAX: u64 = 100;

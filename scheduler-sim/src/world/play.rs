@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::run::{Failure, run};
+use super::failure::Failure;
+use super::run::run;
 use super::script::Script;
 use crate::engine::Outcome;
 use crate::platform::Overheads;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::work::{ScriptDevice, Work};
 use crate::problem::Problem;
 
 /// Something that goes wrong.
@@ -92,9 +93,82 @@ pub enum Chaos {
         /// Which.
         call: u32,
     },
+    /// A device is lost, with all that is in its memory.
+    DeviceLost {
+        /// Which.
+        device: u32,
+        /// When, in nanoseconds.
+        at_ns: u64,
+    },
+    /// Others have all memory of a device that is free between two times, in nanoseconds.
+    MemoryFull {
+        /// Which device.
+        device: u32,
+        /// Since when.
+        from_ns: u64,
+        /// Until when.
+        to_ns: u64,
+    },
+    /// A copy from a device to the host breaks off: each so many-th.
+    TransferFails {
+        /// Which device.
+        device: u32,
+        /// Every so many-th.
+        every: u32,
+    },
+    /// A device refuses launches: each so many-th.
+    Refuses {
+        /// Which device.
+        device: u32,
+        /// Every so many-th.
+        every: u32,
+    },
+    /// A device says later that a launch is done: each so many-th.
+    LateCompletions {
+        /// Which device.
+        device: u32,
+        /// Every so many-th.
+        every: u32,
+        /// By how much, in nanoseconds.
+        by_ns: u64,
+    },
+    /// A device does not say that its so many-th launch is done: it is taken for lost when nothing has come for long.
+    LostCompletion {
+        /// Which device.
+        device: u32,
+        /// Which launch.
+        launch: u32,
+    },
+    /// The program ends its runtime, and goes on with another one. A device that was lost is back then, with nothing in its memory.
+    Restart {
+        /// Before which task.
+        task: u32,
+    },
 }
 
 impl Chaos {
+    /// All kinds: those that any world may have, then those of processes, then those of devices.
+    pub const KINDS: [&'static str; 18] = [
+        "hang",
+        "slow",
+        "late-wakes",
+        "clock-jump",
+        "fails",
+        "panics",
+        "cancel",
+        "kill",
+        "no-process",
+        "late-replies",
+        "lost-reply",
+        "device-lost",
+        "memory-full",
+        "transfer-fails",
+        "refuses",
+        "late-completions",
+        "lost-completion",
+        "restart",
+    ];
+
     /// What kind it is, in a word.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -110,7 +184,28 @@ impl Chaos {
             Self::NoProcess { .. } => "no-process",
             Self::LateReplies { .. } => "late-replies",
             Self::LostReply { .. } => "lost-reply",
+            Self::DeviceLost { .. } => "device-lost",
+            Self::MemoryFull { .. } => "memory-full",
+            Self::TransferFails { .. } => "transfer-fails",
+            Self::Refuses { .. } => "refuses",
+            Self::LateCompletions { .. } => "late-completions",
+            Self::LostCompletion { .. } => "lost-completion",
+            Self::Restart { .. } => "restart",
         }
+    }
+
+    /// Whether a launch may be made more often than once for it: one that was submitted behind another one, which then was not done.
+    pub(super) fn repeats_launches(&self) -> bool {
+        matches!(
+            self,
+            Self::Panics { .. }
+                | Self::Cancel { .. }
+                | Self::DeviceLost { .. }
+                | Self::MemoryFull { .. }
+                | Self::TransferFails { .. }
+                | Self::Refuses { .. }
+                | Self::LostCompletion { .. }
+        )
     }
 }
 
@@ -132,6 +227,15 @@ impl fmt::Display for Chaos {
                 write!(f, "one of {every} replies of the process of worker {worker} comes {by_ns} ns late")
             }
             Self::LostReply { worker, call } => write!(f, "the reply to call {call} of the process of worker {worker} is lost"),
+            Self::DeviceLost { device, at_ns } => write!(f, "device {device} is lost at {at_ns} ns"),
+            Self::MemoryFull { device, from_ns, to_ns } => write!(f, "device {device} has no free memory from {from_ns} to {to_ns} ns"),
+            Self::TransferFails { device, every } => write!(f, "one of {every} copies from device {device} breaks off"),
+            Self::Refuses { device, every } => write!(f, "device {device} refuses one of {every} launches"),
+            Self::LateCompletions { device, every, by_ns } => {
+                write!(f, "device {device} says of one of {every} launches {by_ns} ns late that it is done")
+            }
+            Self::LostCompletion { device, launch } => write!(f, "device {device} does not say that launch {launch} is done"),
+            Self::Restart { task } => write!(f, "the runtime ends before task {task}, and another one begins"),
         }
     }
 }
@@ -149,7 +253,7 @@ pub struct ScriptTask {
     pub after: Vec<u32>,
     /// -1, 0 or 1: before others if larger.
     pub priority: i8,
-    /// How many workers it takes.
+    /// How many workers it takes, if it returns a number: others take one.
     pub processors: u8,
     /// How long after it was spawned it has to be over, in nanoseconds.
     pub timeout_ns: Option<u64>,
@@ -157,6 +261,10 @@ pub struct ScriptTask {
     pub rank_ns: u64,
     /// How long after the one before it is spawned, in nanoseconds.
     pub pause_ns: u64,
+    /// What it does.
+    pub work: Work,
+    /// Whether the program drops its handle when no later task names it and it has finished.
+    pub is_released: bool,
 }
 
 impl ScriptTask {
@@ -173,7 +281,14 @@ impl ScriptTask {
             timeout_ns: None,
             rank_ns: 0,
             pause_ns: 0,
+            work: Work::Number,
+            is_released: false,
         }
+    }
+
+    /// How many workers it takes while it runs on the host.
+    pub(super) fn workers(&self) -> u32 {
+        if self.work == Work::Number { self.processors.into() } else { 1 }
     }
 }
 
@@ -190,6 +305,16 @@ pub struct Script {
     pub columns: Arc<[u32]>,
     /// The last so many workers stand for processes.
     pub processes: usize,
+    /// Devices with memories of their own, whose numbers come behind those of the workers.
+    pub devices: Vec<ScriptDevice>,
+    /// How many words of 8 bytes each cell has, which tasks change in place.
+    pub cells: Vec<u32>,
+    /// Whether launches go to devices also where the host would be faster.
+    pub devices_first: bool,
+    /// Whether somebody tells what tasks cost; otherwise the runtime finds out.
+    pub expects_costs: bool,
+    /// Whether the program fetches results when its runtime has ended.
+    pub fetches_late: bool,
     /// What is computed, in the order in which it is spawned.
     pub tasks: Vec<ScriptTask>,
     /// What goes wrong.
@@ -203,8 +328,21 @@ impl fmt::Display for Script {
         if self.draws {
             writeln!(f, "who goes on of several is drawn with {}", self.seed)?;
         }
+        for (number, device) in self.devices.iter().enumerate() {
+            writeln!(f, "device {number}: {device}")?;
+        }
+        for (number, words) in self.cells.iter().enumerate() {
+            writeln!(f, "cell {number}: {words} words")?;
+        }
+        if self.devices_first {
+            writeln!(f, "launches go to devices first")?;
+        }
+        if self.fetches_late {
+            writeln!(f, "results are fetched when the runtime has ended")?;
+        }
         for (number, task) in self.tasks.iter().enumerate() {
-            let costs: std::collections::BTreeSet<u64> = self.columns.iter().map(|column| task.costs[*column as usize]).collect();
+            let columns = self.columns.iter().copied().chain(self.devices.iter().map(|device| device.column));
+            let costs: std::collections::BTreeSet<u64> = columns.map(|column| task.costs[column as usize]).collect();
             let costs: Vec<String> = costs.into_iter().map(|cost| cost.to_string()).collect();
             write!(f, "task {number}: {} ns", costs.join(" or "))?;
             for (tasks, word) in [(&task.inputs, "takes"), (&task.after, "after")] {
@@ -212,6 +350,12 @@ impl fmt::Display for Script {
                     let tasks: Vec<String> = tasks.iter().map(u32::to_string).collect();
                     write!(f, ", {word} {}", tasks.join(" "))?;
                 }
+            }
+            if task.work != Work::Number {
+                write!(f, ", {}", task.work)?;
+            }
+            if task.is_released {
+                write!(f, ", its handle is dropped")?;
             }
             match task.priority {
                 0 => {}
@@ -257,10 +401,25 @@ impl Script {
             draws: false,
             columns: (0..problem.processor_count()).map(|processor| problem.column(processor) as u32).collect(),
             processes: 0,
+            devices: Vec::new(),
+            cells: Vec::new(),
+            devices_first: false,
+            expects_costs: policy.is_some(),
+            fetches_late: false,
             tasks: tasks.collect(),
             chaos: Vec::new(),
         };
         (script, order)
+    }
+
+    /// The column of costs of a worker, or of a device, whose numbers come behind those of the workers.
+    #[must_use]
+    pub fn column_of(&self, processor: u32) -> u32 {
+        let processor = processor as usize;
+        match processor.checked_sub(self.columns.len()) {
+            None => self.columns[processor],
+            Some(device) => self.devices[device].column,
+        }
     }
 
     /// Takes tasks out, and what depends on them keeps the rest of its inputs.
@@ -279,6 +438,8 @@ impl Script {
         let chaos = self.chaos.iter().filter_map(|chaos| match *chaos {
             Chaos::Fails { task, times } => Some(Chaos::Fails { task: numbers[task as usize]?, times }),
             Chaos::Panics { task } => Some(Chaos::Panics { task: numbers[task as usize]? }),
+            // Before the next one that is left.
+            Chaos::Restart { task } => Some(Chaos::Restart { task: numbers[task as usize..].iter().flatten().next().copied()? }),
             other => Some(other),
         });
         Self { chaos: chaos.collect(), tasks, ..self.clone() }

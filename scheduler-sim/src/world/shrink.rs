@@ -1,7 +1,9 @@
 //! From a scenario in which something is wrong to the least one.
 
-use super::run::{Failure, run};
+use super::failure::Failure;
+use super::run::run;
 use super::script::Script;
+use super::work::{Where, Work};
 
 /// Runs at most, to make one scenario smaller.
 const RUNS_MAX: u32 = 2_000;
@@ -33,9 +35,23 @@ pub fn shrink(script: Script, failure: Failure) -> Shrunk {
     }
 }
 
+/// Takes the last device out, if no task needs it.
+fn drop_device(script: &mut Script) {
+    let last = script.devices.len().saturating_sub(1);
+    let needs_it = |task: &super::ScriptTask| match task.work.launched_at() {
+        Some(Where::Device(device)) => device as usize == last,
+        Some(Where::Devices) => last == 0,
+        Some(Where::Anywhere) | None => false,
+    };
+    if !script.tasks.iter().any(needs_it) {
+        script.devices.truncate(last);
+    }
+}
+
 fn size(script: &Script) -> usize {
     let edges: usize = script.tasks.iter().map(|task| task.inputs.len() + task.after.len()).sum();
-    script.tasks.len() + edges + script.chaos.len() + script.columns.len()
+    let others = script.tasks.iter().filter(|task| task.work != Work::Number || task.is_released).count();
+    script.tasks.len() + edges + script.chaos.len() + script.columns.len() + script.devices.len() + others
 }
 
 impl Shrunk {
@@ -88,6 +104,16 @@ impl Shrunk {
         let mut plain = self.script.clone();
         plain.policy = None;
         self.attempt(plain);
+        for change in [
+            |script: &mut Script| script.devices_first = false,
+            |script: &mut Script| script.fetches_late = false,
+            |script: &mut Script| script.expects_costs = false,
+            drop_device,
+        ] {
+            let mut script = self.script.clone();
+            change(&mut script);
+            self.attempt(script);
+        }
         // The first worker goes: the last ones may stand for processes.
         while self.script.columns.len() > 1 && self.script.columns.len() > self.script.processes {
             let mut fewer = self.script.clone();
@@ -102,6 +128,8 @@ impl Shrunk {
                 |task: &mut super::ScriptTask| task.timeout_ns = None,
                 |task: &mut super::ScriptTask| task.processors = 1,
                 |task: &mut super::ScriptTask| task.pause_ns = 0,
+                |task: &mut super::ScriptTask| task.is_released = false,
+                |task: &mut super::ScriptTask| task.work = Work::Number,
                 |task: &mut super::ScriptTask| task.after.truncate(task.after.len().saturating_sub(1)),
                 |task: &mut super::ScriptTask| task.inputs.truncate(task.inputs.len().saturating_sub(1)),
             ] {

@@ -18,6 +18,10 @@ pub struct Soaked {
     pub tasks: u64,
     /// How often a task's body was begun.
     pub attempts: u64,
+    /// How often devices have done a launch.
+    pub launches: u64,
+    /// How often a result was computed again that had been lost with a device.
+    pub repeats: u64,
     /// How many events there were.
     pub events: u64,
     /// In how many scenarios each kind of thing went wrong.
@@ -63,6 +67,8 @@ pub fn soak(first: u64, count: u64, options: ScenarioOptions, threads: usize, pr
                 Ok(ran) => {
                     own.attempts += ran.attempts;
                     own.events += ran.events;
+                    own.launches += ran.launches;
+                    own.repeats += ran.repeats;
                 }
                 Err(failure) if own.found.as_ref().is_none_or(|found| seed < found.seed) => {
                     worst.fetch_min(seed, Relaxed);
@@ -90,6 +96,8 @@ impl Soaked {
         self.tasks += other.tasks;
         self.attempts += other.attempts;
         self.events += other.events;
+        self.launches += other.launches;
+        self.repeats += other.repeats;
         other.faults.into_iter().for_each(|(kind, count)| *self.faults.entry(kind).or_default() += count);
         other.policies.into_iter().for_each(|(policy, count)| *self.policies.entry(policy).or_default() += count);
         let is_first = |found: &Found| self.found.as_ref().is_none_or(|known| found.seed < known.seed);

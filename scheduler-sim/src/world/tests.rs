@@ -155,7 +155,8 @@ fn a_world_in_which_nobody_wakes_a_sleeper_is_stuck_and_leaves_the_thread_as_it_
 
 #[test]
 fn a_scenario_is_the_same_on_every_thread() {
-    for seed in [1, 7, 57, 117] {
+    let with_devices = (0..).filter(|seed| !scenario(*seed, ScenarioOptions::default()).devices.is_empty());
+    for seed in [1, 7, 57, 117].into_iter().chain(with_devices.take(4)) {
         let here = run(scenario(seed, ScenarioOptions::default())).expect("nothing goes wrong");
         let there = std::thread::spawn(move || run(scenario(seed, ScenarioOptions::default())).expect("nothing goes wrong"));
         assert_eq!(there.join().expect("no panic"), here);
@@ -296,4 +297,163 @@ fn a_planted_bug_is_found_in_all_orders_of_a_small_graph() {
         assert_eq!(again.expect("it was found").unwrap_err(), found.text, "{bug:?}");
         assert_eq!(explore(&script, 2_000, |_| Ok(()), |_| ()).found, None, "{bug:?}");
     }
+}
+/// A device with room for so many buffers of 32 words, whose copies take a microsecond and one more for each 256 bytes.
+fn device(room: u64) -> ScriptDevice {
+    ScriptDevice { column: 1, capacity_bytes: 256 * room, latency_ns: 1_000, bandwidth: 256_000_000, depth: 4, measures: false }
+}
+
+/// Tasks on two workers and these devices, under no policy. Each takes 10 us on the host, and 2 us on a device.
+fn on_devices(devices: &[ScriptDevice], tasks: impl IntoIterator<Item = (Work, Vec<u32>)>) -> Script {
+    let task = |(work, inputs)| ScriptTask { work, costs: [10_000, 2_000].into(), ..ScriptTask::new(0, inputs) };
+    Script {
+        seed: 1,
+        policy: None,
+        draws: false,
+        columns: [0, 0].into(),
+        processes: 0,
+        devices: devices.to_vec(),
+        cells: vec![32],
+        devices_first: true,
+        expects_costs: false,
+        fetches_late: false,
+        tasks: tasks.into_iter().map(task).collect(),
+        chaos: Vec::new(),
+    }
+}
+
+const FILL: Work = Work::Fill { words: 32 };
+const KERNEL: Work = Work::Kernel { words: 32, at: Where::Anywhere };
+const ON_DEVICES: Work = Work::Kernel { words: 32, at: Where::Devices };
+
+fn ran(script: &Script) -> Ran {
+    run(script.clone()).unwrap_or_else(|failure| panic!("{failure}\n{script}"))
+}
+
+#[test]
+fn a_chain_on_a_device_takes_its_copies_and_its_launches() {
+    // A buffer is made on the host and copied once, two kernels follow each other on the device, and the last result is copied back for a number.
+    let script = on_devices(&[device(8)], [(FILL, vec![]), (ON_DEVICES, vec![0]), (ON_DEVICES, vec![1]), (Work::Number, vec![2])]);
+    let ran = ran(&script);
+    assert_eq!(ran.schedule.processor[1..3], [2, 2], "the device comes behind two workers");
+    assert_eq!(ran.schedule.start_ns, [0, 12_000, 14_000, 18_000]);
+    assert_eq!(ran.schedule.end_ns, [10_000, 14_000, 16_000, 28_000]);
+    assert_eq!((ran.launches, ran.repeats, ran.attempts), (2, 0, 4));
+}
+
+#[test]
+fn a_device_that_is_too_small_for_everything_gives_back_what_is_needed_later() {
+    // Each result is read again at the end, and there is room for four buffers.
+    let mut tasks = vec![(FILL, vec![])];
+    tasks.extend((0..20).map(|_| (ON_DEVICES, vec![0])));
+    tasks.extend((1..20).map(|number| (ON_DEVICES, vec![number, number + 1])));
+    let ran = ran(&on_devices(&[device(4)], tasks));
+    assert_eq!((ran.launches, ran.failed), (39, vec![]));
+}
+
+#[test]
+fn what_is_lost_with_a_device_is_computed_again() {
+    let mut script =
+        on_devices(&[device(8)], [(FILL, vec![]), (KERNEL, vec![0]), (KERNEL, vec![1]), (Work::Number, vec![2]), (Work::Number, vec![1])]);
+    script.tasks[4].pause_ns = 100_000;
+    // While the third task has its result copied.
+    script.chaos = vec![Chaos::DeviceLost { device: 0, at_ns: 17_000 }];
+    let ran = ran(&script);
+    assert_eq!((ran.launches, &ran.failed), (2, &vec![]));
+    assert!(ran.repeats >= 2, "{ran:?}");
+    // Where there is no other way to have it, it is lost.
+    script.tasks[1].work = ON_DEVICES;
+    assert_eq!(super::run(script).expect("that is no bug").failed, [3, 4]);
+}
+
+/// What went wrong once, of which the least scenarios are kept: each was found by its failure in a drawn one.
+mod regression {
+    use super::*;
+
+    fn at(device: u32) -> Work {
+        Work::Kernel { words: 32, at: Where::Device(device) }
+    }
+
+    #[test]
+    fn a_launch_that_was_submitted_behind_another_one_and_refused_waits_for_another_device() {
+        let one_at_a_time = ScriptDevice { depth: 1, ..device(8) };
+        let mut script = on_devices(&[one_at_a_time, device(8)], [(at(0), vec![]), (at(1), vec![]), (ON_DEVICES, vec![1])]);
+        script.tasks[0].costs = [0, 100_000].into();
+        script.chaos = vec![Chaos::Refuses { device: 1, every: 2 }];
+        let ran = ran(&script);
+        assert_eq!((&ran.failed, ran.schedule.processor[2]), (&vec![], 2), "{ran:?}");
+    }
+
+    #[test]
+    fn what_is_computed_again_has_a_place_where_the_launch_was_to_run_that_needs_it() {
+        // The first device has room for nothing more, as nothing can be copied from there; the place of the other one was kept for the launch that waited.
+        let mut script = on_devices(&[device(1), device(8)], [(ON_DEVICES, vec![]), (at(1), vec![0])]);
+        script.policy = Some("fifo".into());
+        script.chaos = vec![Chaos::TransferFails { device: 0, every: 1 }];
+        let ran = ran(&script);
+        assert_eq!((&ran.failed, ran.launches, ran.repeats), (&vec![], 3, 1), "{ran:?}");
+    }
+
+    #[test]
+    fn a_launch_that_was_refused_leaves_the_memory_of_its_device_while_another_one_is_busy() {
+        // And so does the one that was submitted behind it.
+        let mut script = on_devices(&[device(8), device(8)], [(at(1), vec![]), (KERNEL, vec![]), (KERNEL, vec![1])]);
+        script.tasks[0].costs = [0, 100_000].into();
+        script.chaos = vec![Chaos::Refuses { device: 0, every: 1 }];
+        let ran = ran(&script);
+        assert_eq!((&ran.failed, ran.schedule.processor[1]), (&vec![], 3), "{ran:?}");
+    }
+
+    #[test]
+    fn what_a_launch_is_being_prepared_with_stays_although_it_is_withdrawn() {
+        // The last one is to follow the second; while what it reads besides comes from the other device, the second is refused.
+        let mut script = on_devices(&[device(8), device(8)], [(at(1), vec![]), (at(0), vec![]), (KERNEL, vec![0, 1])]);
+        script.tasks[1].pause_ns = 10_000;
+        script.chaos = vec![Chaos::Refuses { device: 0, every: 1 }];
+        assert_eq!(ran(&script).failed, [1, 2]);
+    }
+
+    #[test]
+    fn a_launch_waits_for_memory_of_one_that_ends_while_others_make_room() {
+        // The last one needs all memory at 10 us. Two results leave until 14 us, and the launch that has the rest ends in between.
+        let mut script = on_devices(
+            &[device(3)],
+            [(ON_DEVICES, vec![]), (ON_DEVICES, vec![]), (ON_DEVICES, vec![]), (FILL, vec![]), (FILL, vec![]), (ON_DEVICES, vec![3, 4])],
+        );
+        script.tasks[2].costs = [0, 9_000].into();
+        let ran = ran(&script);
+        assert_eq!((&ran.failed, ran.schedule.end_ns[2]), (&vec![], 13_000), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_device_from_which_nothing_can_be_copied_is_not_asked_for_ever() {
+    let mut script = on_devices(&[device(8)], [(ON_DEVICES, vec![]), (Work::Number, vec![0])]);
+    script.chaos = vec![Chaos::TransferFails { device: 0, every: 1 }];
+    let ran = ran(&script);
+    assert_eq!(ran.failed, [1]);
+    assert!(ran.launches < 10, "{ran:?}");
+}
+
+#[test]
+fn a_device_that_was_lost_is_there_for_the_next_runtime() {
+    let mut script = on_devices(&[device(8)], [(FILL, vec![]), (ON_DEVICES, vec![0]), (ON_DEVICES, vec![0])]);
+    script.tasks[2].pause_ns = 100_000;
+    script.chaos = vec![Chaos::DeviceLost { device: 0, at_ns: 11_000 }];
+    assert_eq!(ran(&script).failed, [1, 2]);
+    script.chaos.push(Chaos::Restart { task: 2 });
+    let again = ran(&script);
+    assert_eq!((again.failed, again.launches), (vec![1], 1));
+}
+
+#[test]
+fn each_kind_of_fault_has_its_name_and_can_be_had_alone() {
+    for name in Chaos::KINDS {
+        let kinds = FaultKinds::of([name]).expect("it is one");
+        let options = ScenarioOptions { faults: 1, kinds, ..ScenarioOptions::default() };
+        let found = (0..20).flat_map(|seed| scenario(seed, options).chaos);
+        let found: std::collections::BTreeSet<_> = found.map(|chaos| chaos.kind()).collect();
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [name]);
+    }
+    assert_eq!(FaultKinds::of(["hang", "hung"]), Err("hung"));
 }

@@ -1,6 +1,6 @@
 //! How fast the simulator is, and how good plans and policies are beside what other programs reach: `cargo bench -p poniard-tests --bench simulator [-- [--json] [--quick] [CASE ...]]`.
 //!
-//! All of it is one thread. What is asked stands in the notes. `quality` needs files that are no part of the project: `PONIARD_WORKLOADS` names their folder.
+//! All of it is one thread, and its processor time. What is asked stands in the notes. `quality` needs files that are no part of the project: `PONIARD_WORKLOADS` names their folder.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -9,7 +9,7 @@ mod quality;
 
 use std::hint::black_box;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::Duration;
 
 use poniard::policy;
 use poniard_bench::{Arguments, CountingAllocator, Effort, System, Turns};
@@ -18,6 +18,7 @@ use poniard_scheduler_sim::network::{Network, Sharing};
 use poniard_scheduler_sim::plan::planner;
 use poniard_scheduler_sim::workload::Generate;
 use poniard_scheduler_sim::{Platform, Problem, world};
+use rustix::time::{ClockId, clock_gettime};
 
 /// What is asked for in `memory` is asked of all that is allocated.
 #[global_allocator]
@@ -36,6 +37,12 @@ const CASES: [(&str, &str, usize); 9] = [
     ("quality", "of lookahead", 1),
 ];
 
+/// Processor time of this thread: what else the machine does is not counted.
+fn clock() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
 /// A layered graph with three predecessors a task, on sixteen processors of four speeds.
 fn run(tasks: u64, mut each: impl FnMut(&Problem<'_>)) -> f64 {
     let generate = Generate::parse(&format!("layered:{tasks},ccr=0.5")).expect("a shape");
@@ -43,9 +50,9 @@ fn run(tasks: u64, mut each: impl FnMut(&Problem<'_>)) -> f64 {
     let speeds: Vec<f64> = [1.0, 2.0, 4.0, 8.0].repeat(4);
     let platform = Platform::of_speeds(&speeds, Some(1e9)).expect("speeds");
     let problem = Problem::new(&workload, &platform);
-    let begin = Instant::now();
+    let begin = clock();
     each(&problem);
-    begin.elapsed().as_secs_f64() * 1e3
+    (clock() - begin).as_secs_f64() * 1e3
 }
 
 fn plan(name: &'static str, tasks: u64, note: &str) -> System<'static> {
@@ -67,9 +74,9 @@ fn engine(workload: &str) -> f64 {
     let platform = Platform::of_speeds(&[1.0, 2.0, 4.0, 8.0].repeat(4), Some(1e9)).expect("speeds");
     let problem = Problem::new(&workload, &platform);
     let plan = (planner("heft").expect("a planner").plan)(&problem);
-    let begin = Instant::now();
+    let begin = clock();
     let outcome = engine::run_plan(&problem, &plan, EngineOptions::default());
-    outcome.events as f64 / begin.elapsed().as_secs_f64() / 1e6
+    outcome.events as f64 / (clock() - begin).as_secs_f64() / 1e6
 }
 
 /// The same where transfers share links: each of sixteen processors has one link, and its own memory.
@@ -85,9 +92,9 @@ fn shared(workload: &str) -> f64 {
     let platform = Platform::from_toml(&text).expect("a platform");
     let problem = Problem::new(&workload, &platform);
     let plan = (planner("heft").expect("a planner").plan)(&problem);
-    let begin = Instant::now();
+    let begin = clock();
     let outcome = engine::run_plan(&problem, &plan, EngineOptions::default());
-    outcome.events as f64 / begin.elapsed().as_secs_f64() / 1e6
+    outcome.events as f64 / (clock() - begin).as_secs_f64() / 1e6
 }
 
 /// A run in which the board and a policy of the runtime decide: how many tasks a second.
@@ -96,9 +103,9 @@ fn board(policy: &str, tasks: u64) -> f64 {
     let platform = Platform::of_speeds(&[1.0, 2.0, 4.0, 8.0].repeat(4), Some(1e9)).expect("speeds");
     let problem = Problem::new(&workload, &platform);
     let policy = policy::by_name(policy).expect("a policy");
-    let begin = Instant::now();
+    let begin = clock();
     let outcome = engine::run(&problem, policy, EngineOptions::default());
-    outcome.schedule.end_ns.len() as f64 / begin.elapsed().as_secs_f64() / 1e6
+    outcome.schedule.end_ns.len() as f64 / (clock() - begin).as_secs_f64() / 1e6
 }
 
 /// A run by the whole runtime in virtual time: how many tasks a second.
@@ -106,9 +113,9 @@ fn runtime(policy: Option<&str>, tasks: u64) -> f64 {
     let workload = Generate::parse(&format!("layered:{tasks}")).expect("a shape").workload();
     let platform = Platform::of_speeds(&[1.0; 16], None).expect("speeds");
     let problem = Problem::new(&workload, &platform);
-    let begin = Instant::now();
+    let begin = clock();
     let outcome = world::play(&problem, policy, 0).expect("the runtime does what it promises");
-    outcome.schedule.end_ns.len() as f64 / begin.elapsed().as_secs_f64() / 1e6
+    outcome.schedule.end_ns.len() as f64 / (clock() - begin).as_secs_f64() / 1e6
 }
 
 /// Transfers over a star of so many hosts, each with one link, so many at a time: how many begin and end in a second.
@@ -118,7 +125,7 @@ fn network(hosts: u32, at_a_time: u32, transfers: u32) -> f64 {
     let pairs = links.iter().flat_map(|from| links.iter().map(move |to| [*from, *to])).filter(|[from, to]| from != to);
     let routes: Vec<u32> = pairs.collect::<Vec<_>>().into_iter().map(|pair| network.route(&pair, 0)).collect();
     let mut random = policy::Random::new(1);
-    let begin = Instant::now();
+    let begin = clock();
     let mut start = |network: &mut Network, now_ns: u64| {
         let route = routes[random.below(routes.len())];
         network.start(route, 1_000_000 + random.below(99_000_000) as u64, now_ns, 0);
@@ -133,7 +140,7 @@ fn network(hosts: u32, at_a_time: u32, transfers: u32) -> f64 {
             events += 1;
         }
     }
-    f64::from(events) / begin.elapsed().as_secs_f64() / 1e6
+    f64::from(events) / (clock() - begin).as_secs_f64() / 1e6
 }
 
 fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {

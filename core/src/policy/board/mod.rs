@@ -295,15 +295,18 @@ impl<T> Board<T> {
         value
     }
 
-    /// Says whether a place takes tasks. Placed again, and returned: what waits for a place that no longer does, and what waited for one that
-    /// does again because no other may run it. What the place has taken is still to be finished or abandoned.
+    /// Says whether a place takes tasks. Placed again, and returned: what waits for a place that no longer does, in its queue or, if no other may run it, in the one
+    /// for all; and what waited for one that does again because no other may run it. What the place has taken is still to be finished or abandoned.
     pub fn set_active(&mut self, place: usize, active: bool, now_ns: u64) -> Vec<Pushed> {
         self.places[place].active = active;
-        let queue = if active { self.places.len() } else { place };
-        let entries = self.queues[queue].entries.iter();
-        let stranded = |slot: u32| self.items[slot as usize].why == Why::NoPlace;
-        let meant = entries.filter(|entry| !active || (stranded(entry.3) && self.allows(entry.0, place)));
-        let slots: BTreeSet<_> = meant.map(|entry| (entry.2, entry.3)).collect();
+        let is_stranded = |slot: u32| self.items[slot as usize].why == Why::NoPlace;
+        let has_other = |domain: u32| (0..self.places.len()).any(|other| self.places[other].active && self.allows(domain, other));
+        // Each domain is looked at once: many tasks have the same.
+        let no_other: Vec<bool> = (0..self.domains.len() as u32).map(|domain| !active && !has_other(domain)).collect();
+        let own = self.queues[place].entries.iter().filter(|_| !active);
+        let is_meant = |entry: &&queue::Entry| is_stranded(entry.3) == active && (active || no_other[entry.0 as usize]);
+        let shared = self.queues[self.places.len()].entries.iter().filter(|entry| self.allows(entry.0, place)).filter(is_meant);
+        let slots: BTreeSet<_> = own.chain(shared).map(|entry| (entry.2, entry.3)).collect();
         for (_, slot) in &slots {
             self.leave(*slot, now_ns);
             self.tell(*slot, None);

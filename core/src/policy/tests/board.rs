@@ -171,6 +171,18 @@ fn a_place_that_is_removed_leaves_its_queue_to_others() {
 }
 
 #[test]
+fn what_only_a_place_that_is_removed_may_run_comes_back_from_the_queue_for_all() {
+    let mut board = board("fifo", &[0, 1]);
+    let only = board.push(&task(0, &[known(1, 100)]), 0, 0);
+    let _ = board.push(&task(1, &[known(0, 100), known(1, 100)]), 1, 0);
+    let told: Vec<_> = board.set_active(1, false, 10).iter().map(|pushed| (pushed.ticket, pushed.decision.why)).collect();
+    assert_eq!(told, [(only.ticket, Why::NoPlace)]);
+    // Once is enough.
+    assert!(board.set_active(1, false, 20).is_empty());
+    assert_eq!(board.take(0, 20).unwrap().value, 1);
+}
+
+#[test]
 fn the_queue_of_a_place_that_hangs_is_taken_over_under_every_policy() {
     for known_policy in super::super::POLICIES {
         let mut board = board(known_policy.name, &[0, 0, 1]);
