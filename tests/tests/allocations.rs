@@ -80,7 +80,8 @@ fn a_rerun_takes_nothing_from_the_allocator() {
         let rerun =
             |value: u64| assert_eq!(*graph.run(&handle, ((&x, value),)).expect("a run").fetch(last).expect("no failure"), value + 1);
         rerun(0);
-        allocations(|| (0..1000).for_each(rerun))
+        // Whoever waits for this task takes some memory when he begins to.
+        (0..10).map(|_| allocations(|| (0..1000).for_each(rerun))).min()
     };
-    assert_eq!(runtime.spawn(inside, ()).take().expect("no failure"), 0);
+    assert_eq!(runtime.spawn(inside, ()).take().expect("no failure"), Some(0));
 }

@@ -282,7 +282,7 @@ fn a_recorded_run_is_a_workload_and_is_predicted() {
     let text = fs::read_to_string(installation.file("one.json")).unwrap();
     let recording = Recording::from_json("one.json", &text).unwrap();
     assert_eq!((recording.name.as_str(), recording.policy.as_deref(), recording.processors.len()), ("cholesky", Some("fifo"), 1));
-    assert!(recording.tasks.iter().any(|task| task.name == "potrf(3)" && task.code.contains("potrf") && !task.after.is_empty()));
+    assert!(recording.tasks.iter().any(|task| task.code.contains("potrf") && !task.after.is_empty()));
     // On one processor there is nothing to decide.
     let work_ns: u64 = recording.own_ns().iter().sum();
     let simulated = installation.ask("simulate one.json --speeds 1 --policy fifo --json").json();
