@@ -207,7 +207,7 @@ impl RegionOptions {
     }
 
     /// Whether it is checked that each task comes after all that it has to come after, by a look at every earlier access to the same values: [`FailureKind::Unordered`] names two tasks where one does
-    /// not. For tests of the runtime, and for whoever mistrusts it: keeps all tasks of the region, and its time grows with their square.
+    /// not. For tests of the runtime, and for whoever mistrusts it, with values that only the region uses meanwhile: what others spawn is not seen. Keeps all tasks of the region, and its time grows with their square.
     pub fn checked(mut self, is_checked: bool) -> Self {
         self.checked = is_checked;
         self
