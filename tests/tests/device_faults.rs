@@ -279,6 +279,8 @@ fn what_leaves_a_device_while_another_one_changes_it_is_not_what_the_host_gets()
         devices.devices[1].set(Mode::Run);
         devices.devices[1].release(devices.host());
         assert_eq!(m.fetch().expect("runs")[0], 2.0);
+        // Where there was no other read, what was to happen in it keeps the devices, and they keep it.
+        devices.devices[0].in_the_next_read(|| ());
     });
 }
 
