@@ -15,7 +15,7 @@ use super::builder::Wiring;
 use super::code::{Frame, Place};
 use crate::data::Data;
 use crate::error::TaskError;
-use crate::mutable::{Commute, Historic, InPlace, Read, Reduce, Target, Viewed, ViewedInPlace, Write, enter_all, meet, wait_for_all};
+use crate::mutable::{Commute, Historic, InPlace, Read, Reduce, Target, Viewed, ViewedInPlace, Write, enter_all, met_by, wait_for_all};
 use crate::part::{Part, ReadField, ReadPart, View, ViewMut, WriteField, WritePart};
 use crate::task::record::Hold;
 
@@ -82,14 +82,16 @@ impl Places {
         let used = &mut self.used[number];
         used.writes |= access != Access::Read;
         used.whole.conflicts(access, found);
-        for (part, uses) in &used.parts {
-            if target == Target::Part(*part) || meet(&**owner, target, Target::Part(*part)) {
-                uses.conflicts(access, found);
-            }
-        }
         match target {
-            Target::Part(part) => used.parts.entry(part).or_default().add(access, node),
+            Target::Part(part) => {
+                let met = met_by(&**owner, part);
+                met.iter().filter_map(|other| used.parts.get(other)).for_each(|uses| uses.conflicts(access, found));
+                let own = used.parts.entry(part).or_default();
+                own.conflicts(access, found);
+                own.add(access, node);
+            }
             Target::Whole => {
+                used.parts.values().for_each(|uses| uses.conflicts(access, found));
                 if access != Access::Read {
                     used.parts.clear();
                 }

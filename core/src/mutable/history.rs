@@ -268,6 +268,11 @@ impl History {
         }
     }
 
+    /// The other parts that have an element in common with one, of those that were named.
+    pub(super) fn met_by(&self, part: u32) -> Vec<u32> {
+        self.parts.as_ref().map(|parts| parts.get(part).meets.clone()).unwrap_or_default()
+    }
+
     /// The number of the part with these elements, and its reference to them, as long as which is kept the number stands for it; also what is to be dropped
     /// when no history is locked.
     pub(super) fn name(&mut self, spans: Spans) -> (u32, Arc<Spans>, Gone) {

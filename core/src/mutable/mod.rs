@@ -142,9 +142,9 @@ pub(crate) fn spans_of<H: Historic + ?Sized>(owner: &H, target: Target) -> Optio
     lock(owner.history()).spans_of(target)
 }
 
-/// Whether two accesses to one place have an element in common.
-pub(crate) fn meet<H: Historic + ?Sized>(owner: &H, one: Target, two: Target) -> bool {
-    lock(owner.history()).meet(one, two)
+/// The other parts that have an element in common with one, of those that were named.
+pub(crate) fn met_by<H: Historic + ?Sized>(owner: &H, part: u32) -> Vec<u32> {
+    lock(owner.history()).met_by(part)
 }
 
 /// Joins the histories of several places, given in the order of their addresses, in one step and in the name of this thread; also what to wait for.

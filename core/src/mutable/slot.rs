@@ -57,7 +57,6 @@ impl<E: Data> Stored for ViewedInPlace<E> {
 struct AccessTo {
     owner: Arc<dyn Historic>,
     target: Target,
-    access: Access,
     mode: Mode,
     /// Found when the task is spawned.
     edges: EdgeList,
@@ -69,7 +68,12 @@ struct AccessTo {
 
 impl AccessTo {
     fn new(owner: Arc<dyn Historic>, target: Target, mode: Mode) -> Self {
-        Self { owner, target, access: mode.access(), mode, edges: EdgeList::new(), settles: false, turn: None }
+        Self { owner, target, mode, edges: EdgeList::new(), settles: false, turn: None }
+    }
+
+    /// What the task may do.
+    fn access(&self) -> Access {
+        self.mode.access()
     }
 
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
@@ -95,7 +99,7 @@ impl fmt::Debug for AccessTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessTo")
             .field("target", &self.target)
-            .field("access", &self.access)
+            .field("mode", &self.mode)
             .field("edges", &self.edges)
             .finish_non_exhaustive()
     }
@@ -144,7 +148,7 @@ impl<T> PlaceSlot<T> {
     }
 
     fn get_mut(&mut self) -> &mut T {
-        debug_assert!(self.of.access != Access::Read, "`Write` stores no read access");
+        debug_assert!(self.of.access() != Access::Read, "`Write` stores no read access");
         if self.of.settles {
             self.of.owner.settle();
         }
@@ -206,26 +210,33 @@ impl<E: Data> IntoArg<ViewedInPlace<E>> for WritePart<E> {
     }
 }
 
+/// What storage of an access answers by the access alone, its field `of`.
+macro_rules! of_access {
+    () => {
+        fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
+            self.of.visit(visit);
+        }
+
+        // It comes after those tasks, and does not take their results.
+        fn visit_numbered(&self, _visit: &mut impl FnMut(Option<usize>, &Header)) {}
+
+        fn failed(&self) -> Option<TaskError> {
+            self.of.failed()
+        }
+
+        #[inline]
+        fn touches_places(&self) -> bool {
+            true
+        }
+
+        fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
+            visit(&mut self.of);
+        }
+    };
+}
+
 impl<T: Data> Slots for PlaceSlot<T> {
-    fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
-        self.of.visit(visit);
-    }
-
-    // It comes after those tasks, and does not take their results.
-    fn visit_numbered(&self, _visit: &mut impl FnMut(Option<usize>, &Header)) {}
-
-    fn failed(&self) -> Option<TaskError> {
-        self.of.failed()
-    }
-
-    #[inline]
-    fn touches_places(&self) -> bool {
-        true
-    }
-
-    fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
-        visit(&mut self.of);
-    }
+    of_access!();
 
     const TRAVELS: bool = T::WIRE.is_some();
 
@@ -238,18 +249,18 @@ impl<T: Data> Slots for PlaceSlot<T> {
     #[inline]
     fn bring(&self) -> Result<(), String> {
         // Old contents that nobody looks at need not be there.
-        if const { Self::ELSEWHERE } && self.of.access != Access::Overwrite { residency::bring(self.get()) } else { Ok(()) }
+        if const { Self::ELSEWHERE } && self.of.access() != Access::Overwrite { residency::bring(self.get()) } else { Ok(()) }
     }
 
     #[inline]
     fn look_at(&self, _takes: bool) -> Result<(), String> {
         // Of old contents that nobody looks at, only the place is needed.
-        if self.of.access == Access::Overwrite { Ok(()) } else { spill::look_at(self.get(), self.of.access == Access::Write) }
+        if self.of.access() == Access::Overwrite { Ok(()) } else { spill::look_at(self.get(), self.of.access() == Access::Write) }
     }
 
     #[inline]
     fn offer(&self) {
-        if self.of.access != Access::Read {
+        if self.of.access() != Access::Read {
             spill::offer_all(self.get());
         }
     }
@@ -259,17 +270,17 @@ impl<T: Data> Slots for PlaceSlot<T> {
     }
 
     fn plan(&self, planner: &mut Planner) {
-        plan(self.get(), self.of.access, planner);
+        plan(self.get(), self.of.access(), planner);
     }
 
     fn survey(&self, survey: &mut Survey) {
-        survey.argument(self.get(), self.of.access);
+        survey.argument(self.get(), self.of.access());
     }
 
     // The memory of its buffers is handed over: until the call is over nobody but the task has access to the value.
     fn send(&self, writer: &mut Writer<'_>, _gives: bool) -> Result<(), WireError> {
         residency::forget(self.get());
-        writer.in_place(self.of.access == Access::Write, |writer| wire::put(self.get(), writer))
+        writer.in_place(self.of.access() == Access::Write, |writer| wire::put(self.get(), writer))
     }
 
     fn send_back(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
@@ -356,29 +367,12 @@ impl<E> fmt::Debug for PartSlot<E> {
 }
 
 impl<E: Data> Slots for PartSlot<E> {
-    fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
-        self.of.visit(visit);
-    }
-
-    fn visit_numbered(&self, _visit: &mut impl FnMut(Option<usize>, &Header)) {}
-
-    fn failed(&self) -> Option<TaskError> {
-        self.of.failed()
-    }
-
-    #[inline]
-    fn touches_places(&self) -> bool {
-        true
-    }
-
-    fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
-        visit(&mut self.of);
-    }
+    of_access!();
 
     const ELSEWHERE: bool = true;
 
     fn bring(&self) -> Result<(), String> {
-        let first = self.part.owner.bring(self.of.access, &self.part.form)?;
+        let first = self.part.owner.bring(self.of.access(), &self.part.form)?;
         self.first.set(Some(first));
         Ok(())
     }
@@ -465,11 +459,16 @@ impl<T: Parts> Elements<T::Element> for Place<T> {
             let value = unsafe { self.address().as_ref() };
             residency::bring(value)?;
             spill::look_at(value, access != Access::Read)?;
-            let (then, now) = (Elements::form(self), T::PARTS.map(|form| form(value)));
-            if now.as_ref() != Some(&then) {
-                let shape = |form: &Result<Form, _>| form.as_ref().map_or_else(|_| "none".to_owned(), |form| format!("{:?}", form.lens()));
-                let now = now.as_ref().map_or_else(|| "none".to_owned(), shape);
-                return Err(format!("the value had the shape {} when its parts were named, and has {now} now", shape(&then)));
+            let (then, now) = (self.form.as_deref(), T::PARTS.map(|form| form(value)));
+            if now.as_ref() != then {
+                let shape = |form: Option<&Result<Form, _>>| {
+                    form.and_then(|form| form.as_ref().ok()).map_or_else(|| "none".to_owned(), |form| format!("{:?}", form.lens()))
+                };
+                return Err(format!(
+                    "the value had the shape {} when its parts were named, and has {} now",
+                    shape(then),
+                    shape(now.as_ref())
+                ));
             }
         }
         let first = if access == Access::Read {

@@ -62,10 +62,10 @@ pub(crate) fn is_looking() -> bool {
     LOOKING.get()
 }
 
-/// Orders a task of a region.
-pub(crate) fn ordering<T>(looks: bool, order: impl FnOnce() -> T) -> T {
+/// Orders a task of a region, before the eyes of its checker if it has one.
+pub(crate) fn ordering<T>(looks: bool, checker: &mut Option<Checker>, order: impl FnOnce() -> T) -> T {
     LOOKING.set(looks);
-    let ordered = order();
+    let ordered = Checker::during(checker, order);
     LOOKING.set(false);
     ordered
 }
@@ -119,7 +119,7 @@ impl<'h> Region<'h> {
     {
         let location = caller();
         self.make_room();
-        let task = Checker::during(&mut self.checker.borrow_mut(), || self.handle.spawn_in_region(location, function, args));
+        let task = self.handle.spawn_in_region(location, function, args, &mut self.checker.borrow_mut());
         task.keep();
         let mut window = self.window.borrow_mut();
         window.spawned += 1;

@@ -391,7 +391,13 @@ impl Handle {
 
 impl Handle {
     /// Spawns a task of a region.
-    pub(crate) fn spawn_in_region<M, F, A>(&self, location: &'static Location<'static>, function: F, args: A) -> Task<F::Value>
+    pub(crate) fn spawn_in_region<M, F, A>(
+        &self,
+        location: &'static Location<'static>,
+        function: F,
+        args: A,
+        checker: &mut Option<region::check::Checker>,
+    ) -> Task<F::Value>
     where
         F: TaskFn<M>,
         A: Args<F::Params>,
@@ -399,13 +405,9 @@ impl Handle {
         let params = args.into_params();
         let looks = has_holds() && params.touches_places();
         Context::with_of(&self.shared, |context| {
-            let (task, crowded) = region::ordering(looks, || spawn_at_once(&self.shared, context, function, params, location, None));
-            if crowded
-                && !ambient::holds_back()
-                && let Some(context) = context
-            {
-                wait_for_room(context);
-            }
+            let spawn = || spawn_at_once(&self.shared, context, function, params, location, None);
+            let (task, crowded) = region::ordering(looks, checker, spawn);
+            wait_if_crowded(context, crowded);
             self.shared.make_foreign_room(context);
             task
         })
@@ -502,13 +504,18 @@ where
     F: TaskFn<M>,
 {
     let (task, crowded) = spawn_at_once(shared, context, function, params, location, options);
+    wait_if_crowded(context, crowded);
+    task
+}
+
+/// Waits for room on a worker that should, unless what it spawns is held back.
+fn wait_if_crowded(context: Option<&Context>, crowded: bool) {
     if crowded
         && !ambient::holds_back()
         && let Some(context) = context
     {
         wait_for_room(context);
     }
-    task
 }
 
 /// The same without waiting for room; whether the caller should.
