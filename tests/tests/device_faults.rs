@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 
-use poniard::{Buffer, FailureKind, Kernel, Mutable, Scope, buffer, overwrite, write};
+use poniard::{Buffer, FailureKind, Kernel, Mutable, Runtime, Scope, Task, buffer, overwrite, write};
 use poniard_tests::device::{FakeDevice, FakeDevices, Mode};
 use poniard_tests::in_time;
 use poniard_tests::stage::{ADD, BUMP, SCALE, one, ramp, runtime_with, scale, scale_or_host, small};
@@ -130,15 +130,21 @@ fn a_device_that_works_in_the_hosts_memory_and_one_that_does_not_see_the_same() 
     assert_eq!(**m.fetch().expect("runs"), [6.0, 7.0, 8.0]);
 }
 
+/// Two devices, of which the first is gone, and with it the result of a launch that the other one could make.
+fn with_a_lost_result() -> (FakeDevices, Runtime, Task<Buffer<f32>>) {
+    let devices = two();
+    let runtime = runtime_with(&devices);
+    let a = runtime.task(scale().over(3), (ramp(3), 2.0)).scope(at(0) | at(1)).spawn();
+    a.wait().expect("runs");
+    assert_eq!(devices.devices[0].launched(), 1);
+    devices.devices[0].lose(devices.host(), "it fell off the bus");
+    (devices, runtime, a)
+}
+
 #[test]
 fn a_launch_takes_what_has_to_be_computed_again_first() {
     in_time(|| {
-        let devices = two();
-        let runtime = runtime_with(&devices);
-        let a = runtime.task(scale().over(3), (ramp(3), 2.0)).scope(at(0) | at(1)).spawn();
-        a.wait().expect("runs");
-        assert_eq!(devices.devices[0].launched(), 1);
-        devices.devices[0].lose(devices.host(), "it fell off the bus");
+        let (_devices, runtime, a) = with_a_lost_result();
         let b = runtime.task(scale().over(3), (&a, 10.0)).scope(at(1)).spawn();
         assert_eq!(**b.fetch().expect("runs"), [0.0, 20.0, 40.0]);
     });
@@ -148,12 +154,7 @@ fn a_launch_takes_what_has_to_be_computed_again_first() {
 fn what_is_computed_again_does_not_wait_for_the_thread_that_reports() {
     // A device's thread reported a launch, and was kept until another one was done, which it was to report.
     in_time(|| {
-        let devices = two();
-        let runtime = runtime_with(&devices);
-        let a = runtime.task(scale().over(3), (ramp(3), 2.0)).scope(at(0) | at(1)).spawn();
-        a.wait().expect("runs");
-        assert_eq!(devices.devices[0].launched(), 1);
-        devices.devices[0].lose(devices.host(), "it fell off the bus");
+        let (devices, runtime, a) = with_a_lost_result();
         let device = &devices.devices[1];
         device.set(Mode::Hold);
         let x = runtime.task(scale().over(3), (ramp(3), 1.0)).scope(at(1)).spawn();

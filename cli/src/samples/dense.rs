@@ -64,3 +64,31 @@ fn random_matrix(size: usize, seed: u64) -> Result<Array2<f64>, SampleError> {
     let mut random = Random::new(seed, 0);
     Ok(Array2::from_shape_simple_fn((size, size), || 2.0 * random.unit() - 1.0))
 }
+
+/// What the tests of both do.
+#[cfg(test)]
+pub(crate) mod trials {
+    use super::super::trial::Trial;
+    use super::*;
+    use crate::sample::{Outcome, Sample};
+
+    pub(crate) fn passes_at_awkward_sizes(sample: &Sample) {
+        for (size, tile) in [(1, 1), (1, 256), (5, 2), (6, 2), (7, 7), (7, 100), (64, 16), (65, 16), (50, 9), (3, u64::MAX)] {
+            Trial { size: Some(size), tile: Some(tile), seed: size, ..Trial::default() }.passes(sample);
+        }
+    }
+
+    /// Factors a matrix from a file, which has to go well.
+    pub(crate) fn factored(sample: &Sample, trial: Trial, matrix: &Array2<f64>) -> Outcome {
+        let outcome = trial.run_on(sample, &npy::write(matrix.view())).unwrap_or_else(|error| panic!("{error}"));
+        assert!(outcome.check.passed, "{matrix}: {}", outcome.check.text);
+        outcome
+    }
+
+    pub(crate) fn passes_with_more_rows_than_columns(factored: impl Fn(&Array2<f64>, u64) -> Outcome) {
+        let mut random = Random::new(1, 0);
+        for (rows, columns, tile) in [(2, 1, 1), (9, 4, 4), (9, 4, 3), (13, 12, 5), (40, 3, 8), (17, 16, 16)] {
+            factored(&Array2::from_shape_simple_fn((rows, columns), || random.unit()), tile);
+        }
+    }
+}

@@ -259,38 +259,27 @@ fn check(a: ArrayView2<'_, f64>, q: ArrayView2<'_, f64>, r: ArrayView2<'_, f64>)
 
 #[cfg(test)]
 mod tests {
-    use super::super::random::Random;
+    use super::super::dense::trials;
     use super::super::trial::Trial;
     use super::*;
     use ndarray::array;
 
     #[test]
     fn runs_at_awkward_sizes() {
-        for (size, tile) in [(1, 1), (1, 256), (5, 2), (6, 2), (7, 7), (7, 100), (64, 16), (65, 16), (50, 9), (3, u64::MAX)] {
-            Trial { size: Some(size), tile: Some(tile), seed: size, ..Trial::default() }.passes(&SAMPLE);
-        }
+        trials::passes_at_awkward_sizes(&SAMPLE);
     }
 
-    /// Factors a matrix from a file.
-    fn factor_file(content: &[u8], tile: u64) -> Result<Outcome, SampleError> {
-        let folder = tempfile::tempdir().unwrap();
-        let input = folder.path().join("a.npy");
-        std::fs::write(&input, content).unwrap();
-        Trial { inputs: vec![input], tile: Some(tile), output: Some("r.npy".into()), ..Trial::default() }.run(&SAMPLE)
+    fn trial(tile: u64) -> Trial {
+        Trial { tile: Some(tile), output: Some("r.npy".into()), ..Trial::default() }
     }
 
     fn factored(matrix: &Array2<f64>, tile: u64) -> Outcome {
-        let outcome = factor_file(&npy::write(matrix.view()), tile).unwrap_or_else(|error| panic!("{error}"));
-        assert!(outcome.check.passed, "{matrix}: {}", outcome.check.text);
-        outcome
+        trials::factored(&SAMPLE, trial(tile), matrix)
     }
 
     #[test]
     fn matrices_may_have_more_rows_than_columns() {
-        let mut random = Random::new(1, 0);
-        for (rows, columns, tile) in [(2, 1, 1), (9, 4, 4), (9, 4, 3), (13, 12, 5), (40, 3, 8), (17, 16, 16)] {
-            factored(&Array2::from_shape_simple_fn((rows, columns), || random.unit()), tile);
-        }
+        trials::passes_with_more_rows_than_columns(factored);
     }
 
     #[test]
@@ -320,7 +309,7 @@ mod tests {
             (array![[1.0, 2.0]], "more columns than rows, 1 x 2: take its transpose"),
             (array![[1.0, f64::NAN], [0.0, 1.0]], "not finite: element (0, 1) is NaN"),
         ] {
-            let error = factor_file(&npy::write(matrix.view()), 2).unwrap_err();
+            let error = trial(2).run_on(&SAMPLE, &npy::write(matrix.view())).unwrap_err();
             assert!(matches!(&error, SampleError::Input { reason, .. } if reason.contains(expected)), "{error}");
         }
         for size in [0, 1 << 20, u64::MAX] {

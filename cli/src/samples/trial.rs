@@ -60,6 +60,14 @@ fn devices(builder: RuntimeBuilder) -> RuntimeBuilder {
 }
 
 impl Trial {
+    /// The same as `run`, with a file of this content as the only input.
+    pub(crate) fn run_on(self, sample: &Sample, content: &[u8]) -> Result<Outcome, SampleError> {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("input");
+        std::fs::write(&input, content).unwrap();
+        Self { inputs: vec![input], ..self }.run(sample)
+    }
+
     /// Runs `sample`, which must end with all of its progress made.
     pub(crate) fn run(&self, sample: &Sample) -> Result<Outcome, SampleError> {
         let exclusive = self.apart || sample.name == "chaos";
