@@ -12,8 +12,6 @@
 //! | `threads`, `processes`, `both`, `vulkan`, `device` | a choice of backends by hand |
 //! | a policy | what a user has who names it |
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
-
 mod automatic;
 mod decision;
 mod locality;
@@ -27,7 +25,7 @@ mod suited;
 
 use std::process::ExitCode;
 
-use poniard_bench::{Arguments, Effort, Figure, System, Turns};
+use poniard_bench::{Effort, Figure, System, program};
 
 /// The cases: name, unit, samples.
 const CASES: [(&str, &str, usize); 19] = [
@@ -116,26 +114,16 @@ fn systems_of(case: &'static str, effort: Effort) -> Result<Vec<System<'static>>
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse(std::env::args().skip(1), &CASES.map(|(name, ..)| name)) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if let Some(heading) = arguments.heading() {
-        println!("{heading}");
-    }
-    for (case, unit, samples) in CASES.into_iter().filter(|(name, ..)| arguments.includes(name)) {
-        let systems = match systems_of(case, arguments.effort) {
+    program("placement", CASES, |turns, effort| {
+        let case = turns.case;
+        let systems = match systems_of(case, effort) {
             Ok(systems) => systems,
             Err(reason) => {
                 eprintln!("{case} is left out: {reason}");
-                continue;
+                return Vec::new();
             }
         };
-        let sample_count = if arguments.effort == Effort::Quick { samples.min(3) } else { samples };
-        let mut figures = Turns { bench: "placement", case, unit, warm_up: sample_count > 1, sample_count }.measure(systems);
+        let mut figures = turns.measure(systems);
         if case.starts_with("automatic-") {
             automatic::compare(&mut figures);
         }
@@ -143,8 +131,7 @@ fn main() -> ExitCode {
             if let Some(asked) = Asked::of(case, figure.system) {
                 asked.note(figure);
             }
-            println!("{}", arguments.line(figure));
         }
-    }
-    ExitCode::SUCCESS
+        figures
+    })
 }

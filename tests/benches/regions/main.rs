@@ -3,14 +3,12 @@
 //! Systems measured side by side are interleaved, a sample of each in turn. Read the minima. What is asked of Poniard stands in its note, with whether the minimum reaches it. Planning is the
 //! time that the spawning thread has a core, divided by the tasks: what runs meanwhile on others is not counted. `matmul` and `cholesky` are whole computations.
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
-
 mod linear;
 mod planning;
 
 use std::process::ExitCode;
 
-use poniard_bench::{Arguments, Effort, Figure, System, Turns};
+use poniard_bench::{Effort, Figure, System, program};
 
 /// The cases: name, unit, samples.
 const CASES: [(&str, &str, usize); 7] = [
@@ -74,25 +72,13 @@ fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse(std::env::args().skip(1), &CASES.map(|(name, ..)| name)) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if let Some(heading) = arguments.heading() {
-        println!("{heading}");
-    }
-    for (case, unit, samples) in CASES.into_iter().filter(|(name, ..)| arguments.includes(name)) {
-        let sample_count = if arguments.effort == Effort::Quick { samples.min(3) } else { samples };
-        let turns = Turns { bench: "regions", case, unit, warm_up: sample_count > 1, sample_count };
-        for figure in &mut turns.measure(systems_of(case, arguments.effort)) {
-            if let Some(asked) = Asked::of(case, figure.system) {
+    program("regions", CASES, |turns, effort| {
+        let mut figures = turns.measure(systems_of(turns.case, effort));
+        for figure in &mut figures {
+            if let Some(asked) = Asked::of(turns.case, figure.system) {
                 asked.note(figure);
             }
-            println!("{}", arguments.line(figure));
         }
-    }
-    ExitCode::SUCCESS
+        figures
+    })
 }

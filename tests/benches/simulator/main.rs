@@ -2,8 +2,6 @@
 //!
 //! All of it is one thread, and its processor time. What is asked stands in the notes. `quality` needs files that are no part of the project: `PONIARD_WORKLOADS` names their folder.
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
-
 mod memory;
 mod quality;
 
@@ -12,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use poniard::policy;
-use poniard_bench::{Arguments, CountingAllocator, Effort, System, Turns};
+use poniard_bench::{CountingAllocator, Effort, System, program};
 use poniard_scheduler_sim::engine::{self, EngineOptions};
 use poniard_scheduler_sim::network::{Network, Sharing};
 use poniard_scheduler_sim::plan::planner;
@@ -201,22 +199,5 @@ fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse(std::env::args().skip(1), &CASES.map(|(name, ..)| name)) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if let Some(heading) = arguments.heading() {
-        println!("{heading}");
-    }
-    for (case, unit, samples) in CASES.into_iter().filter(|(name, ..)| arguments.includes(name)) {
-        let sample_count = if arguments.effort == Effort::Quick { samples.min(3) } else { samples };
-        let turns = Turns { bench: "simulator", case, unit, warm_up: sample_count > 1, sample_count };
-        for figure in turns.measure(systems_of(case, arguments.effort)) {
-            println!("{}", arguments.line(&figure));
-        }
-    }
-    ExitCode::SUCCESS
+    program("simulator", CASES, |turns, effort| turns.measure(systems_of(turns.case, effort)))
 }
