@@ -1,9 +1,9 @@
 //! Graphs that are built once and run often: what they give, in which order, from where.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 
-use poniard::{Data, FailureKind, Gather, GraphBuilder, GraphRun, Input, Node, Priority, Runtime, TaskGraph};
+use poniard::{Data, FailureKind, Gather, GraphBuilder, GraphRun, Input, Node, Priority, Runtime, TaskError, TaskGraph};
 use poniard_tests::{add, runtimes, threads};
 use proptest::prelude::*;
 
@@ -323,6 +323,98 @@ fn a_graph_without_nodes_is_over_at_once() {
     runtime.wait_idle();
 }
 
+fn waits_for_itself(error: &TaskError) -> bool {
+    matches!(error.kind(), FailureKind::WaitsForItself)
+}
+
+/// A run that nodes can be told of once it has begun.
+#[derive(Clone, Default)]
+struct Late(Arc<(Mutex<Option<Arc<GraphRun>>>, Condvar)>);
+
+impl Late {
+    fn tell(&self, run: &Arc<GraphRun>) {
+        *self.0.0.lock().expect("not poisoned") = Some(Arc::clone(run));
+        self.0.1.notify_all();
+    }
+
+    fn get(&self) -> Arc<GraphRun> {
+        let run = self.0.1.wait_while(self.0.0.lock().expect("not poisoned"), |run| run.is_none());
+        run.expect("not poisoned").clone().expect("waited for")
+    }
+
+    fn forget(&self) {
+        self.0.0.lock().expect("not poisoned").take();
+    }
+}
+
+#[test]
+fn a_task_on_another_thread_that_a_node_waits_for_does_not_wait_for_the_run_for_ever() {
+    let runtime = threads(2);
+    for round in 0..100 {
+        let (own, both) = (Late::default(), Arc::new(Barrier::new(2)));
+        let mut graph = GraphBuilder::new();
+        let after = graph.task(add, (1, 1));
+        let node: Node<u32> = {
+            let own = own.clone();
+            graph.task(
+                move || {
+                    let run = own.get();
+                    let (begun, whole) = (Arc::clone(&both), round % 2 == 0);
+                    let task = poniard::spawn(
+                        move || {
+                            // Both are there, so they are on two threads.
+                            begun.wait();
+                            let waited = if whole { run.wait() } else { run.fetch(after).map(|_| ()) };
+                            waited.is_err_and(|error| waits_for_itself(&error))
+                        },
+                        (),
+                    );
+                    both.wait();
+                    match task.take() {
+                        Ok(found) => u32::from(found),
+                        Err(error) => u32::from(waits_for_itself(&error)),
+                    }
+                },
+                (),
+            )
+        };
+        graph.order(node, after);
+        let graph = graph.build().expect("a graph");
+        let run = Arc::new(graph.run(&runtime, ()).expect("a run"));
+        own.tell(&run);
+        assert_eq!(*run.fetch(node).expect("no failure"), 1);
+        run.wait().expect("no failure");
+        own.forget();
+    }
+}
+
+#[test]
+fn of_two_runs_that_wait_for_each_other_one_gets_an_error() {
+    let runtime = threads(2);
+    for _ in 0..100 {
+        let ready = Arc::new(Barrier::new(2));
+        let late = [Late::default(), Late::default()];
+        let runs = [1, 0].map(|other: usize| {
+            let (other, ready) = (late[other].clone(), Arc::clone(&ready));
+            let mut graph = GraphBuilder::new();
+            let node = graph.task(
+                move || {
+                    let other = other.get();
+                    ready.wait();
+                    u32::from(other.wait().is_err_and(|error| waits_for_itself(&error)))
+                },
+                (),
+            );
+            let graph = graph.build().expect("a graph");
+            (Arc::new(graph.run(&runtime, ()).expect("a run")), node)
+        });
+        runs.iter().zip(&late).for_each(|((run, _), late)| late.tell(run));
+        let found: u32 = runs.iter().map(|(run, node)| *run.fetch(node).expect("no failure")).sum();
+        assert_eq!(found, 1);
+        late.iter().for_each(Late::forget);
+    }
+}
+
 #[test]
 fn a_node_that_waits_for_its_own_run_gets_an_error() {
     for count in COUNTS {
@@ -335,15 +427,14 @@ fn a_node_that_waits_for_its_own_run_gets_an_error() {
             let (own, ready) = (Arc::clone(&own), Arc::clone(&ready));
             let wait = move || {
                 let run = own.lock().expect("not poisoned").clone().expect("given before the barrier");
-                let finds_itself = |error: poniard::TaskError| matches!(error.kind(), FailureKind::WaitsForItself);
-                run.wait().is_err_and(finds_itself) && *run.fetch(before).expect("it is over") == 2
+                run.wait().is_err_and(|error| waits_for_itself(&error)) && *run.fetch(before).expect("it is over") == 2
             };
             graph.task(
                 move |_: &u64| {
                     ready.wait();
                     ready.wait();
-                    // Found in a task on top of the node, too.
-                    wait() && poniard::spawn(wait.clone(), ()).take().expect("no failure") || count > 1 && wait()
+                    // Found in a task on top of the node, too; on another thread the last one of both to wait finds it.
+                    wait() && poniard::spawn(wait.clone(), ()).take().unwrap_or_else(|error| count > 1 && waits_for_itself(&error))
                 },
                 (before,),
             )

@@ -22,6 +22,7 @@ use crate::worker::main_loop::{look_outside_next, steal_newest};
 use crate::worker::shared::Shared;
 use crate::worker::slot::{Slot, add};
 use crate::worker::waiter;
+use crate::worker::waits::Wait;
 
 /// Nodes with more successors than this hand them out bit by bit, so that several workers can take part.
 const FAN_MIN: u32 = 32;
@@ -567,7 +568,7 @@ pub(super) fn begin(run: &Arc<RunState>, graph: &Arc<Graph>, shared: &Shared) ->
     })
 }
 
-/// Waits until a node of a run is over, or all of them. False when that would be for ever: this thread is in the middle of the run.
+/// Waits until a node of a run is over, or all of them. False when that may be for ever: this thread is in the middle of the run, or one that is waits for it.
 pub(super) fn wait(run: &RunState, node: Option<u32>) -> bool {
     if run.is_node_over(node) {
         return true;
@@ -583,8 +584,7 @@ pub(super) fn wait(run: &RunState, node: Option<u32>) -> bool {
         if context.is_within_run(run) {
             return false;
         }
-        context.stopwatch.aside(|| wait_inside(context, run, node));
-        true
+        context.stopwatch.aside(|| wait_inside(context, run, node))
     })
 }
 
@@ -606,12 +606,12 @@ fn from_board(context: &Context, run: &RunState) -> Option<Entry> {
     None
 }
 
-/// Waits for a run, or for a node of it, on a thread that runs tasks and is not in the middle of the run.
-fn wait_inside(context: &Context, run: &RunState, node: Option<u32>) {
+/// Waits for a run, or for a node of it, on a thread that runs tasks and is not in the middle of the run. False when a thread that is waits for this one.
+fn wait_inside(context: &Context, run: &RunState, node: Option<u32>) -> bool {
     help(context, run, node);
     for round in 0..SPIN_ROUNDS {
         if run.is_node_over(node) {
-            return;
+            return true;
         }
         if round % 16 == 15 {
             platform::yield_now();
@@ -619,8 +619,10 @@ fn wait_inside(context: &Context, run: &RunState, node: Option<u32>) {
             std::hint::spin_loop();
         }
     }
+    let Some(_wait) = Wait::begin_run(context, run) else { return false };
     run.register(node);
     wait_until(context, &|| run.is_node_over(node));
+    true
 }
 
 /// Runs what lies on top of this worker's queue, or on the board, and belongs to a run that its thread waits for.

@@ -37,8 +37,8 @@ impl GraphRun {
     ///
     /// # Errors
     /// [`TaskError`] when the node, or one that it depends on, failed; when it was not run as the run was cancelled; when its result is moved into another
-    /// node ([`Node::moved`]). When the calling thread is in the middle of a node of this run and the one asked for is not over: waiting might never end. That two
-    /// runs wait for each other is not found out.
+    /// node ([`Node::moved`]). When the node is not over and the calling thread is in the middle of another one of this run, or some thread that is waits for what the
+    /// calling one is in the middle of, directly or through others: waiting might never end. Of runs that wait for each other, the last one to wait gets the error.
     ///
     /// # Panics
     /// When the node belongs to another graph.
@@ -89,8 +89,8 @@ impl GraphRun {
     /// Waits until all nodes are over.
     ///
     /// # Errors
-    /// The error of the node that failed first; or that of one that was not run, as the run was cancelled. Inside a node of this run, that it would wait for
-    /// itself.
+    /// The error of the node that failed first; or that of one that was not run, as the run was cancelled. Inside a node of this run, or
+    /// in what one waits for, that it would wait for itself.
     pub fn wait(&self) -> Result<(), TaskError> {
         let state = self.state();
         if !drive::wait(state, None) {

@@ -314,17 +314,20 @@ impl Context {
 
     /// Whether this thread is in the middle of a run, or of a job of one of its nodes.
     pub(crate) fn is_within_run(&self, run: &RunState) -> bool {
+        self.runs().any(|within| std::ptr::eq(within, run))
+    }
+
+    /// The runs that this thread is in the middle of, or of a job of one of their nodes.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = *const RunState> {
         let nodes = self.origins().filter_map(Origin::node).map(|node| node.as_ptr().cast_const());
-        std::iter::once(self.within.get()).chain(nodes).any(|mut at| {
-            // SAFETY: null, or `enter_run` set it from a reference that outlives its call: further down this thread's stack, or on that of a thread which waits for
-            // a job that this one is in the middle of. It is changed before anybody else can know of it.
-            while let Some(within) = unsafe { at.as_ref() } {
-                if std::ptr::eq(within.run, run) {
-                    return true;
-                }
+        std::iter::once(self.within.get()).chain(nodes).flat_map(|mut at| {
+            std::iter::from_fn(move || {
+                // SAFETY: null, or `enter_run` set it from a reference that outlives its call: further down this thread's stack, or on that of a thread which
+                // waits for a job that this one is in the middle of. It is changed before anybody else can know of it.
+                let within = unsafe { at.as_ref() }?;
                 at = within.outer.get();
-            }
-            false
+                Some(within.run)
+            })
         })
     }
 

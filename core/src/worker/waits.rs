@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::context::Context;
+use crate::graph::state::RunState;
 use crate::task::record::{Header, TaskRef};
 
 /// What each sleeping thread waits for, by the identity of the thread's context. One list for all runtimes: a circle may lead through several.
@@ -17,10 +18,19 @@ type Waits = BTreeMap<usize, Waiting>;
 
 /// A thread that sleeps.
 struct Waiting {
-    /// What it waits for; one of them is enough.
-    tasks: Vec<TaskRef>,
+    awaited: Awaited,
     /// The addresses of the tasks on behalf of which it is in the middle of jobs: they cannot finish before it goes on, although another thread runs them.
     held: Vec<usize>,
+    /// The addresses of the runs of graphs that it is in the middle of. Not only the node that it runs is not over before it goes on: it may have taken others.
+    runs: Vec<usize>,
+}
+
+/// What a thread waits for.
+enum Awaited {
+    /// One of these is enough.
+    Tasks(Vec<TaskRef>),
+    /// The run of a graph at this address, or a node of it.
+    Run(usize),
 }
 
 fn lock() -> MutexGuard<'static, Waits> {
@@ -41,10 +51,20 @@ impl Wait {
     /// Notes that this thread is about to wait for one of `tasks`; nothing when that would never end: each of them needs a thread that waits, directly or
     /// through others, for this one.
     pub(crate) fn begin(context: &Context, tasks: Vec<TaskRef>) -> Option<Self> {
+        Self::enter(context, Awaited::Tasks(tasks))
+    }
+
+    /// The same for the run of a graph, or for a node of it: nothing when a thread in the middle of the run waits for this one.
+    pub(crate) fn begin_run(context: &Context, run: &RunState) -> Option<Self> {
+        Self::enter(context, Awaited::Run(std::ptr::from_ref(run).addr()))
+    }
+
+    fn enter(context: &Context, awaited: Awaited) -> Option<Self> {
         let me = context.identity();
         let held: Vec<usize> = context.origins().map(|origin| origin.as_ptr().addr()).collect();
+        let runs = context.runs().map(<*const RunState>::addr).collect();
         let mut waits = lock();
-        waits.insert(me, Waiting { tasks, held });
+        waits.insert(me, Waiting { awaited, held, runs });
         if goes_on(&waits, me) {
             return Some(Self(me));
         }
@@ -66,10 +86,19 @@ fn goes_on(waits: &Waits, me: usize) -> bool {
         let by_jobs = waits.iter().filter(|(_, waiting)| waiting.held.contains(&address(task)));
         task.runner().is_none_or(|runner| awake(runner, known)) && by_jobs.into_iter().all(|(thread, _)| known.contains(thread))
     };
+    // No thread that sleeps in the middle of it, but those that go on.
+    let is_run = |run: usize, known: &BTreeSet<usize>| {
+        let mut inside = waits.iter().filter(|(_, waiting)| waiting.runs.contains(&run));
+        inside.all(|(thread, _)| known.contains(thread))
+    };
+    let ends = |awaited: &Awaited, known: &BTreeSet<usize>| match awaited {
+        Awaited::Tasks(tasks) => tasks.iter().any(|task| finishes(task, known)),
+        Awaited::Run(run) => is_run(*run, known),
+    };
     loop {
         let before = known.len();
         for (thread, waiting) in waits {
-            if !known.contains(thread) && waiting.tasks.iter().any(|task| finishes(task, &known)) {
+            if !known.contains(thread) && ends(&waiting.awaited, &known) {
                 if *thread == me {
                     return true;
                 }
