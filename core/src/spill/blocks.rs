@@ -343,10 +343,10 @@ fn here(mut blocks: MutexGuard<'static, Blocks>, place: Place) -> Result<MutexGu
             Some(Entry { state: State::Away { .. }, class, .. }) => {
                 let class = *class;
                 if !arena::reserve(class, true) {
-                    if std::mem::take(&mut makes_room) {
+                    if makes_room {
                         drop(blocks);
-                        // If there is none, it goes above the limit, and the next buffer pays for it.
-                        let _ = make_room(class);
+                        // As often as others take it first. Where there is none, this goes above the limit, and the next buffer pays for it.
+                        makes_room = make_room(class).is_ok();
                         blocks = self::blocks();
                         continue;
                     }
