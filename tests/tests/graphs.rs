@@ -1,7 +1,7 @@
 //! Graphs that are built once and run often: what they give, in which order, from where.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, Weak, mpsc};
 
 use poniard::{Data, FailureKind, Gather, GraphBuilder, GraphRun, Input, Node, Priority, Runtime, TaskError, TaskGraph};
 use poniard_tests::{add, runtimes, threads};
@@ -327,38 +327,29 @@ fn waits_for_itself(error: &TaskError) -> bool {
     matches!(error.kind(), FailureKind::WaitsForItself)
 }
 
-/// A run that nodes can be told of once it has begun.
-#[derive(Clone, Default)]
-struct Late(Arc<(Mutex<Option<Arc<GraphRun>>>, Condvar)>);
+/// A run that its nodes are told of once it has begun. They do not keep it: it has them.
+type Known = Arc<OnceLock<Weak<GraphRun>>>;
 
-impl Late {
-    fn tell(&self, run: &Arc<GraphRun>) {
-        *self.0.0.lock().expect("not poisoned") = Some(Arc::clone(run));
-        self.0.1.notify_all();
-    }
+fn tell(known: &Known, run: &Arc<GraphRun>) {
+    known.set(Arc::downgrade(run)).expect("told once");
+}
 
-    fn get(&self) -> Arc<GraphRun> {
-        let run = self.0.1.wait_while(self.0.0.lock().expect("not poisoned"), |run| run.is_none());
-        run.expect("not poisoned").clone().expect("waited for")
-    }
-
-    fn forget(&self) {
-        self.0.0.lock().expect("not poisoned").take();
-    }
+fn wait_to_know(known: &Known) -> Arc<GraphRun> {
+    known.wait().upgrade().expect("its owner waits for it")
 }
 
 #[test]
 fn a_task_on_another_thread_that_a_node_waits_for_does_not_wait_for_the_run_for_ever() {
     let runtime = threads(2);
     for round in 0..100 {
-        let (own, both) = (Late::default(), Arc::new(Barrier::new(2)));
+        let (own, both) = (Known::default(), Arc::new(Barrier::new(2)));
         let mut graph = GraphBuilder::new();
         let after = graph.task(add, (1, 1));
         let node: Node<u32> = {
-            let own = own.clone();
+            let own = Arc::clone(&own);
             graph.task(
                 move || {
-                    let run = own.get();
+                    let run = wait_to_know(&own);
                     let (begun, whole) = (Arc::clone(&both), round % 2 == 0);
                     let task = poniard::spawn(
                         move || {
@@ -381,10 +372,9 @@ fn a_task_on_another_thread_that_a_node_waits_for_does_not_wait_for_the_run_for_
         graph.order(node, after);
         let graph = graph.build().expect("a graph");
         let run = Arc::new(graph.run(&runtime, ()).expect("a run"));
-        own.tell(&run);
+        tell(&own, &run);
         assert_eq!(*run.fetch(node).expect("no failure"), 1);
         run.wait().expect("no failure");
-        own.forget();
     }
 }
 
@@ -393,13 +383,13 @@ fn of_two_runs_that_wait_for_each_other_one_gets_an_error() {
     let runtime = threads(2);
     for _ in 0..100 {
         let ready = Arc::new(Barrier::new(2));
-        let late = [Late::default(), Late::default()];
+        let known = [Known::default(), Known::default()];
         let runs = [1, 0].map(|other: usize| {
-            let (other, ready) = (late[other].clone(), Arc::clone(&ready));
+            let (other, ready) = (Arc::clone(&known[other]), Arc::clone(&ready));
             let mut graph = GraphBuilder::new();
             let node = graph.task(
                 move || {
-                    let other = other.get();
+                    let other = wait_to_know(&other);
                     ready.wait();
                     u32::from(other.wait().is_err_and(|error| waits_for_itself(&error)))
                 },
@@ -408,10 +398,9 @@ fn of_two_runs_that_wait_for_each_other_one_gets_an_error() {
             let graph = graph.build().expect("a graph");
             (Arc::new(graph.run(&runtime, ()).expect("a run")), node)
         });
-        runs.iter().zip(&late).for_each(|((run, _), late)| late.tell(run));
+        runs.iter().zip(&known).for_each(|((run, _), known)| tell(known, run));
         let found: u32 = runs.iter().map(|(run, node)| *run.fetch(node).expect("no failure")).sum();
         assert_eq!(found, 1);
-        late.iter().for_each(Late::forget);
     }
 }
 
@@ -419,20 +408,17 @@ fn of_two_runs_that_wait_for_each_other_one_gets_an_error() {
 fn a_node_that_waits_for_its_own_run_gets_an_error() {
     for count in COUNTS {
         let runtime = threads(count);
-        let own: Arc<Mutex<Option<Arc<GraphRun>>>> = Arc::default();
-        let ready = Arc::new(Barrier::new(2));
+        let own = Known::default();
         let mut graph = GraphBuilder::new();
         let before = graph.task(add, (1, 1));
         let node: Node<bool> = {
-            let (own, ready) = (Arc::clone(&own), Arc::clone(&ready));
+            let own = Arc::clone(&own);
             let wait = move || {
-                let run = own.lock().expect("not poisoned").clone().expect("given before the barrier");
+                let run = wait_to_know(&own);
                 run.wait().is_err_and(|error| waits_for_itself(&error)) && *run.fetch(before).expect("it is over") == 2
             };
             graph.task(
                 move |_: &u64| {
-                    ready.wait();
-                    ready.wait();
                     // Found in a task on top of the node, too; on another thread the last one of both to wait finds it.
                     wait() && poniard::spawn(wait.clone(), ()).take().unwrap_or_else(|error| count > 1 && waits_for_itself(&error))
                 },
@@ -441,12 +427,9 @@ fn a_node_that_waits_for_its_own_run_gets_an_error() {
         };
         let graph = graph.build().expect("a graph");
         let run = Arc::new(graph.run(&runtime, ()).expect("a run"));
-        ready.wait();
-        *own.lock().expect("not poisoned") = Some(Arc::clone(&run));
-        ready.wait();
+        tell(&own, &run);
         assert!(*run.fetch(node).expect("no failure"));
         run.wait().expect("no failure");
-        own.lock().expect("not poisoned").take();
     }
 }
 

@@ -13,16 +13,15 @@ use super::state::{CANCELLED, FAILED, FAULTY, PLACED, POISONED, RunState, STOP, 
 use super::{Graph, NodeRecord, Site, placed};
 use crate::error::FailureKind;
 use crate::options::Priority;
-use crate::platform;
 use crate::worker::context::{Context, Within};
 use crate::worker::entry::{Entry, Part, PartOf};
 use crate::worker::fence;
-use crate::worker::fetch::{SPIN_ROUNDS, wait_until};
+use crate::worker::fetch::{spin_until, wait_until};
 use crate::worker::main_loop::{look_outside_next, steal_newest};
 use crate::worker::shared::Shared;
 use crate::worker::slot::{Slot, add};
 use crate::worker::waiter;
-use crate::worker::waits::Wait;
+use crate::worker::waits::{Target, Wait};
 
 /// Nodes with more successors than this hand them out bit by bit, so that several workers can take part.
 const FAN_MIN: u32 = 32;
@@ -609,17 +608,10 @@ fn from_board(context: &Context, run: &RunState) -> Option<Entry> {
 /// Waits for a run, or for a node of it, on a thread that runs tasks and is not in the middle of the run. False when a thread that is waits for this one.
 fn wait_inside(context: &Context, run: &RunState, node: Option<u32>) -> bool {
     help(context, run, node);
-    for round in 0..SPIN_ROUNDS {
-        if run.is_node_over(node) {
-            return true;
-        }
-        if round % 16 == 15 {
-            platform::yield_now();
-        } else {
-            std::hint::spin_loop();
-        }
+    if spin_until(|| run.is_node_over(node)) {
+        return true;
     }
-    let Some(_wait) = Wait::begin_run(context, run) else { return false };
+    let Some(_wait) = Wait::begin(context, Target::run(run)) else { return false };
     run.register(node);
     wait_until(context, &|| run.is_node_over(node));
     true

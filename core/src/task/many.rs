@@ -14,7 +14,7 @@ use crate::worker::context::Context;
 use crate::worker::fetch::{Helped, help, wait_until_fired};
 use crate::worker::stopwatch;
 use crate::worker::waiter::Waiter;
-use crate::worker::waits::Wait;
+use crate::worker::waits::{Target, Wait};
 
 /// A thread that waits for one of more tasks than this is not looked at in the search for circles.
 const CIRCLE_MAX: usize = 64;
@@ -185,7 +185,7 @@ impl<T> AsFinished<T> {
             };
             self.tasks.iter().enumerate().filter_map(waits).collect()
         };
-        let wait = (self.left <= CIRCLE_MAX).then(|| Wait::begin(context, awaited()));
+        let wait = (self.left <= CIRCLE_MAX).then(|| Wait::begin(context, Target::Tasks(awaited())));
         match wait {
             // Every one of them waits for this thread, and this thread for one of them.
             Some(None) => self.hopeless = (0..self.tasks.len()).filter(|index| self.tasks[*index].is_some()).collect(),

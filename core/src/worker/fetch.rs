@@ -15,7 +15,7 @@ use super::shared::{CROWD, Shared};
 use super::slot::Passed;
 use super::stopwatch;
 use super::waiter::{self, Waiter};
-use super::waits::Wait;
+use super::waits::{Target, Wait};
 use crate::ambient;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
@@ -39,7 +39,7 @@ pub(super) const SLOT_THREADS: usize = 64;
 /// Threads for one slot at last: what takes more memory than it is worth, and may be all that the system gives.
 const SLOT_THREADS_MAX: usize = 1024;
 /// So long may nothing be finished before a slot gets more threads. Long beside a task; a program that stalls now and then waits for it some times.
-const STALL_PATIENCE: Duration = Duration::from_millis(50);
+pub(super) const STALL_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Waits until `task` has finished.
 pub(crate) fn wait(task: &TaskRef) -> Result<(), TaskError> {
@@ -241,11 +241,12 @@ fn run_nested(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<()
     }
 }
 
-/// Waits for a task that somebody else runs, or will run.
-fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), TaskError> {
+/// Looks for a moment whether something is `over`, which is shorter than to go to sleep and be woken. False when it is not.
+#[inline]
+pub(crate) fn spin_until(over: impl Fn() -> bool) -> bool {
     for round in 0..SPIN_ROUNDS {
-        if task.is_finished() {
-            return Ok(());
+        if over() {
+            return true;
         }
         if round % 16 == 15 {
             platform::yield_now();
@@ -253,7 +254,15 @@ fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), Tas
             std::hint::spin_loop();
         }
     }
-    let Some(_wait) = Wait::begin(context, vec![task.clone()]) else {
+    false
+}
+
+/// Waits for a task that somebody else runs, or will run.
+fn block(context: &Context, awaited: &TaskRef, task: &TaskRef) -> Result<(), TaskError> {
+    if spin_until(|| task.is_finished()) {
+        return Ok(());
+    }
+    let Some(_wait) = Wait::begin(context, Target::Tasks(vec![task.clone()])) else {
         return Err(TaskError::new(awaited.name(), FailureKind::WaitsForItself));
     };
     let waiter = Waiter::for_this_thread();

@@ -1,4 +1,4 @@
-//! Who waits for whom: finds circles of running tasks before their threads go to sleep for ever.
+//! Who waits for whom: finds circles of running tasks, and of runs of graphs, before their threads go to sleep for ever.
 //!
 //! Only a thread that is about to sleep inside a task enters itself here, so nothing that runs pays for it. All entries change under one lock: of
 //! the threads of a circle, the last one to enter sees all the others, and it alone gets the error. A thread that waits for a job is not entered: the thread
@@ -18,7 +18,7 @@ type Waits = BTreeMap<usize, Waiting>;
 
 /// A thread that sleeps.
 struct Waiting {
-    awaited: Awaited,
+    awaited: Target,
     /// The addresses of the tasks on behalf of which it is in the middle of jobs: they cannot finish before it goes on, although another thread runs them.
     held: Vec<usize>,
     /// The addresses of the runs of graphs that it is in the middle of. Not only the node that it runs is not over before it goes on: it may have taken others.
@@ -26,11 +26,17 @@ struct Waiting {
 }
 
 /// What a thread waits for.
-enum Awaited {
+pub(crate) enum Target {
     /// One of these is enough.
     Tasks(Vec<TaskRef>),
     /// The run of a graph at this address, or a node of it.
     Run(usize),
+}
+
+impl Target {
+    pub(crate) fn run(run: &RunState) -> Self {
+        Self::Run(std::ptr::from_ref(run).addr())
+    }
 }
 
 fn lock() -> MutexGuard<'static, Waits> {
@@ -48,18 +54,9 @@ fn address(task: &TaskRef) -> usize {
 pub(crate) struct Wait(usize);
 
 impl Wait {
-    /// Notes that this thread is about to wait for one of `tasks`; nothing when that would never end: each of them needs a thread that waits, directly or
-    /// through others, for this one.
-    pub(crate) fn begin(context: &Context, tasks: Vec<TaskRef>) -> Option<Self> {
-        Self::enter(context, Awaited::Tasks(tasks))
-    }
-
-    /// The same for the run of a graph, or for a node of it: nothing when a thread in the middle of the run waits for this one.
-    pub(crate) fn begin_run(context: &Context, run: &RunState) -> Option<Self> {
-        Self::enter(context, Awaited::Run(std::ptr::from_ref(run).addr()))
-    }
-
-    fn enter(context: &Context, awaited: Awaited) -> Option<Self> {
+    /// Notes that this thread is about to wait; nothing when that would never end: each of the awaited tasks needs a thread that waits, directly or through
+    /// others, for this one, or a thread in the middle of the awaited run does.
+    pub(crate) fn begin(context: &Context, awaited: Target) -> Option<Self> {
         let me = context.identity();
         let held: Vec<usize> = context.origins().map(|origin| origin.as_ptr().addr()).collect();
         let runs = context.runs().map(<*const RunState>::addr).collect();
@@ -86,14 +83,14 @@ fn goes_on(waits: &Waits, me: usize) -> bool {
         let by_jobs = waits.iter().filter(|(_, waiting)| waiting.held.contains(&address(task)));
         task.runner().is_none_or(|runner| awake(runner, known)) && by_jobs.into_iter().all(|(thread, _)| known.contains(thread))
     };
-    // No thread that sleeps in the middle of it, but those that go on.
-    let is_run = |run: usize, known: &BTreeSet<usize>| {
+    // Once those who sleep in the middle of it have gone on.
+    let is_over = |run: usize, known: &BTreeSet<usize>| {
         let mut inside = waits.iter().filter(|(_, waiting)| waiting.runs.contains(&run));
         inside.all(|(thread, _)| known.contains(thread))
     };
-    let ends = |awaited: &Awaited, known: &BTreeSet<usize>| match awaited {
-        Awaited::Tasks(tasks) => tasks.iter().any(|task| finishes(task, known)),
-        Awaited::Run(run) => is_run(*run, known),
+    let ends = |awaited: &Target, known: &BTreeSet<usize>| match awaited {
+        Target::Tasks(tasks) => tasks.iter().any(|task| finishes(task, known)),
+        Target::Run(run) => is_over(*run, known),
     };
     loop {
         let before = known.len();
