@@ -880,3 +880,51 @@ fn a_call_out_of_place_names_the_place_of_the_call() {
     let run = Mutex::new(run);
     expect(caught_panic(|| run.lock().expect("not poisoned yet").take(node)), line!(), "another graph");
 }
+
+#[test]
+fn who_holds_a_lock_that_all_workers_want_shares_work_with_himself() {
+    for count in [1, 2] {
+        let (sum, pair, in_scope) = in_time(move || {
+            let (runtime, other) = (threads(count), threads(1));
+            let lock = Arc::new(Mutex::new(()));
+            let (locked, all_there) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(count + 1)));
+            let holder = {
+                let (lock, locked, all_there) = (Arc::clone(&lock), Arc::clone(&locked), Arc::clone(&all_there));
+                runtime.spawn(
+                    move || {
+                        let _guard = lock.lock().expect("not poisoned");
+                        locked.wait();
+                        // Lends its place, and does not get it back: whoever has it waits for the lock.
+                        other.spawn(move || drop(all_there.wait()), ()).take().expect("no failure");
+                        let sum = AtomicUsize::new(0);
+                        poniard::parallel_for(0..10_000, |index| _ = sum.fetch_add(index, Ordering::Relaxed));
+                        let pair = poniard::join(|| poniard::join(|| 1, || 2), || 3);
+                        let in_scope = AtomicUsize::new(0);
+                        poniard::scope(|scope| {
+                            (0..10).for_each(|_| scope.spawn(|_| _ = in_scope.fetch_add(1, Ordering::Relaxed)));
+                        });
+                        (sum.into_inner(), pair, in_scope.into_inner())
+                    },
+                    (),
+                )
+            };
+            locked.wait();
+            let others: Vec<Task<()>> = (0..count)
+                .map(|_| {
+                    let (lock, all_there) = (Arc::clone(&lock), Arc::clone(&all_there));
+                    runtime.spawn(
+                        move || {
+                            all_there.wait();
+                            drop(lock.lock());
+                        },
+                        (),
+                    )
+                })
+                .collect();
+            let found = holder.take().expect("no failure");
+            others.into_iter().for_each(|other| other.wait().expect("no failure"));
+            found
+        });
+        assert_eq!((sum, pair, in_scope), (10_000 * 9_999 / 2, ((1, 2), 3), 10));
+    }
+}

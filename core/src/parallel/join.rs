@@ -119,7 +119,10 @@ pub(super) fn outside<R: Send>(shared: &Shared, body: impl FnOnce() -> R + Send)
     Context::with(|context| {
         let own = context.filter(|context| std::ptr::eq(&*context.shared, shared));
         // A thread that runs a task of a queued processor on top of a worker's task would wait for a job that nobody but itself might run.
-        let alone = shared.slots.is_empty() || context.is_some_and(|context| context.holds_slot_of(shared));
+        // So would one that has waited for others in vain.
+        let alone = shared.slots.is_empty()
+            || context.is_some_and(|context| context.holds_slot_of(shared))
+            || own.is_some_and(Context::has_no_help);
         // Counted like a task: the runtime does not end before.
         if alone || !shared.admit(own) {
             return body();
@@ -129,6 +132,8 @@ pub(super) fn outside<R: Send>(shared: &Shared, body: impl FnOnce() -> R + Send)
         let origin = context.map(Context::origin).filter(|origin| origin.is_inside()).unwrap_or_else(|| Origin::outside(&job));
         jobs::inject(shared, JobRef { job: job.address(), origin });
         jobs::without_unwinding(|| match context {
+            // It has lent its slot to one that waits for what it holds itself, or never had one.
+            Some(context) if own.is_some() => jobs::sleep_or_run(context, job.job(), job.latch()),
             // A worker of another runtime lends its slot.
             Some(context) => jobs::sleep(context, job.latch()),
             None => {

@@ -95,6 +95,8 @@ pub(crate) struct Context {
     between: Cell<bool>,
     /// The slot that the thread holds; none for a thread of a queued processor.
     token: RefCell<Option<Token>>,
+    /// Whether the thread, without a slot, is in the middle of a job that it has waited for others to run in vain.
+    no_help: Cell<bool>,
     /// Stack segments that nested tasks have added.
     pub(crate) segments: Cell<usize>,
     /// The task that the thread is in the middle of, or on behalf of which it runs a job: an `Origin`, as it is in the middle of a node of a graph.
@@ -136,6 +138,7 @@ impl Context {
             remote,
             between: Cell::new(false),
             token: RefCell::new(None),
+            no_help: Cell::new(false),
             segments: Cell::new(0),
             task: Cell::new(ptr::null()),
             within: Cell::new(ptr::null()),
@@ -274,6 +277,17 @@ impl Context {
         let result = wait();
         self.holding.set(self.shared.unusual.resume(holding));
         result
+    }
+
+    /// Runs `body`, none of whose jobs goes to others: they have not come for long.
+    pub(crate) fn without_help(&self, body: impl FnOnce()) {
+        let before = self.no_help.replace(true);
+        body();
+        self.no_help.set(before);
+    }
+
+    pub(crate) fn has_no_help(&self) -> bool {
+        self.no_help.get()
     }
 
     /// Whether this thread may run a task on top of the one that it is in the middle of.

@@ -4,13 +4,13 @@ use crossbeam_deque::{Injector, Steal};
 
 use super::context::{Context, outside_of_ambient};
 use super::entry::Entry;
-use super::fetch::{STACK_SEGMENT_BYTES, STACK_SEGMENTS_MAX, wait_until_fired};
+use super::fetch::{STACK_SEGMENT_BYTES, STACK_SEGMENTS_MAX, STALL_PATIENCE, wait_until_fired};
 use super::job::{Job, JobRef, Origin};
 use super::job_deque::Jobs;
 use super::latch::Latch;
 use super::shared::Shared;
 use super::slot::{Local, Slot};
-use super::waiter::Waiter;
+use super::waiter::{self, Waiter};
 use crate::platform;
 
 /// Rounds of looking for jobs before a thread that waits for one goes to sleep: about as long as a wake-up takes.
@@ -162,7 +162,8 @@ fn wait_or_take_back(context: &Context, latch: &Latch, target: Option<&Job>) -> 
             }
             continue;
         }
-        match search_injector(context, origin, target) {
+        let has_stack = context.has_stack();
+        match search_injector(context, |job| target.is_some_and(|target| job.is(target)) || (job.origin == origin && has_stack)) {
             Some(job) if target.is_some_and(|target| job.is(target)) => return Waited::TakenBack,
             Some(job) => {
                 execute(context, job);
@@ -184,6 +185,23 @@ pub(crate) fn sleep(context: &Context, latch: &Latch) {
     }
 }
 
+/// As `sleep`, on a thread of the runtime that has no slot, for a job among those for all. Whoever would run it may want what this thread holds: one that nobody has begun
+/// for long is run here.
+pub(crate) fn sleep_or_run(context: &Context, job: &Job, latch: &Latch) {
+    let waiter = Waiter::for_this_thread();
+    if !latch.announce(&waiter) {
+        return;
+    }
+    while !waiter.has_fired() {
+        context.without_holding(|| waiter::park_for(STALL_PATIENCE));
+        if !waiter.has_fired()
+            && let Some(own) = search_injector(context, |other| other.is(job))
+        {
+            context.without_help(|| execute(context, own));
+        }
+    }
+}
+
 /// A job of `origin`: from this worker's own queue, else from the one that runs what this thread waits for, since there lies what that one needs; else from others.
 fn find(context: &Context, origin: Origin, thief: Option<usize>, all: bool) -> Option<JobRef> {
     let shared = &*context.shared;
@@ -199,14 +217,14 @@ fn find(context: &Context, origin: Origin, thief: Option<usize>, all: bool) -> O
     found.flatten()
 }
 
-/// Looks through the jobs for all, once, for one of `origin`, or for `target`; the others go to the end.
-fn search_injector(context: &Context, origin: Origin, target: Option<&Job>) -> Option<JobRef> {
+/// Looks through the jobs for all, once, for one that is `wanted`; the others go to the end.
+fn search_injector(context: &Context, wanted: impl Fn(&JobRef) -> bool) -> Option<JobRef> {
     let shared = &*context.shared;
     let mut moved = false;
     let mut found = None;
     for _ in 0..shared.jobs.len() {
         let Some(job) = from_injector(&shared.jobs) else { break };
-        if target.is_some_and(|target| job.is(target)) || (job.origin == origin && context.has_stack()) {
+        if wanted(&job) {
             found = Some(job);
             break;
         }
