@@ -895,7 +895,7 @@ fn who_holds_a_lock_that_all_workers_want_shares_work_with_himself() {
                         let _guard = lock.lock().expect("not poisoned");
                         locked.wait();
                         // Lends its place, and does not get it back: whoever has it waits for the lock.
-                        other.spawn(move || drop(all_there.wait()), ()).take().expect("no failure");
+                        other.spawn(move || _ = all_there.wait(), ()).take().expect("no failure");
                         let sum = AtomicUsize::new(0);
                         poniard::parallel_for(0..10_000, |index| _ = sum.fetch_add(index, Ordering::Relaxed));
                         let pair = poniard::join(|| poniard::join(|| 1, || 2), || 3);
