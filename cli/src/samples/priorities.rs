@@ -1,11 +1,11 @@
 //! `priorities`: of the tasks that are ready, the most urgent one is run first.
 //!
-//! All of them wait for one task, the gate, so that they become ready together; from then on it is the workers' choice.
+//! Every worker is held in a task of its own, a gate, until all of them are in the queues; from then on it is the workers' choice.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
 
-use poniard::{Priority, Task};
+use poniard::{Priority, Scope, Task};
 
 use super::limits;
 use crate::sample::{Check, Context, Outcome, Sample, SampleError, SampleOption};
@@ -23,18 +23,28 @@ const LEVELS: [(Priority, &str); 3] = [(Priority::High, "high"), (Priority::Norm
 fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let size = limits::count("size", context.size, 100, limits::MOST_TASKS / 3)?;
     let turn = Arc::new(AtomicUsize::new(0));
+    // Those of worker processes, too: what does not travel is run by their threads here.
+    let workers = context.runtime.processors_in(&Scope::any()).iter().filter(|processor| processor.worker.is_some()).count();
+    // Passed twice: when all workers are there, and when all tasks are.
+    let barrier = Arc::new(Barrier::new(workers + 1));
+    let gates: Vec<Task<()>> = (0..workers)
+        .map(|_| {
+            let barrier = Arc::clone(&barrier);
+            let pass = move || (0..2).for_each(|_| _ = barrier.wait());
+            context.runtime.task(pass, ()).name("gate").spawn()
+        })
+        .collect();
+    barrier.wait();
     // Spawned with the least urgent first, so that the order of spawning explains nothing. What they compute is when their turn was.
-    let (open, gate) = std::sync::mpsc::channel::<()>();
-    let gate = context.runtime.task(move || gate.recv().unwrap_or_default(), ()).name("gate").occupancy(0.0).spawn();
     let mut turns: [Vec<Task<usize>>; 3] = Default::default();
     for _ in 0..size {
         for (level, (priority, name)) in LEVELS.iter().enumerate().rev() {
             let turn = Arc::clone(&turn);
-            let task = context.runtime.task(move |_: &()| turn.fetch_add(1, SeqCst), (&gate,)).name(*name).priority(*priority);
+            let task = context.runtime.task(move || turn.fetch_add(1, SeqCst), ()).name(*name).priority(*priority);
             turns[level].push(task.spawn());
         }
     }
-    drop(open);
+    barrier.wait();
     let total = 3 * size as u64;
     let mut done = 0;
     let mut sums = [0; 3];
@@ -45,6 +55,7 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
             context.progress.advance(done, total);
         }
     }
+    gates.into_iter().try_for_each(Task::take)?;
     let means = sums.map(|sum| sum as f64 / size as f64 + 1.0);
     let lines = LEVELS.iter().zip(means).map(|((_, name), mean)| format!("{name:>6}: turn {mean:.1} of {total} on average"));
     Ok(Outcome {
@@ -55,8 +66,8 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     })
 }
 
-/// Every turn is taken once, and the more urgent ones are earlier, as soon as there are enough tasks for a few that were taken while the
-/// others were still being put into the queues not to matter.
+/// Every turn is taken once, and the more urgent ones are earlier, as soon as there are enough tasks for a few whose workers were interrupted before their turn not to
+/// matter.
 fn check(sums: [usize; 3], size: usize) -> Check {
     let total = 3 * size;
     let all = sums.iter().sum::<usize>() == total * (total - 1) / 2;
