@@ -76,7 +76,7 @@ pub(crate) struct Journal {
 }
 
 /// A task's number, and where it is noted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Noted {
     number: usize,
     journal: Arc<Journal>,
@@ -153,11 +153,21 @@ impl Journal {
 }
 
 impl Noted {
+    /// What a task is known by, if a journal is kept.
+    pub(crate) fn of(task: &Header) -> Option<&Self> {
+        task.options().and_then(|options| options.ties.noted.as_deref())
+    }
+
     /// The task comes after another one.
     pub(crate) fn comes_after(&self, other: &Header) {
-        if let Some(other) = other.options().and_then(|options| options.ties.noted.as_ref())
-            && Arc::ptr_eq(&self.journal, &other.journal)
-        {
+        if let Some(other) = Self::of(other) {
+            self.follows(other);
+        }
+    }
+
+    /// The task comes after one of another journal or of this one, in which case that is noted.
+    pub(crate) fn follows(&self, other: &Self) {
+        if Arc::ptr_eq(&self.journal, &other.journal) {
             locked(&self.journal.edges).push((self.number, other.number));
         }
     }
@@ -180,7 +190,7 @@ pub(crate) fn around<R>(options: &TaskOptions, processor: usize, body: impl FnOn
 mod tests {
     use std::sync::mpsc::channel;
 
-    use crate::{Mutable, Priority, Runtime, spawn, write};
+    use crate::{Mutable, Priority, Runtime, ViewMut, read, spawn, write};
 
     fn runtime(journal: bool) -> Runtime {
         Runtime::builder().threads(2).processes(0).models(None).journal(journal).build().unwrap()
@@ -216,6 +226,32 @@ mod tests {
                 assert!(journal[*before].ran.as_ref().unwrap().ended_ns <= ran.began_ns, "{number} after {before}");
             }
         }
+    }
+
+    /// Who has ended is waited for by nobody, and still came first.
+    #[test]
+    fn an_order_is_noted_although_nobody_had_to_wait() {
+        let runtime = runtime(true);
+        let place = Mutable::new(vec![0u32; 4]);
+        let (left, right) = (place.part(ndarray::s![0..2]).unwrap(), place.part(ndarray::s![1..4]).unwrap());
+        let mut last = Vec::new();
+        runtime.spawn(|place: &mut Vec<u32>| place[0] = 1, (write(&place),)).wait().unwrap();
+        // More than a history keeps of those that have ended.
+        for _ in 0..40 {
+            runtime.spawn(|place: &Vec<u32>| place[0], (read(&place),)).wait().unwrap();
+        }
+        for part in [&left, &right] {
+            runtime.spawn(|mut part: ViewMut<'_, u32>| *part.get_mut([0]).unwrap() += 1, (write(part),)).wait().unwrap();
+        }
+        last.push(runtime.spawn(|place: &mut Vec<u32>| place[0], (write(&place),)));
+        assert_eq!(last.pop().unwrap().take().unwrap(), 2);
+        let journal = runtime.journal();
+        let after = |number: usize| journal[number].after.clone();
+        assert!((1..=40).all(|reader| after(reader) == [0]));
+        let first: Vec<usize> = (0..=40).collect();
+        assert_eq!(after(41), first);
+        assert_eq!(after(42), (0..=41).collect::<Vec<_>>());
+        assert_eq!(after(43), (0..=42).collect::<Vec<_>>());
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod network;
 pub mod output;
 pub mod plan;
 pub mod platform;
+pub mod prediction;
 pub mod problem;
 pub mod schedule;
 pub mod statistics;

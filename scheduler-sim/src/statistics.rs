@@ -156,6 +156,35 @@ pub fn signed_rank(values: &[f64]) -> Option<f64> {
     Some((2.0 * share).min(1.0))
 }
 
+/// How far a prediction ranks as reality does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ranking {
+    /// Kendall's tau: 1 if every pair is ranked right, -1 if none is. A pair that is predicted to be equal counts for neither.
+    pub tau: f64,
+    /// How many pairs can be told apart: those of which the intervals do not overlap.
+    pub pairs: usize,
+    /// How many pairs there are.
+    pub of: usize,
+}
+
+/// How far values rank as those of which it is known in which intervals they lie; nothing if no two of these can be told apart. Cost: that of all pairs. Source: Kendall, "A new measure of
+/// rank correlation", Biometrika 30(1-2), 1938.
+#[must_use]
+pub fn ranking(values: &[(f64, (f64, f64))]) -> Option<Ranking> {
+    let (mut sum, mut pairs, mut of) = (0.0, 0, 0);
+    for (place, (one, (one_low, one_high))) in values.iter().enumerate() {
+        for (other, (other_low, other_high)) in &values[place + 1..] {
+            of += 1;
+            let is_before = one_high < other_low;
+            if is_before || other_high < one_low {
+                pairs += 1;
+                sum += if one == other { 0.0 } else if (one < other) == is_before { 1.0 } else { -1.0 };
+            }
+        }
+    }
+    (pairs > 0).then(|| Ranking { tau: sum / pairs as f64, pairs, of })
+}
+
 /// Probabilities of several tests, corrected so that with all of them together an error is as likely as with one. Source: Holm, "A simple sequentially rejective multiple test procedure",
 /// Scandinavian Journal of Statistics 6(2), 1979.
 #[must_use]
@@ -182,6 +211,18 @@ mod tests {
 
     fn pair(workload: usize, seed: u64, makespan_ns: u64, baseline_ns: u64) -> Pair {
         Pair { workload, seed, makespan_ns, baseline_ns }
+    }
+
+    #[test]
+    fn pairs_that_reality_tells_apart_are_ranked() {
+        let of = |values: &[(f64, f64, f64)]| ranking(&values.iter().map(|(value, low, high)| (*value, (*low, *high))).collect::<Vec<_>>());
+        assert_eq!(of(&[(1.0, 1.0, 2.0), (2.0, 3.0, 4.0), (9.0, 3.5, 5.0)]), Some(Ranking { tau: 1.0, pairs: 2, of: 3 }));
+        // The last one is predicted to be the shortest of three.
+        let tau = of(&[(2.0, 1.0, 1.0), (3.0, 2.0, 2.0), (1.0, 3.0, 3.0)]).unwrap().tau;
+        assert!((tau + 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!(of(&[(2.0, 1.0, 1.0), (2.0, 2.0, 2.0)]), Some(Ranking { tau: 0.0, pairs: 1, of: 1 }));
+        assert_eq!(of(&[(2.0, 1.0, 2.0), (2.0, 2.0, 2.0)]), None);
+        assert_eq!(of(&[]), None);
     }
 
     #[test]

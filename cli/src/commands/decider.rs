@@ -21,7 +21,7 @@ use crate::panics;
 /// What a name of a policy that runs live begins with, where a planner has the same name.
 const LIVE: &str = "live:";
 /// What the runtime is called without a policy.
-const OWN: &str = "own";
+pub(super) const OWN: &str = "own";
 
 /// Somebody who decides, by the name that the user has typed.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use poniard_scheduler_sim::workload::Recording;
+use poniard_scheduler_sim::workload::{RecordedProcessor, RecordedTask, Recording};
 
 use crate::installation::Installation;
 
@@ -298,14 +298,16 @@ fn a_recorded_run_is_a_workload_and_is_predicted() {
         assert!((least_ns..=least_ns + spawned_ns).contains(&predicted.as_u64().unwrap()), "{predicted} is not about {least_ns}");
     };
     about(&row(1, "fifo")["predicted_ns"], work_ns);
-    assert_eq!(row(1, "fifo")["recorded"]["makespan_ns"], recording.makespan_ns());
-    assert_eq!((&row(2, "heft")["recorded"]["file"], &row(4, "heft-append")["recorded"]), (&"two.json".into(), &serde_json::Value::Null));
-    let error = row(2, "heft")["error"].as_f64().unwrap();
-    assert!(
-        (row(2, "heft")["predicted_ns"].as_f64().unwrap() / row(2, "heft")["recorded"]["makespan_ns"].as_f64().unwrap() - 1.0 - error)
-            .abs()
-            < 1e-9
-    );
+    let (one, two) = (row(1, "fifo"), row(2, "heft"));
+    assert_eq!((&one["recorded"]["mean_ns"], &one["calibrated"]), (&(recording.makespan_ns() as f64).into(), &true.into()));
+    assert_eq!((&two["recorded"]["runs"][0]["file"], &two["calibrated"]), (&"two.json".into(), &false.into()));
+    assert_eq!(row(4, "heft-append")["recorded"], serde_json::Value::Null);
+    let error = two["error"].as_f64().unwrap();
+    assert!((two["predicted_ns"].as_f64().unwrap() / two["recorded"]["mean_ns"].as_f64().unwrap() - 1.0 - error).abs() < 1e-9);
+    // Of one error the median and the worst are that.
+    let said = (predicted["median_error"].as_f64().unwrap(), predicted["worst_error"].as_f64().unwrap());
+    assert!((said.0 - error.abs()).abs() < 1e-12 && (said.1 - error.abs()).abs() < 1e-12, "{predicted}");
+    assert_eq!(predicted["kendall_tau"], serde_json::Value::Null);
     let by_cpu = installation.ask("predict one.json --workers 1 --cpu --json").json();
     let cpu_ns: u64 = recording.own_cpu_ns().unwrap().iter().sum();
     about(&by_cpu["predictions"][0]["predicted_ns"], cpu_ns);
@@ -316,6 +318,72 @@ fn a_recorded_run_is_a_workload_and_is_predicted() {
     assert_eq!(nested.code, Some(0), "{nested:?}");
     let warned = installation.ask("predict nested.json");
     assert!(warned.stderr.contains("nested.json: tasks spawn tasks there"), "{warned:?}");
+}
+
+/// A recorded run of tasks that take so long each, one after the other on one worker.
+fn recorded(policy: Option<&str>, codes: &[(&str, &[usize], u64)], makespan_ns: u64) -> String {
+    let mut recording = Recording::new("made", "a machine", policy);
+    recording.processors = vec![RecordedProcessor { name: "threads-0".into(), kind: "cpu".into() }];
+    let mut now_ns = 0;
+    for (code, after, took_ns) in codes {
+        let began_ns = now_ns;
+        now_ns += took_ns;
+        recording.tasks.push(RecordedTask {
+            name: format!("{code} {}", recording.tasks.len()),
+            code: format!("module::{code}"),
+            after: after.to_vec(),
+            spawner: None,
+            spawned_ns: 0,
+            began_ns,
+            ended_ns: now_ns,
+            cpu_ns: None,
+            processor: 0,
+        });
+    }
+    recording.tasks.last_mut().unwrap().ended_ns = makespan_ns;
+    recording.to_json()
+}
+
+#[test]
+fn other_sizes_and_the_runtimes_own_queues_are_predicted_and_policies_are_ranked() {
+    let installation = Installation::new();
+    let write = |file: &str, text: String| fs::write(installation.file(file), text).unwrap();
+    // Three of `left` and one of `right` behind them; each task takes the median of three runs.
+    let codes = |ns: u64| [("left", &[][..], ns), ("left", &[], ns), ("left", &[], ns), ("right", &[0, 1, 2], 100)];
+    for (file, ns) in [("a.json", 1000), ("b.json", 1100), ("c.json", 9000)] {
+        write(file, recorded(None, &codes(ns), 3 * ns + 100));
+    }
+    // The same codes in another graph, recorded besides.
+    let other = [("left", &[][..], 1), ("right", &[0], 1), ("right", &[1], 1)];
+    write("other.json", recorded(None, &other, 1400));
+    write("big.dot", "digraph { node [work=1, code=left]; a; b; c; d; e [code=right]; a -> e; b -> e; c -> e; d -> e }".into());
+    let predicted = installation.ask("predict a.json b.json c.json --workers 1,2,4 --beside other.json --workload big.dot --json").json();
+    let rows = predicted["predictions"].as_array().unwrap();
+    let row = |name: &str, tasks: u64, workers: u64| {
+        let found = rows.iter().find(|row| row["name"] == name && row["tasks"] == tasks && row["workers"] == workers);
+        found.unwrap_or_else(|| panic!("{name} of {tasks} tasks on {workers}: {predicted}"))
+    };
+    assert_eq!(predicted["overhead_ns"], 0);
+    let ns = |name: &str, tasks: u64, workers: u64| row(name, tasks, workers)["predicted_ns"].as_u64().unwrap();
+    assert_eq!((ns("made", 4, 1), ns("made", 4, 2), ns("made", 4, 4)), (3400, 2300, 1200));
+    assert_eq!((ns("made", 3, 1), ns("big", 5, 1), ns("big", 5, 2), ns("big", 5, 4)), (1300, 4500, 2300, 1200));
+    assert_eq!(row("made", 4, 1)["policy"], "own");
+    let error = row("made", 3, 1)["error"].as_f64().unwrap();
+    assert!((error - (1300.0 / 1400.0 - 1.0)).abs() < 1e-12, "{error}");
+    assert!((predicted["worst_error"].as_f64().unwrap() - error.abs()).abs() < 1e-12);
+    // Two runs of each of two policies, which can be told apart, and are predicted to be equal.
+    for (file, policy, ns) in [("f1.json", "fifo", 3400), ("f2.json", "fifo", 3401), ("r1.json", "random", 9900), ("r2.json", "random", 9901)] {
+        write(file, recorded(Some(policy), &codes(1100), ns));
+    }
+    let ranked = installation.ask("predict f1.json --beside f2.json --beside r1.json --beside r2.json --json").json();
+    assert_eq!((&ranked["kendall_tau"], &ranked["ranked_pairs"]), (&0.0.into(), &1.into()));
+    let text = installation.ask("predict f1.json --beside f2.json --beside r1.json --beside r2.json").good();
+    assert!(text.contains("2 runs, ± ") && text.contains("Kendall's tau 0.00 over 1 of 1 pairs"), "{text}");
+    installation.ask("predict a.json other.json").failed(3, &["other.json: its tasks are not those of a.json", "--beside"]);
+    write("strange.dot", "digraph { a [work=1, code=middle] }".into());
+    installation
+        .ask("predict a.json --workload strange.dot")
+        .failed(3, &["strange.dot: no task of code `middle` was recorded; there are module::left, module::right"]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use poniard_interface::Access;
 use smallvec::SmallVec;
 
+use crate::journal::Noted;
 use crate::part::Spans;
 use crate::planted::{self, Bug};
 use crate::task::record::{Edge, TaskRef};
@@ -35,6 +36,11 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
+    /// Whether two that go so come in no order.
+    fn goes_with(self, other: Self) -> bool {
+        self == other && matches!(self, Self::Read | Self::Commute | Self::Reduce(_))
+    }
+
     /// What the task may do.
     pub(crate) fn access(self) -> Access {
         match self {
@@ -79,6 +85,8 @@ struct Uses {
     copies: Option<TypeId>,
     /// Number of readers, of commuters and of reducers from which on those that have finished are thrown out.
     crowded: usize,
+    /// Of those that were thrown out what a journal knows them by.
+    past: Vec<(Mode, Noted)>,
 }
 
 /// The parts that have been named.
@@ -162,6 +170,7 @@ impl Uses {
         match mode {
             Mode::Read | Mode::Commute | Mode::Reduce(_) => {
                 if self.most() >= self.crowded {
+                    self.remember();
                     gone.extend(self.readers.extract_if(.., |reader| reader.is_finished()));
                     // One that failed is of interest to whoever looks.
                     gone.extend(self.commuters.extract_if(.., |commuter| commuter.is_finished() && commuter.failure().is_none()));
@@ -189,6 +198,26 @@ impl Uses {
         }
     }
 
+    /// Notes those that may be thrown out, if a journal is kept.
+    fn remember(&mut self) {
+        let past = &mut self.past;
+        let mut note = |mode, task: &TaskRef| past.extend(Noted::of(task).filter(|_| task.is_finished()).map(|noted| (mode, noted.clone())));
+        self.readers.iter().for_each(|task| note(Mode::Read, task));
+        self.commuters.iter().for_each(|task| note(Mode::Commute, task));
+        self.reducers.iter().for_each(|(kind, task)| note(Mode::Reduce(*kind), task));
+    }
+
+    /// Adds those that an access comes after, whether they have ended or not, as a journal knows them.
+    fn noted(&self, mode: Mode, found: &mut Vec<Noted>) {
+        let readers = self.readers.iter().map(|task| (Mode::Read, task));
+        let commuters = self.commuters.iter().map(|task| (Mode::Commute, task));
+        let reducers = self.reducers.iter().map(|(kind, task)| (Mode::Reduce(*kind), task));
+        let writer = self.writer.iter().map(|task| (Mode::Write, task));
+        let there = readers.chain(commuters).chain(reducers).chain(writer).filter_map(|(mode, task)| Some((mode, Noted::of(task)?)));
+        let all = there.chain(self.past.iter().map(|(mode, noted)| (*mode, noted)));
+        found.extend(all.filter(|(earlier, _)| !earlier.goes_with(mode)).map(|(_, noted)| noted.clone()));
+    }
+
     /// The length of the longest list.
     fn most(&self) -> usize {
         self.readers.len().max(self.commuters.len()).max(self.reducers.len())
@@ -200,13 +229,15 @@ impl Uses {
         gone.extend(self.reducers.drain(..).map(|(_, task)| task));
         // Whoever writes combines them.
         self.copies = None;
+        self.past.clear();
         gone.extend(self.writer.take());
     }
 
-    /// Whether nobody who comes later has to know of them: all have ended, and left what they were to leave.
+    /// Whether nobody who comes later has to know of them: all have ended, left what they were to leave, and are in no journal.
     fn are_over(&self) -> bool {
+        let is_over = |task: &TaskRef| task.is_finished() && Noted::of(task).is_none();
         let mut writers = self.writer.iter().chain(&self.commuters).chain(self.reducers.iter().map(|(_, task)| task));
-        writers.all(|writer| writer.is_finished() && writer.failure().is_none()) && self.readers.iter().all(|reader| reader.is_finished())
+        writers.all(|writer| is_over(writer) && writer.failure().is_none()) && self.readers.iter().all(is_over) && self.past.is_empty()
     }
 }
 
@@ -223,6 +254,23 @@ impl History {
                     named.uses.conflicts(mode, &mut found);
                     let meets = if planted::is(Bug::PartsForgotten) { &[][..] } else { &named.meets };
                     meets.iter().for_each(|other| parts.get(*other).uses.conflicts(mode, &mut found));
+                }
+            }
+        }
+        found
+    }
+
+    /// The tasks of journals that an access comes after, also those that have ended: an order holds although nobody had to wait.
+    pub(super) fn noted(&self, target: Target, mode: Mode) -> Vec<Noted> {
+        let mut found = Vec::new();
+        self.whole.noted(mode, &mut found);
+        if let Some(parts) = &self.parts {
+            match target {
+                Target::Whole => parts.named.iter().flatten().for_each(|named| named.uses.noted(mode, &mut found)),
+                Target::Part(number) => {
+                    let named = parts.get(number);
+                    named.uses.noted(mode, &mut found);
+                    named.meets.iter().for_each(|other| parts.get(*other).uses.noted(mode, &mut found));
                 }
             }
         }

@@ -10,6 +10,7 @@ use super::slot::{Edges, OfPlace, OfTurn};
 use super::turn::Turn;
 use crate::error::FailureKind;
 use crate::function::{Predecessors, TaskFn};
+use crate::journal::Noted;
 use crate::options::{Priority, TaskOptions};
 use crate::region;
 use crate::task::Task;
@@ -97,7 +98,14 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
         params.visit(&mut |task, _| addresses.push(std::ptr::from_ref(task).addr()));
         before = Some(addresses);
     }
+    let mut noted = Vec::new();
+    if shared.journal.is_some() {
+        touched.iter().for_each(|touch| noted.extend(histories[groups[touch.number]].noted(touch.target, touch.mode)));
+    }
     let (task, ready) = create(function, params, shared, shared.epoch(), location, options, priority);
+    if let Some(own) = Noted::of(task.reference()) {
+        noted.iter().for_each(|earlier| own.follows(earlier));
+    }
     task.reference().hold_until_the_end(writes);
     let mut gone = Gone::new();
     for (index, touch) in touched.iter().enumerate() {

@@ -165,31 +165,38 @@ impl Recording {
         self.tasks.iter().any(|task| task.spawner.is_some())
     }
 
-    /// The tasks with this much work each, as [`workload`](Self::workload) has them, and behind them a task for each spawn of the program: it takes as long as the program took
-    /// since the spawn before, comes after that one, and before the task that it spawns. Where the program took many times the usual, it waited or had no core: that counts as
-    /// the usual.
-    ///
-    /// # Errors
-    /// Tasks come after each other in a circle.
-    pub fn workload_with_spawns(&self, works_ns: &[u64]) -> Result<Workload, super::WorkloadError> {
-        let mut builder = self.built(works_ns);
-        let own: Vec<usize> = (0..self.tasks.len()).filter(|task| self.tasks[*task].spawner.is_none()).collect();
-        let mut times: Vec<u64> = own.iter().map(|task| self.tasks[*task].spawned_ns).collect();
-        times.sort_unstable();
-        let steps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        let mut sorted = steps.clone();
-        sorted.sort_unstable();
-        let usual_ns = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
-        let mut before = None;
-        for (task, step_ns) in own.into_iter().zip([0].into_iter().chain(steps)) {
-            let step_ns = if step_ns > UNUSUAL * usual_ns { usual_ns } else { step_ns };
-            let spawn = builder.task(&format!("spawn {}", self.tasks[task].name), "spawn", step_ns);
-            if let Some(before) = before.replace(spawn) {
-                builder.edge(before, spawn, 0);
-            }
-            builder.edge(spawn, task, 0);
-        }
-        builder.build()
+    /// The tasks that the program itself spawned, in that order, and how long after the one before, in nanoseconds. Where the program took many times the usual, it waited or had no
+    /// core: that counts as the usual.
+    #[must_use]
+    pub fn steps_ns(&self) -> Vec<(u32, u64)> {
+        let usual_ns = self.usual_step_ns();
+        let step_ns = |step_ns: u64| if step_ns > UNUSUAL * usual_ns { usual_ns } else { step_ns };
+        let own = self.spawned();
+        let steps = [0].into_iter().chain(own.windows(2).map(|pair| step_ns(pair[1].0 - pair[0].0)));
+        own.iter().map(|(_, task)| *task).zip(steps).collect()
+    }
+
+    /// How long the program took from one spawn to the next: the median, in nanoseconds.
+    #[must_use]
+    pub fn usual_step_ns(&self) -> u64 {
+        let mut steps: Vec<u64> = self.spawned().windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        steps.sort_unstable();
+        steps.get(steps.len() / 2).copied().unwrap_or(0)
+    }
+
+    /// When the program spawned which task, by time.
+    fn spawned(&self) -> Vec<(u64, u32)> {
+        let own = (0..).zip(&self.tasks).filter(|(_, task)| task.spawner.is_none());
+        let mut own: Vec<(u64, u32)> = own.map(|(number, task)| (task.spawned_ns, number)).collect();
+        own.sort_unstable();
+        own
+    }
+
+    /// Whether another run was of the same tasks in the same order, each after the same ones.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let same = |one: &RecordedTask, other: &RecordedTask| (&one.name, &one.code, &one.after) == (&other.name, &other.code, &other.after);
+        self.tasks.len() == other.tasks.len() && self.tasks.iter().zip(&other.tasks).all(|(one, other)| same(one, other))
     }
 
     /// The tasks with this much work each and what each came after. How much data goes from one to another is not recorded.
@@ -314,10 +321,12 @@ mod tests {
         assert_eq!((workload.work_ns(1), workload.edge_count(), workload.task_name(3)), (47, 1, "c"));
         let mut spawned = recording.clone();
         [0, 3, 5, 500].into_iter().zip(&mut spawned.tasks).for_each(|(at_ns, task)| task.spawned_ns = at_ns);
-        let workload = spawned.workload_with_spawns(&[1; 4]).unwrap();
-        assert_eq!((4..8).map(|spawn| workload.work_ns(spawn)).collect::<Vec<_>>(), [0, 3, 2, 3]);
-        assert_eq!(workload.edges_in(3).map(|(source, _)| source).collect::<Vec<_>>(), [0, 7]);
-        assert_eq!(workload.edges_in(7).map(|(source, _)| source).collect::<Vec<_>>(), [6]);
+        assert_eq!((spawned.steps_ns(), spawned.usual_step_ns()), (vec![(0, 0), (1, 3), (2, 2), (3, 3)], 3));
+        spawned.tasks[2].spawner = Some(1);
+        assert_eq!(spawned.steps_ns().len(), 3);
+        assert!(recording.is_like(&spawned));
+        spawned.tasks[3].after.clear();
+        assert!(!recording.is_like(&spawned));
         assert_eq!(read("g", &text, ReadOptions::default()).unwrap().work_ns(1), 40);
     }
 
