@@ -444,6 +444,19 @@ impl<'a> Problem<'a> {
         }
     }
 
+    /// How long all tasks and all transfers take by what is believed, one after the other, in the mean over the processors that can run them and over the pairs of different ones, in nanoseconds. The
+    /// ratio of the second to the first is the communication-to-computation ratio.
+    #[must_use]
+    pub fn volumes_ns(&self) -> (u64, u64) {
+        let count = self.processor_count().max(1) as u128;
+        let costs: u128 = (0..self.len()).map(|task| u128::from(self.mean_cost_sum(task))).sum();
+        let transfers: u128 = match self.mean_transfers.get() {
+            Some(transfers) => transfers.iter().map(|ns| u128::from(*ns)).sum(),
+            None => self.computed_mean_transfers().into_iter().map(u128::from).sum(),
+        };
+        [costs, transfers].map(|sum| u64::try_from(sum / count).unwrap_or(u64::MAX)).into()
+    }
+
     /// The upward rank of each task ([`upward_ranks`](poniard::policy::ranks::upward_ranks)), times the number of processors.
     #[must_use]
     pub fn upward_rank_sums(&self) -> Vec<u64> {

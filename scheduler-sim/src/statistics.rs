@@ -178,7 +178,13 @@ pub fn ranking(values: &[(f64, (f64, f64))]) -> Option<Ranking> {
             let is_before = one_high < other_low;
             if is_before || other_high < one_low {
                 pairs += 1;
-                sum += if one == other { 0.0 } else if (one < other) == is_before { 1.0 } else { -1.0 };
+                sum += if one == other {
+                    0.0
+                } else if (one < other) == is_before {
+                    1.0
+                } else {
+                    -1.0
+                };
             }
         }
     }

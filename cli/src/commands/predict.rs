@@ -243,7 +243,8 @@ pub fn predict(options: &PredictOptions, console: &mut Console) -> Result<(), Fa
             })
         })
         .collect::<Result<_, Failure>>()?;
-    let found = Found { first, path: shown, runs: same.len(), share, ranking: ranking_of(&predictions), errors: errors(&predictions), predictions };
+    let found =
+        Found { first, path: shown, runs: same.len(), share, ranking: ranking_of(&predictions), errors: errors(&predictions), predictions };
     if options.json { console.line(found.json()) } else { found.show(console) }
 }
 
@@ -380,5 +381,9 @@ fn ranking_of(predictions: &[Prediction]) -> Option<Ranking> {
     let of_settings: Vec<Ranking> = settings.values().filter_map(|values| ranking(values)).collect();
     let pairs: usize = of_settings.iter().map(|one| one.pairs).sum();
     let sum: f64 = of_settings.iter().map(|one| one.tau * one.pairs as f64).sum();
-    (pairs > 0).then(|| Ranking { tau: sum / pairs as f64, pairs, of: settings.values().map(|values| values.len() * (values.len() - 1) / 2).sum() })
+    (pairs > 0).then(|| Ranking {
+        tau: sum / pairs as f64,
+        pairs,
+        of: settings.values().map(|values| values.len() * (values.len() - 1) / 2).sum(),
+    })
 }

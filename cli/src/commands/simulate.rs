@@ -8,11 +8,12 @@ use poniard_scheduler_sim::output::{Cause, Causes, Idle, Run};
 use poniard_scheduler_sim::stream::Stream;
 use serde_json::{Map, Value, json};
 
-use super::decider::{Decider, moved_by_plan};
+use super::decider::{Decided, Decider, moved_by_plan};
 use super::machine::{self, quoted};
 use super::pictures::Pictures;
 use super::{search, stream};
 use crate::console::{Console, NAME, QUIET, Styled};
+use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::options::SimulateOptions;
 use crate::report::{counted, digits, duration, size};
@@ -38,6 +39,15 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     let engine_options = EngineOptions { seed: options.seed, keeps_decisions: explains };
     let is_planned = decider.is_planner();
     let decided = decider.decide(&problem, stream.as_ref(), engine_options)?;
+    if options.check_determinism {
+        let again = decider.decide(&problem, stream.as_ref(), engine_options)?;
+        if let Some(difference) = difference(&problem, &decided, &again) {
+            return Err(Failure::new(
+                ExitCode::Task,
+                format_args!("{} does not do the same twice with one seed: {difference}", options.policy),
+            ));
+        }
+    }
     let (schedule, run) = (decided.schedule, decided.run);
     let cancelled = run.as_ref().map_or(&[][..], |run| &run.cancelled);
     let fates = stream.as_ref().map(|stream| stream.fates(&problem, &schedule, cancelled));
@@ -62,6 +72,8 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     let planned = || Causes::new(&problem, &schedule, None);
     let causes = explains.then(|| run.as_ref().map_or_else(planned, |run| Causes::of_run(&problem, &schedule, run)));
     let shown = causes.as_ref().map(|causes| Run { problem: &problem, policy: &options.policy, schedule: &schedule, decisions, causes });
+    let (work_ns, transfer_ns) = problem.volumes_ns();
+    let ccr = (work_ns > 0).then(|| transfer_ns as f64 / work_ns as f64);
     let moved_bytes = run.as_ref().map_or_else(|| moved_by_plan(&problem, &schedule), |run| run.moved_bytes);
     if options.json {
         let processors =
@@ -76,6 +88,7 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
             "lower_bound_ns": bound_ns,
             "utilisation": utilisation(&busy, makespan_ns),
             "moved_bytes": moved_bytes,
+            "ccr": ccr,
             "processors": processors.collect::<Value>(),
             "idle_ns": causes.as_ref().map(idle_json),
             "critical_path": shown.as_ref().map(critical_json),
@@ -124,6 +137,9 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
         None => console.line(format_args!("idle         {} of all processors together; --explain says why", time(idle_ns)))?,
     }
     console.line(format_args!("moved        {}", size(moved_bytes)))?;
+    if let Some(ccr) = ccr.filter(|ccr| *ccr > 0.0) {
+        console.line(format_args!("ccr          {ccr:.3}: how long all data travels beside how long all tasks take"))?;
+    }
     if let (Some(stream), Some(fates)) = (&stream, &fates) {
         for line in stream::lines(stream, fates) {
             console.line(line)?;
@@ -141,6 +157,29 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
         pictures.write(shown, false, console)?;
     }
     console.line(Styled(QUIET, format_args!("replay       {}", replay(options))))
+}
+
+/// Where two runs first differ, if they do.
+fn difference(problem: &Problem<'_>, one: &Decided, other: &Decided) -> Option<String> {
+    let at = |decided: &Decided, task: usize| {
+        let schedule = &decided.schedule;
+        (schedule.start_ns[task], schedule.end_ns[task], schedule.processor[task])
+    };
+    let said = |(start_ns, end_ns, processor): (u64, u64, u32)| match processor {
+        u32::MAX => "it does not run".to_owned(),
+        processor => format!("from {start_ns} to {end_ns} ns on {}", problem.processor_name(processor as usize)),
+    };
+    let tasks = (0..problem.len()).filter(|task| at(one, *task) != at(other, *task));
+    let task = tasks.min_by_key(|task| at(one, *task));
+    let decisions = |decided: &Decided| decided.run.as_ref().map(|run| (run.decisions.clone(), run.transfers.clone(), run.reasons.clone()));
+    match task {
+        Some(task) => {
+            Some(format!("task `{}`: {}, and then {}", problem.workload().task_name(task), said(at(one, task)), said(at(other, task))))
+        }
+        None => {
+            (decisions(one) != decisions(other)).then(|| "all tasks run alike, and what was decided or moved is not the same".to_owned())
+        }
+    }
 }
 
 /// Of so many tasks it is always said why a run took as long as it did. That takes several times as much memory as the run itself.
@@ -221,4 +260,35 @@ fn replay(options: &SimulateOptions) -> String {
     words.extend(stream::words(&options.stream));
     words.push(format!("--policy {} --seed {}", quoted(&options.policy), options.seed));
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use poniard_scheduler_sim::workload::Generate;
+    use poniard_scheduler_sim::{Platform, Schedule};
+
+    use super::*;
+
+    #[test]
+    fn runs_that_differ_are_told_apart_by_the_first_task_that_does() {
+        let workload = Generate::parse("independent:3").unwrap().workload();
+        let platform = Platform::of_speeds(&[1.0, 1.0], None).unwrap();
+        let problem = Problem::new(&workload, &platform);
+        let decided = |starts: [(u64, u32); 3]| {
+            let schedule = Schedule {
+                processor: starts.map(|(_, processor)| processor).into(),
+                start_ns: starts.map(|(start_ns, _)| start_ns).into(),
+                end_ns: starts.map(|(start_ns, _)| start_ns + 5).into(),
+            };
+            Decided { schedule, run: Some(Outcome::default()), took: Duration::ZERO }
+        };
+        let one = decided([(7, 0), (0, 0), (0, 1)]);
+        assert_eq!(difference(&problem, &one, &decided([(7, 0), (0, 0), (0, 1)])), None);
+        let other = difference(&problem, &one, &decided([(5, 0), (0, 0), (9, 1)])).unwrap();
+        let name = workload.task_name(2);
+        assert_eq!(other, format!("task `{name}`: from 0 to 5 ns on p1, and then from 9 to 14 ns on p1"));
+        let mut moved = decided([(7, 0), (0, 0), (0, 1)]);
+        moved.run.as_mut().unwrap().reasons.insert("idle", 1);
+        assert!(difference(&problem, &one, &moved).unwrap().starts_with("all tasks run alike"));
+    }
 }

@@ -69,6 +69,10 @@ pub struct SimulateOptions {
     #[command(flatten)]
     pub pictures: PictureOptions,
 
+    /// Run twice, and say where the second run differs from the first one, which only a policy of a plugin file can bring about
+    #[arg(long)]
+    pub check_determinism: bool,
+
     /// Print one JSON object instead of lines
     #[arg(long)]
     pub json: bool,

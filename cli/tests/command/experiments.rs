@@ -57,11 +57,11 @@ fn policies_are_ranked_alike_however_many_run_at_a_time() {
     let table = read(&installation, "1.csv");
     for line in table.lines().skip(1).step_by(7) {
         let (numbers, replay) = line.split_once(",\"poniard ").or_else(|| line.split_once(",poniard ")).unwrap();
-        let makespan_ns: u64 = numbers.rsplit(',').nth(3).unwrap().parse().unwrap();
+        let makespan_ns: u64 = numbers.rsplit(',').nth(4).unwrap().parse().unwrap();
         let answer = installation.ask(&format!("{} --json", replay.trim_end_matches('"'))).json();
         assert_eq!(
             (&answer["makespan_ns"], &answer["moved_bytes"]),
-            (&makespan_ns.into(), &numbers.rsplit(',').next().unwrap().parse::<u64>().unwrap().into()),
+            (&makespan_ns.into(), &numbers.rsplit(',').nth(1).unwrap().parse::<u64>().unwrap().into()),
             "{line}"
         );
     }

@@ -53,7 +53,18 @@ fn a_run_takes_the_time_that_it_would() {
     let replay = text.lines().last().unwrap().split_once("poniard ").unwrap().1.to_owned();
     assert_eq!(installation.ask(&replay).good(), text);
     let made = installation.ask("simulate cholesky:4,ccr=0 --speeds 1,1,1 --json").json();
-    assert_eq!(made["tasks"], 20);
+    assert_eq!((&made["tasks"], &made["ccr"]), (&20.into(), &0.0.into()));
+    // Half a second of transfers beside two seconds of work.
+    fs::write(installation.file("pair.dot"), "digraph { node [work=1]; a -> b [bytes=5e8] }").unwrap();
+    let text = installation.ask("simulate pair.dot --speeds 1,1 --bandwidth 1e9 --check-determinism --policy random").good();
+    assert!(text.contains("ccr          0.250: how long"), "{text}");
+    fs::write(installation.file("one.dot"), "digraph { a [work=1] }").unwrap();
+    let compared =
+        installation.ask("compare --policies fifo --workloads pair.dot one.dot --speeds 1,1 --bandwidth 1e9 --csv c.csv --json").json();
+    assert_eq!(compared["ccr"], serde_json::json!([0.0, 0.25]));
+    let table = fs::read_to_string(installation.file("c.csv")).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].ends_with(",moved_bytes,ccr,replay") && lines[1].contains(",0.250000,") && lines[2].contains(",0.000000,"), "{table}");
 }
 
 /// A device behind a link that two copies share, with room for one of them, and costs that are written down.
@@ -372,7 +383,9 @@ fn other_sizes_and_the_runtimes_own_queues_are_predicted_and_policies_are_ranked
     assert!((error - (1300.0 / 1400.0 - 1.0)).abs() < 1e-12, "{error}");
     assert!((predicted["worst_error"].as_f64().unwrap() - error.abs()).abs() < 1e-12);
     // Two runs of each of two policies, which can be told apart, and are predicted to be equal.
-    for (file, policy, ns) in [("f1.json", "fifo", 3400), ("f2.json", "fifo", 3401), ("r1.json", "random", 9900), ("r2.json", "random", 9901)] {
+    for (file, policy, ns) in
+        [("f1.json", "fifo", 3400), ("f2.json", "fifo", 3401), ("r1.json", "random", 9900), ("r2.json", "random", 9901)]
+    {
         write(file, recorded(Some(policy), &codes(1100), ns));
     }
     let ranked = installation.ask("predict f1.json --beside f2.json --beside r1.json --beside r2.json --json").json();

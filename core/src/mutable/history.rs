@@ -201,7 +201,8 @@ impl Uses {
     /// Notes those that may be thrown out, if a journal is kept.
     fn remember(&mut self) {
         let past = &mut self.past;
-        let mut note = |mode, task: &TaskRef| past.extend(Noted::of(task).filter(|_| task.is_finished()).map(|noted| (mode, noted.clone())));
+        let mut note =
+            |mode, task: &TaskRef| past.extend(Noted::of(task).filter(|_| task.is_finished()).map(|noted| (mode, noted.clone())));
         self.readers.iter().for_each(|task| note(Mode::Read, task));
         self.commuters.iter().for_each(|task| note(Mode::Commute, task));
         self.reducers.iter().for_each(|(kind, task)| note(Mode::Reduce(*kind), task));

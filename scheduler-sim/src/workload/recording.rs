@@ -195,7 +195,8 @@ impl Recording {
     /// Whether another run was of the same tasks in the same order, each after the same ones.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
-        let same = |one: &RecordedTask, other: &RecordedTask| (&one.name, &one.code, &one.after) == (&other.name, &other.code, &other.after);
+        let same =
+            |one: &RecordedTask, other: &RecordedTask| (&one.name, &one.code, &one.after) == (&other.name, &other.code, &other.after);
         self.tasks.len() == other.tasks.len() && self.tasks.iter().zip(&other.tasks).all(|(one, other)| same(one, other))
     }
 

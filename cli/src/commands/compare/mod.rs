@@ -70,6 +70,8 @@ pub fn compare(options: &CompareOptions, console: &mut Console) -> Result<(), Fa
     inner(results).map_or(Ok(()), Results::finish)?;
     let (records, took) = (inner(records), inner(took));
     let rows = ranking::ranked(&cells, &records, &took);
+    let ccrs = records.iter().flatten().filter_map(Record::ccr);
+    let ccr = ccrs.map(|ccr| (ccr, ccr)).reduce(|(least, most), (ccr, _)| (least.min(ccr), most.max(ccr)));
     let written = csv.map(|file| write_csv(file, &cells, &records, options)).transpose()?;
     let replay = replay(options);
     if options.json {
@@ -79,6 +81,7 @@ pub fn compare(options: &CompareOptions, console: &mut Console) -> Result<(), Fa
             "workloads": cells.instances.len(),
             "platforms": cells.machines.len(),
             "seeds": options.seeds.all.len(),
+            "ccr": ccr.map(|(least, most)| [least, most]),
             "runs": cells.all.len(),
             "run_now": pending.len(),
             "left_out": cells.left_out,
@@ -101,6 +104,9 @@ pub fn compare(options: &CompareOptions, console: &mut Console) -> Result<(), Fa
     }
     for (index, line) in ranking::table(&rows).into_iter().enumerate() {
         if index == 0 { console.line(Styled(QUIET, line))? } else { console.line(line)? }
+    }
+    if let Some((least, most)) = ccr {
+        console.line(format_args!("ccr          {least:.3} to {most:.3}: how long all data travels beside how long all tasks take"))?;
     }
     for note in ranking::notes(&rows) {
         console.line(note)?;
@@ -164,6 +170,7 @@ impl Runs<'_> {
         let decided = decider
             .decide_and_check(&problem, EngineOptions { seed: cell.seed, keeps_decisions: false })
             .map_err(|failure| Failure::new(failure.code, format_args!("{}: {}", self.cells.describe(cell), failure.text)))?;
+        let (work_ns, transfer_ns) = problem.volumes_ns();
         let record = Record {
             key: cell.key.clone(),
             workload: instance.name.clone(),
@@ -176,6 +183,8 @@ impl Runs<'_> {
             lower_bound_ns: problem.lower_bound_ns(),
             busy_ns: decided.schedule.busy_ns(problem.processor_count()).iter().sum(),
             moved_bytes: decided.moved_bytes(&problem),
+            work_ns,
+            transfer_ns,
         };
         if let Some(results) = &mut *self.results.lock().unwrap_or_else(PoisonError::into_inner) {
             results.add(index, &record)?;
@@ -199,7 +208,7 @@ fn prepare(path: &Path, is_json: bool, console: &mut Console) -> Result<OutputFi
 
 /// Writes a line for each run, and says so in one.
 fn write_csv(mut file: OutputFile, cells: &Cells, records: &[Option<Record>], options: &CompareOptions) -> Result<String, Failure> {
-    let mut text = "workload,platform,policy,seed,tasks,processors,makespan_ns,lower_bound_ns,busy_ns,moved_bytes,replay\n".to_owned();
+    let mut text = "workload,platform,policy,seed,tasks,processors,makespan_ns,lower_bound_ns,busy_ns,moved_bytes,ccr,replay\n".to_owned();
     for (cell, record) in cells.all.iter().zip(records) {
         let Some(record) = record else { continue };
         text.push_str(&csv_line(cells, cell, record, options));
@@ -216,8 +225,9 @@ fn csv_line(cells: &Cells, cell: &Cell, record: &Record, options: &CompareOption
     let names = [&cells.instances[cell.instance].name, &cells.machines[cell.machine].name].map(|name| field(name));
     let policy = field(cells.deciders[cell.policy].name());
     let replay = field(&cells.replay(cell, options));
+    let ccr = record.ccr().map_or_else(String::new, |ccr| format!("{ccr:.6}"));
     format!(
-        "{},{},{policy},{seed},{tasks},{processors},{makespan_ns},{lower_bound_ns},{busy_ns},{moved_bytes},{replay}\n",
+        "{},{},{policy},{seed},{tasks},{processors},{makespan_ns},{lower_bound_ns},{busy_ns},{moved_bytes},{ccr},{replay}\n",
         names[0], names[1]
     )
 }

@@ -31,6 +31,16 @@ pub(super) struct Record {
     /// Of all processors together.
     pub(super) busy_ns: u64,
     pub(super) moved_bytes: u64,
+    /// How long all tasks take in the mean, and all transfers.
+    pub(super) work_ns: u64,
+    pub(super) transfer_ns: u64,
+}
+
+impl Record {
+    /// How long data travels beside how long tasks take; none if these take no time.
+    pub(super) fn ccr(&self) -> Option<f64> {
+        (self.work_ns > 0).then(|| self.transfer_ns as f64 / self.work_ns as f64)
+    }
 }
 
 /// What every line has.
@@ -156,6 +166,8 @@ mod tests {
             lower_bound_ns: 90,
             busy_ns: 80,
             moved_bytes: 7,
+            work_ns: 80,
+            transfer_ns: 8,
         }
     }
 
