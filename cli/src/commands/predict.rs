@@ -64,6 +64,11 @@ pub struct PredictOptions {
     pub json: bool,
 }
 
+/// Recordings, and how long each took in nanoseconds.
+type Recorded = Vec<(PathBuf, u64)>;
+/// What was predicted, and in which interval the recordings have it.
+type Placed = (f64, (f64, f64));
+
 /// A line of the table.
 #[derive(Debug)]
 struct Prediction {
@@ -73,7 +78,7 @@ struct Prediction {
     policy: String,
     predicted_ns: u64,
     /// Where it was recorded, and how long it took.
-    recorded: Vec<(PathBuf, u64)>,
+    recorded: Recorded,
     /// Whether what tasks take is from these recordings.
     is_calibrated: bool,
 }
@@ -199,7 +204,7 @@ pub fn predict(options: &PredictOptions, console: &mut Console) -> Result<(), Fa
     // Of the first graphs a recording each: others are of the same graph if they are alike.
     let mut examples = vec![first];
     // By graph, workers and policy; with the recordings of that. Whatever was recorded is predicted in any case.
-    let mut wanted: BTreeMap<(usize, usize, &str), Vec<(PathBuf, u64)>> = BTreeMap::new();
+    let mut wanted: BTreeMap<(usize, usize, &str), Recorded> = BTreeMap::new();
     for (path, one) in same.iter().chain(&others) {
         let graph = match examples.iter().position(|example| example.is_like(one)) {
             Some(graph) => graph,
@@ -372,7 +377,7 @@ fn errors(predictions: &[Prediction]) -> Option<(f64, f64)> {
 
 /// How far policies are ranked as recorded: pairs are of one graph and one number of workers.
 fn ranking_of(predictions: &[Prediction]) -> Option<Ranking> {
-    let mut settings: BTreeMap<(&str, usize, usize), Vec<(f64, (f64, f64))>> = BTreeMap::new();
+    let mut settings: BTreeMap<(&str, usize, usize), Vec<Placed>> = BTreeMap::new();
     for one in predictions {
         if let Some(interval) = one.interval_ns() {
             settings.entry((&one.name, one.tasks, one.workers)).or_default().push((one.predicted_ns as f64, interval));
