@@ -145,7 +145,14 @@ impl Decider {
     pub(super) fn check(&self, problem: &Problem<'_>) -> Result<(), String> {
         match &self.kind {
             Kind::Runtime(_) => world::unfit(problem).map_or(Ok(()), |reason| Err(format!("--engine runtime: {reason}"))),
-            _ => self.check_count(problem.len()),
+            _ => match problem.workload().widest() {
+                Some(task) => Err(format!(
+                    "task `{}` takes {} processors at a time, which only --engine runtime has",
+                    problem.workload().task_name(task),
+                    problem.workload().processors(task)
+                )),
+                None => self.check_count(problem.len()),
+            },
         }
     }
 

@@ -129,7 +129,7 @@ impl Wanted {
 pub fn explore(options: &ExploreOptions, console: &mut Console) -> Result<(), Failure> {
     let plugins = super::search(&options.plugins)?;
     let decider = Decider::named(&options.policy, SimEngine::Runtime, &plugins, "--policy")?;
-    let workload = machine::workload(&options.graph, None)?;
+    let workload = machine::workload(&options.graph, None, false)?;
     if workload.len() > TASKS_MOST {
         return Err(Failure::usage(format_args!(
             "`{}` has {} tasks, and all orders of more than {TASKS_MOST} are too many to begin with",

@@ -46,7 +46,7 @@ pub(super) fn uncertain<'w>(problem: Problem<'w>, options: &MachineOptions, seed
 }
 
 /// The workload of a file, or one that is made up.
-pub(super) fn workload(name: &Path, round_costs: Option<RoundCosts>) -> Result<Workload, Failure> {
+pub(super) fn workload(name: &Path, round_costs: Option<RoundCosts>, cores: bool) -> Result<Workload, Failure> {
     let round_to_ms = round_costs == Some(RoundCosts::Ms);
     match name.to_str().filter(|text| Generate::is_meant(text)) {
         Some(text) => {
@@ -54,7 +54,7 @@ pub(super) fn workload(name: &Path, round_costs: Option<RoundCosts>) -> Result<W
             room::check(text, generate.bytes_estimate())?;
             Ok(generate.workload())
         }
-        None => read(name, ReadOptions { round_to_ms }).map_err(Failure::input),
+        None => read(name, ReadOptions { round_to_ms, cores }).map_err(Failure::input),
     }
 }
 

@@ -12,6 +12,7 @@ use poniard_scheduler_sim::plan::planner;
 use poniard_scheduler_sim::prediction::{Calibration, Program};
 use poniard_scheduler_sim::statistics::{Ranking, ranking, student_interval};
 use poniard_scheduler_sim::workload::{Recording, text_of};
+use poniard_scheduler_sim::world::NotPlayed;
 use serde_json::{Value, json};
 
 use super::decider::{Decider, OWN};
@@ -151,7 +152,10 @@ fn medians(of_runs: &[Vec<u64>]) -> Vec<u64> {
 /// How long a program takes on so many workers under a policy or planner, in nanoseconds.
 fn predicted_ns(program: &Program, workers: usize, policy: &str, is_live: bool, seed: u64, plugins: &PluginSearch) -> Result<u64, Failure> {
     if policy == OWN && program.spawns_all() {
-        return program.play(workers, seed).map_err(|failure| Failure::new(ExitCode::Bug, failure));
+        return program.play(workers, seed).map_err(|failure| match failure {
+            NotPlayed::Unfit(reason) => Failure::usage(format_args!("--workers {workers}: {reason}")),
+            NotPlayed::Failed(failure) => Failure::new(ExitCode::Bug, failure),
+        });
     }
     let platform = Program::platform(workers).map_err(|error| Failure::usage(format_args!("--workers {workers}: {error}")))?;
     let with_spawns = program.with_spawns();
@@ -219,7 +223,7 @@ pub fn predict(options: &PredictOptions, console: &mut Console) -> Result<(), Fa
         wanted.entry((graph, one.processors.len(), policy_of(one))).or_default().push(((*path).clone(), one.makespan_ns()));
     }
     for path in &options.workload {
-        let workload = machine::workload(path, None)?;
+        let workload = machine::workload(path, None, false)?;
         let of_codes = calibration.works_ns(&workload).map_err(|unknown| Failure::input(format_args!("{}: {unknown}", path.display())))?;
         graphs.push((workload.name().to_owned(), Program::of_graph(&workload, &of_codes, calibration.step_ns())));
     }

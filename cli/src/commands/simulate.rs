@@ -24,7 +24,7 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     let platform = machine::platform(&options.machine_source(), &options.machine)?;
     let pictures = Pictures::prepare(&options.pictures, options.json, console)?;
     stream::check(&decider, options)?;
-    let own = machine::workload(&options.workload, options.round_costs)?;
+    let own = machine::workload(&options.workload, options.round_costs, options.cores)?;
     let stream = stream::stream(options, &own)?;
     let workload = stream.as_ref().map_or(&own, Stream::workload);
     let problem = Problem::new(workload, &platform);
@@ -255,6 +255,7 @@ fn replay(options: &SimulateOptions) -> String {
     let mut words = vec!["poniard simulate".to_owned(), quoted(&options.workload.display().to_string())];
     words.extend(machine::source_words(&options.machine_source()));
     words.extend(machine::run_words(options.engine, options.round_costs, &options.plugins));
+    words.extend(options.cores.then(|| "--cores".to_owned()));
     words.extend(options.explain.then(|| "--explain".to_owned()));
     words.extend(machine::words(&options.machine));
     words.extend(stream::words(&options.stream));

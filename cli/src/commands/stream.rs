@@ -42,7 +42,7 @@ pub(super) fn stream(options: &SimulateOptions, own: &Workload) -> Result<Option
     };
     let mut workloads = vec![own.clone()];
     for named in also {
-        workloads.push(machine::workload(named, options.round_costs)?);
+        workloads.push(machine::workload(named, options.round_costs, options.cores)?);
     }
     let arrivals = match arrivals.strip_prefix(TRACE) {
         Some(path) => {

@@ -53,6 +53,10 @@ pub struct SimulateOptions {
     #[arg(long, value_name = "UNIT")]
     pub round_costs: Option<RoundCosts>,
 
+    /// Tasks take as many processors as a WfFormat file says that they had cores; with --engine runtime
+    #[arg(long)]
+    pub cores: bool,
+
     /// Say why the run took as long as it did even if it has more than 100,000 tasks
     #[arg(long)]
     pub explain: bool,

@@ -67,6 +67,35 @@ fn a_run_takes_the_time_that_it_would() {
     assert!(lines[0].ends_with(",moved_bytes,ccr,replay") && lines[1].contains(",0.250000,") && lines[2].contains(",0.000000,"), "{table}");
 }
 
+#[test]
+fn tasks_take_several_processors_where_the_runtime_runs_them() {
+    let installation = installation();
+    // Two of them one after the other, as there are three processors, and the third task beside or behind.
+    let graph = "digraph { node [work=1]; wide [processors=2]; wider [processors=3]; narrow }";
+    fs::write(installation.file("wide.dot"), graph).unwrap();
+    let ask = |more: &str| installation.ask(&format!("simulate wide.dot --speeds 1,1,1 --policy {more}"));
+    for policy in ["own", "fifo"] {
+        let answer = ask(&format!("{policy} --engine runtime --json")).json();
+        assert_eq!(answer["makespan_ns"], 2_000_000_000_u64, "{policy}");
+    }
+    for policy in ["fifo", "heft"] {
+        ask(policy).failed(2, &["task `wider` takes 3 processors at a time, which only --engine runtime has"]);
+    }
+    installation
+        .ask("simulate wide.dot --speeds 1,1 --engine runtime --policy own")
+        .failed(2, &["--engine runtime: task `wider` takes 3 processors, and there are 2"]);
+    let recorded = r#"{"schemaVersion": "1.4", "workflow": {"tasks": [
+        {"name": "a", "runtimeInSeconds": 1, "cores": 2}, {"name": "b", "runtimeInSeconds": 1, "cores": 1.5}, {"name": "c", "runtimeInSeconds": 1}]}}"#;
+    fs::write(installation.file("flow.json"), recorded).unwrap();
+    let ask = |more: &str| installation.ask(&format!("simulate flow.json --speeds 1,1 --policy own --engine runtime --json {more}")).json();
+    assert_eq!((&ask("")["makespan_ns"], &ask("--cores")["makespan_ns"]), (&2_000_000_000_u64.into(), &3_000_000_000_u64.into()));
+    assert!(ask("--cores")["replay"].as_str().unwrap().contains(" --cores "));
+    fs::write(installation.file("flow.json"), recorded.replace("1.5", "-1")).unwrap();
+    installation
+        .ask("simulate flow.json --speeds 1,1 --policy own --engine runtime --cores")
+        .failed(3, &["flow.json: workflow.tasks[1].cores: task `b`: -1 is no number of cores from 1 to 255"]);
+}
+
 /// A device behind a link that two copies share, with room for one of them, and costs that are written down.
 const MACHINE: &str = "[[processor]]\nspace = 'host'\n[[processor]]\nkind = 'gpu'\nspeed = 4\n[[space]]\nname = 'gpu-0'\nmemory = 400e6\n\
     [network]\nsharing = 'max-min'\n[[network.link]]\nname = 'bus'\nspace = 'gpu-0'\nbandwidth = 1e9\nlatency = 1e-5\n\

@@ -28,6 +28,7 @@ impl Program {
         let mut builder = WorkloadBuilder::new(workload.name());
         for (task, work_ns) in works_ns.iter().enumerate() {
             builder.task(workload.task_name(task), &workload.code_names()[workload.code(task) as usize], *work_ns);
+            builder.processors(task, workload.processors(task));
             workload.edges_out(task).for_each(|edge| builder.edge(task, workload.target(edge), workload.bytes(edge)));
         }
         let order = workload.order();
@@ -63,6 +64,7 @@ impl Program {
         let mut builder = WorkloadBuilder::new(own.name());
         for task in 0..own.len() {
             builder.task(own.task_name(task), &own.code_names()[own.code(task) as usize], own.work_ns(task));
+            builder.processors(task, own.processors(task));
             own.edges_out(task).for_each(|edge| builder.edge(task, own.target(edge), own.bytes(edge)));
         }
         let mut before = None;
@@ -108,12 +110,17 @@ impl Program {
         if !self.spawns_all() {
             return Err(NotPlayed::Unfit("tasks spawn tasks, or come after later ones".into()));
         }
+        if let Some(task) = self.workload.widest().filter(|task| self.workload.processors(*task) as usize > workers) {
+            let (name, takes) = (self.workload.task_name(task), self.workload.processors(task));
+            return Err(NotPlayed::Unfit(format!("task `{name}` takes {takes} processors, and there are {workers}")));
+        }
         let mut numbers = vec![0; self.workload.len()];
         (0..).zip(&self.spawns).for_each(|(number, (task, _))| numbers[*task as usize] = number);
         let tasks = self.spawns.iter().map(|(task, step_ns)| {
             let task = *task as usize;
             let inputs = self.workload.edges_in(task).map(|(source, _)| numbers[source]).collect();
-            ScriptTask { pause_ns: *step_ns, ..ScriptTask::new(self.workload.work_ns(task), inputs) }
+            let processors = u8::try_from(self.workload.processors(task)).unwrap_or(u8::MAX);
+            ScriptTask { pause_ns: *step_ns, processors, ..ScriptTask::new(self.workload.work_ns(task), inputs) }
         });
         let ran = world::run(Script {
             seed,

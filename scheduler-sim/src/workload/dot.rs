@@ -1,12 +1,12 @@
 //! DOT, the language of Graphviz, as far as it says what runs when: a `digraph` with nodes, edges and attributes, each statement ended by `;` or by nothing.
 //!
-//! `work`, `weight` or `runtime` of a node are seconds, `work_ns` nanoseconds; `code` or `kind` is what kind of work it is; `bytes` or `size` of an edge is what goes along.
+//! `work`, `weight` or `runtime` of a node are seconds, `work_ns` nanoseconds; `code` or `kind` is what kind of work it is; `processors` is how many it takes; `bytes` or `size` of an edge is what goes along.
 //! `node [..]` and `edge [..]` give what those have that say nothing themselves, and subgraphs group statements. Other attributes are for those who draw.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::read::{ReadOptions, Wrong};
+use super::read::{MOST_PROCESSORS, ReadOptions, Wrong};
 use super::{Workload, WorkloadBuilder};
 
 /// So deep may subgraphs lie in each other.
@@ -413,6 +413,14 @@ fn work_ns(node: &Node, options: ReadOptions) -> Result<u64, Wrong> {
     options.nanoseconds(seconds).map_err(|reason| wrong(&reason))
 }
 
+fn processors(node: &Node) -> Result<u32, Wrong> {
+    let Some((value, place)) = node.attributes.get("processors").or_else(|| node.defaults.get("processors")) else { return Ok(1) };
+    let count = value.parse().ok().filter(|count| (1..=MOST_PROCESSORS).contains(count));
+    count.ok_or_else(|| {
+        Wrong::at(*place, format_args!("node `{}`: processors: `{value}` is no whole number from 1 to {MOST_PROCESSORS}", node.name))
+    })
+}
+
 fn bytes(from: &str, to: &str, attributes: &Attributes) -> Result<u64, Wrong> {
     let Some((field, value, place)) = one(&BYTES, attributes)? else { return Ok(0) };
     let wrong = |reason: &dyn fmt::Display| Wrong::at(place, format_args!("edge `{from}` to `{to}`: {field}: {reason}"));
@@ -439,7 +447,8 @@ pub(super) fn read(name: &str, text: &str, options: ReadOptions) -> Result<Workl
     let mut builder = WorkloadBuilder::new(name);
     for node in &reader.nodes {
         let code = one(&CODES, &node.attributes)?.or(one(&CODES, &node.defaults)?).map_or("task", |(_, code, _)| code);
-        builder.task(&node.name, code, work_ns(node, options)?);
+        let number = builder.task(&node.name, code, work_ns(node, options)?);
+        builder.processors(number, processors(node)?);
     }
     for (from, to, attributes) in &reader.edges {
         builder.edge(*from, *to, bytes(&reader.nodes[*from].name, &reader.nodes[*to].name, attributes)?);
@@ -493,6 +502,7 @@ mod tests {
             ("digraph { a [runtime=nan] }", "line 1, column 14: node `a`: runtime: NaN is no time"),
             ("digraph { a [weight=x] }", "line 1, column 14: node `a`: weight: `x` is no number"),
             ("digraph { a [work_ns=1e99] }", "line 1, column 14: node `a`: work_ns: "),
+            ("digraph { a [work=1, processors=0] }", "line 1, column 22: node `a`: processors: `0` is no whole number from 1 to 255"),
             (
                 "digraph {\n a -> b [bytes=-2]; node [work=1] }",
                 "line 2, column 2: node `a` does not say how long it takes: `a [work=SECONDS]`",

@@ -27,6 +27,8 @@ pub struct Workload {
     work_ns: Vec<u64>,
     codes: Vec<u32>,
     code_names: Vec<String>,
+    /// How many processors each task takes; nothing if all take one.
+    processors: Vec<u32>,
     /// For each task where its edges out begin, and at last how many edges there are.
     starts: Vec<usize>,
     targets: Vec<u32>,
@@ -62,6 +64,7 @@ impl Hash for Workload {
         self.work_ns.hash(state);
         self.codes.hash(state);
         self.code_names.hash(state);
+        self.processors.hash(state);
         self.starts.hash(state);
         self.targets.hash(state);
         self.bytes.hash(state);
@@ -155,7 +158,9 @@ impl Workload {
         builder.code_names.clone_from(&self.code_names);
         builder.code_of = self.code_names.iter().cloned().zip(0..).collect();
         for task in tasks.iter().map(|task| *task as usize) {
-            numbers[task] = builder.task(self.task_name(task), &self.code_names[self.codes[task] as usize], self.work_ns[task]) as u32;
+            let number = builder.task(self.task_name(task), &self.code_names[self.codes[task] as usize], self.work_ns[task]);
+            builder.processors(number, self.processors(task));
+            numbers[task] = number as u32;
         }
         for task in tasks.iter().map(|task| *task as usize) {
             for edge in self.edges_out(task) {
@@ -169,6 +174,18 @@ impl Workload {
             Ok(part) => part,
             Err(error) => unreachable!("a part of a graph without circles has none: {error}"),
         }
+    }
+
+    /// How many processors a task takes while it runs.
+    #[must_use]
+    pub fn processors(&self, task: usize) -> u32 {
+        self.processors.get(task).copied().unwrap_or(1)
+    }
+
+    /// The task that takes most processors, if some take more than one.
+    #[must_use]
+    pub fn widest(&self) -> Option<usize> {
+        (0..self.processors.len()).max_by_key(|task| self.processors[*task])
     }
 
     /// The graph as the runtime's own functions want it.
@@ -249,6 +266,8 @@ pub struct WorkloadBuilder {
     codes: Vec<u32>,
     code_names: Vec<String>,
     code_of: std::collections::BTreeMap<String, u32>,
+    /// Those of tasks that take several.
+    processors: std::collections::BTreeMap<usize, u32>,
     edges: Vec<(u32, u32, u64)>,
 }
 
@@ -274,6 +293,13 @@ impl WorkloadBuilder {
         self.codes.push(number);
         self.work_ns.push(work_ns);
         self.work_ns.len() - 1
+    }
+
+    /// Says that a task takes so many processors while it runs, and not one.
+    pub fn processors(&mut self, task: usize, count: u32) {
+        if count > 1 {
+            self.processors.insert(task, count);
+        }
     }
 
     /// Adds an edge: `to` needs so many bytes of `from`. Of several edges between the same two tasks the bytes are added.
@@ -303,7 +329,7 @@ impl WorkloadBuilder {
         if count >= u32::MAX as usize || self.edges.len() >= u32::MAX as usize {
             return Err(WorkloadError::TooLarge);
         }
-        let Self { name, mut names, mut work_ns, mut codes, code_names, edges, .. } = self;
+        let Self { name, mut names, mut work_ns, mut codes, code_names, edges, processors: several, .. } = self;
         // They have grown by doubling.
         names.text.shrink_to_fit();
         names.ends.shrink_to_fit();
@@ -331,7 +357,9 @@ impl WorkloadBuilder {
         // Each is now where the next one begins.
         in_starts.copy_within(0..count, 1);
         in_starts[0] = 0;
-        let workload = Workload { name, names, work_ns, codes, code_names, starts, targets, bytes, in_starts, sources };
+        let mut processors = if several.is_empty() { Vec::new() } else { vec![1; count] };
+        several.into_iter().filter(|(task, _)| *task < count).for_each(|(task, several)| processors[task] = several);
+        let workload = Workload { name, names, work_ns, codes, code_names, processors, starts, targets, bytes, in_starts, sources };
         match circle(&workload) {
             Some(tasks) => Err(WorkloadError::Cycle { tasks }),
             None => Ok(workload),

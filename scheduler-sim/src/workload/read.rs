@@ -35,7 +35,12 @@ pub enum Format {
 pub struct ReadOptions {
     /// Whether recorded run times are rounded to whole milliseconds, halves to the even one.
     pub round_to_ms: bool,
+    /// Whether tasks take as many processors as the file says that they had cores (WfFormat).
+    pub cores: bool,
 }
+
+/// A task takes at most so many processors.
+pub(super) const MOST_PROCESSORS: u32 = 255;
 
 impl ReadOptions {
     /// Nanoseconds of a time in seconds; in words what is wrong with it.
@@ -52,6 +57,15 @@ impl ReadOptions {
             return Err(format!("{seconds} s is more than three years"));
         }
         Ok(ns as u64)
+    }
+
+    /// Processors for so many cores, a whole number or not; in words what is wrong with it.
+    pub(super) fn processors(self, cores: Option<f64>) -> Result<u32, String> {
+        match cores.filter(|_| self.cores) {
+            None => Ok(1),
+            Some(cores) if (0.0..=f64::from(MOST_PROCESSORS)).contains(&cores) => Ok((cores.ceil() as u32).max(1)),
+            Some(cores) => Err(format!("{cores} is no number of cores from 1 to {MOST_PROCESSORS}")),
+        }
     }
 }
 

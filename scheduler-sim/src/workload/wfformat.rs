@@ -63,6 +63,7 @@ struct Execution {
 struct Executed {
     id: String,
     runtime_in_seconds: f64,
+    core_count: Option<f64>,
     command: Option<Command>,
 }
 
@@ -81,6 +82,8 @@ struct OldTask {
     parents: Vec<String>,
     #[serde(alias = "runtime")]
     runtime_in_seconds: f64,
+    #[serde(alias = "coreCount")]
+    cores: Option<f64>,
     #[serde(default)]
     files: Vec<OldData>,
 }
@@ -157,7 +160,13 @@ fn new(name: &str, specification: Specification, execution: Execution, options: 
         })?;
         let program = run.command.as_ref().and_then(|command| command.program.as_deref()).filter(|program| !program.is_empty());
         let code = program.unwrap_or_else(|| code_of(task.name.as_deref().unwrap_or(&task.id)));
-        builder.task(&task.id, code, work_ns);
+        let number = builder.task(&task.id, code, work_ns);
+        builder.processors(
+            number,
+            options.processors(run.core_count).map_err(|reason| {
+                Wrong::at(format_args!("workflow.execution.tasks[{at}].coreCount"), format_args!("task `{}`: {reason}", task.id))
+            })?,
+        );
         if let Some(before) = numbers.insert(task.id.as_str(), index) {
             let place = format!("workflow.specification.tasks[{index}].id");
             return Err(Wrong::at(place, format_args!("task `{}` is there already, as tasks[{before}]", task.id)));
@@ -206,7 +215,11 @@ fn old(name: &str, tasks: Vec<OldTask>, options: ReadOptions) -> Result<Workload
         let work_ns = options
             .nanoseconds(task.runtime_in_seconds)
             .map_err(|reason| Wrong::at(format_args!("workflow.tasks[{index}].runtimeInSeconds"), format_args!("task `{id}`: {reason}")))?;
-        builder.task(id, task.category.as_deref().unwrap_or_else(|| code_of(&task.name)), work_ns);
+        let number = builder.task(id, task.category.as_deref().unwrap_or_else(|| code_of(&task.name)), work_ns);
+        let processors = options
+            .processors(task.cores)
+            .map_err(|reason| Wrong::at(format_args!("workflow.tasks[{index}].cores"), format_args!("task `{id}`: {reason}")))?;
+        builder.processors(number, processors);
         if let Some(before) = numbers.insert(id, index) {
             return Err(Wrong::at(
                 format_args!("workflow.tasks[{index}].id"),
@@ -271,7 +284,7 @@ mod tests {
         assert_eq!((workload.work_ns(0), workload.work_ns(1), workload.edge_count(), workload.bytes(0)), (2_000_000_000, 1_500_000, 1, 15));
         assert_eq!(workload.code_names(), ["prog", "b"]);
         // Halves to the even one.
-        let rounded = read("g", &text, ReadOptions { round_to_ms: true }).unwrap();
+        let rounded = read("g", &text, ReadOptions { round_to_ms: true, ..ReadOptions::default() }).unwrap();
         assert_eq!(rounded.work_ns(1), 2_000_000);
     }
 

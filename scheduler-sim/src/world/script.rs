@@ -393,7 +393,8 @@ impl Script {
             let rank_ns = ranks.as_ref().map_or(0, |ranks| ranks[task] / count);
             let costs: Box<[u64]> = problem.duration_row(task).into();
             let estimates = if costs[..] == *problem.row(task) { Box::default() } else { problem.row(task).into() };
-            ScriptTask { costs, estimates, rank_ns, ..ScriptTask::new(0, inputs) }
+            let processors = u8::try_from(workload.processors(task)).unwrap_or(u8::MAX);
+            ScriptTask { costs, estimates, rank_ns, processors, ..ScriptTask::new(0, inputs) }
         });
         let script = Self {
             seed,

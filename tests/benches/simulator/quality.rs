@@ -57,8 +57,9 @@ fn mean(folder: &Path, rows: &[Row], name: &str, is_live: bool) -> f64 {
     let mut workloads: BTreeMap<&str, Workload> = BTreeMap::new();
     let mut sum = 0.0;
     for (file, on, theirs) in rows {
-        let workload =
-            workloads.entry(file).or_insert_with(|| read(&folder.join(file), ReadOptions { round_to_ms: true }).expect("a workload"));
+        let workload = workloads
+            .entry(file)
+            .or_insert_with(|| read(&folder.join(file), ReadOptions { round_to_ms: true, cores: false }).expect("a workload"));
         let problem = Problem::new(workload, &platform(on));
         let schedule = if is_live {
             engine::run(&problem, policy::by_name(name).expect("a policy"), EngineOptions::default()).schedule

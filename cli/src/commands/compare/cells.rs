@@ -215,7 +215,7 @@ fn instances(options: &CompareOptions) -> Result<Vec<Instance>, Failure> {
     let mut instances = Vec::new();
     for name in names {
         let read = |name: String, seed: Option<u64>| -> Result<Instance, Failure> {
-            let workload = machine::workload(Path::new(&name), options.round_costs)?;
+            let workload = machine::workload(Path::new(&name), options.round_costs, false)?;
             Ok(Instance { name, workload, seed })
         };
         if Generate::is_meant(&name) && name.split(',').any(|part| part == EACH_SEED) {
