@@ -116,6 +116,11 @@ impl Journal {
         options
     }
 
+    /// What the clock said when the first task was spawned; 0 if none was.
+    pub(crate) fn first_ns(&self) -> u64 {
+        locked(&self.spawned).first().map_or(0, |first| first.at_ns)
+    }
+
     /// What was noted so far, in the order of the spawns.
     pub(crate) fn entries(&self) -> Vec<JournalEntry> {
         let spawned = locked(&self.spawned);
@@ -153,6 +158,11 @@ impl Journal {
 }
 
 impl Noted {
+    /// The task's position in the journal.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
     /// The task comes after another one.
     pub(crate) fn comes_after(&self, other: &Header) {
         if let Some(other) = other.options().and_then(|options| options.ties.noted.as_ref())

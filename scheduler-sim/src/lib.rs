@@ -12,6 +12,7 @@ pub mod output;
 pub mod plan;
 pub mod platform;
 pub mod problem;
+pub mod replay;
 pub mod schedule;
 pub mod statistics;
 pub mod stream;
