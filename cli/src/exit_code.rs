@@ -6,7 +6,7 @@
 pub enum ExitCode {
     /// All went well.
     Success = 0,
-    /// A task of the computation failed.
+    /// A task of the computation failed, or a replay has come to another decision.
     Task = 1,
     /// The command line makes no sense: an unknown option or name, a value out of range.
     Usage = 2,
@@ -28,7 +28,7 @@ pub enum ExitCode {
 pub const HELP: &str = "\
 Exit codes:
     0  all went well
-    1  a task failed
+    1  a task failed, or a replay decided otherwise
     2  the command line is wrong: a bad option, an unknown name, a number out of range
     3  an input file is missing or bad
     4  no backend was found, or it has no processor

@@ -16,6 +16,7 @@ use crate::commands::compare::CompareOptions;
 use crate::commands::explore::ExploreOptions;
 use crate::commands::platform::PlatformOptions;
 use crate::commands::predict::PredictOptions;
+use crate::commands::replay::ReplayOptions;
 use crate::exit_code;
 
 mod simulate;
@@ -155,6 +156,14 @@ computation tells how long it really took, the error is shown.",
 poniard run cholesky --threads 2 --policy fifo --record two.json\n  poniard predict one.json --beside two.json --policy fifo,heft"
     )]
     Predict(PredictOptions),
+    /// Have a policy decide again about a recorded run, and say whether it decides the same
+    #[command(
+        long_about = "Have a policy decide again about a recorded run, and say whether it decides the same. `poniard run --policy NAME --record FILE` writes down all that the policy was asked and told, when, and what was decided. \
+Here the same code is asked and told the same at the same times, and each decision is compared. What was decided then happens, whatever the policy says now, so that one difference is not the cause of others. \
+Without a difference the exit code is 0, else 1, and the first one is said with its task and its time.",
+        after_long_help = "Examples:\n  poniard run cholesky --threads 4 --policy earliest-finish --record four.json\n  poniard replay four.json\n  poniard replay four.json --policy heft\n  poniard replay four.json --json | jq .placed"
+    )]
+    Replay(ReplayOptions),
     /// Write this machine down as a platform for `poniard simulate`
     #[command(
         long_about = "Write this machine down as a platform for `poniard simulate`: its threads, worker processes and devices, how fast devices were beside the host in what both \
@@ -327,7 +336,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = WHERE)]
     pub explain: Option<String>,
 
-    /// Write down which tasks ran, after which others, when and where, for `poniard predict` and `poniard simulate` (JSON)
+    /// Write down which tasks ran, after which others, when and where, for `poniard predict` and `poniard simulate`, and with --policy what was decided, for `poniard replay` (JSON)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = WHERE)]
     pub record: Option<PathBuf>,
 

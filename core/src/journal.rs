@@ -116,6 +116,11 @@ impl Journal {
         options
     }
 
+    /// What the clock said when the first task was spawned; 0 if none was.
+    pub(crate) fn first_ns(&self) -> u64 {
+        locked(&self.spawned).first().map_or(0, |first| first.at_ns)
+    }
+
     /// What was noted so far, in the order of the spawns.
     pub(crate) fn entries(&self) -> Vec<JournalEntry> {
         let spawned = locked(&self.spawned);
@@ -156,6 +161,11 @@ impl Noted {
     /// What a task is known by, if a journal is kept.
     pub(crate) fn of(task: &Header) -> Option<&Self> {
         task.options().and_then(|options| options.ties.noted.as_deref())
+    }
+
+    /// The task's position in the journal.
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 
     /// The task comes after another one.

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod platform;
 pub mod prediction;
 pub mod problem;
+pub mod replay;
 pub mod schedule;
 pub mod statistics;
 pub mod stream;

@@ -39,6 +39,17 @@ enum Kind {
     Runtime(Option<String>),
 }
 
+/// What a policy of a plugin file has done wrong.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Complaint(Arc<Mutex<Option<String>>>);
+
+impl Complaint {
+    /// That, once.
+    pub(super) fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Decided {
@@ -72,10 +83,33 @@ impl Decider {
         Ok(Self { name: name.to_owned(), kind })
     }
 
+    /// The policy that is called so, also where a planner is.
+    pub(super) fn live(name: &str, search: &PluginSearch, option: &str) -> Result<Self, Failure> {
+        let kind = Self::live_kind(name, search, option).map_err(|failure| match planner(name) {
+            Some(_) => Failure::usage(format_args!("{option}: `{name}` is a planner, and decides about nothing that is ready")),
+            None => failure,
+        })?;
+        Ok(Self { name: name.to_owned(), kind })
+    }
+
+    /// The policy itself, and what it does wrong once it has been used; nobody else decides task by task.
+    pub(super) fn policy(&self) -> Result<(Box<dyn Policy>, Complaint), Failure> {
+        let complaint = Complaint::default();
+        match &self.kind {
+            Kind::Known(known) => Ok(((known.make)(), complaint)),
+            Kind::Stranger(loaded) => Ok((made(loaded, &complaint), complaint)),
+            _ => Err(Failure::usage(format_args!("`{}` is no policy", self.name))),
+        }
+    }
+
     fn kind(name: &str, search: &PluginSearch, option: &str) -> Result<Kind, Failure> {
         if let Some(planner) = planner(name) {
             return Ok(Kind::Planner(planner));
         }
+        Self::live_kind(name, search, option)
+    }
+
+    fn live_kind(name: &str, search: &PluginSearch, option: &str) -> Result<Kind, Failure> {
         let live = name.strip_prefix(LIVE).unwrap_or(name);
         if let Some(known) = known(live) {
             return Ok(Kind::Known(known));
@@ -185,10 +219,10 @@ impl Decider {
             }
             Kind::Known(known) => Decided::of_run(run((known.make)())),
             Kind::Stranger(loaded) => {
-                let complaint = Arc::new(Mutex::new(None));
+                let complaint = Complaint::default();
                 // The engine panics when a policy leaves tasks for ever, which here is no bug of the command.
                 let ran = catch_unwind(AssertUnwindSafe(|| run(made(loaded, &complaint))));
-                if let Some(complaint) = complaint.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                if let Some(complaint) = complaint.take() {
                     return Err(Failure::new(ExitCode::Task, complaint));
                 }
                 Decided::of_run(ran.map_err(|payload| Failure::new(ExitCode::Task, panics::words(&*payload)))?)
@@ -237,10 +271,10 @@ fn known(name: &str) -> Option<KnownPolicy> {
 }
 
 /// A policy of a plugin file; what it does wrong is told to `complaint`.
-fn made(loaded: &LoadedPolicy, complaint: &Arc<Mutex<Option<String>>>) -> Box<dyn Policy> {
-    let complaint = Arc::clone(complaint);
+fn made(loaded: &LoadedPolicy, complaint: &Complaint) -> Box<dyn Policy> {
+    let complaint = complaint.clone();
     loaded.make(move |text| {
-        complaint.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+        complaint.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
     })
 }
 

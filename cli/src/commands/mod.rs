@@ -16,6 +16,7 @@ mod policies;
 pub mod predict;
 mod processors;
 mod record;
+pub mod replay;
 mod room;
 pub mod run;
 mod samples;
@@ -50,6 +51,7 @@ pub fn dispatch(options: &Options, console: &mut Console) -> Result<(), Failure>
         Command::Adversary(options) => adversary::adversary(options, console),
         Command::Explore(options) => explore::explore(options, console),
         Command::Predict(options) => predict::predict(options, console),
+        Command::Replay(options) => replay::replay(options, console),
         Command::Platform(options) => platform::platform(options, console),
         Command::Models(options) => models::models(options, console),
         Command::Bench(options) => bench::bench(options, console),

@@ -1,8 +1,9 @@
-//! `poniard run --record FILE`: which tasks ran, after which others, when and where, for `poniard predict` and `poniard simulate`.
+//! `poniard run --record FILE`: which tasks ran, after which others, when and where, for `poniard predict` and `poniard simulate`, and what was decided, for `poniard replay`.
 
 use std::path::Path;
 
 use poniard::model::Machine;
+use poniard::policy::{Event, Subject};
 use poniard::{Handle, JournalEntry};
 use poniard_scheduler_sim::workload::{RecordedProcessor, RecordedTask, Recording};
 
@@ -91,6 +92,16 @@ fn recorded(runtime: &Handle, name: &str, policy: Option<&str>) -> (Recording, u
             processor: span.processor,
         });
     }
+    recording.decisions = runtime.decision_log().map(|mut log| {
+        for event in &mut log.events {
+            if let Event::Ready { subject, .. } = event
+                && let Some(Subject::Task(number)) = *subject
+            {
+                *subject = position.get(number).copied().flatten().map(Subject::Task);
+            }
+        }
+        log
+    });
     let left_out = position.len() - recording.tasks.len();
     (recording, left_out as u64)
 }

@@ -232,7 +232,7 @@ fn run_graph(file: &Path, options: &RunOptions, console: &mut Console) -> Result
     recorder.map_or(Ok(()), |recorder| recorder.write(&runtime, &options.target, options, console))
 }
 
-/// Where to compute; with --explain decisions are kept, with --record a journal.
+/// Where to compute; with --explain decisions are kept, with --record a journal and a decision log.
 fn explaining(options: &RunOptions) -> RuntimeOptions {
     let mut runtime = options.runtime.clone();
     if options.explain.is_some() {
@@ -240,6 +240,7 @@ fn explaining(options: &RunOptions) -> RuntimeOptions {
     }
     if options.record.is_some() {
         runtime.settings.push(("placement.journal".into(), "true".into()));
+        runtime.settings.push(("placement.decisions".into(), "true".into()));
     }
     runtime
 }

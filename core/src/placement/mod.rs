@@ -19,7 +19,9 @@ use crate::kernel::plan::Survey;
 use crate::model::store::Store;
 use crate::model::{Machine, Models, ProcessorClass, SizeClass};
 use crate::planted::{self, Bug};
-use crate::policy::{self, Board, Candidate, ChosenPolicy, Decision, Place, Placement as Where, ReadyTask, Source, Why};
+use crate::policy::{
+    self, Board, Candidate, ChosenPolicy, Decision, DecisionLog, Place, Placement as Where, ReadyTask, Source, Subject, Why,
+};
 use crate::residency::{self, DeviceSpace, Links, Missing};
 use crate::task::record::TaskRef;
 use crate::worker::entry::Entry;
@@ -72,6 +74,8 @@ pub(crate) struct PlacementChoices {
     pub(crate) explain: bool,
     /// Whether a journal is kept.
     pub(crate) journal: bool,
+    /// Whether a decision log is kept.
+    pub(crate) decisions: bool,
     /// Whether launches go to devices wherever those can run them.
     pub(crate) devices_first: bool,
 }
@@ -184,14 +188,12 @@ impl Placement {
         let process = (ProcessorClass::new("process"), names.len() as u32);
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let wants_ranks = policy.wants_ranks();
-        let state = State {
-            board: Board::new(places, policy, choices.seed),
-            next_number: 0,
-            models: BTreeMap::new(),
-            candidates: Vec::new(),
-            last: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-        };
+        let mut board = Board::new(places, policy, choices.seed);
+        if choices.decisions {
+            board.keep_log(subject);
+        }
+        let state =
+            State { board, next_number: 0, models: BTreeMap::new(), candidates: Vec::new(), last: BTreeMap::new(), nodes: BTreeMap::new() };
         Some(Self {
             state: Mutex::new(state),
             waiting: AtomicUsize::new(0),
@@ -550,9 +552,26 @@ impl Placement {
         report
     }
 
+    /// What was asked and decided, if that is kept.
+    pub(crate) fn decision_log(&self, shared: &Shared) -> Option<DecisionLog> {
+        let mut log = self.lock().board.log()?;
+        log.first_spawn_ns = shared.journal.as_ref().map_or(0, |journal| journal.first_ns());
+        log.places.iter_mut().enumerate().for_each(|(index, place)| place.name = self.name(shared, index));
+        Some(log)
+    }
+
     /// What was decided about each task, if that is kept.
     pub(crate) fn explanations(&self) -> Vec<Explanation> {
         self.log.explanations()
+    }
+}
+
+/// What an entry is to whoever reads a decision log.
+fn subject(entry: &Entry) -> Option<Subject> {
+    match entry.as_node() {
+        Some((run, node)) => Some(Subject::Node { run, node }),
+        None if entry.is_task() => entry.peek(|task| Some(Subject::Task(task.options()?.ties.noted.as_ref()?.number()))),
+        None => None,
     }
 }
 

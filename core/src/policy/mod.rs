@@ -5,6 +5,7 @@
 //! so a simulator runs this code as it is. Every duration is in nanoseconds; there is no second unit to mix it up with.
 
 mod board;
+mod decision_log;
 mod earliest_finish;
 mod earliest_finish_priority;
 mod explore;
@@ -24,7 +25,8 @@ mod work_stealing;
 
 use std::fmt;
 
-pub use board::{Board, Ended, How, Pushed, Source, Taken, Ticket};
+pub use board::{Board, Ended, Event, How, LoggedCandidates, Pushed, Replaced, Source, Subject, Taken, Ticket, Took};
+pub use decision_log::{DecisionLog, LoggedPlace};
 pub use explore::{SHARE_DIVISOR, TRIES};
 pub use poniard_interface::policy::{
     Candidate, Decision, End, Estimate, Key, Offer, Outcome, Place, Placement, Policy, Random, ReadyTask, View, Why,

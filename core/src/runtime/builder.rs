@@ -65,17 +65,26 @@ impl MemoryChoices {
     }
 }
 
-/// The settings of placement: the policy's name, where its random numbers begin, whether decisions are kept, whether software devices count as real ones, for tests, and whether a
+/// The settings of placement: the policy's name, where its random numbers begin, whether explanations, a journal and a decision log are kept, whether software devices count as real ones, for tests, and whether a
 /// launch goes to a device whenever one can run it; and where models of costs are kept.
 const PLACEMENT_POLICY: &str = "placement.policy";
 const PLACEMENT_SEED: &str = "placement.seed";
 const PLACEMENT_EXPLAIN: &str = "placement.explain";
 const PLACEMENT_JOURNAL: &str = "placement.journal";
+const PLACEMENT_DECISIONS: &str = "placement.decisions";
 const PLACEMENT_SOFTWARE: &str = "placement.software";
 const PLACEMENT_DEVICES: &str = "placement.devices";
 const PLACEMENT_MODELS: &str = "placement.models";
-const PLACEMENT: [&str; 7] =
-    [PLACEMENT_POLICY, PLACEMENT_SEED, PLACEMENT_EXPLAIN, PLACEMENT_JOURNAL, PLACEMENT_SOFTWARE, PLACEMENT_DEVICES, PLACEMENT_MODELS];
+const PLACEMENT: [&str; 8] = [
+    PLACEMENT_POLICY,
+    PLACEMENT_SEED,
+    PLACEMENT_EXPLAIN,
+    PLACEMENT_JOURNAL,
+    PLACEMENT_DECISIONS,
+    PLACEMENT_SOFTWARE,
+    PLACEMENT_DEVICES,
+    PLACEMENT_MODELS,
+];
 
 /// Chooses backends, number of threads and settings of a [`Runtime`].
 ///
@@ -326,6 +335,12 @@ impl RuntimeBuilder {
         self.setting(PLACEMENT_JOURNAL, journal.to_string())
     }
 
+    /// Keeps all that the policy was asked and told, and what was decided, for [`Handle::decision_log`]. The same as the setting `placement.decisions`. Cost: some hundred bytes for each task that
+    /// is placed and for each look of a worker at those that wait.
+    pub fn decision_log(self, decision_log: bool) -> Self {
+        self.setting(PLACEMENT_DECISIONS, decision_log.to_string())
+    }
+
     /// The folder for results that are on the disk, as there is no room in memory. The same as the setting `memory.spill`. Without one it is the first of `$TMPDIR` (or `/tmp`) and
     /// `/var/tmp` that is on a disk and not in memory itself. The value `off` of the setting, or [`without_spill`](Self::without_spill), says that nothing goes there.
     ///
@@ -452,6 +467,7 @@ impl RuntimeBuilder {
             seed: self.settings.parse(PLACEMENT_SEED).map_err(|error| bad(error.reason))?.unwrap_or_default(),
             explain: switch(PLACEMENT_EXPLAIN)?,
             journal: switch(PLACEMENT_JOURNAL)?,
+            decisions: switch(PLACEMENT_DECISIONS)?,
             software: switch(PLACEMENT_SOFTWARE)?,
             models: match self.settings.get(PLACEMENT_MODELS) {
                 None => model::store::default_folder(),

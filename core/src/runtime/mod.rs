@@ -28,6 +28,7 @@ use crate::options::{LaunchTies, Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::placement::{Explanation, Placed, Placement};
 use crate::platform;
+use crate::policy::DecisionLog;
 use crate::region;
 use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
@@ -352,6 +353,24 @@ impl Handle {
     /// ```
     pub fn journal(&self) -> Vec<JournalEntry> {
         self.shared.journal.as_ref().map(|journal| journal.entries()).unwrap_or_default()
+    }
+
+    /// All that the policy was asked and told, and what was decided, in this order: enough to have it, or another one, decide again. `None` without [`RuntimeBuilder::decision_log`], and
+    /// where no task has a choice. With a [journal](Self::journal) it says which task is which.
+    ///
+    /// ```
+    /// use poniard::policy::Event;
+    ///
+    /// let runtime = poniard::Runtime::builder().threads(2).policy("fifo").decision_log(true).build()?;
+    /// runtime.spawn(|| 1, ()).wait()?;
+    /// runtime.wait_idle();
+    /// let log = runtime.decision_log().expect("it was asked for");
+    /// assert!(matches!(log.events[0], Event::Ready { number: 0, .. }));
+    /// assert_eq!((log.policy.as_str(), log.places.len()), ("fifo", 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn decision_log(&self) -> Option<DecisionLog> {
+        self.shared.placement.as_ref()?.decision_log(&self.shared)
     }
 
     /// What there is and what ran where since the runtime began.

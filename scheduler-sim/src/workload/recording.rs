@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use poniard::policy::{DecisionLog, Event, Subject};
 use serde::{Deserialize, Serialize};
 
 use super::read::{ReadError, ReadOptions, Wrong};
 use super::{Workload, WorkloadBuilder};
+use crate::replay;
 
 /// The version that is written and read.
 const VERSION: u64 = 1;
@@ -33,6 +35,9 @@ pub struct Recording {
     pub processors: Vec<RecordedProcessor>,
     /// The tasks, in the order of their spawns.
     pub tasks: Vec<RecordedTask>,
+    /// What was decided, if there was something to decide. Its tasks are named by their positions here.
+    #[serde(default)]
+    pub decisions: Option<DecisionLog>,
 }
 
 /// A processor of a recorded run.
@@ -87,11 +92,22 @@ impl Recording {
         let lines = |items: Vec<Option<String>>| items.into_iter().flatten().collect::<Vec<_>>().join(",\n");
         let processors = lines(self.processors.iter().map(|one| serde_json::to_string(one).ok()).collect());
         let tasks = lines(self.tasks.iter().map(|task| serde_json::to_string(task).ok()).collect());
+        let decisions = self.decisions.as_ref().map_or_else(String::new, |log| {
+            let DecisionLog { policy, seed, first_spawn_ns, places, events } = log;
+            let places = lines(places.iter().map(|place| serde_json::to_string(place).ok()).collect());
+            // A log with a hole in it would be another log.
+            let event = |event| serde_json::to_string(event).unwrap_or_else(|error| unreachable!("every event has a form: {error}"));
+            let events = lines(events.iter().map(|one| Some(event(one))).collect());
+            let policy = word(policy);
+            format!(
+                ",\n\"decisions\": {{\"policy\": {policy}, \"seed\": {seed}, \"first_spawn_ns\": {first_spawn_ns},\n\"places\": [\n{places}\n],\n\"events\": [\n{events}\n]}}"
+            )
+        });
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = write!(
             text,
-            "{{{FIRST_FIELD}: {VERSION},\n\"name\": {}, \"machine\": {}, \"policy\": {policy},\n\"processors\": [\n{processors}\n],\n\"tasks\": [\n{tasks}\n]}}\n",
+            "{{{FIRST_FIELD}: {VERSION},\n\"name\": {}, \"machine\": {}, \"policy\": {policy},\n\"processors\": [\n{processors}\n],\n\"tasks\": [\n{tasks}\n]{decisions}}}\n",
             word(&self.name),
             word(&self.machine),
         );
@@ -265,6 +281,17 @@ fn parse(text: &str) -> Result<Recording, Wrong> {
             }
             if let Some(before) = others.insert(*after, index) {
                 return wrong(&format!("after[{index}]"), &format_args!("task {after} is there already, at {before}"));
+            }
+        }
+    }
+    if let Some(log) = &recording.decisions {
+        replay::check(log).map_err(|bad| Wrong::at(format_args!("decisions.{}", bad.place), bad.reason))?;
+        for (number, event) in log.events.iter().enumerate() {
+            if let Event::Ready { subject: Some(Subject::Task(task)), .. } = event
+                && *task >= recording.tasks.len()
+            {
+                let reason = format_args!("there is no task {task}; there are {}", recording.tasks.len());
+                return Err(Wrong::at(format_args!("decisions.events[{number}].ready.subject"), reason));
             }
         }
     }

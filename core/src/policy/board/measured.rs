@@ -1,6 +1,6 @@
 //! Tasks that end as they were measured, and those that a place runs without having taken them.
 
-use super::{Board, Ended, State, Ticket};
+use super::{Board, Ended, Event, State, Ticket};
 
 impl<T> Board<T> {
     /// As [`finished`](Self::finished), of a task whose body was measured. On the host that counts, and not how long the task was at its place: it may have waited there for others. It also counts where a
@@ -23,7 +23,9 @@ impl<T> Board<T> {
             }
             (None, None) => None,
         };
+        let number = item.number;
         let ended = Ended { place, expected_ns: item.cost_ns(place), took_ns: took_ns.unwrap_or(0) };
+        self.note(|| Event::Ended { at_ns: now_ns, number, measured_ns });
         self.leave(ticket.slot, now_ns);
         self.release(ticket.slot, took_ns.map(|took_ns| (class, took_ns)));
         Some(ended)
@@ -37,6 +39,8 @@ impl<T> Board<T> {
         if matches!(item.state, State::Running { place: at, .. } | State::Submitted { place: at } if at == place) {
             return None;
         }
+        let number = item.number;
+        self.note(|| Event::Unasked { at_ns: now_ns, number, place });
         self.leave(ticket.slot, now_ns);
         let value = self.items[ticket.slot as usize].value.take();
         self.occupy(ticket.slot, place, now_ns);

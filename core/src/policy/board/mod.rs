@@ -1,13 +1,18 @@
 //! The board: which task waits where, which runs where, and how much each place has to do.
 
+mod answers;
 mod item;
+mod log;
 mod measured;
 mod queue;
 mod search;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use answers::{Ended, How, Pushed, Source, Taken, Ticket};
 use item::{Item, Run, State};
+use log::Log;
+pub use log::{Event, LoggedCandidates, Replaced, Subject, Took};
 use queue::{Entry, Queue};
 
 use super::{Candidate, Decision, Key, Outcome, Place, Placement, Policy, Random, ReadyTask, TRIES, View, Why};
@@ -19,79 +24,6 @@ const STALL_MIN_NS: u64 = 10_000_000;
 
 /// Consecutive places that a task may run at: the first, and how many.
 type Span = (u32, u32);
-/// A task on a board. It is good until the task has finished or is abandoned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket {
-    slot: u32,
-    generation: u32,
-}
-
-/// What [`Board::push`] did.
-#[derive(Clone, Copy, Debug)]
-#[must_use]
-pub struct Pushed {
-    /// The task.
-    pub ticket: Ticket,
-    /// Where it waits, and why.
-    pub decision: Decision,
-    /// A place that has nothing to do and is to be woken. Whoever is woken calls [`Board::take`] if it can run one more task, and then in any case
-    /// [`Board::to_wake`]: the task that it was woken for may still wait, because it found a better one, or one that came first.
-    pub wake: Option<usize>,
-}
-
-/// Which queue a task came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The place's own.
-    Own,
-    /// The one for all.
-    Shared,
-    /// That of another place, by the rules of the policy.
-    Stolen {
-        /// The place.
-        from: usize,
-    },
-    /// That of a place which makes no progress.
-    TakenOver {
-        /// The place.
-        from: usize,
-    },
-}
-
-/// How a place got a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct How {
-    /// From where.
-    pub source: Source,
-    /// How many more tasks moved to the place's own queue with it.
-    pub moved: usize,
-    /// Why the task was where it was.
-    pub why: Why,
-}
-
-/// A task that a place runs now.
-#[derive(Debug)]
-#[must_use]
-pub struct Taken<T> {
-    /// To say later that it has finished.
-    pub ticket: Ticket,
-    /// What was pushed.
-    pub value: T,
-    /// How it came here.
-    pub how: How,
-}
-
-/// A task that has finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Where.
-    pub place: usize,
-    /// How long it was expected to take with transfer and overhead, in nanoseconds.
-    pub expected_ns: u64,
-    /// How long it took, from its turn on, or as it was measured, in nanoseconds; 0 if nobody knows.
-    pub took_ns: u64,
-}
-
 /// Whether a task costs the same at both places.
 fn costs_alike(one: &Candidate, other: &Candidate) -> bool {
     let Candidate { place: _, execution, transfer_ns, missing_bytes, overhead_ns } = *other;
@@ -142,6 +74,8 @@ pub struct Board<T> {
     spans: Vec<Span>,
     order: Vec<usize>,
     moving: Vec<Entry>,
+    /// What was asked and decided, if that is kept.
+    log: Option<Box<Log<T>>>,
 }
 
 impl<T> Board<T> {
@@ -164,6 +98,7 @@ impl<T> Board<T> {
             spans: Vec::new(),
             order: Vec::new(),
             moving: Vec::new(),
+            log: None,
         }
     }
 
@@ -175,13 +110,17 @@ impl<T> Board<T> {
 
     /// The places as they are at a time.
     pub fn places(&mut self, now_ns: u64) -> &[Place] {
+        self.note(|| Event::Viewed { at_ns: now_ns });
         self.refresh_all(now_ns);
         &self.places
     }
 
     /// Says how long a place is busy with what is not on the board ([`Place::backlog_ns`]). It stands until it is said anew.
     pub fn set_backlog(&mut self, place: usize, backlog_ns: u64) {
-        self.places[place].backlog_ns = backlog_ns;
+        let before_ns = std::mem::replace(&mut self.places[place].backlog_ns, backlog_ns);
+        if before_ns != backlog_ns {
+            self.note(|| Event::Backlog { place, backlog_ns });
+        }
     }
 
     /// How many tasks wait, in all queues.
@@ -192,6 +131,7 @@ impl<T> Board<T> {
 
     /// When each candidate that takes tasks would have run the task, in nanoseconds from now: what a decision at this time rests on.
     pub fn consider(&mut self, task: &ReadyTask<'_>, now_ns: u64) -> impl Iterator<Item = (Candidate, u64)> {
+        self.note(|| Event::Viewed { at_ns: now_ns });
         self.refresh_all(now_ns);
         let active = task.candidates.iter().filter(|candidate| self.places[candidate.place].active);
         active.map(|candidate| (*candidate, self.places[candidate.place].finish_ns(candidate)))
@@ -253,21 +193,34 @@ impl<T> Board<T> {
                 domain
             }
         };
-        self.decide(slot, task, now_ns)
+        let pushed = self.decide(slot, task, now_ns);
+        self.note_ready(slot, task, &pushed, now_ns);
+        pushed
     }
 
     /// The next task for a place: from its own queue, from the one for all, or from another place's. A place may take more than it runs at a time;
     /// those run in the order in which they were taken.
     pub fn take(&mut self, place: usize, now_ns: u64) -> Option<Taken<T>> {
+        let taken = self.choose(place, now_ns).map(|(slot, source)| self.hand_over(slot, source, place, now_ns));
+        self.note_asked(place, taken.as_ref(), now_ns);
+        taken
+    }
+
+    /// What a place takes next, and from which queue; what moves with it is in `moving`.
+    fn choose(&mut self, place: usize, now_ns: u64) -> Option<(u32, Source)> {
         self.loads[place].woken = self.loads[place].woken.saturating_sub(1);
+        self.moving.clear();
         let found = self.find(place, now_ns)?;
-        let (domain, .., slot) = found.entry;
-        let mut moved = 0;
         if let Source::Stolen { from } = found.source {
             self.gather(place, from, &found);
-            moved = self.moving.len();
         }
+        Some((found.entry.3, found.source))
+    }
+
+    /// A place takes the task of a slot, and what is in `moving` with it.
+    fn hand_over(&mut self, slot: u32, source: Source, place: usize, now_ns: u64) -> Taken<T> {
         self.dequeue(slot);
+        let (domain, moved) = (self.items[slot as usize].domain, self.moving.len());
         for index in 0..moved {
             let entry = self.moving[index];
             debug_assert_eq!(entry.0, domain, "tasks that move together may run at the same places");
@@ -276,9 +229,8 @@ impl<T> Board<T> {
         }
         let value = self.begin(slot, place, now_ns);
         let item = &self.items[slot as usize];
-        let how = How { source: found.source, moved, why: item.why };
-        let ticket = Ticket { slot, generation: item.generation };
-        Some(Taken { ticket, value, how })
+        let how = How { source, moved, why: item.why };
+        Taken { ticket: Ticket { slot, generation: item.generation }, value, how }
     }
 
     /// A task that was taken has finished. `None` if the ticket is no longer good. Models should have heard of it before, so that they know more at the next decision.
@@ -288,7 +240,8 @@ impl<T> Board<T> {
 
     /// A task does not run, or does not end here: it was cancelled, somebody else ran it, or its place was lost. Gives back what was pushed if it still waited.
     pub fn abandoned(&mut self, ticket: Ticket, now_ns: u64) -> Option<T> {
-        self.item(ticket)?;
+        let number = self.item(ticket)?.number;
+        self.note(|| Event::Abandoned { at_ns: now_ns, number });
         self.leave(ticket.slot, now_ns);
         let value = self.items[ticket.slot as usize].value.take();
         self.release(ticket.slot, None);
@@ -322,7 +275,9 @@ impl<T> Board<T> {
             let task = ReadyTask { number, code, priority, rank_ns, bytes, origin: None, candidates: &candidates };
             self.decide(slot, &task, now_ns)
         });
-        again.collect()
+        let again: Vec<_> = again.collect();
+        self.note_active(place, active, &again, now_ns);
+        again
     }
 
     /// Whether a place makes no progress: each of its processors has a task that has taken many times what was expected. Others may take over what waits for it.
@@ -346,7 +301,13 @@ impl<T> Board<T> {
         if self.waiting() == 0 {
             return None;
         }
-        let place = (0..self.places.len()).find(|&place| self.is_free(place) && self.would_take(place, now_ns))?;
+        let place = self.wakes(now_ns);
+        self.note(|| Event::Woken { at_ns: now_ns, place });
+        place
+    }
+
+    fn wakes(&mut self, now_ns: u64) -> Option<usize> {
+        let place = (0..self.places.len()).find(|&place| self.is_free(place) && self.finds(place, now_ns))?;
         self.loads[place].woken += 1;
         Some(place)
     }
@@ -365,6 +326,12 @@ impl<T> Board<T> {
 
     /// Whether [`take`](Self::take) would find a task for a place. Changes nothing.
     pub fn would_take(&mut self, place: usize, now_ns: u64) -> bool {
+        let finds = self.finds(place, now_ns);
+        self.note(|| Event::Looked { at_ns: now_ns, place, finds });
+        finds
+    }
+
+    fn finds(&mut self, place: usize, now_ns: u64) -> bool {
         let random = self.random;
         let found = self.find(place, now_ns).is_some();
         self.random = random;
@@ -448,7 +415,7 @@ impl<T> Board<T> {
                 return own;
             }
             // Not only for this task: it may have gone before another one, which others may run.
-            return self.to_wake(now_ns).or(own);
+            return self.wakes(now_ns).or(own);
         }
         let mut free = task.candidates.iter().map(|candidate| candidate.place).filter(|place| self.is_free(*place));
         let first = free.find(|&place| self.best(queue, place, self.policy.end(place, &self.places)).is_some())?;

@@ -1,0 +1,1 @@
+//! Replays of logs that boards of this test have kept.
