@@ -81,6 +81,8 @@ pub enum FailureKind {
         /// Where that look began.
         location: String,
     },
+    /// It has taken the value out of a [`Mutable`](crate::Mutable) where another task looks for one: see [`consume`](crate::consume). The error of that one is a [`Dependency`](Self::Dependency) on this.
+    Consumed,
     /// Its result was moved into another node of its graph.
     Moved,
     /// Its result was taken out of the run of its graph before.
@@ -263,6 +265,9 @@ impl TaskError {
                     "it writes what the spawning thread still looks at (fetched at {location}), which would be waited for for ever; drop that before the region"
                 )
             }
+            FailureKind::Consumed => {
+                "it has taken the value out of the `Mutable`, and nobody has put one there since; `overwrite` it with a parameter `&mut Option<T>`, or `put` one".into()
+            }
             FailureKind::Moved => "it was moved into another node".into(),
             FailureKind::Taken => "it was taken out of this run before".into(),
             FailureKind::Shutdown => "the runtime has been shut down".into(),
@@ -303,6 +308,7 @@ impl fmt::Display for TaskError {
             // Those may have begun.
             FailureKind::Cancelled | FailureKind::DeadlineExceeded => write!(f, "task {task} has no result: {}", self.reason()),
             FailureKind::Moved | FailureKind::Taken => write!(f, "task {task} has no result any more: {}", self.reason()),
+            FailureKind::Consumed => write!(f, "task {task} has consumed the value: {}", self.reason()),
             FailureKind::Unordered { .. } => write!(f, "task {task} may have run too early: {}", self.reason()),
             FailureKind::RegionOpen => write!(f, "task {task} has no result yet: {}", self.reason()),
             // Of this task nothing is wrong.

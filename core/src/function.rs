@@ -68,6 +68,9 @@ pub trait TaskFn<M>: Send + Sized + 'static {
     /// Which parameters it takes by value, one bit for each, the first one lowest; none of a function that is called several times.
     #[doc(hidden)]
     const TAKES: u8 = 0;
+    /// The same, also of a function that is called several times.
+    #[doc(hidden)]
+    const OWNS: u8 = 0;
 
     /// What another process calls: the function itself, or the one that is tried again from here.
     #[doc(hidden)]
@@ -140,6 +143,9 @@ pub trait TaskFn<M>: Send + Sized + 'static {
     note = "give one tuple with one element for each parameter, as in `spawn(f, (a,))` or `spawn(f, (a, &b))`"
 )]
 pub trait Args<P> {
+    /// Which of them are for a parameter by value alone, one bit for each.
+    #[doc(hidden)]
+    const CONSUMED: u8 = 0;
     /// Stores them.
     #[doc(hidden)]
     fn into_params(self) -> P;
@@ -270,6 +276,7 @@ macro_rules! arity {
             type Tried = Self;
             type Signature = fn($($param),*) -> R;
             const TAKES: u8 = 0 $(| (($param::TAKES as u8) << $index))*;
+            const OWNS: u8 = Self::TAKES;
 
             #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
             #[inline]
@@ -284,6 +291,8 @@ macro_rules! arity {
         }
 
         impl<$($stored: Stored,)* $($arg: IntoArg<$stored>),*> Args<($(Argument<$stored>,)*)> for ($($arg,)*) {
+            const CONSUMED: u8 = 0 $(| (($arg::CONSUMES as u8) << $index))*;
+
             #[allow(clippy::unused_unit, clippy::allow_attributes, reason = "no parameters")]
             #[inline]
             fn into_params(self) -> ($(Argument<$stored>,)*) {
@@ -405,6 +414,14 @@ arity!(P0 A0 S0 0, P1 A1 S1 1, P2 A2 S2 2, P3 A3 S3 3, P4 A4 S4 4);
 arity!(P0 A0 S0 0, P1 A1 S1 1, P2 A2 S2 2, P3 A3 S3 3, P4 A4 S4 4, P5 A5 S5 5);
 arity!(P0 A0 S0 0, P1 A1 S1 1, P2 A2 S2 2, P3 A3 S3 3, P4 A4 S4 4, P5 A5 S5 5, P6 A6 S6 6);
 arity!(P0 A0 S0 0, P1 A1 S1 1, P2 A2 S2 2, P3 A3 S3 3, P4 A4 S4 4, P5 A5 S5 5, P6 A6 S6 6, P7 A7 S7 7);
+
+/// Refuses, when it is compiled, to consume what the function only looks at.
+pub(crate) const fn check_consumed<M, F: TaskFn<M>, A: Args<F::Params>>() {
+    assert!(
+        A::CONSUMED & !F::OWNS == 0,
+        "`consume` moves the value into a parameter `T`; for a parameter `&T` it is `read`, for `&mut T` `write`"
+    );
+}
 
 /// A readable name for the function `F`: the last part of its path, or where the closure stands.
 pub(crate) fn function_name(type_name: &str) -> String {

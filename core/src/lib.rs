@@ -57,7 +57,7 @@ pub use graph::{GraphBuilder, GraphError, GraphErrorKind, GraphRun, GraphRunErro
 pub use group::{CancelToken, GroupError, TaskGroup};
 pub use journal::{JournalEntry, JournalSpan};
 pub use kernel::{Kernel, KernelLaunch, KernelSource};
-pub use mutable::{Mutable, PartReading, Reading, commute, overwrite, read, reduce, write};
+pub use mutable::{Mutable, PartReading, Reading, commute, consume, overwrite, read, reduce, write};
 pub use options::{ExpectedCosts, Occupancy, Priority, TaskBuilder, TaskOptions};
 pub use parallel::{JobScope, join, map_reduce, parallel_chunks, parallel_chunks_mut, parallel_for, parallel_for_each_mut, scope};
 pub use parameter::{Gather, IntoArg, Param};

@@ -15,7 +15,7 @@ use crate::graph::{Place, Places};
 use crate::kernel::Shape;
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
-use crate::mutable::{PlaceSlot, Touch};
+use crate::mutable::{ConsumeSlot, PlaceSlot, Touch};
 use crate::residency::{self, Lineage};
 use crate::spill;
 use crate::task::record::{Dependency, Edge, Header, create_finished};
@@ -175,6 +175,8 @@ pub enum Slot<T> {
     Task(Dependency<T>),
     /// A look at a [`Mutable`](crate::Mutable).
     Place(Box<PlaceSlot<T>>),
+    /// The value of a [`Mutable`](crate::Mutable), which leaves it.
+    Consumed(Box<ConsumeSlot<T>>),
     /// A result of a launch that can be computed again: which of them.
     Lineage(Arc<dyn Lineage>, usize),
     /// Moved out.
@@ -188,6 +190,7 @@ impl<T> std::fmt::Debug for Slot<T> {
             Self::Shared(_) => "Shared",
             Self::Task(_) => "Task",
             Self::Place(_) => "Place",
+            Self::Consumed(_) => "Consumed",
             Self::Lineage(..) => "Lineage",
             Self::Taken => "Taken",
         })
@@ -205,6 +208,7 @@ impl<T: Data> Slots for Slot<T> {
         match self {
             Self::Task(dependency) => visit(dependency.header(), dependency.edge()),
             Self::Place(place) => place.visit(visit),
+            Self::Consumed(place) => place.visit(visit),
             _ => {}
         }
     }
@@ -220,18 +224,21 @@ impl<T: Data> Slots for Slot<T> {
         match self {
             Self::Task(dependency) => dependency.header().failure(),
             Self::Place(place) => place.failed(),
+            Self::Consumed(place) => place.failed(),
             _ => None,
         }
     }
 
     #[inline]
     fn touches_places(&self) -> bool {
-        matches!(self, Self::Place(_))
+        matches!(self, Self::Place(_) | Self::Consumed(_))
     }
 
     fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
-        if let Self::Place(place) = self {
-            place.visit_places(visit);
+        match self {
+            Self::Place(place) => place.visit_places(visit),
+            Self::Consumed(place) => place.visit_places(visit),
+            _ => {}
         }
     }
 
@@ -243,7 +250,7 @@ impl<T: Data> Slots for Slot<T> {
 
     fn send(&self, writer: &mut Writer<'_>, gives: bool) -> Result<(), WireError> {
         let is_last_user = match self {
-            Self::Own(_) => true,
+            Self::Own(_) | Self::Consumed(_) => true,
             Self::Task(dependency) => dependency.is_last_user(),
             _ => false,
         };
@@ -251,6 +258,14 @@ impl<T: Data> Slots for Slot<T> {
             residency::forget(self.get());
         }
         writer.handing_over(gives && is_last_user, |writer| wire::put_shared(self.get(), self.identity(), writer))
+    }
+
+    fn take_back(&mut self, _reader: &mut Reader<'_>) -> Result<(), WireError> {
+        // The body has had it, there.
+        if let Self::Consumed(place) = self {
+            crate::task::record::dropped_quietly(place.take());
+        }
+        Ok(())
     }
 
     fn send_again(&self, number: u64, writer: &mut Writer<'_>) -> Option<Result<(), WireError>> {
@@ -271,7 +286,7 @@ impl<T: Data> Slots for Slot<T> {
         }
         // Who takes what others have, too, gets a copy.
         let is_own = match self {
-            Self::Own(_) => true,
+            Self::Own(_) | Self::Consumed(_) => true,
             Self::Task(dependency) => dependency.is_last_user(),
             _ => false,
         };
@@ -288,7 +303,13 @@ impl<T: Data> Slots for Slot<T> {
     }
 
     fn survey(&self, survey: &mut Survey) {
-        if !matches!(self, Self::Lineage(..) | Self::Taken) {
+        let is_there = match self {
+            Self::Lineage(..) | Self::Taken => false,
+            Self::Place(place) => place.failed().is_none(),
+            Self::Consumed(place) => place.failed().is_none(),
+            _ => true,
+        };
+        if is_there {
             survey.argument(self.get(), Access::Read);
         }
     }
@@ -374,6 +395,7 @@ impl<T: Data> Slot<T> {
             // A task runs only after all that it depends on have finished with a value.
             Self::Task(dependency) => dependency.value().unwrap_or_else(|| unreachable!("a dependency that has not finished")),
             Self::Place(place) => place.get(),
+            Self::Consumed(place) => place.get(),
             Self::Lineage(..) => unreachable!("it is computed before it is looked at"),
             Self::Taken => unreachable!("an argument is taken once"),
         }
@@ -437,6 +459,7 @@ pub fn take<T: Data + Clone>(slot: &mut Slot<T>) -> T {
             None => unreachable!("a dependency that has not finished"),
         },
         Slot::Place(place) => place.get().clone(),
+        Slot::Consumed(mut place) => place.take(),
         Slot::Lineage(..) => unreachable!("it is computed before it is looked at"),
         Slot::Taken => unreachable!("an argument is taken once"),
     }
@@ -445,6 +468,9 @@ pub fn take<T: Data + Clone>(slot: &mut Slot<T>) -> T {
 /// Clones a value and leaves it in its slot.
 #[doc(hidden)]
 pub fn copy<T: Data + Clone>(slot: &Slot<T>) -> T {
+    if let Slot::Consumed(place) = slot {
+        place.note_copied();
+    }
     slot.get().clone()
 }
 
@@ -652,6 +678,9 @@ impl<T: Data> Param for Gather<'_, T> {
     note = "an argument is a value, a `Task` or `&Task` of it, an `Arc` of it, or `read(&mutable)`; for a parameter `&mut T` it is `write(&mutable)` or `overwrite(&mutable)`"
 )]
 pub trait IntoArg<T: Stored> {
+    /// Whether it is for a parameter by value alone.
+    #[doc(hidden)]
+    const CONSUMES: bool = false;
     /// Stores it.
     #[doc(hidden)]
     fn into_slots(self) -> T::Slots;

@@ -43,6 +43,7 @@ impl<M, F: TaskFn<M> + Clone> TaskFn<Again<M>> for Retrying<F> {
     type Value = F::Value;
     type Tried = F::Tried;
     type Signature = F::Signature;
+    const OWNS: u8 = F::OWNS;
 
     fn retries(&self) -> Option<Retrying<()>> {
         Some(Retrying { function: (), retries: self.retries, backoff: self.backoff })

@@ -64,7 +64,7 @@ pub trait Wired<P: Signature>: Send + Sync + 'static {
 /// `Arc<T>`.
 #[diagnostic::on_unimplemented(
     message = "expected a `{S}` or a `Node<{S}>` here, found `{Self}`",
-    note = "an argument of a node is a value, a `Node` or an `Input` or a reference to one, `node.moved()`, or an `Arc`; results of tasks are none"
+    note = "an argument of a node is a value, a `Node` or an `Input` or a reference to one, `node.moved()`, or an `Arc`; results of tasks are none, and nothing is consumed, as a node is run again and again"
 )]
 pub trait IntoNodeArg<S: Stored> {
     /// How it is kept.

@@ -132,6 +132,9 @@ pub(super) fn acquire(needed: &[Needed], location: &'static Location<'static>) -
     let (hold, before) = enter_all(needed.iter().map(|needed| (&*needed.owner, needed.access)), location);
     let hold = wait_for_all(hold, &before)?;
     for one in needed {
+        if let Some(error) = one.owner.consumed() {
+            return Err(hold.reference().error(crate::error::FailureKind::Dependency(error)));
+        }
         one.owner.make_ready(one.access).map_err(|reason| hold.reference().error(crate::error::FailureKind::Lost { reason }))?;
     }
     Ok(hold)

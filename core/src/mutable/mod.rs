@@ -7,6 +7,7 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,12 +24,15 @@ use crate::spill;
 use crate::task::Task;
 use crate::task::record::{Hold, has_holds, held_here};
 
+mod consume;
 mod history;
 mod order;
 mod reduction;
 mod slot;
 mod turn;
 
+use consume::Presence;
+pub use consume::{Consume, ConsumeSlot, consume};
 use history::{EdgeList, Gone, History, PlaceEdge, lock};
 pub(crate) use history::{Mode, Target};
 pub(crate) use order::create_ordered;
@@ -82,7 +86,9 @@ struct Place<T> {
     copies: Mutex<Copies<T>>,
     /// Held by whoever looks at the value itself, and not at elements of it, for a part.
     header: Mutex<()>,
-    value: UnsafeCell<T>,
+    /// Whether there is a value.
+    presence: Presence,
+    value: UnsafeCell<MaybeUninit<T>>,
 }
 
 // SAFETY: the value is reached by tasks and guards that their dependencies keep apart (`conflicts`), and is `Send` and `Sync` itself (`Data`).
@@ -98,6 +104,9 @@ pub trait Historic: Send + Sync {
     /// Combines into the value what tasks have made that reduce, for who keeps away whoever would look at it meanwhile without having called this.
     #[doc(hidden)]
     fn settle(&self);
+    /// The error of the task that has taken the value, if it is not there.
+    #[doc(hidden)]
+    fn consumed(&self) -> Option<TaskError>;
     /// Sees to it that the value is at hand, for who keeps away whoever would change it meanwhile.
     #[doc(hidden)]
     fn make_ready(&self, access: Access) -> Result<(), String>;
@@ -201,7 +210,8 @@ impl<T: Data> Mutable<T> {
             line: Mutex::default(),
             copies: Mutex::default(),
             header: Mutex::new(()),
-            value: UnsafeCell::new(value),
+            presence: Presence::default(),
+            value: UnsafeCell::new(MaybeUninit::new(value)),
         }))
     }
 
@@ -228,9 +238,12 @@ impl<T: Data> Mutable<T> {
     pub fn fetch(&self) -> Result<Reading<'_, T>, TaskError> {
         let (hold, writer) = hold(&*self.0, Target::Whole, Access::Read);
         wait_for(&writer)?;
+        if let Some(error) = self.0.consumed_by() {
+            return Err(error);
+        }
         self.0.settle();
-        // SAFETY: the writers before have ended, and those that come later wait for the hold.
-        let value = unsafe { &*self.0.value.get() };
+        // SAFETY: the writers before have ended and left a value, and those that come later wait for the hold.
+        let value = unsafe { self.0.address().as_ref() };
         let brought = residency::bring(value).and_then(|()| spill::look_at(value, false));
         brought.map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
         Ok(Reading { place: &self.0, _hold: hold })
@@ -250,14 +263,18 @@ impl<T: Data> Mutable<T> {
             end_after(hold, &before);
             return Err(error);
         }
+        if let Some(error) = self.0.consumed_by() {
+            return Err(error);
+        }
         self.0.settle();
-        // SAFETY: everybody who had access before has ended, and who comes later waits for `hold`.
-        residency::bring(unsafe { &*self.0.value.get() }).map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
-        let value = match Arc::try_unwrap(self.0) {
-            Ok(place) => place.value.into_inner(),
+        // SAFETY: everybody who had access before has ended and left a value, and who comes later waits for `hold`.
+        residency::bring(unsafe { self.0.address().as_ref() }).map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
+        let value = match Arc::try_unwrap(self.0).map(Place::into_value) {
+            Ok(Some(value)) => value,
+            Ok(None) => unreachable!("it was there above"),
             Err(place) => {
-                // SAFETY: everybody who had access before has ended, and who comes later waits for `hold`.
-                unsafe { &*place.value.get() }.clone()
+                // SAFETY: everybody who had access before has ended and left a value, and who comes later waits for `hold`.
+                unsafe { place.address().as_ref() }.clone()
             }
         };
         drop(hold);
@@ -321,8 +338,8 @@ impl<T> std::ops::Deref for Reading<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the writers before have ended, and those that come later wait for the hold.
-        unsafe { &*self.place.value.get() }
+        // SAFETY: the writers before have ended and left a value, and those that come later wait for the hold.
+        unsafe { self.place.address().as_ref() }
     }
 }
 
@@ -346,6 +363,9 @@ impl<'a, E: Data> PartReading<'a, E> {
         let owner = Arc::clone(&part.owner) as Arc<dyn Historic>;
         let (hold, before) = hold(&*owner, Target::Part(part.number), Access::Read);
         wait_for(&before)?;
+        if let Some(error) = part.owner.consumed() {
+            return Err(error);
+        }
         let first = part.owner.bring(Access::Read, &part.form).map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
         Ok(Self { part, first, _hold: hold })
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use smallvec::SmallVec;
 
+use super::consume::Taker;
 use super::history::{Gone, History, Mode, Target, lock};
 use super::slot::{Edges, OfPlace, OfTurn};
 use super::turn::Turn;
@@ -25,6 +26,7 @@ struct Touched {
     mode: Mode,
     /// Which of the task's accesses it is, from 0.
     number: usize,
+    taker: Option<Arc<Taker>>,
 }
 
 impl Touched {
@@ -53,7 +55,13 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
 ) -> Result<Created<F::Value>, Refused> {
     let mut touched: SmallVec<[Touched; PARAMETERS_MAX]> = SmallVec::new();
     params.visit_places(&mut |touch| {
-        touched.push(Touched { place: touch.history(), target: touch.target().0, mode: touch.mode().0, number: touched.len() });
+        touched.push(Touched {
+            place: touch.history(),
+            target: touch.target().0,
+            mode: touch.mode().0,
+            number: touched.len(),
+            taker: touch.taker().0,
+        });
     });
     // One lock for each place, although it may be touched more than once; in the order of their addresses.
     touched.sort_unstable_by_key(|touch| (touch.address(), touch.number));
@@ -107,6 +115,10 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
         noted.iter().for_each(|earlier| own.follows(earlier));
     }
     task.reference().hold_until_the_end(writes);
+    // Before the histories are unlocked: nobody looks for it sooner.
+    for taker in touched.iter().filter_map(|touch| touch.taker.as_ref()) {
+        taker.get_or_init(|| task.reference().name());
+    }
     let mut gone = Gone::new();
     for (index, touch) in touched.iter().enumerate() {
         // Reading the same twice is one access.

@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError};
 
+use super::consume::Apart;
 use super::{Mutable, Place};
 use crate::data::Data;
 
@@ -94,7 +95,7 @@ impl<T> Own<T> {
         Self { place, functions, kind, copy: OnceLock::new() }
     }
 
-    pub(super) fn get(&self) -> &T {
+    fn begun(&self) -> &T {
         self.copy.get_or_init(|| {
             let mut copies = self.place.lock_copies();
             let like = copies.iter().rposition(|made| made.kind == self.kind);
@@ -103,9 +104,15 @@ impl<T> Own<T> {
             left.unwrap_or_else(|| self.functions.identity())
         })
     }
+}
 
-    pub(super) fn get_mut(&mut self) -> &mut T {
-        self.get();
+impl<T: Data> Apart<T> for Own<T> {
+    fn get(&self) -> &T {
+        self.begun()
+    }
+
+    fn get_mut(&mut self) -> &mut T {
+        self.begun();
         match self.copy.get_mut() {
             Some(copy) => copy,
             None => unreachable!("it has just been made"),

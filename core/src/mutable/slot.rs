@@ -1,13 +1,17 @@
 //! How access to a value, or to a part of it, is stored until its task runs.
+//!
+//! One file because every way to store an access answers the same questions.
 #![expect(unsafe_code, reason = "a value that several tasks reach, which dependencies keep apart")]
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
 use poniard_interface::Access;
 
+use super::consume::{Apart, Presence, Taker};
 use super::history::{EdgeList, History, Mode, Target};
 use super::reduction::{Made, Own, Reduce};
 use super::turn::{Line, Turn};
@@ -54,7 +58,7 @@ impl<E: Data> Stored for ViewedInPlace<E> {
 }
 
 /// An access, whatever it is to.
-struct AccessTo {
+pub(super) struct AccessTo {
     owner: Arc<dyn Historic>,
     target: Target,
     mode: Mode,
@@ -64,11 +68,29 @@ struct AccessTo {
     settles: bool,
     /// The task's, if this is the first of its accesses that commute.
     turn: Option<Arc<Turn>>,
+    /// Gets the task's name, if the task may leave its place empty.
+    taker: Option<Arc<Taker>>,
+    /// Whether it is in order if there is no value.
+    may_find_none: bool,
 }
 
 impl AccessTo {
-    fn new(owner: Arc<dyn Historic>, target: Target, mode: Mode) -> Self {
-        Self { owner, target, mode, edges: EdgeList::new(), settles: false, turn: None }
+    pub(super) fn new(owner: Arc<dyn Historic>, target: Target, mode: Mode) -> Self {
+        Self { owner, target, mode, edges: EdgeList::new(), settles: false, turn: None, taker: None, may_find_none: false }
+    }
+
+    /// Of a task that may leave the place empty, and perhaps finds it so.
+    pub(super) fn emptying(mut self, taker: &Arc<Taker>, may_find_none: bool) -> Self {
+        self.taker = Some(Arc::clone(taker));
+        self.may_find_none = may_find_none;
+        self
+    }
+
+    /// Combines what tasks before have left beside the value.
+    pub(super) fn settle(&self) {
+        if self.settles {
+            self.owner.settle();
+        }
     }
 
     /// What the task may do.
@@ -76,14 +98,15 @@ impl AccessTo {
         self.mode.access()
     }
 
-    fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
+    pub(super) fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
         for edge in &self.edges {
             visit(&edge.task, &edge.edge);
         }
     }
 
-    fn failed(&self) -> Option<TaskError> {
-        self.edges.iter().filter(|edge| edge.needed).find_map(|edge| edge.task.failure())
+    pub(super) fn failed(&self) -> Option<TaskError> {
+        let failed = self.edges.iter().filter(|edge| edge.needed).find_map(|edge| edge.task.failure());
+        failed.or_else(|| if self.may_find_none { None } else { self.owner.consumed() })
     }
 }
 
@@ -112,8 +135,8 @@ pub struct PlaceSlot<T> {
     of: AccessTo,
     /// Where the value lies; the owner keeps it.
     value: NonNull<T>,
-    /// What the task changes in its place, if it reduces.
-    own: Option<Box<Own<T>>>,
+    /// What the task changes in its place, if it reduces, or if there may be no value.
+    own: Option<Box<dyn Apart<T>>>,
 }
 
 // SAFETY: the value is `Send` and `Sync` (`Data`, which every way to make a slot asks for), and the rest is by itself.
@@ -128,6 +151,11 @@ impl<T: Data> PlaceSlot<T> {
         Self { of: AccessTo::new(owner, Target::Whole, mode), value, own: None }
     }
 
+    /// To something that stands for the value.
+    pub(super) fn apart(of: AccessTo, own: Box<dyn Apart<T>>) -> Self {
+        Self { of, value: NonNull::dangling(), own: Some(own) }
+    }
+
     fn field(field: &FieldPart<T>, access: Access) -> Self {
         Self { of: AccessTo::new(Arc::clone(&field.owner), Target::Part(field.number), access.into()), value: field.value, own: None }
     }
@@ -136,9 +164,7 @@ impl<T: Data> PlaceSlot<T> {
 impl<T> PlaceSlot<T> {
     /// The value, for the task that stores this, from when it is ready until its body is over.
     pub(crate) fn get(&self) -> &T {
-        if self.of.settles {
-            self.of.owner.settle();
-        }
+        self.of.settle();
         if let Some(own) = &self.own {
             return own.get();
         }
@@ -149,9 +175,7 @@ impl<T> PlaceSlot<T> {
 
     fn get_mut(&mut self) -> &mut T {
         debug_assert!(self.of.access() != Access::Read, "`Write` stores no read access");
-        if self.of.settles {
-            self.of.owner.settle();
-        }
+        self.of.settle();
         if let Some(own) = &mut self.own {
             return own.get_mut();
         }
@@ -274,7 +298,10 @@ impl<T: Data> Slots for PlaceSlot<T> {
     }
 
     fn survey(&self, survey: &mut Survey) {
-        survey.argument(self.get(), self.of.access());
+        // What may not be there is taken out by the body alone.
+        if !self.of.may_find_none && self.of.owner.consumed().is_none() {
+            survey.argument(self.get(), self.of.access());
+        }
     }
 
     // The memory of its buffers is handed over: until the call is over nobody but the task has access to the value.
@@ -302,7 +329,8 @@ impl<T: Data> Slots for PlaceSlot<T> {
             line: Mutex::default(),
             copies: Mutex::default(),
             header: Mutex::new(()),
-            value: UnsafeCell::new(value),
+            presence: Presence::default(),
+            value: UnsafeCell::new(MaybeUninit::new(value)),
         });
         Ok(PlaceSlot::whole(&place, Mode::Write))
     }
@@ -426,11 +454,19 @@ impl<T: Data> Historic for Place<T> {
 
     fn settle(&self) {
         self.with_copies(|copies| {
+            if self.is_empty() {
+                // There is nothing to combine them with, and who looks fails.
+                return copies.clear();
+            }
             while let Some(Made { copy, functions, .. }) = copies.pop() {
                 // SAFETY: whoever has made a copy has ended, and whoever looks at the value comes by here first, where he waits until there is none left.
                 functions.combine(unsafe { self.address().as_mut() }, copy);
             }
         });
+    }
+
+    fn consumed(&self) -> Option<TaskError> {
+        self.consumed_by()
     }
 
     fn make_ready(&self, access: Access) -> Result<(), String> {
@@ -498,6 +534,9 @@ pub trait Touch {
     fn history(&self) -> OfPlace;
     #[doc(hidden)]
     fn wait_for(&mut self, edges: Edges, settles: bool);
+    /// Whom to tell the task's name, if it may leave the place empty.
+    #[doc(hidden)]
+    fn taker(&self) -> OfTaker;
     /// Begins to run when it is the task's turn, which ends with this.
     #[doc(hidden)]
     fn take_turn(&mut self, turn: OfTurn);
@@ -539,6 +578,11 @@ pub struct OfMode(pub(super) Mode);
 #[derive(Debug)]
 pub struct OfTurn(pub(super) Arc<Turn>);
 
+/// Who gets a task's name.
+#[doc(hidden)]
+#[expect(missing_debug_implementations, reason = "a name that may not be there yet")]
+pub struct OfTaker(pub(super) Option<Arc<Taker>>);
+
 /// What an access waits for.
 #[doc(hidden)]
 #[derive(Debug)]
@@ -560,6 +604,10 @@ impl Touch for AccessTo {
     fn wait_for(&mut self, edges: Edges, settles: bool) {
         self.edges = edges.0;
         self.settles = settles;
+    }
+
+    fn taker(&self) -> OfTaker {
+        OfTaker(self.taker.clone())
     }
 
     fn take_turn(&mut self, turn: OfTurn) {

@@ -21,7 +21,7 @@ use crate::ambient;
 use crate::clock::now;
 use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
-use crate::function::{Args, Predecessors, TaskFn, caller};
+use crate::function::{Args, Predecessors, TaskFn, caller, check_consumed};
 use crate::journal::JournalEntry;
 use crate::mutable::create_ordered;
 use crate::options::{LaunchTies, Priority, TaskBuilder, TaskOptions};
@@ -421,6 +421,7 @@ impl Handle {
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
+        const { check_consumed::<M, F, A>() };
         let params = args.into_params();
         let looks = has_holds() && params.touches_places();
         Context::with_of(&self.shared, |context| {
@@ -447,6 +448,7 @@ where
     A: Args<F::Params>,
 {
     // Before the task is counted: the conversion of an argument is a user's code where he wrote it, and may panic.
+    const { check_consumed::<M, F, A>() };
     let body = (function, args.into_params());
     let plain = const { !F::LAUNCHES } && options.is_none() && !body.1.touches_places();
     let spawned = spawn_plain(shared, context, plain, body, |(function, params)| {
@@ -490,6 +492,7 @@ where
     F: TaskFn<M>,
     A: Args<F::Params>,
 {
+    const { check_consumed::<M, F, A>() };
     let body = (function, args.into_params());
     let plain = const { !F::LAUNCHES } && !body.1.touches_places();
     let spawned = spawn_plain(shared, context, plain, body, |(function, params)| {
