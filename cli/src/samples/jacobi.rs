@@ -1,10 +1,10 @@
 //! `jacobi`: heat spreads over a plate, sweep by sweep. A task reads a tile of one matrix and one cell around it, and writes the same tile of another; there is no barrier between sweeps, and nothing is
-//! copied from tile to tile: what a tile's neighbours read of it are parts of the matrix that overlap it.
+//! copied from tile to tile: what a tile's neighbours read of it are parts of the matrix that overlap it. Worker processes take part, as the matrices lie in buffers.
 //!
 //! The cells at the edge of the plate keep their heat: the upper ones are hot, the others cold. Source: Jacobi's method for the five-point stencil of Laplace's equation.
 
-use ndarray::{Array2, s};
-use poniard::{Handle, Mutable, Part, PartError, RegionError, View, ViewMut, overwrite, read};
+use ndarray::s;
+use poniard::{Buffer, Handle, Mutable, Part, PartError, RegionError, View, ViewMut, buffer, overwrite, read};
 
 use super::picture::encode;
 use super::tiling::Tiling;
@@ -42,10 +42,10 @@ fn mean(above: f64, below: f64, left: f64, right: f64) -> f64 {
     ((above + below) + (left + right)) / 4.0
 }
 
-/// Hot above, cold elsewhere.
-fn plate(size: usize) -> Array2<f64> {
-    let mut plate = Array2::zeros((size, size));
-    plate.row_mut(0).fill(1.0);
+/// Row by row: hot above, cold elsewhere.
+fn plate(size: usize) -> Buffer<f64> {
+    let mut plate = buffer::zeroed(size * size);
+    plate[..size].fill(1.0);
     plate
 }
 
@@ -53,7 +53,8 @@ fn plate(size: usize) -> Array2<f64> {
 type Both = (Part<f64>, Part<f64>);
 
 /// The tiles of what is not at the edge of the plate.
-fn tiles(plate: &Mutable<Array2<f64>>, tiling: Tiling) -> Result<Vec<Both>, PartError> {
+fn tiles(plate: &Mutable<Buffer<f64>>, size: usize, tiling: Tiling) -> Result<Vec<Both>, PartError> {
+    let plate = plate.whole()?.shaped((size, size))?;
     let mut tiles = Vec::new();
     for row in 0..tiling.count() {
         for column in 0..tiling.count() {
@@ -66,9 +67,15 @@ fn tiles(plate: &Mutable<Array2<f64>>, tiling: Tiling) -> Result<Vec<Both>, Part
 }
 
 /// Sweeps to and fro between two plates.
-fn sweep(handle: &Handle, plates: &[Mutable<Array2<f64>>; 2], tiling: Tiling, sweeps: u64) -> Result<Result<(), PartError>, RegionError> {
+fn sweep(
+    handle: &Handle,
+    plates: &[Mutable<Buffer<f64>>; 2],
+    size: usize,
+    tiling: Tiling,
+    sweeps: u64,
+) -> Result<Result<(), PartError>, RegionError> {
     handle.region(|r| {
-        let [one, two] = [tiles(&plates[0], tiling)?, tiles(&plates[1], tiling)?];
+        let [one, two] = [tiles(&plates[0], size, tiling)?, tiles(&plates[1], size, tiling)?];
         for sweep in 0..sweeps {
             let (from, to) = if sweep % 2 == 0 { (&one, &two) } else { (&two, &one) };
             for ((halo, _), (_, tile)) in from.iter().zip(to) {
@@ -101,11 +108,11 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     limits::memory("size", (size as u64).pow(2).checked_mul(4 * 8 + 2))?;
 
     let plates = [(); 2].map(|()| Mutable::new(plate(size)));
-    sweep(context.runtime, &plates, tiling, sweeps)?.expect("tiles are inside their plates");
+    sweep(context.runtime, &plates, size, tiling, sweeps)?.expect("tiles are inside their plates");
     let last = plates[(sweeps % 2) as usize].fetch()?;
     context.progress.advance(tiles * sweeps, tiles * sweeps);
 
-    let (middle, mean) = (last[[size / 2, size / 2]], last.iter().sum::<f64>() / last.len() as f64);
+    let (middle, mean) = (last[size / 2 * size + size / 2], last.iter().sum::<f64>() / last.len() as f64);
     let pixels = || last.iter().map(|heat| (heat * 255.0).round() as u8).collect::<Vec<u8>>();
     Ok(Outcome {
         lines: vec![
@@ -119,14 +126,13 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
             ("mean", mean.into()),
             ("middle", middle.into()),
         ],
-        check: check(&last, sweeps),
+        check: check(&last, size, sweeps),
         output: context.output.map(|_| encode(&pixels(), size, size, 1)),
     })
 }
 
 /// Computes on a whole plate, cell by cell; the operations are the same, so the plain loop must agree to the last bit.
-fn check(last: &Array2<f64>, sweeps: u64) -> Check {
-    let size = last.nrows();
+fn check(last: &[f64], size: usize, sweeps: u64) -> Check {
     let at = |row: usize, column: usize| row * size + column;
     let mut now: Vec<f64> = (0..size * size).map(|cell| f64::from(cell < size)).collect();
     let mut next = now.clone();
@@ -141,7 +147,7 @@ fn check(last: &Array2<f64>, sweeps: u64) -> Check {
         std::mem::swap(&mut now, &mut next);
     }
     // NaN differs from everything.
-    let different = last.indexed_iter().filter(|((row, column), heat)| now[at(*row, *column)] != **heat).count();
+    let different = last.iter().zip(&now).filter(|(heat, expected)| heat != expected).count();
     Check { passed: different == 0, text: format!("{different} of {} cells differ from a plain loop", size * size) }
 }
 
@@ -180,12 +186,12 @@ mod tests {
     #[test]
     fn check_notices_one_wrong_cell() {
         let mut once = plate(3);
-        once[[1, 1]] = 0.25;
-        assert!(check(&once, 1).passed);
-        assert!(check(&plate(3), 0).passed && !check(&plate(3), 1).passed);
+        once[4] = 0.25;
+        assert!(check(&once, 3, 1).passed);
+        assert!(check(&plate(3), 3, 0).passed && !check(&plate(3), 3, 1).passed);
         for wrong in [0.25 + f64::EPSILON, f64::NAN] {
-            once[[1, 1]] = wrong;
-            assert!(!check(&once, 1).passed, "{wrong}");
+            once[4] = wrong;
+            assert!(!check(&once, 3, 1).passed, "{wrong}");
         }
     }
 }

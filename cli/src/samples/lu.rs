@@ -1,11 +1,14 @@
 //! `lu`: P A = L U with partial pivoting, over parts of matrices: columns of tiles, tiles of those, and triangles of tiles.
 //!
-//! Each column of tiles is one value, of which tasks have access to parts. `getrf` factors what is left of a column, all of its tiles at once, as the pivot may be in any of them; `laswp` swaps the
+//! Each column of tiles is one buffer, row by row, of which tasks have access to parts. `getrf` factors what is left of a column, all of its tiles at once, as the pivot may be in any of them; `laswp` swaps the
 //! same rows in another column; `trsm` solves a tile of U with the triangle below the diagonal; `gemm` updates a tile. What two parts have in common is all that makes tasks wait. Source: Buttari,
 //! Langou, Kurzak & Dongarra, "A class of parallel tiled linear algebra algorithms for multicore architectures", Parallel Computing 35(1), 2009; the names are LAPACK's.
 
 use ndarray::{Array2, ArrayView2, Axis, Ix2, Zip, s};
-use poniard::{Handle, Mutable, Part, PartError, Priority, RegionError, TaskOptions, View, ViewMut, overwrite, read, with_options, write};
+use poniard::{
+    Buffer, Handle, Mutable, Part, PartError, Priority, RegionError, TaskOptions, View, ViewMut, buffer, overwrite, read, with_options,
+    write,
+};
 
 use super::dense::Dense;
 use super::limits;
@@ -114,7 +117,8 @@ struct Parts {
 }
 
 /// Cuts column `index`.
-fn parts(column: &Mutable<Array2<f64>>, index: usize, problem: &Dense) -> Result<Parts, PartError> {
+fn parts(column: &Mutable<Buffer<f64>>, index: usize, problem: &Dense) -> Result<Parts, PartError> {
+    let column = column.whole()?.shaped((problem.matrix.nrows(), problem.columns.span(index).len()))?;
     let tiles = (0..problem.rows.count()).map(|row| column.rows(problem.rows.span(row))).collect::<Result<Vec<_>, _>>()?;
     let from = (0..problem.columns.count()).map(|row| column.rows(problem.rows.span(row).start..)).collect::<Result<_, _>>()?;
     let lower = tiles[index].strictly_lower()?;
@@ -122,7 +126,7 @@ fn parts(column: &Mutable<Array2<f64>>, index: usize, problem: &Dense) -> Result
 }
 
 /// Factors in place; the rows that were swapped, for each column of tiles.
-fn factor(handle: &Handle, problem: &Dense, columns: &[Mutable<Array2<f64>>]) -> Result<Result<Pivots, PartError>, RegionError> {
+fn factor(handle: &Handle, problem: &Dense, columns: &[Mutable<Buffer<f64>>]) -> Result<Result<Pivots, PartError>, RegionError> {
     let n = columns.len();
     let scale = problem.matrix.nrows() as f64 * f64::EPSILON;
     let first = TaskOptions::new().priority(Priority::High);
@@ -159,15 +163,19 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     let (rows, columns) = problem.matrix.dim();
     let (high, wide) = (problem.rows.count() as u64, problem.columns.count() as u64);
     limits::tasks("tile", wide.checked_mul(wide).and_then(|pairs| pairs.checked_mul(high + 2)))?;
-    let a: Vec<Mutable<Array2<f64>>> = (0..problem.columns.count())
-        .map(|index| Mutable::new(problem.matrix.slice(s![.., problem.columns.span(index)]).to_owned()))
-        .collect();
+    let column = |span: std::ops::Range<usize>| {
+        let (first, width) = (span.start, span.len());
+        buffer::from_fn(rows * width, |place| problem.matrix[[place / width, first + place % width]])
+    };
+    let a: Vec<Mutable<Buffer<f64>>> =
+        (0..problem.columns.count()).map(|index| Mutable::new(column(problem.columns.span(index)))).collect();
     let pivots = factor(context.runtime, &problem, &a)?.expect("the parts are inside their columns");
 
     let (mut l, mut u) = (Array2::zeros((rows, columns)), Array2::zeros((columns, columns)));
     for (index, column) in a.iter().enumerate() {
-        for ((row, offset), value) in column.fetch()?.indexed_iter() {
-            let column = problem.columns.span(index).start + offset;
+        let span = problem.columns.span(index);
+        for (place, value) in column.fetch()?.iter().enumerate() {
+            let (row, column) = (place / span.len(), span.start + place % span.len());
             if row > column {
                 l[[row, column]] = *value;
             } else {

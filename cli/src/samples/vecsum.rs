@@ -1,8 +1,8 @@
 //! `vecsum`: the sum of a vector in two ways that need no lock. In one, a task for each block writes its sum to a place of its own, and a last task, which reads all places, adds them up. In the other, tasks reduce:
-//! each adds its block to whatever copy of the sum is free, and the copies are added up before anybody looks.
+//! each adds its block to whatever copy of the sum is free, and the copies are added up before anybody looks. Vector and places lie in buffers, which worker processes use where they are.
 
 use ndarray::s;
-use poniard::{Mutable, PartError, View, ViewMut, overwrite, read, reduce};
+use poniard::{Buffer, Mutable, PartError, View, ViewMut, buffer, overwrite, read, reduce};
 
 use super::limits;
 use super::random::Random;
@@ -38,7 +38,7 @@ fn add_sum(block: View<'_, u64>, total: &mut u64) {
     *total += sum(block);
 }
 
-fn add_up(places: &[u64]) -> u64 {
+fn add_up(places: &Buffer<u64>) -> u64 {
     places.iter().sum()
 }
 
@@ -51,8 +51,8 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     limits::tasks("tile", Some(2 * blocks as u64 + 1))?;
 
     let mut random = Random::new(context.seed, 0);
-    let vector = Mutable::new((0..size).map(|_| random.below(BOUND)).collect::<Vec<u64>>());
-    let (places, total) = (Mutable::new(vec![0; blocks]), Mutable::new(0));
+    let vector = Mutable::new(buffer::from_fn(size, |_| random.below(BOUND)));
+    let (places, total) = (Mutable::new(buffer::zeroed(blocks)), Mutable::new(0));
     let planned: Result<_, PartError> = context.runtime.region(|r| {
         for index in 0..blocks {
             let block = vector.part(s![tiling.span(index)])?;

@@ -262,10 +262,22 @@ pub struct WiredPart<E> {
     access: Access,
 }
 
+impl<E> Drop for WiredPart<E> {
+    fn drop(&mut self) {
+        if self.access != Access::Read {
+            self.part.owner.end_to_write(false);
+        }
+    }
+}
+
 impl<E: Data> WiredPart<E> {
     fn new(part: Part<E>, access: Access, wiring: &mut Wiring<'_>) -> Self {
         let owner = Arc::clone(&part.owner) as Arc<dyn Historic>;
         wiring.touch(&owner, Target::Part(part.number), access);
+        if access != Access::Read {
+            // For as long as there is the graph, as nobody tells when a node is over.
+            part.owner.begin_to_write();
+        }
         Self { part, access }
     }
 

@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
-use poniard_interface::Access;
+use poniard_interface::{Access, RawBuffer};
 
 use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
@@ -25,6 +25,8 @@ use crate::task::Task;
 use crate::task::record::{Hold, has_holds, held_here};
 
 mod consume;
+mod elements;
+mod far;
 mod history;
 mod order;
 mod reduction;
@@ -33,12 +35,13 @@ mod turn;
 
 use consume::Presence;
 pub use consume::{Consume, ConsumeSlot, consume};
+pub use elements::{PartSlot, Viewed, ViewedInPlace};
 use history::{EdgeList, Gone, History, PlaceEdge, lock};
 pub(crate) use history::{Mode, Target};
 pub(crate) use order::create_ordered;
 use reduction::Copies;
 pub use reduction::{Reduce, reduce};
-pub use slot::{InPlace, PartSlot, PlaceSlot, Touch, Viewed, ViewedInPlace};
+pub use slot::{InPlace, PlaceSlot, Touch};
 pub use turn::Line;
 
 /// A value that tasks change in place: give [`read`], [`write()`] or [`overwrite`] of it as an argument.
@@ -84,8 +87,8 @@ struct Place<T> {
     line: Mutex<Line>,
     /// What tasks have made that reduce, and is no part of the value yet.
     copies: Mutex<Copies<T>>,
-    /// Held by whoever looks at the value itself, and not at elements of it, for a part.
-    header: Mutex<()>,
+    /// How many may be writing parts. Held by whoever looks at the value itself, and not at elements of it, for a part.
+    part_writers: Mutex<usize>,
     /// Whether there is a value.
     presence: Presence,
     value: UnsafeCell<MaybeUninit<T>>,
@@ -121,6 +124,15 @@ pub trait Elements<E>: Historic {
     /// Sees to it that they are at hand, and gives the first one of a part.
     #[doc(hidden)]
     fn bring(&self, access: Access, form: &Form) -> Result<NonNull<E>, String>;
+    /// Somebody is going to write a part, which `bring` comes after: until it is over, the memory is not spilled.
+    #[doc(hidden)]
+    fn begin_to_write(&self);
+    /// It is over. With `may_offer`, the caller keeps whoever would change the value as a whole away.
+    #[doc(hidden)]
+    fn end_to_write(&self, may_offer: bool);
+    /// Shows the memory that they lie in, if it is a buffer's, to whoever has had it brought and keeps whoever would change the value as a whole away.
+    #[doc(hidden)]
+    fn memory(&self, look: &mut dyn FnMut(Option<&RawBuffer>));
 }
 
 impl<T> Place<T> {
@@ -128,9 +140,9 @@ impl<T> Place<T> {
         NonNull::from(&self.value).cast()
     }
 
-    fn lock_header(&self) -> MutexGuard<'_, ()> {
-        // There is nothing in it that a panic could leave half-done.
-        self.header.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_header(&self) -> MutexGuard<'_, usize> {
+        // The number is changed in one step.
+        self.part_writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -209,7 +221,7 @@ impl<T: Data> Mutable<T> {
             form,
             line: Mutex::default(),
             copies: Mutex::default(),
-            header: Mutex::new(()),
+            part_writers: Mutex::new(0),
             presence: Presence::default(),
             value: UnsafeCell::new(MaybeUninit::new(value)),
         }))

@@ -1,9 +1,7 @@
-//! How access to a value, or to a part of it, is stored until its task runs.
-//!
-//! One file because every way to store an access answers the same questions.
+//! How access to a value, or to a field of one, is stored until its task runs.
 #![expect(unsafe_code, reason = "a value that several tasks reach, which dependencies keep apart")]
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -15,14 +13,14 @@ use super::consume::{Apart, Presence, Taker};
 use super::history::{EdgeList, History, Mode, Target};
 use super::reduction::{Made, Own, Reduce};
 use super::turn::{Line, Turn};
-use super::{Commute, Elements, Historic, Place, Read, Write};
+use super::{Commute, Historic, Place, Read, Write};
 use crate::data::Data;
 use crate::error::TaskError;
 use crate::graph::PlaceMut;
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
 use crate::parameter::{IntoArg, Param, Slot, Slots, Stored, parameter, plan};
-use crate::part::{FieldPart, Form, Part, Parts, ReadField, ReadPart, View, ViewMut, WriteField, WritePart};
+use crate::part::{FieldPart, ReadField, WriteField};
 use crate::task::record::{Edge, Header, dropped_quietly};
 use crate::wire::{self, Reader, WireError, Writer};
 use crate::{residency, spill};
@@ -32,29 +30,9 @@ use crate::{residency, spill};
 #[derive(Debug)]
 pub struct InPlace<T>(std::marker::PhantomData<T>);
 
-/// Stands for "elements that are read".
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Viewed<E>(std::marker::PhantomData<E>);
-
-/// Stands for "elements that are changed in place".
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct ViewedInPlace<E>(std::marker::PhantomData<E>);
-
 impl<T: Data> Stored for InPlace<T> {
     type Slots = PlaceSlot<T>;
     type Place<'a> = PlaceMut<'a, T>;
-}
-
-impl<E: Data> Stored for Viewed<E> {
-    type Slots = PartSlot<E>;
-    type Place<'a> = View<'a, E>;
-}
-
-impl<E: Data> Stored for ViewedInPlace<E> {
-    type Slots = PartSlot<E>;
-    type Place<'a> = ViewMut<'a, E>;
 }
 
 /// An access, whatever it is to.
@@ -94,7 +72,7 @@ impl AccessTo {
     }
 
     /// What the task may do.
-    fn access(&self) -> Access {
+    pub(super) fn access(&self) -> Access {
         self.mode.access()
     }
 
@@ -222,18 +200,6 @@ impl<T: Data> IntoArg<InPlace<T>> for WriteField<T> {
     }
 }
 
-impl<E: Data> IntoArg<Viewed<E>> for ReadPart<E> {
-    fn into_slots(self) -> PartSlot<E> {
-        PartSlot::new(self.0, Access::Read)
-    }
-}
-
-impl<E: Data> IntoArg<ViewedInPlace<E>> for WritePart<E> {
-    fn into_slots(self) -> PartSlot<E> {
-        PartSlot::new(self.0, self.1)
-    }
-}
-
 /// What storage of an access answers by the access alone, its field `of`.
 macro_rules! of_access {
     () => {
@@ -258,6 +224,7 @@ macro_rules! of_access {
         }
     };
 }
+pub(super) use of_access;
 
 impl<T: Data> Slots for PlaceSlot<T> {
     of_access!();
@@ -328,7 +295,7 @@ impl<T: Data> Slots for PlaceSlot<T> {
             form: None,
             line: Mutex::default(),
             copies: Mutex::default(),
-            header: Mutex::new(()),
+            part_writers: Mutex::new(0),
             presence: Presence::default(),
             value: UnsafeCell::new(MaybeUninit::new(value)),
         });
@@ -359,87 +326,6 @@ impl<T: Data> Param for &mut [T] {
 
     fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
         place.get()
-    }
-}
-
-/// The stored access to elements of a value.
-#[doc(hidden)]
-pub struct PartSlot<E> {
-    of: AccessTo,
-    part: Part<E>,
-    /// The first element, once it has been looked for.
-    first: Cell<Option<NonNull<E>>>,
-}
-
-// SAFETY: the elements are `Send` and `Sync` (`Data`, which every way to make a slot asks for), and the rest is by itself.
-unsafe impl<E: Data> Send for PartSlot<E> {}
-
-impl<E: Data> PartSlot<E> {
-    fn new(part: Part<E>, access: Access) -> Self {
-        let owner = Arc::clone(&part.owner) as Arc<dyn Historic>;
-        Self { of: AccessTo::new(owner, Target::Part(part.number), access.into()), part, first: Cell::new(None) }
-    }
-
-    fn first(&self) -> NonNull<E> {
-        match self.first.get() {
-            Some(first) => first,
-            None => unreachable!("a body is called when its arguments have been brought"),
-        }
-    }
-}
-
-impl<E> fmt::Debug for PartSlot<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PartSlot").field("of", &self.of).field("part", &self.part).finish_non_exhaustive()
-    }
-}
-
-impl<E: Data> Slots for PartSlot<E> {
-    of_access!();
-
-    const ELSEWHERE: bool = true;
-
-    fn bring(&self) -> Result<(), String> {
-        let first = self.part.owner.bring(self.of.access(), &self.part.form)?;
-        self.first.set(Some(first));
-        Ok(())
-    }
-
-    fn parameter() -> Parameter {
-        Parameter { shape: None, is_changed: true, name: "part of a value" }
-    }
-
-    fn survey(&self, survey: &mut Survey) {
-        let bytes = (self.part.len() as u64).saturating_mul(size_of::<E>() as u64);
-        survey.size = survey.size.saturating_add(bytes);
-    }
-}
-
-impl<E: Data> Param for View<'_, E> {
-    type Of = Viewed<E>;
-    type Item<'a> = View<'a, E>;
-
-    fn get(slots: &mut PartSlot<E>) -> View<'_, E> {
-        // SAFETY: the elements are there (`bring`), and whoever changes one of them was spawned before and has ended, or waits for the task's end.
-        unsafe { View::new(slots.first(), &slots.part.form) }
-    }
-
-    fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
-        place
-    }
-}
-
-impl<E: Data> Param for ViewMut<'_, E> {
-    type Of = ViewedInPlace<E>;
-    type Item<'a> = ViewMut<'a, E>;
-
-    fn get(slots: &mut PartSlot<E>) -> ViewMut<'_, E> {
-        // SAFETY: the elements are there (`bring`), and whoever else has access to one of them was spawned before and has ended, or waits for the task's end.
-        unsafe { ViewMut::new(slots.first(), &slots.part.form) }
-    }
-
-    fn read(place: <Self::Of as Stored>::Place<'_>) -> Self::Item<'_> {
-        place
     }
 }
 
@@ -475,50 +361,6 @@ impl<T: Data> Historic for Place<T> {
         let value = unsafe { self.address().as_ref() };
         residency::bring(value)?;
         spill::look_at(value, access != Access::Read)
-    }
-}
-
-impl<T: Parts> Elements<T::Element> for Place<T> {
-    fn form(&self) -> Result<Form, crate::part::PartError> {
-        match &self.form {
-            Some(form) => (**form).clone(),
-            None => unreachable!("a value that has parts was asked for its form"),
-        }
-    }
-
-    fn bring(&self, access: Access, form: &Form) -> Result<NonNull<T::Element>, String> {
-        // Several tasks may get here at once, each for its part.
-        let _header = self.lock_header();
-        self.settle();
-        {
-            // SAFETY: whoever changes the value as a whole is kept away by dependencies; whoever looks at it for a part has the lock.
-            let value = unsafe { self.address().as_ref() };
-            residency::bring(value)?;
-            spill::look_at(value, access != Access::Read)?;
-            let (then, now) = (self.form.as_deref(), T::PARTS.map(|form| form(value)));
-            if now.as_ref() != then {
-                let shape = |form: Option<&Result<Form, _>>| {
-                    form.and_then(|form| form.as_ref().ok()).map_or_else(|| "none".to_owned(), |form| format!("{:?}", form.lens()))
-                };
-                return Err(format!(
-                    "the value had the shape {} when its parts were named, and has {} now",
-                    shape(then),
-                    shape(now.as_ref())
-                ));
-            }
-        }
-        let first = if access == Access::Read {
-            // SAFETY: as above.
-            let value = unsafe { self.address().as_ref() };
-            value.first().cast_mut()
-        } else {
-            // SAFETY: as above; the elements that other tasks have meanwhile are no part of what is borrowed here.
-            let value = unsafe { self.address().as_mut() };
-            value.first_mut()
-        };
-        // Without elements it may be anywhere.
-        let first = if form.lens().contains(&0) { first } else { first.wrapping_offset(form.start as isize) };
-        NonNull::new(first).ok_or_else(|| "the value has no memory".to_owned())
     }
 }
 

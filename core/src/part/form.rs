@@ -7,6 +7,7 @@ use ndarray::SliceInfoElem;
 use thiserror::Error;
 
 use super::spans::Spans;
+use super::view::dense;
 
 /// Dimensions that a value may have of which there are parts.
 pub(crate) const DIMENSIONS_MAX: usize = 6;
@@ -50,6 +51,18 @@ pub enum PartError {
     /// A part of a triangle or a band.
     #[error("a part of a triangle or a band: take the rectangle first, and the triangle of that")]
     OfBand,
+    /// A shape of another number of elements than there are, or for elements that do not lie side by side.
+    #[error("the shape {wanted:?} for the {len} elements of a part of the shape {found:?}{}", if *.is_dense { "" } else { ", which do not lie side by side" })]
+    Shape {
+        /// The shape that was asked for.
+        wanted: Vec<usize>,
+        /// That of the part.
+        found: Vec<usize>,
+        /// Its elements.
+        len: usize,
+        /// Whether they lie side by side, row by row.
+        is_dense: bool,
+    },
     /// A value of more dimensions than parts may have.
     #[error("parts have at most 6 dimensions, and this has {dimensions}")]
     TooManyDimensions {
@@ -91,6 +104,14 @@ impl Form {
     pub(crate) fn list(len: usize) -> Self {
         let mut form = Self { start: 0, dimensions: 1, lens: [1; DIMENSIONS_MAX], strides: [0; DIMENSIONS_MAX], band: None };
         (form.lens[0], form.strides[0]) = (len, 1);
+        form
+    }
+
+    /// The same elements in another place, where they have other strides.
+    pub(super) fn laid(&self, start: i64, strides: &[isize]) -> Self {
+        debug_assert_eq!(strides.len(), self.dimensions, "a stride for each dimension");
+        let mut form = Self { start, strides: [0; DIMENSIONS_MAX], ..*self };
+        form.strides[..self.dimensions].copy_from_slice(strides);
         form
     }
 
@@ -194,6 +215,22 @@ impl Form {
         self.rectangle()?;
         self.matrix(what)?;
         Ok(Self { band: Some(band), ..*self })
+    }
+
+    /// The same elements, which have to lie side by side, in another shape.
+    pub(crate) fn shaped(&self, wanted: &[usize]) -> Result<Self, PartError> {
+        self.rectangle()?;
+        if wanted.len() > DIMENSIONS_MAX {
+            return Err(PartError::TooManyDimensions { dimensions: wanted.len() });
+        }
+        let (dense, len) = (dense(self), self.lens().iter().product());
+        if dense.is_none() || wanted.iter().try_fold(1usize, |all, len| all.checked_mul(*len)) != Some(len) {
+            return Err(PartError::Shape { wanted: wanted.into(), found: self.lens().into(), len, is_dense: dense.is_some() });
+        }
+        let mut form =
+            Self { start: self.start, dimensions: wanted.len(), lens: [1; DIMENSIONS_MAX], strides: [0; DIMENSIONS_MAX], band: None };
+        form.lens[..wanted.len()].copy_from_slice(wanted);
+        Ok(Self { start: self.start, ..form.packed() })
     }
 
     /// The elements of a matrix whose row is their column, as a list.

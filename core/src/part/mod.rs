@@ -24,7 +24,7 @@ use std::fmt;
 use std::ops::{RangeBounds, RangeInclusive};
 use std::sync::Arc;
 
-use ndarray::{Array, Dimension, SliceInfoElem};
+use ndarray::{Array, Dimension, IntoDimension, SliceInfoElem};
 use poniard_interface::Access;
 
 use crate::data::Data;
@@ -34,6 +34,7 @@ use crate::mutable::{Elements, Mutable, PartReading, Readable, Writable};
 mod elements;
 mod field;
 mod form;
+mod order;
 mod spans;
 mod view;
 
@@ -42,17 +43,23 @@ pub use field::{Field, FieldPart, ReadField, WriteField};
 #[doc(hidden)]
 pub use form::Form;
 pub use form::PartError;
+pub(crate) use order::{put_elements, swap_elements, take_elements};
 pub(crate) use spans::Spans;
 pub use view::{View, ViewMut};
 
 impl<E: Data> Part<E> {
     pub(crate) fn of(owner: &Arc<dyn Elements<E>>, form: Form) -> Self {
         let (number, spans) = crate::mutable::named(&**owner, form.spans());
-        Self { owner: Arc::clone(owner), number, spans, form: Arc::new(form) }
+        Self { owner: Arc::clone(owner), number, spans, form: Arc::new(form), around: None }
+    }
+
+    /// A part of a value that is nowhere else.
+    pub(crate) fn alone(owner: Arc<dyn Elements<E>>, form: Form) -> Self {
+        Self { owner, number: 0, spans: Arc::new(Spans::run(0, 0)), form: Arc::new(form), around: None }
     }
 
     fn with(&self, form: Form) -> Self {
-        Self::of(&self.owner, form)
+        Self { around: self.around.clone(), ..Self::of(&self.owner, form) }
     }
 
     /// A rectangle of it, with ndarray's `s!`: `part.part(s![0..2, ..;2])`. An index takes its dimension away.
@@ -77,6 +84,31 @@ impl<E: Data> Part<E> {
     /// [`PartError`] when there are no such columns.
     pub fn columns(&self, columns: impl RangeBounds<usize>) -> Result<Self, PartError> {
         Ok(self.with(self.form.along(1, columns)?))
+    }
+
+    /// The same elements, row by row, in another shape: what a matrix in a [`Buffer`](crate::Buffer) is. A halo goes as far as this shape does.
+    ///
+    /// ```
+    /// use ndarray::{Ix2, s};
+    /// use poniard::{Mutable, Runtime, ViewMut, buffer, write};
+    ///
+    /// fn fill(mut tile: ViewMut<'_, f64>) {
+    ///     tile.array_mut::<Ix2>().fill(1.0);
+    /// }
+    /// let runtime = Runtime::new()?;
+    /// let values = Mutable::new(buffer::zeroed::<f64>(12));
+    /// let matrix = values.whole()?.shaped((3, 4))?;
+    /// runtime.spawn(fill, (write(&matrix.part(s![1.., 2..])?),));
+    /// assert_eq!(**values.fetch()?, [0., 0., 0., 0., 0., 0., 1., 1., 0., 0., 1., 1.]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PartError`] when they do not lie side by side, or are not as many as the shape has.
+    pub fn shaped(&self, shape: impl IntoDimension) -> Result<Self, PartError> {
+        let form = self.form.shaped(shape.into_dimension().slice())?;
+        let part = Self::of(&self.owner, form);
+        Ok(Self { around: Some(Arc::clone(&part.form)), ..part })
     }
 
     /// The elements of a matrix whose row is their column, as a list.
@@ -132,7 +164,11 @@ impl<E: Data> Part<E> {
     /// # Errors
     /// [`PartError`] when it has steps, or fewer dimensions than the value.
     pub fn with_halo(&self, width: usize) -> Result<Self, PartError> {
-        Ok(self.with(self.form.widened(&self.owner.form()?, width)?))
+        let whole = match &self.around {
+            Some(around) => **around,
+            None => self.owner.form()?,
+        };
+        Ok(self.with(self.form.widened(&whole, width)?))
     }
 
     /// The length of each dimension. Of a triangle or a band, that of the matrix.
@@ -170,17 +206,25 @@ impl<E: Data> Part<E> {
 ///
 /// Made with the shape that the value had when its `Mutable` was made. A task that gives the value another shape lets those fail that use parts later.
 ///
-/// Tasks with access to a part run on the host, in this process.
+/// Tasks with access to a part run on threads and on worker processes; those of a [`Buffer`](crate::Buffer) are used where they are.
 pub struct Part<E> {
     pub(crate) owner: Arc<dyn Elements<E>>,
     pub(crate) number: u32,
     pub(crate) spans: Arc<Spans>,
     pub(crate) form: Arc<Form>,
+    /// What a halo ends with, if that is not the value.
+    around: Option<Arc<Form>>,
 }
 
 impl<E> Clone for Part<E> {
     fn clone(&self) -> Self {
-        Self { owner: Arc::clone(&self.owner), number: self.number, spans: Arc::clone(&self.spans), form: Arc::clone(&self.form) }
+        Self {
+            owner: Arc::clone(&self.owner),
+            number: self.number,
+            spans: Arc::clone(&self.spans),
+            form: Arc::clone(&self.form),
+            around: self.around.clone(),
+        }
     }
 }
 

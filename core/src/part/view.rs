@@ -59,7 +59,7 @@ fn place(form: &Form, index: &[usize]) -> Option<isize> {
 }
 
 /// The columns that a row of a matrix has in a band.
-fn columns(form: &Form, row: usize) -> Option<Range<usize>> {
+pub(super) fn columns(form: &Form, row: usize) -> Option<Range<usize>> {
     let &[rows, columns] = form.lens() else { return None };
     if row >= rows {
         return None;
@@ -87,7 +87,7 @@ fn row_run(form: &Form, row: usize) -> Option<(isize, usize)> {
 }
 
 /// How many elements there are, if they lie side by side in their order.
-fn dense(form: &Form) -> Option<usize> {
+pub(super) fn dense(form: &Form) -> Option<usize> {
     let mut expected = 1;
     for (len, stride) in form.lens().iter().zip(form.strides()).rev() {
         if *len == 0 {

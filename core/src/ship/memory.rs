@@ -354,6 +354,13 @@ impl Buffers for FarBuffers {
         Ok(block)
     }
 
+    fn borrow(&mut self, place: Place, writes: bool) -> Result<NonNull<u8>, WireError> {
+        let mapped = mapped(place)?;
+        let arena = if writes { mapped.writable } else { mapped.readable };
+        // SAFETY: `mapped` has checked that the place lies in the arena.
+        Ok(unsafe { arena.add(place.offset as usize) })
+    }
+
     fn copies(&mut self, copies: bool) -> bool {
         std::mem::replace(&mut self.copies, copies)
     }

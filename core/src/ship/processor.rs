@@ -783,7 +783,7 @@ impl Caller for Waiting<'_> {
         };
         let (call, fate) = match sent {
             // One that writes in place, or is tried again, is sent when its turn has come: what becomes of it must be known.
-            Some((travel, call)) if call.handed.is_empty() && task.retries(&travel).is_none() => {
+            Some((travel, call)) if call.handed.is_empty() && !call.writes_parts && task.retries(&travel).is_none() => {
                 self.remote.copied_bytes.0.fetch_add(call.copied_bytes, Relaxed);
                 self.remote.sent.add(call.sent);
                 (Some(call.bytes), Fate::Sent { travel, _blocks: call.blocks })

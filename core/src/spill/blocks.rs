@@ -189,7 +189,11 @@ pub(crate) fn read(raw: &RawBuffer, takes: bool) -> Result<(), String> {
         };
         match &mut entry.state {
             State::Here { .. } => {
-                blocks.list(key_of(place));
+                // One that somebody holds has an entry even where it is in the directory of `residency`, and where it was changed since it was last listed.
+                if !residency::settle(key_of(place)) {
+                    blocks.list(key_of(place));
+                }
+                raw.note_replicas();
                 return Ok(());
             }
             State::Moving => blocks = wait(blocks),
@@ -222,7 +226,7 @@ fn read_there(place: Place, range: &Range) -> Result<(), String> {
     if unsafe { location.populate() } { Ok(()) } else { Err(range.error_of_reading()) }
 }
 
-/// The block is in the arena, and nothing is known of it any more: somebody is about to change it, or a device to use it.
+/// The block is in the arena, and nothing is known of it any more but who holds it: somebody is about to change it, or a part of it, or a device to use it.
 ///
 /// # Errors
 /// Why it cannot be had, in words.
@@ -231,7 +235,7 @@ pub(crate) fn withdraw(place: Place) -> Result<(), String> {
         return Ok(());
     }
     let mut blocks = here(blocks(), place)?;
-    if let Some(State::Here { copy: Some(copy) }) = blocks.remove(key_of(place)) {
+    if let Some(copy) = blocks.withdraw(key_of(place)) {
         blocks.store.give_back(copy);
     }
     Ok(())
@@ -632,6 +636,20 @@ impl Blocks {
         Some(entry.state)
     }
 
+    /// A block that is here is not spilled until it is listed again, nor before those let go who hold it: other processes look at parts of it that are not changed. Its copy
+    /// on the disk, which is none any more.
+    fn withdraw(&mut self, key: Key) -> Option<Range> {
+        if let Some(Entry { holds: 1.., state: State::Here { copy }, .. }) = self.entries.get_mut(&key) {
+            let copy = copy.take();
+            self.unlist(key);
+            return copy;
+        }
+        match self.remove(key) {
+            Some(State::Here { copy }) => copy,
+            _ => None,
+        }
+    }
+
     /// A range of the file. When its limit is reached, blocks that are in memory have to do without their copy on the disk.
     fn take_range(&mut self, len_bytes: u64) -> Result<Range, String> {
         self.store.take(len_bytes).or_else(|reason| if self.give_up_copies() { self.store.take(len_bytes) } else { Err(reason) })
@@ -682,6 +700,22 @@ mod tests {
             assert!(blocks.remove(key_of(place(number))).is_some());
         }
         assert_eq!((blocks.oldest(), blocks.entries.len()), (None, 0));
+    }
+
+    #[test]
+    fn who_holds_a_block_that_is_changed_in_part_keeps_it_from_being_spilled() {
+        let mut blocks = Blocks::new();
+        assert!(blocks.offer(place(0), 1 << 20));
+        let hold = blocks.hold(place(0), 1 << 20);
+        assert!(blocks.withdraw(key_of(place(0))).is_none(), "it was never on the disk");
+        // Once the change is over somebody lists it, although the hold goes on.
+        assert!(blocks.offer(place(0), 1 << 20));
+        assert_eq!(blocks.oldest(), None, "it is held");
+        blocks.let_go(hold);
+        assert_eq!(blocks.oldest(), Some(key_of(place(0))));
+        // Without a hold nothing is known of it.
+        assert!(blocks.withdraw(key_of(place(0))).is_none());
+        assert!(blocks.entries.is_empty());
     }
 
     #[test]

@@ -12,8 +12,9 @@ mod types;
 use std::any::TypeId;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 
-use poniard_interface::RawBuffer;
+use poniard_interface::{Access, RawBuffer};
 
 use crate::data::Data;
 use crate::task::record::{dropped_quietly, panic_message};
@@ -144,6 +145,11 @@ pub(crate) trait Buffers {
         Err(WireError::new(format!("nothing is handed over here, and {place:?} came")))
     }
 
+    /// The memory of a buffer of which others use other elements meanwhile, as long as the call lasts; to be written to, if so wanted.
+    fn borrow(&mut self, place: Place, _writes: bool) -> Result<NonNull<u8>, WireError> {
+        Err(WireError::new(format!("nothing is lent here, and {place:?} came")))
+    }
+
     /// Whether what is received from now on is the receiver's own for as long as it wants; what was so before.
     fn copies(&mut self, _copies: bool) -> bool {
         true
@@ -206,6 +212,8 @@ pub(crate) struct Written {
     pub(crate) blocks: Vec<RawBuffer>,
     /// Memory of buffers that the receiver may write to.
     pub(crate) handed: Vec<Place>,
+    /// Whether there is memory of which the receiver writes to a part, where it lies.
+    pub(crate) writes_parts: bool,
     /// Whether what was there before is needed if the receiver does not come to its end.
     pub(crate) is_delicate: bool,
     /// Bytes of values that were copied: all but the memory of buffers that travels as a place.
@@ -286,9 +294,7 @@ impl<'a> Writer<'a> {
                     self.written.handed.push(place);
                 }
                 self.put_u8(if hands_over { HANDED } else { PLACE });
-                self.put_u64(place.arena);
-                self.put_u64(place.offset);
-                self.put_u64(place.len_bytes);
+                self.put_place(place);
             }
             None => {
                 self.put_u8(BYTES);
@@ -296,6 +302,21 @@ impl<'a> Writer<'a> {
                 self.put(raw.as_bytes());
             }
         }
+    }
+
+    /// Names the memory of a buffer, of which the receiver uses some elements during the call, and others use others. False where there is none that can be named.
+    pub(crate) fn lend(&mut self, raw: Option<&RawBuffer>, access: Access) -> bool {
+        let place = raw.filter(|_| self.buffers.hands_over()).and_then(|raw| self.buffers.send(raw));
+        self.put_u8(if place.is_some() { PLACE } else { BYTES });
+        let Some(place) = place else { return false };
+        self.put_place(place);
+        self.written.writes_parts |= access != Access::Read;
+        self.written.is_delicate |= access == Access::Write;
+        true
+    }
+
+    fn put_place(&mut self, place: Place) {
+        [place.arena, place.offset, place.len_bytes].iter().for_each(|number| self.put_u64(*number));
     }
 
     /// Writes a block whose bytes are copied where they arrive.
@@ -433,7 +454,7 @@ impl<'a> Reader<'a> {
                 crate::arena::copy_of(bytes).map_err(|error| WireError::new(error.to_string()))
             }
             tag @ (PLACE | HANDED) => {
-                let place = Place { arena: self.take_u64()?, offset: self.take_u64()?, len_bytes: self.take_u64()? };
+                let place = self.take_place()?;
                 if tag == HANDED {
                     return self.buffers.receive_handed(place);
                 }
@@ -441,6 +462,22 @@ impl<'a> Reader<'a> {
                 self.buffers.receive(place)
             }
             tag => Err(WireError::new(format!("{tag} says nothing about a buffer"))),
+        }
+    }
+
+    fn take_place(&mut self) -> Result<Place, WireError> {
+        Ok(Place { arena: self.take_u64()?, offset: self.take_u64()?, len_bytes: self.take_u64()? })
+    }
+
+    /// Memory that was named by `lend`, and how many bytes it has; nothing where it was not.
+    pub(crate) fn take_lent(&mut self, access: Access) -> Result<Option<(NonNull<u8>, u64)>, WireError> {
+        match self.take_u8()? {
+            BYTES => Ok(None),
+            PLACE => {
+                let place = self.take_place()?;
+                self.buffers.borrow(place, access != Access::Read).map(|start| Some((start, place.len_bytes)))
+            }
+            tag => Err(WireError::new(format!("{tag} says nothing about where elements lie"))),
         }
     }
 

@@ -160,7 +160,8 @@ fn take_count<T>(reader: &mut Reader<'_>) -> Result<usize, WireError> {
     reader.take_len(usize::from(size_of::<T>() > 0))
 }
 
-fn put_slice<T: Data>(values: &[T], writer: &mut Writer<'_>) -> Written {
+/// Writes values that lie side by side, without their number.
+pub(crate) fn put_slice<T: Data>(values: &[T], writer: &mut Writer<'_>) -> Written {
     if wire::<T>().plain {
         // SAFETY: plain types have no padding: only numbers are plain.
         unsafe { write_plain(values, writer) };
@@ -169,7 +170,8 @@ fn put_slice<T: Data>(values: &[T], writer: &mut Writer<'_>) -> Written {
     put_all(values, writer)
 }
 
-fn take_vec<T: Data>(len: usize, reader: &mut Reader<'_>) -> Result<Vec<T>, WireError> {
+/// Reads so many values that were written so.
+pub(crate) fn take_vec<T: Data>(len: usize, reader: &mut Reader<'_>) -> Result<Vec<T>, WireError> {
     if wire::<T>().plain {
         // SAFETY: any bytes are a value of a plain type: only numbers are plain.
         return unsafe { read_plain(len, reader) };
