@@ -137,9 +137,9 @@ impl Difference {
             Answer::Took(Some(Took { number, source, moved })) => {
                 let queue = match *source {
                     Source::Own => "its own queue".into(),
-                    Source::Shared => "the one for all".into(),
-                    Source::Stolen { from } => format!("that of {}", name(from)),
-                    Source::TakenOver { from } => format!("that of {}, which makes no progress", name(from)),
+                    Source::Shared => "the queue for all".into(),
+                    Source::Stolen { from } => format!("the queue of {}", name(from)),
+                    Source::TakenOver { from } => format!("the queue of {}, which makes no progress", name(from)),
                 };
                 let moved = if moved.is_empty() { String::new() } else { format!(", with {moved:?} besides") };
                 format!("task {number} taken from {queue}{moved}")
