@@ -45,6 +45,9 @@ pub unsafe trait Data: Send + Sync + Sized + 'static {
     /// How the elements of a value lie, of a type that has [`Parts`](crate::part::Parts).
     #[doc(hidden)]
     const PARTS: Option<part::FormOf<Self>> = None;
+    /// Where the elements begin that `PARTS` describes, and how many bytes one has, if they are nothing but their bytes.
+    #[doc(hidden)]
+    const FIRST: Option<part::FirstOf<Self>> = None;
 }
 
 /// So many elements of a collection are looked at to tell how many bytes all of them have: sizes of a class differ by a quarter anyway.
@@ -67,7 +70,7 @@ const fn bytes_of_flat<T>(len: usize) -> u64 {
 
 /// Implements `Data` and passing by value for types of the standard library and of ndarray.
 macro_rules! data {
-    ($([$($generics:tt)*] $type:ty, $name:literal, [$($parameter:ty),*], $wire:expr $(, $device:expr)? $(=> $bytes:expr $(=> $parts:expr)?)?;)*) => { $(
+    ($([$($generics:tt)*] $type:ty, $name:literal, [$($parameter:ty),*], $wire:expr $(, $device:expr)? $(=> $bytes:expr $(=> $parts:expr, $first:expr)?)?;)*) => { $(
         // SAFETY: the name is the type's own path, and the keys of its parameters are folded in.
         unsafe impl<$($generics)*> Data for $type {
             const KEY: TypeKey = TypeKey::of::<$type>($name, BUILD)$(.with_parameter(<$parameter as Data>::KEY))*;
@@ -75,7 +78,8 @@ macro_rules! data {
             const WIRE: Option<Wire<Self>> = $wire;
             $(const DEVICE: Option<Form<Self>> = $device;)?
             $(const BYTES: fn(&Self) -> u64 = $bytes;
-            $(const PARTS: Option<part::FormOf<Self>> = Some($parts);)?)?
+            $(const PARTS: Option<part::FormOf<Self>> = Some($parts);
+            const FIRST: Option<part::FirstOf<Self>> = Some($first);)?)?
         }
         crate::parameter::by_value!([$($generics)*] $type);
     )* };
@@ -120,7 +124,8 @@ data! {
     [] String, "String", [], Some(wire::string()) => |text| text.len() as u64;
     [] PathBuf, "PathBuf", [], Some(wire::path()) => |path| path.as_os_str().len() as u64;
     [] Duration, "Duration", [], Some(wire::duration());
-    [T: Data] Vec<T>, "Vec", [T], wire::vector() => |all| bytes_of_many(all.len(), all.iter()) => |all| part::of_list(all.len());
+    [T: Data] Vec<T>, "Vec", [T], wire::vector() => |all| bytes_of_many(all.len(), all.iter())
+        => |all| part::of_list(all.len()), |all| wire::is_plain::<T>().then(|| (all.as_ptr().cast(), size_of::<T>()));
     [T: Data] Option<T>, "Option", [T], wire::option() => |value| value.as_ref().map_or(0, T::BYTES);
     [T: Data] PhantomData<T>, "PhantomData", [T], Some(wire::phantom());
     [T: Data] Box<T>, "Box", [T], wire::boxed() => |value| (T::BYTES)(value);
@@ -168,6 +173,7 @@ unsafe impl<T: Data, D: Dimension + 'static> Data for Array<T, D> {
     const WIRE: Option<Wire<Self>> = wire::nd_array();
     const BYTES: fn(&Self) -> u64 = |all| bytes_of_many(all.len(), all.iter());
     const PARTS: Option<part::FormOf<Self>> = Some(part::of_array);
+    const FIRST: Option<part::FirstOf<Self>> = Some(|all| wire::is_plain::<T>().then(|| (all.as_ptr().cast(), size_of::<T>())));
 }
 crate::parameter::by_value!([T: Data, D: Dimension + 'static] Array<T, D>);
 
@@ -179,6 +185,7 @@ unsafe impl<T: Element> Data for Buffer<T> {
     const DEVICE: Option<Form<Self>> = Some(Form::buffer());
     const BYTES: fn(&Self) -> u64 = |buffer| bytes_of_flat::<T>(buffer.len());
     const PARTS: Option<part::FormOf<Self>> = Some(|buffer| part::of_list(buffer.len()));
+    const FIRST: Option<part::FirstOf<Self>> = Some(|buffer| Some((buffer.as_raw().as_bytes().as_ptr(), size_of::<T>())));
 }
 crate::parameter::by_value!([T: Element] Buffer<T>);
 

@@ -16,6 +16,7 @@ use crate::kernel::Body;
 use crate::placement::Placed;
 use crate::planted::{self, Bug};
 use crate::policy::Estimate;
+use crate::region::shadow::Witness;
 use crate::retry::Retrying;
 use crate::runtime::Handle;
 use crate::scope::{ProcessId, Scope};
@@ -286,7 +287,7 @@ impl TaskOptions {
     }
 
     /// Whether a task with them is as one without any.
-    fn says_nothing(&self) -> bool {
+    pub(crate) fn says_nothing(&self) -> bool {
         self.priority.is_none()
             && self.deadline.is_none()
             && self.timeout.is_none()
@@ -349,6 +350,8 @@ pub(crate) struct Ties {
     pub(crate) placed: Option<Arc<Placed>>,
     /// Its place in the journal, if one is kept.
     pub(crate) noted: Option<Box<Noted>>,
+    /// Looks at what its body changes, in a region that is checked.
+    pub(crate) witness: Option<Box<Witness>>,
     /// What there is to know about it if it is a kernel's launch.
     pub(crate) launch: Option<Box<LaunchTies>>,
 
@@ -389,6 +392,7 @@ impl Ties {
             && self.launch.is_none()
             && self.placed.is_none()
             && self.noted.is_none()
+            && self.witness.is_none()
     }
 
     /// Comes after one more task. Only before it is spawned.

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "elements of a value whose other elements belong to other tasks meanwhile")]
 
 use std::mem::MaybeUninit;
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,9 @@ use super::turn::Line;
 use super::{Elements, Historic};
 use crate::data::Data;
 use crate::error::TaskError;
+use crate::function::caller;
 use crate::part::{Form, Part, PartError, put_elements, swap_elements, take_elements};
+use crate::region::shadow::Shown;
 use crate::task::record::dropped_quietly;
 use crate::wire::{Reader, WireError, Writer};
 
@@ -178,6 +181,15 @@ impl<E: Data> Historic for Own<E> {
     }
 
     fn settle(&self) {}
+
+    fn location(&self) -> &'static Location<'static> {
+        caller()
+    }
+
+    fn show(&self) -> Option<Shown> {
+        // Checked regions run where the value is.
+        None
+    }
 
     fn consumed(&self) -> Option<TaskError> {
         None

@@ -10,6 +10,7 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
@@ -19,6 +20,7 @@ use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::caller;
 use crate::part::{Form, Part, PartError, Parts, Spans, View};
+use crate::region::shadow::Shown;
 use crate::residency;
 use crate::spill;
 use crate::task::Task;
@@ -89,6 +91,10 @@ struct Place<T> {
     copies: Mutex<Copies<T>>,
     /// How many may be writing parts. Held by whoever looks at the value itself, and not at elements of it, for a part.
     part_writers: Mutex<usize>,
+    /// Where it was made.
+    location: &'static Location<'static>,
+    /// How often copies were combined into the value.
+    combined: AtomicU32,
     /// Whether there is a value.
     presence: Presence,
     value: UnsafeCell<MaybeUninit<T>>,
@@ -107,6 +113,12 @@ pub trait Historic: Send + Sync {
     /// Combines into the value what tasks have made that reduce, for who keeps away whoever would look at it meanwhile without having called this.
     #[doc(hidden)]
     fn settle(&self);
+    /// Where it was made.
+    #[doc(hidden)]
+    fn location(&self) -> &'static Location<'static>;
+    /// A copy of its bytes, if its elements are nothing but those, for who knows that nobody changes it meanwhile.
+    #[doc(hidden)]
+    fn show(&self) -> Option<Shown>;
     /// The error of the task that has taken the value, if it is not there.
     #[doc(hidden)]
     fn consumed(&self) -> Option<TaskError>;
@@ -213,6 +225,7 @@ fn hold(owner: &dyn Historic, target: Target, access: Access) -> (Hold, EdgeList
 
 impl<T: Data> Mutable<T> {
     /// A value that tasks may change.
+    #[track_caller]
     pub fn new(value: T) -> Self {
         spill::offer_all(&value);
         let form = T::PARTS.map(|form| Box::new(form(&value)));
@@ -222,6 +235,8 @@ impl<T: Data> Mutable<T> {
             line: Mutex::default(),
             copies: Mutex::default(),
             part_writers: Mutex::new(0),
+            location: caller(),
+            combined: AtomicU32::new(0),
             presence: Presence::default(),
             value: UnsafeCell::new(MaybeUninit::new(value)),
         }))

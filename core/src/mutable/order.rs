@@ -14,6 +14,7 @@ use crate::function::{Predecessors, TaskFn};
 use crate::journal::Noted;
 use crate::options::{Priority, TaskOptions};
 use crate::region;
+use crate::region::shadow::Declared;
 use crate::task::Task;
 use crate::task::record::{Hold, TaskRef, create, held_here};
 use crate::worker::entry::Entry;
@@ -50,7 +51,7 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     mut params: F::Params,
     shared: &Shared,
     location: &'static Location<'static>,
-    options: Option<Box<TaskOptions>>,
+    mut options: Option<Box<TaskOptions>>,
     priority: Priority,
 ) -> Result<Created<F::Value>, Refused> {
     let mut touched: SmallVec<[Touched; PARAMETERS_MAX]> = SmallVec::new();
@@ -92,9 +93,17 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
             return Err((options, FailureKind::HeldHere { location: location.to_string() }));
         }
     }
-    let turn = touched.iter().any(|touch| touch.mode == Mode::Commute).then(|| turn_of(&touched, &mut params, location));
+    let mut previous = None;
+    if region::check::is_on() {
+        let accesses = touched.iter().map(|touch| Declared {
+            owner: Arc::clone(touch.place.owner()),
+            spans: histories[groups[touch.number]].spans_of(touch.target),
+            mode: touch.mode,
+        });
+        previous = region::check::witness(&mut options, accesses, const { F::LAUNCHES });
+    }
+    let turn = touched.iter().any(|touch| touch.mode == Mode::Commute).then(|| turn_of(&touched, &mut params, previous, location));
     let writes = touched.iter().any(|touch| touch.mode != Mode::Read);
-    let mut options = options;
     if let Some(options) = options.as_mut().filter(|options| options.ties.launch.is_some()) {
         // From the start: once it is ready a device may have it, and whoever submits it changes this for a moment (`waiting_successors`).
         options.ties.holds = true;
@@ -141,8 +150,14 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
 
 /// Gives the task a turn of its own to wait for; also what comes before that is asked for.
 #[cold]
-fn turn_of(touched: &[Touched], params: &mut impl Predecessors, location: &'static Location<'static>) -> (Arc<Turn>, Vec<TaskRef>) {
-    let mut before = Vec::new();
+fn turn_of(
+    touched: &[Touched],
+    params: &mut impl Predecessors,
+    previous: Option<TaskRef>,
+    location: &'static Location<'static>,
+) -> (Arc<Turn>, Vec<TaskRef>) {
+    // Who has a turn and waits for another task might keep that one waiting for the turn.
+    let mut before = Vec::from_iter(previous);
     params.visit(&mut |task, _| before.push(TaskRef::of(task)));
     // In the order of the addresses, and each once: two accesses of a task to one place are refused if one commutes.
     let places = touched.iter().filter(|touch| touch.mode == Mode::Commute).map(|touch| Arc::clone(touch.place.owner())).collect();

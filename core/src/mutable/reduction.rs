@@ -141,7 +141,7 @@ impl<T> Place<T> {
     }
 
     /// Shows the copies to whoever combines them, and keeps others away meanwhile.
-    pub(super) fn with_copies(&self, take: impl FnOnce(&mut Copies<T>)) {
-        take(&mut self.lock_copies());
+    pub(super) fn with_copies<R>(&self, take: impl FnOnce(&mut Copies<T>) -> R) -> R {
+        take(&mut self.lock_copies())
     }
 }

@@ -4,7 +4,10 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::panic::Location;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use poniard_interface::Access;
@@ -16,11 +19,13 @@ use super::turn::{Line, Turn};
 use super::{Commute, Historic, Place, Read, Write};
 use crate::data::Data;
 use crate::error::TaskError;
+use crate::function::caller;
 use crate::graph::PlaceMut;
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
 use crate::parameter::{IntoArg, Param, Slot, Slots, Stored, parameter, plan};
 use crate::part::{FieldPart, ReadField, WriteField};
+use crate::region::shadow::Shown;
 use crate::task::record::{Edge, Header, dropped_quietly};
 use crate::wire::{self, Reader, WireError, Writer};
 use crate::{residency, spill};
@@ -296,6 +301,8 @@ impl<T: Data> Slots for PlaceSlot<T> {
             line: Mutex::default(),
             copies: Mutex::default(),
             part_writers: Mutex::new(0),
+            location: caller(),
+            combined: AtomicU32::new(0),
             presence: Presence::default(),
             value: UnsafeCell::new(MaybeUninit::new(value)),
         });
@@ -344,11 +351,40 @@ impl<T: Data> Historic for Place<T> {
                 // There is nothing to combine them with, and who looks fails.
                 return copies.clear();
             }
+            if !copies.is_empty() {
+                // Relaxed: only who has the lock looks at it.
+                self.combined.fetch_add(1, Relaxed);
+            }
             while let Some(Made { copy, functions, .. }) = copies.pop() {
                 // SAFETY: whoever has made a copy has ended, and whoever looks at the value comes by here first, where he waits until there is none left.
                 functions.combine(unsafe { self.address().as_mut() }, copy);
             }
         });
+    }
+
+    fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
+    fn show(&self) -> Option<Shown> {
+        let (find, form_of) = (T::FIRST?, T::PARTS?);
+        let _header = self.lock_header();
+        self.with_copies(|_| {
+            if self.is_empty() {
+                return None;
+            }
+            // SAFETY: there is a value; nobody has access to write it meanwhile (the caller), nor combines copies into it (`with_copies`).
+            let value = unsafe { self.address().as_ref() };
+            let ((first, element_bytes), form) = (find(value)?, form_of(value).ok()?);
+            let (start, end) = form.spans().bounds();
+            let mut bytes = vec![0; (end - start) as usize * element_bytes];
+            if !bytes.is_empty() {
+                let from = first.wrapping_offset(start as isize * element_bytes as isize);
+                // SAFETY: the elements lie in one piece of memory of the value, and are nothing but bytes (`Data::FIRST`).
+                unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
+            }
+            Some(Shown { address: first.addr(), form, element_bytes, bytes, combined: self.combined.load(Relaxed) })
+        })
     }
 
     fn consumed(&self) -> Option<TaskError> {

@@ -242,6 +242,23 @@ impl Form {
         Ok(form)
     }
 
+    /// The index of the element of a whole value that lies at a position, counted from where the first one lies.
+    pub(crate) fn index_of(&self, position: i64) -> Vec<usize> {
+        let mut index = vec![0; self.dimensions];
+        // The largest stride first, as dimensions lie in each other.
+        let mut order: Vec<usize> = (0..self.dimensions).filter(|dimension| self.lens[*dimension] > 1).collect();
+        order.sort_by_key(|dimension| std::cmp::Reverse(self.strides[*dimension].unsigned_abs()));
+        let lowest = |dimension: &usize| (self.strides[*dimension] as i64).min(0) * (self.lens[*dimension] as i64 - 1);
+        let mut rest = position - self.start - order.iter().map(lowest).sum::<i64>();
+        for dimension in order {
+            let (stride, len) = (self.strides[dimension] as i64, self.lens[dimension]);
+            let digit = (rest / stride.abs().max(1)) as usize;
+            rest %= stride.abs().max(1);
+            index[dimension] = if stride < 0 { (len - 1).saturating_sub(digit) } else { digit };
+        }
+        index
+    }
+
     /// This, and what lies around it in `whole`, up to so many elements in each direction; `whole` has the same strides.
     pub(crate) fn widened(&self, whole: &Self, width: usize) -> Result<Self, PartError> {
         self.rectangle()?;
@@ -345,6 +362,17 @@ mod tests {
         let view = array.slice(ranges);
         assert_eq!((form.lens(), form.strides()), (view.shape(), view.strides()));
         assert_eq!(form.start, view[[0, 0]] as i64);
+    }
+
+    #[test]
+    fn an_element_has_its_index_by_where_it_lies() {
+        for strides in [[12, 4, 1], [1, 2, 6], [-12, 4, -1]] {
+            let form = Form::new(&[2, 3, 4], &strides).unwrap_or_else(|error| panic!("{error}"));
+            for index in [[0, 0, 0], [1, 2, 3], [1, 0, 2], [0, 2, 1]] {
+                let position = index.iter().zip(strides).map(|(at, stride)| *at as i64 * stride as i64).sum();
+                assert_eq!(form.index_of(position), index, "with strides {strides:?}");
+            }
+        }
     }
 
     #[test]

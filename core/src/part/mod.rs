@@ -301,6 +301,9 @@ impl<E> Writable for Part<E> {
 /// How the elements of a value lie.
 pub(crate) type FormOf<T> = fn(&T) -> Result<Form, PartError>;
 
+/// Where they begin, and how many bytes one has, if they are nothing but bytes.
+pub(crate) type FirstOf<T> = fn(&T) -> Option<(*const u8, usize)>;
+
 /// Lists have one dimension.
 pub(crate) fn of_list(len: usize) -> Result<Form, PartError> {
     Ok(Form::list(len))

@@ -189,6 +189,11 @@ impl Spans {
         one.iter().any(|comb| two.iter().any(|other| comb.meets(other)))
     }
 
+    /// Whether an element is among them.
+    pub(crate) fn has(&self, position: i64) -> bool {
+        self.combs.iter().any(|comb| comb.meets_run(position, position + 1))
+    }
+
     /// The runs, in no particular order, with their lengths.
     #[cfg(test)]
     fn runs(&self) -> impl Iterator<Item = (i64, i64)> + '_ {

@@ -7,7 +7,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::shadow::{Declared, Shadows, Witness};
 use crate::mutable::{Historic, Mode, Target, spans_of};
+use crate::options::TaskOptions;
 use crate::part::Spans;
 use crate::task::record::{Header, TaskRef};
 
@@ -25,6 +27,7 @@ pub(crate) struct Checker {
     /// The accesses so far, by the addresses of their values' histories.
     accesses: BTreeMap<usize, Accesses>,
     found: Vec<Unordered>,
+    shadows: Arc<Shadows>,
 }
 
 struct Checked {
@@ -139,6 +142,24 @@ impl Checker {
 /// Whether the task that is being ordered is one of a region that is checked.
 pub(crate) fn is_on() -> bool {
     CHECKER.with_borrow(Option::is_some)
+}
+
+/// Lets a task that is about to be made come after the one before, and its body be witnessed; the one before.
+#[cold]
+pub(crate) fn witness(
+    options: &mut Option<Box<TaskOptions>>,
+    accesses: impl Iterator<Item = Declared>,
+    is_launch: bool,
+) -> Option<TaskRef> {
+    CHECKER.with_borrow(|checker| {
+        let checker = checker.as_ref()?;
+        let ties = &mut options.get_or_insert_default().ties;
+        ties.witness = Some(Box::new(Witness::new(&checker.shadows, accesses.collect(), is_launch)));
+        let before = checker.tasks.last().map(|checked| checked.task.clone());
+        // Not shown to the checker: what has to come after what is a matter of accesses.
+        before.iter().for_each(|before| ties.come_after(before));
+        before
+    })
 }
 
 /// Shows a task that has been ordered: the addresses of the records of those that it has edges to, and its accesses.

@@ -40,15 +40,19 @@ use crate::ambient;
 use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::{Args, TaskFn, caller};
+use crate::options::TaskOptions;
 use crate::parameter::{IntoArg, Slot};
 use crate::runtime::Handle;
 use crate::task::record::TaskRef;
 use crate::task::{Task, Value};
 use crate::worker::fetch;
 
+mod builder;
 pub(crate) mod check;
 mod plan;
+pub(crate) mod shadow;
 
+pub use builder::RegionTaskBuilder;
 use check::{Checker, Unordered};
 pub use plan::{Planning, RegionPlan, RegionRun};
 
@@ -110,16 +114,29 @@ impl<'h> Region<'h> {
     /// Spawns a task: as [`Handle::spawn`], and the region waits for it, whether its handle is kept or not. It runs as soon as the tasks have that it depends on by
     /// its accesses, and by the results that it takes.
     ///
-    /// Options come from [`with_options`](crate::with_options) around the call.
+    /// A task with a name or other options is a [`task`](Self::task).
     #[track_caller]
     pub fn spawn<M, F, A>(&self, function: F, args: A) -> RegionTask<F::Value>
     where
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
-        let location = caller();
+        self.spawn_with(caller(), function, args, None)
+    }
+
+    fn spawn_with<M, F, A>(
+        &self,
+        location: &'static Location<'static>,
+        function: F,
+        args: A,
+        options: Option<Box<TaskOptions>>,
+    ) -> RegionTask<F::Value>
+    where
+        F: TaskFn<M>,
+        A: Args<F::Params>,
+    {
         self.make_room();
-        let task = self.handle.spawn_in_region(location, function, args, &mut self.checker.borrow_mut());
+        let task = self.handle.spawn_in_region(location, function, args, options, &mut self.checker.borrow_mut());
         task.keep();
         let mut window = self.window.borrow_mut();
         window.spawned += 1;
@@ -207,7 +224,8 @@ impl RegionOptions {
     }
 
     /// Whether it is checked that each task comes after all that it has to come after, by a look at every earlier access to the same values: [`FailureKind::Unordered`] names two tasks where one does
-    /// not. For tests of the runtime, and for whoever mistrusts it, with values that only the region uses meanwhile: what others spawn is not seen. Keeps all tasks of the region, and its time grows with their square.
+    /// not. And whether bodies change only what their tasks have access to write: the tasks run one after the other, in this process, and after each one all values of the region whose elements are numbers
+    /// (`Vec`, [`Buffer`](crate::Buffer), ndarray's arrays) are compared with copies; a task that has changed something else fails with [`FailureKind::Undeclared`]. What bodies only read is not seen. For tests of the runtime, and for whoever mistrusts it, with values that only the region uses meanwhile: what others spawn is not seen. Keeps all tasks of the region, and its time grows with their square.
     pub fn checked(mut self, is_checked: bool) -> Self {
         self.checked = is_checked;
         self

@@ -415,6 +415,7 @@ impl Handle {
         location: &'static Location<'static>,
         function: F,
         args: A,
+        options: Option<Box<TaskOptions>>,
         checker: &mut Option<region::check::Checker>,
     ) -> Task<F::Value>
     where
@@ -425,7 +426,7 @@ impl Handle {
         let params = args.into_params();
         let looks = has_holds() && params.touches_places();
         Context::with_of(&self.shared, |context| {
-            let spawn = || spawn_at_once(&self.shared, context, function, params, location, None);
+            let spawn = || spawn_at_once(&self.shared, context, function, params, location, options);
             let (task, crowded) = region::ordering(looks, checker, spawn);
             wait_if_crowded(context, crowded);
             self.shared.make_foreign_room(context);
@@ -590,7 +591,8 @@ where
     }
     let stays = || {
         options.as_deref().filter(|options| shared.is_for_processes(options))?;
-        let reason = why_it_stays::<M, F>().or_else(|| parts_that_stay::<M, F>().map(Into::into))?;
+        let checked = || region::check::is_on().then(|| "its region is checked, which is done in the program's own process".to_owned());
+        let reason = checked().or_else(why_it_stays::<M, F>).or_else(|| parts_that_stay::<M, F>().map(Into::into))?;
         Some(FailureKind::Stays { reason })
     };
     let refusal = options.as_ref().and_then(|options| shared.refusal(options)).or_else(stays);
@@ -602,7 +604,7 @@ where
     let block = ambient::block();
     let held = ambient::prepare(&mut options, block.as_deref());
     let options = options.filter(|options| options.is_worth_keeping());
-    let created = if params.touches_places() {
+    let created = if params.touches_places() || region::check::is_on() {
         create_ordered(function, params, shared, location, options, priority)
     } else {
         Ok(create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority))

@@ -21,6 +21,7 @@ use crate::function::{Predecessors, TaskFn, function_name};
 use crate::kernel::Origin;
 use crate::kernel::plan::{Plan, Survey};
 use crate::options::{LaunchTies, Priority, TaskOptions};
+use crate::region::shadow::Witness;
 use crate::residency::{Lineage, can_be_elsewhere};
 use crate::retry::Retrying;
 use crate::ship::call::{CallBody, CallFailure};
@@ -522,6 +523,12 @@ impl Header {
     #[inline]
     pub(crate) fn priority(&self) -> Priority {
         self.priority
+    }
+
+    /// What looks at its body, in a region that is checked.
+    #[inline]
+    fn witness(&self) -> Option<&Witness> {
+        self.options.as_deref().and_then(|options| options.ties.witness.as_deref())
     }
 
     #[inline]
@@ -1151,12 +1158,12 @@ impl TaskRef {
     /// Whether its types travel, whatever its arguments are.
     #[inline]
     pub(crate) fn has_travel(&self) -> bool {
-        self.vtable.travel.is_some()
+        self.vtable.travel.is_some() && self.witness().is_none()
     }
 
     /// How another process runs the body, if it can: it travels, and no argument has failed. The caller has claimed the task and not run it.
     pub(crate) fn travel(&self) -> Option<Travel> {
-        let travel = self.vtable.travel?;
+        let travel = self.vtable.travel.filter(|_| self.witness().is_none())?;
         // SAFETY: the caller has claimed the task and not run it.
         let has_failed = unsafe { (travel.failed)(self.0) };
         (!has_failed && (travel.parts)()).then_some(travel)
@@ -1747,12 +1754,19 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
         dropped_quietly((function, params));
         return Some(task.error(FailureKind::Lost { reason }));
     }
+    if let Some(witness) = task.witness() {
+        witness.begin();
+    }
     let outcome = catch_unwind(AssertUnwindSafe(|| function.call(&mut params)));
     if const { F::Params::ELSEWHERE } {
         params.offer();
     }
     // Before the outcome is known: whoever is woken by it may count on being the arguments' last user.
     dropped_quietly(params);
+    if let Some(kind) = task.witness().and_then(|witness| witness.end(task)) {
+        dropped_quietly(outcome);
+        return Some(task.error_of_begun(kind));
+    }
     match outcome {
         Ok(Ok(value)) => {
             spill::offer_unseen(&value);

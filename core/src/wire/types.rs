@@ -66,6 +66,11 @@ pub(crate) const fn half() -> Wire<F16> {
     }
 }
 
+/// Whether values are nothing but their bytes.
+pub(crate) fn is_plain<T: Data>() -> bool {
+    T::WIRE.is_some_and(|wire| wire.plain)
+}
+
 pub(crate) const fn unit() -> Wire<()> {
     Wire::of(|(), _| Ok(()), |_| Ok(()))
 }
