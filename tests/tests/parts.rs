@@ -3,9 +3,12 @@
 use std::sync::mpsc::channel;
 
 use ndarray::{Array2, Array3, Ix1, Ix2, s};
-use poniard::{BoxError, Data, FailureKind, Mutable, Part, PartError, View, ViewMut, field, overwrite, read, write};
+use poniard::{
+    BoxError, Buffer, Data, FailureKind, Mutable, Part, PartError, Runtime, TaskError, View, ViewMut, buffer, field, overwrite, read, write,
+};
 use poniard_tests::threads;
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 
 /// Sides of the matrix of the property test.
 const ROWS: usize = 6;
@@ -32,7 +35,7 @@ fn picks() -> impl Strategy<Value = Pick> {
 }
 
 impl Pick {
-    fn part(&self, of: &Mutable<Array2<u64>>) -> Result<Part<u64>, PartError> {
+    fn part(&self, of: &Part<u64>) -> Result<Part<u64>, PartError> {
         let (rows, columns) = (self.rows, self.columns);
         let rectangle = of.part(s![rows.0..rows.1;rows.2 as isize, columns.0..columns.1;columns.2 as isize])?;
         match self.band {
@@ -101,58 +104,117 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..40)
 }
 
+/// The matrix of a program: in a buffer, which worker processes use in place, or not.
+#[derive(Clone)]
+enum Matrix {
+    Array(Mutable<Array2<u64>>),
+    Buffer(Mutable<Buffer<u64>>),
+}
+
+impl Matrix {
+    fn new(values: &Array2<u64>, in_buffer: bool) -> Self {
+        if in_buffer {
+            Self::Buffer(Mutable::new(buffer::from_fn(ROWS * COLUMNS, |place| values[[place / COLUMNS, place % COLUMNS]])))
+        } else {
+            Self::Array(Mutable::new(values.clone()))
+        }
+    }
+
+    fn whole(&self) -> Result<Part<u64>, PartError> {
+        match self {
+            Self::Array(array) => array.whole(),
+            Self::Buffer(buffer) => buffer.whole()?.shaped((ROWS, COLUMNS)),
+        }
+    }
+
+    fn double(&self, runtime: &Runtime) {
+        match self {
+            Self::Array(array) => {
+                runtime.spawn_detached(|all: &mut Array2<u64>| all.mapv_inplace(|value| value.wrapping_mul(2)), (write(array),));
+            }
+            Self::Buffer(buffer) => {
+                let double = |all: &mut Buffer<u64>| all.iter_mut().for_each(|value| *value = value.wrapping_mul(2));
+                runtime.spawn_detached(double, (write(buffer),));
+            }
+        }
+    }
+
+    fn elements(&self) -> Result<Vec<u64>, TaskError> {
+        Ok(match self {
+            Self::Array(array) => array.fetch()?.iter().copied().collect(),
+            Self::Buffer(buffer) => buffer.fetch()?.to_vec(),
+        })
+    }
+}
+
+/// Runs a program, and compares with what it means one step after the other.
+fn compare(runtime: &Runtime, in_buffer: bool, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut expected = Array2::from_shape_fn((ROWS, COLUMNS), |(row, column)| (row * COLUMNS + column) as u64);
+    let matrix = Matrix::new(&expected, in_buffer);
+    let whole = matrix.whole()?;
+    let (mut seen, mut wanted) = (Vec::new(), Vec::new());
+    for (number, step) in (0u64..).zip(steps) {
+        match step {
+            Step::Read(pick) => {
+                let part = pick.part(&whole)?;
+                prop_assert_eq!(part.len(), pick.elements().len());
+                seen.push(runtime.spawn(|view: View<'_, u64>| elements(&view), (read(&part),)));
+                wanted.push(pick.elements().into_iter().map(|at| expected[at]).collect::<Vec<u64>>());
+            }
+            Step::Stir(pick) => {
+                runtime.spawn_detached(stir, (write(&pick.part(&whole)?), number));
+                for (place, at) in pick.elements().into_iter().enumerate() {
+                    expected[at] = expected[at].wrapping_mul(31).wrapping_add(number * 1000 + place as u64);
+                }
+            }
+            Step::Double => {
+                matrix.double(runtime);
+                expected.mapv_inplace(|value| value.wrapping_mul(2));
+            }
+            Step::Carry(from, to) => {
+                let shared = from.elements().iter().any(|at| to.elements().contains(at));
+                let (source, target) = (from.part(&whole)?, to.part(&whole)?);
+                prop_assert_eq!(source.overlaps(&target), shared);
+                let carry = |from: View<'_, u64>, mut to: ViewMut<'_, u64>, step: u64| {
+                    let sum = elements(&from).into_iter().fold(step, u64::wrapping_add);
+                    stir(to.reborrow(), sum % 97);
+                };
+                let task = runtime.spawn(carry, (read(&source), write(&target), number));
+                if shared {
+                    let error = task.wait().expect_err("a task must not read what it writes");
+                    prop_assert!(matches!(error.kind(), FailureKind::SamePlace { accesses: (1, 2) }), "{}", error);
+                } else {
+                    let sum = from.elements().into_iter().fold(number, |sum, at| sum.wrapping_add(expected[at]));
+                    for (place, at) in to.elements().into_iter().enumerate() {
+                        expected[at] = expected[at].wrapping_mul(31).wrapping_add(sum % 97 * 1000 + place as u64);
+                    }
+                }
+            }
+        }
+    }
+    for (task, wanted) in seen.into_iter().zip(wanted) {
+        prop_assert_eq!(&*task.fetch()?, &wanted);
+    }
+    prop_assert_eq!(matrix.elements()?, expected.into_raw_vec_and_offset().0);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn any_accesses_mean_what_they_would_one_after_the_other(steps in steps(), count in 1usize..4) {
-        let runtime = threads(count);
-        let mut expected = Array2::from_shape_fn((ROWS, COLUMNS), |(row, column)| (row * COLUMNS + column) as u64);
-        let matrix = Mutable::new(expected.clone());
-        let (mut seen, mut wanted) = (Vec::new(), Vec::new());
-        for (number, step) in (0u64..).zip(steps) {
-            match step {
-                Step::Read(pick) => {
-                    let part = pick.part(&matrix)?;
-                    prop_assert_eq!(part.len(), pick.elements().len());
-                    seen.push(runtime.spawn(|view: View<'_, u64>| elements(&view), (read(&part),)));
-                    wanted.push(pick.elements().into_iter().map(|at| expected[at]).collect::<Vec<u64>>());
-                }
-                Step::Stir(pick) => {
-                    runtime.spawn_detached(stir, (write(&pick.part(&matrix)?), number));
-                    for (place, at) in pick.elements().into_iter().enumerate() {
-                        expected[at] = expected[at].wrapping_mul(31).wrapping_add(number * 1000 + place as u64);
-                    }
-                }
-                Step::Double => {
-                    runtime.spawn_detached(|all: &mut Array2<u64>| all.mapv_inplace(|value| value.wrapping_mul(2)), (write(&matrix),));
-                    expected.mapv_inplace(|value| value.wrapping_mul(2));
-                }
-                Step::Carry(from, to) => {
-                    let shared = from.elements().iter().any(|at| to.elements().contains(at));
-                    let (source, target) = (from.part(&matrix)?, to.part(&matrix)?);
-                    prop_assert_eq!(source.overlaps(&target), shared);
-                    let carry = |from: View<'_, u64>, mut to: ViewMut<'_, u64>, step: u64| {
-                        let sum = elements(&from).into_iter().fold(step, u64::wrapping_add);
-                        stir(to.reborrow(), sum % 97);
-                    };
-                    let task = runtime.spawn(carry, (read(&source), write(&target), number));
-                    if shared {
-                        let error = task.wait().expect_err("a task must not read what it writes");
-                        prop_assert!(matches!(error.kind(), FailureKind::SamePlace { accesses: (1, 2) }), "{}", error);
-                    } else {
-                        let sum = from.elements().into_iter().fold(number, |sum, at| sum.wrapping_add(expected[at]));
-                        for (place, at) in to.elements().into_iter().enumerate() {
-                            expected[at] = expected[at].wrapping_mul(31).wrapping_add(sum % 97 * 1000 + place as u64);
-                        }
-                    }
-                }
-            }
-        }
-        for (task, wanted) in seen.into_iter().zip(wanted) {
-            prop_assert_eq!(&*task.fetch()?, &wanted);
-        }
-        prop_assert_eq!(matrix.take()?, expected);
+        compare(&threads(count), false, steps)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn so_they_do_on_threads_and_processes_at_the_same_time(steps in steps(), in_buffer in any::<bool>()) {
+        let runtime = Runtime::builder().threads(1).processes(2).build()?;
+        compare(&runtime, in_buffer, steps)?;
     }
 }
 
