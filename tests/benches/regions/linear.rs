@@ -13,8 +13,10 @@ use poniard_cli::samples::cholesky;
 use poniard_cli::samples::product::accumulate;
 use poniard_cli::samples::tile::Tile;
 
+use super::peers::Peer;
+
 /// Of the runtime, and those beside it.
-const THREADS: usize = 2;
+pub(crate) const THREADS: usize = 2;
 
 /// A matrix of `count` × `count` tiles of `edge` × `edge` elements.
 #[derive(Clone, Copy)]
@@ -59,7 +61,7 @@ fn definite(row: usize, column: usize, size: usize) -> f64 {
     if row == column { 2.0 * size as f64 } else { element(row.max(column), row.min(column)) }
 }
 
-fn multiply(a: &Tile, b: &Tile, c: &mut Tile) {
+pub(crate) fn multiply(a: &Tile, b: &Tile, c: &mut Tile) {
     accumulate(c.view_mut(), 1.0, a.view(), b.view());
 }
 
@@ -112,6 +114,22 @@ fn agree(found: &[f64], expected: &[f64], what: &str) {
     }
 }
 
+/// L (Lᵀ 1) of the lower tiles of L.
+fn product_with_ones(lower: &[&Tile], size: usize) -> Vec<f64> {
+    let (mut columns, mut found) = (vec![0.0; size], vec![0.0; size]);
+    for tile in lower {
+        for row in tile.view().rows() {
+            row.iter().zip(&mut columns[tile.columns.clone()]).for_each(|(value, sum)| *sum += value);
+        }
+    }
+    for tile in lower {
+        for (row, sum) in tile.view().rows().into_iter().zip(&mut found[tile.rows.clone()]) {
+            *sum += row.iter().zip(&columns[tile.columns.clone()]).map(|(value, factor)| value * factor).sum::<f64>();
+        }
+    }
+    found
+}
+
 fn ones(shape: Shape) -> Buffer<f64> {
     let mut ones = buffer::zeroed(shape.size());
     ones.fill(1.0);
@@ -119,7 +137,7 @@ fn ones(shape: Shape) -> Buffer<f64> {
 }
 
 /// The product of two matrices of tiles.
-pub(crate) fn matmul(effort: Effort) -> Vec<System<'static>> {
+pub(crate) fn matmul(effort: Effort, peers: &[&'static Peer]) -> Vec<System<'static>> {
     let shape = Shape::of(effort);
     let n = shape.count;
     let tiles = |element: fn(usize, usize) -> f64| -> Tiles {
@@ -137,12 +155,25 @@ pub(crate) fn matmul(effort: Effort) -> Vec<System<'static>> {
         agree(&found, &expected, "the product of the product and ones");
     };
     let sums = |tile: &Tile| (tile.rows.start, tile.view().rows().into_iter().map(|row| row.sum()).collect::<Vec<f64>>());
-    let (others, check_beside) = (Arc::clone(&operands), check.clone());
-    let beside = move || {
-        let (a, b) = &*others;
+    let plain = |operands: &(Tiles, Tiles)| {
         let look =
             |tiles: &Tiles| tiles.iter().flatten().map(|tile| tile.fetch().map(|tile| Tile::clone(&tile))).collect::<Result<Vec<_>, _>>();
-        let (a, b) = (look(a).expect("no task has failed"), look(b).expect("no task has failed"));
+        (look(&operands.0).expect("no task has failed"), look(&operands.1).expect("no task has failed"))
+    };
+    let of_peers = peers.iter().copied().map(|peer| {
+        let (operands, check) = (Arc::clone(&operands), check.clone());
+        System::new(peer.name, "the same loop in its tasks, on the same tiles", move || {
+            let (mut a, mut b) = plain(&operands);
+            let mut c: Vec<Tile> = (0..n * n).map(|at| shape.tile(at / n, at % n, |_, _| 0.0)).collect();
+            let ns = peer.matmul(n, &mut a, &mut b, &mut c);
+            check(&mut c.iter().map(sums));
+            picoseconds(ns, operations)
+        })
+    });
+    let of_peers: Vec<System<'static>> = of_peers.collect();
+    let (others, check_beside) = (Arc::clone(&operands), check.clone());
+    let beside = move || {
+        let (a, b) = plain(&others);
         let c: Vec<Mutex<Tile>> = (0..n * n).map(|at| Mutex::new(shape.tile(at / n, at % n, |_, _| 0.0))).collect();
         let ns = on_threads(n * n, |at| {
             let mut c = c[at].lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,11 +202,13 @@ pub(crate) fn matmul(effort: Effort) -> Vec<System<'static>> {
         *note = format!("{} x {} in tiles of {}, bytes copied {}", shape.size(), shape.size(), shape.edge, copied(&runtime));
         picoseconds(ns, operations)
     };
-    vec![System::new("gemm-threads", "two threads with nothing but products of the same tiles", beside), System::telling("region", region)]
+    let own =
+        [System::new("gemm-threads", "two threads with nothing but products of the same tiles", beside), System::telling("region", region)];
+    own.into_iter().chain(of_peers).collect()
 }
 
 /// The Cholesky factor of a matrix of tiles.
-pub(crate) fn factor(effort: Effort) -> Vec<System<'static>> {
+pub(crate) fn factor(effort: Effort, peers: &[&'static Peer]) -> Vec<System<'static>> {
     let shape = Shape::of(effort);
     let (n, size) = (shape.count, shape.size());
     // As many products as a factorisation has, of as many different tiles.
@@ -191,7 +224,19 @@ pub(crate) fn factor(effort: Effort) -> Vec<System<'static>> {
         });
         picoseconds(ns, shape.product() * products.len() as f64)
     };
-    let expected = times(shape, &ones(shape), |row, column| definite(row, column, size));
+    let expected = Arc::new(times(shape, &ones(shape), |row, column| definite(row, column, size)));
+    let of_peers = peers.iter().copied().map(|peer| {
+        let expected = Arc::clone(&expected);
+        System::new(peer.name, "the same loop in its tasks, on the same tiles", move || {
+            let tile = |at: usize| shape.tile(at / n, at % n, |row, column| definite(row, column, size));
+            let mut a: Vec<Tile> = (0..n * n).map(tile).collect();
+            let ns = peer.cholesky(n, &mut a);
+            let lower: Vec<&Tile> = (0..n).flat_map(|row| (0..=row).map(move |column| row * n + column)).map(|at| &a[at]).collect();
+            agree(&product_with_ones(&lower, size), &expected, "the product of the factors and ones");
+            picoseconds(ns, (size as f64).powi(3) / 3.0)
+        })
+    });
+    let of_peers: Vec<System<'static>> = of_peers.collect();
     let runtime = runtime();
     let region = move |note: &mut String| {
         let tile = |row, column| Mutable::new(shape.tile(row, column, |row, column| definite(row, column, size)));
@@ -200,23 +245,13 @@ pub(crate) fn factor(effort: Effort) -> Vec<System<'static>> {
         let done = cholesky::factor(&runtime, &a);
         let ns = begin.elapsed().as_nanos() as f64;
         done.expect("no task fails");
-        // L (Lᵀ 1), and A 1.
-        let (mut columns, mut found) = (vec![0.0; size], vec![0.0; size]);
-        for tile in a.iter().flatten() {
-            let tile = tile.fetch().expect("no task has failed");
-            for row in tile.view().rows() {
-                row.iter().zip(&mut columns[tile.columns.clone()]).for_each(|(value, sum)| *sum += value);
-            }
-        }
-        for tile in a.iter().flatten() {
-            let tile = tile.fetch().expect("no task has failed");
-            for (row, sum) in tile.view().rows().into_iter().zip(&mut found[tile.rows.clone()]) {
-                *sum += row.iter().zip(&columns[tile.columns.clone()]).map(|(value, factor)| value * factor).sum::<f64>();
-            }
-        }
-        agree(&found, &expected, "the product of the factors and ones");
+        let fetched: Vec<_> = a.iter().flatten().map(|tile| tile.fetch().expect("no task has failed")).collect();
+        let lower: Vec<&Tile> = fetched.iter().map(|tile| &**tile).collect();
+        agree(&product_with_ones(&lower, size), &expected, "the product of the factors and ones");
         *note = format!("{size} x {size} in tiles of {}, bytes copied {}", shape.edge, copied(&runtime));
         picoseconds(ns, (size as f64).powi(3) / 3.0)
     };
-    vec![System::new("gemm-threads", "two threads with nothing but products of such tiles", beside), System::telling("region", region)]
+    let own =
+        [System::new("gemm-threads", "two threads with nothing but products of such tiles", beside), System::telling("region", region)];
+    own.into_iter().chain(of_peers).collect()
 }

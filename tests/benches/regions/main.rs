@@ -1,13 +1,17 @@
 //! What regions cost: `cargo bench -p poniard-tests --bench regions [-- [--json] [--quick] [CASE ...]]`.
 //!
 //! Systems measured side by side are interleaved, a sample of each in turn. Read the minima. What is asked of Poniard stands in its note, with whether the minimum reaches it. Planning is the
-//! time that the spawning thread has a core, divided by the tasks: what runs meanwhile on others is not counted. `matmul` and `cholesky` are whole computations.
+//! time that the spawning thread has a core, divided by the tasks: what runs meanwhile on others is not counted. `matmul` and `cholesky` are whole computations. Beside `planning` and those are
+//! the same loops in tasks of OpenMP and StarPU, where these are installed.
 
 mod linear;
+mod peers;
 mod planning;
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
+use peers::Peer;
 use poniard_bench::{Effort, Figure, System, program};
 
 /// The cases: name, unit, samples.
@@ -59,21 +63,23 @@ impl Asked {
     }
 }
 
-fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
+fn systems_of(case: &str, effort: Effort, peers: &OnceLock<Vec<&'static Peer>>) -> Vec<System<'static>> {
+    let peers = || peers.get_or_init(|| peers::installed(linear::THREADS));
     match case {
-        "planning" => planning::of_tiles(effort),
+        "planning" => planning::of_tiles(effort, peers()),
         "planning-parts" => planning::of_parts(effort),
         "again" => planning::again_tiles(effort),
         "again-writes-256" => planning::again_writes(),
-        "matmul" => linear::matmul(effort),
-        "cholesky" => linear::factor(effort),
+        "matmul" => linear::matmul(effort, peers()),
+        "cholesky" => linear::factor(effort, peers()),
         _ => planning::of_writes(),
     }
 }
 
 fn main() -> ExitCode {
+    let peers = OnceLock::new();
     program("regions", CASES, |turns, effort| {
-        let mut figures = turns.measure(systems_of(turns.case, effort));
+        let mut figures = turns.measure(systems_of(turns.case, effort, &peers));
         for figure in &mut figures {
             if let Some(asked) = Asked::of(turns.case, figure.system) {
                 asked.note(figure);

@@ -7,6 +7,8 @@ use poniard::{Handle, Mutable, Part, Region, RegionOptions, RegionPlan, Runtime,
 use poniard_bench::{Effort, System, per_task};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::peers::Peer;
+
 const THREADS: usize = 2;
 
 /// How long this thread has had a core, in ns.
@@ -47,7 +49,7 @@ fn runtime() -> Runtime {
 }
 
 /// A tiled product: three accesses a task, each to a whole tile.
-pub(crate) fn of_tiles(effort: Effort) -> Vec<System<'static>> {
+pub(crate) fn of_tiles(effort: Effort, peers: &[&'static Peer]) -> Vec<System<'static>> {
     let side = if effort == Effort::Quick { 8 } else { 24 };
     let tiles = || -> Vec<Vec<Mutable<f64>>> { (0..side).map(|_| (0..side).map(|_| Mutable::new(0.0)).collect()).collect() };
     let (a, b, c) = (tiles(), tiles(), tiles());
@@ -61,7 +63,13 @@ pub(crate) fn of_tiles(effort: Effort) -> Vec<System<'static>> {
         }
         side * side * side
     };
-    systems(Arc::new(fill), false)
+    let mut all = systems(Arc::new(fill), false);
+    let of_peer = |peer: &&'static Peer| {
+        let peer = *peer;
+        System::new(peer.name, "the same loop in its tasks", move || peer.planning(side) / (side * side * side) as f64)
+    };
+    all.extend(peers.iter().map(of_peer));
+    all
 }
 
 /// Sweeps of a stencil over tiles of one matrix: each task reads a tile with its halo, of one matrix, and writes one of the other.
