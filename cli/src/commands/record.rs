@@ -40,8 +40,16 @@ impl Recorder {
             ));
         }
         let bytes = self.0.fill(recording.to_json().as_bytes())?;
-        let line =
-            format!("recorded {} in {} ({} bytes)", counted(recording.tasks.len() as u64, "task"), path_text(self.0.path()), digits(bytes));
+        let decided = recording.decisions.as_ref().map_or_else(String::new, |log| {
+            let decided = log.events.iter().filter(|event| matches!(event, Event::Ready { .. } | Event::Asked { .. })).count();
+            format!(" and {}", counted(decided as u64, "decision"))
+        });
+        let line = format!(
+            "recorded {}{decided} in {} ({} bytes)",
+            counted(recording.tasks.len() as u64, "task"),
+            path_text(self.0.path()),
+            digits(bytes)
+        );
         self.0.commit()?;
         if options.json { Ok(()) } else { console.line(line) }
     }

@@ -14,6 +14,7 @@ mod output;
 mod policies;
 mod processes;
 mod processors;
+mod replay;
 mod run;
 mod simulate;
 mod usage;

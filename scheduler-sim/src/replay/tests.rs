@@ -3,6 +3,7 @@
 use poniard::policy::{Estimate, LoggedCandidates, POLICIES, Place, Random, by_name};
 
 use super::*;
+use crate::workload::{RecordedProcessor, RecordedTask, Recording};
 
 const MS: u64 = 1_000_000;
 
@@ -15,7 +16,7 @@ fn places() -> Vec<Place> {
 /// What a board has logged that was asked so many things by lot.
 fn made_up(policy: &str, seed: u64, steps: usize) -> DecisionLog {
     let mut board = Board::new(places(), by_name(policy).unwrap(), seed);
-    board.keep_log(|number: &u64| (number % 2 == 0).then_some(Subject::Task(*number as usize)));
+    board.keep_log(|number: &u64| number.is_multiple_of(2).then_some(Subject::Task(*number as usize)));
     let mut random = Random::new(!seed);
     let (mut now_ns, mut number) = (5 * MS, 0);
     // Those that wait, as far as is known, and those that were taken.
@@ -138,6 +139,32 @@ fn whatever_is_asked_of_a_board_is_decided_again() {
         "woken",
     ];
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), all);
+}
+
+#[test]
+fn every_event_is_read_as_it_was_written() {
+    for known in POLICIES {
+        let log = made_up(known.name, 1, 1000);
+        let mut recording = Recording::new("made up", "a machine", Some(known.name));
+        recording.processors = vec![RecordedProcessor { name: "threads-0".into(), kind: "cpu".into() }];
+        let task = RecordedTask {
+            name: "t".into(),
+            code: "f".into(),
+            after: Vec::new(),
+            spawner: None,
+            spawned_ns: 0,
+            began_ns: 0,
+            ended_ns: 0,
+            cpu_ns: None,
+            processor: 0,
+        };
+        recording.tasks = vec![task; log.events.len()];
+        recording.decisions = Some(log);
+        let text = recording.to_json();
+        assert_eq!(Recording::from_json("f", &text).unwrap(), recording, "{}", known.name);
+        // Each event has a line, by which an editor finds it.
+        assert_eq!(text.lines().skip_while(|line| *line != "\"events\": [").count(), recording.tasks.len() + 2);
+    }
 }
 
 /// The events of a log of which `is_meant` says so.
