@@ -9,7 +9,7 @@ use crate::error::{BoxError, TaskError};
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Plan, Planner, Survey};
 use crate::kernel::{Body, Origin, Shape};
-use crate::mutable::Touch;
+use crate::mutable::{Seen, Touch};
 use crate::parameter::{IntoArg, Param, Slots, Stored};
 use crate::residency::Lineage;
 use crate::retry::Retrying;
@@ -163,6 +163,9 @@ pub trait Predecessors {
     /// Calls `visit` for each that is.
     #[doc(hidden)]
     fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch));
+    /// Shows what they depend on, in their order, before the task has been ordered: tasks whose results they are, and places.
+    #[doc(hidden)]
+    fn see(&self, see: &mut impl FnMut(Seen<'_>));
     /// Whether all of them can travel to another process.
     #[doc(hidden)]
     const TRAVEL: bool = false;
@@ -318,6 +321,12 @@ macro_rules! arity {
             #[inline]
             fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
                 $(self.$index.0.visit_places(visit);)*
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            #[inline]
+            fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+                $(self.$index.0.see(see);)*
             }
 
             const TRAVEL: bool = true $(&& <$stored::Slots as Slots>::TRAVELS)*;

@@ -15,7 +15,7 @@ use crate::graph::{Place, Places};
 use crate::kernel::Shape;
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
-use crate::mutable::{PlaceSlot, Touch};
+use crate::mutable::{PlaceSlot, Seen, Touch};
 use crate::residency::{self, Lineage};
 use crate::spill;
 use crate::task::record::{Dependency, Edge, Header, create_finished};
@@ -80,6 +80,11 @@ pub trait Slots: 'static {
     }
     /// Calls `visit` if it is.
     fn visit_places(&mut self, _visit: &mut dyn FnMut(&mut dyn Touch)) {}
+    /// Shows what it depends on, before it has been ordered: see `Predecessors::see`.
+    #[inline]
+    fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+        self.visit(&mut |task, _| see(Seen::result(task)));
+    }
     /// Whether it can travel to another process.
     const TRAVELS: bool = false;
     /// Whether all that its type is made of can, too.
@@ -232,6 +237,15 @@ impl<T: Data> Slots for Slot<T> {
     fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
         if let Self::Place(place) = self {
             place.visit_places(visit);
+        }
+    }
+
+    #[inline]
+    fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+        match self {
+            Self::Task(dependency) => see(Seen::result(dependency.header())),
+            Self::Place(place) => place.see(see),
+            _ => {}
         }
     }
 

@@ -10,6 +10,7 @@ use poniard_interface::Access;
 
 use super::history::{EdgeList, History, Mode, Target};
 use super::reduction::{Made, Own, Reduce};
+use super::seen::Seen;
 use super::turn::{Line, Turn};
 use super::{Commute, Elements, Historic, Place, Read, Write};
 use crate::data::Data;
@@ -18,7 +19,7 @@ use crate::graph::PlaceMut;
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
 use crate::parameter::{IntoArg, Param, Slot, Slots, Stored, parameter, plan};
-use crate::part::{FieldPart, Form, Part, Parts, ReadField, ReadPart, View, ViewMut, WriteField, WritePart};
+use crate::part::{FieldPart, Form, Part, Parts, ReadField, ReadPart, Spans, View, ViewMut, WriteField, WritePart};
 use crate::task::record::{Edge, Header, dropped_quietly};
 use crate::wire::{self, Reader, WireError, Writer};
 use crate::{residency, spill};
@@ -114,6 +115,8 @@ pub struct PlaceSlot<T> {
     value: NonNull<T>,
     /// What the task changes in its place, if it reduces.
     own: Option<Box<Own<T>>>,
+    /// Of a field: which elements, and keeps their number.
+    spans: Option<Arc<Spans>>,
 }
 
 // SAFETY: the value is `Send` and `Sync` (`Data`, which every way to make a slot asks for), and the rest is by itself.
@@ -122,14 +125,14 @@ unsafe impl<T: Data> Send for PlaceSlot<T> {}
 unsafe impl<T: Data> Sync for PlaceSlot<T> {}
 
 impl<T: Data> PlaceSlot<T> {
-    fn whole(place: &Arc<Place<T>>, mode: Mode) -> Self {
+    fn whole(place: Arc<Place<T>>, mode: Mode) -> Self {
         let value = place.address();
-        let owner = Arc::clone(place);
-        Self { of: AccessTo::new(owner, Target::Whole, mode), value, own: None }
+        Self { of: AccessTo::new(place, Target::Whole, mode), value, own: None, spans: None }
     }
 
-    fn field(field: &FieldPart<T>, access: Access) -> Self {
-        Self { of: AccessTo::new(Arc::clone(&field.owner), Target::Part(field.number), access.into()), value: field.value, own: None }
+    fn field(field: FieldPart<T>, access: Access) -> Self {
+        let of = AccessTo::new(field.owner, Target::Part(field.number), access.into());
+        Self { of, value: field.value, own: None, spans: Some(field.spans) }
     }
 }
 
@@ -162,39 +165,39 @@ impl<T> PlaceSlot<T> {
 
 impl<T: Data> IntoArg<T> for Read<T> {
     fn into_slots(self) -> Slot<T> {
-        Slot::Place(Box::new(PlaceSlot::whole(&self.0.0, Mode::Read)))
+        Slot::Place(Box::new(PlaceSlot::whole(self.0.0, Mode::Read)))
     }
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for Write<T> {
     fn into_slots(self) -> PlaceSlot<T> {
-        PlaceSlot::whole(&self.0.0, self.1.into())
+        PlaceSlot::whole(self.0.0, self.1.into())
     }
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for Commute<T> {
     fn into_slots(self) -> PlaceSlot<T> {
-        PlaceSlot::whole(&self.0.0, Mode::Commute)
+        PlaceSlot::whole(self.0.0, Mode::Commute)
     }
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for Reduce<T> {
     fn into_slots(self) -> PlaceSlot<T> {
-        let place = &self.place.0;
-        let own = Own::new(Arc::clone(place), self.functions, self.kind);
+        let place = self.place.0;
+        let own = Own::new(Arc::clone(&place), self.functions, self.kind);
         PlaceSlot { own: Some(Box::new(own)), ..PlaceSlot::whole(place, Mode::Reduce(self.kind)) }
     }
 }
 
 impl<T: Data> IntoArg<T> for ReadField<T> {
     fn into_slots(self) -> Slot<T> {
-        Slot::Place(Box::new(PlaceSlot::field(&self.0, Access::Read)))
+        Slot::Place(Box::new(PlaceSlot::field(self.0, Access::Read)))
     }
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for WriteField<T> {
     fn into_slots(self) -> PlaceSlot<T> {
-        PlaceSlot::field(&self.0, self.1)
+        PlaceSlot::field(self.0, self.1)
     }
 }
 
@@ -237,6 +240,11 @@ macro_rules! of_access {
 
 impl<T: Data> Slots for PlaceSlot<T> {
     of_access!();
+
+    #[inline]
+    fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+        see(Seen::place(&*self.of.owner, self.of.target, self.of.mode, self.spans.as_ref()));
+    }
 
     const TRAVELS: bool = T::WIRE.is_some();
 
@@ -304,7 +312,7 @@ impl<T: Data> Slots for PlaceSlot<T> {
             header: Mutex::new(()),
             value: UnsafeCell::new(value),
         });
-        Ok(PlaceSlot::whole(&place, Mode::Write))
+        Ok(PlaceSlot::whole(place, Mode::Write))
     }
 }
 
@@ -368,6 +376,10 @@ impl<E> fmt::Debug for PartSlot<E> {
 
 impl<E: Data> Slots for PartSlot<E> {
     of_access!();
+
+    fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+        see(Seen::place(&*self.of.owner, self.of.target, self.of.mode, Some(&self.part.spans)));
+    }
 
     const ELSEWHERE: bool = true;
 
@@ -498,6 +510,9 @@ pub trait Touch {
     fn history(&self) -> OfPlace;
     #[doc(hidden)]
     fn wait_for(&mut self, edges: Edges, settles: bool);
+    /// Calls `visit` for each task that it waits for, and the edge to it.
+    #[doc(hidden)]
+    fn visit_edges(&self, visit: &mut dyn FnMut(&Header, &Edge));
     /// Begins to run when it is the task's turn, which ends with this.
     #[doc(hidden)]
     fn take_turn(&mut self, turn: OfTurn);
@@ -560,6 +575,10 @@ impl Touch for AccessTo {
     fn wait_for(&mut self, edges: Edges, settles: bool) {
         self.edges = edges.0;
         self.settles = settles;
+    }
+
+    fn visit_edges(&self, visit: &mut dyn FnMut(&Header, &Edge)) {
+        self.visit(&mut |task, edge| visit(task, edge));
     }
 
     fn take_turn(&mut self, turn: OfTurn) {
