@@ -199,6 +199,12 @@ unsafe impl Data for F16 {
 crate::parameter::by_value!([] F16);
 
 // SAFETY: one type, one name.
+unsafe impl Data for crate::region::Batch {
+    const KEY: TypeKey = TypeKey::of::<Self>("poniard::Batch", BUILD);
+    const NAME: &'static str = "poniard::Batch";
+}
+
+// SAFETY: one type, one name.
 unsafe impl Data for Erased {
     const KEY: TypeKey = TypeKey::of::<Self>("poniard::Erased", BUILD);
     const NAME: &'static str = "poniard::Erased";

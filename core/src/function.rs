@@ -9,7 +9,7 @@ use crate::error::{BoxError, TaskError};
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Plan, Planner, Survey};
 use crate::kernel::{Body, Origin, Shape};
-use crate::mutable::Touch;
+use crate::mutable::{Seen, Touch};
 use crate::parameter::{IntoArg, Param, Slots, Stored};
 use crate::residency::Lineage;
 use crate::retry::Retrying;
@@ -146,6 +146,9 @@ pub trait Args<P> {
     /// Which of them are for a parameter by value alone, one bit for each.
     #[doc(hidden)]
     const CONSUMED: u8 = 0;
+    /// Whether a place may be empty before the task or after it.
+    #[doc(hidden)]
+    const EMPTIES: bool = false;
     /// Stores them.
     #[doc(hidden)]
     fn into_params(self) -> P;
@@ -169,6 +172,9 @@ pub trait Predecessors {
     /// Calls `visit` for each that is.
     #[doc(hidden)]
     fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch));
+    /// Shows what they depend on, in their order, before the task has been ordered: tasks whose results they are, and places.
+    #[doc(hidden)]
+    fn see(&self, see: &mut impl FnMut(Seen<'_>));
     /// Whether all of them can travel to another process.
     #[doc(hidden)]
     const TRAVEL: bool = false;
@@ -292,6 +298,7 @@ macro_rules! arity {
 
         impl<$($stored: Stored,)* $($arg: IntoArg<$stored>),*> Args<($(Argument<$stored>,)*)> for ($($arg,)*) {
             const CONSUMED: u8 = 0 $(| (($arg::CONSUMES as u8) << $index))*;
+            const EMPTIES: bool = false $(|| $arg::EMPTIES)*;
 
             #[allow(clippy::unused_unit, clippy::allow_attributes, reason = "no parameters")]
             #[inline]
@@ -327,6 +334,12 @@ macro_rules! arity {
             #[inline]
             fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
                 $(self.$index.0.visit_places(visit);)*
+            }
+
+            #[allow(unused_variables, clippy::allow_attributes, reason = "no parameters")]
+            #[inline]
+            fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+                $(self.$index.0.see(see);)*
             }
 
             const TRAVEL: bool = true $(&& <$stored::Slots as Slots>::TRAVELS)*;

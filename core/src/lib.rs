@@ -65,7 +65,10 @@ pub use part::{FieldPart, Part, PartError, View, ViewMut};
 pub use placement::{Considered, Explanation, PlacementReport};
 pub use poniard_interface::*;
 pub use poniard_macros::{Data, task};
-pub use region::{Planning, Region, RegionError, RegionOptions, RegionPlan, RegionRun, RegionTask, RegionTaskBuilder};
+pub use region::{
+    NotReplayed, Planning, Region, RegionError, RegionOptions, RegionPlan, RegionReport, RegionRun, RegionTask, RegionTaskBuilder,
+    RegionUse,
+};
 pub use retry::Retrying;
 pub use runtime::{
     BackendReport, BuildError, BuildErrorKind, Handle, IdleReport, ProcessReport, ProcessesError, ProcessorReport, Refused, Report,

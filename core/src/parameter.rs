@@ -15,7 +15,7 @@ use crate::graph::{Place, Places};
 use crate::kernel::Shape;
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
-use crate::mutable::{ConsumeSlot, PlaceSlot, Touch};
+use crate::mutable::{ConsumeSlot, PlaceSlot, Seen, Touch};
 use crate::residency::{self, Lineage};
 use crate::spill;
 use crate::task::record::{Dependency, Edge, Header, create_finished};
@@ -80,6 +80,11 @@ pub trait Slots: 'static {
     }
     /// Calls `visit` if it is.
     fn visit_places(&mut self, _visit: &mut dyn FnMut(&mut dyn Touch)) {}
+    /// Shows what it depends on, before it has been ordered: see `Predecessors::see`.
+    #[inline]
+    fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+        self.visit(&mut |task, _| see(Seen::result(task)));
+    }
     /// Whether it can travel to another process.
     const TRAVELS: bool = false;
     /// Whether all that its type is made of can, too.
@@ -238,6 +243,15 @@ impl<T: Data> Slots for Slot<T> {
         match self {
             Self::Place(place) => place.visit_places(visit),
             Self::Consumed(place) => place.visit_places(visit),
+            _ => {}
+        }
+    }
+
+    #[inline]
+    fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+        match self {
+            Self::Task(dependency) => see(Seen::result(dependency.header())),
+            Self::Place(place) => place.see(see),
             _ => {}
         }
     }
@@ -681,6 +695,9 @@ pub trait IntoArg<T: Stored> {
     /// Whether it is for a parameter by value alone.
     #[doc(hidden)]
     const CONSUMES: bool = false;
+    /// Whether the place may be empty before the task or after it.
+    #[doc(hidden)]
+    const EMPTIES: bool = false;
     /// Stores it.
     #[doc(hidden)]
     fn into_slots(self) -> T::Slots;

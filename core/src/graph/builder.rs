@@ -228,6 +228,23 @@ impl GraphBuilder {
         Ok(TaskGraph { graph: Arc::new(graph) })
     }
 
+    /// As `task`, for a node that comes after others, each named once.
+    pub(crate) fn task_after<M, F, A>(
+        &mut self,
+        function: F,
+        args: A,
+        location: &'static Location<'static>,
+        after: &[Node<F::Value>],
+    ) -> Node<F::Value>
+    where
+        F: NodeFn<M>,
+        A: NodeArgs<F::Params>,
+    {
+        let before = self.predecessors.len();
+        after.iter().for_each(|first| Wiring { graph: self, location }.come_after(first.index));
+        self.add_wired(function, args, location, before)
+    }
+
     #[inline]
     fn add_task<M, F, A>(&mut self, function: F, args: A, location: &'static Location<'static>) -> Node<F::Value>
     where
@@ -235,6 +252,16 @@ impl GraphBuilder {
         A: NodeArgs<F::Params>,
     {
         let before = self.predecessors.len();
+        self.add_wired(function, args, location, before)
+    }
+
+    /// The same when a part of the predecessors has been noted, from the place `before` on.
+    #[inline]
+    fn add_wired<M, F, A>(&mut self, function: F, args: A, location: &'static Location<'static>, before: usize) -> Node<F::Value>
+    where
+        F: NodeFn<M>,
+        A: NodeArgs<F::Params>,
+    {
         let wired = args.wire(&mut Wiring { graph: self, location });
         let code = const { &Code::of::<M, F, A::Wired>() };
         let body = self.bodies.push((function, wired), code.drop_body);

@@ -182,6 +182,7 @@ impl<T> fmt::Debug for ConsumeSlot<T> {
 
 impl<T: Data> IntoArg<T> for Consume<T> {
     const CONSUMES: bool = true;
+    const EMPTIES: bool = true;
 
     fn into_slots(self) -> Slot<T> {
         let place = Arc::clone(&self.0.0);
@@ -297,6 +298,8 @@ impl<T> Drop for Lent<T> {
 }
 
 impl<T: Data> IntoArg<InPlace<Option<T>>> for Write<T> {
+    const EMPTIES: bool = true;
+
     fn into_slots(self) -> PlaceSlot<Option<T>> {
         let Self(Mutable(place), access) = self;
         let taker = Arc::<Taker>::default();

@@ -13,6 +13,7 @@ use poniard_interface::{Access, RawBuffer};
 
 use super::far;
 use super::history::Target;
+use super::seen::Seen;
 use super::slot::{AccessTo, Touch, of_access};
 use super::{Elements, Historic, Place};
 use crate::data::Data;
@@ -104,6 +105,10 @@ impl<E> fmt::Debug for PartSlot<E> {
 
 impl<E: Data> Slots for PartSlot<E> {
     of_access!();
+
+    fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+        self.of.see(Some(&self.part.spans), see);
+    }
 
     const ELSEWHERE: bool = true;
 

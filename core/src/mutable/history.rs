@@ -5,11 +5,12 @@
 
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use poniard_interface::Access;
 use smallvec::SmallVec;
 
+use super::mark::{Deferred, Mark, Marked};
 use crate::journal::Noted;
 use crate::part::Spans;
 use crate::planted::{self, Bug};
@@ -68,7 +69,12 @@ pub struct History {
     whole: Uses,
     /// None until somebody names a part.
     parts: Option<Box<Parts>>,
+    /// Who has further accesses, which come after these.
+    pub(super) mark: Option<Mark>,
 }
+
+/// A history, and the lock around it.
+pub(crate) type HistoryLock = Mutex<History>;
 
 /// Accesses to the same elements.
 #[derive(Debug, Default)]
@@ -115,7 +121,7 @@ struct Named {
 /// Most accesses wait for one task.
 pub(crate) type EdgeList = SmallVec<[PlaceEdge; 1]>;
 /// References to be dropped when no history is locked: the results of tasks have destructors.
-pub(super) type Gone = SmallVec<[TaskRef; 8]>;
+pub(crate) type Gone = SmallVec<[TaskRef; 8]>;
 
 /// References to the elements of a part that nobody but the history has: an entry's own, and the key's.
 const OWN_REFERENCES: usize = 2;
@@ -133,11 +139,6 @@ impl PlaceEdge {
     pub(super) fn new(task: &TaskRef, needed: bool) -> Self {
         Self { task: task.clone(), edge: Edge::new(), needed }
     }
-}
-
-pub(super) fn lock(history: &Mutex<History>) -> MutexGuard<'_, History> {
-    // Changes are single operations on its fields, so a panic elsewhere leaves it whole.
-    history.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Uses {
@@ -292,6 +293,42 @@ impl History {
                 self.whole.add(mode, task, gone);
             }
         }
+    }
+
+    /// Marks the value for accesses with this mode at most, if nobody has. Adds the tasks that they have to wait for, and those that are of no interest any more.
+    pub(super) fn put_mark(
+        &mut self,
+        by: &Arc<dyn Deferred>,
+        value: u32,
+        mode: Mode,
+        before: &mut Vec<TaskRef>,
+        gone: &mut Gone,
+    ) -> Marked {
+        if let Some(mark) = &self.mark {
+            if Arc::ptr_eq(&mark.by, by) {
+                return Marked::Twice;
+            }
+            if !mark.by.is_over() {
+                return Marked::Standing;
+            }
+        }
+        if self.whole.copies.is_some() {
+            return Marked::Unfit;
+        }
+        let conflicts = self.conflicts(Target::Whole, mode);
+        if conflicts.iter().any(|edge| edge.needed && edge.task.is_finished()) {
+            return Marked::Unfit;
+        }
+        if conflicts.is_empty() && mode != Mode::Read {
+            // All have ended, and nobody has to know of them.
+            self.whole.clear(gone);
+            if let Some(parts) = &mut self.parts {
+                parts.named.iter_mut().flatten().for_each(|named| named.uses.clear(gone));
+            }
+        }
+        before.extend(conflicts.into_iter().map(|edge| edge.task));
+        self.mark = Some(Mark { by: Arc::clone(by), value });
+        Marked::Done
     }
 
     /// Whether a task has to combine copies first, which are of the whole.

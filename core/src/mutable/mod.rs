@@ -24,25 +24,31 @@ use crate::region::shadow::Shown;
 use crate::residency;
 use crate::spill;
 use crate::task::Task;
-use crate::task::record::{Hold, has_holds, held_here};
+use crate::task::record::{Hold, TaskRef, has_holds, held_here};
 
 mod consume;
 mod elements;
 mod far;
 mod history;
+mod mark;
 mod order;
 mod reduction;
+mod seen;
 mod slot;
 mod turn;
 
 use consume::Presence;
 pub use consume::{Consume, ConsumeSlot, consume};
 pub use elements::{PartSlot, Viewed, ViewedInPlace};
-use history::{EdgeList, Gone, History, PlaceEdge, lock};
-pub(crate) use history::{Mode, Target};
-pub(crate) use order::create_ordered;
+use history::{EdgeList, History, PlaceEdge};
+pub(crate) use history::{Gone, HistoryLock, Mode, Target};
+pub(crate) use mark::{Deferred, Marked};
+use mark::{lock, lock_all, lock_marked};
+pub(crate) use order::{create_ordered, order_held};
 use reduction::Copies;
 pub use reduction::{Reduce, reduce};
+pub use seen::Seen;
+pub(crate) use seen::{SeenAs, SeenPlace};
 pub use slot::{InPlace, PlaceSlot, Touch};
 pub use turn::Line;
 
@@ -160,7 +166,7 @@ impl<T> Place<T> {
 
 /// The number of a part with these elements: see `History::name`.
 pub(crate) fn named<H: Historic + ?Sized>(owner: &H, spans: Spans) -> (u32, Arc<Spans>) {
-    let (number, spans, gone) = lock(owner.history()).name(spans);
+    let (number, spans, gone) = lock_marked(owner.history()).name(spans);
     drop(gone);
     (number, spans)
 }
@@ -172,12 +178,12 @@ pub(crate) fn is_same<H: Historic + ?Sized>(one: &H, two: &H) -> bool {
 
 /// The elements of a part, as long as they are kept the same ones.
 pub(crate) fn spans_of<H: Historic + ?Sized>(owner: &H, target: Target) -> Option<Arc<Spans>> {
-    lock(owner.history()).spans_of(target)
+    lock_marked(owner.history()).spans_of(target)
 }
 
 /// The other parts that have an element in common with one, of those that were named.
 pub(crate) fn met_by<H: Historic + ?Sized>(owner: &H, part: u32) -> Vec<u32> {
-    lock(owner.history()).met_by(part)
+    lock_marked(owner.history()).met_by(part)
 }
 
 /// Joins the histories of several places, given in the order of their addresses, in one step and in the name of this thread; also what to wait for.
@@ -187,7 +193,7 @@ pub(crate) fn enter_all<'a>(
 ) -> (Hold, EdgeList) {
     let hold = Hold::of_run(location);
     let (mut before, mut gone) = (EdgeList::new(), Gone::new());
-    let mut histories: Vec<_> = places.clone().map(|(place, _)| lock(place.history())).collect();
+    let mut histories = lock_all::<1>(places.clone().map(|(place, _)| place.history()), None);
     for (history, (_, access)) in histories.iter_mut().zip(places) {
         before.extend(history.conflicts(Target::Whole, access.into()));
         history.add(Target::Whole, access.into(), hold.reference(), &mut gone);
@@ -195,6 +201,26 @@ pub(crate) fn enter_all<'a>(
     drop(histories);
     drop(gone);
     (hold, before)
+}
+
+/// Enters accesses of `by` that its mark stood for, to elements each, or to all of a value; the mark is gone afterwards. Adds what is to be dropped when nothing is locked.
+pub(crate) fn enter_marked<'a>(
+    history: &HistoryLock,
+    by: &dyn Deferred,
+    accesses: impl Iterator<Item = (Option<&'a Spans>, Mode, &'a TaskRef)>,
+    gone: &mut Gone,
+) {
+    let mut history = lock_marked(history);
+    if !history.take_mark(by) {
+        // Somebody else was here since the caller looked.
+        return;
+    }
+    for (spans, mode, task) in accesses {
+        let named = spans.map(|spans| history.name(spans.clone()));
+        let target = named.as_ref().map_or(Target::Whole, |(number, ..)| Target::Part(*number));
+        history.add(target, mode, task.clone(), gone);
+        gone.extend(named.into_iter().flat_map(|(.., gone)| gone));
+    }
 }
 
 /// Waits for all, and gives the hold back. With an error of one that is needed it ends when all have.
@@ -348,7 +374,7 @@ impl<T> Clone for Mutable<T> {
 
 impl<T> fmt::Debug for Mutable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let history = lock(&self.0.history);
+        let history = lock_marked(&self.0.history);
         let (writer, readers, parts) = history.summary();
         f.debug_struct("Mutable").field("writer", &writer).field("readers", &readers).field("parts", &parts).finish_non_exhaustive()
     }

@@ -1,12 +1,14 @@
 //! Enters a task into the histories of all that it has access to, in one step.
 
 use std::panic::Location;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, MutexGuard};
 
 use smallvec::SmallVec;
 
+use super::HistoryLock;
 use super::consume::Taker;
-use super::history::{Gone, History, Mode, Target, lock};
+use super::history::{Gone, History, Mode, Target};
+use super::mark::{Deferred, lock_all};
 use super::slot::{Edges, OfPlace, OfTurn};
 use super::turn::Turn;
 use crate::error::FailureKind;
@@ -32,7 +34,7 @@ struct Touched {
 
 impl Touched {
     /// Tells places apart.
-    fn address(&self) -> *const Mutex<History> {
+    fn address(&self) -> *const HistoryLock {
         self.place.history()
     }
 }
@@ -64,16 +66,8 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
             taker: touch.taker().0,
         });
     });
-    // One lock for each place, although it may be touched more than once; in the order of their addresses.
-    touched.sort_unstable_by_key(|touch| (touch.address(), touch.number));
-    let mut histories: SmallVec<[MutexGuard<'_, History>; PARAMETERS_MAX]> = SmallVec::new();
-    let mut groups = [0; PARAMETERS_MAX];
-    for (index, touch) in touched.iter().enumerate() {
-        if index == 0 || touched[index - 1].address() != touch.address() {
-            histories.push(lock(touch.place.history()));
-        }
-        groups[touch.number] = histories.len() - 1;
-    }
+    let groups = sort(&mut touched);
+    let mut histories = lock_touched(&touched, None);
     if histories.len() < touched.len()
         && let Some((one, two)) = twice(&touched, &groups, &histories)
     {
@@ -129,13 +123,7 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
         taker.get_or_init(|| task.reference().name());
     }
     let mut gone = Gone::new();
-    for (index, touch) in touched.iter().enumerate() {
-        // Reading the same twice is one access.
-        let entered = |earlier: &Touched| earlier.address() == touch.address() && earlier.target == touch.target;
-        if histories.len() == touched.len() || !touched[..index].iter().any(entered) {
-            histories[groups[touch.number]].add(touch.target, touch.mode, task.reference().clone(), &mut gone);
-        }
-    }
+    enter(&touched, &groups, &mut histories, task.reference(), &mut gone);
     drop(histories);
     drop(gone);
     if let Some(before) = before {
@@ -146,6 +134,63 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
         turn.ask_after(&before);
     }
     Ok((task, ready))
+}
+
+/// Puts what a task touches into the order in which it is locked; gives for each access the number of its history in that order.
+fn sort(touched: &mut [Touched]) -> [usize; PARAMETERS_MAX] {
+    touched.sort_unstable_by_key(|touch| (touch.address(), touch.number));
+    let mut groups = [0; PARAMETERS_MAX];
+    let mut last = 0;
+    for (index, touch) in touched.iter().enumerate() {
+        last += usize::from(index > 0 && touched[index - 1].address() != touch.address());
+        groups[touch.number] = last;
+    }
+    groups
+}
+
+/// One lock for each place, although it may be touched more than once.
+fn lock_touched<'a>(touched: &'a [Touched], own: Option<&dyn Deferred>) -> SmallVec<[MutexGuard<'a, History>; PARAMETERS_MAX]> {
+    let is_first = |(index, touch): &(usize, &Touched)| *index == 0 || touched[index - 1].address() != touch.address();
+    lock_all(touched.iter().enumerate().filter(is_first).map(|(_, touch)| touch.place.history()), own)
+}
+
+/// Enters a task that was made held, and whose accesses have been seen to fit each other, into the histories of all that it has access to, and lets it go: its entry if it is ready. Marks
+/// of `own` are none to it. Adds what is to be dropped when nothing is locked.
+pub(crate) fn order_held(task: &TaskRef, own: &dyn Deferred, gone: &mut Gone) -> Option<Entry> {
+    let mut touched: SmallVec<[Touched; PARAMETERS_MAX]> = SmallVec::new();
+    task.touch_held(&mut |touch| {
+        let (target, mode) = (touch.target().0, touch.mode().0);
+        touched.push(Touched { place: touch.history(), target, mode, number: touched.len(), taker: None });
+    });
+    let groups = sort(&mut touched);
+    let mut histories = lock_touched(&touched, Some(own));
+    let mut number = 0;
+    task.touch_held(&mut |touch| {
+        let (history, mode) = (&histories[groups[number]], touch.mode().0);
+        touch.wait_for(Edges(history.conflicts(touch.target().0, mode)), history.must_settle(mode));
+        number += 1;
+    });
+    let entry = task.link_held();
+    enter(&touched, &groups, &mut histories, task, gone);
+    entry
+}
+
+/// Enters a task into the histories of all that it has access to.
+fn enter(
+    touched: &[Touched],
+    groups: &[usize; PARAMETERS_MAX],
+    histories: &mut [MutexGuard<'_, History>],
+    task: &TaskRef,
+    gone: &mut Gone,
+) {
+    let is_each_once = histories.len() == touched.len();
+    for (index, touch) in touched.iter().enumerate() {
+        // Reading the same twice is one access.
+        let entered = |earlier: &Touched| earlier.address() == touch.address() && earlier.target == touch.target;
+        if is_each_once || !touched[..index].iter().any(entered) {
+            histories[groups[touch.number]].add(touch.target, touch.mode, task.clone(), gone);
+        }
+    }
 }
 
 /// Gives the task a turn of its own to wait for; also what comes before that is asked for.

@@ -15,6 +15,7 @@ use poniard_interface::Access;
 use super::consume::{Apart, Presence, Taker};
 use super::history::{EdgeList, History, Mode, Target};
 use super::reduction::{Made, Own, Reduce};
+use super::seen::Seen;
 use super::turn::{Line, Turn};
 use super::{Commute, Historic, Place, Read, Write};
 use crate::data::Data;
@@ -24,7 +25,7 @@ use crate::graph::PlaceMut;
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
 use crate::parameter::{IntoArg, Param, Slot, Slots, Stored, parameter, plan};
-use crate::part::{FieldPart, ReadField, WriteField};
+use crate::part::{FieldPart, ReadField, Spans, WriteField};
 use crate::region::shadow::Shown;
 use crate::task::record::{Edge, Header, dropped_quietly};
 use crate::wire::{self, Reader, WireError, Writer};
@@ -81,6 +82,11 @@ impl AccessTo {
         self.mode.access()
     }
 
+    /// Shows itself as access to these elements, or to all.
+    pub(super) fn see(&self, spans: Option<&Arc<Spans>>, see: &mut impl FnMut(Seen<'_>)) {
+        see(Seen::place(&*self.owner, self.target, self.mode, spans));
+    }
+
     pub(super) fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
         for edge in &self.edges {
             visit(&edge.task, &edge.edge);
@@ -120,6 +126,8 @@ pub struct PlaceSlot<T> {
     value: NonNull<T>,
     /// What the task changes in its place, if it reduces, or if there may be no value.
     own: Option<Box<dyn Apart<T>>>,
+    /// Of a field: which elements, and keeps their number.
+    spans: Option<Arc<Spans>>,
 }
 
 // SAFETY: the value is `Send` and `Sync` (`Data`, which every way to make a slot asks for), and the rest is by itself.
@@ -128,19 +136,19 @@ unsafe impl<T: Data> Send for PlaceSlot<T> {}
 unsafe impl<T: Data> Sync for PlaceSlot<T> {}
 
 impl<T: Data> PlaceSlot<T> {
-    fn whole(place: &Arc<Place<T>>, mode: Mode) -> Self {
+    fn whole(place: Arc<Place<T>>, mode: Mode) -> Self {
         let value = place.address();
-        let owner = Arc::clone(place);
-        Self { of: AccessTo::new(owner, Target::Whole, mode), value, own: None }
+        Self { of: AccessTo::new(place, Target::Whole, mode), value, own: None, spans: None }
     }
 
     /// To something that stands for the value.
     pub(super) fn apart(of: AccessTo, own: Box<dyn Apart<T>>) -> Self {
-        Self { of, value: NonNull::dangling(), own: Some(own) }
+        Self { of, value: NonNull::dangling(), own: Some(own), spans: None }
     }
 
-    fn field(field: &FieldPart<T>, access: Access) -> Self {
-        Self { of: AccessTo::new(Arc::clone(&field.owner), Target::Part(field.number), access.into()), value: field.value, own: None }
+    fn field(field: FieldPart<T>, access: Access) -> Self {
+        let of = AccessTo::new(field.owner, Target::Part(field.number), access.into());
+        Self { of, value: field.value, own: None, spans: Some(field.spans) }
     }
 }
 
@@ -169,39 +177,39 @@ impl<T> PlaceSlot<T> {
 
 impl<T: Data> IntoArg<T> for Read<T> {
     fn into_slots(self) -> Slot<T> {
-        Slot::Place(Box::new(PlaceSlot::whole(&self.0.0, Mode::Read)))
+        Slot::Place(Box::new(PlaceSlot::whole(self.0.0, Mode::Read)))
     }
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for Write<T> {
     fn into_slots(self) -> PlaceSlot<T> {
-        PlaceSlot::whole(&self.0.0, self.1.into())
+        PlaceSlot::whole(self.0.0, self.1.into())
     }
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for Commute<T> {
     fn into_slots(self) -> PlaceSlot<T> {
-        PlaceSlot::whole(&self.0.0, Mode::Commute)
+        PlaceSlot::whole(self.0.0, Mode::Commute)
     }
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for Reduce<T> {
     fn into_slots(self) -> PlaceSlot<T> {
-        let place = &self.place.0;
-        let own = Own::new(Arc::clone(place), self.functions, self.kind);
+        let place = self.place.0;
+        let own = Own::new(Arc::clone(&place), self.functions, self.kind);
         PlaceSlot { own: Some(Box::new(own)), ..PlaceSlot::whole(place, Mode::Reduce(self.kind)) }
     }
 }
 
 impl<T: Data> IntoArg<T> for ReadField<T> {
     fn into_slots(self) -> Slot<T> {
-        Slot::Place(Box::new(PlaceSlot::field(&self.0, Access::Read)))
+        Slot::Place(Box::new(PlaceSlot::field(self.0, Access::Read)))
     }
 }
 
 impl<T: Data> IntoArg<InPlace<T>> for WriteField<T> {
     fn into_slots(self) -> PlaceSlot<T> {
-        PlaceSlot::field(&self.0, self.1)
+        PlaceSlot::field(self.0, self.1)
     }
 }
 
@@ -233,6 +241,11 @@ pub(super) use of_access;
 
 impl<T: Data> Slots for PlaceSlot<T> {
     of_access!();
+
+    #[inline]
+    fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+        self.of.see(self.spans.as_ref(), see);
+    }
 
     const TRAVELS: bool = T::WIRE.is_some();
 
@@ -306,7 +319,7 @@ impl<T: Data> Slots for PlaceSlot<T> {
             presence: Presence::default(),
             value: UnsafeCell::new(MaybeUninit::new(value)),
         });
-        Ok(PlaceSlot::whole(&place, Mode::Write))
+        Ok(PlaceSlot::whole(place, Mode::Write))
     }
 }
 
@@ -415,6 +428,9 @@ pub trait Touch {
     /// Whom to tell the task's name, if it may leave the place empty.
     #[doc(hidden)]
     fn taker(&self) -> OfTaker;
+    /// Calls `visit` for each task that it waits for, and the edge to it.
+    #[doc(hidden)]
+    fn visit_edges(&self, visit: &mut dyn FnMut(&Header, &Edge));
     /// Begins to run when it is the task's turn, which ends with this.
     #[doc(hidden)]
     fn take_turn(&mut self, turn: OfTurn);
@@ -486,6 +502,10 @@ impl Touch for AccessTo {
 
     fn taker(&self) -> OfTaker {
         OfTaker(self.taker.clone())
+    }
+
+    fn visit_edges(&self, visit: &mut dyn FnMut(&Header, &Edge)) {
+        self.visit(&mut |task, edge| visit(task, edge));
     }
 
     fn take_turn(&mut self, turn: OfTurn) {

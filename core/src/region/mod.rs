@@ -35,26 +35,40 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
 
 use crate::ambient;
 use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
-use crate::function::{Args, TaskFn, caller};
+use crate::function::{Args, Predecessors, TaskFn, caller, check_consumed};
 use crate::options::TaskOptions;
 use crate::parameter::{IntoArg, Slot};
 use crate::runtime::Handle;
-use crate::task::record::TaskRef;
+use crate::scope;
+use crate::task::record::{TaskRef, has_holds};
 use crate::task::{Task, Value};
+use crate::worker::context::has_ambient;
 use crate::worker::fetch;
 
+mod batch;
 mod builder;
 pub(crate) mod check;
 mod plan;
+mod replay;
+mod report;
 pub(crate) mod shadow;
+mod shape;
+mod sites;
 
+pub(crate) use batch::Batch;
 pub use builder::RegionTaskBuilder;
 use check::{Checker, Unordered};
 pub use plan::{Planning, RegionPlan, RegionRun};
+use replay::{Outcome, Planned, Replay};
+pub use report::{NotReplayed, RegionReport, RegionUse};
+use shape::Recorder;
+pub(crate) use sites::Sites;
+use sites::{Ended, Start};
 
 thread_local! {
     /// Whether this thread is about to order a task of a region, and looks at something itself meanwhile.
@@ -77,12 +91,26 @@ pub(crate) fn ordering<T>(looks: bool, checker: &mut Option<Checker>, order: imp
 /// Tasks that a region keeps at most, unless it is told otherwise: enough to keep hundreds of processors busy, and some MB.
 const WINDOW: usize = 16_384;
 
+/// How long tasks of a region that may be replayed are held back, unless it is told otherwise.
+const HOLD_BACK: Duration = Duration::from_millis(1);
+
 /// Spawns tasks in the order in which they are to be understood: what [`Handle::region`] lends to its closure.
 pub struct Region<'h> {
     handle: &'h Handle,
     window: RefCell<Window>,
     checker: RefCell<Option<Checker>>,
     is_open: Arc<AtomicBool>,
+    mode: RefCell<Mode>,
+}
+
+/// How its tasks are spawned.
+enum Mode {
+    /// In the ordinary way. Why that is so, if there is a reason.
+    Plain(Option<NotReplayed>),
+    /// The same, and what they do is noted. Why they are not held back, if they were.
+    Learning(Recorder, Option<NotReplayed>),
+    /// They are held back.
+    Held(Arc<Replay>),
 }
 
 /// The tasks that may not have finished, oldest first.
@@ -105,10 +133,11 @@ impl Window {
 }
 
 impl<'h> Region<'h> {
-    fn new(handle: &'h Handle, options: &RegionOptions) -> Self {
+    fn new(handle: &'h Handle, options: &RegionOptions, location: &'static Location<'static>) -> Self {
         let window = Window { tasks: VecDeque::new(), limit: options.window.max(2), spawned: 0, failed: 0, first: None };
         let checker = options.checked.then(Checker::default);
-        Self { handle, window: RefCell::new(window), checker: RefCell::new(checker), is_open: Arc::new(AtomicBool::new(true)) }
+        let mode = RefCell::new(Mode::new(handle, options, location));
+        Self { handle, window: RefCell::new(window), checker: RefCell::new(checker), is_open: Arc::new(AtomicBool::new(true)), mode }
     }
 
     /// Spawns a task: as [`Handle::spawn`], and the region waits for it, whether its handle is kept or not. It runs as soon as the tasks have that it depends on by
@@ -135,14 +164,71 @@ impl<'h> Region<'h> {
         F: TaskFn<M>,
         A: Args<F::Params>,
     {
+        const { check_consumed::<M, F, A>() };
+        // Before anything else: conversions of arguments are a user's code where he wrote it.
+        let params = args.into_params();
+        let mut mode = self.mode.borrow_mut();
+        let special = if options.is_some() {
+            Some("has a name, or other options")
+        } else if A::EMPTIES {
+            Some("takes a value out of its place, or puts one there")
+        } else {
+            special::<M, F>(&function)
+        };
+        let (function, params) = match &*mode {
+            Mode::Held(replay) => match replay.hold_back(function, params, special, location) {
+                Ok(task) => return RegionTask { task, is_open: Arc::clone(&self.is_open) },
+                Err(body) => {
+                    *mode = self.go_on(replay.planned());
+                    body
+                }
+            },
+            Mode::Plain(_) | Mode::Learning(..) => (function, params),
+        };
+        drop(mode);
+        RegionTask { task: self.spawn_now(location, function, params, options, special), is_open: Arc::clone(&self.is_open) }
+    }
+
+    /// Spawns a task in the ordinary way.
+    fn spawn_now<M, F: TaskFn<M>>(
+        &self,
+        location: &'static Location<'static>,
+        function: F,
+        params: F::Params,
+        options: Option<Box<TaskOptions>>,
+        special: Option<&'static str>,
+    ) -> Task<F::Value> {
         self.make_room();
-        let task = self.handle.spawn_in_region(location, function, args, options, &mut self.checker.borrow_mut());
+        let mut mode = self.mode.borrow_mut();
+        let recorder =
+            if let Mode::Learning(recorder, _) = &mut *mode { Some(recorder).filter(|recorder| !recorder.is_spoiled()) } else { None };
+        let recorder = recorder.map(|recorder| {
+            match special {
+                Some(reason) => recorder.spoil(NotReplayed::Special { task: recorder.len(), reason }),
+                None => params.see(&mut |seen| recorder.see(&seen)),
+            }
+            recorder
+        });
+        let task = self.handle.spawn_in_region(location, function, params, options, &mut self.checker.borrow_mut());
+        if let Some(recorder) = recorder {
+            recorder.note(task.reference(), location);
+        }
+        drop(mode);
         task.keep();
         let mut window = self.window.borrow_mut();
         window.spawned += 1;
         window.tasks.push_back(task.reference().clone());
         drop(window);
-        RegionTask { task, is_open: Arc::clone(&self.is_open) }
+        task
+    }
+
+    /// Takes over the tasks that were held back and are not any more.
+    #[cold]
+    fn go_on(&self, planned: Planned) -> Mode {
+        let mut window = self.window.borrow_mut();
+        window.spawned += planned.tasks.len() as u64;
+        window.tasks.extend(planned.tasks);
+        Mode::Learning(planned.recorder, planned.why)
     }
 
     /// Waits, where the window is full, until half of it has finished: for each task would mean to sleep and wake up for each.
@@ -181,8 +267,33 @@ impl<'h> Region<'h> {
     }
 
     /// Waits for all tasks.
-    fn end(&self, location: &'static Location<'static>) -> Result<(), RegionError> {
+    fn end(&self, location: &'static Location<'static>, panicked: bool) -> Result<(), RegionError> {
+        let mut ended = None;
+        let mode = self.mode.replace(Mode::Plain(None));
+        let mode = match mode {
+            Mode::Held(replay) => {
+                if panicked {
+                    replay.give_up(NotReplayed::Panicked);
+                }
+                match replay.finish(self.handle) {
+                    Outcome::Replayed { shape, failed, first, spawned } => {
+                        let mut window = self.window.borrow_mut();
+                        (window.spawned, window.failed, window.first) = (spawned, failed, first);
+                        ended = Some(Ended::Replayed(shape));
+                        Mode::Plain(None)
+                    }
+                    Outcome::Planned(planned) => self.go_on(planned),
+                }
+            }
+            other => other,
+        };
         self.wait_until(0);
+        let ended = ended.unwrap_or_else(|| match mode {
+            Mode::Learning(recorder, why) if !panicked => Ended::Learned(recorder, why),
+            Mode::Learning(_, why) | Mode::Plain(why) => Ended::Planned(why),
+            Mode::Held(_) => unreachable!("it has given way, or has been replayed"),
+        });
+        self.handle.shared.regions.end(location, ended);
         // Release: pairs with the Acquire in `RegionTask::closed`.
         self.is_open.store(false, Release);
         let mut window = self.window.borrow_mut();
@@ -204,11 +315,48 @@ impl fmt::Debug for Region<'_> {
     }
 }
 
+impl Mode {
+    fn new(handle: &Handle, options: &RegionOptions, location: &'static Location<'static>) -> Self {
+        let shared = &handle.shared;
+        let why = match shared.why_not_replayed() {
+            _ if !options.replay => NotReplayed::Off,
+            _ if options.checked => NotReplayed::Checked,
+            Some(reason) => NotReplayed::Runtime { reason },
+            None => match shared.regions.begin(location, options.window) {
+                Start::Plain => return Self::Plain(None),
+                Start::Learning(recorder) => return Self::Learning(recorder, None),
+                Start::Known(shapes) => return Self::Held(Replay::new(handle, shapes, options.hold_back)),
+            },
+        };
+        Self::Plain(Some(why))
+    }
+}
+
+/// Why a task cannot be a node, if that is so, by what it is and by what is around it.
+#[inline]
+fn special<M, F: TaskFn<M>>(function: &F) -> Option<&'static str> {
+    if const { F::LAUNCHES } {
+        return Some("is a kernel's launch");
+    }
+    if function.retries().is_some() {
+        return Some("may be tried again");
+    }
+    if has_ambient() {
+        return Some("has options, or belongs to something");
+    }
+    if has_holds() {
+        return Some("is spawned by a thread that may be looking at a value");
+    }
+    scope::run::is_in_play().then_some("is spawned where scopes are in use")
+}
+
 /// How a region is to be run.
 #[derive(Clone, Debug)]
 pub struct RegionOptions {
     window: usize,
     checked: bool,
+    replay: bool,
+    hold_back: Duration,
 }
 
 impl Default for RegionOptions {
@@ -220,7 +368,7 @@ impl Default for RegionOptions {
 impl RegionOptions {
     /// As [`Handle::region`].
     pub fn new() -> Self {
-        Self { window: WINDOW, checked: false }
+        Self { window: WINDOW, checked: false, replay: true, hold_back: HOLD_BACK }
     }
 
     /// Whether it is checked that each task comes after all that it has to come after, by a look at every earlier access to the same values: [`FailureKind::Unordered`] names two tasks where one does
@@ -228,6 +376,19 @@ impl RegionOptions {
     /// (`Vec`, [`Buffer`](crate::Buffer), ndarray's arrays) are compared with copies; a task that has changed something else fails with [`FailureKind::Undeclared`]. What bodies only read is not seen. For tests of the runtime, and for whoever mistrusts it, with values that only the region uses meanwhile: what others spawn is not seen. Keeps all tasks of the region, and its time grows with their square.
     pub fn checked(mut self, is_checked: bool) -> Self {
         self.checked = is_checked;
+        self
+    }
+
+    /// Whether it may be replayed: when regions at one place in the source spawn the same tasks on as many values again, what comes after what is not found out anew. It is the default, and changes
+    /// nothing but what planning costs, and that tasks are held back for a moment. [`Report::regions`](crate::Report::regions) says what became of it.
+    pub fn replay(mut self, may_be: bool) -> Self {
+        self.replay = may_be;
+        self
+    }
+
+    /// How long tasks are held back at most where a region may be replayed, if its closure spawns less than a task a microsecond meanwhile: a millisecond, unless it is told.
+    pub fn hold_back(mut self, time: Duration) -> Self {
+        self.hold_back = time;
         self
     }
 
@@ -258,9 +419,9 @@ impl Handle {
     #[track_caller]
     pub fn region_with<R>(&self, options: &RegionOptions, body: impl FnOnce(&Region<'_>) -> R) -> Result<R, RegionError> {
         let location = caller();
-        let region = Region::new(self, options);
+        let region = Region::new(self, options, location);
         let outcome = catch_unwind(AssertUnwindSafe(|| body(&region)));
-        let ended = region.end(location);
+        let ended = region.end(location, outcome.is_err());
         match outcome {
             Ok(value) => ended.map(|()| value),
             Err(panic) => resume_unwind(panic),

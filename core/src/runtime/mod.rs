@@ -410,20 +410,17 @@ impl Handle {
 
 impl Handle {
     /// Spawns a task of a region.
-    pub(crate) fn spawn_in_region<M, F, A>(
+    pub(crate) fn spawn_in_region<M, F>(
         &self,
         location: &'static Location<'static>,
         function: F,
-        args: A,
+        params: F::Params,
         options: Option<Box<TaskOptions>>,
         checker: &mut Option<region::check::Checker>,
     ) -> Task<F::Value>
     where
         F: TaskFn<M>,
-        A: Args<F::Params>,
     {
-        const { check_consumed::<M, F, A>() };
-        let params = args.into_params();
         let looks = has_holds() && params.touches_places();
         Context::with_of(&self.shared, |context| {
             let spawn = || spawn_at_once(&self.shared, context, function, params, location, options);

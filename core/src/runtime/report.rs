@@ -9,6 +9,7 @@ use poniard_interface::{DeviceInfo, Execution, MemorySpace, ProcessorKind, Space
 use crate::buffer::MemoryUsage;
 use crate::clock::now_ns;
 use crate::placement::{Placement, PlacementReport};
+use crate::region::RegionReport;
 use crate::residency::space::Counts;
 use crate::space::HostSpace;
 use crate::worker::shared::Shared;
@@ -31,6 +32,8 @@ pub struct Report {
     pub memory: MemoryUsage,
     /// What was decided about where tasks run, if any had a choice.
     pub placement: Option<PlacementReport>,
+    /// How often regions were planned anew, and how often replayed, by where they were begun, in the order of files and lines.
+    pub regions: Vec<RegionReport>,
 }
 
 /// A plugin file, or a backend in one, that is not used.
@@ -160,6 +163,7 @@ impl Report {
             makespan_ns: makespan.map_or(0, |(first, last)| last - first),
             memory: crate::arena::usage(),
             placement: shared.placement.as_ref().map(Placement::report),
+            regions: shared.regions.report(),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::kernel::Origin;
 use crate::kernel::plan::{Plan, Survey};
+use crate::mutable::Touch;
 use crate::options::{LaunchTies, Priority, TaskOptions};
 use crate::region::shadow::Witness;
 use crate::residency::{Lineage, can_be_elsewhere};
@@ -158,6 +159,7 @@ impl Edge {
 
 type Accept = unsafe fn(NonNull<Header>, Option<Origin>) -> Option<Arc<dyn Lineage>>;
 type SendAgain = unsafe fn(NonNull<Header>, u64, &mut Writer<'_>) -> Option<Result<(), WireError>>;
+type TouchPlaces = unsafe fn(NonNull<Header>, &mut dyn FnMut(&mut dyn Touch));
 type VisitUsed = unsafe fn(NonNull<Header>, &mut dyn FnMut(&Header));
 
 /// Functions that know the types of the task.
@@ -170,6 +172,8 @@ struct VTable {
     unfinished: unsafe fn(NonNull<Header>, &mut Vec<TaskRef>),
     /// Shows the predecessors whose results are arguments, once for each argument; nobody else changes the body.
     visit_used: VisitUsed,
+    /// Lets the accesses to places be changed, of a task that has not been claimed; nobody else looks at the body.
+    touch: TouchPlaces,
     /// Says how much the arguments of a ready task are, none of which has failed; nobody else changes the body.
     survey: unsafe fn(NonNull<Header>, &mut Survey),
     /// Drops a value that will not be published; the task has been claimed by the caller, who has run it.
@@ -963,6 +967,63 @@ impl TaskRef {
         into.len() > before
     }
 
+    /// Lets the accesses to places of a task that was made held (`create_held`) and is held be changed.
+    pub(crate) fn touch_held(&self, visit: &mut dyn FnMut(&mut dyn Touch)) {
+        let is_there = self.inspect();
+        debug_assert!(is_there && self.gate.load(Relaxed) & COUNT != 0, "a task that is held is claimed by nobody");
+        // SAFETY: the task is held, so its body is there, and the `INSPECTED` bit keeps everybody else from it (README, "Order, holds and bonds").
+        unsafe { (self.vtable.touch)(self.0, visit) };
+        self.gate.fetch_and(!INSPECTED, Release);
+    }
+
+    /// Has a task that was made held wait for what its accesses to places wait for by now, and lets it go. Its entry if it is ready, with the runtime's reference, which the caller gives up by
+    /// this; he has another one.
+    pub(crate) fn link_held(&self) -> Option<Entry> {
+        let mut count = 0;
+        self.touch_held(&mut |touch| touch.visit_edges(&mut |_, _| count += 1));
+        // The one that holds it is not counted down before the end. Relaxed: those who count down have edges that are added below.
+        self.gate.fetch_add(count, Relaxed);
+        let mut counted = 1;
+        self.touch_held(&mut |touch| {
+            touch.visit_edges(&mut |predecessor, edge| {
+                edge.successor.store(self.0.as_ptr(), Relaxed);
+                // SAFETY: the edge is new, and the arguments stay in the record until the task is claimed, which needs all predecessors to be published.
+                if !unsafe { predecessor.add_edge(edge) } {
+                    counted += 1;
+                }
+            });
+        });
+        self.count_down(counted).then(|| Entry::task(Self(self.0)))
+    }
+
+    /// Claims a task that was made held and waits for nothing else. In one step: in between somebody who waits for it could take it.
+    pub(crate) fn claim_held(&self) {
+        loop {
+            let gate = self.gate.load(Acquire);
+            debug_assert!(gate & CLAIMED == 0 && gate & COUNT == 1, "a task that is held waits for its holder alone");
+            if gate & INSPECTED != 0 {
+                spin_loop();
+                continue;
+            }
+            // Acquire: pairs with `count_down` of those whose results it takes.
+            if self.gate.compare_exchange_weak(gate, (gate - 1) | CLAIMED, Acquire, Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// As `publish`, for a task of whose reference others may make some meanwhile.
+    pub(crate) fn publish_known(&self, failure: Option<TaskError>, release: impl FnMut(Released)) -> bool {
+        self.publish_shared(failure, release)
+    }
+
+    /// As `fail_claimed`, for a task that depends on one with this error.
+    pub(crate) fn fail_dependent(&self, error: &TaskError) -> TaskError {
+        // SAFETY: the claim gives this thread the body and the arguments, once (README, rule 2).
+        unsafe { self.discard() };
+        error.dependent(self.name())
+    }
+
     /// Runs the body. Gives its error, which `publish` then makes known; the value is in the record. Never unwinds.
     ///
     /// The caller has won the claim, has let the task forget what it comes after, and calls `publish` next.
@@ -1369,8 +1430,24 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     options: Option<Box<TaskOptions>>,
     priority: Priority,
 ) -> (Task<F::Value>, Option<Entry>) {
-    let (header, ready) = create_with::<M, F>(USER + REFERENCE, function, params, runtime, epoch, location, options, priority);
+    let (header, ready) = create_with::<M, F>(USER + REFERENCE, 0, 0, function, params, runtime, epoch, location, options, priority);
     (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, ready)
+}
+
+/// As `create`, of a task that is held, as its accesses to places are not in order yet: it waits for nothing there. Also the runtime's reference, which goes to the entry that `link_held` makes; or
+/// the task is claimed (`claim_held`) and ended by who has it.
+#[inline]
+pub(crate) fn create_held<M, F: TaskFn<M>>(
+    function: F,
+    params: F::Params,
+    runtime: *const Shared,
+    epoch: u16,
+    location: &'static Location<'static>,
+) -> (Task<F::Value>, TaskRef) {
+    let (header, ready) =
+        create_with::<M, F>(USER + REFERENCE, 1, HOLDS | DETACHED, function, params, runtime, epoch, location, None, Priority::Normal);
+    debug_assert!(ready.is_none(), "it is held");
+    (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, TaskRef(header))
 }
 
 /// As `create`, without a handle: it runs in any case, and nobody sees its result.
@@ -1382,13 +1459,15 @@ pub(crate) fn create_detached<M, F: TaskFn<M>>(
     epoch: u16,
     location: &'static Location<'static>,
 ) -> Option<Entry> {
-    create_with::<M, F>(REFERENCE, function, params, runtime, epoch, location, None, Priority::Normal).1
+    create_with::<M, F>(REFERENCE, 0, 0, function, params, runtime, epoch, location, None, Priority::Normal).1
 }
 
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "what a record is made of")]
 fn create_with<M, F: TaskFn<M>>(
     refs: u64,
+    held: u32,
+    marks: u32,
     function: F,
     params: F::Params,
     runtime: *const Shared,
@@ -1400,13 +1479,14 @@ fn create_with<M, F: TaskFn<M>>(
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     params.visit(&mut |_, _| predecessor_count += 1);
-    let (more, marks) = options.as_deref().map_or((0, 0), unmet_by_options);
+    let (more, more_marks) = options.as_deref().map_or((0, 0), unmet_by_options);
     predecessor_count += more;
+    let marks = marks | more_marks;
     // One more until `register` has looked, and one while a canceller does.
     assert!(predecessor_count < COUNT - 1, "a task has more than sixteen million dependencies");
     let header = Header {
         vtable: const { &vtable::<M, F>() },
-        gate: AtomicU32::new(if predecessor_count == 0 { marks } else { (predecessor_count + 1) | marks }),
+        gate: AtomicU32::new(if predecessor_count == 0 { held | marks } else { (predecessor_count + held + 1) | marks }),
         priority,
         parts: AtomicU8::new(0),
         epoch,
@@ -1425,7 +1505,7 @@ fn create_with<M, F: TaskFn<M>>(
     unsafe { record.write(Record { header, value, body }) };
     let header = record.cast::<Header>();
     let ready = TaskRef(header);
-    if predecessor_count == 0 || register(&ready, record) {
+    if if predecessor_count == 0 { held == 0 } else { register(&ready, record) } {
         return (header, Some(Entry::task(ready)));
     }
     // Whoever makes the task ready makes a `TaskRef` of its address again.
@@ -1476,6 +1556,7 @@ const fn vtable<M, F: TaskFn<M>>() -> VTable {
         discard: discard::<F, F::Params, F::Value>,
         unfinished: unfinished::<F, F::Params, F::Value>,
         visit_used: visit_used::<F, F::Params, F::Value>,
+        touch: touch::<F, F::Params, F::Value>,
         survey: survey_arguments::<F, F::Params, F::Value>,
         drop_value: drop_value::<F, F::Params, F::Value>,
         step: None,
@@ -1848,6 +1929,17 @@ unsafe fn visit_used<F, P: Predecessors, T>(header: NonNull<Header>, visit: &mut
     // SAFETY: the body is there and only read (precondition).
     let (_, params) = unsafe { &*record.body.get().cast::<(F, P)>() };
     params.visit_numbered(&mut |_, _, used| visit(used));
+}
+
+/// # Safety
+/// `header` belongs to a live `Record<F, P, T>` whose body is there, and nobody else looks at it or takes it during the call.
+unsafe fn touch<F, P: Predecessors, T>(header: NonNull<Header>, visit: &mut dyn FnMut(&mut dyn Touch)) {
+    // SAFETY: live (precondition).
+    let record = unsafe { header.cast::<Record<F, P, T>>().as_ref() };
+    record.header.watched_body.change();
+    // SAFETY: the body is there, and this thread alone has it for the call (precondition).
+    let (_, params) = unsafe { &mut *record.body.get().cast::<(F, P)>() };
+    params.visit_places(visit);
 }
 
 /// # Safety

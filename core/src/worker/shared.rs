@@ -24,6 +24,7 @@ use super::roster::Roster;
 use super::sleep::{IdlePolicy, Sleep};
 use super::slot::{Idle, Local, Slot, add};
 use super::waiter;
+use crate::arena;
 use crate::clock::now_ns;
 use crate::error::{FailureKind, TaskError};
 use crate::graph::runs::Runs;
@@ -33,6 +34,7 @@ use crate::placement::{Placement, PlacementChoices, Went, placed};
 use crate::planted::{self, Bug};
 use crate::platform;
 use crate::queued::Queued;
+use crate::region::Sites;
 use crate::residency::{self, DeviceSpace};
 use crate::runtime::Backends;
 use crate::scope::{ProcessId, ProcessorIdentity};
@@ -108,6 +110,8 @@ pub(crate) struct Shared {
     pub(crate) defaults: BTreeMap<TypeId, TaskOptions>,
     /// Runs of graphs.
     pub(crate) runs: Runs,
+    /// Places where regions were begun.
+    pub(crate) regions: Sites,
     /// Tasks that do not take exactly one processor.
     pub(crate) unusual: Unusual,
     /// Foreign threads that have spawned more than is good.
@@ -175,6 +179,7 @@ impl Shared {
             elsewhere: None,
             defaults: choices.defaults,
             runs: Runs::default(),
+            regions: Sites::default(),
             unusual: Unusual::default(),
             room: Room::default(),
             aside: Aside::default(),
@@ -189,6 +194,26 @@ impl Shared {
             idle_waiters: AtomicUsize::new(0),
             idle: Mutex::default(),
         }
+    }
+
+    /// What of it keeps regions from being replayed, if something does: tasks that are nodes of a graph are in no journal, are placed otherwise, and have no options.
+    pub(crate) fn why_not_replayed(&self) -> Option<&'static str> {
+        if self.journal.is_some() {
+            return Some("keeps a journal");
+        }
+        if self.placement.as_ref().is_some_and(|placement| placement.places_all) {
+            return Some("has a policy");
+        }
+        if !self.defaults.is_empty() {
+            return Some("has options for all tasks of a function");
+        }
+        if self.slots.is_empty()
+            || self.elsewhere.is_some()
+            || self.processors.iter().any(|record| record.info.execution == Execution::Remote)
+        {
+            return Some("has processors that are no threads of this process");
+        }
+        arena::is_short().then_some("is short of memory")
     }
 
     /// How often everything has been cancelled, as a task notes it when it is spawned.

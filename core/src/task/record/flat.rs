@@ -20,7 +20,7 @@ use std::panic::Location;
 
 use super::*;
 use crate::data::Data;
-use crate::mutable::Touch;
+use crate::mutable::{Seen, Touch};
 use crate::sync::atomic::Ordering::SeqCst;
 
 /// So many tasks are looked at, at most, in search of a circle. Those that are made by mistake are short, and a look at more would cost more than the tasks do.
@@ -62,6 +62,10 @@ impl<T> Predecessors for Flat<T> {
     }
 
     fn visit_places(&mut self, _visit: &mut dyn FnMut(&mut dyn Touch)) {}
+
+    fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+        self.visit(&mut |header, _| see(Seen::result(header)));
+    }
 }
 
 fn type_name() -> &'static str {
@@ -75,6 +79,7 @@ const fn vtable<T: Data>() -> VTable {
         discard: discard::<(), Flat<T>, T>,
         unfinished: unfinished::<(), Flat<T>, T>,
         visit_used: visit_used::<(), Flat<T>, T>,
+        touch: touch::<(), Flat<T>, T>,
         survey: survey_arguments::<(), Flat<T>, T>,
         drop_value: drop_source::<T>,
         step: Some(step::<T>),
