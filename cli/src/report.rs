@@ -286,6 +286,7 @@ mod tests {
             messages: Vec::new(),
             makespan_ns: 41_200_000,
             memory: Default::default(),
+            regions: Vec::new(),
         };
         assert_eq!(
             summary(&report),
@@ -310,6 +311,7 @@ mod tests {
             messages: Vec::new(),
             makespan_ns: 1_000_000,
             memory: Default::default(),
+            regions: Vec::new(),
         };
         assert_eq!(summary(&report), "ran 1 task in 1.00 ms on 1 thread: threads-0 1 (built-in threads 0.1.0)");
         report.backends = vec![backend("process", None, &[2]), backend("threads", None, &[1])];
@@ -326,6 +328,7 @@ mod tests {
             messages: Vec::new(),
             makespan_ns: 0,
             memory: Default::default(),
+            regions: Vec::new(),
         };
         report.memory.limit_bytes = 64 << 20;
         report.memory.peak_bytes = 60 << 20;
@@ -355,6 +358,7 @@ mod tests {
             messages: Vec::new(),
             makespan_ns: 1_000_000,
             memory: Default::default(),
+            regions: Vec::new(),
         };
         assert_eq!(
             summary(&report),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::data::Data;
 use crate::error::{BoxError, TaskError};
 use crate::kernel::check::Parameter;
-use crate::kernel::plan::{Plan, Planner, Survey};
+use crate::kernel::plan::{Plan, Planner, Survey, Unplanned};
 use crate::kernel::{Body, Origin, Shape};
 use crate::mutable::{Seen, Touch};
 use crate::parameter::{IntoArg, Param, Slots, Stored};
@@ -106,7 +106,7 @@ pub trait TaskFn<M>: Send + Sized + 'static {
     /// # Errors
     /// Why it is no launch, in words.
     #[doc(hidden)]
-    fn plan(&self, _params: &Self::Params) -> Result<Plan, String> {
+    fn plan(&self, _params: &Self::Params) -> Result<Plan, Unplanned> {
         unreachable!("a function is no launch")
     }
 

@@ -357,12 +357,12 @@ fn what_does_not_fit_the_source_is_said_when_it_is_spawned() {
     let k = Kernel::wgsl("k", SCALE).takes::<(&Buffer<f32>, String), Buffer<f32>>();
     check(
         runtime.spawn(k.over(1), (ramp(1), String::new())).fetch().expect_err("a text"),
-        "parameter 2 is a `String`: a kernel's parameters are `&Buffer`, `&mut Buffer` and numbers by value",
+        "parameter 2 is a `String`: a kernel's parameters are `&Buffer`, `&mut Buffer`, `View`, `ViewMut` and numbers by value",
     );
     let k = Kernel::wgsl("k", SCALE).takes::<(Gather<'static, Buffer<f32>>, f32), Buffer<f32>>();
     check(
         runtime.spawn(k.over(1), (vec![runtime.value(ramp(1))], 1.0)).fetch().expect_err("a collection"),
-        "parameter 1 is a `collection of results`: a kernel's parameters are `&Buffer`, `&mut Buffer` and numbers by value",
+        "parameter 1 is a `collection of results`: a kernel's parameters are `&Buffer`, `&mut Buffer`, `View`, `ViewMut` and numbers by value",
     );
     let k = Kernel::wgsl("k", SCALE).takes::<(&Buffer<f32>, f32), f32>();
     check(

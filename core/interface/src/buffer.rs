@@ -190,6 +190,11 @@ impl RawBuffer {
         unsafe { std::slice::from_raw_parts(self.data, self.len_bytes as usize) }
     }
 
+    /// Where it lies, for whoever uses some of the bytes while others use others. Who writes there has told the arena before what he changes.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.data
+    }
+
     /// The bytes, to be written.
     ///
     /// # Panics

@@ -282,7 +282,7 @@ impl<E: Data> WiredPart<E> {
     }
 
     fn first(&self) -> NonNull<E> {
-        match self.part.owner.bring(self.access, &self.part.form) {
+        match self.part.owner.bring(self.access, &self.part.form, &self.part.spans) {
             Ok(first) => first,
             // The node fails with that.
             Err(reason) => panic!("{reason}"),

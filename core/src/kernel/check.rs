@@ -22,7 +22,9 @@ pub(super) fn check(interface: &KernelInterface, parameters: &[Parameter], resul
     let is_other = |one: &Parameter| matches!(one.shape, None | Some(Shape::Other { .. }));
     if let Some((parameter, place)) = parameters.iter().zip(1..).find(|(parameter, _)| is_other(parameter)) {
         let name = parameter.name;
-        return Err(format!("parameter {place} is a `{name}`: a kernel's parameters are `&Buffer`, `&mut Buffer` and numbers by value"));
+        return Err(format!(
+            "parameter {place} is a `{name}`: a kernel's parameters are `&Buffer`, `&mut Buffer`, `View`, `ViewMut` and numbers by value"
+        ));
     }
     for result in results {
         if let Shape::Scalar { name, .. } | Shape::Other { name } = result {

@@ -33,7 +33,7 @@ use crate::task::record::panic_message;
 use crate::worker::context::Context;
 use crate::worker::shared::Shared;
 use check::Parameter;
-use plan::{Plan, Planner, Survey};
+use plan::{Plan, Planner, Survey, Unplanned};
 
 /// Code for devices, and optionally a function of the host that does the same. Spawned like any other task, by [`over`](Self::over).
 ///
@@ -98,7 +98,7 @@ impl Kernel {
 
 impl KernelSource {
     /// A kernel that the host can run as well, by a function that does the same. The function's parameters and its result are the kernel's signature:
-    /// `&Buffer<T>`, `&mut Buffer<T>`, numbers by value; nothing, a `Buffer<T>`, or a tuple of up to four of them.
+    /// `&Buffer<T>`, `&mut Buffer<T>`, [`View`](crate::View) and [`ViewMut`](crate::ViewMut) of numbers, numbers by value; nothing, a `Buffer<T>`, or a tuple of up to four of them.
     pub fn host<M, F>(mut self, function: F) -> Kernel<M>
     where
         M: Signature,
@@ -398,7 +398,7 @@ impl<M: Signature> TaskFn<Launched<M>> for KernelLaunch<M> {
         (M::parameters(), results_of::<M>())
     }
 
-    fn plan(&self, params: &M::Params) -> Result<Plan, String> {
+    fn plan(&self, params: &M::Params) -> Result<Plan, Unplanned> {
         let output_bytes = self.output_bytes()?;
         let mut planner = Planner::new(&self.kernel.body);
         params.plan(&mut planner);

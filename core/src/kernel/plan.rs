@@ -1,5 +1,6 @@
 //! What a launch is made of, without its types.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use poniard_interface::{Access, RawBuffer};
@@ -8,6 +9,7 @@ use super::Body;
 use crate::arena;
 use crate::data::Data;
 use crate::residency::Use;
+use crate::wire::Place;
 
 /// A launch, as it is prepared for a device. Made when all its arguments are there.
 #[derive(Debug)]
@@ -35,8 +37,16 @@ impl Survey {
         if let Some(form) = T::DEVICE.filter(|form| form.has_blocks) {
             // What is in no arena is the host's.
             (form.visit)(value, &mut |raw| {
-                self.uses.extend(arena::place_of(raw).map(|place| Use { place, access, is_fresh: false }));
+                self.uses.extend(arena::place_of(raw).map(|place| Use::of_block(place, access, false)));
             });
+        }
+    }
+
+    /// Takes a part, with what the function may do with it.
+    pub(crate) fn part(&mut self, raw: Option<&RawBuffer>, bytes: Option<Range<u64>>, len_bytes: u64, access: Access) {
+        self.size = self.size.saturating_add(len_bytes);
+        if let (Some(block), Some(bytes)) = (raw.and_then(arena::place_of), bytes) {
+            self.uses.push(Use { place: within(block, bytes), block, access, is_fresh: false });
         }
     }
 }
@@ -63,32 +73,75 @@ pub struct Planner {
     scalar_count: usize,
     /// Why it is no launch, once that is known.
     refusal: Option<String>,
+    /// Whether it may be one for a body of the host.
+    is_for_host: bool,
+}
+
+/// Why a launch has no plan.
+#[derive(Debug)]
+pub struct Unplanned {
+    pub(crate) reason: String,
+    /// Whether a body of the host may do what it is to do.
+    pub(crate) is_for_host: bool,
+}
+
+impl From<String> for Unplanned {
+    fn from(reason: String) -> Self {
+        Self { reason, is_for_host: false }
+    }
+}
+
+/// Bytes of a block.
+fn within(block: Place, bytes: Range<u64>) -> Place {
+    Place { offset: block.offset + bytes.start, len_bytes: bytes.end - bytes.start, ..block }
 }
 
 impl Planner {
     pub(super) fn new(body: &Arc<Body>) -> Self {
         let scalars = vec![0; body.interface().map_or(0, |interface| interface.scalars_bytes as usize)];
-        Self { body: Arc::clone(body), uses: Vec::new(), scalars, scalar_count: 0, refusal: None }
+        Self { body: Arc::clone(body), uses: Vec::new(), scalars, scalar_count: 0, refusal: None, is_for_host: false }
     }
 
-    fn refuse(&mut self, reason: impl FnOnce() -> String) {
+    pub(crate) fn refuse(&mut self, reason: impl FnOnce() -> String) {
         self.refusal.get_or_insert_with(reason);
     }
 
     /// Takes a buffer, with what the task may do with it.
     pub(crate) fn block(&mut self, raw: &RawBuffer, given: Access) {
+        self.bytes(raw, 0..raw.len_bytes(), given);
+    }
+
+    /// Takes a part, with what the task may do with it: these bytes of a buffer. Where it is of no buffer, or of no bytes side by side, the host may be able to do it.
+    pub(crate) fn part(&mut self, raw: Option<&RawBuffer>, bytes: Option<Range<u64>>, given: Access) {
+        match (raw, bytes) {
+            (Some(raw), Some(bytes)) => self.bytes(raw, bytes, given),
+            (None, _) => self.leave_to_host("it is given a part of a value that is no buffer"),
+            (_, None) => self.leave_to_host("it is given a part whose elements do not lie side by side in their order"),
+        }
+    }
+
+    fn leave_to_host(&mut self, reason: &str) {
+        self.is_for_host = true;
+        self.refuse(|| reason.into());
+    }
+
+    fn bytes(&mut self, raw: &RawBuffer, bytes: Range<u64>, given: Access) {
         let Some(binding) = self.body.interface().and_then(|interface| interface.bindings.get(self.uses.len())).cloned() else {
             return self.refuse(|| "it has more buffers than its source".into());
         };
-        let Some(place) = arena::place_of(raw) else {
+        let Some(block) = arena::place_of(raw) else {
             return self.refuse(|| format!("the memory of its buffer `{}` is of no arena of this process", binding.name));
         };
+        let place = within(block, bytes);
         if let Err(reason) = binding_fits(&binding, place.len_bytes) {
             return self.refuse(|| reason);
         }
+        if given == Access::Read && binding.access != Access::Read {
+            return self.refuse(|| format!("its source writes to `{}`, which is a part that is read: give `write` of it", binding.name));
+        }
         // Where the source only writes, in an argument that is to be changed in place, what it does not write stays.
         let access = if given == Access::Write && binding.access != Access::Read { Access::Write } else { binding.access };
-        self.uses.push(Use { place, access, is_fresh: false });
+        self.uses.push(Use { place, block, access, is_fresh: false });
         raw.note_replicas();
     }
 
@@ -110,26 +163,28 @@ impl Planner {
     }
 
     /// The plan, with memory for results of so many bytes.
-    pub(super) fn finish(mut self, invocations: [u64; 3], output_bytes: &[u64]) -> Result<Plan, String> {
+    pub(super) fn finish(mut self, invocations: [u64; 3], output_bytes: &[u64]) -> Result<Plan, Unplanned> {
+        if let Some(reason) = self.refusal.take() {
+            return Err(Unplanned { reason, is_for_host: self.is_for_host });
+        }
         let mut outputs = Vec::new();
         for len_bytes in output_bytes {
             let Some(binding) = self.body.interface().and_then(|interface| interface.bindings.get(self.uses.len())) else {
-                return Err("it has more buffers than its source".into());
+                return Err("it has more buffers than its source".to_owned().into());
             };
             binding_fits(binding, *len_bytes)?;
             // Results that the source reads, too, begin at zero.
             let is_read = binding.access != Access::Overwrite;
             let raw = arena::allocate_as(*len_bytes, is_read).map_err(|error| error.to_string())?;
-            let Some(place) = arena::place_of(&raw) else { return Err("in a worker process kernels run on the host".into()) };
+            let Some(place) = arena::place_of(&raw) else {
+                return Err("in a worker process kernels run on the host".to_owned().into());
+            };
             let access = if is_read { Access::Write } else { Access::Overwrite };
-            self.uses.push(Use { place, access, is_fresh: true });
+            self.uses.push(Use::of_block(place, access, true));
             raw.note_replicas();
             outputs.push(raw);
         }
-        match self.refusal {
-            Some(reason) => Err(reason),
-            None => Ok(Plan { body: self.body, uses: self.uses, outputs, scalars: self.scalars, invocations }),
-        }
+        Ok(Plan { body: self.body, uses: self.uses, outputs, scalars: self.scalars, invocations })
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -18,10 +19,11 @@ use super::slot::{AccessTo, Touch, of_access};
 use super::{Elements, Historic, Place};
 use crate::data::Data;
 use crate::error::TaskError;
+use crate::kernel::Shape;
 use crate::kernel::check::Parameter;
-use crate::kernel::plan::Survey;
-use crate::parameter::{IntoArg, Param, Slots, Stored};
-use crate::part::{Form, Part, Parts, ReadPart, View, ViewMut, WritePart};
+use crate::kernel::plan::{Planner, Survey};
+use crate::parameter::{IntoArg, Param, Slots, Stored, parameter};
+use crate::part::{Form, Part, Parts, ReadPart, Spans, View, ViewMut, WritePart};
 use crate::task::record::{Edge, Header};
 use crate::wire::{self, Reader, WireError, Writer};
 use crate::{arena, residency, spill};
@@ -81,6 +83,12 @@ impl<E: Data> PartSlot<E> {
         Self { of, part, first: Cell::new(None), writes: Cell::new(false), is_copy: false }
     }
 
+    /// Which bytes of the value's memory it is, if they lie side by side.
+    fn bytes(&self) -> Option<Range<u64>> {
+        let run = self.part.form.run()?;
+        Some(run.start * size_of::<E>() as u64..run.end * size_of::<E>() as u64)
+    }
+
     fn first(&self) -> NonNull<E> {
         match self.first.get() {
             Some(first) => first,
@@ -117,7 +125,7 @@ impl<E: Data> Slots for PartSlot<E> {
         if self.of.access() != Access::Read && !self.writes.replace(true) {
             self.part.owner.begin_to_write();
         }
-        let first = self.part.owner.bring(self.of.access(), &self.part.form)?;
+        let first = self.part.owner.bring(self.of.access(), &self.part.form, &self.part.spans)?;
         self.first.set(Some(first));
         Ok(())
     }
@@ -157,12 +165,31 @@ impl<E: Data> Slots for PartSlot<E> {
     }
 
     fn parameter() -> Parameter {
-        Parameter { shape: None, is_changed: true, name: "part of a value" }
+        // What a kernel has as a number it has as the elements of a buffer. Whether it may change them, the access says.
+        let shape = match parameter::<E>(false).shape {
+            Some(Shape::Scalar { kind, name }) => Some(Shape::Buffer { kind, bytes: size_of::<E>() as u32, name }),
+            _ => None,
+        };
+        Parameter { shape, is_changed: true, name: "part of a value" }
+    }
+
+    fn plan(&self, planner: &mut Planner) {
+        self.part.owner.settle();
+        let (wanted, bytes) = (self.part.owner.form(), self.bytes());
+        self.part.owner.memory(&mut |raw| {
+            let len_bytes = raw.map_or(0, RawBuffer::len_bytes);
+            let elements = wanted.as_ref().map_or(0, |form| form.lens().iter().product());
+            if raw.is_some() && (elements * size_of::<E>()) as u64 != len_bytes {
+                return planner
+                    .refuse(|| format!("the value had {elements} elements when its parts were named, and has {len_bytes} bytes now"));
+            }
+            planner.part(raw, bytes.clone(), self.of.access());
+        });
     }
 
     fn survey(&self, survey: &mut Survey) {
-        let bytes = (self.part.len() as u64).saturating_mul(size_of::<E>() as u64);
-        survey.size = survey.size.saturating_add(bytes);
+        let len_bytes = (self.part.len() as u64).saturating_mul(size_of::<E>() as u64);
+        self.part.owner.memory(&mut |raw| survey.part(raw, self.bytes(), len_bytes, self.of.access()));
     }
 }
 
@@ -202,17 +229,31 @@ impl<T: Parts> Elements<T::Element> for Place<T> {
         }
     }
 
-    fn bring(&self, access: Access, form: &Form) -> Result<NonNull<T::Element>, String> {
+    fn bring(&self, access: Access, form: &Form, spans: &Spans) -> Result<NonNull<T::Element>, String> {
+        let block = {
+            let _part_writers = self.lock_header();
+            self.settle();
+            // SAFETY: whoever changes the value as a whole is kept away by dependencies; whoever looks at it for a part has the lock.
+            unsafe { self.address().as_ref() }.memory().and_then(arena::place_of)
+        };
+        let key = block.map(|block| (block.arena, block.offset));
+        let meets = |begin: u64, end: u64| {
+            let element_bytes = size_of::<T::Element>().max(1) as u64;
+            spans.meets(&Spans::run((begin / element_bytes) as i64, ((end - begin) / element_bytes) as usize))
+        };
+        if let Some(key) = key {
+            // Without the lock, which others need to launch what this may wait for.
+            residency::bring_part(key, meets)?;
+        }
         // Several tasks may get here at once, each for its part.
         let part_writers = self.lock_header();
-        self.settle();
         {
-            // SAFETY: whoever changes the value as a whole is kept away by dependencies; whoever looks at it for a part has the lock.
+            // SAFETY: as above.
             let value = unsafe { self.address().as_ref() };
-            residency::bring(value)?;
+            spill::see(value)?;
             if access != Access::Read {
                 // From now on it is known to nobody who would spill it, and whoever would list it comes by here.
-                value.memory().and_then(arena::place_of).map_or(Ok(()), spill::withdraw)?;
+                block.map_or(Ok(()), spill::withdraw)?;
             } else if *part_writers == 0 {
                 spill::look_at(value, false)?;
             }
@@ -228,14 +269,23 @@ impl<T: Parts> Elements<T::Element> for Place<T> {
                 ));
             }
         }
-        let first = if access == Access::Read {
-            // SAFETY: as above.
-            let value = unsafe { self.address().as_ref() };
-            value.first().cast_mut()
-        } else {
-            // SAFETY: as above; the elements that other tasks have meanwhile are no part of what is borrowed here.
-            let value = unsafe { self.address().as_mut() };
-            value.first_mut()
+        let first = match key {
+            _ if access == Access::Read => {
+                // SAFETY: as above.
+                let value = unsafe { self.address().as_ref() };
+                value.first().cast_mut()
+            }
+            Some(key) => {
+                residency::changes_part(key, meets);
+                // SAFETY: as above. Not by way of the buffer, for which all of it would change.
+                let memory = unsafe { self.address().as_ref() }.memory();
+                memory.map_or(std::ptr::null_mut(), |raw| raw.as_ptr().cast())
+            }
+            None => {
+                // SAFETY: as above; the elements that other tasks have meanwhile are no part of what is borrowed here.
+                let value = unsafe { self.address().as_mut() };
+                value.first_mut()
+            }
         };
         // Without elements it may be anywhere.
         let first = if form.lens().contains(&0) { first } else { first.wrapping_offset(form.start as isize) };

@@ -14,7 +14,7 @@ use super::{Elements, Historic};
 use crate::data::Data;
 use crate::error::TaskError;
 use crate::function::caller;
-use crate::part::{Form, Part, PartError, put_elements, swap_elements, take_elements};
+use crate::part::{Form, Part, PartError, Spans, put_elements, swap_elements, take_elements};
 use crate::region::shadow::Shown;
 use crate::task::record::dropped_quietly;
 use crate::wire::{Reader, WireError, Writer};
@@ -205,7 +205,7 @@ impl<E: Data> Elements<E> for Own<E> {
         Ok(self.form)
     }
 
-    fn bring(&self, _: Access, _: &Form) -> Result<NonNull<E>, String> {
+    fn bring(&self, _: Access, _: &Form, _: &Spans) -> Result<NonNull<E>, String> {
         Ok(self.room.cast())
     }
 

@@ -141,7 +141,7 @@ pub trait Elements<E>: Historic {
     fn form(&self) -> Result<Form, PartError>;
     /// Sees to it that they are at hand, and gives the first one of a part.
     #[doc(hidden)]
-    fn bring(&self, access: Access, form: &Form) -> Result<NonNull<E>, String>;
+    fn bring(&self, access: Access, form: &Form, spans: &Spans) -> Result<NonNull<E>, String>;
     /// Somebody is going to write a part, which `bring` comes after: until it is over, the memory is not spilled.
     #[doc(hidden)]
     fn begin_to_write(&self);
@@ -419,7 +419,10 @@ impl<'a, E: Data> PartReading<'a, E> {
         if let Some(error) = part.owner.consumed() {
             return Err(error);
         }
-        let first = part.owner.bring(Access::Read, &part.form).map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
+        let first = part
+            .owner
+            .bring(Access::Read, &part.form, &part.spans)
+            .map_err(|reason| hold.reference().error(FailureKind::Lost { reason }))?;
         Ok(Self { part, first, _hold: hold })
     }
 

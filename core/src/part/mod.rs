@@ -44,7 +44,8 @@ pub use field::{Field, FieldPart, ReadField, WriteField};
 pub use form::Form;
 pub use form::PartError;
 pub(crate) use order::{put_elements, swap_elements, take_elements};
-pub(crate) use spans::Spans;
+#[doc(hidden)]
+pub use spans::Spans;
 pub use view::{View, ViewMut};
 
 impl<E: Data> Part<E> {
@@ -206,7 +207,8 @@ impl<E: Data> Part<E> {
 ///
 /// Made with the shape that the value had when its `Mutable` was made. A task that gives the value another shape lets those fail that use parts later.
 ///
-/// Tasks with access to a part run on threads and on worker processes; those of a [`Buffer`](crate::Buffer) are used where they are.
+/// Tasks with access to a part run on threads and on worker processes, where those of a [`Buffer`](crate::Buffer) are used where they are; kernels take parts of buffers whose elements lie
+/// side by side.
 pub struct Part<E> {
     pub(crate) owner: Arc<dyn Elements<E>>,
     pub(crate) number: u32,

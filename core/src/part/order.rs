@@ -1,6 +1,7 @@
 //! The elements of a part one after the other: in which order, how they are written for another process, and read again.
 #![expect(unsafe_code, reason = "elements of a value whose other elements belong to other tasks meanwhile")]
 
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::form::{DIMENSIONS_MAX, Form};
@@ -33,6 +34,12 @@ impl Form {
             index[turned] += 1;
             index[turned + 1..inner].fill(0);
         }
+    }
+
+    /// Which elements of the value they are, if they lie side by side in their order.
+    pub(crate) fn run(&self) -> Option<Range<u64>> {
+        let (start, len) = (u64::try_from(self.start).ok()?, dense(self)? as u64);
+        Some(start..start + len)
     }
 
     /// The same elements in a place of their own, the rows of the rectangle one behind the other.

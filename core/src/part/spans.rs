@@ -70,8 +70,9 @@ impl Comb {
 }
 
 /// The elements of a part.
+#[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Spans {
+pub struct Spans {
     /// In ascending order.
     combs: Box<[Comb]>,
     /// Where the first element lies, and behind the last one.

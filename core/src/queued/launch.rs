@@ -18,7 +18,7 @@ use super::{Flying, InFlight, Queued, outside};
 use crate::clock::{now, now_ns};
 use crate::error::FailureKind;
 use crate::kernel::Origin;
-use crate::kernel::plan::Plan;
+use crate::kernel::plan::{Plan, Unplanned};
 use crate::options::LaunchTies;
 use crate::placement::{code_of, placed};
 use crate::planted::{self, Bug};
@@ -232,7 +232,10 @@ impl Queued {
         }
         let mut plan = match task.plan(&table) {
             Ok(plan) => plan,
-            Err(reason) => return fails(FailureKind::Kernel { reason }),
+            Err(Unplanned { reason, is_for_host: true }) => {
+                return aside(task.clone(), Aside::Elsewhere { task, fault: Fault::refused(reason), is_whole: true });
+            }
+            Err(Unplanned { reason, .. }) => return fails(FailureKind::Kernel { reason }),
         };
         if is_ahead && !residency::can_follow(&plan.uses) {
             trash.results.push(Box::new(plan));

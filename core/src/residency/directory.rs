@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Entry, Key, lock};
 use crate::platform;
+use crate::wire::Place;
 
 /// Entries in all directories.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -14,7 +15,8 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// That of the process.
 static DIRECTORY: Directory = Directory::new();
 
-type Entries = BTreeMap<Key, Arc<Entry>>;
+/// By block: that of all of it, and those of parts of it that were used alone, in any order.
+type Entries = BTreeMap<Key, Vec<Arc<Entry>>>;
 
 /// Entries by their blocks.
 pub(crate) struct Directory(Mutex<Entries>);
@@ -29,7 +31,7 @@ impl Drop for Directory {
     /// That of a platform. What is left belongs to logical threads that were given up, and is lost with their stacks.
     fn drop(&mut self) {
         let left = std::mem::take(&mut *lock(&self.0));
-        COUNT.fetch_sub(left.len(), Release);
+        COUNT.fetch_sub(left.values().map(Vec::len).sum(), Release);
         std::mem::forget(left);
     }
 }
@@ -49,45 +51,57 @@ fn with<R>(act: impl FnOnce(MutexGuard<'_, Entries>) -> R) -> R {
     }
 }
 
-/// The entry of a block.
-pub(super) fn get(key: Key) -> Option<Arc<Entry>> {
-    if is_empty() { None } else { with(|entries| entries.get(&key).cloned()) }
+/// The entry of these bytes of a block.
+pub(super) fn get(block: Key, place: Place) -> Option<Arc<Entry>> {
+    if is_empty() { None } else { with(|entries| entries.get(&block)?.iter().find(|entry| entry.place == place).cloned()) }
 }
 
-/// The entry of a block, which is made if there is none; `act` is called before anybody else gets it.
-pub(super) fn enter(key: Key, new: impl FnOnce() -> Entry, act: impl FnOnce(&Entry)) -> Arc<Entry> {
+/// All entries of a block.
+pub(super) fn of_block(block: Key) -> Vec<Arc<Entry>> {
+    if is_empty() { Vec::new() } else { with(|entries| entries.get(&block).cloned().unwrap_or_default()) }
+}
+
+/// The entry of these bytes of a block, which is made if there is none; `act` is called before anybody else gets it.
+pub(super) fn enter(block: Key, place: Place, new: impl FnOnce() -> Entry, act: impl FnOnce(&Entry)) -> Arc<Entry> {
     with(|mut entries| {
-        let new = || {
-            COUNT.fetch_add(1, Release);
-            Arc::new(new())
+        let of_block = entries.entry(block).or_default();
+        let entry = match of_block.iter().find(|entry| entry.place == place) {
+            Some(entry) => Arc::clone(entry),
+            None => {
+                COUNT.fetch_add(1, Release);
+                let entry = Arc::new(new());
+                of_block.push(Arc::clone(&entry));
+                entry
+            }
         };
-        let entry = Arc::clone(entries.entry(key).or_insert_with(new));
         act(&entry);
         entry
     })
 }
 
-/// Takes the entry of a block out.
-pub(super) fn remove(key: Key) -> Option<Arc<Entry>> {
-    remove_if(key, |_| true)
+/// Takes the entries of a block out.
+pub(super) fn remove(block: Key) -> Vec<Arc<Entry>> {
+    remove_if(block, |_| true)
 }
 
-/// The same if the entry is as it has to be.
-pub(super) fn remove_if(key: Key, is_so: impl FnOnce(&Arc<Entry>) -> bool) -> Option<Arc<Entry>> {
+/// The same if all of them are as they have to be.
+pub(super) fn remove_if(block: Key, is_so: impl FnMut(&Arc<Entry>) -> bool) -> Vec<Arc<Entry>> {
     with(|mut entries| {
-        entries.get(&key).filter(|entry| is_so(entry))?;
-        let entry = entries.remove(&key)?;
-        COUNT.fetch_sub(1, Release);
-        Some(entry)
+        if !entries.get(&block).is_some_and(|of_block| of_block.iter().all(is_so)) {
+            return Vec::new();
+        }
+        let removed = entries.remove(&block).unwrap_or_default();
+        COUNT.fetch_sub(removed.len(), Release);
+        removed
     })
 }
 
 /// All entries.
 pub(super) fn all() -> Vec<Arc<Entry>> {
-    with(|entries| entries.values().cloned().collect())
+    with(|entries| entries.values().flatten().cloned().collect())
 }
 
-/// What `look` finds, while nobody enters or leaves.
-pub(super) fn filter_map<R>(look: impl FnMut(&Arc<Entry>) -> Option<R>) -> Vec<R> {
+/// What `look` finds in the entries of a block, of all blocks, while nobody enters or leaves.
+pub(super) fn filter_map<R>(look: impl FnMut(&Vec<Arc<Entry>>) -> Option<R>) -> Vec<R> {
     with(|entries| entries.values().filter_map(look).collect())
 }

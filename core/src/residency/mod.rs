@@ -27,18 +27,22 @@ use crate::worker::stopwatch;
 use crate::{arena, spill};
 
 mod directory;
+mod parts;
 pub(crate) mod space;
 
 pub(crate) use directory::Directory;
+pub(crate) use parts::{bring_part, changes_part};
 use space::UnderWay;
 pub(crate) use space::{DeviceSpace, Links};
 
 /// Names a block of the host: its arena and where it begins there.
 pub(crate) type Key = (u64, u64);
 
-/// A block that a device has, or had.
+/// A block, or some bytes of one, that a device has, or had.
 pub(crate) struct Entry {
     place: Place,
+    /// All of the block.
+    block: Place,
     /// Held by whoever copies the block to the host; the others wait for it.
     transfer: SleepLock<()>,
     state: Mutex<State>,
@@ -162,9 +166,18 @@ pub(crate) enum Undone {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Use {
     pub(crate) place: Place,
+    /// The block that it is, or is a part of.
+    pub(crate) block: Place,
     pub(crate) access: Access,
     /// It is a result: what its block has is of no interest.
     pub(crate) is_fresh: bool,
+}
+
+impl Use {
+    /// All of a block.
+    pub(crate) fn of_block(block: Place, access: Access, is_fresh: bool) -> Self {
+        Self { place: block, block, access, is_fresh }
+    }
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -178,12 +191,14 @@ fn key_of(place: Place) -> Key {
 
 /// Whether a block is in the directory.
 pub(crate) fn is_known(key: Key) -> bool {
-    directory::get(key).is_some()
+    !directory::of_block(key).is_empty()
 }
 
 /// Notes that nobody is changing a block, if it is in the directory, and whether it is. Its buffer says so (`note_replicas`) before anybody does.
 pub(crate) fn settle(key: Key) -> bool {
-    directory::get(key).inspect(|entry| lock(&entry.state).is_settled = true).is_some()
+    let entries = directory::of_block(key);
+    entries.iter().for_each(|entry| lock(&entry.state).is_settled = true);
+    !entries.is_empty()
 }
 
 /// Those blocks of more than so many bytes that have their contents, and that no launch uses: their replicas can go. Longest ago first.
@@ -191,13 +206,18 @@ pub(crate) fn settled(least_bytes: u64) -> Vec<Place> {
     if directory::is_empty() {
         return Vec::new();
     }
-    let mut settled = directory::filter_map(|entry| {
-        if entry.place.len_bytes < least_bytes || Arc::strong_count(entry) > 1 {
+    let mut settled = directory::filter_map(|entries| {
+        let block = entries.first()?.block;
+        if block.len_bytes < least_bytes || entries.iter().any(|entry| Arc::strong_count(entry) > 1) {
             return None;
         }
-        let state = lock(&entry.state);
-        let last_use = state.replicas.iter().map(|replica| replica.last_use).max();
-        state.can_leave().then_some((last_use, entry.place))
+        let mut last_use = None;
+        let can_leave = entries.iter().all(|entry| {
+            let state = lock(&entry.state);
+            last_use = last_use.max(state.replicas.iter().map(|replica| replica.last_use).max());
+            state.can_leave()
+        });
+        can_leave.then_some((last_use, block))
     });
     settled.sort_by_key(|(last_use, _)| *last_use);
     settled.into_iter().map(|(_, place)| place).collect()
@@ -207,29 +227,18 @@ pub(crate) fn settled(least_bytes: u64) -> Vec<Place> {
 /// Nothing if it is not like that, or not there.
 pub(crate) fn release(place: Place) -> Option<impl Sized> {
     // Whoever else has the entry is about to use it. Only under the directory's lock somebody gets it.
-    let entry = directory::remove_if(key_of(place), |entry| Arc::strong_count(entry) == 1 && lock(&entry.state).can_leave())?;
-    let mut state = lock(&entry.state);
-    Some((state.take_replicas(|_| true), state.lineage.take()))
+    let removed = directory::remove_if(key_of(place), |entry| Arc::strong_count(entry) == 1 && lock(&entry.state).can_leave());
+    let gone = |entry: &Arc<Entry>| {
+        let mut state = lock(&entry.state);
+        (state.take_replicas(|_| true), state.lineage.take())
+    };
+    (!removed.is_empty()).then(|| removed.iter().map(gone).collect::<Vec<_>>())
 }
 
 /// Whoever has the block is about to change it: what devices have of it is stale from now on.
 #[cold]
 pub(crate) fn changes(key: Key) {
-    let Some(entry) = directory::get(key) else { return };
-    // Somebody may be copying to the block what is of no interest any more.
-    let _transfer = entry.transfer.lock();
-    let lineage = {
-        let mut state = lock(&entry.state);
-        state.host_valid = true;
-        state.is_settled = false;
-        state.depth = 0;
-        // Their memory stays: who has had it on a device once may well want it there again, and new memory costs more than the copy. When there is no room they go.
-        if !planted::is(Bug::StaleReplica) {
-            state.replicas.iter_mut().filter(|replica| !replica.is_import).for_each(|replica| replica.valid = false);
-        }
-        state.lineage.take()
-    };
-    drop(lineage);
+    directory::of_block(key).iter().for_each(|entry| entry.changes());
 }
 
 /// The block is nobody's any more.
@@ -242,8 +251,7 @@ pub(crate) fn ends(key: Key) {
 
 #[cold]
 fn remove(key: Key) {
-    let removed = directory::remove(key);
-    if let Some(entry) = removed {
+    for entry in directory::remove(key) {
         // Whoever copies to the block, to make room, is waited for: after this it is somebody else's.
         let _transfer = entry.transfer.lock();
         let (gone, lineage) = {
@@ -259,7 +267,8 @@ fn remove(key: Key) {
 /// Gives up all replicas in a space that ends; what is nowhere else is copied to the host first.
 pub(crate) fn leave(space: &Arc<DeviceSpace>) {
     // In the order of their use, which does not depend on where blocks lie.
-    let mut entries = directory::filter_map(|entry| Some((lock(&entry.state).replica_in(space)?.last_use, Arc::clone(entry))));
+    let last_use = |entry: Arc<Entry>| Some((lock(&entry.state).replica_in(space)?.last_use, Arc::clone(&entry)));
+    let mut entries: Vec<_> = directory::all().into_iter().filter_map(last_use).collect();
     entries.sort_by_key(|(last_use, _)| *last_use);
     for (_, entry) in entries {
         // What cannot be brought is lost: whoever wants it learns that later.
@@ -311,9 +320,9 @@ fn bring_blocks<T: Data>(value: &T, recompute: Recompute) -> Result<(), String> 
     if let Some(form) = T::DEVICE {
         (form.visit)(value, &mut |raw| {
             if outcome.is_ok()
-                && let Some(entry) = arena::place_of(raw).and_then(|place| directory::get(key_of(place)))
+                && let Some(place) = arena::place_of(raw)
             {
-                outcome = entry.bring(recompute);
+                outcome = directory::of_block(key_of(place)).iter().try_for_each(|entry| entry.bring(recompute));
             }
         });
     }
@@ -336,7 +345,7 @@ pub(crate) fn forget<T: Data>(value: &T) {
 
 /// How the contents of a block can be computed again, if it has them nowhere but on devices.
 pub(crate) fn lineage_of(place: Place) -> Option<LineageOf> {
-    let entry = directory::get(key_of(place))?;
+    let entry = directory::get(key_of(place), place)?;
     let state = lock(&entry.state);
     if state.host_valid { None } else { state.lineage.clone() }
 }
@@ -356,6 +365,14 @@ impl State {
         self.host_valid && self.is_settled && !self.has_backup && self.replicas.iter().all(|replica| replica.uses == 0)
     }
 
+    /// What devices have is stale. Their memory stays: who has had it on a device once may well want it there again, and new memory costs more than the copy. When there is no
+    /// room they go.
+    fn outdate(&mut self) {
+        if !planted::is(Bug::StaleReplica) {
+            self.replicas.iter_mut().filter(|replica| !replica.is_import).for_each(|replica| replica.valid = false);
+        }
+    }
+
     fn replica_in(&mut self, space: &Arc<DeviceSpace>) -> Option<&mut Replica> {
         self.replicas.iter_mut().find(|replica| Arc::ptr_eq(&replica.space, space))
     }
@@ -367,8 +384,11 @@ impl State {
 }
 
 impl Entry {
-    /// The entry of a block, which is made if there is none. Nobody is changing the block.
-    fn enter(place: Place) -> Arc<Self> {
+    /// The entry of a block, or of some bytes of one, which is made if there is none. Nobody is changing those.
+    fn enter(one: &Use) -> Arc<Self> {
+        let (place, block) = (one.place, one.block);
+        // Of a part it is not known that nobody is changing the others.
+        let is_settled = place == block;
         let new = || {
             let state = State {
                 host_valid: true,
@@ -376,14 +396,29 @@ impl Entry {
                 writers: 0,
                 version: 0,
                 has_ended: false,
-                is_settled: true,
+                is_settled,
                 depth: 0,
                 replicas: Vec::new(),
                 lineage: None,
             };
-            Self { place, transfer: SleepLock::default(), state: Mutex::new(state) }
+            Self { place, block, transfer: SleepLock::default(), state: Mutex::new(state) }
         };
-        directory::enter(key_of(place), new, |entry| lock(&entry.state).is_settled = true)
+        directory::enter(key_of(block), place, new, |entry| lock(&entry.state).is_settled |= is_settled)
+    }
+
+    /// See [`changes`].
+    fn changes(&self) {
+        // Somebody may be copying to the block what is of no interest any more.
+        let _transfer = self.transfer.lock();
+        let lineage = {
+            let mut state = lock(&self.state);
+            state.host_valid = true;
+            state.is_settled = false;
+            state.depth = 0;
+            state.outdate();
+            state.lineage.take()
+        };
+        drop(lineage);
     }
 
     /// Sees to it that the block has the contents.
@@ -502,10 +537,11 @@ pub(crate) fn can_follow(uses: &[Use]) -> bool {
     uses.iter().all(|one| {
         one.is_fresh
             || one.access == Access::Read
-                && directory::get(key_of(one.place)).is_none_or(|entry| {
+                && directory::get(key_of(one.block), one.place).is_none_or(|entry| {
                     let state = lock(&entry.state);
                     state.host_valid || state.depth < DEPTH_MAX
                 })
+                && parts::meeting(one).iter().all(|entry| lock(&entry.state).host_valid)
     })
 }
 
@@ -523,12 +559,12 @@ pub(crate) fn missing(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> Missing
     let mut up_bytes = 0u64;
     let mut down: Vec<(Arc<DeviceSpace>, u64)> = Vec::new();
     for (index, one) in uses.iter().enumerate() {
-        let is_again = || uses[..index].iter().any(|before| key_of(before.place) == key_of(one.place));
+        let is_again = || uses[..index].iter().any(|before| before.place == one.place);
         if one.is_fresh || one.access == Access::Overwrite || is_again() {
             continue;
         }
         let len_bytes = one.place.len_bytes;
-        let entry = directory::get(key_of(one.place));
+        let entry = directory::get(key_of(one.block), one.place);
         let mut state = entry.as_ref().map(|entry| lock(&entry.state));
         let is_on_host = state.as_ref().is_none_or(|state| state.host_valid);
         let imports = space.is_some_and(|space| space.imports());
@@ -558,9 +594,10 @@ pub(crate) fn missing(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> Missing
 /// Brings the buffers of a launch into a space, as far as that is to be done before the launch is submitted: their room is there, and the operands say what is to
 /// be copied. Called with the space's `issue` lock held; then comes `submit`, and in the end `commit` or `take_back`.
 pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared, Refusal> {
-    let entries: Vec<_> = uses.iter().map(|one| Entry::enter(one.place)).collect();
+    let entries: Vec<_> = uses.iter().map(Entry::enter).collect();
     // After they have been entered, so none is spilled from now on.
-    uses.iter().try_for_each(|one| spill::withdraw(one.place)).map_err(Refusal::Never)?;
+    uses.iter().try_for_each(|one| spill::withdraw(one.block)).map_err(Refusal::Never)?;
+    parts::prepare(uses)?;
     // What only another device has, or has a long history, comes to the host first.
     for (entry, one) in entries.iter().zip(uses) {
         let is_away = {
@@ -638,6 +675,9 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             space.add(replica.bytes);
             lock(&entry.state).replicas.push(replica);
         }
+        if one.access != Access::Read {
+            parts::outdate(one);
+        }
         let mut state = lock(&entry.state);
         let was_host_valid = state.host_valid;
         let Some(replica) = state.replica_in(space) else { unreachable!("it was just put there") };
@@ -701,6 +741,8 @@ fn new_replica(space: &Arc<DeviceSpace>, one: &Use) -> Result<Replica, AllocateE
                 space.counts.imported.fetch_add(one.place.len_bytes, Relaxed);
                 return Ok(of(chunk, true));
             }
+            // A part may begin where the device can bind nothing.
+            Err(_) if one.place != one.block => {}
             // From now on it gets copies.
             Err(_) => space.refuses.store(true, Relaxed),
         }
@@ -722,11 +764,10 @@ fn make_room(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use]) -> 
     }
     let (mut seen, mut missing_bytes, mut all_bytes) = (Vec::new(), 0u64, 0u64);
     for (entry, one) in entries.iter().zip(uses) {
-        let key = key_of(one.place);
-        if seen.contains(&key) {
+        if seen.contains(&one.place) {
             continue;
         }
-        seen.push(key);
+        seen.push(one.place);
         let there_bytes = lock(&entry.state).replica_in(space).map(|replica| replica.bytes);
         let bytes = DeviceSpace::taken_bytes(one.place.len_bytes);
         all_bytes = all_bytes.saturating_add(there_bytes.unwrap_or(bytes));

@@ -19,7 +19,7 @@ use poniard_interface::RawBuffer;
 use crate::error::{Failure, FailureKind, TaskError, TaskName};
 use crate::function::{Predecessors, TaskFn, function_name};
 use crate::kernel::Origin;
-use crate::kernel::plan::{Plan, Survey};
+use crate::kernel::plan::{Plan, Survey, Unplanned};
 use crate::mutable::Touch;
 use crate::options::{LaunchTies, Priority, TaskOptions};
 use crate::region::shadow::Witness;
@@ -197,7 +197,7 @@ struct VTable {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LaunchTable {
     /// What the device has to do.
-    plan: unsafe fn(NonNull<Header>) -> Result<Plan, String>,
+    plan: unsafe fn(NonNull<Header>) -> Result<Plan, Unplanned>,
     /// How much it works on, and what.
     survey: unsafe fn(NonNull<Header>) -> Survey,
     /// The error of an argument.
@@ -1089,7 +1089,7 @@ impl TaskRef {
     }
 
     /// What a device has to do. The caller has claimed the task and not run it.
-    pub(crate) fn plan(&self, launch: &LaunchTable) -> Result<Plan, String> {
+    pub(crate) fn plan(&self, launch: &LaunchTable) -> Result<Plan, Unplanned> {
         // SAFETY: as in `has_failed_argument`.
         unsafe { (launch.plan)(self.0) }
     }
@@ -1753,7 +1753,7 @@ unsafe fn accept<F, P: Predecessors, T: crate::Data>(header: NonNull<Header>, re
 
 /// # Safety
 /// As for `send`.
-unsafe fn plan<M, F: TaskFn<M>>(header: NonNull<Header>) -> Result<Plan, String> {
+unsafe fn plan<M, F: TaskFn<M>>(header: NonNull<Header>) -> Result<Plan, Unplanned> {
     // SAFETY: live (precondition).
     let record = unsafe { header.cast::<Record<F, F::Params, F::Value>>().as_ref() };
     record.header.watched_body.look();
