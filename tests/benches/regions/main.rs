@@ -1,17 +1,22 @@
 //! What regions cost: `cargo bench -p poniard-tests --bench regions [-- [--json] [--quick] [CASE ...]]`.
 //!
 //! Systems measured side by side are interleaved, a sample of each in turn. Read the minima. What is asked of Poniard stands in its note, with whether the minimum reaches it. Planning is the
-//! time that the spawning thread has a core, divided by the tasks: what runs meanwhile on others is not counted. `matmul` and `cholesky` are whole computations.
+//! time that the spawning thread has a core, divided by the tasks: what runs meanwhile on others is not counted. `matmul` and `cholesky` are whole computations; `window` is
+//! memory, and not time.
 
 mod linear;
 mod planning;
+mod window;
 
 use std::process::ExitCode;
 
-use poniard_bench::{Effort, Figure, System, program};
+use poniard_bench::{CountingAllocator, Effort, Figure, System, program};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// The cases: name, unit, samples.
-const CASES: [(&str, &str, usize); 7] = [
+const CASES: [(&str, &str, usize); 8] = [
     ("planning", "ns/task", 21),
     ("planning-parts", "ns/task", 21),
     ("writes-256", "us", 51),
@@ -19,6 +24,7 @@ const CASES: [(&str, &str, usize); 7] = [
     ("again-writes-256", "ns/task", 51),
     ("matmul", "ps/flop", 3),
     ("cholesky", "ps/flop", 5),
+    ("window", "bytes/task", 3),
 ];
 
 /// What is asked of a system.
@@ -67,6 +73,7 @@ fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
         "again-writes-256" => planning::again_writes(),
         "matmul" => linear::matmul(effort),
         "cholesky" => linear::factor(effort),
+        "window" => window::of_many(effort),
         _ => planning::of_writes(),
     }
 }
