@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
-use poniard::{Buffer, Handle, Mutable, Priority, RegionError, TaskOptions, read, with_options, write};
+use poniard::{Buffer, Handle, Mutable, Priority, RegionError, read, write};
 
 use super::product::accumulate;
 use super::random::Random;
@@ -156,19 +156,16 @@ fn subtract_square(c: ArrayViewMut2<'_, f64>, a: ArrayView2<'_, f64>) {
 /// The first failure of a task: [`NotPositiveDefinite`] is what its function returned.
 pub fn factor(handle: &Handle, a: &[Vec<Mutable<Tile>>]) -> Result<(), RegionError> {
     let n = a.len();
-    // What everything to the right waits for goes first where there is a choice.
-    let first = TaskOptions::new().priority(Priority::High);
     handle.region(|r| {
         for k in 0..n {
-            with_options(first.clone(), || {
-                r.spawn(potrf, (write(&a[k][k]),));
-                for i in k + 1..n {
-                    r.spawn(trsm, (read(&a[k][k]), write(&a[i][k])));
-                }
-            });
+            // What everything to the right waits for goes first where there is a choice.
+            r.task(potrf, (write(&a[k][k]),)).name(format!("potrf({k},{k})")).priority(Priority::High).spawn();
+            for i in k + 1..n {
+                r.task(trsm, (read(&a[k][k]), write(&a[i][k]))).name(format!("trsm({i},{k})")).priority(Priority::High).spawn();
+            }
             for i in k + 1..n {
                 for j in k + 1..=i {
-                    r.spawn(gemm, (read(&a[i][k]), read(&a[j][k]), write(&a[i][j])));
+                    r.task(gemm, (read(&a[i][k]), read(&a[j][k]), write(&a[i][j]))).name(format!("gemm({i},{j})-{k}")).spawn();
                 }
             }
         }
@@ -360,7 +357,7 @@ mod tests {
         let mut matrix = Array2::<f64>::eye(6);
         matrix[[3, 3]] = -2.0;
         let error = factor(&npy::write(matrix.view()), 2).unwrap_err();
-        assert!(matches!(&error, SampleError::Task(error) if error.root_task().ends_with("potrf")), "{error:?}");
+        assert!(matches!(&error, SampleError::Task(error) if error.root_task() == "potrf(1,1)"), "{error:?}");
         let expected = "not positive definite: pivot 3 (counting from 0) is -2, in the diagonal tile of rows 2 to 3";
         assert!(error.to_string().contains(expected), "{error}");
         assert!(factor(&npy::write(Array2::zeros((3, 3)).view()), 2).unwrap_err().to_string().contains("pivot 0"));

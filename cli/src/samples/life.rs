@@ -1,11 +1,15 @@
-//! `life`: a cellular automaton in tiles. A tile of the next generation needs nine tiles of this one, and nothing else: there is no barrier
-//! between generations, so one corner of the board may be several ahead of another.
+//! `life`: a cellular automaton in tiles, from one board to another and back: each task reads a tile and the cells around it, and writes the same tile of the other board. There is no barrier
+//! between generations, so one corner of the board may be ahead of another.
 //!
-//! The board is a torus: what leaves it on one side comes back on the other.
+//! The board is a torus: what leaves it on one side comes back on the other. So it has a rim, a copy of what is on the other side, which tasks of their own copy as soon as the tiles there are done.
 //!
 //! Where there is a device, tiles are bands of whole rows, which need three each, and their next generation is a kernel: the board stays on the device.
 
-use poniard::{AllocateError, Buffer, Gather, Kernel, buffer};
+use ndarray::{Array2, Ix2, s};
+use poniard::{
+    AllocateError, Buffer, Handle, Kernel, Mutable, Part, PartError, Region, RegionError, RegionTask, TaskOptions, View, ViewMut, buffer,
+    overwrite, read,
+};
 
 use super::pattern::{Pattern, Rule};
 use super::picture::{WORD_BYTES, encode};
@@ -15,7 +19,7 @@ use crate::sample::{Check, Context, Outcome, Sample, SampleError, SampleOption};
 
 pub(crate) static SAMPLE: Sample = Sample {
     name: "life",
-    summary: "Conway's Life, or another rule: tiles over generations, without a barrier",
+    summary: "Conway's Life, or another rule: tiles with halos over generations, without a barrier",
     options: &[
         SampleOption { name: "input", meaning: "a pattern file, .rle; default the Gosper glider gun" },
         SampleOption { name: "generations", meaning: "how many to compute, default 120" },
@@ -49,27 +53,103 @@ const MOST_FILE_BYTES: u64 = 64 << 20;
 /// The most frames of an animation: beyond it, generations are left out evenly.
 const MOST_FRAMES: usize = 500;
 
-/// The tiles that the next generation of one tile needs, row by row; it is the fifth. On a small board several are the same.
-fn around(index: usize, count: usize) -> [usize; 3] {
-    [(index + count - 1) % count, index, (index + 1) % count]
+/// The next generation of a tile, of the tile and what lies around it.
+fn next_tile(around: View<'_, u8>, mut tile: ViewMut<'_, u8>, rule: Rule) {
+    let (around, mut tile) = (around.array::<Ix2>(), tile.array_mut::<Ix2>());
+    let in_row = "the cells of a row lie side by side";
+    for (row, mut line) in tile.rows_mut().into_iter().enumerate() {
+        let three = [0, 1, 2].map(|offset| around.row(row + offset).to_slice().expect(in_row));
+        next_line(line.as_slice_mut().expect(in_row), three, rule);
+    }
 }
 
-/// The next generation of the tile in the middle. `heights` and `widths` are those of the three rows and columns of tiles.
-fn next_tile(tiles: Gather<'_, Buffer<u8>>, heights: [usize; 3], widths: [usize; 3], rule: Rule) -> Result<Buffer<u8>, AllocateError> {
-    let (height, width) = (heights[1], widths[1]);
-    let line_len = width + 2;
-    // The tile and its halo, the rim that the neighbours lend: their nearest row, column or corner.
-    let mut cells = vec![0; (height + 2) * line_len];
-    for (index, tile) in tiles.iter().enumerate() {
-        let (tile_height, tile_width) = (heights[index / 3], widths[index % 3]);
-        let (rows, to_row) = [(tile_height - 1..tile_height, 0), (0..height, 1), (0..1, height + 1)][index / 3].clone();
-        let (columns, to_column) = [(tile_width - 1..tile_width, 0), (0..width, 1), (0..1, width + 1)][index % 3].clone();
-        for (offset, row) in rows.enumerate() {
-            let line = &mut cells[(to_row + offset) * line_len + to_column..][..columns.len()];
-            line.copy_from_slice(&tile[row * tile_width..][columns.clone()]);
+/// Copies cells from one side of the board to the rim of the other.
+fn copy(from: View<'_, u8>, mut to: ViewMut<'_, u8>) {
+    to.array_mut::<Ix2>().assign(&from.array::<Ix2>());
+}
+
+/// The board without its rim.
+fn inner(board: &Array2<u8>) -> Result<Buffer<u8>, AllocateError> {
+    let edge = board.nrows() - 2;
+    let mut cells = buffer::try_zeroed(edge * edge)?;
+    for (line, row) in cells.chunks_exact_mut(edge).zip(board.slice(s![1..=edge, 1..=edge]).rows()) {
+        line.iter_mut().zip(row).for_each(|(to, from)| *to = *from);
+    }
+    Ok(cells)
+}
+
+/// A board with a rim, and what tasks have of it.
+struct Board {
+    cells: Mutable<Array2<u8>>,
+    /// Row by row: each tile with the cells around it, and without.
+    tiles: Vec<(Part<u8>, Part<u8>)>,
+    /// What is copied to which part of the rim.
+    rim: Vec<(Part<u8>, Part<u8>)>,
+}
+
+impl Board {
+    fn new(cells: Array2<u8>, tiling: Tiling) -> Result<Self, PartError> {
+        let edge = cells.nrows() - 2;
+        let cells = Mutable::new(cells);
+        let inside = |index| tiling.span(index).start + 1..tiling.span(index).end + 1;
+        let (mut tiles, mut rim) = (Vec::new(), Vec::new());
+        // The last row or column before the rim, and the rim on the other side.
+        let sides = [(edge, 0), (1, edge + 1)];
+        for row in 0..tiling.count() {
+            for column in 0..tiling.count() {
+                let tile = cells.part(s![inside(row), inside(column)])?;
+                tiles.push((tile.with_halo(1)?, tile));
+            }
+            for (from, to) in sides {
+                rim.push((cells.part(s![from..=from, inside(row)])?, cells.part(s![to..=to, inside(row)])?));
+                rim.push((cells.part(s![inside(row), from..=from])?, cells.part(s![inside(row), to..=to])?));
+            }
+        }
+        for (from_row, to_row) in sides {
+            for (from, to) in sides {
+                rim.push((cells.part(s![from_row..=from_row, from..=from])?, cells.part(s![to_row..=to_row, to..=to])?));
+            }
+        }
+        Ok(Self { cells, tiles, rim })
+    }
+
+    /// Lets the rim become what is on the other side.
+    fn wrap(&self, r: &Region<'_>) {
+        for (from, to) in &self.rim {
+            r.spawn(copy, (read(from), overwrite(to)));
         }
     }
-    step(&cells, height, width, rule)
+}
+
+/// The boards of the generations that are kept, each as a task.
+type Kept = Result<Vec<(usize, RegionTask<Buffer<u8>>)>, PartError>;
+
+/// Computes on two boards, to and fro.
+fn play(handle: &Handle, first: &[u8], edge: usize, tiling: Tiling, rule: Rule, kept: &[usize]) -> Result<Kept, RegionError> {
+    let mut cells = Array2::zeros((edge + 2, edge + 2));
+    for (mut row, line) in cells.slice_mut(s![1..=edge, 1..=edge]).rows_mut().into_iter().zip(first.chunks_exact(edge)) {
+        row.iter_mut().zip(line).for_each(|(to, from)| *to = *from);
+    }
+    handle.region(|r| {
+        let boards = [Board::new(cells.clone(), tiling)?, Board::new(cells, tiling)?];
+        let mut tasks = Vec::new();
+        let last = kept.last().copied().unwrap_or(0);
+        for generation in 0..=last {
+            let [now, before] = [0, 1].map(|back| &boards[(generation + back) % 2]);
+            if generation > 0 {
+                for (index, ((around, _), (_, tile))) in before.tiles.iter().zip(&now.tiles).enumerate() {
+                    let (row, column) = (index / tiling.count(), index % tiling.count());
+                    let name = format!("generation({generation},{row},{column})");
+                    r.task(next_tile, (read(around), overwrite(tile), rule)).name(name).spawn();
+                }
+            }
+            now.wrap(r);
+            if kept.contains(&generation) {
+                tasks.push((generation, r.spawn(inner, (read(&now.cells),))));
+            }
+        }
+        Ok(tasks)
+    })
 }
 
 /// What `life.wgsl` does: the next generation of a band of the board, between two others.
@@ -102,13 +182,18 @@ fn step(cells: &[u8], height: usize, width: usize, rule: Rule) -> Result<Buffer<
     let mut next: Buffer<u8> = buffer::try_zeroed((height * width).next_multiple_of(WORD_BYTES))?;
     for (row, line) in next[..height * width].chunks_exact_mut(width).enumerate() {
         let [above, here, below] = [0, 1, 2].map(|offset| &cells[(row + offset) * line_len..][..line_len]);
-        let three = |cells: &[u8]| cells[0] + cells[1] + cells[2];
-        for (((cell, above), here), below) in line.iter_mut().zip(above.windows(3)).zip(here.windows(3)).zip(below.windows(3)) {
-            let alive = here[1];
-            *cell = rule.next(alive == 1, (three(above) + three(here) + three(below) - alive).into()).into();
-        }
+        next_line(line, [above, here, below], rule);
     }
     Ok(next)
+}
+
+/// The next generation of a line, of itself between two others, each with a cell more at both ends.
+fn next_line(line: &mut [u8], [above, here, below]: [&[u8]; 3], rule: Rule) {
+    let three = |cells: &[u8]| cells[0] + cells[1] + cells[2];
+    for (((cell, above), here), below) in line.iter_mut().zip(above.windows(3)).zip(here.windows(3)).zip(below.windows(3)) {
+        let alive = here[1];
+        *cell = rule.next(alive == 1, (three(above) + three(here) + three(below) - alive).into()).into();
+    }
 }
 
 fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
@@ -135,62 +220,23 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
     limits::memory("size", (edge as u64).pow(2).checked_mul(2 * kept_count as u64 + 8))?;
 
     let first = first_board(&pattern, edge)?;
-    let mut tasks = TileTasks::new(tiles, columns);
-    for row in 0..tiles {
-        for column in 0..columns {
-            let len = tiling.len_of(row) * across.len_of(column);
-            let mut tile = limits::zeroed("size", len.next_multiple_of(WORD_BYTES))?;
-            cut(&first, edge, tiling.span(row), across.span(column), &mut tile);
-            tasks.put(row, column, runtime.value(tile));
-        }
-    }
     let rule = pattern.rule;
-    let kernel = Kernel::wgsl("generation", include_str!("life.wgsl")).host(next_band);
-    let mut kept = Vec::new();
-    for generation in 0..=generations {
-        if generation > 0 {
-            let mut next = TileTasks::new(tiles, columns);
-            for row in 0..tiles {
-                for column in 0..columns {
-                    let (rows, columns) = (around(row, tiles), around(column, columns));
-                    let (heights, widths) = (rows.map(|row| tiling.len_of(row)), columns.map(|column| across.len_of(column)));
-                    let name = format!("generation({generation},{row},{column})");
-                    if let Some(options) = context.kernels {
-                        let [above, here, below] = rows.map(|row| tasks.get(row, 0));
-                        let words = (heights[1] * edge).div_ceil(WORD_BYTES);
-                        let numbers = (edge as u32, heights[0] as u32, heights[1] as u32);
-                        let arguments = (above, here, below, numbers.0, numbers.1, numbers.2, rule.birth, rule.survival);
-                        let launch = kernel.over(words).returning([words * WORD_BYTES]);
-                        next.put(row, column, runtime.task(launch, arguments).options(options).name(name).spawn());
-                        continue;
-                    }
-                    let needed: Vec<_> = rows
-                        .iter()
-                        .flat_map(|&row| columns.iter().map(|&column| tasks.get(row, column).clone()).collect::<Vec<_>>())
-                        .collect();
-                    next.put(row, column, runtime.task(next_tile, (needed, heights, widths, rule)).name(name).spawn());
-                }
-            }
-            tasks = next;
-        }
-        if is_kept(generation) {
-            kept.push((generation, tasks.clone()));
-        }
-    }
-    drop(tasks);
-
+    let kept: Vec<usize> = (0..=generations).filter(|generation| is_kept(*generation)).collect();
     let mut boards = Vec::new();
-    let total = (kept_count * tiles * columns) as u64;
-    for (generation, mut tasks) in kept {
-        let mut board: Buffer<u8> = limits::zeroed("size", edge * edge)?;
-        for row in 0..tiles {
-            for column in 0..columns {
-                let tile = tasks.take(row, column).fetch()?;
-                paste(&mut board, edge, tiling.span(row), across.span(column), &tile);
-                context.progress.advance((boards.len() * tiles * columns + row * columns + column + 1) as u64, total);
+    if let Some(options) = context.kernels {
+        for (generation, mut bands) in play_on_devices(runtime, options, &first, edge, tiling, rule, &kept)? {
+            let mut board: Buffer<u8> = limits::zeroed("size", edge * edge)?;
+            for row in 0..tiles {
+                paste(&mut board, edge, tiling.span(row), 0..edge, &bands.take(row, 0).fetch()?);
             }
+            boards.push((generation, board));
+            context.progress.advance(boards.len() as u64, kept_count as u64);
         }
-        boards.push((generation, board));
+    } else {
+        for (generation, board) in play(runtime, &first, edge, tiling, rule, &kept)?.expect("tiles are inside their boards") {
+            boards.push((generation, board.take()?));
+            context.progress.advance(boards.len() as u64, kept_count as u64);
+        }
     }
 
     let last = &boards.last().expect("the last generation is kept").1;
@@ -215,6 +261,51 @@ fn run(context: &Context<'_>) -> Result<Outcome, SampleError> {
         check: check(&boards, first, edge, rule),
         output,
     })
+}
+
+/// The boards of the generations that are kept, in bands.
+type Bands = Vec<(usize, TileTasks<Buffer<u8>>)>;
+
+/// Computes on devices, in bands; those of the generations that are kept.
+fn play_on_devices(
+    handle: &Handle,
+    options: &TaskOptions,
+    first: &[u8],
+    edge: usize,
+    tiling: Tiling,
+    rule: Rule,
+    kept: &[usize],
+) -> Result<Bands, SampleError> {
+    let count = tiling.count();
+    let mut bands = TileTasks::new(count, 1);
+    for row in 0..count {
+        let mut band = limits::zeroed("size", (tiling.len_of(row) * edge).next_multiple_of(WORD_BYTES))?;
+        cut(first, edge, tiling.span(row), 0..edge, &mut band);
+        bands.put(row, 0, handle.value(band));
+    }
+    let kernel = Kernel::wgsl("generation", include_str!("life.wgsl")).host(next_band);
+    let mut boards = Vec::new();
+    for generation in 0..=kept.last().copied().unwrap_or(0) {
+        if generation > 0 {
+            let mut next = TileTasks::new(count, 1);
+            for row in 0..count {
+                let rows = [(row + count - 1) % count, row, (row + 1) % count];
+                let [above, here, below] = rows.map(|row| bands.get(row, 0));
+                let heights = rows.map(|row| tiling.len_of(row));
+                let words = (heights[1] * edge).div_ceil(WORD_BYTES);
+                let numbers = (edge as u32, heights[0] as u32, heights[1] as u32);
+                let arguments = (above, here, below, numbers.0, numbers.1, numbers.2, rule.birth, rule.survival);
+                let launch = kernel.over(words).returning([words * WORD_BYTES]);
+                let name = format!("generation({generation},{row},0)");
+                next.put(row, 0, handle.task(launch, arguments).options(options).name(name).spawn());
+            }
+            bands = next;
+        }
+        if kept.contains(&generation) {
+            boards.push((generation, bands.clone()));
+        }
+    }
+    Ok(boards)
 }
 
 /// The pattern of the input file, or the glider gun.

@@ -1,21 +1,25 @@
 //! What regions cost: `cargo bench -p poniard-tests --bench regions [-- [--json] [--quick] [CASE ...]]`.
 //!
 //! Systems measured side by side are interleaved, a sample of each in turn. Read the minima. What is asked of Poniard stands in its note, with whether the minimum reaches it. Planning is the
-//! time that the spawning thread has a core, divided by the tasks: what runs meanwhile on others is not counted. `matmul` and `cholesky` are whole computations. Beside `planning` and those are
-//! the same loops in tasks of OpenMP and StarPU, where these are installed.
+//! time that the spawning thread has a core, divided by the tasks: what runs meanwhile on others is not counted. `matmul` and `cholesky` are whole computations; `window` is
+//! memory, and not time. Beside `planning` and the whole computations are the same loops in tasks of OpenMP and StarPU, where these are installed.
 
 mod linear;
 mod peers;
 mod planning;
+mod window;
 
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use peers::Peer;
-use poniard_bench::{Effort, Figure, System, program};
+use poniard_bench::{CountingAllocator, Effort, Figure, System, program};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// The cases: name, unit, samples.
-const CASES: [(&str, &str, usize); 7] = [
+const CASES: [(&str, &str, usize); 8] = [
     ("planning", "ns/task", 21),
     ("planning-parts", "ns/task", 21),
     ("writes-256", "us", 51),
@@ -23,6 +27,7 @@ const CASES: [(&str, &str, usize); 7] = [
     ("again-writes-256", "ns/task", 51),
     ("matmul", "ps/flop", 3),
     ("cholesky", "ps/flop", 5),
+    ("window", "bytes/task", 3),
 ];
 
 /// What is asked of a system.
@@ -72,6 +77,7 @@ fn systems_of(case: &str, effort: Effort, peers: &OnceLock<Vec<&'static Peer>>) 
         "again-writes-256" => planning::again_writes(),
         "matmul" => linear::matmul(effort, peers()),
         "cholesky" => linear::factor(effort, peers()),
+        "window" => window::of_many(effort),
         _ => planning::of_writes(),
     }
 }
