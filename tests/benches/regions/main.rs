@@ -11,12 +11,14 @@ use std::process::ExitCode;
 use poniard_bench::{Effort, Figure, System, program};
 
 /// The cases: name, unit, samples.
-const CASES: [(&str, &str, usize); 7] = [
+const CASES: [(&str, &str, usize); 9] = [
     ("planning", "ns/task", 21),
     ("planning-parts", "ns/task", 21),
     ("writes-256", "us", 51),
     ("again", "ns/task", 21),
     ("again-writes-256", "ns/task", 51),
+    ("again-implicit", "ns/task", 21),
+    ("again-implicit-writes-256", "ns/task", 51),
     ("matmul", "ps/flop", 3),
     ("cholesky", "ps/flop", 5),
 ];
@@ -38,6 +40,7 @@ impl Asked {
             ("planning-parts", "region" | "region-in-task") => Self::Most(1000.0),
             ("writes-256", "region" | "region-in-task") => Self::Most(100.0),
             ("again" | "again-writes-256", "plan") => Self::Most(30.0),
+            ("again-implicit" | "again-implicit-writes-256", "replayed") => Self::Most(100.0),
             ("matmul", "region") => Self::Rate(0.9),
             ("cholesky", "region") => Self::Rate(0.75),
             _ => return None,
@@ -65,6 +68,8 @@ fn systems_of(case: &str, effort: Effort) -> Vec<System<'static>> {
         "planning-parts" => planning::of_parts(effort),
         "again" => planning::again_tiles(effort),
         "again-writes-256" => planning::again_writes(),
+        "again-implicit" => planning::again_implicit(effort),
+        "again-implicit-writes-256" => planning::again_implicit_writes(),
         "matmul" => linear::matmul(effort),
         "cholesky" => linear::factor(effort),
         _ => planning::of_writes(),
