@@ -39,7 +39,7 @@ impl Repeated {
 
     fn report(&self) -> RegionReport {
         let mut reports: Vec<_> =
-            self.0.report().regions.into_iter().filter(|report| report.location.file().ends_with("replay.rs")).collect();
+            self.0.report().regions.into_iter().filter(|report| report.location.file() == file!()).collect();
         assert_eq!(reports.len(), 1, "{reports:?}");
         reports.remove(0)
     }

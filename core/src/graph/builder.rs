@@ -1,4 +1,6 @@
 //! Puts nodes and edges into arrays.
+//!
+//! One file because each way to add a node fills the same arrays, which `build` turns around together.
 
 use std::alloc::Layout;
 use std::marker::PhantomData;

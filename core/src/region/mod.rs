@@ -202,13 +202,13 @@ impl<'h> Region<'h> {
         let mut mode = self.mode.borrow_mut();
         let recorder =
             if let Mode::Learning(recorder, _) = &mut *mode { Some(recorder).filter(|recorder| !recorder.is_spoiled()) } else { None };
-        let recorder = recorder.map(|recorder| {
+        let mut recorder = recorder;
+        if let Some(recorder) = &mut recorder {
             match special {
                 Some(reason) => recorder.spoil(NotReplayed::Special { task: recorder.len(), reason }),
                 None => params.see(&mut |seen| recorder.see(&seen)),
             }
-            recorder
-        });
+        }
         let task = self.handle.spawn_in_region(location, function, params, options, &mut self.checker.borrow_mut());
         if let Some(recorder) = recorder {
             recorder.note(task.reference(), location);
@@ -282,7 +282,7 @@ impl<'h> Region<'h> {
                         ended = Some(Ended::Replayed(shape));
                         Mode::Plain(None)
                     }
-                    Outcome::Planned(planned) => self.go_on(planned),
+                    Outcome::Planned(planned) => self.go_on(*planned),
                 }
             }
             other => other,

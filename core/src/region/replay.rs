@@ -86,7 +86,7 @@ pub(super) enum Outcome {
         spawned: u64,
     },
     /// It goes on in the ordinary way.
-    Planned(Planned),
+    Planned(Box<Planned>),
 }
 
 /// A region that gave way.
@@ -258,7 +258,7 @@ impl Replay {
     pub(super) fn finish(&self, handle: &Handle) -> Outcome {
         match self.begin_run() {
             Some(batch) => self.run(handle, &batch),
-            None => Outcome::Planned(self.planned()),
+            None => Outcome::Planned(Box::new(self.planned())),
         }
     }
 

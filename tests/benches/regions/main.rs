@@ -19,12 +19,14 @@ use poniard_bench::{CountingAllocator, Effort, Figure, System, program};
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// The cases: name, unit, samples.
-const CASES: [(&str, &str, usize); 8] = [
+const CASES: [(&str, &str, usize); 10] = [
     ("planning", "ns/task", 21),
     ("planning-parts", "ns/task", 21),
     ("writes-256", "us", 51),
     ("again", "ns/task", 21),
     ("again-writes-256", "ns/task", 51),
+    ("again-implicit", "ns/task", 21),
+    ("again-implicit-writes-256", "ns/task", 51),
     ("matmul", "ps/flop", 3),
     ("cholesky", "ps/flop", 5),
     ("window", "bytes/task", 3),
@@ -47,6 +49,7 @@ impl Asked {
             ("planning-parts", "region" | "region-in-task") => Self::Most(1000.0),
             ("writes-256", "region" | "region-in-task") => Self::Most(100.0),
             ("again" | "again-writes-256", "plan") => Self::Most(30.0),
+            ("again-implicit" | "again-implicit-writes-256", "replayed") => Self::Most(100.0),
             ("matmul", "region") => Self::Rate(0.9),
             ("cholesky", "region") => Self::Rate(0.75),
             _ => return None,
@@ -75,6 +78,8 @@ fn systems_of(case: &str, effort: Effort, peers: &OnceLock<Vec<&'static Peer>>) 
         "planning-parts" => planning::of_parts(effort),
         "again" => planning::again_tiles(effort),
         "again-writes-256" => planning::again_writes(),
+        "again-implicit" => planning::again_implicit(effort),
+        "again-implicit-writes-256" => planning::again_implicit_writes(),
         "matmul" => linear::matmul(effort, peers()),
         "cholesky" => linear::factor(effort, peers()),
         "window" => window::of_many(effort),

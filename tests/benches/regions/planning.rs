@@ -19,8 +19,8 @@ fn thread_ns() -> u64 {
 
 /// The time to spawn, without what comes after, of a region that `spawn` fills; how many tasks it has.
 fn planning_ns(handle: &Handle, spawn: &dyn Fn(&Region<'_>) -> usize) -> (u64, usize) {
-    // Large enough that the window is never full.
-    let options = RegionOptions::new().window(1 << 20);
+    // Large enough that the window is never full. Each one is planned, although it comes again.
+    let options = RegionOptions::new().window(1 << 20).replay(false);
     let planned = handle.region_with(&options, |r| {
         let began = thread_ns();
         let count = spawn(r);
@@ -117,8 +117,60 @@ fn run_again(plan: RegionPlan, fill: impl Fn(&Region<'_>) + 'static) -> Vec<Syst
     let count = plan.len() as u64;
     vec![
         System::new("plan", "a plan, run once more", move || per_task(count, || drop(plan.run(&runtime).expect("no task fails")))),
-        System::new("region", "the same as a region", move || per_task(count, || other.region(&fill).expect("no task fails"))),
+        System::new("region", "the same as a region", move || {
+            per_task(count, || other.region_with(&RegionOptions::new().replay(false), &fill).expect("no task fails"))
+        }),
     ]
+}
+
+/// A region that comes again: the time of the spawning thread until its graph runs, which is what planning is of one that is planned. How many were replayed is in the note.
+fn replayed(fill: impl Fn(&Region<'_>) -> usize + 'static) -> Vec<System<'static>> {
+    let runtime = runtime();
+    let fill = Arc::new(fill);
+    let whole = Arc::clone(&fill);
+    let other = self::runtime();
+    vec![
+        System::telling("replayed", move |note: &mut String| {
+            let begin = |r: &Region<'_>| {
+                let began = thread_ns();
+                let count = fill(r);
+                (thread_ns() - began) as f64 / count as f64
+            };
+            let ns = runtime.region(begin).expect("no task fails");
+            *note = runtime.report().regions.iter().map(ToString::to_string).collect();
+            ns
+        }),
+        System::new("replayed-whole", "all of it, and not only the planning", move || {
+            let began = std::time::Instant::now();
+            let count = other.region(|r| whole(r)).expect("no task fails");
+            began.elapsed().as_nanos() as f64 / count as f64
+        }),
+    ]
+}
+
+/// The tiled product of `of_tiles`, by itself when it comes again.
+pub(crate) fn again_implicit(effort: Effort) -> Vec<System<'static>> {
+    let side = if effort == Effort::Quick { 8 } else { 24 };
+    let tiles = || -> Vec<Vec<Mutable<f64>>> { (0..side).map(|_| (0..side).map(|_| Mutable::new(0.0)).collect()).collect() };
+    let (a, b, c) = (tiles(), tiles(), tiles());
+    replayed(move |r| {
+        for at in 0..side * side * side {
+            let (i, j, k) = (at / (side * side), at / side % side, at % side);
+            r.spawn(|_: &f64, _: &f64, _: &mut f64| (), (read(&a[i][k]), read(&b[k][j]), write(&c[i][j])));
+        }
+        side * side * side
+    })
+}
+
+/// The tasks of `of_writes`, the same way.
+pub(crate) fn again_implicit_writes() -> Vec<System<'static>> {
+    let all: Vec<Mutable<u64>> = (0..256).map(Mutable::new).collect();
+    replayed(move |r| {
+        for one in &all {
+            r.spawn(|one: &mut u64| *one += 1, (write(one),));
+        }
+        all.len()
+    })
 }
 
 /// The tiled product of `of_tiles`.
