@@ -151,46 +151,38 @@ impl Peer {
     }
 }
 
-/// A tile that nobody changes meanwhile.
+/// Calls `body` with tiles.
 ///
 /// # Safety
-/// It is one of those that were given to a [`Peer`], by a task that has access to it.
-unsafe fn tile<'a>(address: *const c_void) -> &'a Tile {
+/// All are tiles that were given to a [`Peer`], by a task that has access to them, to the last one for itself alone.
+unsafe fn with_tiles<const N: usize>(read: [*const c_void; N], write: *mut c_void, body: impl FnOnce([&Tile; N], &mut Tile)) {
+    let read = read.map(|address| {
+        // SAFETY: the caller's promise.
+        unsafe { &*address.cast::<Tile>() }
+    });
     // SAFETY: the caller's promise.
-    unsafe { &*address.cast() }
-}
-
-/// A tile that nobody else looks at meanwhile.
-///
-/// # Safety
-/// It is one of those that were given to a [`Peer`], by a task that may change it.
-unsafe fn tile_mut<'a>(address: *mut c_void) -> &'a mut Tile {
-    // SAFETY: the caller's promise.
-    unsafe { &mut *address.cast() }
+    let write = unsafe { &mut *write.cast::<Tile>() };
+    body(read, write);
 }
 
 extern "C" fn multiply(a: *const c_void, b: *const c_void, c: *mut c_void) {
     // SAFETY: tasks of `Peer::matmul` call this, with accesses for just that.
-    let (a, b, c) = unsafe { (tile(a), tile(b), tile_mut(c)) };
-    super::linear::multiply(a, b, c);
+    unsafe { with_tiles([a, b], c, |[a, b], c| super::linear::multiply(a, b, c)) };
 }
 
 extern "C" fn potrf(a: *mut c_void) {
-    // SAFETY: as in `multiply`.
-    let a = unsafe { tile_mut(a) };
-    cholesky::potrf(a).expect("the matrix is positive definite");
+    // SAFETY: as in `multiply`, of `Peer::cholesky`.
+    unsafe { with_tiles([], a, |[], a| cholesky::potrf(a).expect("the matrix is positive definite")) };
 }
 
 extern "C" fn trsm(diagonal: *const c_void, a: *mut c_void) {
-    // SAFETY: as in `multiply`.
-    let (diagonal, a) = unsafe { (tile(diagonal), tile_mut(a)) };
-    cholesky::trsm(diagonal, a);
+    // SAFETY: as in `potrf`.
+    unsafe { with_tiles([diagonal], a, |[diagonal], a| cholesky::trsm(diagonal, a)) };
 }
 
 extern "C" fn gemm(a: *const c_void, b: *const c_void, c: *mut c_void) {
-    // SAFETY: as in `multiply`.
-    let (a, b, c) = unsafe { (tile(a), tile(b), tile_mut(c)) };
-    cholesky::gemm(a, b, c);
+    // SAFETY: as in `potrf`.
+    unsafe { with_tiles([a, b], c, |[a, b], c| cholesky::gemm(a, b, c)) };
 }
 
 extern "C" fn nothing(_: *const c_void, _: *const c_void, _: *mut c_void) {}
