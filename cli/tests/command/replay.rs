@@ -36,8 +36,7 @@ fn another_policy_and_a_changed_file_are_found_out() {
     other.failed(
         1,
         &[
-            "fifo.json: decisions.events[0]: task 0 (",
-            "potrf), ",
+            "fifo.json: decisions.events[0]: task 0 (potrf(0,0)), ",
             "expected placed for whoever is free first (first-free), got placed at threads-",
         ],
     );

@@ -172,7 +172,7 @@ fn the_first_error_in_the_order_of_the_spawns_is_that_of_the_region() -> Result<
         .expect_err("two tasks fail");
     assert_eq!((error.failed(), error.spawned()), (3, 4));
     assert_eq!((error.first().root_task(), error.first().reason().as_str()), ("fail", "the disk is full"));
-    assert!(error.to_string().starts_with("3 of the 4 tasks of the region at tests/tests/regions.rs:"), "{error}");
+    assert!(error.to_string().starts_with("3 of the 4 tasks of the region at tests/tests/regions/meaning.rs:"), "{error}");
     // What does not depend on them has run, and what they were to write is whole again when somebody overwrites it.
     assert!(*ran.fetch()?);
     assert!(places[0].fetch().is_err());
@@ -213,7 +213,7 @@ fn what_the_spawning_thread_looks_at_cannot_be_written_in_the_region() -> Result
     });
     let error = outcome.expect_err("it would wait for ever");
     assert!(matches!(error.first().kind(), FailureKind::HeldHere { .. }), "{error}");
-    assert!(error.to_string().contains("what the spawning thread still looks at (fetched at tests/tests/regions.rs:"), "{error}");
+    assert!(error.to_string().contains("what the spawning thread still looks at (fetched at tests/tests/regions/meaning.rs:"), "{error}");
     assert_eq!((*look, *other.fetch()?), (1, 3));
     drop(look);
     // And a look that is over is in nobody's way.
@@ -383,7 +383,7 @@ fn a_plan_that_fails_leaves_word_with_what_it_writes() -> Result<(), BoxError> {
     plan.run(&runtime)?;
     let error = plan.run(&runtime).expect_err("the third time is too much");
     assert_eq!(error.first().reason(), "too much");
-    assert!(error.to_string().contains("of the 2 tasks of the region at tests/tests/regions.rs:"), "{error}");
+    assert!(error.to_string().contains("of the 2 tasks of the region at tests/tests/regions/meaning.rs:"), "{error}");
     assert_eq!(broken.fetch().err().map(|error| error.reason()), Some("too much".into()));
     assert_eq!(*read_only.fetch()?, 2);
     // Until then it is not run at all.
@@ -435,7 +435,7 @@ fn a_plan_with_two_accesses_that_conflict_is_refused() {
     assert!(refused((0..2, 2..4)).is_none());
     let error = refused((0..3, 2..4)).expect("element 2 is in both");
     assert!(
-        error.to_string().contains("tests/tests/regions.rs:") && error.to_string().contains("two accesses to the same `Mutable`"),
+        error.to_string().contains("tests/tests/regions/meaning.rs:") && error.to_string().contains("two accesses to the same `Mutable`"),
         "{error}"
     );
 }

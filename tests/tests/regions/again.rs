@@ -99,7 +99,7 @@ fn what_comes_again_is_replayed_and_its_functions_are_those_of_this_time() -> Re
         }
         assert_eq!(repeated.counts(), (2, 4));
         assert_eq!(repeated.report().not_replayed, None);
-        let place = format!("regions_again.rs:{}", repeated.report().location.line());
+        let place = format!("again.rs:{}", repeated.report().location.line());
         assert!(repeated.report().to_string().contains(&place), "{}", repeated.report());
     }
     Ok(())
