@@ -125,7 +125,7 @@ fn a_log_has_each_task_after_those_that_it_comes_after() {
         let (mut numbers, mut ready, mut ended) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (index, event) in log.events.iter().enumerate() {
             match event {
-                Event::Ready { number, subject: Some(Subject::Task(task)), .. } => {
+                Event::Ready { number, subject: Some(Subject::Spawned(task)), .. } => {
                     numbers.insert(*number, *task);
                     ready.insert(*task, index);
                 }
@@ -212,7 +212,8 @@ fn nodes_of_graphs_and_tasks_that_are_cancelled_are_decided_about_again() {
                 runtime.wait_idle();
             }
             let log = runtime.decision_log().unwrap();
-            let nodes = log.events.iter().filter(|event| matches!(event, Event::Ready { subject: Some(Subject::Node { .. }), .. })).count();
+            let nodes =
+                log.events.iter().filter(|event| matches!(event, Event::Ready { subject: Some(Subject::OfRun { .. }), .. })).count();
             assert_eq!(nodes, 5 * graph.len(), "{}", known.name);
             check_same(&log, (known.make)());
         }
@@ -253,7 +254,7 @@ fn a_planted_change_is_found_where_it_is() {
         let first = found.first.unwrap();
         assert_eq!((first.event, first.number), (index, Some(number)));
         assert_eq!((first.expected, first.got), (Answer::Placed(wrong), Answer::Placed(right)));
-        assert!(matches!(first.subject, Some(Subject::Task(_))));
+        assert!(matches!(first.subject, Some(Subject::Spawned(_))));
         // All the rest of the log is still looked at, or it is said that it cannot be.
         assert!(found.placed.compared == TASK_COUNT as u64 || found.left_off.is_some());
         assert!(found.placed.same < found.placed.compared);

@@ -103,9 +103,9 @@ fn recorded(runtime: &Handle, name: &str, policy: Option<&str>) -> (Recording, u
     recording.decisions = runtime.decision_log().map(|mut log| {
         for event in &mut log.events {
             if let Event::Ready { subject, .. } = event
-                && let Some(Subject::Task(number)) = *subject
+                && let Some(Subject::Spawned(number)) = *subject
             {
-                *subject = position.get(number).copied().flatten().map(Subject::Task);
+                *subject = position.get(number).copied().flatten().map(Subject::Spawned);
             }
         }
         log

@@ -86,8 +86,8 @@ fn place_of(first: &Difference, recording: &Recording, log: &DecisionLog) -> Str
 
 fn subject_name(subject: Option<Subject>, recording: &Recording) -> String {
     match subject {
-        Some(Subject::Task(task)) => recording.tasks[task].name.clone(),
-        Some(Subject::Node { run, node }) => format!("node {node} of run {run}"),
+        Some(Subject::Spawned(task)) => recording.tasks[task].name.clone(),
+        Some(Subject::OfRun { run, node }) => format!("node {node} of run {run}"),
         _ => "not in the recording".into(),
     }
 }
@@ -128,7 +128,7 @@ fn as_json(replay: &Replay, recording: &Recording, log: &DecisionLog, name: &str
         "first_difference": replay.first.as_ref().map(|first| json!({
             "event": first.event,
             "at_ns": first.at_ns,
-            "task": first.subject.and_then(|subject| if let Subject::Task(task) = subject { Some(task) } else { None }),
+            "task": first.subject.and_then(|subject| if let Subject::Spawned(task) = subject { Some(task) } else { None }),
             "number": first.number,
             "place": first.place.map(|place| log.places[place].name.as_str()),
             "expected": Difference::words(&first.expected, log),

@@ -569,8 +569,8 @@ impl Placement {
 /// What an entry is to whoever reads a decision log.
 fn subject(entry: &Entry) -> Option<Subject> {
     match entry.as_node() {
-        Some((run, node)) => Some(Subject::Node { run, node }),
-        None if entry.is_task() => entry.peek(|task| Some(Subject::Task(task.options()?.ties.noted.as_ref()?.number()))),
+        Some((run, node)) => Some(Subject::OfRun { run, node }),
+        None if entry.is_task() => entry.peek(|task| Some(Subject::Spawned(task.options()?.ties.noted.as_ref()?.number()))),
         None => None,
     }
 }

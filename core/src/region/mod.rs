@@ -238,6 +238,10 @@ impl<'h> Region<'h> {
         let (is_full, limit) = (window.tasks.len() >= window.limit, window.limit);
         drop(window);
         if is_full {
+            if let Mode::Learning(recorder, _) = &mut *self.mode.borrow_mut() {
+                // From here on records of tasks that have ended may lie where others lay.
+                recorder.spoil(NotReplayed::Window);
+            }
             self.wait_until(limit / 2);
         }
     }

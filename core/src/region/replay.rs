@@ -511,7 +511,7 @@ impl Inner {
         match seen {
             SeenAs::Result(task) => {
                 let number = self.tasks.iter().position(|other| std::ptr::eq::<Header>(*task, &**other));
-                number.map_or(RegionUse::Earlier, |task| RegionUse::Result { task })
+                number.map_or(RegionUse::Earlier, |task| RegionUse::OfTask { task })
             }
             SeenAs::Place(place) => match place.mode {
                 Mode::Commute | Mode::Reduce(_) => RegionUse::AnyOrder,

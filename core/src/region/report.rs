@@ -122,7 +122,7 @@ pub enum RegionUse {
         part: Option<String>,
     },
     /// The result of a task of the region.
-    Result {
+    OfTask {
         /// Its number.
         task: usize,
     },
@@ -149,7 +149,7 @@ impl fmt::Display for RegionUse {
                     None => f.write_str(" a further value"),
                 }
             }
-            Self::Result { task } => write!(f, "takes the result of task {task}"),
+            Self::OfTask { task } => write!(f, "takes the result of task {task}"),
             Self::Earlier => f.write_str("takes the result of a task that is none of the region"),
             Self::AnyOrder => f.write_str("commutes or reduces"),
         }

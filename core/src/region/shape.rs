@@ -124,7 +124,7 @@ impl Shape {
     /// For people.
     pub(super) fn describe(&self, arg: Arg) -> RegionUse {
         match arg {
-            Arg::Result(task) => RegionUse::Result { task: task as usize },
+            Arg::Result(task) => RegionUse::OfTask { task: task as usize },
             Arg::Earlier => RegionUse::Earlier,
             Arg::Place { value, part, access } => {
                 RegionUse::Value { access, value: Some(value as usize), part: self.spans(part).map(|spans| format!("{spans:?}")) }
@@ -210,9 +210,10 @@ impl Recorder {
         self.tasks.push(Recorded { location, args_end: self.args.len(), record });
     }
 
-    /// Something makes it a region that cannot be replayed.
+    /// Something makes it a region that cannot be replayed. What was noted is of no use then.
     pub(super) fn spoil(&mut self, why: NotReplayed) {
         self.unfit.get_or_insert(why);
+        (self.tasks, self.args) = (Vec::new(), Vec::new());
     }
 
     pub(super) fn is_spoiled(&self) -> bool {

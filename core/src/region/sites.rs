@@ -109,6 +109,11 @@ impl Sites {
         let site = sites.entry(Self::key(location)).or_insert_with(|| Site::new(location));
         site.planned += 1;
         site.last = newest;
+        if matches!(why, Some(NotReplayed::Window)) {
+            // To note a window's tasks in vain costs more than to plan the region.
+            site.pause = (2 * site.pause).clamp(1, PAUSE_MAX);
+            site.wait = site.pause;
+        }
         site.not_replayed = why.or(site.not_replayed.take());
         if let Some(shape) = learned {
             site.shapes.truncate(SHAPES_MAX - 1);

@@ -16,7 +16,7 @@ fn places() -> Vec<Place> {
 /// What a board has logged that was asked so many things by lot.
 fn made_up(policy: &str, seed: u64, steps: usize) -> DecisionLog {
     let mut board = Board::new(places(), by_name(policy).unwrap(), seed);
-    board.keep_log(|number: &u64| number.is_multiple_of(2).then_some(Subject::Task(*number as usize)));
+    board.keep_log(|number: &u64| number.is_multiple_of(2).then_some(Subject::Spawned(*number as usize)));
     let mut random = Random::new(!seed);
     let (mut now_ns, mut number) = (5 * MS, 0);
     // Those that wait, as far as is known, and those that were taken.

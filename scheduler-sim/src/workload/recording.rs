@@ -287,7 +287,7 @@ fn parse(text: &str) -> Result<Recording, Wrong> {
     if let Some(log) = &recording.decisions {
         replay::check(log).map_err(|bad| Wrong::at(format_args!("decisions.{}", bad.place), bad.reason))?;
         for (number, event) in log.events.iter().enumerate() {
-            if let Event::Ready { subject: Some(Subject::Task(task)), .. } = event
+            if let Event::Ready { subject: Some(Subject::Spawned(task)), .. } = event
                 && *task >= recording.tasks.len()
             {
                 let reason = format_args!("there is no task {task}; there are {}", recording.tasks.len());

@@ -1,6 +1,8 @@
-//! Regions: what they mean, that they mean it when they are replayed, what leaves a value's place, and what is found where bodies go wrong.
+//! Regions: what they mean, that they mean it when they are replayed, accesses to parts and in any order, what leaves a value's place, and what is found where bodies go wrong.
 
 mod again;
+mod commuting;
 mod consuming;
 mod meaning;
+mod parts;
 mod undeclared;

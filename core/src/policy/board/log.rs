@@ -150,9 +150,11 @@ impl Event {
 #[non_exhaustive]
 pub enum Subject {
     /// A task, by its position in the journal.
-    Task(usize),
+    #[serde(rename = "task")]
+    Spawned(usize),
     /// A node of a compiled graph.
-    Node {
+    #[serde(rename = "node")]
+    OfRun {
         /// The number of the run.
         run: u32,
         /// The node.
