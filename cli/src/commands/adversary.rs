@@ -110,7 +110,7 @@ pub fn adversary(options: &AdversaryOptions, console: &mut Console) -> Result<()
     let measure = |problem: &Problem<'_>| {
         let makespan_ns = |decider: &Decider| {
             decider.check(problem).ok()?;
-            let decided = decider.decide_and_check(problem, EngineOptions { seed: options.seed, keeps_decisions: false });
+            let decided = decider.decide_and_check(problem, EngineOptions { seed: options.seed, ..EngineOptions::default() });
             let decided = decided.map_err(|error| _ = failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error));
             Some(decided.ok()?.schedule.makespan_ns())
         };

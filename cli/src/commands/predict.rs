@@ -13,6 +13,7 @@ use poniard_scheduler_sim::prediction::{Calibration, Program};
 use poniard_scheduler_sim::statistics::{Ranking, ranking, student_interval};
 use poniard_scheduler_sim::workload::{Recording, text_of};
 use poniard_scheduler_sim::world::NotPlayed;
+use poniard_scheduler_sim::{Durations, Estimates};
 use serde_json::{Value, json};
 
 use super::decider::{Decider, OWN};
@@ -168,7 +169,10 @@ fn predicted_ns(program: &Program, workers: usize, policy: &str, is_live: bool, 
     };
     let decider = Decider::named(&name, SimEngine::Board, plugins, "--policy")?;
     decider.check(&problem).map_err(|reason| Failure::usage(decider.complaint("--policy", &reason)))?;
-    Ok(decider.decide_and_check(&problem, EngineOptions { seed, ..EngineOptions::default() })?.schedule.makespan_ns())
+    let options = EngineOptions { seed, hides_ranks: true, ..EngineOptions::default() };
+    // A policy sees what it does live: what tasks of a code take in the mean, and nothing of what has not been spawned.
+    let problem = if decider.is_planner() { problem } else { problem.uncertain(Durations::Exact, Estimates::Mean, seed) };
+    Ok(decider.decide_and_check(&problem, options)?.schedule.makespan_ns())
 }
 
 /// Predicts.

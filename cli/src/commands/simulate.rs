@@ -36,7 +36,7 @@ pub fn simulate(options: &SimulateOptions, console: &mut Console) -> Result<(), 
     }
     // What causes rest on takes more memory than the run.
     let explains = options.explain || options.pictures.any() || workload.len() <= EXPLAINED_TASKS;
-    let engine_options = EngineOptions { seed: options.seed, keeps_decisions: explains };
+    let engine_options = EngineOptions { seed: options.seed, keeps_decisions: explains, ..EngineOptions::default() };
     let is_planned = decider.is_planner();
     let decided = decider.decide(&problem, stream.as_ref(), engine_options)?;
     if options.check_determinism {

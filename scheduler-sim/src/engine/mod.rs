@@ -40,6 +40,8 @@ pub struct EngineOptions {
     pub seed: u64,
     /// Whether decisions and transfers are kept.
     pub keeps_decisions: bool,
+    /// Whether policies are not told how long the way to the end is: of tasks that a program spawns one after the other nobody knows what comes behind them.
+    pub hides_ranks: bool,
 }
 
 /// Where a task was placed, and why.
@@ -144,8 +146,11 @@ fn run_graphs(problem: &Problem<'_>, policy: Box<dyn Policy>, streaming: Option<
     });
     let count = problem.processor_count() as u64;
     // As in the runtime, for policies that look at them.
-    let ranks =
-        if policy.wants_ranks() { problem.upward_rank_sums().into_iter().map(|sum| sum / count.max(1)).collect() } else { Vec::new() };
+    let ranks = if policy.wants_ranks() && !options.hides_ranks {
+        problem.upward_rank_sums().into_iter().map(|sum| sum / count.max(1)).collect()
+    } else {
+        Vec::new()
+    };
     let is_busy = BUSY.contains(&policy.name());
     let live = Live { board: Board::new(places.collect(), policy, options.seed), ranks, next_number: 0, is_busy, streaming };
     Engine::new(problem, Decider::Live(Box::new(live)), options).run()

@@ -32,7 +32,8 @@ fn run_on(workload: &Workload, text: &str) -> (Vec<u64>, Outcome) {
     let platform = platform(&format!("{TWO}{text}"));
     let problem = Problem::new(workload, &platform);
     problem.check(&platform).unwrap();
-    let outcome = run(&problem, policy::by_name("fifo").unwrap(), EngineOptions { seed: 0, keeps_decisions: true });
+    let outcome =
+        run(&problem, policy::by_name("fifo").unwrap(), EngineOptions { seed: 0, keeps_decisions: true, ..EngineOptions::default() });
     assert_eq!(outcome.transfers.iter().map(|transfer| transfer.bytes).sum::<u64>(), outcome.moved_bytes);
     outcome.schedule.check(&problem).unwrap();
     (outcome.schedule.start_ns.iter().map(|ns| ns / MS).collect(), outcome)
@@ -177,7 +178,7 @@ fn whatever_the_seed_all_tasks_run_once_in_order_and_the_same_way_again() {
         let problem = Problem::new(&workload, &platform);
         problem.check(&platform).unwrap();
         let problem = problem.uncertain(durations, estimates, seed);
-        let options = EngineOptions { seed, keeps_decisions: true };
+        let options = EngineOptions { seed, keeps_decisions: true, ..EngineOptions::default() };
         let again = POLICIES[random.below(POLICIES.len())].name;
         for known in POLICIES {
             let outcome = run(&problem, (known.make)(), options);

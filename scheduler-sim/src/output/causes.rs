@@ -450,7 +450,7 @@ mod tests {
                 .filter(|planner| planner.check(problem.len()).is_ok())
                 .map(|planner| (planner.name, (planner.plan)(&problem), None));
             let live = ["fifo", "earliest-finish", "heft", "work-stealing", "locality-stealing", "random"].into_iter().map(|name| {
-                let options = EngineOptions { seed: 1, keeps_decisions: true };
+                let options = EngineOptions { seed: 1, keeps_decisions: true, ..EngineOptions::default() };
                 let outcome = engine::run(&problem, poniard::policy::by_name(name).unwrap(), options);
                 (name, outcome.schedule.clone(), Some(outcome))
             });

@@ -81,7 +81,7 @@ pub(crate) mod tests {
         let causes = Causes::new(&problem, &plan, None);
         look(&Run { problem: &problem, policy: "heft", schedule: &plan, decisions: None, causes: &causes });
         let policy = poniard::policy::by_name("fifo").unwrap();
-        let live = run(&problem, policy, EngineOptions { seed: 0, keeps_decisions: true });
+        let live = run(&problem, policy, EngineOptions { seed: 0, keeps_decisions: true, ..EngineOptions::default() });
         let causes = Causes::new(&problem, &live.schedule, Some(&live.decisions));
         look(&Run { problem: &problem, policy: "fifo", schedule: &live.schedule, decisions: Some(&live.decisions), causes: &causes });
     }

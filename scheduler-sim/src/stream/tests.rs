@@ -32,7 +32,8 @@ fn trace(rows: &[(u64, usize, i32, Option<u64>)]) -> Arrivals {
 
 fn ran(stream: &Stream, platform: &Platform, policy: &str, seed: u64) -> (Outcome, Fates) {
     let problem = Problem::new(stream.workload(), platform).released(stream.releases_ns());
-    let outcome = run_stream(&problem, stream, by_name(policy).unwrap(), EngineOptions { seed, keeps_decisions: true });
+    let outcome =
+        run_stream(&problem, stream, by_name(policy).unwrap(), EngineOptions { seed, keeps_decisions: true, ..EngineOptions::default() });
     let fates = stream.fates(&problem, &outcome.schedule, &outcome.cancelled);
     // What ran is a schedule of its own.
     let kept: Vec<u32> = (0..problem.len() as u32).filter(|task| outcome.schedule.processor[*task as usize] != u32::MAX).collect();

@@ -54,7 +54,8 @@ impl ReadOptions {
         let ns = if self.round_to_ms { (seconds * 1e3).round_ties_even() * 1e6 } else { (seconds * 1e9).round() };
         // Sums over many tasks and processors are to fit, too.
         if ns > 1e17 {
-            return Err(format!("{seconds} s is more than three years"));
+            // Written out it may have three hundred digits.
+            return Err(format!("{seconds:e} s is more than three years"));
         }
         Ok(ns as u64)
     }

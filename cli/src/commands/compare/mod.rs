@@ -168,7 +168,7 @@ impl Runs<'_> {
         let problem = Problem::new(&instance.workload, &on.platform);
         let problem = machine::uncertain(problem, &self.options.machine, cell.seed);
         let decided = decider
-            .decide_and_check(&problem, EngineOptions { seed: cell.seed, keeps_decisions: false })
+            .decide_and_check(&problem, EngineOptions { seed: cell.seed, ..EngineOptions::default() })
             .map_err(|failure| Failure::new(failure.code, format_args!("{}: {}", self.cells.describe(cell), failure.text)))?;
         let (work_ns, transfer_ns) = problem.volumes_ns();
         let record = Record {
