@@ -432,16 +432,22 @@ impl<'a> Problem<'a> {
     }
 
     fn computed_mean_transfers(&self) -> Vec<u64> {
+        match self.link_count {
+            0 => vec![0; self.workload.edge_count()],
+            _ => self.each_mean_transfer().collect(),
+        }
+    }
+
+    /// For each edge; for none, if nothing takes time.
+    fn each_mean_transfer(&self) -> impl Iterator<Item = u64> + '_ {
         // The mean over count * (count - 1) pairs, times the count.
         let divisor = (self.processor_count() as u128).max(2) - 1;
-        let mean = |row: &[u64]| {
+        let mean = move |row: &[u64]| {
             let sum: u128 = row.iter().zip(&self.pairs).map(|(ns, pairs)| u128::from(*ns) * u128::from(*pairs)).sum();
             u64::try_from((sum + divisor / 2) / divisor).unwrap_or(u64::MAX)
         };
-        match self.link_count {
-            0 => vec![0; self.workload.edge_count()],
-            count => self.transfers.chunks_exact(count).map(mean).collect(),
-        }
+        let rows = (self.link_count > 0).then(|| self.transfers.chunks_exact(self.link_count));
+        rows.into_iter().flatten().map(mean)
     }
 
     /// How long all tasks and all transfers take by what is believed, one after the other, in the mean over the processors that can run them and over the pairs of different ones, in nanoseconds. The
@@ -450,10 +456,7 @@ impl<'a> Problem<'a> {
     pub fn volumes_ns(&self) -> (u64, u64) {
         let count = self.processor_count().max(1) as u128;
         let costs: u128 = (0..self.len()).map(|task| u128::from(self.mean_cost_sum(task))).sum();
-        let transfers: u128 = match self.mean_transfers.get() {
-            Some(transfers) => transfers.iter().map(|ns| u128::from(*ns)).sum(),
-            None => self.computed_mean_transfers().into_iter().map(u128::from).sum(),
-        };
+        let transfers: u128 = self.each_mean_transfer().map(u128::from).sum();
         [costs, transfers].map(|sum| u64::try_from(sum / count).unwrap_or(u64::MAX)).into()
     }
 

@@ -66,18 +66,7 @@ fn logged(builder: RuntimeBuilder) -> DecisionLog {
 fn through_a_file(log: &DecisionLog) -> DecisionLog {
     let mut recording = Recording::new("layers", "a machine", Some(&log.policy));
     recording.processors = vec![RecordedProcessor { name: "threads-0".into(), kind: "cpu".into() }];
-    let task = RecordedTask {
-        name: "t".into(),
-        code: "f".into(),
-        after: Vec::new(),
-        spawner: None,
-        spawned_ns: 0,
-        began_ns: 0,
-        ended_ns: 0,
-        cpu_ns: None,
-        processor: 0,
-    };
-    recording.tasks = vec![task; TASK_COUNT];
+    recording.tasks = vec![RecordedTask::default(); TASK_COUNT];
     recording.decisions = Some(log.clone());
     let read = Recording::from_json("f", &recording.to_json()).unwrap().decisions.unwrap();
     assert_eq!(read, *log);

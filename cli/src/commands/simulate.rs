@@ -171,13 +171,19 @@ fn difference(problem: &Problem<'_>, one: &Decided, other: &Decided) -> Option<S
     };
     let tasks = (0..problem.len()).filter(|task| at(one, *task) != at(other, *task));
     let task = tasks.min_by_key(|task| at(one, *task));
-    let decisions = |decided: &Decided| decided.run.as_ref().map(|run| (run.decisions.clone(), run.transfers.clone(), run.reasons.clone()));
     match task {
         Some(task) => {
             Some(format!("task `{}`: {}, and then {}", problem.workload().task_name(task), said(at(one, task)), said(at(other, task))))
         }
         None => {
-            (decisions(one) != decisions(other)).then(|| "all tasks run alike, and what was decided or moved is not the same".to_owned())
+            let runs = (&one.run, &other.run);
+            let is_same = match runs {
+                (Some(one), Some(other)) => {
+                    (&one.decisions, &one.transfers, &one.reasons) == (&other.decisions, &other.transfers, &other.reasons)
+                }
+                _ => one.run.is_none() == other.run.is_none(),
+            };
+            (!is_same).then(|| "all tasks run alike, and what was decided or moved is not the same".to_owned())
         }
     }
 }

@@ -4,7 +4,6 @@
 //! part is first named; after that an access looks at those, and at nothing else.
 
 use std::any::TypeId;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use poniard_interface::Access;
@@ -12,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::mark::{Deferred, Mark, Marked};
 use crate::journal::Noted;
-use crate::part::Spans;
+use crate::part::{Near, Spans};
 use crate::planted::{self, Bug};
 use crate::task::record::{Edge, TaskRef};
 
@@ -100,11 +99,7 @@ struct Uses {
 struct Parts {
     /// By their numbers; none where a number is free.
     named: Vec<Option<Named>>,
-    numbers: BTreeMap<Arc<Spans>, u32>,
-    /// By where their first elements lie: those that may meet another one are neighbours here.
-    starts: BTreeSet<(i64, u32)>,
-    /// From the first element to the last of the part for which that is most.
-    longest: i64,
+    numbers: Near,
     free: Vec<u32>,
     /// Number of parts from which on those that nobody needs are thrown out.
     crowded: usize,
@@ -244,38 +239,33 @@ impl Uses {
 }
 
 impl History {
+    /// The accesses to elements that an access to this has in common with them.
+    #[inline]
+    fn each_meeting(&self, target: Target, mut visit: impl FnMut(&Uses)) {
+        visit(&self.whole);
+        let Some(parts) = &self.parts else { return };
+        match target {
+            Target::Whole => parts.named.iter().flatten().for_each(|named| visit(&named.uses)),
+            Target::Part(number) => {
+                let named = parts.get(number);
+                visit(&named.uses);
+                let meets = if planted::is(Bug::PartsForgotten) { &[][..] } else { &named.meets };
+                meets.iter().for_each(|other| visit(&parts.get(*other).uses));
+            }
+        }
+    }
+
     /// The tasks that an access has to wait for.
     pub(super) fn conflicts(&self, target: Target, mode: Mode) -> EdgeList {
         let mut found = EdgeList::new();
-        self.whole.conflicts(mode, &mut found);
-        if let Some(parts) = &self.parts {
-            match target {
-                Target::Whole => parts.named.iter().flatten().for_each(|named| named.uses.conflicts(mode, &mut found)),
-                Target::Part(number) => {
-                    let named = parts.get(number);
-                    named.uses.conflicts(mode, &mut found);
-                    let meets = if planted::is(Bug::PartsForgotten) { &[][..] } else { &named.meets };
-                    meets.iter().for_each(|other| parts.get(*other).uses.conflicts(mode, &mut found));
-                }
-            }
-        }
+        self.each_meeting(target, |uses| uses.conflicts(mode, &mut found));
         found
     }
 
     /// The tasks of journals that an access comes after, also those that have ended: an order holds although nobody had to wait.
     pub(super) fn noted(&self, target: Target, mode: Mode) -> Vec<Noted> {
         let mut found = Vec::new();
-        self.whole.noted(mode, &mut found);
-        if let Some(parts) = &self.parts {
-            match target {
-                Target::Whole => parts.named.iter().flatten().for_each(|named| named.uses.noted(mode, &mut found)),
-                Target::Part(number) => {
-                    let named = parts.get(number);
-                    named.uses.noted(mode, &mut found);
-                    named.meets.iter().for_each(|other| parts.get(*other).uses.noted(mode, &mut found));
-                }
-            }
-        }
+        self.each_meeting(target, |uses| uses.noted(mode, &mut found));
         found
     }
 
@@ -390,17 +380,14 @@ impl Parts {
     fn name(&mut self, spans: Spans) -> (u32, Arc<Spans>, Gone) {
         let mut gone = Gone::new();
         if let Some(number) = self.numbers.get(&spans) {
-            return (*number, Arc::clone(&self.get(*number).spans), gone);
+            return (number, Arc::clone(&self.get(number).spans), gone);
         }
         if self.numbers.len() >= self.crowded {
             self.tidy(&mut gone);
             self.crowded = (2 * self.numbers.len()).max(64);
         }
         let spans = Arc::new(spans);
-        let (start, end) = spans.bounds();
-        self.longest = self.longest.max(end - start);
-        let near = self.starts.range((start.saturating_sub(self.longest), 0)..(end, 0)).map(|(_, number)| *number);
-        let meets: Vec<u32> = near.filter(|number| self.get(*number).spans.meets(&spans)).collect();
+        let meets: Vec<u32> = self.numbers.around(&spans).filter(|number| self.get(*number).spans.meets(&spans)).collect();
         let number = self.free.pop().unwrap_or_else(|| {
             self.named.push(None);
             match u32::try_from(self.named.len() - 1) {
@@ -412,8 +399,7 @@ impl Parts {
             self.get_mut(*other).meets.push(number);
         }
         self.named[number as usize] = Some(Named { spans: Arc::clone(&spans), uses: Uses::default(), meets });
-        self.numbers.insert(Arc::clone(&spans), number);
-        self.starts.insert((start, number));
+        self.numbers.insert(&spans, number);
         (number, spans, gone)
     }
 
@@ -426,8 +412,7 @@ impl Parts {
             }
             let Some(mut named) = self.named[number].take() else { continue };
             named.uses.clear(gone);
-            self.numbers.remove(&named.spans);
-            self.starts.remove(&(named.spans.bounds().0, number as u32));
+            self.numbers.remove(&named.spans, number as u32);
             for other in named.meets {
                 self.get_mut(other).meets.retain(|meets| *meets != number as u32);
             }

@@ -9,7 +9,7 @@ use super::HistoryLock;
 use super::consume::Taker;
 use super::history::{Gone, History, Mode, Target};
 use super::mark::{Deferred, lock_all};
-use super::slot::{Edges, OfPlace, OfTurn};
+use super::slot::{Edges, OfPlace, OfTurn, Touch};
 use super::turn::Turn;
 use crate::error::FailureKind;
 use crate::function::{Predecessors, TaskFn};
@@ -33,6 +33,10 @@ struct Touched {
 }
 
 impl Touched {
+    fn new(touch: &dyn Touch, number: usize) -> Self {
+        Self { place: touch.history(), target: touch.target().0, mode: touch.mode().0, number, taker: touch.taker().0 }
+    }
+
     /// Tells places apart.
     fn address(&self) -> *const HistoryLock {
         self.place.history()
@@ -58,13 +62,7 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
 ) -> Result<Created<F::Value>, Refused> {
     let mut touched: SmallVec<[Touched; PARAMETERS_MAX]> = SmallVec::new();
     params.visit_places(&mut |touch| {
-        touched.push(Touched {
-            place: touch.history(),
-            target: touch.target().0,
-            mode: touch.mode().0,
-            number: touched.len(),
-            taker: touch.taker().0,
-        });
+        touched.push(Touched::new(touch, touched.len()));
     });
     let groups = sort(&mut touched);
     let mut histories = lock_touched(&touched, None);
@@ -159,8 +157,7 @@ fn lock_touched<'a>(touched: &'a [Touched], own: Option<&dyn Deferred>) -> Small
 pub(crate) fn order_held(task: &TaskRef, own: &dyn Deferred, gone: &mut Gone) -> Option<Entry> {
     let mut touched: SmallVec<[Touched; PARAMETERS_MAX]> = SmallVec::new();
     task.touch_held(&mut |touch| {
-        let (target, mode) = (touch.target().0, touch.mode().0);
-        touched.push(Touched { place: touch.history(), target, mode, number: touched.len(), taker: None });
+        touched.push(Touched::new(touch, touched.len()));
     });
     let groups = sort(&mut touched);
     let mut histories = lock_touched(&touched, Some(own));

@@ -34,6 +34,7 @@ use crate::mutable::{Elements, Mutable, PartReading, Readable, Writable};
 mod elements;
 mod field;
 mod form;
+mod near;
 mod order;
 mod spans;
 mod view;
@@ -43,6 +44,7 @@ pub use field::{Field, FieldPart, ReadField, WriteField};
 #[doc(hidden)]
 pub use form::Form;
 pub use form::PartError;
+pub(crate) use near::Near;
 pub(crate) use order::{put_elements, swap_elements, take_elements};
 #[doc(hidden)]
 pub use spans::Spans;

@@ -200,9 +200,10 @@ impl<'h> Region<'h> {
     ) -> Task<F::Value> {
         self.make_room();
         let mut mode = self.mode.borrow_mut();
-        let recorder =
-            if let Mode::Learning(recorder, _) = &mut *mode { Some(recorder).filter(|recorder| !recorder.is_spoiled()) } else { None };
-        let mut recorder = recorder;
+        let mut recorder = match &mut *mode {
+            Mode::Learning(recorder, _) if !recorder.is_spoiled() => Some(recorder),
+            _ => None,
+        };
         if let Some(recorder) = &mut recorder {
             match special {
                 Some(reason) => recorder.spoil(NotReplayed::Special { task: recorder.len(), reason }),

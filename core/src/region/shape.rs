@@ -3,7 +3,7 @@
 //! Values have no identity here: they are numbered as the region names them. Parts are their elements. So a shape keeps no value alive, and fits whatever values a region works on, as long as they
 //! are as many, and are named in the same order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::batch::Batch;
 use super::report::{NotReplayed, RegionUse};
 use crate::graph::{GraphBuilder, Input, Node, TaskGraph};
 use crate::mutable::{Mode, Seen, SeenAs, SeenPlace};
-use crate::part::Spans;
+use crate::part::{Near, Spans};
 use crate::task::record::Header;
 
 /// In the place of a part: the whole value.
@@ -243,11 +243,8 @@ struct Value {
     whole: Uses,
     /// In the order in which they were named.
     parts: Vec<Part>,
-    numbers: BTreeMap<Arc<Spans>, usize>,
-    /// By where their first elements lie.
-    starts: BTreeSet<(i64, usize)>,
-    /// From the first element to the last of the part for which that is most.
-    longest: i64,
+    /// Their places there.
+    places: Near,
 }
 
 struct Part {
@@ -290,20 +287,17 @@ impl Uses {
 impl Value {
     /// The place in `parts` of the part with these elements.
     fn part(&mut self, spans: &Arc<Spans>, next: &mut Vec<(u32, Arc<Spans>)>, value: u32) -> usize {
-        if let Some(place) = self.numbers.get(spans) {
-            return *place;
+        if let Some(place) = self.places.get(spans) {
+            return place as usize;
         }
-        let (start, end) = spans.bounds();
-        self.longest = self.longest.max(end - start);
-        let near = self.starts.range((start.saturating_sub(self.longest), 0)..(end, 0)).map(|(_, place)| *place);
+        let near = self.places.around(spans).map(|place| place as usize);
         let meets: Vec<usize> = near.filter(|place| next[self.parts[*place].number as usize].1.meets(spans)).collect();
         let place = self.parts.len();
         for other in &meets {
             self.parts[*other].meets.push(place);
         }
         self.parts.push(Part { number: next.len() as u32, uses: Uses::default(), meets });
-        self.numbers.insert(Arc::clone(spans), place);
-        self.starts.insert((start, place));
+        self.places.insert(spans, place as u32);
         next.push((value, Arc::clone(spans)));
         place
     }

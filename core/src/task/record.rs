@@ -1505,7 +1505,8 @@ fn create_with<M, F: TaskFn<M>>(
     unsafe { record.write(Record { header, value, body }) };
     let header = record.cast::<Header>();
     let ready = TaskRef(header);
-    if if predecessor_count == 0 { held == 0 } else { register(&ready, record) } {
+    let is_ready = if predecessor_count == 0 { held == 0 } else { register(&ready, record) };
+    if is_ready {
         return (header, Some(Entry::task(ready)));
     }
     // Whoever makes the task ready makes a `TaskRef` of its address again.

@@ -25,18 +25,9 @@ impl Program {
     /// One that spawns all tasks of a graph, each after those that it depends on, at one pace. They take this much each.
     #[must_use]
     pub fn of_graph(workload: &Workload, works_ns: &[u64], step_ns: u64) -> Self {
-        let mut builder = WorkloadBuilder::new(workload.name());
-        for (task, work_ns) in works_ns.iter().enumerate() {
-            builder.task(workload.task_name(task), &workload.code_names()[workload.code(task) as usize], *work_ns);
-            builder.processors(task, workload.processors(task));
-            workload.edges_out(task).for_each(|edge| builder.edge(task, workload.target(edge), workload.bytes(edge)));
-        }
         let order = workload.order();
         let spawns = order.into_iter().enumerate().map(|(place, task)| (task, if place == 0 { 0 } else { step_ns })).collect();
-        match builder.build() {
-            Ok(workload) => Self { workload, spawns },
-            Err(error) => unreachable!("a workload can be built again: {error}"),
-        }
+        Self { workload: workload.with_works(works_ns), spawns }
     }
 
     /// Its tasks.
@@ -61,12 +52,7 @@ impl Program {
     #[must_use]
     pub fn with_spawns(&self) -> Workload {
         let own = &self.workload;
-        let mut builder = WorkloadBuilder::new(own.name());
-        for task in 0..own.len() {
-            builder.task(own.task_name(task), &own.code_names()[own.code(task) as usize], own.work_ns(task));
-            builder.processors(task, own.processors(task));
-            own.edges_out(task).for_each(|edge| builder.edge(task, own.target(edge), own.bytes(edge)));
-        }
+        let mut builder = WorkloadBuilder::from(own);
         let mut before = None;
         for (task, step_ns) in &self.spawns {
             let spawn = builder.task(&format!("spawn {}", own.task_name(*task as usize)), "spawn", *step_ns);

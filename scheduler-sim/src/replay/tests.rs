@@ -147,18 +147,7 @@ fn every_event_is_read_as_it_was_written() {
         let log = made_up(known.name, 1, 1000);
         let mut recording = Recording::new("made up", "a machine", Some(known.name));
         recording.processors = vec![RecordedProcessor { name: "threads-0".into(), kind: "cpu".into() }];
-        let task = RecordedTask {
-            name: "t".into(),
-            code: "f".into(),
-            after: Vec::new(),
-            spawner: None,
-            spawned_ns: 0,
-            began_ns: 0,
-            ended_ns: 0,
-            cpu_ns: None,
-            processor: 0,
-        };
-        recording.tasks = vec![task; log.events.len()];
+        recording.tasks = vec![RecordedTask::default(); log.events.len()];
         recording.decisions = Some(log);
         let text = recording.to_json();
         assert_eq!(Recording::from_json("f", &text).unwrap(), recording, "{}", known.name);

@@ -149,6 +149,16 @@ impl Workload {
         self.in_starts[task + 1] - self.in_starts[task]
     }
 
+    /// The same graph with other works, one for each task.
+    ///
+    /// # Panics
+    /// There are more or fewer works than tasks.
+    #[must_use]
+    pub fn with_works(&self, works_ns: &[u64]) -> Self {
+        assert_eq!(works_ns.len(), self.len(), "each task has one");
+        Self { work_ns: works_ns.into(), ..self.clone() }
+    }
+
     /// A part of the tasks, in the order of their numbers, and the edges between them.
     #[must_use]
     pub fn only(&self, tasks: &[u32]) -> Self {
@@ -269,6 +279,19 @@ pub struct WorkloadBuilder {
     /// Those of tasks that take several.
     processors: std::collections::BTreeMap<usize, u32>,
     edges: Vec<(u32, u32, u64)>,
+}
+
+impl From<&Workload> for WorkloadBuilder {
+    /// What there is, for more to be added: tasks keep their numbers.
+    fn from(workload: &Workload) -> Self {
+        let mut builder = Self::new(workload.name());
+        for task in 0..workload.len() {
+            builder.task(workload.task_name(task), &workload.code_names()[workload.code(task) as usize], workload.work_ns(task));
+            builder.processors(task, workload.processors(task));
+            workload.edges_out(task).for_each(|edge| builder.edge(task, workload.target(edge), workload.bytes(edge)));
+        }
+        builder
+    }
 }
 
 impl WorkloadBuilder {

@@ -41,7 +41,7 @@ pub struct Recording {
 }
 
 /// A processor of a recorded run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedProcessor {
     /// Its name.
@@ -51,7 +51,7 @@ pub struct RecordedProcessor {
 }
 
 /// A task of a recorded run. Times are in nanoseconds from the first spawn.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedTask {
     /// Its name.
