@@ -98,8 +98,9 @@ impl Checker {
         spawned
     }
 
-    /// What it has found.
+    /// What it has found, once all tasks have ended. A task that was never begun has its witness still, which keeps values, whose histories keep the task: each is let go.
     pub(super) fn into_found(self) -> Vec<Unordered> {
+        self.tasks.iter().filter_map(|checked| checked.task.witness()).for_each(Witness::release);
         self.found
     }
 

@@ -117,6 +117,11 @@ impl Witness {
         }
     }
 
+    /// Lets go of what a body would have needed that is not run any more.
+    pub(super) fn release(&self) {
+        drop(self.lock().take());
+    }
+
     /// The body is over, and so is its access. What it has changed besides.
     pub(crate) fn end(&self, task: &Header) -> Option<FailureKind> {
         let witnessed = self.lock().take()?;

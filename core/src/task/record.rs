@@ -531,7 +531,7 @@ impl Header {
 
     /// What looks at its body, in a region that is checked.
     #[inline]
-    fn witness(&self) -> Option<&Witness> {
+    pub(crate) fn witness(&self) -> Option<&Witness> {
         self.options.as_deref().and_then(|options| options.ties.witness.as_deref())
     }
 

@@ -1,6 +1,7 @@
 //! Bodies that change what their tasks have no access to: a checked region finds them, and names the task, the value, the elements and whose they were.
 #![expect(unsafe_code, reason = "bodies that change what they have no access to, for the checker to find")]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 
@@ -112,6 +113,19 @@ fn a_write_to_a_value_that_the_task_does_not_name_is_found() -> Result<(), BoxEr
     assert!(error.as_ref().is_some_and(|error| error.failed() == 2), "what depends on its result has none either");
     assert_eq!(found(error), expect("smuggler", line, "element 2", None));
     Ok(())
+}
+
+#[test]
+fn tasks_that_are_not_run_any_more_keep_no_value() {
+    let alive = Arc::new(0u8);
+    let value = Mutable::new(Arc::clone(&alive));
+    let ended = checked(|r| {
+        r.spawn(|_: &mut Arc<u8>| Err::<(), BoxError>("no".into()), (write(&value),));
+        r.spawn(|_: &mut Arc<u8>| (), (write(&value),));
+    });
+    assert_eq!(ended.map_err(|error| error.failed()), Err(2));
+    drop(value);
+    assert_eq!(Arc::strong_count(&alive), 1);
 }
 
 #[test]
