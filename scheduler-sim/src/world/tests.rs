@@ -62,22 +62,34 @@ fn nothing_is_lost_whatever_goes_wrong() {
 #[cfg(poniard_planted)]
 #[test]
 fn each_planted_bug_is_found() {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use poniard::planted::{Bug, plant};
 
     let wanted = std::env::var("PONIARD_BUG").unwrap_or_default();
-    for bug in Bug::ALL.into_iter().filter(|bug| format!("{bug:?}").contains(&wanted)) {
-        plant(Some(bug));
-        let found = (0..1000).find_map(|seed| {
-            let script = scenario(seed, ScenarioOptions::default());
-            run(script.clone()).err().map(|failure| (seed, script, failure))
-        });
-        let Some((seed, script, failure)) = found else { panic!("{bug:?} is not found in 1000 scenarios") };
-        let before = script.tasks.len();
-        let text = failure.to_string();
-        let shrunk = shrink(script, failure);
-        eprintln!("{bug:?}: scenario {seed}, {text}; {before} tasks made {} by {} runs", shrunk.script.tasks.len(), shrunk.runs);
-        plant(None);
-    }
+    let bugs: Vec<Bug> = Bug::ALL.into_iter().filter(|bug| format!("{bug:?}").contains(&wanted)).collect();
+    let next = AtomicUsize::new(0);
+    let look = || {
+        while let Some(&bug) = bugs.get(next.fetch_add(1, Relaxed)) {
+            // For what runs on this thread: others look for others meanwhile.
+            plant(Some(bug));
+            let found = (0..1000).find_map(|seed| {
+                let script = scenario(seed, ScenarioOptions::default());
+                run(script.clone()).err().map(|failure| (seed, script, failure))
+            });
+            let Some((seed, script, failure)) = found else { panic!("{bug:?} is not found in 1000 scenarios") };
+            let before = script.tasks.len();
+            let text = failure.to_string();
+            let shrunk = shrink(script, failure);
+            eprintln!("{bug:?}: scenario {seed}, {text}; {before} tasks made {} by {} runs", shrunk.script.tasks.len(), shrunk.runs);
+            plant(None);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(look);
+        }
+    });
 }
 
 /// What a world that was played wrote down, and how it ended.
