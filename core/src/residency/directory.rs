@@ -5,9 +5,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Entry, Key, lock};
+use super::{Entry, Extent, Key, lock};
 use crate::platform;
-use crate::wire::Place;
 
 /// Entries in all directories.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -52,8 +51,8 @@ fn with<R>(act: impl FnOnce(MutexGuard<'_, Entries>) -> R) -> R {
 }
 
 /// The entry of these bytes of a block.
-pub(super) fn get(block: Key, place: Place) -> Option<Arc<Entry>> {
-    if is_empty() { None } else { with(|entries| entries.get(&block)?.iter().find(|entry| entry.place == place).cloned()) }
+pub(super) fn get(block: Key, extent: &Extent) -> Option<Arc<Entry>> {
+    if is_empty() { None } else { with(|entries| entries.get(&block)?.iter().find(|entry| entry.extent == *extent).cloned()) }
 }
 
 /// All entries of a block.
@@ -61,11 +60,17 @@ pub(super) fn of_block(block: Key) -> Vec<Arc<Entry>> {
     if is_empty() { Vec::new() } else { with(|entries| entries.get(&block).cloned().unwrap_or_default()) }
 }
 
+/// Those entries of a block that are as `is_so` says.
+pub(super) fn of_block_if(block: Key, is_so: impl Fn(&Entry) -> bool) -> Vec<Arc<Entry>> {
+    let found = |entries: &[Arc<Entry>]| entries.iter().filter(|entry| is_so(entry)).cloned().collect();
+    if is_empty() { Vec::new() } else { with(|entries| entries.get(&block).map(|of_block| found(of_block)).unwrap_or_default()) }
+}
+
 /// The entry of these bytes of a block, which is made if there is none; `act` is called before anybody else gets it.
-pub(super) fn enter(block: Key, place: Place, new: impl FnOnce() -> Entry, act: impl FnOnce(&Entry)) -> Arc<Entry> {
+pub(super) fn enter(block: Key, extent: &Extent, new: impl FnOnce() -> Entry, act: impl FnOnce(&Entry)) -> Arc<Entry> {
     with(|mut entries| {
         let of_block = entries.entry(block).or_default();
-        let entry = match of_block.iter().find(|entry| entry.place == place) {
+        let entry = match of_block.iter().find(|entry| entry.extent == *extent) {
             Some(entry) => Arc::clone(entry),
             None => {
                 COUNT.fetch_add(1, Release);

@@ -6,24 +6,17 @@
 use std::sync::Arc;
 
 use super::{Entry, Key, Lost, Recompute, Refusal, Use, directory, key_of, lock};
-use crate::wire::Place;
+use crate::part::Spans;
 use crate::worker::stopwatch;
-
-impl Entry {
-    fn range(&self) -> (u64, u64) {
-        (self.place.offset, self.place.offset + self.place.len_bytes)
-    }
-
-    fn meets(&self, place: Place) -> bool {
-        let (begin, end) = self.range();
-        begin < place.offset + place.len_bytes && place.offset < end
-    }
-}
 
 /// The other entries of the block that have a byte in common with what a launch uses.
 pub(super) fn meeting(one: &Use) -> Vec<Arc<Entry>> {
-    let mut entries = directory::of_block(key_of(one.block));
-    entries.retain(|entry| entry.place != one.place && entry.meets(one.place));
+    let bounds = one.extent.bounds(one.block);
+    let mut entries = directory::of_block_if(key_of(one.block), |entry| entry.is_near(bounds) && entry.extent != one.extent);
+    if !entries.is_empty() {
+        let spans = one.extent.spans(one.block);
+        entries.retain(|entry| entry.spans.meets(&spans));
+    }
     entries
 }
 
@@ -46,16 +39,25 @@ pub(super) fn outdate(one: &Use) {
     }
 }
 
-/// Sees to it that the host has some elements of a block, `meets` says whether they have one in `begin..end`, in bytes from the block's beginning.
+impl Entry {
+    /// Whether it may have one of so many bytes, from the first one to the last, counted from the block's beginning.
+    fn is_near(&self, (start, end): (i64, i64)) -> bool {
+        let (own_start, own_end) = self.spans.bounds();
+        own_start < end && start < own_end
+    }
+}
+
+/// Sees to it that the host has some elements of a block, each of so many bytes.
 ///
 /// # Errors
 /// Why it cannot have them, in words.
-pub(crate) fn bring_part(block: Key, meets: impl Fn(u64, u64) -> bool) -> Result<(), String> {
-    let mut entries = directory::of_block(block);
-    entries.retain(|entry| {
-        let (begin, end) = entry.range();
-        meets(begin - block.1, end - block.1)
-    });
+pub(crate) fn bring_part(block: Key, elements: &Spans, element_bytes: usize) -> Result<(), String> {
+    if directory::is_empty() {
+        return Ok(());
+    }
+    let spans = elements.scaled(element_bytes);
+    let mut entries = directory::of_block_if(block, |entry| entry.is_near(spans.bounds()));
+    entries.retain(|entry| entry.spans.meets(&spans));
     if entries.is_empty() {
         return Ok(());
     }
@@ -64,10 +66,13 @@ pub(crate) fn bring_part(block: Key, meets: impl Fn(u64, u64) -> bool) -> Result
 }
 
 /// Whoever has the elements is about to change them, which were brought: what devices have of them is stale from now on.
-pub(crate) fn changes_part(block: Key, meets: impl Fn(u64, u64) -> bool) {
+pub(crate) fn changes_part(block: Key, elements: &Spans, element_bytes: usize) {
+    if directory::is_empty() {
+        return;
+    }
+    let spans = elements.scaled(element_bytes);
     for entry in directory::of_block(block) {
-        let (begin, end) = entry.range();
-        if meets(begin - block.1, end - block.1) {
+        if entry.spans.meets(&spans) {
             entry.changes();
         } else {
             // Somebody changes the block, if not these bytes.
