@@ -1,6 +1,6 @@
 //! Which bytes of a block somebody uses: a run of them, or runs with gaps in between.
 //!
-//! Bytes with gaps are packed for a device, one run behind the other in the order of the part, and what it has written is put back run by run. What is in the gaps is others': nothing
+//! Bytes with gaps are gathered for a device, one run behind the other in the order of the part, and what it has written is put back run by run. What is in the gaps is others': nothing
 //! here looks at it.
 #![expect(unsafe_code, reason = "copies bytes of blocks between which others use theirs")]
 
@@ -127,25 +127,25 @@ impl Strided {
     /// # Errors
     /// When there is no memory.
     pub(super) unsafe fn gather(&self, block: Place) -> Result<RawBuffer, AllocateError> {
-        let mut packed = arena::allocate_as(self.len_bytes(), false)?;
-        let (mut to, from) = (packed.as_bytes_mut().as_mut_ptr(), arena::first_byte(block));
+        let mut gathered = arena::allocate_as(self.len_bytes(), false)?;
+        let (mut to, from) = (gathered.as_bytes_mut().as_mut_ptr(), arena::first_byte(block));
         self.runs(&mut |at| {
             // SAFETY: the run lies in the block, whose memory is initialised and which nobody changes (precondition); there are as many runs as there is room for.
             unsafe { copy(from.wrapping_offset(at), to, self.run_bytes) };
             to = to.wrapping_add(self.run_bytes);
         });
-        Ok(packed)
+        Ok(gathered)
     }
 
     /// Puts them back.
     ///
     /// # Safety
     /// As for [`Extent::put`].
-    unsafe fn scatter(&self, block: Place, packed: &[u8]) {
-        assert_eq!(packed.len() as u64, self.len_bytes(), "there are as many bytes as were taken");
-        let (mut from, to) = (packed.as_ptr(), arena::first_byte(block));
+    unsafe fn scatter(&self, block: Place, gathered: &[u8]) {
+        assert_eq!(gathered.len() as u64, self.len_bytes(), "there are as many bytes as were taken");
+        let (mut from, to) = (gathered.as_ptr(), arena::first_byte(block));
         self.runs(&mut |at| {
-            // SAFETY: the run lies in the block, where nobody else uses it (precondition); there are as many as were packed.
+            // SAFETY: the run lies in the block, where nobody else uses it (precondition); there are as many as were gathered.
             unsafe { copy(from, to.wrapping_offset(at), self.run_bytes) };
             from = from.wrapping_add(self.run_bytes);
         });
@@ -194,18 +194,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_is_the_part_row_by_row_and_comes_back_to_its_place() {
+    fn what_is_gathered_is_the_part_row_by_row_and_comes_back_to_its_place() {
         let cube = Array3::from_shape_fn((4, 5, 6), |(i, j, k)| (100 * i + 10 * j + k) as u32);
         let whole = Form::new(cube.shape(), cube.strides()).unwrap_or_else(|error| panic!("{error}"));
         let bytes: Vec<u8> = cube.iter().flat_map(|element| element.to_ne_bytes()).collect();
-        let ranges: [[SliceInfoElem; 3]; 6] = [
-            s![1..3, .., 2..4].into(),
-            s![..;2, 1..4;2, ..;-1].into(),
-            s![.., 2, ..].into(),
-            s![.., .., 3].into(),
-            s![..;-1, 4, 1..2].into(),
-            s![2, ..;3, 1..].into(),
-        ];
+        let ranges: [[SliceInfoElem; 3]; 6] =
+            [*s![1..3, .., 2..4], *s![..;2, 1..4;2, ..;-1], *s![.., 2, ..], *s![.., .., 3], *s![..;-1, 4, 1..2], *s![2, ..;3, 1..]];
         for ranges in ranges {
             let form = whole.slice(&ranges).unwrap_or_else(|error| panic!("{error}"));
             let strided = strided(&form);
@@ -213,15 +207,12 @@ mod tests {
             raw.as_bytes_mut().copy_from_slice(&bytes);
             let block = arena::place_of(&raw).unwrap_or_else(|| panic!("it is in an arena"));
             // SAFETY: the buffer is there, and nobody else has it.
-            let packed = unsafe { strided.gather(block) }.unwrap_or_else(|error| panic!("{error}"));
+            let gathered = unsafe { strided.gather(block) }.unwrap_or_else(|error| panic!("{error}"));
             let mut expected = cube.clone();
-            let mut view = expected.slice_mut(
-                ndarray::SliceInfo::<_, ndarray::IxDyn, ndarray::IxDyn>::try_from(&ranges[..])
-                    .unwrap_or_else(|error| panic!("{error}"))
-                    .as_ref(),
-            );
+            let mut dynamic = expected.view_mut().into_dyn();
+            let mut view = dynamic.slice_mut(&ranges[..]);
             let elements: Vec<u8> = view.iter().flat_map(|element| element.to_ne_bytes()).collect();
-            assert_eq!(packed.as_bytes(), elements, "{form:?}");
+            assert_eq!(gathered.as_bytes(), elements, "{form:?}");
             view.mapv_inplace(|element| element + 1000);
             let changed: Vec<u8> = view.iter().flat_map(|element| element.to_ne_bytes()).collect();
             // SAFETY: the same.

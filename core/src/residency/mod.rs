@@ -138,8 +138,8 @@ pub(crate) struct Prepared {
     uses: Vec<Used>,
     /// What is copied to the device for it.
     uploaded_bytes: u64,
-    /// What is copied to it and does not lie side by side in its block: packed, until the launch has ended.
-    packed: Vec<RawBuffer>,
+    /// What is copied to it from bytes with gaps: gathered, until the launch has ended.
+    gathered: Vec<RawBuffer>,
     _under_way: UnderWay,
 }
 
@@ -423,9 +423,9 @@ impl Entry {
         directory::enter(key_of(block), extent, new, |entry| lock(&entry.state).is_settled |= is_settled)
     }
 
-    /// A launch uses its replica in a space from now on, which is there. If that has to be copied from bytes with gaps, also those, packed. The space's `issue` is held.
+    /// A launch uses its replica in a space from now on, which is there. If that has to be copied from bytes with gaps, also those, gathered. The space's `issue` is held.
     fn use_in(&self, space: &Arc<DeviceSpace>, is_read: bool) -> Result<(MutexGuard<'_, State>, Option<RawBuffer>), AllocateError> {
-        let mut packed = None;
+        let mut gathered = None;
         {
             let mut state = lock(&self.state);
             let Some(replica) = state.replica_in(space) else { unreachable!("it was just put there") };
@@ -438,14 +438,14 @@ impl Entry {
             let Some(replica) = state.replica_in(space) else { unreachable!("it is in use") };
             let strided = match &self.extent.strided {
                 // A launch that did not happen may make it stale at any time: so once they are there this looks again, and they may be there for nothing.
-                Some(strided) if is_read && !replica.valid && packed.is_none() => strided,
-                _ => return Ok((state, packed)),
+                Some(strided) if is_read && !replica.valid && gathered.is_none() => strided,
+                _ => return Ok((state, gathered)),
             };
             drop(state);
             // SAFETY: the buffer is an argument of the launch, so it stays, and whoever changes these bytes has ended or waits for the launch. What devices have newer has been brought
             // (`prepare`), and if a launch that has not ended changes them the replica is valid, or this one is not submitted behind it (`can_follow`).
             match unsafe { strided.gather(self.block) } {
-                Ok(bytes) => packed = Some(bytes),
+                Ok(bytes) => gathered = Some(bytes),
                 Err(error) => {
                     if let Some(replica) = lock(&self.state).replica_in(space) {
                         replica.uses -= 1;
@@ -546,9 +546,9 @@ impl Entry {
         };
         let len_bytes = self.extent.len_bytes();
         // What is between bytes with gaps is others', who may be changing it.
-        let mut packed = if self.extent.is_strided() { vec![0; len_bytes as usize] } else { Vec::new() };
+        let mut gathered = if self.extent.is_strided() { vec![0; len_bytes as usize] } else { Vec::new() };
         let bytes = if self.extent.is_strided() {
-            &mut packed[..]
+            &mut gathered[..]
         } else {
             // SAFETY: until the block is valid nobody but the holder of `transfer` touches it, and it is not given up before (`remove`).
             unsafe { arena::bytes_of(self.extent.place) }
@@ -563,7 +563,7 @@ impl Entry {
         }
         if self.extent.is_strided() {
             // SAFETY: as above, of these bytes.
-            unsafe { self.extent.put(self.block, &packed) };
+            unsafe { self.extent.put(self.block, &gathered) };
         }
         let mut state = lock(&self.state);
         if state.version != version && !planted::is(Bug::ReadWhileWritten) {
@@ -679,8 +679,14 @@ pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared
         let was_busy = is_busy(space);
         make_room(space, &entries, uses)?;
         let (operands, uses_of_it, under_way) = (Vec::new(), Vec::new(), UnderWay::begin(space));
-        let mut prepared =
-            Prepared { operands, space: Arc::clone(space), uses: uses_of_it, uploaded_bytes: 0, packed: Vec::new(), _under_way: under_way };
+        let mut prepared = Prepared {
+            operands,
+            space: Arc::clone(space),
+            uses: uses_of_it,
+            uploaded_bytes: 0,
+            gathered: Vec::new(),
+            _under_way: under_way,
+        };
         let Err(error) = fill(space, &entries, uses, &mut prepared) else { return Ok(prepared) };
         take_back(prepared, Undone::Untouched);
         if is_last && is_busy(space) {
@@ -741,11 +747,11 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             parts::outdate(one);
         }
         let is_read = !one.is_fresh && one.access != Access::Overwrite;
-        let (mut state, packed) = entry.use_in(space, is_read)?;
+        let (mut state, gathered) = entry.use_in(space, is_read)?;
         let was_host_valid = state.host_valid;
         let Some(replica) = state.replica_in(space) else { unreachable!("it is in use") };
         let (was_valid, is_import) = (replica.valid, replica.is_import);
-        let lies_at = packed.as_ref().and_then(arena::place_of).unwrap_or(one.extent.place);
+        let lies_at = gathered.as_ref().and_then(arena::place_of).unwrap_or(one.extent.place);
         let source = (is_read && !was_valid && !is_import).then(|| arena::host_block(lies_at));
         let is_copied = source.is_some();
         if is_copied {
@@ -769,7 +775,7 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
         let (entry, access, is_fresh) = (Arc::clone(entry), one.access, one.is_fresh);
         prepared.uses.push(Used { entry, access, is_fresh, was_valid, is_copied, was_host_valid, is_written });
         if is_copied {
-            prepared.packed.extend(packed);
+            prepared.gathered.extend(gathered);
             prepared.uploaded_bytes += one.extent.len_bytes();
             space.counts.uploaded.fetch_add(one.extent.len_bytes(), Relaxed);
             if space.keeps_pages.load(Relaxed) {
