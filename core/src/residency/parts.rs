@@ -1,6 +1,6 @@
-//! Parts of blocks that were used alone: each has an entry of its own, with replicas of its own length.
+//! Parts of blocks that were used alone: each has an entry of its own, with replicas of its own length, also where there are gaps between its bytes.
 //!
-//! Entries of a block may have bytes in common. The host is where they meet: of those that have a byte in common at most one has contents that the block has not. Whoever is going to
+//! Entries of a block may have bytes in common, which is asked of the bytes and not of what lies between the first and the last of them. The host is where they meet: of those that have a byte in common at most one has contents that the block has not. Whoever is going to
 //! use bytes of a block has those brought first that have newer ones, and nothing else; whoever writes makes the others stale.
 
 use std::sync::Arc;
@@ -52,11 +52,13 @@ impl Entry {
 /// # Errors
 /// Why it cannot have them, in words.
 pub(crate) fn bring_part(block: Key, elements: &Spans, element_bytes: usize) -> Result<(), String> {
-    if directory::is_empty() {
+    let (start, end) = elements.bounds();
+    let bounds = (start * element_bytes as i64, end * element_bytes as i64);
+    let mut entries = directory::of_block_if(block, |entry| entry.is_near(bounds));
+    if entries.is_empty() {
         return Ok(());
     }
     let spans = elements.scaled(element_bytes);
-    let mut entries = directory::of_block_if(block, |entry| entry.is_near(spans.bounds()));
     entries.retain(|entry| entry.spans.meets(&spans));
     if entries.is_empty() {
         return Ok(());
@@ -67,11 +69,12 @@ pub(crate) fn bring_part(block: Key, elements: &Spans, element_bytes: usize) -> 
 
 /// Whoever has the elements is about to change them, which were brought: what devices have of them is stale from now on.
 pub(crate) fn changes_part(block: Key, elements: &Spans, element_bytes: usize) {
-    if directory::is_empty() {
+    let entries = directory::of_block(block);
+    if entries.is_empty() {
         return;
     }
     let spans = elements.scaled(element_bytes);
-    for entry in directory::of_block(block) {
+    for entry in entries {
         if entry.spans.meets(&spans) {
             entry.changes();
         } else {
