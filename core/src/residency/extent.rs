@@ -50,13 +50,12 @@ impl Extent {
         self.strided.as_ref().map_or(self.place.len_bytes, |strided| strided.len_bytes())
     }
 
-    /// From the first one in memory to the last one, counted from the beginning of the block that they are of.
-    pub(super) fn bounds(&self, block: Place) -> (i64, i64) {
-        let start = (self.place.offset - block.offset) as i64;
-        (start, start + self.place.len_bytes as i64)
+    /// From the first one in memory to the last one, counted from the arena's beginning.
+    pub(super) fn range(&self) -> Range<u64> {
+        self.place.offset..self.place.offset + self.place.len_bytes
     }
 
-    /// All of them, counted in the same way.
+    /// Counted from the beginning of the block that they are of.
     pub(super) fn spans(&self, block: Place) -> Spans {
         match &self.strided {
             Some(strided) => strided.spans.clone(),

@@ -676,7 +676,8 @@ pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared
     // Twice: what others have given up may not be free yet, or others may have more in the space than we know.
     let mut is_last = false;
     loop {
-        let was_busy = is_busy(space);
+        // Asked of all entries, so only where the answer is needed.
+        let was_busy = is_last && is_busy(space);
         make_room(space, &entries, uses)?;
         let (operands, uses_of_it, under_way) = (Vec::new(), Vec::new(), UnderWay::begin(space));
         let mut prepared = Prepared {

@@ -11,8 +11,8 @@ use crate::worker::stopwatch;
 
 /// The other entries of the block that have a byte in common with what a launch uses.
 pub(super) fn meeting(one: &Use) -> Vec<Arc<Entry>> {
-    let bounds = one.extent.bounds(one.block);
-    let mut entries = directory::of_block_if(key_of(one.block), |entry| entry.is_near(bounds) && entry.extent != one.extent);
+    let mut entries = directory::near(key_of(one.block), one.extent.range());
+    entries.retain(|entry| entry.extent != one.extent);
     if !entries.is_empty() {
         let spans = one.extent.spans(one.block);
         entries.retain(|entry| entry.spans.meets(&spans));
@@ -39,22 +39,14 @@ pub(super) fn outdate(one: &Use) {
     }
 }
 
-impl Entry {
-    /// Whether it may have one of so many bytes, from the first one to the last, counted from the block's beginning.
-    fn is_near(&self, (start, end): (i64, i64)) -> bool {
-        let (own_start, own_end) = self.spans.bounds();
-        own_start < end && start < own_end
-    }
-}
-
 /// Sees to it that the host has some elements of a block, each of so many bytes.
 ///
 /// # Errors
 /// Why it cannot have them, in words.
 pub(crate) fn bring_part(block: Key, elements: &Spans, element_bytes: usize) -> Result<(), String> {
     let (start, end) = elements.bounds();
-    let bounds = (start * element_bytes as i64, end * element_bytes as i64);
-    let mut entries = directory::of_block_if(block, |entry| entry.is_near(bounds));
+    let position = |element: i64| block.1 + element as u64 * element_bytes as u64;
+    let mut entries = directory::near(block, position(start)..position(end));
     if entries.is_empty() {
         return Ok(());
     }
