@@ -1,6 +1,4 @@
 //! Parts of buffers on devices, with a stand-in for the device: only their bytes are copied, and only where they are stale.
-//!
-//! One file because its programs of chance take parts of all sorts.
 
 use ndarray::s;
 use poniard::{Buffer, FailureKind, Kernel, Mutable, Part, PartError, Scope, View, ViewMut, buffer, overwrite, read, write};
