@@ -334,6 +334,12 @@ pub(crate) fn host_block(place: Place) -> HostBlock {
     HostBlock { address: start + place.offset, len_bytes: place.len_bytes, arena_address: start, arena_bytes: mapped.bytes }
 }
 
+/// The first byte of a block.
+pub(crate) fn first_byte(place: Place) -> *mut u8 {
+    let start = arenas().mapped[place.arena as usize].start;
+    start.as_ptr().wrapping_add(place.offset as usize)
+}
+
 /// The bytes of a block.
 ///
 /// # Safety

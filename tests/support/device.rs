@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Operations: `scale` (z = a x), `add` (z = x + y), `bump` (x = x + 1, in place), `count` (`z[0]` = number of elements of x; z begins at zero), `copy` (z = x, to the shorter length),
-//! `both` (y = x + 1, z = 2 x), `numbers` (z has its scalars: `f32`, `u32`, `i32`, `u64`, `i64`, `f64`, `f16`), `refused` (it is).
+//! `multiply` (c = c + a b, square matrices of one size, row by row), `both` (y = x + 1, z = 2 x), `numbers` (z has its scalars: `f32`, `u32`, `i32`, `u64`, `i64`, `f64`, `f16`), `refused` (it is).
 //!
 //! One file because it is one device.
 #![expect(unsafe_code, reason = "a device reads and writes memory that the runtime lends it")]
@@ -88,6 +88,8 @@ pub struct FakeDevice {
     state: Mutex<State>,
     uploaded_bytes: AtomicU64,
     downloaded_bytes: AtomicU64,
+    uploads: AtomicU64,
+    downloads: AtomicU64,
     launched: AtomicU64,
     in_a_read: Moment,
     byte_ns: u64,
@@ -178,6 +180,8 @@ impl FakeDevice {
             state: Mutex::default(),
             uploaded_bytes: AtomicU64::new(0),
             downloaded_bytes: AtomicU64::new(0),
+            uploads: AtomicU64::new(0),
+            downloads: AtomicU64::new(0),
             launched: AtomicU64::new(0),
             in_a_read: Moment::default(),
             byte_ns: 0,
@@ -273,6 +277,11 @@ impl FakeDevice {
         (self.uploaded_bytes.load(Relaxed), self.downloaded_bytes.load(Relaxed))
     }
 
+    /// Copies to it and from it so far.
+    pub fn copies(&self) -> (u64, u64) {
+        (self.uploads.load(Relaxed), self.downloads.load(Relaxed))
+    }
+
     /// Bytes that its own chunks have.
     pub fn used_bytes(&self) -> u64 {
         let own = |memory: &Memory| if let Memory::Own(bytes) = memory { bytes.len() as u64 } else { 0 };
@@ -345,6 +354,7 @@ impl FakeDevice {
                 // SAFETY: the runtime promises that the block is readable until the launch is reported as done.
                 let bytes = unsafe { std::slice::from_raw_parts(source.address as *const u8, source.len_bytes as usize) }.to_vec();
                 self.uploaded_bytes.fetch_add(bytes.len() as u64, Relaxed);
+                self.uploads.fetch_add(1, Relaxed);
                 state.store(operand.chunk, &bytes);
             }
             contents.push(state.load(operand.chunk));
@@ -431,6 +441,11 @@ fn compute(operation: &str, contents: &[Vec<u8>], scalars: &[u8]) -> Vec<(usize,
             vec![(1, bytes_of(all[0].iter().map(|x| a * x)))]
         }
         "add" => vec![(2, bytes_of(all[0].iter().zip(&all[1]).map(|(x, y)| x + y)))],
+        "multiply" => {
+            let (a, b, n) = (&all[0], &all[1], all[2].len().isqrt());
+            let at = |i: usize, j: usize| (0..n).fold(all[2][n * i + j], |sum, k| sum + a[n * i + k] * b[n * k + j]);
+            vec![(2, bytes_of((0..n * n).map(|index| at(index / n, index % n))))]
+        }
         "both" => {
             let of = |index: usize, operation: fn(f32) -> f32| bytes_of(all[0].iter().take(all[index].len()).map(|x| operation(*x)));
             vec![(1, of(1, |x| x + 1.0)), (2, of(2, |x| x * 2.0))]
@@ -723,6 +738,7 @@ impl Chunk for FakeChunk {
             return Ok(());
         }
         self.device.downloaded_bytes.fetch_add(into.len() as u64, Relaxed);
+        self.device.downloads.fetch_add(1, Relaxed);
         Ok(())
     }
 

@@ -10,6 +10,8 @@ use crate::device::{FakeDevice, FakeDevices};
 pub const SCALE: &str = "scale\nin x f32\nout z f32\nscalar a f32";
 /// z = x + y
 pub const ADD: &str = "add\nin x f32\nin y f32\nout z f32";
+/// c = c + a b, square matrices
+pub const MULTIPLY: &str = "multiply\nin a f32\nin b f32\ninout c f32";
 /// x = x + 1, in place
 pub const BUMP: &str = "bump\ninout x f32";
 

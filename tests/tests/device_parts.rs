@@ -1,9 +1,10 @@
 //! Parts of buffers on devices, with a stand-in for the device: only their bytes are copied, and only where they are stale.
 
-use poniard::{Buffer, FailureKind, Kernel, Mutable, Scope, View, ViewMut, overwrite, read, write};
+use ndarray::s;
+use poniard::{Buffer, FailureKind, Kernel, Mutable, Part, PartError, Scope, View, ViewMut, buffer, overwrite, read, write};
 use poniard_tests::device::{FakeDevice, Mode};
 use poniard_tests::in_time;
-use poniard_tests::stage::{BUMP, SCALE, one, ramp, small};
+use poniard_tests::stage::{BUMP, MULTIPLY, SCALE, one, ramp, small};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -76,7 +77,7 @@ fn what_the_host_changes_of_a_part_makes_that_one_stale_and_no_other() {
     both();
     assert_eq!(device.copied_bytes(), (400, 0));
     // Every other element of the left half, and one of its neighbours that no device has changed since.
-    runtime.spawn(add, (write(&values.part(ndarray::s![..50;2]).unwrap()), 10.0)).wait().unwrap();
+    runtime.spawn(add, (write(&values.part(s![..50;2]).unwrap()), 10.0)).wait().unwrap();
     assert_eq!(device.copied_bytes(), (400, 200));
     both();
     assert_eq!(device.copied_bytes(), (600, 200));
@@ -134,17 +135,17 @@ fn what_is_overwritten_of_a_part_is_not_copied_first() {
 }
 
 #[test]
-fn a_part_that_is_no_run_of_bytes_is_for_the_host() {
+fn a_part_that_is_no_array_of_a_buffer_is_for_the_host() {
     let (runtime, device, _) = one(small());
-    let values = Mutable::new(ramp(10));
-    let even = values.part(ndarray::s![..;2]).unwrap();
-    let error = runtime.spawn(bump().over(5), (write(&even),)).wait().unwrap_err();
-    assert!(error.to_string().contains("it is given a part whose elements do not lie side by side in their order"), "{error}");
-    let or_host = Kernel::wgsl("bump", BUMP).host(|view: ViewMut<'_, f32>| add(view, 1.0));
+    let values = Mutable::new(ramp(9));
+    let upper = values.whole().unwrap().shaped((3, 3)).unwrap().upper().unwrap();
+    let error = runtime.spawn(bump().over(6), (write(&upper),)).wait().unwrap_err();
+    assert!(error.to_string().contains("it is given a triangle or a band of a matrix, and a kernel takes rectangles"), "{error}");
     // What failed has left what it was.
-    runtime.spawn(|view: ViewMut<'_, f32>| add(view, 0.0), (overwrite(&even),)).wait().unwrap();
-    runtime.spawn(or_host.over(5), (write(&even),)).wait().unwrap();
-    assert_eq!(values.fetch().unwrap()[..4], [1.0, 1.0, 3.0, 3.0]);
+    runtime.spawn(|view: ViewMut<'_, f32>| add_to_each(view, 0.0), (overwrite(&upper),)).wait().unwrap();
+    let or_host = Kernel::wgsl("bump", BUMP).host(|view: ViewMut<'_, f32>| add_to_each(view, 1.0));
+    runtime.spawn(or_host.over(6), (write(&upper),)).wait().unwrap();
+    assert_eq!(values.fetch().unwrap()[..], [1.0, 2.0, 3.0, 3.0, 5.0, 6.0, 6.0, 7.0, 9.0]);
     // So is one of no buffer.
     let list = Mutable::new(vec![1.0f32; 4]);
     let error = runtime.spawn(bump().over(4), (write(&list.whole().unwrap()),)).wait().unwrap_err();
@@ -154,6 +155,239 @@ fn a_part_that_is_no_run_of_bytes_is_for_the_host() {
     let error = runtime.spawn(wrong.over(4), (read(&values.rows(..4).unwrap()),)).wait().unwrap_err();
     assert!(error.to_string().contains("its source writes to `x`, which is a part that is read"), "{error}");
     assert_eq!(device.launched(), 0);
+}
+
+/// As `add`, of a part of two dimensions, which may be a triangle.
+fn add_to_each(mut view: ViewMut<'_, f32>, more: f32) {
+    let rows = view.shape()[0];
+    (0..rows).for_each(|row| view.row_mut(row).iter_mut().for_each(|value| *value += more));
+}
+
+/// A square matrix in a buffer, as a part, and the tiles that it has of so many rows.
+fn tiled(values: &Mutable<Buffer<f32>>, size: usize, tile: usize) -> Result<Vec<Vec<Part<f32>>>, PartError> {
+    let matrix = values.whole()?.shaped((size, size))?;
+    let range = |place: usize| place * tile..(place + 1) * tile;
+    let row = |i: usize| (0..size / tile).map(|j| matrix.part(s![range(i), range(j)])).collect();
+    (0..size / tile).map(row).collect()
+}
+
+#[test]
+fn tiles_of_matrices_are_on_a_device_each_by_itself() {
+    const SIZE: usize = 12;
+    const TILE: usize = 4;
+    const COUNT: usize = SIZE / TILE;
+    const TILE_BYTES: u64 = (TILE * TILE * 4) as u64;
+    let (runtime, device, _) = one(small());
+    let multiply = Kernel::wgsl("multiply", MULTIPLY).takes::<(View<'_, f32>, View<'_, f32>, ViewMut<'_, f32>), ()>();
+    let of = |number: usize| buffer::from_fn(SIZE * SIZE, |index| ((index * 7 + number * 5) % 11) as f32);
+    let matrices = [of(1), of(2), of(3)];
+    let mut expected = matrices[2].to_vec();
+    let [a, b, c] = matrices.map(Mutable::new);
+    let tiles = [&a, &b, &c].map(|values| tiled(values, SIZE, TILE).unwrap());
+    for round in 1..3 {
+        for i in 0..COUNT {
+            for j in 0..COUNT {
+                for k in 0..COUNT {
+                    let _ =
+                        runtime.spawn(multiply.over(TILE * TILE), (read(&tiles[0][i][k]), read(&tiles[1][k][j]), write(&tiles[2][i][j])));
+                }
+            }
+        }
+        runtime.wait_idle();
+        // The second round finds all of them there.
+        let tile_count = (3 * COUNT * COUNT) as u64;
+        assert_eq!((device.copies(), device.copied_bytes()), ((tile_count, 0), (tile_count * TILE_BYTES, 0)), "round {round}");
+        let (a, b) = (of(1), of(2));
+        let product = |index: usize| (0..SIZE).map(|k| a[index / SIZE * SIZE + k] * b[k * SIZE + index % SIZE]).sum::<f32>();
+        expected.iter_mut().enumerate().for_each(|(index, value)| *value += product(index));
+    }
+    // A row of the whole has elements of three tiles, which come back and no others.
+    let row = c.whole().unwrap().shaped((SIZE, SIZE)).unwrap().rows(5..6).unwrap();
+    let found = *runtime.spawn(|row: View<'_, f32>| row[[0, 2]] + row[[0, 11]], (read(&row),)).fetch().unwrap();
+    assert_eq!(found, expected[5 * SIZE + 2] + expected[5 * SIZE + 11]);
+    assert_eq!((device.copies().1, device.copied_bytes().1), (3, 3 * TILE_BYTES));
+    assert_eq!(c.take().unwrap()[..], expected[..]);
+    assert_eq!((device.copies().1, device.copied_bytes().1), (9, 9 * TILE_BYTES));
+    // Those that were only read have no need to.
+    assert_eq!(a.take().unwrap()[..], of(1)[..]);
+    assert_eq!(device.copies().1, 9);
+}
+
+#[test]
+fn a_device_has_a_part_with_steps_as_an_array_of_its_shape() {
+    let (runtime, device, _) = one(small());
+    let values = Mutable::new(ramp(60));
+    let cube = values.whole().unwrap().shaped((3, 4, 5)).unwrap();
+    let expected = ndarray::Array3::from_shape_fn((3, 4, 5), |(i, j, k)| (20 * i + 5 * j + k) as f32);
+    let parts = [
+        (cube.part(s![.., 1..3, ..]), expected.slice(s![.., 1..3, ..]).iter().copied().collect::<Vec<f32>>()),
+        (cube.part(s![..;2, ..;3, 1..;2]), expected.slice(s![..;2, ..;3, 1..;2]).iter().copied().collect()),
+        (cube.part(s![1, ..;-1, ..;-2]), expected.slice(s![1, ..;-1, ..;-2]).iter().copied().collect()),
+        (cube.part(s![.., 2, 3..4]), expected.slice(s![.., 2, 3..4]).iter().copied().collect()),
+    ];
+    let mut copied_bytes = 0;
+    for (part, expected) in parts {
+        let part = part.unwrap();
+        let z = runtime.spawn(scale().over(expected.len()), (read(&part), 1.0));
+        assert_eq!(z.fetch().unwrap()[..], expected[..], "{part:?}");
+        copied_bytes += 4 * expected.len() as u64;
+        assert_eq!(device.copied_bytes(), (copied_bytes, copied_bytes), "{part:?}");
+    }
+    let (part, kept) = (cube.part(s![..;2, ..;3, 1..;2]).unwrap(), copied_bytes);
+    runtime.spawn(bump().over(8), (write(&part),)).wait().unwrap();
+    assert_eq!(device.copied_bytes(), (kept, kept), "it was there");
+    let mut expected = expected;
+    expected.slice_mut(s![..;2, ..;3, 1..;2]).iter_mut().for_each(|value| *value += 1.0);
+    assert_eq!(&values.take().unwrap()[..], expected.as_slice().unwrap());
+    assert_eq!(device.copied_bytes(), (kept, kept + 32));
+}
+
+#[test]
+fn columns_and_diagonals_are_lists_with_gaps() {
+    let (runtime, device, _) = one(small());
+    let values = Mutable::new(ramp(16));
+    let matrix = values.whole().unwrap().shaped((4, 4)).unwrap();
+    let (column, diagonal) = (matrix.part(s![.., 2]).unwrap(), matrix.diagonal().unwrap());
+    let (from, to) = (values.part(s![..;5]).unwrap(), values.part(s![4..;4]).unwrap());
+    let copy = Kernel::wgsl("copy", "copy\nin x f32\nout z f32").takes::<(View<'_, f32>, ViewMut<'_, f32>), ()>();
+    runtime.spawn(bump().over(4), (write(&column),)).wait().unwrap();
+    // Named in other words it is the same, and there.
+    runtime.spawn(bump().over(4), (write(&matrix.columns(2..3).unwrap()),)).wait().unwrap();
+    assert_eq!(device.copied_bytes(), (16, 0));
+    // They have element 10 in common, so it comes by way of the host.
+    runtime.spawn(bump().over(4), (write(&diagonal),)).wait().unwrap();
+    assert_eq!(device.copied_bytes(), (32, 16));
+    // Nothing of what is overwritten is copied first, and the diagonal is what `from` names.
+    runtime.spawn(copy.over(4), (read(&from), overwrite(&to))).wait().unwrap();
+    assert_eq!(device.copied_bytes(), (32, 16));
+    let expected = [1.0, 1.0, 4.0, 3.0, 1.0, 6.0, 8.0, 7.0, 6.0, 9.0, 13.0, 11.0, 13.0, 13.0, 16.0, 16.0];
+    assert_eq!(values.take().unwrap()[..], expected);
+    assert_eq!(device.copied_bytes(), (32, 44));
+}
+
+#[test]
+fn what_the_host_changes_between_the_elements_of_a_part_is_nothing_to_it() {
+    let (runtime, device, _) = one(small());
+    let values = Mutable::new(ramp(40));
+    let matrix = values.whole().unwrap().shaped((4, 10)).unwrap();
+    let (left, right) = (matrix.columns(..3).unwrap(), matrix.columns(3..).unwrap());
+    runtime.spawn(bump().over(12), (write(&left),)).wait().unwrap();
+    runtime.spawn(add_to_each, (write(&right), 100.0)).wait().unwrap();
+    runtime.spawn(bump().over(12), (write(&left),)).wait().unwrap();
+    assert_eq!((device.copies(), device.copied_bytes()), ((1, 0), (48, 0)));
+    // The host reads what has one element of it: all of it comes, and what it had itself is as it was.
+    let across = matrix.part(s![1..3, 2..5]).unwrap();
+    assert_eq!(*runtime.spawn(|view: View<'_, f32>| view[[0, 0]] + view[[1, 1]], (read(&across),)).fetch().unwrap(), 14.0 + 123.0);
+    assert_eq!((device.copies(), device.copied_bytes()), ((1, 1), (48, 48)));
+    // It changes one element of it: what the device has is stale, once.
+    runtime.spawn(add_to_each, (write(&across), 1000.0)).wait().unwrap();
+    for _ in 0..2 {
+        runtime.spawn(bump().over(12), (write(&left),)).wait().unwrap();
+    }
+    assert_eq!((device.copies(), device.copied_bytes()), ((2, 1), (96, 48)));
+    let expected = |index: usize| {
+        let (i, j) = (index / 10, index % 10);
+        let is_across = (1..3).contains(&i) && (2..5).contains(&j);
+        index as f32 + if j < 3 { 4.0 } else { 100.0 } + if is_across { 1000.0 } else { 0.0 }
+    };
+    assert_eq!(values.take().unwrap()[..], (0..40).map(expected).collect::<Vec<f32>>()[..]);
+    assert_eq!((device.copies(), device.copied_bytes()), ((2, 2), (96, 96)));
+}
+
+#[test]
+fn launches_of_parts_that_lie_between_each_other_are_under_way_together_and_beside_the_host() {
+    in_time(|| {
+        let (runtime, device, devices) = one(small());
+        let values = Mutable::new(ramp(12));
+        let third = |first: usize| values.part(s![first..;3]).unwrap();
+        device.set(Mode::Hold);
+        let launches = [0, 1].map(|first| runtime.spawn(bump().over(4), (write(&third(first)),)));
+        // What lies between them is the host's meanwhile, and what it meets of neither waits.
+        runtime.spawn(add, (write(&third(2)), 100.0)).wait().unwrap();
+        assert_eq!(*runtime.spawn(sum, (read(&third(2)),)).fetch().unwrap(), 426.0);
+        let across = runtime.spawn(scale().over(6), (read(&values.rows(3..9).unwrap()), 1.0));
+        assert_eq!(device.held(), 2);
+        device.set(Mode::Run);
+        device.release(devices.host());
+        launches.iter().for_each(|launch| launch.wait().unwrap());
+        assert_eq!(across.fetch().unwrap()[..], [4.0, 5.0, 105.0, 7.0, 8.0, 108.0]);
+        assert_eq!(values.take().unwrap()[..3], [1.0, 2.0, 102.0]);
+    });
+}
+
+#[test]
+fn what_has_gaps_is_copied_where_buffers_are_imported_and_not_before_what_changes_them() {
+    in_time(|| {
+        let (runtime, device, devices) = one(small().importing());
+        let values = Mutable::new(ramp(10));
+        let even = values.part(s![..;2]).unwrap();
+        device.set(Mode::Hold);
+        let all = runtime.spawn(bump_whole().over(10), (write(&values),));
+        let z = runtime.spawn(scale().over(5), (read(&even), 2.0));
+        // What is copied for it is not there yet, so it is not submitted behind that one.
+        assert_eq!(device.held(), 1);
+        device.set(Mode::Run);
+        device.release(devices.host());
+        all.wait().unwrap();
+        assert_eq!(z.fetch().unwrap()[..], [2.0, 6.0, 10.0, 14.0, 18.0]);
+        runtime.spawn(bump().over(5), (write(&even),)).wait().unwrap();
+        assert_eq!(device.copied_bytes(), (20, 0));
+        // In its place, which the device has imported, it is what that sees.
+        runtime.spawn(bump_whole().over(10), (write(&values),)).wait().unwrap();
+        assert_eq!(device.copied_bytes(), (20, 20));
+        assert_eq!(values.take().unwrap()[..4], [3.0, 3.0, 5.0, 5.0]);
+    });
+}
+
+#[test]
+fn a_launch_that_does_not_happen_leaves_a_part_with_gaps_as_it_was() {
+    let (runtime, device, _) = one(small());
+    let values = Mutable::new(ramp(10));
+    let (even, odd) = (values.part(s![..;2]).unwrap(), values.part(s![1..;2]).unwrap());
+    runtime.spawn(bump().over(5), (write(&even),)).wait().unwrap();
+    device.set(Mode::Refuse);
+    let or_host = Kernel::wgsl("bump", BUMP).host(|view: ViewMut<'_, f32>| add(view, 10.0));
+    for part in [&even, &odd] {
+        runtime.spawn(or_host.over(5), (write(part),)).wait().unwrap();
+    }
+    device.set(Mode::Run);
+    runtime.spawn(bump().over(5), (write(&odd),)).wait().unwrap();
+    assert_eq!(values.fetch().unwrap()[..], [11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0, 19.0, 20.0]);
+    // It is lost with what it was writing, which the host has as it was before.
+    device.set(Mode::Lose);
+    runtime.spawn(or_host.over(5), (write(&odd),)).wait().unwrap();
+    assert_eq!(values.take().unwrap()[..], [11.0, 22.0, 13.0, 24.0, 15.0, 26.0, 17.0, 28.0, 19.0, 30.0]);
+}
+
+#[test]
+fn parts_with_gaps_leave_a_device_that_is_full_for_their_places() {
+    // Room for four of the nine.
+    let (runtime, device, _) = one(FakeDevice::new("A small device", 4 * 256));
+    let values = Mutable::new(ramp(24 * 24));
+    let tiles = tiled(&values, 24, 8).unwrap();
+    for _ in 0..2 {
+        for tile in tiles.iter().flatten() {
+            runtime.spawn(bump().over(64), (write(tile),)).wait().unwrap();
+        }
+    }
+    assert!(device.copies().1 > 9, "{:?}", device.copies());
+    assert_eq!(values.take().unwrap()[..], ramp(24 * 24).iter().map(|value| value + 2.0).collect::<Vec<f32>>()[..]);
+}
+
+#[test]
+fn what_was_of_a_part_with_gaps_on_a_lost_device_is_lost_and_what_is_between_is_not() {
+    let (runtime, device, devices) = one(small());
+    let values = Mutable::new(ramp(30));
+    let (even, odd) = (values.part(s![..;2]).unwrap(), values.part(s![1..;2]).unwrap());
+    // One was there and is here again.
+    runtime.spawn(bump().over(15), (write(&odd),)).wait().unwrap();
+    assert_eq!(*runtime.spawn(sum, (read(&odd),)).fetch().unwrap(), 240.0);
+    runtime.spawn(bump().over(15), (write(&even),)).wait().unwrap();
+    device.lose(devices.host(), "gone");
+    assert_eq!(*runtime.spawn(sum, (read(&odd),)).fetch().unwrap(), 240.0);
+    let error = runtime.spawn(sum, (read(&values.rows(..2).unwrap()),)).fetch().unwrap_err();
+    assert!(matches!(error.kind(), FailureKind::Lost { .. }), "{error:?}");
+    assert!(values.fetch().is_err());
 }
 
 #[test]
@@ -195,52 +429,94 @@ fn a_process_reads_what_a_device_has_changed_of_a_part() {
 /// A step of a made-up program.
 #[derive(Clone, Debug)]
 enum Step {
-    Bump(usize, usize),
-    Add(usize, usize, usize),
-    Scale(usize, usize),
-    Sum(usize, usize, usize),
+    Bump(Run),
+    Add(Run),
+    Scale(Run),
+    Sum(Run),
+    BumpTile(Tile),
+    AddTile(Tile),
+    ScaleTile(Tile),
     BumpAll,
     DoubleAll,
 }
 
+/// The first element, the number of elements up to behind the last one, and the step.
+type Run = (usize, usize, usize);
+
+/// Rows and columns of the matrix that the values are.
+type Tile = [Run; 2];
+
 const LEN: usize = 24;
+const LENS: [usize; 2] = [4, 6];
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let run = || (0..LEN, 1..LEN).prop_map(|(first, len)| (first, len.min(LEN - first)));
+    let run = |len: usize| (0..len, 1..len, 1usize..4).prop_map(move |(first, many, by)| (first, many.min(len - first), by));
+    let tile = || LENS.map(run);
     let step = prop_oneof![
-        4 => run().prop_map(|(first, len)| Step::Bump(first, len)),
-        3 => (run(), 1usize..4).prop_map(|((first, len), by)| Step::Add(first, len, by)),
-        2 => run().prop_map(|(first, len)| Step::Scale(first, len)),
-        2 => (run(), 1usize..4).prop_map(|((first, len), by)| Step::Sum(first, len, by)),
+        4 => run(LEN).prop_map(Step::Bump),
+        3 => run(LEN).prop_map(Step::Add),
+        2 => run(LEN).prop_map(Step::Scale),
+        2 => run(LEN).prop_map(Step::Sum),
+        4 => tile().prop_map(Step::BumpTile),
+        3 => tile().prop_map(Step::AddTile),
+        2 => tile().prop_map(Step::ScaleTile),
         1 => Just(Step::BumpAll),
         1 => Just(Step::DoubleAll),
     ];
     prop::collection::vec(step, 0..30)
 }
 
+/// The places of the elements of a run, in their order.
+fn places((first, many, by): Run) -> Vec<usize> {
+    (first..first + many).step_by(by).collect()
+}
+
+/// The same of a tile.
+fn places_of_tile([rows, columns]: Tile) -> Vec<usize> {
+    places(rows).into_iter().flat_map(|row| places(columns).into_iter().map(move |column| LENS[1] * row + column)).collect()
+}
+
+fn part_of((first, many, by): Run) -> ndarray::SliceInfoElem {
+    s![first..first + many;by as isize][0]
+}
+
 fn compare(device: FakeDevice, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let (runtime, _device, _devices) = one(device);
     let values = Mutable::new(ramp(LEN));
+    let matrix = values.whole()?.shaped(LENS)?;
     let mut expected: Vec<f32> = (0..LEN).map(|value| value as f32).collect();
     let (mut sums, mut scaled) = (Vec::new(), Vec::new());
     for step in steps {
         match step {
-            Step::Bump(first, len) => {
-                let _ = runtime.spawn(bump().over(len), (write(&values.rows(first..first + len)?),));
-                expected[first..first + len].iter_mut().for_each(|value| *value += 1.0);
+            Step::Bump(run) => {
+                let _ = runtime.spawn(bump().over(LEN), (write(&values.part([part_of(run)])?),));
+                places(run).into_iter().for_each(|place| expected[place] += 1.0);
             }
-            Step::Add(first, len, by) => {
-                let part = values.part(ndarray::s![first..first + len;by as isize])?;
-                let _ = runtime.spawn(add, (write(&part), 3.0));
-                expected[first..first + len].iter_mut().step_by(by).for_each(|value| *value += 3.0);
+            Step::Add(run) => {
+                let _ = runtime.spawn(add, (write(&values.part([part_of(run)])?), 3.0));
+                places(run).into_iter().for_each(|place| expected[place] += 3.0);
             }
-            Step::Scale(first, len) => {
-                let z = runtime.spawn(scale().over(len), (read(&values.rows(first..first + len)?), 2.0));
-                scaled.push((z, expected[first..first + len].iter().map(|value| value * 2.0).collect::<Vec<f32>>()));
+            Step::Scale(run) => {
+                let z = runtime.spawn(scale().over(places(run).len()), (read(&values.part([part_of(run)])?), 2.0));
+                scaled.push((z, places(run).into_iter().map(|place| expected[place] * 2.0).collect::<Vec<f32>>()));
             }
-            Step::Sum(first, len, by) => {
-                let part = values.part(ndarray::s![first..first + len;by as isize])?;
-                sums.push((runtime.spawn(sum, (read(&part),)), expected[first..first + len].iter().step_by(by).sum::<f32>()));
+            Step::Sum(run) => {
+                let task = runtime.spawn(sum, (read(&values.part([part_of(run)])?),));
+                sums.push((task, places(run).into_iter().map(|place| expected[place]).sum::<f32>()));
+            }
+            Step::BumpTile(tile) => {
+                let _ = runtime.spawn(bump().over(LEN), (write(&matrix.part(tile.map(part_of))?),));
+                places_of_tile(tile).into_iter().for_each(|place| expected[place] += 1.0);
+            }
+            Step::AddTile(tile) => {
+                let task = |mut view: ViewMut<'_, f32>| view.array_mut::<ndarray::Ix2>().mapv_inplace(|value| value + 5.0);
+                let _ = runtime.spawn(task, (write(&matrix.part(tile.map(part_of))?),));
+                places_of_tile(tile).into_iter().for_each(|place| expected[place] += 5.0);
+            }
+            Step::ScaleTile(tile) => {
+                let lens = places_of_tile(tile).len();
+                let z = runtime.spawn(scale().over(lens), (read(&matrix.part(tile.map(part_of))?), 2.0));
+                scaled.push((z, places_of_tile(tile).into_iter().map(|place| expected[place] * 2.0).collect::<Vec<f32>>()));
             }
             Step::BumpAll => {
                 let _ = runtime.spawn(bump_whole().over(LEN), (write(&values),));

@@ -1,6 +1,5 @@
 //! What a launch is made of, without its types.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use poniard_interface::{Access, RawBuffer};
@@ -8,8 +7,7 @@ use poniard_interface::{Access, RawBuffer};
 use super::Body;
 use crate::arena;
 use crate::data::Data;
-use crate::residency::Use;
-use crate::wire::Place;
+use crate::residency::{Bytes, Extent, Use};
 
 /// A launch, as it is prepared for a device. Made when all its arguments are there.
 #[derive(Debug)]
@@ -43,10 +41,10 @@ impl Survey {
     }
 
     /// Takes a part, with what the function may do with it.
-    pub(crate) fn part(&mut self, raw: Option<&RawBuffer>, bytes: Option<Range<u64>>, len_bytes: u64, access: Access) {
+    pub(crate) fn part(&mut self, raw: Option<&RawBuffer>, bytes: Option<Bytes>, len_bytes: u64, access: Access) {
         self.size = self.size.saturating_add(len_bytes);
         if let (Some(block), Some(bytes)) = (raw.and_then(arena::place_of), bytes) {
-            self.uses.push(Use { place: within(block, bytes), block, access, is_fresh: false });
+            self.uses.push(Use { extent: Extent::within(block, bytes), block, access, is_fresh: false });
         }
     }
 }
@@ -61,7 +59,7 @@ impl Plan {
 /// The bytes of `uses`, and so many more, and one for each invocation.
 fn size(uses: &[Use], more_bytes: u64, invocations: [u64; 3]) -> u64 {
     let invocations = invocations.iter().fold(1u64, |product, axis| product.saturating_mul(*axis));
-    uses.iter().fold(invocations.saturating_add(more_bytes), |sum, one| sum.saturating_add(one.place.len_bytes))
+    uses.iter().fold(invocations.saturating_add(more_bytes), |sum, one| sum.saturating_add(one.extent.len_bytes()))
 }
 
 /// Takes the arguments of a launch, in their order.
@@ -91,11 +89,6 @@ impl From<String> for Unplanned {
     }
 }
 
-/// Bytes of a block.
-fn within(block: Place, bytes: Range<u64>) -> Place {
-    Place { offset: block.offset + bytes.start, len_bytes: bytes.end - bytes.start, ..block }
-}
-
 impl Planner {
     pub(super) fn new(body: &Arc<Body>) -> Self {
         let scalars = vec![0; body.interface().map_or(0, |interface| interface.scalars_bytes as usize)];
@@ -108,15 +101,15 @@ impl Planner {
 
     /// Takes a buffer, with what the task may do with it.
     pub(crate) fn block(&mut self, raw: &RawBuffer, given: Access) {
-        self.bytes(raw, 0..raw.len_bytes(), given);
+        self.bytes(raw, Bytes::Run(0..raw.len_bytes()), given);
     }
 
-    /// Takes a part, with what the task may do with it: these bytes of a buffer. Where it is of no buffer, or of no bytes side by side, the host may be able to do it.
-    pub(crate) fn part(&mut self, raw: Option<&RawBuffer>, bytes: Option<Range<u64>>, given: Access) {
+    /// Takes a part, with what the task may do with it: these bytes of a buffer. Where it is of no buffer, or is no array, the host may be able to do it.
+    pub(crate) fn part(&mut self, raw: Option<&RawBuffer>, bytes: Result<Bytes, &'static str>, given: Access) {
         match (raw, bytes) {
-            (Some(raw), Some(bytes)) => self.bytes(raw, bytes, given),
+            (Some(raw), Ok(bytes)) => self.bytes(raw, bytes, given),
             (None, _) => self.leave_to_host("it is given a part of a value that is no buffer"),
-            (_, None) => self.leave_to_host("it is given a part whose elements do not lie side by side in their order"),
+            (_, Err(reason)) => self.leave_to_host(reason),
         }
     }
 
@@ -125,15 +118,15 @@ impl Planner {
         self.refuse(|| reason.into());
     }
 
-    fn bytes(&mut self, raw: &RawBuffer, bytes: Range<u64>, given: Access) {
+    fn bytes(&mut self, raw: &RawBuffer, bytes: Bytes, given: Access) {
         let Some(binding) = self.body.interface().and_then(|interface| interface.bindings.get(self.uses.len())).cloned() else {
             return self.refuse(|| "it has more buffers than its source".into());
         };
         let Some(block) = arena::place_of(raw) else {
             return self.refuse(|| format!("the memory of its buffer `{}` is of no arena of this process", binding.name));
         };
-        let place = within(block, bytes);
-        if let Err(reason) = binding_fits(&binding, place.len_bytes) {
+        let extent = Extent::within(block, bytes);
+        if let Err(reason) = binding_fits(&binding, extent.len_bytes()) {
             return self.refuse(|| reason);
         }
         if given == Access::Read && binding.access != Access::Read {
@@ -141,7 +134,7 @@ impl Planner {
         }
         // Where the source only writes, in an argument that is to be changed in place, what it does not write stays.
         let access = if given == Access::Write && binding.access != Access::Read { Access::Write } else { binding.access };
-        self.uses.push(Use { place, block, access, is_fresh: false });
+        self.uses.push(Use { extent, block, access, is_fresh: false });
         raw.note_replicas();
     }
 

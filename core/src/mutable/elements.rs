@@ -6,7 +6,6 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -24,6 +23,7 @@ use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
 use crate::parameter::{IntoArg, Param, Slots, Stored, parameter};
 use crate::part::{Form, Part, Parts, ReadPart, Spans, View, ViewMut, WritePart};
+use crate::residency::Bytes;
 use crate::task::record::{Edge, Header};
 use crate::wire::{self, Reader, WireError, Writer};
 use crate::{arena, residency, spill};
@@ -83,10 +83,9 @@ impl<E: Data> PartSlot<E> {
         Self { of, part, first: Cell::new(None), writes: Cell::new(false), is_copy: false }
     }
 
-    /// Which bytes of the value's memory it is, if they lie side by side.
-    fn bytes(&self) -> Option<Range<u64>> {
-        let run = self.part.form.run()?;
-        Some(run.start * size_of::<E>() as u64..run.end * size_of::<E>() as u64)
+    /// Which bytes of the value's memory it is, or why no kernel can have them.
+    fn bytes(&self) -> Result<Bytes, &'static str> {
+        Bytes::of(&self.part.form, &self.part.spans, size_of::<E>())
     }
 
     fn first(&self) -> NonNull<E> {
@@ -189,7 +188,7 @@ impl<E: Data> Slots for PartSlot<E> {
 
     fn survey(&self, survey: &mut Survey) {
         let len_bytes = (self.part.len() as u64).saturating_mul(size_of::<E>() as u64);
-        self.part.owner.memory(&mut |raw| survey.part(raw, self.bytes(), len_bytes, self.of.access()));
+        self.part.owner.memory(&mut |raw| survey.part(raw, self.bytes().ok(), len_bytes, self.of.access()));
     }
 }
 
@@ -237,13 +236,9 @@ impl<T: Parts> Elements<T::Element> for Place<T> {
             unsafe { self.address().as_ref() }.memory().and_then(arena::place_of)
         };
         let key = block.map(|block| (block.arena, block.offset));
-        let meets = |begin: u64, end: u64| {
-            let element_bytes = size_of::<T::Element>().max(1) as u64;
-            spans.meets(&Spans::run((begin / element_bytes) as i64, ((end - begin) / element_bytes) as usize))
-        };
         if let Some(key) = key {
             // Without the lock, which others need to launch what this may wait for.
-            residency::bring_part(key, meets)?;
+            residency::bring_part(key, spans, size_of::<T::Element>())?;
         }
         // Several tasks may get here at once, each for its part.
         let part_writers = self.lock_header();
@@ -276,7 +271,7 @@ impl<T: Parts> Elements<T::Element> for Place<T> {
                 value.first().cast_mut()
             }
             Some(key) => {
-                residency::changes_part(key, meets);
+                residency::changes_part(key, spans, size_of::<T::Element>());
                 // SAFETY: as above. Not by way of the buffer, for which all of it would change.
                 let memory = unsafe { self.address().as_ref() }.memory();
                 memory.map_or(std::ptr::null_mut(), |raw| raw.as_ptr().cast())

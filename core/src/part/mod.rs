@@ -209,8 +209,8 @@ impl<E: Data> Part<E> {
 ///
 /// Made with the shape that the value had when its `Mutable` was made. A task that gives the value another shape lets those fail that use parts later.
 ///
-/// Tasks with access to a part run on threads and on worker processes, where those of a [`Buffer`](crate::Buffer) are used where they are; kernels take parts of buffers whose elements lie
-/// side by side.
+/// Tasks with access to a part run on threads and on worker processes, where those of a [`Buffer`](crate::Buffer) are used where they are; kernels take parts of buffers that are
+/// rectangles.
 pub struct Part<E> {
     pub(crate) owner: Arc<dyn Elements<E>>,
     pub(crate) number: u32,

@@ -42,6 +42,24 @@ impl Form {
         Some(start..start + len)
     }
 
+    /// How many elements lie side by side in their order, and how such runs lie: in each dimension how many there are, and how far apart. What can be one run or one dimension is one, so the same
+    /// elements in the same order have the same sides. Nothing of a triangle or a band, nor of what has no elements.
+    pub(crate) fn sides(&self) -> Option<(usize, Vec<(usize, isize)>)> {
+        if self.band.is_some() || self.lens().contains(&0) {
+            return None;
+        }
+        let (mut run_len, mut sides) = (1, Vec::<(usize, isize)>::new());
+        for (len, stride) in self.lens().iter().copied().zip(self.strides().iter().copied()).rev().filter(|(len, _)| *len > 1) {
+            match sides.last_mut() {
+                None if stride == run_len as isize => run_len *= len,
+                Some((count, step)) if stride == *step * *count as isize => *count *= len,
+                _ => sides.push((len, stride)),
+            }
+        }
+        sides.reverse();
+        Some((run_len, sides))
+    }
+
     /// The same elements in a place of their own, the rows of the rectangle one behind the other.
     pub(crate) fn packed(&self) -> Self {
         let mut strides = [0; DIMENSIONS_MAX];

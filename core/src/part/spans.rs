@@ -164,6 +164,13 @@ impl Spans {
         Self::of(combs)
     }
 
+    /// Those bytes that they are, if each has so many.
+    pub(crate) fn scaled(&self, element_bytes: usize) -> Self {
+        let bytes = element_bytes as i64;
+        let scaled = |comb: &Comb| Comb { start: comb.start * bytes, len: comb.len * bytes, pitch: comb.pitch * bytes, count: comb.count };
+        Self { combs: self.combs.iter().map(scaled).collect(), bounds: (self.bounds.0 * bytes, self.bounds.1 * bytes) }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.combs.is_empty()
     }

@@ -20,6 +20,7 @@ use poniard_interface::{Access, AllocateError, Chunk, Operand, RawBuffer};
 
 use crate::clock::now_ns;
 use crate::data::Data;
+use crate::part::Spans;
 use crate::planted::{self, Bug};
 use crate::sleep_lock::SleepLock;
 use crate::wire::Place;
@@ -27,10 +28,12 @@ use crate::worker::stopwatch;
 use crate::{arena, spill};
 
 mod directory;
+mod extent;
 mod parts;
 pub(crate) mod space;
 
 pub(crate) use directory::Directory;
+pub(crate) use extent::{Bytes, Extent};
 pub(crate) use parts::{bring_part, changes_part};
 use space::UnderWay;
 pub(crate) use space::{DeviceSpace, Links};
@@ -40,9 +43,11 @@ pub(crate) type Key = (u64, u64);
 
 /// A block, or some bytes of one, that a device has, or had.
 pub(crate) struct Entry {
-    place: Place,
+    extent: Extent,
     /// All of the block.
     block: Place,
+    /// The bytes, counted from the block's beginning.
+    spans: Spans,
     /// Held by whoever copies the block to the host; the others wait for it.
     transfer: SleepLock<()>,
     state: Mutex<State>,
@@ -114,7 +119,7 @@ pub(crate) struct Lost(Arc<Entry>);
 
 impl std::fmt::Debug for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Lost").field(&self.0.place).finish()
+        f.debug_tuple("Lost").field(&self.0.extent).finish()
     }
 }
 
@@ -133,6 +138,8 @@ pub(crate) struct Prepared {
     uses: Vec<Used>,
     /// What is copied to the device for it.
     uploaded_bytes: u64,
+    /// What is copied to it from bytes with gaps: gathered, until the launch has ended.
+    gathered: Vec<RawBuffer>,
     _under_way: UnderWay,
 }
 
@@ -163,9 +170,9 @@ pub(crate) enum Undone {
 }
 
 /// A buffer of a launch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Use {
-    pub(crate) place: Place,
+    pub(crate) extent: Extent,
     /// The block that it is, or is a part of.
     pub(crate) block: Place,
     pub(crate) access: Access,
@@ -174,9 +181,14 @@ pub(crate) struct Use {
 }
 
 impl Use {
+    /// Whether it is the same bytes, in the same order.
+    fn is_same(&self, other: &Self) -> bool {
+        self.block == other.block && self.extent == other.extent
+    }
+
     /// All of a block.
     pub(crate) fn of_block(block: Place, access: Access, is_fresh: bool) -> Self {
-        Self { place: block, block, access, is_fresh }
+        Self { extent: Extent::of_block(block), block, access, is_fresh }
     }
 }
 
@@ -345,7 +357,7 @@ pub(crate) fn forget<T: Data>(value: &T) {
 
 /// How the contents of a block can be computed again, if it has them nowhere but on devices.
 pub(crate) fn lineage_of(place: Place) -> Option<LineageOf> {
-    let entry = directory::get(key_of(place), place)?;
+    let entry = directory::get(key_of(place), &Extent::of_block(place))?;
     let state = lock(&entry.state);
     if state.host_valid { None } else { state.lineage.clone() }
 }
@@ -363,6 +375,11 @@ impl State {
     /// Whether the block has the contents, and nobody uses them elsewhere or changes them.
     fn can_leave(&self) -> bool {
         self.host_valid && self.is_settled && !self.has_backup && self.replicas.iter().all(|replica| replica.uses == 0)
+    }
+
+    /// Whether the block has the contents, and no device is at work in it: one that has imported it may be changing it.
+    fn is_at_rest(&self) -> bool {
+        self.host_valid && self.replicas.iter().all(|replica| !replica.is_import || replica.uses == 0)
     }
 
     /// What devices have is stale. Their memory stays: who has had it on a device once may well want it there again, and new memory costs more than the copy. When there is no
@@ -386,9 +403,9 @@ impl State {
 impl Entry {
     /// The entry of a block, or of some bytes of one, which is made if there is none. Nobody is changing those.
     fn enter(one: &Use) -> Arc<Self> {
-        let (place, block) = (one.place, one.block);
+        let (extent, block) = (&one.extent, one.block);
         // Of a part it is not known that nobody is changing the others.
-        let is_settled = place == block;
+        let is_settled = *extent == Extent::of_block(block);
         let new = || {
             let state = State {
                 host_valid: true,
@@ -401,9 +418,42 @@ impl Entry {
                 replicas: Vec::new(),
                 lineage: None,
             };
-            Self { place, block, transfer: SleepLock::default(), state: Mutex::new(state) }
+            Self { extent: extent.clone(), block, spans: extent.spans(block), transfer: SleepLock::default(), state: Mutex::new(state) }
         };
-        directory::enter(key_of(block), place, new, |entry| lock(&entry.state).is_settled |= is_settled)
+        directory::enter(key_of(block), extent, new, |entry| lock(&entry.state).is_settled |= is_settled)
+    }
+
+    /// A launch uses its replica in a space from now on, which is there. If that has to be copied from bytes with gaps, also those, gathered. The space's `issue` is held.
+    fn use_in(&self, space: &Arc<DeviceSpace>, is_read: bool) -> Result<(MutexGuard<'_, State>, Option<RawBuffer>), AllocateError> {
+        let mut gathered = None;
+        {
+            let mut state = lock(&self.state);
+            let Some(replica) = state.replica_in(space) else { unreachable!("it was just put there") };
+            // First of all: while it is in use it stays.
+            replica.uses += 1;
+            replica.last_use = space.tick();
+        }
+        loop {
+            let mut state = lock(&self.state);
+            let Some(replica) = state.replica_in(space) else { unreachable!("it is in use") };
+            let strided = match &self.extent.strided {
+                // A launch that did not happen may make it stale at any time: so once they are there this looks again, and they may be there for nothing.
+                Some(strided) if is_read && !replica.valid && gathered.is_none() => strided,
+                _ => return Ok((state, gathered)),
+            };
+            drop(state);
+            // SAFETY: the buffer is an argument of the launch, so it stays, and whoever changes these bytes has ended or waits for the launch. What devices have newer has been brought
+            // (`prepare`), and if a launch that has not ended changes them the replica is valid, or this one is not submitted behind it (`can_follow`).
+            match unsafe { strided.gather(self.block) } {
+                Ok(bytes) => gathered = Some(bytes),
+                Err(error) => {
+                    if let Some(replica) = lock(&self.state).replica_in(space) {
+                        replica.uses -= 1;
+                    }
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// See [`changes`].
@@ -451,7 +501,7 @@ impl Entry {
             return Err(reason);
         }
         let computed = lineage.compute(index).and_then(|output| {
-            let has_size = output.len_bytes() == self.place.len_bytes;
+            let has_size = output.len_bytes() == self.extent.len_bytes();
             if has_size { Ok(output) } else { Err("it came out in another size".into()) }
         });
         let output = computed
@@ -461,7 +511,7 @@ impl Entry {
             let mut state = lock(&self.state);
             if !state.host_valid && !state.has_ended {
                 // SAFETY: the buffer has not ended, and until the block is valid nobody but the holder of `transfer` touches it.
-                unsafe { arena::bytes_of(self.place) }.copy_from_slice(output.as_bytes());
+                unsafe { self.extent.put(self.block, output.as_bytes()) };
                 state.host_valid = true;
                 state.depth = 0;
             }
@@ -494,15 +544,26 @@ impl Entry {
                 }
             }
         };
-        // SAFETY: until the block is valid nobody but the holder of `transfer` touches it, and it is not given up before (`remove`).
-        let bytes = unsafe { arena::bytes_of(self.place) };
+        let len_bytes = self.extent.len_bytes();
+        // What is between bytes with gaps is others', who may be changing it.
+        let mut gathered = if self.extent.is_strided() { vec![0; len_bytes as usize] } else { Vec::new() };
+        let bytes = if self.extent.is_strided() {
+            &mut gathered[..]
+        } else {
+            // SAFETY: until the block is valid nobody but the holder of `transfer` touches it, and it is not given up before (`remove`).
+            unsafe { arena::bytes_of(self.extent.place) }
+        };
         let (quiet, begun_ns) = (space.quiet(), now_ns());
         if let Err(error) = chunk.read(0, bytes) {
             return Err(Unread { space: Some(space), reason: error.reason });
         }
         let took_ns = now_ns() - begun_ns;
         if quiet.is_some() && space.quiet() == quiet {
-            space.links().down.record(self.place.len_bytes, took_ns);
+            space.links().down.record(len_bytes, took_ns);
+        }
+        if self.extent.is_strided() {
+            // SAFETY: as above, of these bytes.
+            unsafe { self.extent.put(self.block, &gathered) };
         }
         let mut state = lock(&self.state);
         if state.version != version && !planted::is(Bug::ReadWhileWritten) {
@@ -510,7 +571,7 @@ impl Entry {
         }
         state.host_valid = true;
         state.depth = 0;
-        space.counts.downloaded.fetch_add(self.place.len_bytes, Relaxed);
+        space.counts.downloaded.fetch_add(len_bytes, Relaxed);
         Ok(state.lineage.take())
     }
 }
@@ -532,16 +593,16 @@ struct Unread {
 }
 
 /// Whether a launch with these buffers can be submitted behind those that make them: it changes nothing in place, which could not be undone if one before it fails,
-/// and what it reads has no history that is too long.
+/// and what it reads has no history that is too long, and is not in a block that a device changes where it lies, as those before it may do.
 pub(crate) fn can_follow(uses: &[Use]) -> bool {
     uses.iter().all(|one| {
         one.is_fresh
             || one.access == Access::Read
-                && directory::get(key_of(one.block), one.place).is_none_or(|entry| {
+                && directory::get(key_of(one.block), &one.extent).is_none_or(|entry| {
                     let state = lock(&entry.state);
                     state.host_valid || state.depth < DEPTH_MAX
                 })
-                && parts::meeting(one).iter().all(|entry| lock(&entry.state).host_valid)
+                && parts::meeting(one).iter().all(|entry| lock(&entry.state).is_at_rest())
     })
 }
 
@@ -559,15 +620,15 @@ pub(crate) fn missing(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> Missing
     let mut up_bytes = 0u64;
     let mut down: Vec<(Arc<DeviceSpace>, u64)> = Vec::new();
     for (index, one) in uses.iter().enumerate() {
-        let is_again = || uses[..index].iter().any(|before| before.place == one.place);
+        let is_again = || uses[..index].iter().any(|before| before.is_same(one));
         if one.is_fresh || one.access == Access::Overwrite || is_again() {
             continue;
         }
-        let len_bytes = one.place.len_bytes;
-        let entry = directory::get(key_of(one.block), one.place);
+        let len_bytes = one.extent.len_bytes();
+        let entry = directory::get(key_of(one.block), &one.extent);
         let mut state = entry.as_ref().map(|entry| lock(&entry.state));
         let is_on_host = state.as_ref().is_none_or(|state| state.host_valid);
-        let imports = space.is_some_and(|space| space.imports());
+        let imports = space.is_some_and(|space| space.imports()) && !one.extent.is_strided();
         let is_in =
             |space| state.as_mut().and_then(|state| state.replica_in(space)).is_some_and(|replica| replica.valid && !replica.is_import);
         if is_on_host && imports || space.map_or(is_on_host, is_in) {
@@ -615,10 +676,18 @@ pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared
     // Twice: what others have given up may not be free yet, or others may have more in the space than we know.
     let mut is_last = false;
     loop {
-        let was_busy = is_busy(space);
+        // Asked of all entries, so only where the answer is needed.
+        let was_busy = is_last && is_busy(space);
         make_room(space, &entries, uses)?;
         let (operands, uses_of_it, under_way) = (Vec::new(), Vec::new(), UnderWay::begin(space));
-        let mut prepared = Prepared { operands, space: Arc::clone(space), uses: uses_of_it, uploaded_bytes: 0, _under_way: under_way };
+        let mut prepared = Prepared {
+            operands,
+            space: Arc::clone(space),
+            uses: uses_of_it,
+            uploaded_bytes: 0,
+            gathered: Vec::new(),
+            _under_way: under_way,
+        };
         let Err(error) = fill(space, &entries, uses, &mut prepared) else { return Ok(prepared) };
         take_back(prepared, Undone::Untouched);
         if is_last && is_busy(space) {
@@ -678,14 +747,13 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
         if one.access != Access::Read {
             parts::outdate(one);
         }
-        let mut state = lock(&entry.state);
-        let was_host_valid = state.host_valid;
-        let Some(replica) = state.replica_in(space) else { unreachable!("it was just put there") };
-        replica.uses += 1;
-        replica.last_use = space.tick();
-        let (was_valid, is_import) = (replica.valid, replica.is_import);
         let is_read = !one.is_fresh && one.access != Access::Overwrite;
-        let source = (is_read && !was_valid && !is_import).then(|| arena::host_block(one.place));
+        let (mut state, gathered) = entry.use_in(space, is_read)?;
+        let was_host_valid = state.host_valid;
+        let Some(replica) = state.replica_in(space) else { unreachable!("it is in use") };
+        let (was_valid, is_import) = (replica.valid, replica.is_import);
+        let lies_at = gathered.as_ref().and_then(arena::place_of).unwrap_or(one.extent.place);
+        let source = (is_read && !was_valid && !is_import).then(|| arena::host_block(lies_at));
         let is_copied = source.is_some();
         if is_copied {
             // For those that are submitted later: they come after the copy.
@@ -705,21 +773,23 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             }
         }
         drop(state);
-        if is_copied {
-            prepared.uploaded_bytes += one.place.len_bytes;
-            space.counts.uploaded.fetch_add(one.place.len_bytes, Relaxed);
-            if space.keeps_pages.load(Relaxed) {
-                // The device may take it from the arena's pages.
-                arena::pin(one.place.arena).map_err(|reason| AllocateError::new(one.place.len_bytes, reason))?;
-            }
-        }
         let (entry, access, is_fresh) = (Arc::clone(entry), one.access, one.is_fresh);
         prepared.uses.push(Used { entry, access, is_fresh, was_valid, is_copied, was_host_valid, is_written });
+        if is_copied {
+            prepared.gathered.extend(gathered);
+            prepared.uploaded_bytes += one.extent.len_bytes();
+            space.counts.uploaded.fetch_add(one.extent.len_bytes(), Relaxed);
+            if space.keeps_pages.load(Relaxed) {
+                // The device may take it from the arena's pages.
+                arena::pin(lies_at.arena).map_err(|reason| AllocateError::new(one.extent.len_bytes(), reason))?;
+            }
+        }
     }
     Ok(())
 }
 
 fn new_replica(space: &Arc<DeviceSpace>, one: &Use) -> Result<Replica, AllocateError> {
+    let len_bytes = one.extent.len_bytes();
     let of = |chunk: Box<dyn Chunk>, is_import: bool| Replica {
         space: Arc::clone(space),
         chunk: chunk.into(),
@@ -728,27 +798,28 @@ fn new_replica(space: &Arc<DeviceSpace>, one: &Use) -> Result<Replica, AllocateE
         valid: is_import,
         uses: 0,
         last_use: 0,
-        bytes: if is_import { 0 } else { DeviceSpace::taken_bytes(one.place.len_bytes) },
+        bytes: if is_import { 0 } else { DeviceSpace::taken_bytes(len_bytes) },
     };
-    if space.imports() {
+    if space.imports() && !one.extent.is_strided() {
+        let place = one.extent.place;
         if space.keeps_pages.load(Relaxed) {
-            arena::pin(one.place.arena).map_err(|reason| AllocateError::new(one.place.len_bytes, reason))?;
+            arena::pin(place.arena).map_err(|reason| AllocateError::new(len_bytes, reason))?;
         }
         // SAFETY: arenas are never unmapped, and the block is the launch's: its buffer is an argument or a result, and both outlive the launch. Its entry, and
         // with it the chunk, goes with the buffer.
-        match unsafe { space.import(arena::host_block(one.place)) } {
+        match unsafe { space.import(arena::host_block(place)) } {
             Ok(chunk) => {
-                space.counts.imported.fetch_add(one.place.len_bytes, Relaxed);
+                space.counts.imported.fetch_add(len_bytes, Relaxed);
                 return Ok(of(chunk, true));
             }
             // A part may begin where the device can bind nothing.
-            Err(_) if one.place != one.block => {}
+            Err(_) if place != one.block => {}
             // From now on it gets copies.
             Err(_) => space.refuses.store(true, Relaxed),
         }
     }
     let zeroed = one.is_fresh && one.access == Access::Write;
-    space.allocate(one.place.len_bytes, zeroed).map(|chunk| of(chunk, false))
+    space.allocate(len_bytes, zeroed).map(|chunk| of(chunk, false))
 }
 
 /// Whether launches use something in the space.
@@ -764,12 +835,12 @@ fn make_room(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use]) -> 
     }
     let (mut seen, mut missing_bytes, mut all_bytes) = (Vec::new(), 0u64, 0u64);
     for (entry, one) in entries.iter().zip(uses) {
-        if seen.contains(&one.place) {
+        if seen.contains(&&one.extent) {
             continue;
         }
-        seen.push(one.place);
+        seen.push(&one.extent);
         let there_bytes = lock(&entry.state).replica_in(space).map(|replica| replica.bytes);
-        let bytes = DeviceSpace::taken_bytes(one.place.len_bytes);
+        let bytes = DeviceSpace::taken_bytes(one.extent.len_bytes());
         all_bytes = all_bytes.saturating_add(there_bytes.unwrap_or(bytes));
         if there_bytes.is_none() {
             missing_bytes = missing_bytes.saturating_add(bytes);

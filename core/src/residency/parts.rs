@@ -1,29 +1,22 @@
-//! Parts of blocks that were used alone: each has an entry of its own, with replicas of its own length.
+//! Parts of blocks that were used alone: each has an entry of its own, with replicas of its own length, also where there are gaps between its bytes.
 //!
-//! Entries of a block may have bytes in common. The host is where they meet: of those that have a byte in common at most one has contents that the block has not. Whoever is going to
+//! Entries of a block may have bytes in common, which is asked of the bytes and not of what lies between the first and the last of them. The host is where they meet: of those that have a byte in common at most one has contents that the block has not. Whoever is going to
 //! use bytes of a block has those brought first that have newer ones, and nothing else; whoever writes makes the others stale.
 
 use std::sync::Arc;
 
 use super::{Entry, Key, Lost, Recompute, Refusal, Use, directory, key_of, lock};
-use crate::wire::Place;
+use crate::part::Spans;
 use crate::worker::stopwatch;
-
-impl Entry {
-    fn range(&self) -> (u64, u64) {
-        (self.place.offset, self.place.offset + self.place.len_bytes)
-    }
-
-    fn meets(&self, place: Place) -> bool {
-        let (begin, end) = self.range();
-        begin < place.offset + place.len_bytes && place.offset < end
-    }
-}
 
 /// The other entries of the block that have a byte in common with what a launch uses.
 pub(super) fn meeting(one: &Use) -> Vec<Arc<Entry>> {
-    let mut entries = directory::of_block(key_of(one.block));
-    entries.retain(|entry| entry.place != one.place && entry.meets(one.place));
+    let mut entries = directory::near(key_of(one.block), one.extent.range());
+    entries.retain(|entry| entry.extent != one.extent);
+    if !entries.is_empty() {
+        let spans = one.extent.spans(one.block);
+        entries.retain(|entry| entry.spans.meets(&spans));
+    }
     entries
 }
 
@@ -46,16 +39,19 @@ pub(super) fn outdate(one: &Use) {
     }
 }
 
-/// Sees to it that the host has some elements of a block, `meets` says whether they have one in `begin..end`, in bytes from the block's beginning.
+/// Sees to it that the host has some elements of a block, each of so many bytes.
 ///
 /// # Errors
 /// Why it cannot have them, in words.
-pub(crate) fn bring_part(block: Key, meets: impl Fn(u64, u64) -> bool) -> Result<(), String> {
-    let mut entries = directory::of_block(block);
-    entries.retain(|entry| {
-        let (begin, end) = entry.range();
-        meets(begin - block.1, end - block.1)
-    });
+pub(crate) fn bring_part(block: Key, elements: &Spans, element_bytes: usize) -> Result<(), String> {
+    let (start, end) = elements.bounds();
+    let position = |element: i64| block.1 + element as u64 * element_bytes as u64;
+    let mut entries = directory::near(block, position(start)..position(end));
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let spans = elements.scaled(element_bytes);
+    entries.retain(|entry| entry.spans.meets(&spans));
     if entries.is_empty() {
         return Ok(());
     }
@@ -64,10 +60,14 @@ pub(crate) fn bring_part(block: Key, meets: impl Fn(u64, u64) -> bool) -> Result
 }
 
 /// Whoever has the elements is about to change them, which were brought: what devices have of them is stale from now on.
-pub(crate) fn changes_part(block: Key, meets: impl Fn(u64, u64) -> bool) {
-    for entry in directory::of_block(block) {
-        let (begin, end) = entry.range();
-        if meets(begin - block.1, end - block.1) {
+pub(crate) fn changes_part(block: Key, elements: &Spans, element_bytes: usize) {
+    let entries = directory::of_block(block);
+    if entries.is_empty() {
+        return;
+    }
+    let spans = elements.scaled(element_bytes);
+    for entry in entries {
+        if entry.spans.meets(&spans) {
             entry.changes();
         } else {
             // Somebody changes the block, if not these bytes.

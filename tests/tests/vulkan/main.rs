@@ -8,5 +8,6 @@ mod bad_input;
 mod cache;
 mod chains;
 mod failures;
+mod parts;
 mod stand;
 mod two;
