@@ -53,6 +53,12 @@ use crate::worker::fetch;
 mod batch;
 mod builder;
 pub(crate) mod check;
+#[cfg(target_os = "linux")]
+pub(crate) mod guard;
+#[cfg(not(target_os = "linux"))]
+#[path = "unguarded.rs"]
+pub(crate) mod guard;
+mod pages;
 mod plan;
 mod replay;
 mod report;
