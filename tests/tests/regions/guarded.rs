@@ -84,16 +84,21 @@ fn a_read_of_a_value_that_the_task_does_not_name_is_found() -> Result<(), BoxErr
     let (one, other) = (Mutable::new(0.0f64), Mutable::new(vec![1.0f64; MANY]));
     let line = line!() - 1;
     let smuggled = address(&other.fetch()?[5000]);
+    let went_on: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
     let ended = checked(|r| {
         r.task(|other: &mut Vec<f64>| other[5000] = 2.0, (write(&other),)).name("writer").spawn();
-        r.task(move |one: &mut f64| *one = look(smuggled), (write(&one),)).name("reader").spawn();
+        let body = move |one: &mut f64| {
+            *one = look(smuggled);
+            went_on.store(*one == 2.0, SeqCst);
+        };
+        r.task(body, (write(&one),)).name("reader").spawn();
         r.spawn(|other: &Vec<f64>| other[5000], (read(&other),));
     });
     let error = ended.err();
     assert_eq!(error.as_ref().map(RegionError::failed), Some(1));
     assert_eq!(touched(error), expect("reader", "read", line, "element 5000", Some("writer")));
     is_open([smuggled]);
-    assert_eq!(*one.fetch().map_err(|error| error.to_string()).as_deref().unwrap_or(&2.0), 2.0, "the access went on");
+    assert!(went_on.load(SeqCst), "it got what was there");
     Ok(())
 }
 
@@ -163,13 +168,12 @@ fn a_write_of_the_same_bytes_is_found() -> Result<(), BoxError> {
 fn a_body_that_fails_leaves_nothing_closed() -> Result<(), BoxError> {
     let other = Mutable::new(vec![1.0f64; MANY]);
     let smuggled = address(&other.fetch()?[5000]);
-    let during = AtomicBool::new(false);
-    let during: &'static AtomicBool = Box::leak(Box::new(during));
+    let during: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
     let ended = checked(|r| {
         r.spawn(|other: &Vec<f64>| other.len(), (read(&other),));
         let body = move || {
             during.store(protection(smuggled) == "---", SeqCst);
-            panic!("as it likes");
+            assert!(during.load(SeqCst) && smuggled == 0, "as it likes");
         };
         r.task(body, ()).name("panics").spawn();
     });
@@ -208,7 +212,7 @@ fn what_tasks_may_touch_is_no_violation() -> Result<(), BoxError> {
         for round in 0..4 {
             for (row, column) in [(0, 0), (0, 350), (50, 0), (50, 350)] {
                 let part = corner(row, column)?;
-                let halo = part.halo(1)?;
+                let halo = part.with_halo(1)?;
                 r.spawn(|mut part: ViewMut<'_, f64>| part.array_mut::<Ix2>().iter_mut().for_each(|number| *number += 1.0), (write(&part),));
                 r.spawn(|halo: View<'_, f64>| halo.array::<Ix2>().sum(), (read(&halo),));
             }
@@ -331,7 +335,7 @@ const CASE: &str = "PONIARD_FAULT_TEST";
 fn alone_with_a_fault() {
     fn deep(number: u64) -> u64 {
         let room = std::hint::black_box([number; 1000]);
-        deep(number + 1) + room[number as usize % 1000]
+        if room[0] == 0 { 0 } else { deep(number + 1) + room[number as usize % 1000] }
     }
     let list = Mutable::new(vec![1.0f64; MANY]);
     let smuggled = address(&list.fetch().expect("it is there")[5000]);
