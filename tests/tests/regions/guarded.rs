@@ -295,7 +295,7 @@ fn threads_that_touch_what_is_closed_and_opened_all_the_time_go_on() -> Result<(
         let first = address(&other.fetch().expect("it is there")[0]);
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            for at in [0, 3000, 8000] {
+            for at in [0, 600, 3000, 3000, 3001, 5000, 7000, 7500] {
                 let is_over = &is_over;
                 scope.spawn(move || {
                     while !is_over.load(SeqCst) {
@@ -306,7 +306,7 @@ fn threads_that_touch_what_is_closed_and_opened_all_the_time_go_on() -> Result<(
             let ended = checked(|r| {
                 r.spawn(|other: &Vec<f64>| other.len(), (read(&other),));
                 for _ in 0..2000 {
-                    r.spawn(|| (), ());
+                    r.spawn(|| (0..3000).for_each(|_| std::hint::spin_loop()), ());
                 }
             });
             is_over.store(true, SeqCst);
