@@ -295,18 +295,22 @@ fn threads_that_touch_what_is_closed_and_opened_all_the_time_go_on() -> Result<(
         let first = address(&other.fetch().expect("it is there")[0]);
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            for at in [0, 600, 3000, 3000, 3001, 5000, 7000, 7500] {
+            for at in [0, 600, 3000, 7500] {
                 let is_over = &is_over;
                 scope.spawn(move || {
+                    // Now and then, so that some come while it is being opened anyway.
+                    let mut pause = at;
                     while !is_over.load(SeqCst) {
                         put(first + 8 * at, look(first + 8 * at));
+                        pause = pause.wrapping_mul(1_103_515_245).wrapping_add(12_345) % (1 << 31);
+                        (0..pause >> 20).for_each(|_| std::hint::spin_loop());
                     }
                 });
             }
             let ended = checked(|r| {
                 r.spawn(|other: &Vec<f64>| other.len(), (read(&other),));
-                for _ in 0..2000 {
-                    r.spawn(|| (0..3000).for_each(|_| std::hint::spin_loop()), ());
+                for _ in 0..8000 {
+                    r.spawn(|| (0..100).for_each(|_| std::hint::spin_loop()), ());
                 }
             });
             is_over.store(true, SeqCst);
