@@ -92,7 +92,7 @@ mod tests {
     /// Pages of 64 bytes of a matrix of ten rows of 16 elements with 8 bytes each, which begins 8 bytes before a page, by rows or by columns.
     fn closed_of(strides: [isize; 2], accesses: &[(Option<Spans>, Mode)]) -> Vec<(usize, usize, bool)> {
         let form = Form::new(&[10, 16], &strides).unwrap_or_else(|error| panic!("{error}"));
-        let lying = Lying { address: 64 * 100 - 8 - (form.spans().bounds().0 * 8) as usize, form, element_bytes: 8 };
+        let lying = Lying { address: (64 * 100 - 8 - form.spans().bounds().0 * 8) as usize, form, element_bytes: 8 };
         let owner = Arc::new(Nobody::default());
         let declared: Vec<_> = accesses
             .iter()
