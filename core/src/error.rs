@@ -76,11 +76,13 @@ pub enum FailureKind {
         /// That task, with the place where it was spawned.
         earlier: String,
     },
-    /// Its body has changed what it has no access to, or none to write: found in a region that is checked. Only unsafe code does that.
+    /// Its body has changed what it has no access to, or none to write, or has read what it has no access to: found in a region that is checked. Only unsafe code does that.
     Undeclared {
+        /// Whether it has written there; otherwise it has only read.
+        is_changed: bool,
         /// Where the [`Mutable`](crate::Mutable) was made that has the value.
         value: &'static Location<'static>,
-        /// The first of the elements that were changed, and those right beside it, in words.
+        /// The first of the elements that were changed, and those right beside it, or the first one that was read, in words.
         elements: String,
         /// The task of the region that has last had access to write them, with the place where it was spawned; none: no task had.
         written_by: Option<String>,
@@ -269,7 +271,7 @@ impl TaskError {
             FailureKind::Unordered { earlier } => {
                 format!("it has access to what task {earlier} has access to, one of them writes, and it does not come after that one")
             }
-            FailureKind::Undeclared { value, elements, written_by } => {
+            FailureKind::Undeclared { value, elements, written_by, .. } => {
                 let before = written_by.as_ref().map_or_else(|| "which no task of the region had written".into(), |task| format!("last written by task {task}"));
                 format!("{elements} of the `Mutable` made at {value}, {before}")
             }
@@ -323,7 +325,10 @@ impl fmt::Display for TaskError {
             FailureKind::Moved | FailureKind::Taken => write!(f, "task {task} has no result any more: {}", self.reason()),
             FailureKind::Consumed => write!(f, "task {task} has consumed the value: {}", self.reason()),
             FailureKind::Unordered { .. } => write!(f, "task {task} may have run too early: {}", self.reason()),
-            FailureKind::Undeclared { .. } => write!(f, "task {task} has changed what it has no access to write: {}", self.reason()),
+            FailureKind::Undeclared { is_changed: true, .. } => {
+                write!(f, "task {task} has changed what it has no access to write: {}", self.reason())
+            }
+            FailureKind::Undeclared { .. } => write!(f, "task {task} has read what it has no access to: {}", self.reason()),
             FailureKind::RegionOpen => write!(f, "task {task} has no result yet: {}", self.reason()),
             // Of this task nothing is wrong.
             FailureKind::WaitsForItself => {

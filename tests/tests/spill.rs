@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
 use poniard::{
-    Buffer, DeviceClass, Gather, GraphBuilder, Kernel, Mutable, Runtime, Scope, Task, TaskOptions, Value, buffer, overwrite, read, write,
+    Buffer, DeviceClass, Gather, GraphBuilder, Kernel, Mutable, RegionOptions, Runtime, Scope, Task, TaskOptions, Value, buffer, overwrite,
+    read, write,
 };
 use poniard_tests::device::{FakeDevice, FakeDevices};
 use poniard_tests::in_time;
@@ -460,6 +461,31 @@ fn results_of_a_compiled_graph_are_spilled_and_are_gone_when_the_run_has_ended()
         while spilled() > 0 {
             std::thread::yield_now();
         }
+    });
+}
+
+#[test]
+fn a_checked_region_goes_on_while_its_values_are_spilled() {
+    in_time(|| {
+        let _alone = alone();
+        let short = short(5);
+        let places: Vec<_> = (0..8u64).map(|seed| Mutable::new(numbers(MIB, seed))).collect();
+        let before = written();
+        let ended = short.runtime.region_with(&RegionOptions::new().checked(true), |r| {
+            for (place, seed) in (0..3).flat_map(|_| places.iter().zip(0..)) {
+                let body = move |place: &mut Buffer<u64>| {
+                    // It takes memory while all the other values are closed.
+                    let more = numbers(MIB, 99);
+                    assert!(are(&more, 99) && are(place, seed), "buffer {seed}");
+                    place[0] = seed << 32;
+                };
+                r.spawn(body, (write(place),));
+            }
+        });
+        assert_eq!(ended.err().map(|error| error.to_string()), None);
+        assert!(written() > before);
+        drop((places, short.runtime.report()));
+        assert_eq!(spilled(), 0);
     });
 }
 

@@ -152,6 +152,7 @@ impl<T: Data> Mutable<T> {
         }
         spill::offer_all(&value);
         self.0.settle();
+        let _down = self.0.stand_down();
         if !self.0.is_empty() {
             // SAFETY: there is a value; everybody who had access before has ended, and who comes later waits for the hold.
             dropped_quietly(unsafe { self.0.take_out(&Arc::default()) });

@@ -15,7 +15,7 @@ use crate::data::Data;
 use crate::error::TaskError;
 use crate::function::caller;
 use crate::part::{Form, Part, PartError, Spans, put_elements, swap_elements, take_elements};
-use crate::region::shadow::Shown;
+use crate::region::shadow::{Lying, Shown};
 use crate::task::record::dropped_quietly;
 use crate::wire::{Reader, WireError, Writer};
 
@@ -184,6 +184,10 @@ impl<E: Data> Historic for Own<E> {
 
     fn location(&self) -> &'static Location<'static> {
         caller()
+    }
+
+    fn lying(&self) -> Option<Lying> {
+        None
     }
 
     fn show(&self) -> Option<Shown> {

@@ -20,7 +20,8 @@ use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::caller;
 use crate::part::{Form, Part, PartError, Parts, Spans, View};
-use crate::region::shadow::Shown;
+use crate::region::guard;
+use crate::region::shadow::{Lying, Shown};
 use crate::residency;
 use crate::spill;
 use crate::task::Task;
@@ -122,6 +123,9 @@ pub trait Historic: Send + Sync {
     /// Where it was made.
     #[doc(hidden)]
     fn location(&self) -> &'static Location<'static>;
+    /// Where its elements lie, if they are nothing but their bytes; none also while somebody combines copies into it, or looks at it for a part.
+    #[doc(hidden)]
+    fn lying(&self) -> Option<Lying>;
     /// A copy of its bytes, if its elements are nothing but those, for who knows that nobody changes it meanwhile.
     #[doc(hidden)]
     fn show(&self) -> Option<Shown>;
@@ -191,6 +195,7 @@ pub(crate) fn enter_all<'a>(
     places: impl Iterator<Item = (&'a dyn Historic, Access)> + Clone,
     location: &'static Location<'static>,
 ) -> (Hold, EdgeList) {
+    guard::lift_here();
     let hold = Hold::of_run(location);
     let (mut before, mut gone) = (EdgeList::new(), Gone::new());
     let mut histories = lock_all::<1>(places.clone().map(|(place, _)| place.history()), None);
@@ -239,6 +244,7 @@ pub(crate) fn wait_for_all(hold: Hold, before: &[PlaceEdge]) -> Result<Hold, Tas
 /// Joins a history in the name of this thread; also what to wait for.
 #[track_caller]
 fn hold(owner: &dyn Historic, target: Target, access: Access) -> (Hold, EdgeList) {
+    guard::lift_here();
     let hold = Hold::new(caller());
     let mut history = lock(owner.history());
     let before = history.conflicts(target, access.into());

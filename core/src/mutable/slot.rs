@@ -26,7 +26,8 @@ use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
 use crate::parameter::{IntoArg, Param, Slot, Slots, Stored, parameter, plan};
 use crate::part::{FieldPart, ReadField, Spans, WriteField};
-use crate::region::shadow::Shown;
+use crate::region::guard;
+use crate::region::shadow::{Lying, Shown};
 use crate::task::record::{Edge, Header, dropped_quietly};
 use crate::wire::{self, Reader, WireError, Writer};
 use crate::{residency, spill};
@@ -349,6 +350,31 @@ impl<T: Data> Param for &mut [T] {
     }
 }
 
+impl<T: Data> Place<T> {
+    /// The first element, and where all of them lie, if there is a value whose elements are nothing but their bytes.
+    ///
+    /// # Safety
+    /// Nobody changes the value meanwhile.
+    unsafe fn lies(&self) -> Option<(*const u8, Lying)> {
+        let (find, form_of) = (T::FIRST?, T::PARTS?);
+        if self.is_empty() {
+            return None;
+        }
+        // SAFETY: there is a value, and nobody changes it (precondition).
+        let value = unsafe { self.address().as_ref() };
+        let ((first, element_bytes), form) = (find(value)?, form_of(value).ok()?);
+        Some((first, Lying { address: first.addr(), form, element_bytes }))
+    }
+
+    /// Has nothing closed that lies in the value, for who is about to give it other memory.
+    #[cold]
+    pub(super) fn stand_down(&self) -> guard::Down {
+        // SAFETY: who does so keeps everybody else away.
+        let lying = unsafe { self.lies() }.map(|(_, lying)| lying.begin()..lying.end());
+        guard::stand_down(lying.unwrap_or_default())
+    }
+}
+
 impl<T: Data> Historic for Place<T> {
     fn history(&self) -> &Mutex<History> {
         &self.history
@@ -364,6 +390,8 @@ impl<T: Data> Historic for Place<T> {
                 // There is nothing to combine them with, and who looks fails.
                 return copies.clear();
             }
+            // What combines may give the elements other memory.
+            let _down = (!copies.is_empty()).then(|| self.stand_down());
             if !copies.is_empty() {
                 // Relaxed: only who has the lock looks at it.
                 self.combined.fetch_add(1, Relaxed);
@@ -379,24 +407,25 @@ impl<T: Data> Historic for Place<T> {
         self.location
     }
 
+    fn lying(&self) -> Option<Lying> {
+        let _header = self.part_writers.try_lock().ok()?;
+        let _copies = self.copies.try_lock().ok()?;
+        // SAFETY: nobody has access to write it meanwhile (the caller), nor combines copies into it (the lock).
+        unsafe { self.lies() }.map(|(_, lying)| lying)
+    }
+
     fn show(&self) -> Option<Shown> {
-        let (find, form_of) = (T::FIRST?, T::PARTS?);
         let _header = self.lock_header();
         self.with_copies(|_| {
-            if self.is_empty() {
-                return None;
-            }
-            // SAFETY: there is a value; nobody has access to write it meanwhile (the caller), nor combines copies into it (`with_copies`).
-            let value = unsafe { self.address().as_ref() };
-            let ((first, element_bytes), form) = (find(value)?, form_of(value).ok()?);
-            let (start, end) = form.spans().bounds();
-            let mut bytes = vec![0; (end - start) as usize * element_bytes];
+            // SAFETY: nobody has access to write it meanwhile (the caller), nor combines copies into it (`with_copies`).
+            let (first, lying) = unsafe { self.lies() }?;
+            let mut bytes = vec![0; lying.end() - lying.begin()];
             if !bytes.is_empty() {
-                let from = first.wrapping_offset(start as isize * element_bytes as isize);
+                let from = first.wrapping_add(lying.begin().wrapping_sub(lying.address));
                 // SAFETY: the elements lie in one piece of memory of the value, and are nothing but bytes (`Data::FIRST`).
                 unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
             }
-            Some(Shown { address: first.addr(), form, element_bytes, bytes, combined: self.combined.load(Relaxed) })
+            Some(Shown { lying, bytes, combined: self.combined.load(Relaxed) })
         })
     }
 

@@ -202,9 +202,8 @@ impl Spans {
         self.combs.iter().any(|comb| comb.meets_run(position, position + 1))
     }
 
-    /// The runs, in no particular order, with their lengths.
-    #[cfg(test)]
-    fn runs(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+    /// Where the runs begin, in no particular order, with their lengths.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
         self.combs.iter().flat_map(|comb| (0..comb.count).map(|run| (comb.start + run * comb.pitch, comb.len)))
     }
 }

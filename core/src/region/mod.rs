@@ -53,6 +53,12 @@ use crate::worker::fetch;
 mod batch;
 mod builder;
 pub(crate) mod check;
+#[cfg(target_os = "linux")]
+pub(crate) mod guard;
+#[cfg(not(target_os = "linux"))]
+#[path = "unguarded.rs"]
+pub(crate) mod guard;
+mod pages;
 mod plan;
 mod replay;
 mod report;
@@ -378,7 +384,7 @@ impl RegionOptions {
 
     /// Whether it is checked that each task comes after all that it has to come after, by a look at every earlier access to the same values: [`FailureKind::Unordered`] names two tasks where one does
     /// not. And whether bodies change only what their tasks have access to write: the tasks run one after the other, in this process, and after each one all values of the region whose elements are numbers
-    /// (`Vec`, [`Buffer`](crate::Buffer), ndarray's arrays) are compared with copies; a task that has changed something else fails with [`FailureKind::Undeclared`]. What bodies only read is not seen. For tests of the runtime, and for whoever mistrusts it, with values that only the region uses meanwhile: what others spawn is not seen. Keeps all tasks of the region, and its time grows with their square.
+    /// (`Vec`, [`Buffer`](crate::Buffer), ndarray's arrays) are compared with copies; a task that has changed something else fails with [`FailureKind::Undeclared`]. On Linux, bodies that read what their tasks have no access to are found in the same way, by whole pages that cannot be touched meanwhile: of a value of less than two pages mostly nothing is seen, and `docs/REGIONS.md` has the other limits. It sets a handler for the signal `SIGSEGV`, which gives all other faults to the one before. For tests of the runtime, and for whoever mistrusts it, with values that only the region uses meanwhile: what others spawn is not seen. Keeps all tasks of the region, and its time grows with their square.
     pub fn checked(mut self, is_checked: bool) -> Self {
         self.checked = is_checked;
         self

@@ -1,25 +1,37 @@
 //! Looks at what the bodies of a checked region touch: each value has a shadow, a copy of its bytes, and after each body whatever differs from it has to be something that the task had access to.
 //!
 //! Tasks of such a region come one after the other, by order edges and not by a lock: a body that waits runs other tasks meanwhile, which might want the lock. So what differs was changed by
-//! the body that has just ended, or by code that has no right to run at all. What tasks read leaves no trace.
+//! the body that has just ended, or by code that has no right to run at all.
+//!
+//! What tasks read leaves no trace, nor does a write of what was there before. So while a body runs, whole pages on which there is nothing that it may touch are closed (`guard`).
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::guard::{self, Guard};
+use super::pages;
 use crate::error::FailureKind;
 use crate::mutable::{Historic, Mode};
 use crate::part::{Form, Spans};
 use crate::task::record::{Header, TaskRef};
+
+/// Where the elements of a value lie.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lying {
+    /// Of the element from which positions are counted.
+    pub(crate) address: usize,
+    pub(crate) form: Form,
+    pub(crate) element_bytes: usize,
+}
 
 /// The bytes of a value, and how they lie.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Shown {
     /// Tells whether it is the same memory as before.
-    pub(crate) address: usize,
-    pub(crate) form: Form,
-    pub(crate) element_bytes: usize,
+    pub(crate) lying: Lying,
     /// From the first element in memory to the last.
     pub(crate) bytes: Vec<u8>,
     /// How often something was combined into it, that tasks have made who reduce.
@@ -61,6 +73,46 @@ pub(crate) struct Witness(Mutex<Option<Witnessed>>);
 struct Witnessed {
     shadows: Arc<Shadows>,
     accesses: Vec<Declared>,
+    /// While the body runs.
+    watch: Option<Watch>,
+    /// Where the body was that it had no access to.
+    touched: Option<Touched>,
+}
+
+/// Pages that are closed, and of which shadows.
+struct Watch {
+    guard: Guard,
+    values: Vec<(usize, Lying)>,
+}
+
+/// An element of a value, by the number of its shadow.
+struct Touched {
+    shadow: usize,
+    lying: Lying,
+    position: i64,
+    was_written: bool,
+}
+
+impl Lying {
+    /// Where the element at a position lies, or would lie.
+    pub(crate) fn address_of(&self, position: i64) -> usize {
+        self.address.wrapping_add_signed(position as isize * self.element_bytes as isize)
+    }
+
+    /// Where the first one in memory lies.
+    pub(crate) fn begin(&self) -> usize {
+        self.address_of(self.form.spans().bounds().0)
+    }
+
+    /// Behind the last one in memory.
+    pub(crate) fn end(&self) -> usize {
+        self.address_of(self.form.spans().bounds().1)
+    }
+
+    /// The position of the element that lies there.
+    fn position_of(&self, address: usize) -> i64 {
+        (address as i64 - self.address as i64).div_euclid(self.element_bytes.max(1) as i64)
+    }
 }
 
 impl Shadows {
@@ -95,7 +147,7 @@ impl Witness {
             let mut state = shadows.lock();
             accesses.iter().filter(|access| access.writes()).for_each(|access| state.shadow(&access.owner).is_blind = true);
         }
-        Self(Mutex::new(Some(Witnessed { shadows: Arc::clone(shadows), accesses })))
+        Self(Mutex::new(Some(Witnessed { shadows: Arc::clone(shadows), accesses, watch: None, touched: None })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Witnessed>> {
@@ -104,8 +156,8 @@ impl Witness {
 
     /// The arguments are at hand, and the body begins.
     pub(crate) fn begin(&self) {
-        let witnessed = self.lock();
-        let Some(witnessed) = &*witnessed else { return };
+        let mut witnessed = self.lock();
+        let Some(witnessed) = &mut *witnessed else { return };
         // Without the shadows' lock: combining is a user's code. Whoever looks at the value would do it next.
         witnessed.accesses.iter().filter(|access| !matches!(access.mode, Mode::Reduce(_))).for_each(|access| access.owner.settle());
         let mut state = witnessed.shadows.lock();
@@ -115,6 +167,14 @@ impl Witness {
                 shadow.seen = access.owner.show();
             }
         }
+        witnessed.watch = Watch::new(&state, &witnessed.accesses);
+    }
+
+    /// The body is over, and what comes now the runtime does.
+    pub(crate) fn lift(&self) {
+        if let Some(witnessed) = &mut *self.lock() {
+            witnessed.touched = witnessed.watch.take().and_then(Watch::lift);
+        }
     }
 
     /// Lets go of what a body would have needed that is not run any more.
@@ -122,11 +182,13 @@ impl Witness {
         drop(self.lock().take());
     }
 
-    /// The body is over, and so is its access. What it has changed besides.
+    /// The body is over, and so is its access. What it has changed or read besides.
     pub(crate) fn end(&self, task: &Header) -> Option<FailureKind> {
         let witnessed = self.lock().take()?;
+        let mut state = witnessed.shadows.lock();
+        let touched = witnessed.touched.map(|touched| state.shadows[touched.shadow].undeclared(&touched));
         let mut found = None;
-        for shadow in &mut witnessed.shadows.lock().shadows {
+        for shadow in &mut state.shadows {
             let own = |access: &&Declared| access.writes() && std::ptr::eq(access.owner.history(), shadow.owner.history());
             let declared: Vec<&Declared> = witnessed.accesses.iter().filter(own).collect();
             if !shadow.is_blind {
@@ -135,7 +197,34 @@ impl Witness {
             }
             shadow.note(&declared, task);
         }
-        found
+        // What has been changed is found in one way or the other, and says more.
+        found.or(touched)
+    }
+}
+
+impl Watch {
+    /// Closes for this thread what a task with these accesses has nothing to do with.
+    fn new(state: &State, accesses: &[Declared]) -> Option<Self> {
+        let mut values = Vec::new();
+        let guard = Guard::new(|| {
+            let mut stretches = Vec::new();
+            // What a device writes it may write just now.
+            for (number, shadow) in state.shadows.iter().enumerate().filter(|(_, shadow)| !shadow.is_blind) {
+                let Some(lying) = shadow.owner.lying() else { continue };
+                let own = |access: &&Declared| std::ptr::eq(access.owner.history(), shadow.owner.history());
+                let declared: Vec<_> = accesses.iter().filter(own).collect();
+                pages::closed(&lying, &declared, guard::page_bytes(), &mut stretches);
+                values.push((number, lying));
+            }
+            stretches
+        })?;
+        Some(Self { guard, values })
+    }
+
+    fn lift(self) -> Option<Touched> {
+        let noted = self.guard.lift()?;
+        let (shadow, lying) = self.values.into_iter().find(|(_, lying)| (lying.begin()..lying.end()).contains(&noted.address))?;
+        Some(Touched { shadow, lying, position: lying.position_of(noted.address), was_written: noted.was_written })
     }
 }
 
@@ -148,13 +237,13 @@ impl Shadow {
         if declared.iter().any(|access| access.spans.is_none()) || before.combined != now.combined {
             return None;
         }
-        let start = now.form.spans().bounds().0;
-        let is_same = (before.address, before.form, before.element_bytes) == (now.address, now.form, now.element_bytes);
+        let start = now.lying.form.spans().bounds().0;
+        let (is_same, element_bytes) = (before.lying == now.lying, now.lying.element_bytes);
         if is_same && before.bytes == now.bytes {
             return None;
         }
         let (first, last) = if is_same {
-            let elements = before.bytes.chunks_exact(now.element_bytes).zip(now.bytes.chunks_exact(now.element_bytes)).zip(start..);
+            let elements = before.bytes.chunks_exact(element_bytes).zip(now.bytes.chunks_exact(element_bytes)).zip(start..);
             let mut changed =
                 elements.filter(|((before, now), position)| before != now && !is_declared(*position)).map(|(_, position)| position);
             let first = changed.next()?;
@@ -162,13 +251,23 @@ impl Shadow {
             let beside = changed.zip(first + 1..).take_while(|(position, next)| position == next).count();
             (first, first + beside as i64)
         } else {
-            (start, start + (now.bytes.len() / now.element_bytes) as i64 - 1)
+            (start, start + (now.bytes.len() / element_bytes) as i64 - 1)
         };
         Some(FailureKind::Undeclared {
+            is_changed: true,
             value: self.owner.location(),
-            elements: in_words(&now.form, first, last),
+            elements: in_words(&now.lying.form, first, last),
             written_by: self.writer_of(first).map(|task| task.name().to_string()),
         })
+    }
+
+    fn undeclared(&self, touched: &Touched) -> FailureKind {
+        FailureKind::Undeclared {
+            is_changed: touched.was_written,
+            value: self.owner.location(),
+            elements: in_words(&touched.lying.form, touched.position, touched.position),
+            written_by: self.writer_of(touched.position).map(|task| task.name().to_string()),
+        }
     }
 
     fn writer_of(&self, position: i64) -> Option<&TaskRef> {

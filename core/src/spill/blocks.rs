@@ -15,6 +15,7 @@ use super::file::{Range, Store};
 use super::mapping::Location;
 use super::packed::{self, Packed};
 use super::{MIN_BYTES, Usage};
+use crate::region::guard;
 use crate::residency::{self, Key};
 use crate::wire::Place;
 use crate::{arena, machine};
@@ -368,6 +369,7 @@ fn bring(mut blocks: MutexGuard<'static, Blocks>, place: Place) -> Result<MutexG
     let State::Away { range, was_read, packed } = blocks.begin(key) else { unreachable!("the caller has looked") };
     drop(blocks);
     let location = arena::locate(place).unwrap_or_else(|| unreachable!("it was there when it was spilled"));
+    let _down = guard::stand_down(location.addresses());
     // SAFETY: the range is what `spill` has mapped over the block, or nobody has seen that; the state keeps others from moving it, and whoever wants to change it waits.
     let brought = unsafe { location.bring_in(&range, was_read, packed) };
     if brought.is_ok() {
@@ -414,6 +416,7 @@ fn spill(mut blocks: MutexGuard<'static, Blocks>, key: Key) -> Result<MutexGuard
         blocks.end(key, State::Here { copy });
         return Ok(blocks);
     };
+    let _down = guard::stand_down(location.addresses());
     let mut packed = None;
     if copy.is_none() && blocks.compresses && blocks.entries[&key].is_unseen {
         drop(blocks);

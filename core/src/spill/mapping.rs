@@ -1,13 +1,14 @@
 //! What lies behind the addresses of a block: its pages of the arena, or a range of the spill file. Each change is one step for those who read it.
 #![expect(unsafe_code, reason = "changes what is mapped where readers look")]
 
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 
-use super::file::Range;
+use super::file;
 use super::packed::{Packed, Pages};
 
 /// Where a block is: in this process's memory, and in the file of its arena.
@@ -24,6 +25,12 @@ pub(crate) struct Location {
 impl Location {
     fn address(&self) -> *mut std::ffi::c_void {
         self.start.as_ptr().cast()
+    }
+
+    /// Where it lies.
+    pub(super) fn addresses(&self) -> Range<usize> {
+        let start = self.start.addr().get();
+        start..start + self.len_bytes as usize
     }
 
     /// The bytes of a block that is looked at.
@@ -50,7 +57,7 @@ impl Location {
     ///
     /// # Safety
     /// The range has the block's bytes, and nobody writes to the block before it is back.
-    pub(super) unsafe fn send_out(&self, range: &Range) -> Result<(), String> {
+    pub(super) unsafe fn send_out(&self, range: &file::Range) -> Result<(), String> {
         // SAFETY: the precondition.
         let done = unsafe { self.cover(&range.file, range.offset, ProtFlags::READ) };
         self.or_back(done)
@@ -82,7 +89,7 @@ impl Location {
     ///
     /// # Safety
     /// The range has been mapped over the block (`send_out`), or, packed, nobody looks at that (`close`); nobody writes to it, and nobody else brings it back.
-    pub(super) unsafe fn bring_in(&self, range: &Range, was_read: bool, packed: Option<Packed>) -> Result<(), String> {
+    pub(super) unsafe fn bring_in(&self, range: &file::Range, was_read: bool, packed: Option<Packed>) -> Result<(), String> {
         let failed = |error: rustix::io::Errno| format!("cannot map {} bytes: {}", self.len_bytes, std::io::Error::from(error));
         let len = self.len_bytes as usize;
         let protection = ProtFlags::READ | ProtFlags::WRITE;

@@ -1840,6 +1840,9 @@ unsafe fn run<M, F: TaskFn<M>>(header: NonNull<Header>) -> Option<TaskError> {
         witness.begin();
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| function.call(&mut params)));
+    if let Some(witness) = task.witness() {
+        witness.lift();
+    }
     if const { F::Params::ELSEWHERE } {
         params.offer();
     }

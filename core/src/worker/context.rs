@@ -18,6 +18,7 @@ use crate::error::TaskError;
 use crate::graph::state::RunState;
 use crate::options::Occupancy;
 use crate::platform;
+use crate::region::guard;
 use crate::ship::processor::RemoteProcessor;
 use crate::task::record::{Header, TaskRef};
 
@@ -256,6 +257,9 @@ impl Context {
     pub(crate) fn run(&self, task: &TaskRef, body: impl FnOnce() -> Option<TaskError>) -> Option<TaskError> {
         task.set_runner(self.identity());
         let outer = self.task.replace(&raw const **task);
+        if !outer.is_null() {
+            guard::lift_here();
+        }
         debug_assert!(std::ptr::eq(AMBIENT.get(), self.base()), "a task runs outside of the ambient of another one");
         let failure = body();
         self.task.set(outer);

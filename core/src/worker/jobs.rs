@@ -12,6 +12,7 @@ use super::shared::Shared;
 use super::slot::{Local, Slot};
 use super::waiter::{self, Waiter};
 use crate::platform;
+use crate::region::guard;
 
 /// Rounds of looking for jobs before a thread that waits for one goes to sleep: about as long as a wake-up takes.
 const SPIN_ROUNDS: u32 = 256;
@@ -138,6 +139,7 @@ pub(crate) fn wait(context: &Context, latch: &Latch) {
 
 /// As `wait`. A `target`, which is in no queue of this worker, may turn up among the jobs for all.
 fn wait_or_take_back(context: &Context, latch: &Latch, target: Option<&Job>) -> Waited {
+    guard::lift_here();
     let origin = context.origin();
     let mut round = 0;
     loop {

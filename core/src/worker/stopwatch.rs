@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::context::Context;
 use crate::clock::{now_ns, thread_cpu_ns};
+use crate::region::guard;
 
 /// The stopwatch of one thread. Where nothing is measured a wait costs a look at it.
 #[derive(Debug, Default)]
@@ -104,6 +105,7 @@ impl Stopwatch {
     /// Waits inside a body, or runs others in it: what that takes is none of the body's.
     #[inline]
     pub(crate) fn aside<R>(&self, wait: impl FnOnce() -> R) -> R {
+        guard::lift_here();
         match self.0.get() {
             State::Runs(waits) => self.aside_of(waits, wait),
             State::Off | State::Waits => wait(),

@@ -3,6 +3,7 @@
 mod again;
 mod commuting;
 mod consuming;
+mod guarded;
 mod meaning;
 mod parts;
 mod undeclared;

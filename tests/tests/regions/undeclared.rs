@@ -22,12 +22,12 @@ fn change(address: usize) {
 }
 
 /// Where a number lies.
-fn address(number: *const f64) -> usize {
+pub(super) fn address(number: *const f64) -> usize {
     number.expose_provenance()
 }
 
 /// Runs a region that is checked, on two threads.
-fn checked<R>(body: impl FnOnce(&Region<'_>) -> R) -> Result<R, RegionError> {
+pub(super) fn checked<R>(body: impl FnOnce(&Region<'_>) -> R) -> Result<R, RegionError> {
     threads(2).region_with(&RegionOptions::new().checked(true), body)
 }
 
@@ -38,7 +38,7 @@ fn found(error: Option<RegionError>) -> (String, u32, String, Option<String>) {
     assert!(first.to_string().contains("has changed what it has no access to write"), "{first}");
     assert!(first.location().file().ends_with("undeclared.rs"), "{first}");
     match first.kind() {
-        FailureKind::Undeclared { value, elements, written_by } => {
+        FailureKind::Undeclared { value, elements, written_by, is_changed: true } => {
             assert!(value.file().ends_with("undeclared.rs"), "{first}");
             let written_by = written_by.as_ref().map(|task| task.split('`').nth(1).unwrap_or_default().to_owned());
             (first.task().to_owned(), value.line(), elements.clone(), written_by)
