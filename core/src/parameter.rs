@@ -15,7 +15,7 @@ use crate::graph::{Place, Places};
 use crate::kernel::Shape;
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
-use crate::mutable::{ConsumeSlot, PlaceSlot, Seen, Touch};
+use crate::mutable::{ConsumeSlot, PlaceSlot, Seen, Touch, Unordered};
 use crate::residency::{self, Lineage};
 use crate::spill;
 use crate::task::record::{Dependency, Edge, Header, create_finished};
@@ -178,7 +178,9 @@ pub enum Slot<T> {
     Shared(Arc<T>),
     /// Another task's result.
     Task(Dependency<T>),
-    /// A look at a [`Mutable`](crate::Mutable).
+    /// A look at a [`Mutable`](crate::Mutable), by a task that has not been ordered: one that is run as a node of a graph never is.
+    Unordered(Unordered<T>),
+    /// The same, of one that has, or to a field.
     Place(Box<PlaceSlot<T>>),
     /// The value of a [`Mutable`](crate::Mutable), which leaves it.
     Consumed(Box<ConsumeSlot<T>>),
@@ -194,6 +196,7 @@ impl<T> std::fmt::Debug for Slot<T> {
             Self::Own(_) => "Own",
             Self::Shared(_) => "Shared",
             Self::Task(_) => "Task",
+            Self::Unordered(_) => "Unordered",
             Self::Place(_) => "Place",
             Self::Consumed(_) => "Consumed",
             Self::Lineage(..) => "Lineage",
@@ -228,6 +231,7 @@ impl<T: Data> Slots for Slot<T> {
     fn failed(&self) -> Option<TaskError> {
         match self {
             Self::Task(dependency) => dependency.header().failure(),
+            Self::Unordered(place) => place.failed(),
             Self::Place(place) => place.failed(),
             Self::Consumed(place) => place.failed(),
             _ => None,
@@ -236,10 +240,15 @@ impl<T: Data> Slots for Slot<T> {
 
     #[inline]
     fn touches_places(&self) -> bool {
-        matches!(self, Self::Place(_) | Self::Consumed(_))
+        matches!(self, Self::Unordered(_) | Self::Place(_) | Self::Consumed(_))
     }
 
     fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
+        if let Self::Unordered(_) = self
+            && let Self::Unordered(place) = std::mem::replace(self, Self::Taken)
+        {
+            *self = Self::Place(Box::new(place.into_ordered()));
+        }
         match self {
             Self::Place(place) => place.visit_places(visit),
             Self::Consumed(place) => place.visit_places(visit),
@@ -251,6 +260,7 @@ impl<T: Data> Slots for Slot<T> {
     fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
         match self {
             Self::Task(dependency) => see(Seen::result(dependency.header())),
+            Self::Unordered(place) => place.see(see),
             Self::Place(place) => place.see(see),
             _ => {}
         }
@@ -319,6 +329,7 @@ impl<T: Data> Slots for Slot<T> {
     fn survey(&self, survey: &mut Survey) {
         let is_there = match self {
             Self::Lineage(..) | Self::Taken => false,
+            Self::Unordered(place) => place.failed().is_none(),
             Self::Place(place) => place.failed().is_none(),
             Self::Consumed(place) => place.failed().is_none(),
             _ => true,
@@ -408,6 +419,7 @@ impl<T: Data> Slot<T> {
             Self::Shared(value) => value,
             // A task runs only after all that it depends on have finished with a value.
             Self::Task(dependency) => dependency.value().unwrap_or_else(|| unreachable!("a dependency that has not finished")),
+            Self::Unordered(place) => place.get(),
             Self::Place(place) => place.get(),
             Self::Consumed(place) => place.get(),
             Self::Lineage(..) => unreachable!("it is computed before it is looked at"),
@@ -472,6 +484,7 @@ pub fn take<T: Data + Clone>(slot: &mut Slot<T>) -> T {
             Some(value) => Value::take(value),
             None => unreachable!("a dependency that has not finished"),
         },
+        Slot::Unordered(place) => place.get().clone(),
         Slot::Place(place) => place.get().clone(),
         Slot::Consumed(mut place) => place.take(),
         Slot::Lineage(..) => unreachable!("it is computed before it is looked at"),

@@ -50,7 +50,7 @@ use reduction::Copies;
 pub use reduction::{Reduce, reduce};
 pub use seen::Seen;
 pub(crate) use seen::{SeenAs, SeenPlace};
-pub use slot::{InPlace, PlaceSlot, Touch};
+pub use slot::{InPlace, PlaceSlot, Touch, Unordered};
 pub use turn::Line;
 
 /// A value that tasks change in place: give [`read`], [`write()`] or [`overwrite`] of it as an argument.

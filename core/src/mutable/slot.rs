@@ -176,9 +176,43 @@ impl<T> PlaceSlot<T> {
     }
 }
 
+/// A look at a [`Mutable`](crate::Mutable), as it is before its task has been ordered, and stays if it never is: a third of what a [`PlaceSlot`] takes, and nothing to allocate.
+#[doc(hidden)]
+pub struct Unordered<T>(Arc<Place<T>>);
+
+impl<T> fmt::Debug for Unordered<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unordered").field(&self.0.location).finish()
+    }
+}
+
+impl<T: Data> Unordered<T> {
+    /// What it becomes when its task is ordered.
+    pub(crate) fn into_ordered(self) -> PlaceSlot<T> {
+        PlaceSlot::whole(self.0, Mode::Read)
+    }
+
+    #[inline]
+    pub(crate) fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
+        see(Seen::place(&*self.0, Target::Whole, Mode::Read, None));
+    }
+
+    pub(crate) fn failed(&self) -> Option<TaskError> {
+        self.0.consumed()
+    }
+
+    /// The value, for a task that is run in its order without having been given one: as the node of a graph.
+    #[inline]
+    pub(crate) fn get(&self) -> &T {
+        // SAFETY: only the body gets here. Its task has been ordered, which makes this a `PlaceSlot`, or it is a node of a graph: that begins when all tasks before it have ended that write the
+        // value, and no copies are to be combined (`History::put_mark`, the holds of a plan); nodes that write the value come before this one or after; and who comes later waits for the last of them.
+        unsafe { self.0.address().as_ref() }
+    }
+}
+
 impl<T: Data> IntoArg<T> for Read<T> {
     fn into_slots(self) -> Slot<T> {
-        Slot::Place(Box::new(PlaceSlot::whole(self.0.0, Mode::Read)))
+        Slot::Unordered(Unordered(self.0.0))
     }
 }
 
