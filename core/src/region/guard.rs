@@ -135,6 +135,12 @@ impl Entry {
         unsafe { mprotect(start, self.len_bytes(), flags) }.is_ok()
     }
 
+    /// Before it is marked as open or taken out: whoever has been forgiven a fault and meets what was closed since then and is open again finds another number.
+    fn open_and_count(self) {
+        self.open();
+        OPENED.fetch_add(1, SeqCst);
+    }
+
     fn open(self) {
         let flags = MprotectFlags::READ | MprotectFlags::WRITE;
         if !self.protect(flags) {
@@ -203,11 +209,10 @@ impl Post {
     fn open(&self, memory: &Range<usize>) {
         let meets = |entry: Entry| entry.begin() < memory.end && memory.start < entry.begin() + entry.len_bytes();
         for (place, entry) in self.entries().filter(|(_, entry)| entry.state() != OPEN && meets(*entry)) {
-            entry.open();
-            // Release: who sees that it is open can touch it.
+            entry.open_and_count();
+            // Release: who sees that it is open can touch it, and finds it counted.
             place.store(entry.with(OPEN).0, Release);
         }
-        OPENED.fetch_add(1, SeqCst);
     }
 
     /// The same of all of it, and nobody is to blame any more.
@@ -462,7 +467,7 @@ fn let_through(address: usize, was_write: bool) -> bool {
                 let _ = noted.compare_exchange(0, address, Relaxed, Relaxed);
             }
             // Opened before it is marked as open, as who finds the mark tries again. If somebody has opened it meanwhile, it is open once more.
-            entry.open();
+            entry.open_and_count();
             let _ = place.compare_exchange(entry.0, entry.with(OPEN).0, Release, Relaxed);
         }
     }
