@@ -1,6 +1,7 @@
 //! Elements of a part in another process than the value: how they get there and back.
 #![expect(unsafe_code, reason = "elements of a value whose other elements belong to other tasks meanwhile")]
 
+use std::any::TypeId;
 use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -180,7 +181,7 @@ impl<E: Data> Historic for Own<E> {
         &self.line
     }
 
-    fn settle(&self) {}
+    fn settle_but(&self, _: Option<TypeId>) {}
 
     fn location(&self) -> &'static Location<'static> {
         caller()

@@ -88,6 +88,8 @@ struct Uses {
     reducers: Vec<(TypeId, TaskRef)>,
     /// Of which kind the copies are that may not have been combined.
     copies: Option<TypeId>,
+    /// Whether there may be some of another kind, too, which whoever changes copies combines first.
+    are_mixed: bool,
     /// Number of readers, of commuters and of reducers from which on those that have finished are thrown out.
     crowded: usize,
     /// Of those that were thrown out what a journal knows them by.
@@ -182,7 +184,7 @@ impl Uses {
                     Mode::Read => self.readers.push(task),
                     Mode::Reduce(kind) => {
                         self.reducers.push((kind, task));
-                        self.copies = Some(kind);
+                        self.are_mixed |= self.copies.replace(kind).is_some_and(|before| before != kind);
                     }
                     _ => self.commuters.push(task),
                 }
@@ -225,7 +227,7 @@ impl Uses {
         gone.extend(self.commuters.drain(..));
         gone.extend(self.reducers.drain(..).map(|(_, task)| task));
         // Whoever writes combines them.
-        self.copies = None;
+        (self.copies, self.are_mixed) = (None, false);
         self.past.clear();
         gone.extend(self.writer.take());
     }
@@ -323,7 +325,8 @@ impl History {
 
     /// Whether a task has to combine copies first, which are of the whole.
     pub(super) fn must_settle(&self, mode: Mode) -> bool {
-        self.whole.copies.is_some_and(|kind| mode != Mode::Reduce(kind))
+        // Each of several that come next to each other: whoever begins first leaves a copy, which must not lie among those from before.
+        self.whole.are_mixed || self.whole.copies.is_some_and(|kind| mode != Mode::Reduce(kind))
     }
 
     /// The elements of a part; none of the whole.

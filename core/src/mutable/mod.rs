@@ -5,6 +5,7 @@
 //! so two spawns on two threads cannot each come before the other.
 #![expect(unsafe_code, reason = "a value that several tasks reach, which dependencies keep apart")]
 
+use std::any::TypeId;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -119,7 +120,12 @@ pub trait Historic: Send + Sync {
     fn line(&self) -> &Mutex<Line>;
     /// Combines into the value what tasks have made that reduce, for who keeps away whoever would look at it meanwhile without having called this.
     #[doc(hidden)]
-    fn settle(&self);
+    fn settle(&self) {
+        self.settle_but(None);
+    }
+    /// The same, but for copies of one kind.
+    #[doc(hidden)]
+    fn settle_but(&self, kept: Option<TypeId>);
     /// Where it was made.
     #[doc(hidden)]
     fn location(&self) -> &'static Location<'static>;

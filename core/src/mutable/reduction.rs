@@ -33,7 +33,7 @@ impl<T, I: Fn() -> T + Send + Sync, C: Fn(&mut T, T) + Send + Sync> Reduction<T>
 pub(crate) struct Made<T> {
     pub(super) copy: T,
     pub(super) functions: Arc<dyn Reduction<T>>,
-    kind: TypeId,
+    pub(super) kind: TypeId,
 }
 
 pub(crate) type Copies<T> = Vec<Made<T>>;

@@ -1,6 +1,7 @@
 //! How access to a value, or to a field of one, is stored until its task runs.
 #![expect(unsafe_code, reason = "a value that several tasks reach, which dependencies keep apart")]
 
+use std::any::TypeId;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -71,10 +72,11 @@ impl AccessTo {
         self
     }
 
-    /// Combines what tasks before have left beside the value.
+    /// Combines what tasks before have left beside the value, but for what those have left that change copies of the same kind.
     pub(super) fn settle(&self) {
         if self.settles {
-            self.owner.settle();
+            let kept = if let Mode::Reduce(kind) = self.mode { Some(kind) } else { None };
+            self.owner.settle_but(kept);
         }
     }
 
@@ -418,7 +420,7 @@ impl<T: Data> Historic for Place<T> {
         &self.line
     }
 
-    fn settle(&self) {
+    fn settle_but(&self, kept: Option<TypeId>) {
         self.with_copies(|copies| {
             if self.is_empty() {
                 // There is nothing to combine them with, and who looks fails.
@@ -430,7 +432,8 @@ impl<T: Data> Historic for Place<T> {
                 // Relaxed: only who has the lock looks at it.
                 self.combined.fetch_add(1, Relaxed);
             }
-            while let Some(Made { copy, functions, .. }) = copies.pop() {
+            while let Some(index) = copies.iter().rposition(|made| kept != Some(made.kind)) {
+                let Made { copy, functions, .. } = copies.swap_remove(index);
                 // SAFETY: whoever has made a copy has ended, and whoever looks at the value comes by here first, where he waits until there is none left.
                 functions.combine(unsafe { self.address().as_mut() }, copy);
             }

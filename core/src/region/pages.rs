@@ -51,6 +51,7 @@ pub(super) fn closed(lying: &Lying, declared: &[&Declared], page_bytes: usize, i
 
 #[cfg(test)]
 mod tests {
+    use std::any::TypeId;
     use std::panic::Location;
     use std::sync::{Arc, Mutex};
 
@@ -71,7 +72,7 @@ mod tests {
         fn line(&self) -> &Mutex<Line> {
             &self.1
         }
-        fn settle(&self) {}
+        fn settle_but(&self, _: Option<TypeId>) {}
         fn location(&self) -> &'static Location<'static> {
             Location::caller()
         }

@@ -162,6 +162,24 @@ fn copies_are_few_and_are_combined_once() -> Result<(), BoxError> {
     Ok(())
 }
 
+#[test]
+fn copies_of_one_kind_are_combined_before_there_are_any_of_the_next() -> Result<(), BoxError> {
+    let runtime = threads(2);
+    let place = Mutable::new(3u64);
+    let sum = || reduce(&place, || 0, |all: &mut u64, more: u64| *all += more);
+    let most = || reduce(&place, || 0, |all: &mut u64, more: u64| *all = (*all).max(more));
+    let (open, opened) = channel();
+    let gate = runtime.spawn(move || opened.recv().is_ok(), ());
+    runtime.spawn(|all: &mut u64| *all += 431, (sum(),)).detach();
+    runtime.spawn(|all: &mut u64| *all = (*all).max(618), (most(),)).detach();
+    // The first one of two that may begin in any order, and the last one to begin.
+    runtime.spawn(|all: &mut u64, _: &bool| *all += 348, (sum(), &gate)).detach();
+    runtime.spawn(|all: &mut u64| *all += 91, (sum(),)).fetch()?;
+    open.send(())?;
+    assert_eq!(*place.fetch()?, 618 + 348 + 91);
+    Ok(())
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Read,

@@ -84,12 +84,12 @@ fn a_read_of_a_value_that_the_task_does_not_name_is_found() -> Result<(), BoxErr
     let (one, other) = (Mutable::new(0.0f64), Mutable::new(vec![1.0f64; MANY]));
     let line = line!() - 1;
     let smuggled = address(&other.fetch()?[5000]);
-    let went_on: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+    static WENT_ON: AtomicBool = AtomicBool::new(false);
     let ended = checked(|r| {
         r.task(|other: &mut Vec<f64>| other[5000] = 2.0, (write(&other),)).name("writer").spawn();
         let body = move |one: &mut f64| {
             *one = look(smuggled);
-            went_on.store(*one == 2.0, SeqCst);
+            WENT_ON.store(*one == 2.0, SeqCst);
         };
         r.task(body, (write(&one),)).name("reader").spawn();
         r.spawn(|other: &Vec<f64>| other[5000], (read(&other),));
@@ -98,7 +98,7 @@ fn a_read_of_a_value_that_the_task_does_not_name_is_found() -> Result<(), BoxErr
     assert_eq!(error.as_ref().map(RegionError::failed), Some(1));
     assert_eq!(touched(error), expect("reader", "read", line, "element 5000", Some("writer")));
     is_open([smuggled]);
-    assert!(went_on.load(SeqCst), "it got what was there");
+    assert!(WENT_ON.load(SeqCst), "it got what was there");
     Ok(())
 }
 
@@ -168,18 +168,18 @@ fn a_write_of_the_same_bytes_is_found() -> Result<(), BoxError> {
 fn a_body_that_fails_leaves_nothing_closed() -> Result<(), BoxError> {
     let other = Mutable::new(vec![1.0f64; MANY]);
     let smuggled = address(&other.fetch()?[5000]);
-    let during: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+    static DURING: AtomicBool = AtomicBool::new(false);
     let ended = checked(|r| {
         r.spawn(|other: &Vec<f64>| other.len(), (read(&other),));
         let body = move || {
-            during.store(protection(smuggled) == "---", SeqCst);
-            assert!(during.load(SeqCst) && smuggled == 0, "as it likes");
+            DURING.store(protection(smuggled) == "---", SeqCst);
+            assert!(DURING.load(SeqCst) && smuggled == 0, "as it likes");
         };
         r.task(body, ()).name("panics").spawn();
     });
     let error = ended.err().ok_or("it panicked")?;
     assert!(matches!(error.first().kind(), FailureKind::Panicked(message) if message == "as it likes"), "{error}");
-    assert!(during.load(SeqCst), "it was closed");
+    assert!(DURING.load(SeqCst), "it was closed");
     is_open([smuggled]);
     // What it has read besides is what is said.
     let ended = checked(|r| {
