@@ -11,6 +11,7 @@
 #![expect(unsafe_code, reason = "maps shared memory and lends parts of it")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -134,6 +135,13 @@ struct Mapped {
     file: Option<Arc<OwnedFd>>,
     /// Its pages are a device's, too: one that was given back to the kernel would not be the device's any more.
     is_pinned: bool,
+}
+
+impl Mapped {
+    fn addresses(&self) -> Range<usize> {
+        let start = self.start.addr().get();
+        start..start + self.bytes as usize
+    }
 }
 
 // SAFETY: the mapping is never unmapped, and its parts are lent to one owner each.
@@ -360,6 +368,17 @@ pub(crate) fn pin(arena: u64) -> Result<(), String> {
     let was_pinned = std::mem::replace(&mut arenas().mapped[arena as usize].is_pinned, true);
     // What is on the disk now has other pages than it will have.
     if was_pinned { Ok(()) } else { spill::withdraw_all(arena) }
+}
+
+/// Where the memory of an arena lies.
+pub(crate) fn addresses(arena: u64) -> Range<usize> {
+    arenas().mapped[arena as usize].addresses()
+}
+
+/// Where the memory of the pinned ones lies.
+#[cfg(target_os = "linux")]
+pub(crate) fn pinned() -> Vec<Range<usize>> {
+    arenas().mapped.iter().filter(|mapped| mapped.is_pinned).map(Mapped::addresses).collect()
 }
 
 /// What the process's arenas hold.

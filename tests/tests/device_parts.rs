@@ -1,7 +1,7 @@
 //! Parts of buffers on devices, with a stand-in for the device: only their bytes are copied, and only where they are stale.
 
 use ndarray::s;
-use poniard::{Buffer, FailureKind, Kernel, Mutable, Part, PartError, Scope, View, ViewMut, buffer, overwrite, read, write};
+use poniard::{Buffer, FailureKind, Kernel, Mutable, Part, PartError, RegionOptions, Scope, View, ViewMut, buffer, overwrite, read, write};
 use poniard_tests::device::{FakeDevice, Mode};
 use poniard_tests::in_time;
 use poniard_tests::stage::{BUMP, MULTIPLY, SCALE, one, ramp, small};
@@ -90,6 +90,21 @@ fn what_the_host_changes_of_a_part_makes_that_one_stale_and_no_other() {
     both();
     let values = values.take().unwrap();
     assert_eq!((values[0], values[1], values[30], values[51], values[99]), (14.0, 5.0, 45.0, 56.0, 103.0));
+}
+
+#[test]
+fn what_comes_from_a_device_is_no_change_to_a_checked_region() {
+    let (runtime, device, _) = one(small());
+    let values = Mutable::new(ramp(100));
+    let halves = [values.rows(..50).unwrap(), values.rows(50..).unwrap()];
+    for half in &halves {
+        runtime.spawn(bump().over(50), (write(half),)).wait().unwrap();
+    }
+    assert_eq!(device.copied_bytes(), (400, 0));
+    let checked = RegionOptions::new().checked(true);
+    let sums = runtime.region_with(&checked, |r| halves.each_ref().map(|half| r.spawn(sum, (read(half),)))).unwrap();
+    assert_eq!(sums.map(|sum| *sum.fetch().unwrap()), [1275.0, 3775.0]);
+    assert_eq!(device.copied_bytes(), (400, 400));
 }
 
 /// Adds 1 to each element of a buffer.

@@ -136,7 +136,7 @@ impl<T> fmt::Debug for Own<T> {
 
 impl<T> Place<T> {
     fn lock_copies(&self) -> std::sync::MutexGuard<'_, Copies<T>> {
-        // Single operations on a list, or `settle`, which leaves those copies in it that are not combined yet.
+        // Single operations on a list, or `settle_but`, which leaves those copies in it that are not combined.
         self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -15,7 +15,7 @@ use poniard_interface::Access;
 
 use super::consume::{Apart, Presence, Taker};
 use super::history::{EdgeList, History, Mode, Target};
-use super::reduction::{Made, Own, Reduce};
+use super::reduction::{Copies, Made, Own, Reduce};
 use super::seen::Seen;
 use super::turn::{Line, Turn};
 use super::{Commute, Historic, Place, Read, Write};
@@ -426,15 +426,16 @@ impl<T: Data> Historic for Place<T> {
                 // There is nothing to combine them with, and who looks fails.
                 return copies.clear();
             }
+            let next = |copies: &Copies<T>| copies.iter().rposition(|made| kept != Some(made.kind));
             // What combines may give the elements other memory.
-            let _down = (!copies.is_empty()).then(|| self.stand_down());
-            if !copies.is_empty() {
+            let _down = next(copies).map(|_| self.stand_down());
+            if next(copies).is_some() {
                 // Relaxed: only who has the lock looks at it.
                 self.combined.fetch_add(1, Relaxed);
             }
-            while let Some(index) = copies.iter().rposition(|made| kept != Some(made.kind)) {
+            while let Some(index) = next(copies) {
                 let Made { copy, functions, .. } = copies.swap_remove(index);
-                // SAFETY: whoever has made a copy has ended, and whoever looks at the value comes by here first, where he waits until there is none left.
+                // SAFETY: whoever has made a copy has ended, and whoever looks at the value comes by here first and keeps none, so he waits until there is none left.
                 functions.combine(unsafe { self.address().as_mut() }, copy);
             }
         });

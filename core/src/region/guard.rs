@@ -1,8 +1,8 @@
 //! Closes pages while the body of a task runs, and notes where that body has touched one: a fault opens what was closed, so that the access goes on.
 //!
-//! The handler takes no lock and allocates nothing. It finds what is closed in a table of atomics, where a stretch of pages is entered before it is closed and taken out after it was opened. So
-//! what is entered as open can be touched by now, and a fault there, or at what was taken out meanwhile, is one that happened before: the access is tried once more. A fault that comes again, and
-//! all others, go to whoever had the signal before.
+//! The handler takes no lock and allocates nothing. It finds what is closed in a table of atomics, where a stretch of pages is entered before it is closed and taken out after it was opened. What
+//! is entered as closed the handler opens, as often as somebody faults there. What is entered as open can be touched by now, and a fault there, or at what was taken out meanwhile, is one that
+//! happened before: the access is tried once more. A fault that comes again, and all others, go to whoever had the signal before.
 //!
 //! Only the thread that runs the body is to blame. Others may touch what is closed: they open it. For those who hand memory to the kernel, or change what is mapped, there is [`stand_down`].
 #![expect(unsafe_code, reason = "tells the kernel who may touch pages, and has a handler for what it says of them")]
@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::mm::{MprotectFlags, mprotect};
 
-use crate::platform;
+use crate::{arena, platform};
 
 /// Bodies that have closed pages at the same time: those of regions that run beside each other. Others close nothing.
 const POSTS: usize = 16;
@@ -135,7 +135,8 @@ impl Entry {
         unsafe { mprotect(start, self.len_bytes(), flags) }.is_ok()
     }
 
-    /// Before it is marked as open or taken out: whoever has been forgiven a fault and meets what was closed since then and is open again finds another number.
+    /// Before it is marked as open or taken out: whoever has been forgiven a fault and meets what was closed since then and is open again finds another number. (The handler opens without this, as
+    /// what it opens stays entered as closed.)
     fn open_and_count(self) {
         self.open();
         OPENED.fetch_add(1, SeqCst);
@@ -146,9 +147,18 @@ impl Entry {
         if !self.protect(flags) {
             // Some of it is not mapped any more, which only a body does that has no right to. The rest, page by page.
             for page in (self.begin()..self.begin() + self.len_bytes()).step_by(page_bytes()) {
-                Self::of_pages((page / page_bytes()) as u64, 1).protect(flags);
+                self.open_page(page);
             }
         }
+    }
+
+    /// Opens the page with this address, and what belongs to it if the kernel lets it. Whether the page is open.
+    fn open_around(self, address: usize) -> bool {
+        self.protect(MprotectFlags::READ | MprotectFlags::WRITE) || self.open_page(address)
+    }
+
+    fn open_page(self, address: usize) -> bool {
+        Self::of_pages((address / page_bytes()) as u64, 1).protect(MprotectFlags::READ | MprotectFlags::WRITE)
     }
 }
 
@@ -198,7 +208,7 @@ impl Post {
             let is_closed = entry.protect(flags);
             if !is_closed {
                 // There may be too many mappings, or part of it is closed: it is all as before.
-                entry.open();
+                entry.open_and_count();
             }
             place.store(entry.with(if is_closed { state } else { OPEN }).0, Release);
         }
@@ -231,9 +241,12 @@ impl Guard {
         if platform::is_logical() || !has_signal() {
             return None;
         }
+        // A device has their pages, and its driver may look at how they are mapped.
+        let pinned = arena::pinned();
         let mut posted = lock();
         let number = posted.is_taken.iter().position(|taken| !taken)?;
-        let is_left = |stretch: &Stretch| posted.down.iter().any(|down| stretch.begin < down.end && down.start < stretch.end);
+        let is_left =
+            |stretch: &Stretch| posted.down.iter().chain(&pinned).any(|down| stretch.begin < down.end && down.start < stretch.end);
         let stretches = plain(longest(find().into_iter().filter(|stretch| !is_left(stretch)).collect()));
         if stretches.is_empty() {
             return None;
@@ -448,7 +461,7 @@ fn was_write(context: *mut c_void) -> bool {
     }
 }
 
-/// Opens what is closed there. Whether something was.
+/// Opens what is closed there. Whether that was all that was in the way.
 fn let_through(address: usize, was_write: bool) -> bool {
     let thread = thread();
     let mut was_closed = false;
@@ -457,17 +470,18 @@ fn let_through(address: usize, was_write: bool) -> bool {
             if entry.state() == OPEN {
                 continue;
             }
-            was_closed = true;
             if entry.state() == CLOSING {
                 // Whoever closes it has entered it, and is done in a moment.
+                was_closed = true;
                 continue;
             }
             if post.thread.load(Acquire) == thread {
                 let noted = if was_write || entry.state() == READABLE { &post.written } else { &post.read };
                 let _ = noted.compare_exchange(0, address, Relaxed, Relaxed);
             }
-            // It is not marked as open: another body may have entered and closed the same by now, which looks the same. Whoever meets it next opens it once more.
-            entry.open();
+            // It is not marked as open: another body may have entered and closed the same by now, which looks the same. Whoever meets it next, or takes it out, opens it once more. Where opening does
+            // not help, something else is wrong there.
+            was_closed |= entry.open_around(address);
         }
     }
     was_closed

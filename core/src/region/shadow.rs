@@ -160,13 +160,20 @@ impl Witness {
         let Some(witnessed) = &mut *witnessed else { return };
         // Without the shadows' lock: combining is a user's code. Whoever looks at the value would do it next.
         witnessed.accesses.iter().filter(|access| !matches!(access.mode, Mode::Reduce(_))).for_each(|access| access.owner.settle());
-        let mut state = witnessed.shadows.lock();
-        for access in &witnessed.accesses {
+        let is_first = |owner| {
+            let mut state = witnessed.shadows.lock();
+            let shadow = state.shadow(owner);
+            shadow.seen.is_none() && !shadow.is_blind
+        };
+        for access in witnessed.accesses.iter().filter(|access| access.owner.consumed().is_none() && is_first(&access.owner)) {
+            // All of it, also what of it only a device has that the task does not look at: it would seem to be changed when it comes. Nobody else has the value, so this can wait for nobody.
+            let is_there = access.owner.make_ready(poniard_interface::Access::Read).is_ok();
+            let mut state = witnessed.shadows.lock();
             let shadow = state.shadow(&access.owner);
-            if shadow.seen.is_none() && !shadow.is_blind {
-                shadow.seen = access.owner.show();
-            }
+            shadow.seen = if is_there { access.owner.show() } else { None };
+            shadow.is_blind |= !is_there;
         }
+        let state = witnessed.shadows.lock();
         witnessed.watch = Watch::new(&state, &witnessed.accesses);
     }
 

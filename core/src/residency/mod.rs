@@ -22,6 +22,7 @@ use crate::clock::now_ns;
 use crate::data::Data;
 use crate::part::Spans;
 use crate::planted::{self, Bug};
+use crate::region::guard;
 use crate::sleep_lock::SleepLock;
 use crate::wire::Place;
 use crate::worker::stopwatch;
@@ -423,16 +424,19 @@ impl Entry {
         directory::enter(key_of(block), extent, new, |entry| lock(&entry.state).is_settled |= is_settled)
     }
 
-    /// A launch uses its replica in a space from now on, which is there. If that has to be copied from bytes with gaps, also those, gathered. The space's `issue` is held.
-    fn use_in(&self, space: &Arc<DeviceSpace>, is_read: bool) -> Result<(MutexGuard<'_, State>, Option<RawBuffer>), AllocateError> {
+    /// A launch uses its replica in a space from now on, if there is one, which stays as long as it is in use.
+    fn begin_use(&self, space: &Arc<DeviceSpace>) -> bool {
+        let mut state = lock(&self.state);
+        let Some(replica) = state.replica_in(space) else { return false };
+        replica.uses += 1;
+        replica.last_use = space.tick();
+        true
+    }
+
+    /// The state, for a launch that uses the replica in a space. If that has to be copied from bytes with gaps, also those, gathered; if there is no memory for them, the launch does not use it any
+    /// more. The space's `issue` is held.
+    fn use_in(&self, space: &Arc<DeviceSpace>, is_read: bool) -> Result<(MutexGuard<'_, State>, Option<RawBuffer>), Unfilled> {
         let mut gathered = None;
-        {
-            let mut state = lock(&self.state);
-            let Some(replica) = state.replica_in(space) else { unreachable!("it was just put there") };
-            // First of all: while it is in use it stays.
-            replica.uses += 1;
-            replica.last_use = space.tick();
-        }
         loop {
             let mut state = lock(&self.state);
             let Some(replica) = state.replica_in(space) else { unreachable!("it is in use") };
@@ -450,7 +454,7 @@ impl Entry {
                     if let Some(replica) = lock(&self.state).replica_in(space) {
                         replica.uses -= 1;
                     }
-                    return Err(error);
+                    return Err(Unfilled::Host(error));
                 }
             }
         }
@@ -655,6 +659,8 @@ pub(crate) fn missing(space: Option<&Arc<DeviceSpace>>, uses: &[Use]) -> Missing
 /// Brings the buffers of a launch into a space, as far as that is to be done before the launch is submitted: their room is there, and the operands say what is to
 /// be copied. Called with the space's `issue` lock held; then comes `submit`, and in the end `commit` or `take_back`.
 pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared, Refusal> {
+    // In the name of whoever launches, and maybe for others who wait.
+    guard::lift_here();
     let entries: Vec<_> = uses.iter().map(Entry::enter).collect();
     // After they have been entered, so none is spilled from now on.
     uses.iter().try_for_each(|one| spill::withdraw(one.block)).map_err(Refusal::Never)?;
@@ -688,8 +694,14 @@ pub(crate) fn prepare(space: &Arc<DeviceSpace>, uses: &[Use]) -> Result<Prepared
             gathered: Vec::new(),
             _under_way: under_way,
         };
-        let Err(error) = fill(space, &entries, uses, &mut prepared) else { return Ok(prepared) };
+        let Err(unfilled) = fill(space, &entries, uses, &mut prepared) else { return Ok(prepared) };
         take_back(prepared, Undone::Untouched);
+        let error = match unfilled {
+            Unfilled::Device(error) => error,
+            // To give up what the device has would not help.
+            Unfilled::Host(_) if is_busy(space) => return Err(Refusal::Wait),
+            Unfilled::Host(error) => return Err(Refusal::Never(error.to_string())),
+        };
         if is_last && is_busy(space) {
             return Err(Refusal::Wait);
         }
@@ -729,8 +741,14 @@ impl Prepared {
     }
 }
 
+/// Where there is no memory for what a launch needs.
+enum Unfilled {
+    Device(AllocateError),
+    Host(AllocateError),
+}
+
 /// Makes the operands of a launch. There is room for all of them, as far as we have counted.
-fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared: &mut Prepared) -> Result<(), AllocateError> {
+fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared: &mut Prepared) -> Result<(), Unfilled> {
     let depth_of = |entry: &Entry| {
         let state = lock(&entry.state);
         if state.host_valid { 0 } else { state.depth }
@@ -738,9 +756,9 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
     let reads = entries.iter().zip(uses).filter(|(_, one)| !one.is_fresh && one.access == Access::Read);
     let depth = 1 + reads.map(|(entry, _)| depth_of(entry)).max().unwrap_or(0);
     for (entry, one) in entries.iter().zip(uses) {
-        let has_replica = lock(&entry.state).replica_in(space).is_some();
-        if !has_replica {
-            let replica = new_replica(space, one)?;
+        if !entry.begin_use(space) {
+            // Nobody else adds one: that is done under `issue`.
+            let replica = Replica { uses: 1, last_use: space.tick(), ..new_replica(space, one).map_err(Unfilled::Device)? };
             space.add(replica.bytes);
             lock(&entry.state).replicas.push(replica);
         }
@@ -781,7 +799,7 @@ fn fill(space: &Arc<DeviceSpace>, entries: &[Arc<Entry>], uses: &[Use], prepared
             space.counts.uploaded.fetch_add(one.extent.len_bytes(), Relaxed);
             if space.keeps_pages.load(Relaxed) {
                 // The device may take it from the arena's pages.
-                arena::pin(lies_at.arena).map_err(|reason| AllocateError::new(one.extent.len_bytes(), reason))?;
+                arena::pin(lies_at.arena).map_err(|reason| Unfilled::Host(AllocateError::new(one.extent.len_bytes(), reason)))?;
             }
         }
     }
@@ -805,6 +823,8 @@ fn new_replica(space: &Arc<DeviceSpace>, one: &Use) -> Result<Replica, AllocateE
         if space.keeps_pages.load(Relaxed) {
             arena::pin(place.arena).map_err(|reason| AllocateError::new(len_bytes, reason))?;
         }
+        // The device may take all of the arena, whoever uses which part of it.
+        let _down = guard::stand_down(arena::addresses(place.arena));
         // SAFETY: arenas are never unmapped, and the block is the launch's: its buffer is an argument or a result, and both outlive the launch. Its entry, and
         // with it the chunk, goes with the buffer.
         match unsafe { space.import(arena::host_block(place)) } {

@@ -116,6 +116,27 @@ fn a_write_to_a_value_that_the_task_does_not_name_is_found() -> Result<(), BoxEr
 }
 
 #[test]
+fn a_write_beside_copies_of_a_reduction_is_found() -> Result<(), BoxError> {
+    let list = Mutable::new(vec![0.0f64; 8]);
+    let line = line!() - 1;
+    let smuggled = address(&list.fetch()?[5]);
+    let sum = || reduce(&list, || vec![0.0; 8], |all: &mut Vec<f64>, more: Vec<f64>| all[0] += more[0]);
+    let most = || reduce(&list, || vec![0.0; 8], |all: &mut Vec<f64>, more: Vec<f64>| all[0] = all[0].max(more[0]));
+    let ended = checked(|r| {
+        r.spawn(|all: &mut Vec<f64>| all[0] += 1.0, (sum(),));
+        r.spawn(|all: &mut Vec<f64>| all[0] = 2.0, (most(),));
+        // Nothing is combined before this one.
+        let both = move |all: &mut Vec<f64>| {
+            all[0] = 3.0;
+            change(smuggled);
+        };
+        r.task(both, (most(),)).name("both").spawn();
+    });
+    assert_eq!(found(ended.err()), expect("both", line, "element 5", None));
+    Ok(())
+}
+
+#[test]
 fn tasks_that_are_not_run_any_more_keep_no_value() {
     let alive = Arc::new(0u8);
     let value = Mutable::new(Arc::clone(&alive));
