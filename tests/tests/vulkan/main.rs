@@ -7,6 +7,7 @@ mod agreement;
 mod bad_input;
 mod cache;
 mod chains;
+mod cholesky;
 mod failures;
 mod parts;
 mod stand;
