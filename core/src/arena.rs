@@ -353,11 +353,8 @@ pub(crate) fn first_byte(place: Place) -> *mut u8 {
 /// # Safety
 /// Somebody has a buffer of the block as long as the bytes are used, and nobody else reads or writes them.
 pub(crate) unsafe fn bytes_of<'a>(place: Place) -> &'a mut [u8] {
-    let start = arenas().mapped[place.arena as usize].start;
-    // SAFETY: the place lies within the arena (`cut`), so it is inside one mapping.
-    let data = unsafe { start.add(place.offset as usize) };
-    // SAFETY: the bytes are initialised, since fresh pages are zero; nobody else uses them (precondition).
-    unsafe { std::slice::from_raw_parts_mut(data.as_ptr(), place.len_bytes as usize) }
+    // SAFETY: the place lies within the arena (`cut`), so it is inside one mapping; the bytes are initialised, since fresh pages are zero; nobody else uses them (precondition).
+    unsafe { std::slice::from_raw_parts_mut(first_byte(place), place.len_bytes as usize) }
 }
 
 /// The pages of an arena stay from now on, also those of blocks that nobody wants: a device has them.

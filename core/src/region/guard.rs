@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::mm::{MprotectFlags, mprotect};
 
+use super::pages::{Noted, Stretch};
 use crate::{arena, platform};
 
 /// Bodies that have closed pages at the same time: those of regions that run beside each other. Others close nothing.
@@ -25,22 +26,6 @@ const POSTS: usize = 16;
 const STRETCHES: usize = 1024;
 /// Faults that came after what they met was opened are told from those that come again: one place for each thread, by its number.
 const FORGIVEN: usize = 64;
-
-/// Whole pages, by where they begin and end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stretch {
-    pub(super) begin: usize,
-    pub(super) end: usize,
-    /// The body may look at what lies there.
-    pub(super) may_read: bool,
-}
-
-/// Where a body was that had no access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Noted {
-    pub(super) address: usize,
-    pub(super) was_written: bool,
-}
 
 /// What a body has closed; open again when it is dropped.
 pub(super) struct Guard(usize);

@@ -1,8 +1,23 @@
 //! Which pages of a value the body of a task has nothing to do with.
 
-use super::guard::Stretch;
 use super::shadow::{Declared, Lying};
 use crate::mutable::Mode;
+
+/// Whole pages, by where they begin and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) begin: usize,
+    pub(super) end: usize,
+    /// The body may look at what lies there.
+    pub(super) may_read: bool,
+}
+
+/// Where a body was that had no access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Noted {
+    pub(super) address: usize,
+    pub(super) was_written: bool,
+}
 
 /// What a task may do with a page, by the elements that lie on it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

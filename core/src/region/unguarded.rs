@@ -1,20 +1,6 @@
 //! Where pages are not closed.
 
-/// Whole pages, by where they begin and end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stretch {
-    pub(super) begin: usize,
-    pub(super) end: usize,
-    /// The body may look at what lies there.
-    pub(super) may_read: bool,
-}
-
-/// Where a body was that had no access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Noted {
-    pub(super) address: usize,
-    pub(super) was_written: bool,
-}
+use super::pages::{Noted, Stretch};
 
 /// There is none.
 pub(super) enum Guard {}
