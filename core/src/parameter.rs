@@ -15,9 +15,10 @@ use crate::graph::{Place, Places};
 use crate::kernel::Shape;
 use crate::kernel::check::Parameter;
 use crate::kernel::plan::{Planner, Survey};
-use crate::mutable::{ConsumeSlot, PlaceSlot, Seen, Touch, Unordered};
+use crate::mutable::{ConsumeSlot, Historic, History, Look, OfMode, OfPlace, OfTaker, OfTarget, OfTurn, PlaceSlot, Seen, Touch};
 use crate::residency::{self, Lineage};
 use crate::spill;
+use crate::task::memory::Kept;
 use crate::task::record::{Dependency, Edge, Header, create_finished};
 use crate::task::{Task, Value};
 use crate::wire::{self, Identity, Parts, Reader, Taken, WireError, Writer};
@@ -178,10 +179,10 @@ pub enum Slot<T> {
     Shared(Arc<T>),
     /// Another task's result.
     Task(Dependency<T>),
-    /// A look at a [`Mutable`](crate::Mutable), by a task that has not been ordered: one that is run as a node of a graph never is.
-    Unordered(Unordered<T>),
-    /// The same, of one that has, or to a field.
-    Place(Box<PlaceSlot<T>>),
+    /// A look at a [`Mutable`](crate::Mutable).
+    Look(Look<T>),
+    /// A look that has to wait for several tasks, or at a field.
+    Place(Kept<PlaceSlot<T>>),
     /// The value of a [`Mutable`](crate::Mutable), which leaves it.
     Consumed(Box<ConsumeSlot<T>>),
     /// A result of a launch that can be computed again: which of them.
@@ -196,7 +197,7 @@ impl<T> std::fmt::Debug for Slot<T> {
             Self::Own(_) => "Own",
             Self::Shared(_) => "Shared",
             Self::Task(_) => "Task",
-            Self::Unordered(_) => "Unordered",
+            Self::Look(_) => "Look",
             Self::Place(_) => "Place",
             Self::Consumed(_) => "Consumed",
             Self::Lineage(..) => "Lineage",
@@ -215,6 +216,7 @@ impl<T: Data> Slots for Slot<T> {
     fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
         match self {
             Self::Task(dependency) => visit(dependency.header(), dependency.edge()),
+            Self::Look(look) => look.visit(visit),
             Self::Place(place) => place.visit(visit),
             Self::Consumed(place) => place.visit(visit),
             _ => {}
@@ -231,7 +233,7 @@ impl<T: Data> Slots for Slot<T> {
     fn failed(&self) -> Option<TaskError> {
         match self {
             Self::Task(dependency) => dependency.header().failure(),
-            Self::Unordered(place) => place.failed(),
+            Self::Look(look) => look.failed(),
             Self::Place(place) => place.failed(),
             Self::Consumed(place) => place.failed(),
             _ => None,
@@ -240,19 +242,13 @@ impl<T: Data> Slots for Slot<T> {
 
     #[inline]
     fn touches_places(&self) -> bool {
-        matches!(self, Self::Unordered(_) | Self::Place(_) | Self::Consumed(_))
+        matches!(self, Self::Look(_) | Self::Place(_) | Self::Consumed(_))
     }
 
+    #[inline]
     fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
-        if let Self::Unordered(_) = self
-            && let Self::Unordered(place) = std::mem::replace(self, Self::Taken)
-        {
-            *self = Self::Place(Box::new(place.into_ordered()));
-        }
-        match self {
-            Self::Place(place) => place.visit_places(visit),
-            Self::Consumed(place) => place.visit_places(visit),
-            _ => {}
+        if self.touches_places() {
+            visit(self);
         }
     }
 
@@ -260,7 +256,7 @@ impl<T: Data> Slots for Slot<T> {
     fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
         match self {
             Self::Task(dependency) => see(Seen::result(dependency.header())),
-            Self::Unordered(place) => place.see(see),
+            Self::Look(look) => look.see(see),
             Self::Place(place) => place.see(see),
             _ => {}
         }
@@ -329,7 +325,7 @@ impl<T: Data> Slots for Slot<T> {
     fn survey(&self, survey: &mut Survey) {
         let is_there = match self {
             Self::Lineage(..) | Self::Taken => false,
-            Self::Unordered(place) => place.failed().is_none(),
+            Self::Look(look) => look.failed().is_none(),
             Self::Place(place) => place.failed().is_none(),
             Self::Consumed(place) => place.failed().is_none(),
             _ => true,
@@ -377,6 +373,73 @@ impl<T: Data> Slots for Slot<T> {
     }
 }
 
+impl<T: Data> Slot<T> {
+    fn access(&self) -> &dyn Touch {
+        match self {
+            Self::Look(look) => look,
+            Self::Place(place) => place.access(),
+            Self::Consumed(place) => place.access(),
+            _ => unreachable!("it is no access"),
+        }
+    }
+
+    fn access_mut(&mut self) -> &mut dyn Touch {
+        match self {
+            Self::Look(look) => look,
+            Self::Place(place) => place.access_mut(),
+            Self::Consumed(place) => place.access_mut(),
+            _ => unreachable!("it is no access"),
+        }
+    }
+}
+
+/// Of one that is access to a place. A look becomes something larger when it has to wait for more than it has room for.
+impl<T: Data> Touch for Slot<T> {
+    #[inline]
+    fn mode(&self) -> OfMode {
+        self.access().mode()
+    }
+
+    #[inline]
+    fn target(&self) -> OfTarget {
+        self.access().target()
+    }
+
+    #[inline]
+    fn place(&self) -> &dyn Historic {
+        self.access().place()
+    }
+
+    fn owner(&self) -> OfPlace {
+        self.access().owner()
+    }
+
+    fn order(&mut self, history: &History) {
+        if let Self::Look(look) = self {
+            if look.try_order(history) {
+                return;
+            }
+            if let Self::Look(look) = std::mem::replace(self, Self::Taken) {
+                *self = Self::Place(Kept::new(look.into_place()));
+            }
+        }
+        self.access_mut().order(history);
+    }
+
+    #[inline]
+    fn taker(&self) -> OfTaker {
+        self.access().taker()
+    }
+
+    fn visit_edges(&self, visit: &mut dyn FnMut(&Header, &Edge)) {
+        self.access().visit_edges(visit);
+    }
+
+    fn take_turn(&mut self, turn: OfTurn) {
+        self.access_mut().take_turn(turn);
+    }
+}
+
 /// What a `T` is to a kernel.
 pub(crate) fn parameter<T: Data>(is_changed: bool) -> Parameter {
     let mut shapes = Vec::new();
@@ -419,7 +482,7 @@ impl<T: Data> Slot<T> {
             Self::Shared(value) => value,
             // A task runs only after all that it depends on have finished with a value.
             Self::Task(dependency) => dependency.value().unwrap_or_else(|| unreachable!("a dependency that has not finished")),
-            Self::Unordered(place) => place.get(),
+            Self::Look(look) => look.get(),
             Self::Place(place) => place.get(),
             Self::Consumed(place) => place.get(),
             Self::Lineage(..) => unreachable!("it is computed before it is looked at"),
@@ -484,7 +547,7 @@ pub fn take<T: Data + Clone>(slot: &mut Slot<T>) -> T {
             Some(value) => Value::take(value),
             None => unreachable!("a dependency that has not finished"),
         },
-        Slot::Unordered(place) => place.get().clone(),
+        Slot::Look(look) => look.get().clone(),
         Slot::Place(place) => place.get().clone(),
         Slot::Consumed(mut place) => place.take(),
         Slot::Lineage(..) => unreachable!("it is computed before it is looked at"),

@@ -29,7 +29,7 @@ use crate::residency::Lineage;
 use crate::runtime::spawn_at_once;
 use crate::scope::Scope;
 use crate::sleep_lock::SleepLock;
-use crate::task::record::panic_message;
+use crate::task::record::{Unspawned, panic_message};
 use crate::worker::context::Context;
 use crate::worker::shared::Shared;
 use check::Parameter;
@@ -505,9 +505,9 @@ impl<M: Signature> Recipe<M> {
             let shared = self.origin.runtime.upgrade().ok_or("the runtime has ended")?;
             let mut options = TaskOptions::new();
             options.scope.clone_from(&self.origin.scope);
-            let launch = self.launch.clone();
+            let mut launch = Unspawned::new(self.launch.clone(), params);
             let (task, _) = Context::with_of(&shared, |context| {
-                spawn_at_once::<Launched<M>, _>(&shared, context, launch, params, self.origin.location, Some(Box::new(options)))
+                spawn_at_once::<Launched<M>, _>(&shared, context, &mut launch, self.origin.location, Some(Box::new(options)))
             });
             let value = task.fetch_recomputed().map_err(|error| error.reason())?;
             drop(task);

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use poniard_interface::Access;
 
 use super::history::{Mode, Target};
-use super::slot::{AccessTo, InPlace, PlaceSlot, Touch};
+use super::slot::{AccessTo, InPlace, PlaceSlot};
+use super::touch::Touch;
 use super::{Historic, Mutable, Place, Write, hold, wait_for};
 use crate::data::Data;
 use crate::error::{FailureKind, TaskError, TaskName};
@@ -202,8 +203,12 @@ impl<T> ConsumeSlot<T> {
         self.of.failed()
     }
 
-    pub(crate) fn visit_places(&mut self, visit: &mut dyn FnMut(&mut dyn Touch)) {
-        visit(&mut self.of);
+    pub(crate) fn access(&self) -> &dyn Touch {
+        &self.of
+    }
+
+    pub(crate) fn access_mut(&mut self) -> &mut dyn Touch {
+        &mut self.of
     }
 
     /// The value in its place, for the task that stores this, from when it is ready until its body has it.

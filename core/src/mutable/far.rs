@@ -1,7 +1,6 @@
 //! Elements of a part in another process than the value: how they get there and back.
 #![expect(unsafe_code, reason = "elements of a value whose other elements belong to other tasks meanwhile")]
 
-use std::any::TypeId;
 use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use poniard_interface::{Access, RawBuffer};
 
-use super::history::History;
+use super::history::{CopyKind, History};
 use super::turn::Line;
 use super::{Elements, Historic};
 use crate::data::Data;
@@ -181,7 +180,7 @@ impl<E: Data> Historic for Own<E> {
         &self.line
     }
 
-    fn settle_but(&self, _: Option<TypeId>) {}
+    fn settle_but(&self, _: Option<CopyKind>) {}
 
     fn location(&self) -> &'static Location<'static> {
         caller()

@@ -4,16 +4,18 @@
 //! part is first named; after that an access looks at those, and at nothing else.
 
 use std::any::TypeId;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use poniard_interface::Access;
 use smallvec::SmallVec;
 
 use super::mark::{Deferred, Mark, Marked};
+use crate::error::TaskError;
 use crate::journal::Noted;
 use crate::part::{Near, Spans};
 use crate::planted::{self, Bug};
-use crate::task::record::{Edge, TaskRef};
+use crate::task::memory::Kept;
+use crate::task::record::{Edge, Header, TaskRef};
 
 /// What of a value an access is to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub(crate) enum Mode {
     /// As `Write`, but the order among those next to each other does not matter.
     Commute,
     /// Changes a copy of its own, which is combined with those of others of the same kind.
-    Reduce(TypeId),
+    Reduce(CopyKind),
 }
 
 impl Mode {
@@ -61,6 +63,31 @@ impl From<Access> for Mode {
     }
 }
 
+/// Which copies an access reduces with: those made and combined by the same functions. A number, as it is asked for with each access.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyKind(u32);
+
+impl CopyKind {
+    /// The one of a type, which there is one of for each pair of functions.
+    pub(super) fn of<F: 'static>() -> Self {
+        /// By their numbers. As many as there are places in the source that reduce, or fewer.
+        static KINDS: RwLock<Vec<TypeId>> = RwLock::new(Vec::new());
+        let of = TypeId::of::<F>();
+        let find = |kinds: &[TypeId]| kinds.iter().position(|kind| *kind == of);
+        // Single operations on the list.
+        let found = find(&KINDS.read().unwrap_or_else(PoisonError::into_inner));
+        let number = found.unwrap_or_else(|| {
+            let mut kinds = KINDS.write().unwrap_or_else(PoisonError::into_inner);
+            find(&kinds).unwrap_or_else(|| {
+                kinds.push(of);
+                kinds.len() - 1
+            })
+        });
+        Self(u32::try_from(number).unwrap_or_else(|_| unreachable!("there are fewer types than that")))
+    }
+}
+
 /// Who has had access so far. References, not users: a place does not look at the results of tasks.
 #[derive(Debug, Default)]
 #[doc(hidden)]
@@ -75,23 +102,30 @@ pub struct History {
 /// A history, and the lock around it.
 pub(crate) type HistoryLock = Mutex<History>;
 
-/// Accesses to the same elements.
+/// Accesses to the same elements. What most values have takes less than a cache line.
 #[derive(Debug, Default)]
 struct Uses {
     /// The last task that writes.
     writer: Option<TaskRef>,
     /// Tasks since then that read.
     readers: Vec<TaskRef>,
-    /// Tasks since then that write in any order.
-    commuters: Vec<TaskRef>,
-    /// Tasks since then that change copies, and which kind of those.
-    reducers: Vec<(TypeId, TaskRef)>,
-    /// Of which kind the copies are that may not have been combined.
-    copies: Option<TypeId>,
-    /// Whether there may be some of another kind, too, which whoever changes copies combines first.
-    are_mixed: bool,
     /// Number of readers, of commuters and of reducers from which on those that have finished are thrown out.
     crowded: usize,
+    /// What else there may be since then.
+    others: Option<Box<Others>>,
+}
+
+/// Accesses that few values have, since the last task that writes.
+#[derive(Debug, Default)]
+struct Others {
+    /// Tasks that write in any order.
+    commuters: Vec<TaskRef>,
+    /// Tasks that change copies, and which kind of those.
+    reducers: Vec<(CopyKind, TaskRef)>,
+    /// Of which kind the copies are that may not have been combined.
+    copies: Option<CopyKind>,
+    /// Whether there may be some of another kind, too, which whoever changes copies combines first.
+    are_mixed: bool,
     /// Of those that were thrown out what a journal knows them by.
     past: Vec<(Mode, Noted)>,
 }
@@ -116,127 +150,204 @@ struct Named {
 }
 
 /// Most accesses wait for one task.
-pub(crate) type EdgeList = SmallVec<[PlaceEdge; 1]>;
+pub(crate) type EarlierList = SmallVec<[Earlier; 1]>;
 /// References to be dropped when no history is locked: the results of tasks have destructors.
 pub(crate) type Gone = SmallVec<[TaskRef; 8]>;
+
+/// Tasks of one kind that uses keep at least before those that have finished are looked for: few, as each keeps the memory of its record from being used again.
+const CROWD: usize = 4;
 
 /// References to the elements of a part that nobody but the history has: an entry's own, and the key's.
 const OWN_REFERENCES: usize = 2;
 
-/// The dependency on a task that had access before.
+/// A task that had access before, and that whoever comes later waits for.
 #[derive(Debug)]
-pub(crate) struct PlaceEdge {
+pub(crate) struct Earlier {
     pub(super) task: TaskRef,
-    pub(super) edge: Edge,
     /// Whether its failure is one of whoever comes later.
     pub(super) needed: bool,
 }
 
+/// The dependency on such a task.
+#[derive(Debug)]
+struct PlaceEdge {
+    earlier: Earlier,
+    edge: Edge,
+}
+
 impl PlaceEdge {
-    pub(super) fn new(task: &TaskRef, needed: bool) -> Self {
-        Self { task: task.clone(), edge: Edge::new(), needed }
+    #[inline]
+    fn failure(&self) -> Option<TaskError> {
+        if self.earlier.needed { self.earlier.task.failure() } else { None }
+    }
+}
+
+/// Dependencies on all that had access before. Most accesses have one at most; more lie in memory that threads keep.
+#[derive(Debug, Default)]
+pub(super) struct PlaceEdges {
+    first: Option<PlaceEdge>,
+    more: Option<Kept<SmallVec<[PlaceEdge; MORE_EDGES]>>>,
+}
+
+/// So many that a tile with the eight around it has room, and that they fit memory which is kept.
+const MORE_EDGES: usize = 11;
+
+impl PlaceEdges {
+    /// Adds one, before the task waits for any.
+    pub(super) fn push(&mut self, task: TaskRef, needed: bool) {
+        let edge = PlaceEdge { earlier: Earlier { task, needed }, edge: Edge::new() };
+        if self.first.is_none() {
+            self.first = Some(edge);
+        } else {
+            self.more.get_or_insert_with(|| Kept::new(SmallVec::new())).push(edge);
+        }
+    }
+
+    /// Those beside the first.
+    fn more(&self) -> &[PlaceEdge] {
+        self.more.as_ref().map_or(&[], |more| more)
+    }
+
+    #[inline]
+    pub(super) fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
+        let Some(first) = &self.first else { return };
+        visit(&first.earlier.task, &first.edge);
+        self.more().iter().for_each(|edge| visit(&edge.earlier.task, &edge.edge));
+    }
+
+    /// The error of one that failed and is needed. Once all have finished.
+    #[inline]
+    pub(super) fn failed(&self) -> Option<TaskError> {
+        let first = self.first.as_ref()?;
+        first.failure().or_else(|| self.more().iter().find_map(PlaceEdge::failure))
     }
 }
 
 impl Uses {
-    /// Adds those that an access to some of these elements has to wait for.
-    fn conflicts(&self, mode: Mode, found: &mut EdgeList) {
+    /// Shows those that an access to some of these elements has to wait for, and whether their failure is one of its task.
+    #[inline]
+    fn conflicts(&self, mode: Mode, found: &mut impl FnMut(&TaskRef, bool)) {
         let needed = mode != Mode::Overwrite;
         // Who has ended, and left what he was to leave, is none to wait for.
-        if let Some(writer) = self.writer.as_ref().filter(|writer| !writer.is_finished() || (needed && writer.failure().is_some())) {
-            found.push(PlaceEdge::new(writer, needed));
+        let counts = |task: &TaskRef| !task.is_finished() || (needed && task.failure().is_some());
+        if let Some(writer) = self.writer.as_ref().filter(|writer| counts(writer)) {
+            found(writer, needed);
         }
-        if mode != Mode::Commute {
-            for commuter in self.commuters.iter().filter(|commuter| !commuter.is_finished() || (needed && commuter.failure().is_some())) {
-                found.push(PlaceEdge::new(commuter, needed));
+        if let Some(others) = &self.others {
+            if mode != Mode::Commute {
+                others.commuters.iter().filter(|commuter| counts(commuter)).for_each(|commuter| found(commuter, needed));
             }
-        }
-        for (kind, reducer) in &self.reducers {
-            if mode != Mode::Reduce(*kind) && (!reducer.is_finished() || (needed && reducer.failure().is_some())) {
-                found.push(PlaceEdge::new(reducer, needed));
+            for (kind, reducer) in &others.reducers {
+                if mode != Mode::Reduce(*kind) && counts(reducer) {
+                    found(reducer, needed);
+                }
             }
         }
         if mode != Mode::Read && !planted::is(Bug::ReadersForgotten) {
-            for reader in self.readers.iter().filter(|reader| !reader.is_finished()) {
-                found.push(PlaceEdge::new(reader, false));
-            }
+            self.readers.iter().filter(|reader| !reader.is_finished()).for_each(|reader| found(reader, false));
         }
     }
 
     /// Enters an access to exactly these elements; adds those that are of no interest any more.
     fn add(&mut self, mode: Mode, task: TaskRef, gone: &mut Gone) {
-        match mode {
-            Mode::Read | Mode::Commute | Mode::Reduce(_) => {
-                if self.most() >= self.crowded {
-                    self.remember();
-                    gone.extend(self.readers.extract_if(.., |reader| reader.is_finished()));
-                    // One that failed is of interest to whoever looks.
-                    gone.extend(self.commuters.extract_if(.., |commuter| commuter.is_finished() && commuter.failure().is_none()));
-                    // Twice what is left, so that the look at all of them costs each one a constant time.
-                    gone.extend(
-                        self.reducers
-                            .extract_if(.., |(_, reducer)| reducer.is_finished() && reducer.failure().is_none())
-                            .map(|(_, task)| task),
-                    );
-                    self.crowded = (2 * self.most()).max(16);
-                }
-                match mode {
-                    Mode::Read => self.readers.push(task),
-                    Mode::Reduce(kind) => {
-                        self.reducers.push((kind, task));
-                        self.are_mixed |= self.copies.replace(kind).is_some_and(|before| before != kind);
-                    }
-                    _ => self.commuters.push(task),
-                }
-            }
-            Mode::Write | Mode::Overwrite => {
-                self.clear(gone);
-                self.writer = Some(task);
-            }
+        if matches!(mode, Mode::Write | Mode::Overwrite) {
+            self.clear(gone);
+            self.writer = Some(task);
+            return;
         }
+        if self.most() >= self.crowded {
+            self.thin_out(gone);
+        }
+        match mode {
+            Mode::Read => self.readers.push(task),
+            Mode::Reduce(kind) => {
+                let others = self.others.get_or_insert_default();
+                others.reducers.push((kind, task));
+                others.are_mixed |= others.copies.replace(kind).is_some_and(|before| before != kind);
+            }
+            _ => self.others.get_or_insert_default().commuters.push(task),
+        }
+    }
+
+    /// Throws out those that have finished.
+    fn thin_out(&mut self, gone: &mut Gone) {
+        self.remember();
+        gone.extend(self.readers.extract_if(.., |reader| reader.is_finished()));
+        if let Some(others) = &mut self.others {
+            // One that failed is of interest to whoever looks.
+            let is_over = |task: &TaskRef| task.is_finished() && task.failure().is_none();
+            gone.extend(others.commuters.extract_if(.., |commuter| is_over(commuter)));
+            gone.extend(others.reducers.extract_if(.., |(_, reducer)| is_over(reducer)).map(|(_, task)| task));
+        }
+        // Twice what is left, so that the look at all of them costs each one a constant time.
+        self.crowded = (2 * self.most()).max(CROWD);
     }
 
     /// Notes those that may be thrown out, if a journal is kept.
     fn remember(&mut self) {
-        let past = &mut self.past;
+        let mut past = Vec::new();
         let mut note =
             |mode, task: &TaskRef| past.extend(Noted::of(task).filter(|_| task.is_finished()).map(|noted| (mode, noted.clone())));
         self.readers.iter().for_each(|task| note(Mode::Read, task));
-        self.commuters.iter().for_each(|task| note(Mode::Commute, task));
-        self.reducers.iter().for_each(|(kind, task)| note(Mode::Reduce(*kind), task));
+        if let Some(others) = &self.others {
+            others.commuters.iter().for_each(|task| note(Mode::Commute, task));
+            others.reducers.iter().for_each(|(kind, task)| note(Mode::Reduce(*kind), task));
+        }
+        if !past.is_empty() {
+            self.others.get_or_insert_default().past.append(&mut past);
+        }
     }
 
     /// Adds those that an access comes after, whether they have ended or not, as a journal knows them.
     fn noted(&self, mode: Mode, found: &mut Vec<Noted>) {
-        let readers = self.readers.iter().map(|task| (Mode::Read, task));
-        let commuters = self.commuters.iter().map(|task| (Mode::Commute, task));
-        let reducers = self.reducers.iter().map(|(kind, task)| (Mode::Reduce(*kind), task));
-        let writer = self.writer.iter().map(|task| (Mode::Write, task));
-        let there = readers.chain(commuters).chain(reducers).chain(writer).filter_map(|(mode, task)| Some((mode, Noted::of(task)?)));
-        let all = there.chain(self.past.iter().map(|(mode, noted)| (*mode, noted)));
-        found.extend(all.filter(|(earlier, _)| !earlier.goes_with(mode)).map(|(_, noted)| noted.clone()));
+        let mut note = |earlier: Mode, noted: Option<&Noted>| found.extend(noted.filter(|_| !earlier.goes_with(mode)).cloned());
+        self.readers.iter().for_each(|task| note(Mode::Read, Noted::of(task)));
+        if let Some(others) = &self.others {
+            others.commuters.iter().for_each(|task| note(Mode::Commute, Noted::of(task)));
+            others.reducers.iter().for_each(|(kind, task)| note(Mode::Reduce(*kind), Noted::of(task)));
+        }
+        self.writer.iter().for_each(|task| note(Mode::Write, Noted::of(task)));
+        self.others.iter().flat_map(|others| &others.past).for_each(|(earlier, noted)| note(*earlier, Some(noted)));
     }
 
     /// The length of the longest list.
     fn most(&self) -> usize {
-        self.readers.len().max(self.commuters.len()).max(self.reducers.len())
+        let of_others = self.others.as_ref().map_or(0, |others| others.commuters.len().max(others.reducers.len()));
+        self.readers.len().max(of_others)
     }
 
+    /// Forgets all, whoever writes comes after them, and combines copies.
     fn clear(&mut self, gone: &mut Gone) {
-        gone.extend(self.readers.drain(..));
-        gone.extend(self.commuters.drain(..));
-        gone.extend(self.reducers.drain(..).map(|(_, task)| task));
-        // Whoever writes combines them.
-        (self.copies, self.are_mixed) = (None, false);
-        self.past.clear();
-        gone.extend(self.writer.take());
+        if !self.readers.is_empty() {
+            gone.extend(self.readers.drain(..));
+        }
+        if let Some(others) = self.others.take() {
+            gone.extend(others.commuters);
+            gone.extend(others.reducers.into_iter().map(|(_, task)| task));
+        }
+        if let Some(writer) = self.writer.take() {
+            gone.push(writer);
+        }
+    }
+
+    /// Of which kind the copies are that may not have been combined.
+    fn copies(&self) -> Option<CopyKind> {
+        self.others.as_ref()?.copies
+    }
+
+    /// Whether there may be copies of several kinds.
+    fn are_mixed(&self) -> bool {
+        self.others.as_ref().is_some_and(|others| others.are_mixed)
     }
 
     /// Whether nobody who comes later has to know of them: all have ended, left what they were to leave, and are in no journal.
     fn are_over(&self) -> bool {
         let is_over = |task: &TaskRef| task.is_finished() && Noted::of(task).is_none();
-        let mut writers = self.writer.iter().chain(&self.commuters).chain(self.reducers.iter().map(|(_, task)| task));
-        writers.all(|writer| is_over(writer) && writer.failure().is_none()) && self.readers.iter().all(is_over) && self.past.is_empty()
+        let has_left = |writer: &TaskRef| is_over(writer) && writer.failure().is_none();
+        let are_over = |others: &Others| {
+            others.commuters.iter().all(has_left) && others.reducers.iter().all(|(_, task)| has_left(task)) && others.past.is_empty()
+        };
+        self.writer.as_ref().is_none_or(has_left) && self.readers.iter().all(is_over) && self.others.as_deref().is_none_or(are_over)
     }
 }
 
@@ -257,10 +368,16 @@ impl History {
         }
     }
 
-    /// The tasks that an access has to wait for.
-    pub(super) fn conflicts(&self, target: Target, mode: Mode) -> EdgeList {
-        let mut found = EdgeList::new();
+    /// Shows the tasks that an access has to wait for, and whether the failure of each is one of its task.
+    #[inline]
+    pub(super) fn each_conflict(&self, target: Target, mode: Mode, mut found: impl FnMut(&TaskRef, bool)) {
         self.each_meeting(target, |uses| uses.conflicts(mode, &mut found));
+    }
+
+    /// The tasks that an access has to wait for.
+    pub(super) fn conflicts(&self, target: Target, mode: Mode) -> EarlierList {
+        let mut found = EarlierList::new();
+        self.each_conflict(target, mode, |task, needed| found.push(Earlier { task: task.clone(), needed }));
         found
     }
 
@@ -304,11 +421,11 @@ impl History {
                 return Marked::Standing;
             }
         }
-        if self.whole.copies.is_some() {
+        if self.whole.copies().is_some() {
             return Marked::Unfit;
         }
         let conflicts = self.conflicts(Target::Whole, mode);
-        if conflicts.iter().any(|edge| edge.needed && edge.task.is_finished()) {
+        if conflicts.iter().any(|earlier| earlier.needed && earlier.task.is_finished()) {
             return Marked::Unfit;
         }
         if conflicts.is_empty() && mode != Mode::Read {
@@ -318,7 +435,7 @@ impl History {
                 parts.named.iter_mut().flatten().for_each(|named| named.uses.clear(gone));
             }
         }
-        before.extend(conflicts.into_iter().map(|edge| edge.task));
+        before.extend(conflicts.into_iter().map(|earlier| earlier.task));
         self.mark = Some(Mark { by: Arc::clone(by), value });
         Marked::Done
     }
@@ -326,7 +443,7 @@ impl History {
     /// Whether a task has to combine copies first, which are of the whole.
     pub(super) fn must_settle(&self, mode: Mode) -> bool {
         // Each of several that come next to each other: whoever begins first leaves a copy, which must not lie among those from before.
-        self.whole.are_mixed || self.whole.copies.is_some_and(|kind| mode != Mode::Reduce(kind))
+        self.whole.are_mixed() || self.whole.copies().is_some_and(|kind| mode != Mode::Reduce(kind))
     }
 
     /// The elements of a part; none of the whole.

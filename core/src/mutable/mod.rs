@@ -5,7 +5,6 @@
 //! so two spawns on two threads cannot each come before the other.
 #![expect(unsafe_code, reason = "a value that several tasks reach, which dependencies keep apart")]
 
-use std::any::TypeId;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -32,18 +31,22 @@ mod consume;
 mod elements;
 mod far;
 mod history;
+mod look;
 mod mark;
 mod order;
 mod reduction;
 mod seen;
 mod slot;
+mod touch;
 mod turn;
 
 use consume::Presence;
 pub use consume::{Consume, ConsumeSlot, consume};
 pub use elements::{PartSlot, Viewed, ViewedInPlace};
-use history::{EdgeList, History, PlaceEdge};
+pub use history::{CopyKind, History};
+use history::{Earlier, EarlierList};
 pub(crate) use history::{Gone, HistoryLock, Mode, Target};
+pub use look::Look;
 pub(crate) use mark::{Deferred, Marked};
 use mark::{lock, lock_all, lock_marked};
 pub(crate) use order::{create_ordered, order_held};
@@ -51,7 +54,8 @@ use reduction::Copies;
 pub use reduction::{Reduce, reduce};
 pub use seen::Seen;
 pub(crate) use seen::{SeenAs, SeenPlace};
-pub use slot::{InPlace, PlaceSlot, Touch, Unordered};
+pub use slot::{InPlace, PlaceSlot};
+pub use touch::{OfMode, OfPlace, OfTaker, OfTarget, OfTurn, Touch};
 pub use turn::Line;
 
 /// A value that tasks change in place: give [`read`], [`write()`] or [`overwrite`] of it as an argument.
@@ -125,7 +129,7 @@ pub trait Historic: Send + Sync {
     }
     /// The same, but for copies of one kind.
     #[doc(hidden)]
-    fn settle_but(&self, kept: Option<TypeId>);
+    fn settle_but(&self, kept: Option<CopyKind>);
     /// Where it was made.
     #[doc(hidden)]
     fn location(&self) -> &'static Location<'static>;
@@ -200,10 +204,10 @@ pub(crate) fn met_by<H: Historic + ?Sized>(owner: &H, part: u32) -> Vec<u32> {
 pub(crate) fn enter_all<'a>(
     places: impl Iterator<Item = (&'a dyn Historic, Access)> + Clone,
     location: &'static Location<'static>,
-) -> (Hold, EdgeList) {
+) -> (Hold, EarlierList) {
     guard::lift_here();
     let hold = Hold::of_run(location);
-    let (mut before, mut gone) = (EdgeList::new(), Gone::new());
+    let (mut before, mut gone) = (EarlierList::new(), Gone::new());
     let mut histories = lock_all::<1>(places.clone().map(|(place, _)| place.history()), None);
     for (history, (_, access)) in histories.iter_mut().zip(places) {
         before.extend(history.conflicts(Target::Whole, access.into()));
@@ -235,8 +239,8 @@ pub(crate) fn enter_marked<'a>(
 }
 
 /// Waits for all, and gives the hold back. With an error of one that is needed it ends when all have.
-pub(crate) fn wait_for_all(hold: Hold, before: &[PlaceEdge]) -> Result<Hold, TaskError> {
-    let held = if has_holds() { before.iter().find_map(|edge| held_here(&edge.task)) } else { None };
+pub(crate) fn wait_for_all(hold: Hold, before: &[Earlier]) -> Result<Hold, TaskError> {
+    let held = if has_holds() { before.iter().find_map(|earlier| held_here(&earlier.task)) } else { None };
     let held = held.map(|location| hold.reference().error(FailureKind::HeldHere { location: location.to_string() }));
     match held.map_or_else(|| wait_for(before), Err) {
         Ok(()) => Ok(hold),
@@ -249,7 +253,7 @@ pub(crate) fn wait_for_all(hold: Hold, before: &[PlaceEdge]) -> Result<Hold, Tas
 
 /// Joins a history in the name of this thread; also what to wait for.
 #[track_caller]
-fn hold(owner: &dyn Historic, target: Target, access: Access) -> (Hold, EdgeList) {
+fn hold(owner: &dyn Historic, target: Target, access: Access) -> (Hold, EarlierList) {
     guard::lift_here();
     let hold = Hold::new(caller());
     let mut history = lock(owner.history());
@@ -348,8 +352,8 @@ impl<T: Data> Mutable<T> {
 }
 
 /// Waits for all, and gives the error of one that is needed.
-fn wait_for(edges: &[PlaceEdge]) -> Result<(), TaskError> {
-    for PlaceEdge { task, needed, .. } in edges {
+fn wait_for(all: &[Earlier]) -> Result<(), TaskError> {
+    for Earlier { task, needed } in all {
         if !task.is_finished() {
             crate::worker::fetch::wait(task)?;
         }
@@ -363,7 +367,7 @@ fn wait_for(edges: &[PlaceEdge]) -> Result<(), TaskError> {
 }
 
 /// Ends a hold when all that it comes after have ended: those that come later wait for the hold, and for nothing before it.
-fn end_after(hold: Hold, before: &[PlaceEdge]) {
+fn end_after(hold: Hold, before: &[Earlier]) {
     /// Told by each of them; the last one drops it.
     struct Last {
         _hold: Hold,
@@ -372,7 +376,7 @@ fn end_after(hold: Hold, before: &[PlaceEdge]) {
         fn wake(self: Arc<Self>) {}
     }
     let last = Waker::from(Arc::new(Last { _hold: hold }));
-    for PlaceEdge { task, .. } in before {
+    for Earlier { task, .. } in before {
         // One that has ended is none to wait for.
         task.add_waiter(&last);
     }

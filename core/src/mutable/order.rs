@@ -1,16 +1,19 @@
 //! Enters a task into the histories of all that it has access to, in one step.
+//!
+//! While that happens nobody takes the task's arguments, which keep what has the histories: so those are locked without a reference to each.
+#![expect(unsafe_code, reason = "locks histories that the arguments of a task keep, which have moved into its record meanwhile")]
 
 use std::panic::Location;
+use std::ptr::NonNull;
 use std::sync::{Arc, MutexGuard};
 
 use smallvec::SmallVec;
 
-use super::HistoryLock;
-use super::consume::Taker;
 use super::history::{Gone, History, Mode, Target};
 use super::mark::{Deferred, lock_all};
-use super::slot::{Edges, OfPlace, OfTurn, Touch};
+use super::touch::{OfTurn, Touch};
 use super::turn::Turn;
+use super::{Historic, HistoryLock};
 use crate::error::FailureKind;
 use crate::function::{Predecessors, TaskFn};
 use crate::journal::Noted;
@@ -18,28 +21,35 @@ use crate::options::{Priority, TaskOptions};
 use crate::region;
 use crate::region::shadow::Declared;
 use crate::task::Task;
-use crate::task::record::{Hold, TaskRef, create, held_here};
+use crate::task::record::{Hold, TaskRef, Unspawned, create_open, held_here};
 use crate::worker::entry::Entry;
 use crate::worker::shared::Shared;
 
 /// The place of an argument, in the order of the histories' addresses.
 struct Touched {
-    place: OfPlace,
+    history: NonNull<HistoryLock>,
     target: Target,
     mode: Mode,
     /// Which of the task's accesses it is, from 0.
     number: usize,
-    taker: Option<Arc<Taker>>,
 }
 
 impl Touched {
+    #[inline]
     fn new(touch: &dyn Touch, number: usize) -> Self {
-        Self { place: touch.history(), target: touch.target().0, mode: touch.mode().0, number, taker: touch.taker().0 }
+        Self { history: NonNull::from(touch.place().history()), target: touch.target().0, mode: touch.mode().0, number }
     }
 
     /// Tells places apart.
     fn address(&self) -> *const HistoryLock {
-        self.place.history()
+        self.history.as_ptr()
+    }
+
+    /// # Safety
+    /// The argument that this was made of is there as long as what is given is used.
+    unsafe fn history<'a>(&self) -> &'a HistoryLock {
+        // SAFETY: the argument keeps its place, which has the history (precondition).
+        unsafe { self.history.as_ref() }
     }
 }
 
@@ -51,21 +61,24 @@ type Refused = (Option<Box<TaskOptions>>, FailureKind);
 /// The handle of a new task, and its entry if it is ready.
 type Created<T> = (Task<T>, Option<Entry>);
 
-/// Makes a task whose arguments touch places, and enters it into their histories. The error when it touches an element twice, and not only to read.
+/// Makes a task whose arguments touch places, and enters it into their histories. The body stays where it is, and the error is given, when it touches an element twice, and not only to read.
 pub(crate) fn create_ordered<M, F: TaskFn<M>>(
-    function: F,
-    mut params: F::Params,
+    body: &mut Unspawned<F, F::Params>,
     shared: &Shared,
     location: &'static Location<'static>,
     mut options: Option<Box<TaskOptions>>,
     priority: Priority,
 ) -> Result<Created<F::Value>, Refused> {
+    let params = body.params_mut();
     let mut touched: SmallVec<[Touched; PARAMETERS_MAX]> = SmallVec::new();
+    let mut may_empty = false;
     params.visit_places(&mut |touch| {
+        may_empty |= touch.taker().0.is_some();
         touched.push(Touched::new(touch, touched.len()));
     });
     let groups = sort(&mut touched);
-    let mut histories = lock_touched(&touched, None);
+    // SAFETY: `body` has the arguments, and then the record of the task, whose body nobody takes before it is closed. By then the histories are unlocked.
+    let mut histories = unsafe { lock_touched(&touched, None) };
     if histories.len() < touched.len()
         && let Some((one, two)) = twice(&touched, &groups, &histories)
     {
@@ -73,9 +86,7 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     }
     let mut number = 0;
     params.visit_places(&mut |touch| {
-        let history = &histories[groups[number]];
-        let mode = touch.mode().0;
-        touch.wait_for(Edges(history.conflicts(touch.target().0, mode)), history.must_settle(mode));
+        touch.order(&histories[groups[number]]);
         number += 1;
     });
     if region::is_looking() {
@@ -85,24 +96,35 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
             return Err((options, FailureKind::HeldHere { location: location.to_string() }));
         }
     }
+    let is_checked = region::check::is_on();
+    let commutes = touched.iter().any(|touch| touch.mode == Mode::Commute);
+    // What few tasks have needs their places for longer.
+    let mut owners = Vec::new();
+    let mut takers = Vec::new();
+    if is_checked || commutes || may_empty {
+        params.visit_places(&mut |touch| {
+            owners.push(touch.owner().0);
+            takers.extend(touch.taker().0);
+        });
+    }
     let mut previous = None;
-    if region::check::is_on() {
+    if is_checked {
         let accesses = touched.iter().map(|touch| Declared {
-            owner: Arc::clone(touch.place.owner()),
+            owner: Arc::clone(&owners[touch.number]),
             spans: histories[groups[touch.number]].spans_of(touch.target),
             mode: touch.mode,
         });
         previous = region::check::witness(&mut options, accesses, const { F::LAUNCHES });
     }
-    let turn = touched.iter().any(|touch| touch.mode == Mode::Commute).then(|| turn_of(&touched, &mut params, previous, location));
+    let turn = commutes.then(|| turn_of(&touched, &owners, params, previous, location));
     let writes = touched.iter().any(|touch| touch.mode != Mode::Read);
     if let Some(options) = options.as_mut().filter(|options| options.ties.launch.is_some()) {
-        // From the start: once it is ready a device may have it, and whoever submits it changes this for a moment (`waiting_successors`).
+        // Once it is ready a device may have it, and whoever submits it changes this for a moment (`waiting_successors`).
         options.ties.holds = true;
         options.ties.needed |= writes;
     }
     let mut before = None;
-    if region::check::is_on() {
+    if is_checked {
         let mut addresses = Vec::new();
         params.visit(&mut |task, _| addresses.push(std::ptr::from_ref(task).addr()));
         before = Some(addresses);
@@ -111,27 +133,27 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     if shared.journal.is_some() {
         touched.iter().for_each(|touch| noted.extend(histories[groups[touch.number]].noted(touch.target, touch.mode)));
     }
-    let (task, ready) = create(function, params, shared, shared.epoch(), location, options, priority);
+    let references = touched.len() as u32;
+    let (task, mut open) = create_open(body, shared, shared.epoch(), location, options, priority, writes, references);
     if let Some(own) = Noted::of(task.reference()) {
         noted.iter().for_each(|earlier| own.follows(earlier));
     }
-    task.reference().hold_until_the_end(writes);
     // Before the histories are unlocked: nobody looks for it sooner.
-    for taker in touched.iter().filter_map(|touch| touch.taker.as_ref()) {
+    for taker in &takers {
         taker.get_or_init(|| task.reference().name());
     }
     let mut gone = Gone::new();
-    enter(&touched, &groups, &mut histories, task.reference(), &mut gone);
+    enter(&touched, &groups, &mut histories, || open.reference(), &mut gone);
     drop(histories);
     drop(gone);
     if let Some(before) = before {
-        let accesses = touched.iter().map(|touch| (Arc::clone(touch.place.owner()), touch.target, touch.mode));
+        let accesses = touched.iter().map(|touch| (Arc::clone(&owners[touch.number]), touch.target, touch.mode));
         region::check::note(task.reference(), &before, accesses);
     }
     if let Some((turn, before)) = turn {
         turn.ask_after(&before);
     }
-    Ok((task, ready))
+    Ok((task, open.close()))
 }
 
 /// Puts what a task touches into the order in which it is locked; gives for each access the number of its history in that order.
@@ -147,9 +169,16 @@ fn sort(touched: &mut [Touched]) -> [usize; PARAMETERS_MAX] {
 }
 
 /// One lock for each place, although it may be touched more than once.
-fn lock_touched<'a>(touched: &'a [Touched], own: Option<&dyn Deferred>) -> SmallVec<[MutexGuard<'a, History>; PARAMETERS_MAX]> {
+///
+/// # Safety
+/// The arguments that these were made of are there until the histories are unlocked.
+unsafe fn lock_touched<'a>(touched: &[Touched], own: Option<&dyn Deferred>) -> SmallVec<[MutexGuard<'a, History>; PARAMETERS_MAX]> {
     let is_first = |(index, touch): &(usize, &Touched)| *index == 0 || touched[index - 1].address() != touch.address();
-    lock_all(touched.iter().enumerate().filter(is_first).map(|(_, touch)| touch.place.history()), own)
+    let history = |(_, touch): (usize, &Touched)| {
+        // SAFETY: the precondition.
+        unsafe { touch.history() }
+    };
+    lock_all(touched.iter().enumerate().filter(is_first).map(history), own)
 }
 
 /// Enters a task that was made held, and whose accesses have been seen to fit each other, into the histories of all that it has access to, and lets it go: its entry if it is ready. Marks
@@ -160,16 +189,17 @@ pub(crate) fn order_held(task: &TaskRef, own: &dyn Deferred, gone: &mut Gone) ->
         touched.push(Touched::new(touch, touched.len()));
     });
     let groups = sort(&mut touched);
-    let mut histories = lock_touched(&touched, Some(own));
+    // SAFETY: the record of the task has the arguments, and nobody takes its body before it is let go of, below. By then the histories are unlocked.
+    let mut histories = unsafe { lock_touched(&touched, Some(own)) };
     let mut number = 0;
     task.touch_held(&mut |touch| {
-        let (history, mode) = (&histories[groups[number]], touch.mode().0);
-        touch.wait_for(Edges(history.conflicts(touch.target().0, mode)), history.must_settle(mode));
+        touch.order(&histories[groups[number]]);
         number += 1;
     });
-    let entry = task.link_held();
-    enter(&touched, &groups, &mut histories, task, gone);
-    entry
+    let linked = task.link_held();
+    enter(&touched, &groups, &mut histories, || task.clone(), gone);
+    drop(histories);
+    linked.close()
 }
 
 /// Enters a task into the histories of all that it has access to.
@@ -177,7 +207,7 @@ fn enter(
     touched: &[Touched],
     groups: &[usize; PARAMETERS_MAX],
     histories: &mut [MutexGuard<'_, History>],
-    task: &TaskRef,
+    mut reference: impl FnMut() -> TaskRef,
     gone: &mut Gone,
 ) {
     let is_each_once = histories.len() == touched.len();
@@ -185,7 +215,7 @@ fn enter(
         // Reading the same twice is one access.
         let entered = |earlier: &Touched| earlier.address() == touch.address() && earlier.target == touch.target;
         if is_each_once || !touched[..index].iter().any(entered) {
-            histories[groups[touch.number]].add(touch.target, touch.mode, task.clone(), gone);
+            histories[groups[touch.number]].add(touch.target, touch.mode, reference(), gone);
         }
     }
 }
@@ -194,6 +224,7 @@ fn enter(
 #[cold]
 fn turn_of(
     touched: &[Touched],
+    owners: &[Arc<dyn Historic>],
     params: &mut impl Predecessors,
     previous: Option<TaskRef>,
     location: &'static Location<'static>,
@@ -202,7 +233,7 @@ fn turn_of(
     let mut before = Vec::from_iter(previous);
     params.visit(&mut |task, _| before.push(TaskRef::of(task)));
     // In the order of the addresses, and each once: two accesses of a task to one place are refused if one commutes.
-    let places = touched.iter().filter(|touch| touch.mode == Mode::Commute).map(|touch| Arc::clone(touch.place.owner())).collect();
+    let places = touched.iter().filter(|touch| touch.mode == Mode::Commute).map(|touch| Arc::clone(&owners[touch.number])).collect();
     let turn = Turn::new(places, Hold::of_run(location));
     let mut given = Some(OfTurn(Arc::clone(&turn)));
     params.visit_places(&mut |touch| {

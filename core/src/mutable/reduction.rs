@@ -1,10 +1,10 @@
 //! Tasks that each change a copy of their own, which are combined when somebody wants the value.
 
-use std::any::TypeId;
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use super::consume::Apart;
+use super::history::CopyKind;
 use super::{Mutable, Place};
 use crate::data::Data;
 
@@ -33,7 +33,7 @@ impl<T, I: Fn() -> T + Send + Sync, C: Fn(&mut T, T) + Send + Sync> Reduction<T>
 pub(crate) struct Made<T> {
     pub(super) copy: T,
     pub(super) functions: Arc<dyn Reduction<T>>,
-    pub(super) kind: TypeId,
+    pub(super) kind: CopyKind,
 }
 
 pub(crate) type Copies<T> = Vec<Made<T>>;
@@ -63,7 +63,7 @@ where
     I: Fn() -> T + Send + Sync + 'static,
     C: Fn(&mut T, T) + Send + Sync + 'static,
 {
-    let kind = TypeId::of::<(I, C)>();
+    let kind = CopyKind::of::<(I, C)>();
     Reduce { place: place.clone(), functions: Arc::new(Functions { identity, combine }), kind }
 }
 
@@ -72,7 +72,7 @@ pub struct Reduce<T> {
     pub(crate) place: Mutable<T>,
     pub(super) functions: Arc<dyn Reduction<T>>,
     /// Tells its functions from others.
-    pub(super) kind: TypeId,
+    pub(super) kind: CopyKind,
 }
 
 impl<T> fmt::Debug for Reduce<T> {
@@ -85,13 +85,13 @@ impl<T> fmt::Debug for Reduce<T> {
 pub(super) struct Own<T> {
     place: Arc<Place<T>>,
     functions: Arc<dyn Reduction<T>>,
-    kind: TypeId,
+    kind: CopyKind,
     /// None until the task begins.
     copy: OnceLock<T>,
 }
 
 impl<T> Own<T> {
-    pub(super) fn new(place: Arc<Place<T>>, functions: Arc<dyn Reduction<T>>, kind: TypeId) -> Self {
+    pub(super) fn new(place: Arc<Place<T>>, functions: Arc<dyn Reduction<T>>, kind: CopyKind) -> Self {
         Self { place, functions, kind, copy: OnceLock::new() }
     }
 

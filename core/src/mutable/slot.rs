@@ -1,7 +1,6 @@
 //! How access to a value, or to a field of one, is stored until its task runs.
 #![expect(unsafe_code, reason = "a value that several tasks reach, which dependencies keep apart")]
 
-use std::any::TypeId;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -14,11 +13,12 @@ use std::sync::{Arc, Mutex};
 use poniard_interface::Access;
 
 use super::consume::{Apart, Presence, Taker};
-use super::history::{EdgeList, History, Mode, Target};
+use super::history::{CopyKind, History, Mode, PlaceEdges, Target};
 use super::reduction::{Copies, Made, Own, Reduce};
 use super::seen::Seen;
+use super::touch::{OfMode, OfPlace, OfTaker, OfTarget, OfTurn, Touch};
 use super::turn::{Line, Turn};
-use super::{Commute, Historic, Place, Read, Write};
+use super::{Commute, Historic, Place, Write};
 use crate::data::Data;
 use crate::error::TaskError;
 use crate::function::caller;
@@ -29,6 +29,7 @@ use crate::parameter::{IntoArg, Param, Slot, Slots, Stored, parameter, plan};
 use crate::part::{FieldPart, ReadField, Spans, WriteField};
 use crate::region::guard;
 use crate::region::shadow::{Lying, Shown};
+use crate::task::memory::Kept;
 use crate::task::record::{Edge, Header, dropped_quietly};
 use crate::wire::{self, Reader, WireError, Writer};
 use crate::{residency, spill};
@@ -43,15 +44,25 @@ impl<T: Data> Stored for InPlace<T> {
     type Place<'a> = PlaceMut<'a, T>;
 }
 
-/// An access, whatever it is to.
+/// An access, whatever it is to. Small: every task has all of its accesses in its record.
 pub(super) struct AccessTo {
     owner: Arc<dyn Historic>,
-    target: Target,
-    mode: Mode,
     /// Found when the task is spawned.
-    edges: EdgeList,
+    edges: PlaceEdges,
+    /// What few accesses have.
+    rest: Option<Box<Rest>>,
+    /// The number of the part, or `WHOLE`.
+    part: u32,
+    mode: Mode,
     /// Whether copies have to be combined before the value is used.
     settles: bool,
+}
+
+/// Stands for all of a value.
+const WHOLE: u32 = u32::MAX;
+
+#[derive(Default)]
+struct Rest {
     /// The task's, if this is the first of its accesses that commute.
     turn: Option<Arc<Turn>>,
     /// Gets the task's name, if the task may leave its place empty.
@@ -61,50 +72,67 @@ pub(super) struct AccessTo {
 }
 
 impl AccessTo {
+    #[inline]
     pub(super) fn new(owner: Arc<dyn Historic>, target: Target, mode: Mode) -> Self {
-        Self { owner, target, mode, edges: EdgeList::new(), settles: false, turn: None, taker: None, may_find_none: false }
+        let part = match target {
+            Target::Whole => WHOLE,
+            Target::Part(number) => number,
+        };
+        debug_assert!(target == Target::Whole || part != WHOLE, "there are fewer parts than that");
+        Self { owner, edges: PlaceEdges::default(), rest: None, part, mode, settles: false }
     }
 
     /// Of a task that may leave the place empty, and perhaps finds it so.
     pub(super) fn emptying(mut self, taker: &Arc<Taker>, may_find_none: bool) -> Self {
-        self.taker = Some(Arc::clone(taker));
-        self.may_find_none = may_find_none;
+        let rest = self.rest.get_or_insert_default();
+        rest.taker = Some(Arc::clone(taker));
+        rest.may_find_none = may_find_none;
         self
     }
 
+    fn target(&self) -> Target {
+        if self.part == WHOLE { Target::Whole } else { Target::Part(self.part) }
+    }
+
+    fn may_find_none(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.may_find_none)
+    }
+
     /// Combines what tasks before have left beside the value, but for what those have left that change copies of the same kind.
+    #[inline]
     pub(super) fn settle(&self) {
         if self.settles {
-            let kept = if let Mode::Reduce(kind) = self.mode { Some(kind) } else { None };
+            let kept = if let Mode::Reduce(copies) = self.mode { Some(copies) } else { None };
             self.owner.settle_but(kept);
         }
     }
 
     /// What the task may do.
+    #[inline]
     pub(super) fn access(&self) -> Access {
         self.mode.access()
     }
 
     /// Shows itself as access to these elements, or to all.
     pub(super) fn see(&self, spans: Option<&Arc<Spans>>, see: &mut impl FnMut(Seen<'_>)) {
-        see(Seen::place(&*self.owner, self.target, self.mode, spans));
+        see(Seen::place(&*self.owner, self.target(), self.mode, spans));
     }
 
+    #[inline]
     pub(super) fn visit(&self, visit: &mut impl FnMut(&Header, &Edge)) {
-        for edge in &self.edges {
-            visit(&edge.task, &edge.edge);
-        }
+        self.edges.visit(visit);
     }
 
+    #[inline]
     pub(super) fn failed(&self) -> Option<TaskError> {
-        let failed = self.edges.iter().filter(|edge| edge.needed).find_map(|edge| edge.task.failure());
-        failed.or_else(|| if self.may_find_none { None } else { self.owner.consumed() })
+        self.edges.failed().or_else(|| if self.may_find_none() { None } else { self.owner.consumed() })
     }
 }
 
 impl Drop for AccessTo {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(turn) = &self.turn {
+        if let Some(turn) = self.rest.as_ref().and_then(|rest| rest.turn.as_ref()) {
             turn.end();
         }
     }
@@ -113,7 +141,7 @@ impl Drop for AccessTo {
 impl fmt::Debug for AccessTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessTo")
-            .field("target", &self.target)
+            .field("target", &self.target())
             .field("mode", &self.mode)
             .field("edges", &self.edges)
             .finish_non_exhaustive()
@@ -127,10 +155,16 @@ pub struct PlaceSlot<T> {
     of: AccessTo,
     /// Where the value lies; the owner keeps it.
     value: NonNull<T>,
+    /// What few accesses have.
+    extra: Option<Box<Extra<T>>>,
+}
+
+#[derive(Debug)]
+enum Extra<T> {
     /// What the task changes in its place, if it reduces, or if there may be no value.
-    own: Option<Box<dyn Apart<T>>>,
+    Apart(Box<dyn Apart<T>>),
     /// Of a field: which elements, and keeps their number.
-    spans: Option<Arc<Spans>>,
+    Field(Arc<Spans>),
 }
 
 // SAFETY: the value is `Send` and `Sync` (`Data`, which every way to make a slot asks for), and the rest is by itself.
@@ -139,19 +173,28 @@ unsafe impl<T: Data> Send for PlaceSlot<T> {}
 unsafe impl<T: Data> Sync for PlaceSlot<T> {}
 
 impl<T: Data> PlaceSlot<T> {
-    fn whole(place: Arc<Place<T>>, mode: Mode) -> Self {
+    #[inline]
+    pub(super) fn whole(place: Arc<Place<T>>, mode: Mode) -> Self {
         let value = place.address();
-        Self { of: AccessTo::new(place, Target::Whole, mode), value, own: None, spans: None }
+        Self { of: AccessTo::new(place, Target::Whole, mode), value, extra: None }
     }
 
     /// To something that stands for the value.
     pub(super) fn apart(of: AccessTo, own: Box<dyn Apart<T>>) -> Self {
-        Self { of, value: NonNull::dangling(), own: Some(own), spans: None }
+        Self { of, value: NonNull::dangling(), extra: Some(Box::new(Extra::Apart(own))) }
+    }
+
+    pub(crate) fn access(&self) -> &dyn Touch {
+        &self.of
+    }
+
+    pub(crate) fn access_mut(&mut self) -> &mut dyn Touch {
+        &mut self.of
     }
 
     fn field(field: FieldPart<T>, access: Access) -> Self {
         let of = AccessTo::new(field.owner, Target::Part(field.number), access.into());
-        Self { of, value: field.value, own: None, spans: Some(field.spans) }
+        Self { of, value: field.value, extra: Some(Box::new(Extra::Field(field.spans))) }
     }
 }
 
@@ -159,7 +202,7 @@ impl<T> PlaceSlot<T> {
     /// The value, for the task that stores this, from when it is ready until its body is over.
     pub(crate) fn get(&self) -> &T {
         self.of.settle();
-        if let Some(own) = &self.own {
+        if let Some(Extra::Apart(own)) = self.extra.as_deref() {
             return own.get();
         }
         // SAFETY: only the body gets here, and whoever looks at the arguments while nobody can claim the task. It is ready after all that conflict and were spawned
@@ -170,7 +213,7 @@ impl<T> PlaceSlot<T> {
     fn get_mut(&mut self) -> &mut T {
         debug_assert!(self.of.access() != Access::Read, "`Write` stores no read access");
         self.of.settle();
-        if let Some(own) = &mut self.own {
+        if let Some(Extra::Apart(own)) = self.extra.as_deref_mut() {
             return own.get_mut();
         }
         // SAFETY: as in `get`; writing conflicts with every other access, and the task has this one to the place (`Ordered::new`).
@@ -178,47 +221,8 @@ impl<T> PlaceSlot<T> {
     }
 }
 
-/// A look at a [`Mutable`](crate::Mutable), as it is before its task has been ordered, and stays if it never is: a third of what a [`PlaceSlot`] takes, and nothing to allocate.
-#[doc(hidden)]
-pub struct Unordered<T>(Arc<Place<T>>);
-
-impl<T> fmt::Debug for Unordered<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unordered").field(&self.0.location).finish()
-    }
-}
-
-impl<T: Data> Unordered<T> {
-    /// What it becomes when its task is ordered.
-    pub(crate) fn into_ordered(self) -> PlaceSlot<T> {
-        PlaceSlot::whole(self.0, Mode::Read)
-    }
-
-    #[inline]
-    pub(crate) fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
-        see(Seen::place(&*self.0, Target::Whole, Mode::Read, None));
-    }
-
-    pub(crate) fn failed(&self) -> Option<TaskError> {
-        self.0.consumed()
-    }
-
-    /// The value, for a task that is run in its order without having been given one: as the node of a graph.
-    #[inline]
-    pub(crate) fn get(&self) -> &T {
-        // SAFETY: only the body gets here. Its task has been ordered, which makes this a `PlaceSlot`, or it is a node of a graph: that begins when all tasks before it have ended that write the
-        // value, and no copies are to be combined (`History::put_mark`, the holds of a plan); nodes that write the value come before this one or after; and who comes later waits for the last of them.
-        unsafe { self.0.address().as_ref() }
-    }
-}
-
-impl<T: Data> IntoArg<T> for Read<T> {
-    fn into_slots(self) -> Slot<T> {
-        Slot::Unordered(Unordered(self.0.0))
-    }
-}
-
 impl<T: Data> IntoArg<InPlace<T>> for Write<T> {
+    #[inline]
     fn into_slots(self) -> PlaceSlot<T> {
         PlaceSlot::whole(self.0.0, self.1.into())
     }
@@ -234,13 +238,13 @@ impl<T: Data> IntoArg<InPlace<T>> for Reduce<T> {
     fn into_slots(self) -> PlaceSlot<T> {
         let place = self.place.0;
         let own = Own::new(Arc::clone(&place), self.functions, self.kind);
-        PlaceSlot { own: Some(Box::new(own)), ..PlaceSlot::whole(place, Mode::Reduce(self.kind)) }
+        PlaceSlot { extra: Some(Box::new(Extra::Apart(Box::new(own)))), ..PlaceSlot::whole(place, Mode::Reduce(self.kind)) }
     }
 }
 
 impl<T: Data> IntoArg<T> for ReadField<T> {
     fn into_slots(self) -> Slot<T> {
-        Slot::Place(Box::new(PlaceSlot::field(self.0, Access::Read)))
+        Slot::Place(Kept::new(PlaceSlot::field(self.0, Access::Read)))
     }
 }
 
@@ -281,7 +285,8 @@ impl<T: Data> Slots for PlaceSlot<T> {
 
     #[inline]
     fn see(&self, see: &mut impl FnMut(Seen<'_>)) {
-        self.of.see(self.spans.as_ref(), see);
+        let spans = if let Some(Extra::Field(spans)) = self.extra.as_deref() { Some(spans) } else { None };
+        self.of.see(spans, see);
     }
 
     const TRAVELS: bool = T::WIRE.is_some();
@@ -321,7 +326,7 @@ impl<T: Data> Slots for PlaceSlot<T> {
 
     fn survey(&self, survey: &mut Survey) {
         // What may not be there is taken out by the body alone.
-        if !self.of.may_find_none && self.of.owner.consumed().is_none() {
+        if !self.of.may_find_none() && self.of.owner.consumed().is_none() {
             survey.argument(self.get(), self.of.access());
         }
     }
@@ -420,7 +425,7 @@ impl<T: Data> Historic for Place<T> {
         &self.line
     }
 
-    fn settle_but(&self, kept: Option<TypeId>) {
+    fn settle_but(&self, kept: Option<CopyKind>) {
         self.with_copies(|copies| {
             if self.is_empty() {
                 // There is nothing to combine them with, and who looks fails.
@@ -480,95 +485,34 @@ impl<T: Data> Historic for Place<T> {
     }
 }
 
-/// An access of unknown type.
-#[doc(hidden)]
-pub trait Touch {
-    /// How the place is used.
-    #[doc(hidden)]
-    fn mode(&self) -> OfMode;
-    #[doc(hidden)]
-    fn target(&self) -> OfTarget;
-    #[doc(hidden)]
-    fn history(&self) -> OfPlace;
-    #[doc(hidden)]
-    fn wait_for(&mut self, edges: Edges, settles: bool);
-    /// Whom to tell the task's name, if it may leave the place empty.
-    #[doc(hidden)]
-    fn taker(&self) -> OfTaker;
-    /// Calls `visit` for each task that it waits for, and the edge to it.
-    #[doc(hidden)]
-    fn visit_edges(&self, visit: &mut dyn FnMut(&Header, &Edge));
-    /// Begins to run when it is the task's turn, which ends with this.
-    #[doc(hidden)]
-    fn take_turn(&mut self, turn: OfTurn);
-}
-
-/// What of a place it is.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct OfTarget(pub(super) Target);
-
-/// Names a place and gives its history.
-#[doc(hidden)]
-#[derive(Clone)]
-pub struct OfPlace(Arc<dyn Historic>);
-
-impl OfPlace {
-    pub(super) fn history(&self) -> &Mutex<History> {
-        self.0.history()
-    }
-
-    pub(super) fn owner(&self) -> &Arc<dyn Historic> {
-        &self.0
-    }
-}
-
-impl fmt::Debug for OfPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OfPlace").field(&std::ptr::from_ref(self.history())).finish()
-    }
-}
-
-/// How it goes with others.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct OfMode(pub(super) Mode);
-
-/// A task's turn.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct OfTurn(pub(super) Arc<Turn>);
-
-/// Who gets a task's name.
-#[doc(hidden)]
-#[expect(missing_debug_implementations, reason = "a name that may not be there yet")]
-pub struct OfTaker(pub(super) Option<Arc<Taker>>);
-
-/// What an access waits for.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Edges(pub(super) EdgeList);
-
 impl Touch for AccessTo {
+    #[inline]
     fn mode(&self) -> OfMode {
         OfMode(self.mode)
     }
 
+    #[inline]
     fn target(&self) -> OfTarget {
-        OfTarget(self.target)
+        OfTarget(AccessTo::target(self))
     }
 
-    fn history(&self) -> OfPlace {
+    #[inline]
+    fn place(&self) -> &dyn Historic {
+        &*self.owner
+    }
+
+    fn owner(&self) -> OfPlace {
         OfPlace(Arc::clone(&self.owner))
     }
 
-    fn wait_for(&mut self, edges: Edges, settles: bool) {
-        self.edges = edges.0;
-        self.settles = settles;
+    fn order(&mut self, history: &History) {
+        history.each_conflict(AccessTo::target(self), self.mode, |task, needed| self.edges.push(task.clone(), needed));
+        self.settles = history.must_settle(self.mode);
     }
 
+    #[inline]
     fn taker(&self) -> OfTaker {
-        OfTaker(self.taker.clone())
+        OfTaker(self.rest.as_ref().and_then(|rest| rest.taker.clone()))
     }
 
     fn visit_edges(&self, visit: &mut dyn FnMut(&Header, &Edge)) {
@@ -576,7 +520,9 @@ impl Touch for AccessTo {
     }
 
     fn take_turn(&mut self, turn: OfTurn) {
-        self.edges.extend(turn.0.edge());
-        self.turn = Some(turn.0);
+        if let Some(hold) = turn.0.hold() {
+            self.edges.push(hold, false);
+        }
+        self.rest.get_or_insert_default().turn = Some(turn.0);
     }
 }

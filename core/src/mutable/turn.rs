@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use super::Historic;
-use super::history::PlaceEdge;
 use crate::task::record::{Hold, TaskRef};
 
 /// Of one place: whether somebody has the turn, and who waits for it.
@@ -58,9 +57,9 @@ impl Turn {
         Arc::new(Self { places, state: Mutex::new(State { hold: Some(hold), taken: 0, is_over: false }) })
     }
 
-    /// The dependency of the task on it.
-    pub(super) fn edge(&self) -> Option<PlaceEdge> {
-        lock(&self.state).hold.as_ref().map(|hold| PlaceEdge::new(&hold.reference(), false))
+    /// What ends when it is the task's turn.
+    pub(super) fn hold(&self) -> Option<TaskRef> {
+        lock(&self.state).hold.as_ref().map(Hold::reference)
     }
 
     /// Asks for the turn when all of these have ended.

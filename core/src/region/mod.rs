@@ -33,8 +33,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use crate::ambient;
@@ -45,7 +43,7 @@ use crate::options::TaskOptions;
 use crate::parameter::{IntoArg, Slot};
 use crate::runtime::Handle;
 use crate::scope;
-use crate::task::record::{TaskRef, has_holds};
+use crate::task::record::{TaskRef, Unspawned, has_holds};
 use crate::task::{Task, Value};
 use crate::worker::context::has_ambient;
 use crate::worker::fetch;
@@ -58,6 +56,7 @@ pub(crate) mod guard;
 #[cfg(not(target_os = "linux"))]
 #[path = "unguarded.rs"]
 pub(crate) mod guard;
+mod opening;
 mod pages;
 mod plan;
 mod replay;
@@ -69,6 +68,7 @@ mod sites;
 pub(crate) use batch::Batch;
 pub use builder::RegionTaskBuilder;
 use check::{Checker, Unordered};
+use opening::Opening;
 pub use plan::{Planning, RegionPlan, RegionRun};
 use replay::{Outcome, Planned, Replay};
 pub use report::{NotReplayed, RegionReport, RegionUse};
@@ -97,6 +97,9 @@ pub(crate) fn ordering<T>(looks: bool, checker: &mut Option<Checker>, order: imp
 /// Tasks that a region keeps at most, unless it is told otherwise: enough to keep hundreds of processors busy, and some MB.
 const WINDOW: usize = 16_384;
 
+/// Spawns from one look for tasks that have finished to the next.
+const RETIRE_EVERY: u64 = 64;
+
 /// How long tasks of a region that may be replayed are held back, unless it is told otherwise.
 const HOLD_BACK: Duration = Duration::from_millis(1);
 
@@ -105,7 +108,7 @@ pub struct Region<'h> {
     handle: &'h Handle,
     window: RefCell<Window>,
     checker: RefCell<Option<Checker>>,
-    is_open: Arc<AtomicBool>,
+    opening: Opening,
     mode: RefCell<Mode>,
 }
 
@@ -136,6 +139,13 @@ impl Window {
             self.first.get_or_insert(error);
         }
     }
+
+    /// Takes the oldest tasks out that have finished: their memory is used again while it is in the cache.
+    fn retire_finished(&mut self) {
+        while self.tasks.front().is_some_and(|task| task.is_finished()) {
+            self.retire();
+        }
+    }
 }
 
 impl<'h> Region<'h> {
@@ -143,7 +153,7 @@ impl<'h> Region<'h> {
         let window = Window { tasks: VecDeque::new(), limit: options.window.max(2), spawned: 0, failed: 0, first: None };
         let checker = options.checked.then(Checker::default);
         let mode = RefCell::new(Mode::new(handle, options, location));
-        Self { handle, window: RefCell::new(window), checker: RefCell::new(checker), is_open: Arc::new(AtomicBool::new(true)), mode }
+        Self { handle, window: RefCell::new(window), checker: RefCell::new(checker), opening: Opening::new(), mode }
     }
 
     /// Spawns a task: as [`Handle::spawn`], and the region waits for it, whether its handle is kept or not. It runs as soon as the tasks have that it depends on by
@@ -172,35 +182,30 @@ impl<'h> Region<'h> {
     {
         const { check_consumed::<M, F, A>() };
         // Before anything else: conversions of arguments are a user's code where he wrote it.
-        let params = args.into_params();
+        let mut body = Unspawned::new(function, args.into_params());
         let mut mode = self.mode.borrow_mut();
         let special = if options.is_some() {
             Some("has a name, or other options")
         } else if A::EMPTIES {
             Some("takes a value out of its place, or puts one there")
         } else {
-            special::<M, F>(&function)
+            special::<M, F>(body.function())
         };
-        let (function, params) = match &*mode {
-            Mode::Held(replay) => match replay.hold_back(function, params, special, location) {
-                Ok(task) => return RegionTask { task, is_open: Arc::clone(&self.is_open) },
-                Err(body) => {
-                    *mode = self.go_on(replay.planned());
-                    body
-                }
-            },
-            Mode::Plain(_) | Mode::Learning(..) => (function, params),
-        };
+        if let Mode::Held(replay) = &*mode {
+            match replay.hold_back(&mut body, special, location) {
+                Some(task) => return RegionTask { task, opening: self.opening },
+                None => *mode = self.go_on(replay.planned()),
+            }
+        }
         drop(mode);
-        RegionTask { task: self.spawn_now(location, function, params, options, special), is_open: Arc::clone(&self.is_open) }
+        RegionTask { task: self.spawn_now(location, &mut body, options, special), opening: self.opening }
     }
 
     /// Spawns a task in the ordinary way.
     fn spawn_now<M, F: TaskFn<M>>(
         &self,
         location: &'static Location<'static>,
-        function: F,
-        params: F::Params,
+        body: &mut Unspawned<F, F::Params>,
         options: Option<Box<TaskOptions>>,
         special: Option<&'static str>,
     ) -> Task<F::Value> {
@@ -213,18 +218,22 @@ impl<'h> Region<'h> {
         if let Some(recorder) = &mut recorder {
             match special {
                 Some(reason) => recorder.spoil(NotReplayed::Special { task: recorder.len(), reason }),
-                None => params.see(&mut |seen| recorder.see(&seen)),
+                None => body.params().see(&mut |seen| recorder.see(&seen)),
             }
         }
-        let task = self.handle.spawn_in_region(location, function, params, options, &mut self.checker.borrow_mut());
+        let task = self.handle.spawn_in_region(location, body, options, &mut self.checker.borrow_mut());
         if let Some(recorder) = recorder {
             recorder.note(task.reference(), location);
         }
+        let keeps = matches!(&*mode, Mode::Learning(recorder, _) if !recorder.is_spoiled());
         drop(mode);
         task.keep();
         let mut window = self.window.borrow_mut();
         window.spawned += 1;
         window.tasks.push_back(task.reference().clone());
+        if !keeps && window.spawned.is_multiple_of(RETIRE_EVERY) {
+            window.retire_finished();
+        }
         drop(window);
         task
     }
@@ -305,8 +314,7 @@ impl<'h> Region<'h> {
             Mode::Held(_) => unreachable!("it has given way, or has been replayed"),
         });
         self.handle.shared.regions.end(location, ended);
-        // Release: pairs with the Acquire in `RegionTask::closed`.
-        self.is_open.store(false, Release);
+        self.opening.close();
         let mut window = self.window.borrow_mut();
         for Unordered { task, earlier } in self.checker.take().map(Checker::into_found).unwrap_or_default() {
             window.failed += 1;
@@ -443,14 +451,13 @@ impl Handle {
 /// A task of a region: an argument for later ones, and its result once the region has ended. It may be dropped.
 pub struct RegionTask<T> {
     task: Task<T>,
-    is_open: Arc<AtomicBool>,
+    opening: Opening,
 }
 
 impl<T> RegionTask<T> {
     /// The task, once the region has ended.
     fn closed(&self) -> Result<&Task<T>, TaskError> {
-        // Acquire: pairs with the Release in `Region::end`.
-        if self.is_open.load(Acquire) { Err(self.task.reference().error(FailureKind::RegionOpen)) } else { Ok(&self.task) }
+        if self.opening.is_open() { Err(self.task.reference().error(FailureKind::RegionOpen)) } else { Ok(&self.task) }
     }
 
     /// Its result: as [`Task::fetch`], after the region.
@@ -484,7 +491,7 @@ impl<T> RegionTask<T> {
 
 impl<T> Clone for RegionTask<T> {
     fn clone(&self) -> Self {
-        Self { task: self.task.clone(), is_open: Arc::clone(&self.is_open) }
+        Self { task: self.task.clone(), opening: self.opening }
     }
 }
 

@@ -66,13 +66,12 @@ pub(super) fn closed(lying: &Lying, declared: &[&Declared], page_bytes: usize, i
 
 #[cfg(test)]
 mod tests {
-    use std::any::TypeId;
     use std::panic::Location;
     use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::error::TaskError;
-    use crate::mutable::{Historic, HistoryLock, Line};
+    use crate::mutable::{CopyKind, Historic, HistoryLock, Line};
     use crate::part::{Form, Spans};
     use crate::region::shadow::Shown;
 
@@ -87,7 +86,7 @@ mod tests {
         fn line(&self) -> &Mutex<Line> {
             &self.1
         }
-        fn settle_but(&self, _: Option<TypeId>) {}
+        fn settle_but(&self, _: Option<CopyKind>) {}
         fn location(&self) -> &'static Location<'static> {
             Location::caller()
         }

@@ -33,7 +33,7 @@ use crate::function::{Predecessors, TaskFn};
 use crate::mutable::{Deferred, Gone, HistoryLock, Marked, Mode, Seen, SeenAs, SeenPlace, enter_marked, order_held};
 use crate::runtime::Handle;
 use crate::task::Task;
-use crate::task::record::{Header, TaskRef, create_held};
+use crate::task::record::{Header, TaskRef, Unspawned, create_held};
 use crate::timer::{self, Alarm};
 use crate::worker::context::Context;
 use crate::worker::fetch;
@@ -150,45 +150,44 @@ impl Replay {
         self.state.store(state, Release);
     }
 
-    /// Makes a task and holds it back, if it does what it has to do. Otherwise the region has given way, and the body is given back.
+    /// Makes a task and holds it back, if it does what it has to do. Otherwise the region has given way, and the body is where it was.
     #[inline]
     pub(super) fn hold_back<M, F: TaskFn<M>>(
         self: &Arc<Self>,
-        function: F,
-        params: F::Params,
+        body: &mut Unspawned<F, F::Params>,
         special: Option<&'static str>,
         location: &'static Location<'static>,
-    ) -> Result<Task<F::Value>, (F, F::Params)> {
+    ) -> Option<Task<F::Value>> {
         let mut gone = Gone::new();
         loop {
             let mut inner = self.lock();
             if !self.is(HELD) {
-                return Err((function, params));
+                return None;
             }
             let matched = match special {
-                None => inner.match_task(self, &params, location, &mut gone),
+                None => inner.match_task(self, body.params(), location, &mut gone),
                 Some(reason) => Err(Stop::No(NotReplayed::Special { task: inner.tasks.len(), reason })),
             };
             match matched {
                 Ok(()) => {
                     let Some(shared) = &inner.shared else { unreachable!("it is there as long as tasks are held back") };
-                    let (task, own) = create_held(function, params, Arc::as_ptr(shared), shared.epoch(), location);
+                    let (task, own) = create_held(body, Arc::as_ptr(shared), shared.epoch(), location);
                     inner.tasks.push(own);
                     if inner.tasks.len() == 1 {
                         self.set_alarm(&mut inner);
                     }
                     drop(inner);
-                    return Ok(task);
+                    return Some(task);
                 }
                 Err(Stop::No(why)) => {
                     self.enter(&mut inner, why, &mut gone);
                     // The lock goes before `gone` does.
                     drop(inner);
-                    return Err((function, params));
+                    return None;
                 }
                 Err(Stop::Standing) => {
                     drop(inner);
-                    params.see(&mut |Seen(seen)| {
+                    body.params().see(&mut |Seen(seen)| {
                         if let SeenAs::Place(place) = seen {
                             self.clear_way(&place);
                         }

@@ -32,7 +32,7 @@ use crate::policy::DecisionLog;
 use crate::region;
 use crate::scope::{ProcessorIdentity, Scope, run};
 use crate::task::Task;
-use crate::task::record::{create, create_detached, create_failed, create_finished, has_holds, parts_that_stay, why_it_stays};
+use crate::task::record::{Unspawned, create, create_detached, create_failed, create_finished, has_holds, parts_that_stay, why_it_stays};
 use crate::timer;
 use crate::worker::context::{self, Context};
 use crate::worker::entry::Entry;
@@ -413,17 +413,16 @@ impl Handle {
     pub(crate) fn spawn_in_region<M, F>(
         &self,
         location: &'static Location<'static>,
-        function: F,
-        params: F::Params,
+        body: &mut Unspawned<F, F::Params>,
         options: Option<Box<TaskOptions>>,
         checker: &mut Option<region::check::Checker>,
     ) -> Task<F::Value>
     where
         F: TaskFn<M>,
     {
-        let looks = has_holds() && params.touches_places();
+        let looks = has_holds() && body.params().touches_places();
         Context::with_of(&self.shared, |context| {
-            let spawn = || spawn_at_once(&self.shared, context, function, params, location, options);
+            let spawn = || spawn_at_once(&self.shared, context, body, location, options);
             let (task, crowded) = region::ordering(looks, checker, spawn);
             wait_if_crowded(context, crowded);
             self.shared.make_foreign_room(context);
@@ -447,41 +446,34 @@ where
 {
     // Before the task is counted: the conversion of an argument is a user's code where he wrote it, and may panic.
     const { check_consumed::<M, F, A>() };
-    let body = (function, args.into_params());
-    let plain = const { !F::LAUNCHES } && options.is_none() && !body.1.touches_places();
-    let spawned = spawn_plain(shared, context, plain, body, |(function, params)| {
-        create(function, params, Arc::as_ptr(shared), shared.epoch(), location, None, Priority::Normal)
-    });
-    match spawned {
-        Ok(task) => task,
-        Err((function, params)) => spawn_slowly(shared, context, function, params, location, options),
+    let mut body = Unspawned::new(function, args.into_params());
+    let plain = const { !F::LAUNCHES } && options.is_none() && !body.params().touches_places();
+    let create = || create(&mut body, Arc::as_ptr(shared), shared.epoch(), location, None, Priority::Normal);
+    match spawn_plain(shared, context, plain, create) {
+        Some(task) => task,
+        None => spawn_slowly(shared, context, &mut body, location, options),
     }
 }
 
-/// Spawns in the common case: on a worker, a task that is `plain`, with nothing around that it picks up, and no scopes. One look at the worker's slot. Gives the body
-/// back in other cases.
+/// Spawns in the common case: on a worker, a task that is `plain`, with nothing around that it picks up, and no scopes. One look at the worker's slot. Nothing
+/// in other cases.
 #[inline]
-fn spawn_plain<B, T>(
-    shared: &Shared,
-    context: Option<&Context>,
-    plain: bool,
-    body: B,
-    create: impl FnOnce(B) -> (T, Option<Entry>),
-) -> Result<T, B> {
-    let Some(context) = context.filter(|_| plain && !run::is_in_play() && !context::has_ambient()) else { return Err(body) };
-    let (task, crowded) = context.try_local(body, |slot, local, body| {
+fn spawn_plain<T>(shared: &Shared, context: Option<&Context>, plain: bool, create: impl FnOnce() -> (T, Option<Entry>)) -> Option<T> {
+    let context = context.filter(|_| plain && !run::is_in_play() && !context::has_ambient())?;
+    let (task, crowded) = context.with_local(|slot, local| {
         // Counted first: a predecessor's thread may finish the task at once.
         let crowded = shared.count_spawn(slot);
-        let (task, ready) = create(body);
-        if let Some(entry) = ready {
-            shared.push_own(slot, local, Priority::Normal, entry);
+        let (task, ready) = create();
+        match ready {
+            Some(entry) => shared.push_own(slot, local, Priority::Normal, entry),
+            None => shared.show_if_wanted(slot, local),
         }
         (task, crowded)
     })?;
     if crowded {
         wait_for_room(context);
     }
-    Ok(task)
+    Some(task)
 }
 
 #[inline]
@@ -491,22 +483,22 @@ where
     A: Args<F::Params>,
 {
     const { check_consumed::<M, F, A>() };
-    let body = (function, args.into_params());
-    let plain = const { !F::LAUNCHES } && !body.1.touches_places();
-    let spawned = spawn_plain(shared, context, plain, body, |(function, params)| {
-        ((), create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location))
-    });
-    let Err((function, params)) = spawned else { return };
+    let mut body = Unspawned::new(function, args.into_params());
+    let plain = const { !F::LAUNCHES } && !body.params().touches_places();
+    let create = || ((), create_detached(&mut body, Arc::as_ptr(shared), shared.epoch(), location));
+    if spawn_plain(shared, context, plain, create).is_some() {
+        return;
+    }
     // Without a handle from any other thread as well: it might be the last reference, and the destructor of what the task returns would run here.
     let places_all = shared.placement.as_ref().is_some_and(|placement| placement.places_all);
     let picks_up = context::has_ambient() || !shared.defaults.is_empty() || places_all || shared.journal.is_some();
     if plain && context.is_none() && !picks_up && !run::is_in_play() && !shared.slots.is_empty() && shared.admit(None) {
-        if let Some(entry) = create_detached(function, params, Arc::as_ptr(shared), shared.epoch(), location) {
+        if let Some(entry) = create_detached(&mut body, Arc::as_ptr(shared), shared.epoch(), location) {
             shared.enqueue(None, entry);
         }
         return;
     }
-    spawn_slowly(shared, context, function, params, location, None).detach();
+    spawn_slowly(shared, context, &mut body, location, None).detach();
 }
 
 /// Spawns a task that has options or gets some from where it is spawned, or whose arguments may have scopes, or from a thread that is no worker. Apart,
@@ -515,15 +507,14 @@ where
 fn spawn_slowly<M, F>(
     shared: &Arc<Shared>,
     context: Option<&Context>,
-    function: F,
-    params: F::Params,
+    body: &mut Unspawned<F, F::Params>,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
 ) -> Task<F::Value>
 where
     F: TaskFn<M>,
 {
-    let (task, crowded) = spawn_at_once(shared, context, function, params, location, options);
+    let (task, crowded) = spawn_at_once(shared, context, body, location, options);
     wait_if_crowded(context, crowded);
     task
 }
@@ -542,8 +533,7 @@ fn wait_if_crowded(context: Option<&Context>, crowded: bool) {
 pub(crate) fn spawn_at_once<M, F>(
     shared: &Arc<Shared>,
     context: Option<&Context>,
-    function: F,
-    params: F::Params,
+    body: &mut Unspawned<F, F::Params>,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
 ) -> (Task<F::Value>, bool)
@@ -557,7 +547,7 @@ where
     if due.is_some_and(|due| due <= now()) {
         return fail(options, type_name, FailureKind::DeadlineExceeded);
     }
-    let options = if const { F::LAUNCHES } { launch_options(shared, &function, options, due) } else { options };
+    let options = if const { F::LAUNCHES } { launch_options(shared, body.function(), options, due) } else { options };
     let options = match &shared.journal {
         Some(journal) => Some(journal.enter(options, type_name(), location)),
         None => options,
@@ -570,7 +560,7 @@ where
         }
         _ => options,
     };
-    let mut options = match run::settle(shared, &params, options) {
+    let mut options = match run::settle(shared, body.params(), options) {
         Ok(options) => options,
         Err(refusal) => return fail(refusal.options, type_name, refusal.kind),
     };
@@ -580,8 +570,8 @@ where
         return fail(options, type_name, FailureKind::Shutdown);
     }
     if const { F::LAUNCHES }
-        && let Some(body) = options.as_ref().and_then(|options| options.ties.launch.as_ref()).map(|launch| &launch.body)
-        && let Some(reason) = body.fault(|code| shared.inspect(code), F::shapes)
+        && let Some(kernel) = options.as_ref().and_then(|options| options.ties.launch.as_ref()).map(|launch| &launch.body)
+        && let Some(reason) = kernel.fault(|code| shared.inspect(code), F::shapes)
     {
         shared.retract(context);
         return fail(options, type_name, FailureKind::Kernel { reason });
@@ -601,10 +591,10 @@ where
     let block = ambient::block();
     let held = ambient::prepare(&mut options, block.as_deref());
     let options = options.filter(|options| options.is_worth_keeping());
-    let created = if params.touches_places() || region::check::is_on() {
-        create_ordered(function, params, shared, location, options, priority)
+    let created = if body.params().touches_places() || region::check::is_on() {
+        create_ordered(body, shared, location, options, priority)
     } else {
-        Ok(create(function, params, Arc::as_ptr(shared), shared.epoch(), location, options, priority))
+        Ok(create(body, Arc::as_ptr(shared), shared.epoch(), location, options, priority))
     };
     let (task, mut ready) = match created {
         Ok(created) => created,
@@ -621,9 +611,12 @@ where
     }
     if let Some(entry) = ready {
         shared.enqueue(context, entry);
-    } else if const { F::LAUNCHES } {
-        shared.expect(task.reference());
-        shared.queued.offer_ahead(shared, task.reference());
+    } else {
+        if const { F::LAUNCHES } {
+            shared.expect(task.reference());
+            shared.queued.offer_ahead(shared, task.reference());
+        }
+        context.and_then(|context| context.with_local(|slot, local| shared.show_if_wanted(slot, local)));
     }
     if let Some(due) = due
         && let Err(error) = timer::expire_at(due, task.reference())

@@ -25,7 +25,7 @@ use crate::options::Occupancy;
 use crate::retry::Retrying;
 use crate::runtime::spawn_at_once;
 use crate::task::Task;
-use crate::task::record::{Claim, TaskRef, Travel};
+use crate::task::record::{Claim, TaskRef, Travel, Unspawned};
 use crate::wire::{Writer, Written};
 use crate::worker::entry::{Entry, Work};
 use crate::worker::shared::Shared;
@@ -291,7 +291,7 @@ fn is_told(shared: &Shared, task: &TaskRef) -> bool {
 /// Has a guest run here.
 fn receive(shared: &Arc<Shared>, call: Vec<u8>) -> Task<Outcome> {
     let params = (Offered::new(call, None),).into_params();
-    ambient::for_guests(|| spawn_at_once(shared, None, run_offered, params, caller(), None).0)
+    ambient::for_guests(|| spawn_at_once(shared, None, &mut Unspawned::new(run_offered, params), caller(), None).0)
 }
 
 /// The task of an entry, if this thread gets to claim it.

@@ -13,6 +13,7 @@ use crate::function::caller;
 use crate::options::TaskOptions;
 use crate::runtime::spawn_at_once;
 use crate::scope::Scope;
+use crate::task::record::Unspawned;
 use crate::timer;
 use crate::worker::shared::Shared;
 
@@ -62,7 +63,7 @@ fn look_at(shared: &Arc<Shared>, slot: usize) -> bool {
         Look::AskBack => {
             // Until the next call says otherwise.
             let options = TaskOptions::new().name("give back memory").scope(Scope::worker(slot as u32));
-            let (task, _) = spawn_at_once(shared, None, || keep_nothing(true), (), caller(), Some(Box::new(options)));
+            let (task, _) = spawn_at_once(shared, None, &mut Unspawned::new(|| keep_nothing(true), ()), caller(), Some(Box::new(options)));
             task.detach();
             false
         }

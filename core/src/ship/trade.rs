@@ -19,7 +19,7 @@ use crate::options::{Priority, TaskOptions};
 use crate::retry::Retrying;
 use crate::runtime::spawn_at_once;
 use crate::scope::Scope;
-use crate::task::record::{TaskRef, Travel};
+use crate::task::record::{TaskRef, Travel, Unspawned};
 use crate::task::{Task, Value};
 use crate::wire::{NoBuffers, Reader, WireError, Written};
 use crate::worker::context::Context;
@@ -111,7 +111,7 @@ impl Trade {
         options.scope = Some(scope_of(shared, &offer.places).ok_or("the process names processors that there are not")?);
         let lease = Lease::new(offer.ticket, &self.arrivals);
         let params = (Offered::new(offer.call, Some(Arc::clone(&lease))),).into_params();
-        let (task, _) = spawn_at_once(shared, Some(context), run_offered, params, caller(), Some(Box::new(options)));
+        let (task, _) = spawn_at_once(shared, Some(context), &mut Unspawned::new(run_offered, params), caller(), Some(Box::new(options)));
         if !task.reference().add_waiter(&lease.waker()) {
             self.arrivals.note(offer.ticket);
         }

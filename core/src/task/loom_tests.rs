@@ -15,7 +15,7 @@ use loom::thread::{JoinHandle, spawn};
 use poniard_interface::{BackendInfo, Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError};
 
 use super::memory;
-use super::record::{Claim, Released, TaskRef, create, create_finished};
+use super::record::{Claim, Released, TaskRef, Unspawned, create, create_finished};
 use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::{Args, TaskFn};
@@ -77,7 +77,7 @@ impl World {
     /// A new task, counted, and its entry when it is ready.
     pub(crate) fn create<M, F: TaskFn<M>, A: Args<F::Params>>(&self, function: F, args: A) -> (Task<F::Value>, Option<Entry>) {
         assert!(self.shared.admit(None));
-        create(function, args.into_params(), &self.shared, 0, Location::caller(), None, Priority::Normal)
+        create(&mut Unspawned::new(function, args.into_params()), &self.shared, 0, Location::caller(), None, Priority::Normal)
     }
 
     /// A task that is ready.

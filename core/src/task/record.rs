@@ -327,7 +327,10 @@ impl UserRef {
     /// The task runs, whatever becomes of its handles.
     #[inline]
     pub(crate) fn keep(&self) {
-        self.gate.fetch_or(DETACHED, Relaxed);
+        // A look costs less than the exchange, and tasks that write are marked from the start.
+        if self.gate.load(Relaxed) & DETACHED == 0 {
+            self.gate.fetch_or(DETACHED, Relaxed);
+        }
     }
 
     /// Gives the reference up; the task runs all the same.
@@ -976,9 +979,9 @@ impl TaskRef {
         self.gate.fetch_and(!INSPECTED, Release);
     }
 
-    /// Has a task that was made held wait for what its accesses to places wait for by now, and lets it go. Its entry if it is ready, with the runtime's reference, which the caller gives up by
-    /// this; he has another one.
-    pub(crate) fn link_held(&self) -> Option<Entry> {
+    /// Has a task that was made held wait for what its accesses to places wait for by now; it is held until it is closed. The caller has a reference besides the runtime's, which he gives up by
+    /// this.
+    pub(crate) fn link_held(&self) -> Open {
         let mut count = 0;
         self.touch_held(&mut |touch| touch.visit_edges(&mut |_, _| count += 1));
         // The one that holds it is not counted down before the end. Relaxed: those who count down have edges that are added below.
@@ -993,7 +996,7 @@ impl TaskRef {
                 }
             });
         });
-        self.count_down(counted).then(|| Entry::task(Self(self.0)))
+        Open { header: self.0, references: 0, counted }
     }
 
     /// Claims a task that was made held and waits for nothing else. In one step: in between somebody who waits for it could take it.
@@ -1286,6 +1289,7 @@ impl TaskRef {
     }
 
     /// Others will rely on the body being over when the task has finished; with `needed`, it runs even if no handle is left. For who has just made it.
+    #[cfg(all(test, loom))]
     pub(crate) fn hold_until_the_end(&self, needed: bool) {
         // Relaxed: whoever cancels has a reference that was made later.
         self.gate.fetch_or(HOLDS | if needed { DETACHED } else { 0 }, Relaxed);
@@ -1416,21 +1420,70 @@ fn reversed(list: *mut Edge) -> Option<NonNull<Edge>> {
     NonNull::new(done)
 }
 
+/// A function and its arguments on their way into a record: lent down to where that is made, and moved once.
+#[derive(Debug)]
+pub(crate) struct Unspawned<F, P>(Option<(F, P)>);
+
+impl<F, P> Unspawned<F, P> {
+    #[inline]
+    pub(crate) fn new(function: F, params: P) -> Self {
+        Self(Some((function, params)))
+    }
+
+    #[inline]
+    fn body(&self) -> &(F, P) {
+        match &self.0 {
+            Some(body) => body,
+            None => unreachable!("a task is made of it once"),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn function(&self) -> &F {
+        &self.body().0
+    }
+
+    #[inline]
+    pub(crate) fn params(&self) -> &P {
+        &self.body().1
+    }
+
+    #[inline]
+    pub(crate) fn params_mut(&mut self) -> &mut P {
+        match &mut self.0 {
+            Some((_, params)) => params,
+            None => unreachable!("a task is made of it once"),
+        }
+    }
+
+    /// Moves it to where a record has room for it.
+    ///
+    /// # Safety
+    /// `to` is that place, and nothing is there.
+    #[inline]
+    unsafe fn move_to(&mut self, to: *mut (F, P)) {
+        let body = std::ptr::from_ref(self.body());
+        // SAFETY: it is there, and there is room (precondition).
+        unsafe { std::ptr::copy_nonoverlapping(body, to, 1) };
+        // SAFETY: what is overwritten has been moved, and is not to be dropped.
+        unsafe { std::ptr::write(&raw mut self.0, None) };
+    }
+}
+
 /// Makes a task of a body and its arguments, and adds it to the lists of those that it depends on.
 ///
 /// Returns the user's handle and, when nothing is left to wait for, the runtime's reference, to be put into a queue. Otherwise the last
 /// predecessor to finish gives that reference to its `publish`.
 #[inline]
 pub(crate) fn create<M, F: TaskFn<M>>(
-    function: F,
-    params: F::Params,
+    body: &mut Unspawned<F, F::Params>,
     runtime: *const Shared,
     epoch: u16,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
     priority: Priority,
 ) -> (Task<F::Value>, Option<Entry>) {
-    let (header, ready) = create_with::<M, F>(USER + REFERENCE, 0, 0, function, params, runtime, epoch, location, options, priority);
+    let (header, ready) = create_with::<M, F>(USER + REFERENCE, 0, 0, body, runtime, epoch, location, options, priority);
     (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, ready)
 }
 
@@ -1438,28 +1491,79 @@ pub(crate) fn create<M, F: TaskFn<M>>(
 /// the task is claimed (`claim_held`) and ended by who has it.
 #[inline]
 pub(crate) fn create_held<M, F: TaskFn<M>>(
-    function: F,
-    params: F::Params,
+    body: &mut Unspawned<F, F::Params>,
     runtime: *const Shared,
     epoch: u16,
     location: &'static Location<'static>,
 ) -> (Task<F::Value>, TaskRef) {
     let (header, ready) =
-        create_with::<M, F>(USER + REFERENCE, 1, HOLDS | DETACHED, function, params, runtime, epoch, location, None, Priority::Normal);
+        create_with::<M, F>(USER + REFERENCE, 1, HOLDS | DETACHED, body, runtime, epoch, location, None, Priority::Normal);
     debug_assert!(ready.is_none(), "it is held");
     (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, TaskRef(header))
+}
+
+/// A task that has been made and waits for one thing more: that whoever makes it is done with it. Until then nobody takes its body. To be closed.
+#[must_use = "the task waits for it"]
+pub(crate) struct Open {
+    header: NonNull<Header>,
+    /// References that have been made and nobody has.
+    references: u32,
+    /// How many of those that it waits for have finished; and one.
+    counted: u32,
+}
+
+impl Open {
+    /// One of the references that were asked for.
+    #[inline]
+    pub(crate) fn reference(&mut self) -> TaskRef {
+        assert!(self.references > 0, "there are as many as were asked for");
+        self.references -= 1;
+        TaskRef(self.header)
+    }
+
+    /// Lets the task go. Its entry if it is ready, with the runtime's reference.
+    #[inline]
+    pub(crate) fn close(self) -> Option<Entry> {
+        let Self { header, references, counted } = self;
+        // SAFETY: the runtime's reference keeps the record, which nobody gets before the count-down below.
+        let task = unsafe { header.as_ref() };
+        if references > 0 {
+            // Release: as in `TaskRef::release`. It is not the last one.
+            task.refs.fetch_sub(u64::from(references) * REFERENCE, Release);
+        }
+        task.count_down(counted).then(|| Entry::task(TaskRef(header)))
+    }
+}
+
+/// As `create`, of a task that others will rely on being over when it has finished, and that runs in any case with `needed`; it is held until it is closed. So many `references` are made with it.
+#[inline]
+#[expect(clippy::too_many_arguments, reason = "what a record is made of")]
+pub(crate) fn create_open<M, F: TaskFn<M>>(
+    body: &mut Unspawned<F, F::Params>,
+    runtime: *const Shared,
+    epoch: u16,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    priority: Priority,
+    needed: bool,
+    references: u32,
+) -> (Task<F::Value>, Open) {
+    let refs = USER + REFERENCE * (1 + u64::from(references));
+    let marks = HOLDS | if needed { DETACHED } else { 0 };
+    let (header, counted) = create_counting::<M, F>(refs, 1, marks, body, runtime, epoch, location, options, priority);
+    let open = Open { header, references, counted: counted + 1 };
+    (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, open)
 }
 
 /// As `create`, without a handle: it runs in any case, and nobody sees its result.
 #[inline]
 pub(crate) fn create_detached<M, F: TaskFn<M>>(
-    function: F,
-    params: F::Params,
+    body: &mut Unspawned<F, F::Params>,
     runtime: *const Shared,
     epoch: u16,
     location: &'static Location<'static>,
 ) -> Option<Entry> {
-    create_with::<M, F>(REFERENCE, 0, 0, function, params, runtime, epoch, location, None, Priority::Normal).1
+    create_with::<M, F>(REFERENCE, 0, 0, body, runtime, epoch, location, None, Priority::Normal).1
 }
 
 #[inline(always)]
@@ -1468,17 +1572,37 @@ fn create_with<M, F: TaskFn<M>>(
     refs: u64,
     held: u32,
     marks: u32,
-    function: F,
-    params: F::Params,
+    body: &mut Unspawned<F, F::Params>,
     runtime: *const Shared,
     epoch: u16,
     location: &'static Location<'static>,
     options: Option<Box<TaskOptions>>,
     priority: Priority,
 ) -> (NonNull<Header>, Option<Entry>) {
+    let (header, counted) = create_counting::<M, F>(refs, held, marks, body, runtime, epoch, location, options, priority);
+    // SAFETY: the runtime's reference keeps the record.
+    let is_ready = if counted == 0 { held == 0 } else { unsafe { header.as_ref() }.count_down(counted) };
+    // Otherwise whoever makes the task ready makes a `TaskRef` of its address again.
+    (header, is_ready.then(|| Entry::task(TaskRef(header))))
+}
+
+/// As `create_with`, before the task is counted down: also by how many, which is none if it never had anything to wait for but what holds it.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "what a record is made of")]
+fn create_counting<M, F: TaskFn<M>>(
+    refs: u64,
+    held: u32,
+    marks: u32,
+    body: &mut Unspawned<F, F::Params>,
+    runtime: *const Shared,
+    epoch: u16,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    priority: Priority,
+) -> (NonNull<Header>, u32) {
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
-    params.visit(&mut |_, _| predecessor_count += 1);
+    body.params().visit(&mut |_, _| predecessor_count += 1);
     let (more, more_marks) = options.as_deref().map_or((0, 0), unmet_by_options);
     predecessor_count += more;
     let marks = marks | more_marks;
@@ -1499,19 +1623,16 @@ fn create_with<M, F: TaskFn<M>>(
         watched: Watched::new(),
         watched_body: Watched::new(),
     };
-    let value = UnsafeCell::new(MaybeUninit::uninit());
-    let body = UnsafeCell::new(MaybeUninit::new((function, params)));
+    let memory = record.as_ptr();
     // SAFETY: the memory is new and fits the record.
-    unsafe { record.write(Record { header, value, body }) };
-    let header = record.cast::<Header>();
-    let ready = TaskRef(header);
-    let is_ready = if predecessor_count == 0 { held == 0 } else { register(&ready, record) };
-    if is_ready {
-        return (header, Some(Entry::task(ready)));
-    }
-    // Whoever makes the task ready makes a `TaskRef` of its address again.
-    std::mem::forget(ready);
-    (header, None)
+    let (header_place, body_place) = (unsafe { &raw mut (*memory).header }, unsafe { &raw mut (*memory).body });
+    // SAFETY: it is a place of that memory. In place: a record is larger than what is moved for nothing.
+    unsafe { header_place.write(header) };
+    // SAFETY: as above. The value is not there yet, and that takes no writing.
+    unsafe { body.move_to(body_place.cast()) };
+    // SAFETY: the record has just been made, and counts one more than it waits for.
+    let counted = if predecessor_count == 0 { 0 } else { unsafe { register(record) } };
+    (record.cast(), counted)
 }
 
 /// What a task's options let it wait for besides its arguments, and what they set in its gate.
@@ -1523,17 +1644,19 @@ fn unmet_by_options(options: &TaskOptions) -> (u32, u32) {
     (unmet, if options.ties.holds { needed | HOLDS } else { needed })
 }
 
-/// Adds the task to the lists of its predecessors; true when all of them have finished.
-fn register<F, P: Predecessors, T>(task: &TaskRef, record: NonNull<Record<F, P, T>>) -> bool {
-    // One more than there are predecessors (`create_with`): the task cannot become ready while this function still looks at its arguments.
+/// Adds the task to the lists of its predecessors; how many of them have finished, and one, which has it wait until that has been counted down.
+///
+/// # Safety
+/// The record is new, and counts one more than there are predecessors and what holds it.
+unsafe fn register<F, P: Predecessors, T>(record: NonNull<Record<F, P, T>>) -> u32 {
     let mut counted = 1;
-    // SAFETY: the record is live (`task`).
-    let body = unsafe { &record.as_ref().body };
+    // SAFETY: the record is live (precondition).
+    let Record { header: task, body, .. } = unsafe { record.as_ref() };
     task.watched_body.look();
-    // SAFETY: `create` wrote the body, and nobody can claim the task before the count-down below, so shared access is sound.
+    // SAFETY: `create` wrote the body, and nobody can claim the task before the count-down of what is given here, so shared access is sound.
     let (_, params) = unsafe { &*body.get().cast::<(F, P)>() };
     let mut add = |predecessor: &Header, edge: &Edge| {
-        edge.successor.store(task.0.as_ptr(), Relaxed);
+        edge.successor.store(record.as_ptr().cast(), Relaxed);
         // SAFETY: the edge is new, and the arguments, and what the task comes after, stay in the record until the task is claimed, which needs all
         // predecessors to be published.
         if !unsafe { predecessor.add_edge(edge) } {
@@ -1548,7 +1671,7 @@ fn register<F, P: Predecessors, T>(task: &TaskRef, record: NonNull<Record<F, P, 
             options.ties.with_after(|order| noted.comes_after(&order.task));
         }
     }
-    task.count_down(counted)
+    counted
 }
 
 const fn vtable<M, F: TaskFn<M>>() -> VTable {
@@ -2106,7 +2229,8 @@ fn create_ended<T: crate::Data>(
     fn never_run<T>() -> T {
         unreachable!("a task that has ended is not run")
     }
-    let (task, entry) = create::<fn() -> T, fn() -> T>(never_run::<T>, (), runtime, 0, location, options, Priority::Normal);
+    let (task, entry) =
+        create::<fn() -> T, fn() -> T>(&mut Unspawned::new(never_run::<T>, ()), runtime, 0, location, options, Priority::Normal);
     task.reference.gate.store(CLAIMED, Relaxed);
     task.reference.successors.store(Word::of_outcome(failure(&task.reference)), Release);
     drop(entry);
@@ -2148,7 +2272,7 @@ impl Hold {
         fn held() {
             unreachable!("a hold is not run")
         }
-        let (task, entry) = create::<fn(), fn()>(held, (), std::ptr::null(), 0, location, None, Priority::Normal);
+        let (task, entry) = create::<fn(), fn()>(&mut Unspawned::new(held, ()), std::ptr::null(), 0, location, None, Priority::Normal);
         let Some(entry) = entry else { unreachable!("no predecessors") };
         task.reference.gate.store(CLAIMED | HOLDS, Relaxed);
         let Work::Task(task) = entry.into_work() else { unreachable!("made of a task") };

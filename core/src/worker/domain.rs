@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::Runtime;
     use crate::options::TaskOptions;
-    use crate::task::record::create;
+    use crate::task::record::{Unspawned, create};
 
     fn of(domains: &Domains, set: ProcessorSet) -> Arc<Domain> {
         domains.of(set).and_then(|domain| domain.upgrade()).expect("not everything")
@@ -242,8 +242,7 @@ mod tests {
             let mut options = TaskOptions::default();
             options.ties.domain = domain;
             let (task, entry) = create(
-                || crate::current_processor().map(|processor| processor.name),
-                (),
+                &mut Unspawned::new(|| crate::current_processor().map(|processor| processor.name), ()),
                 Arc::as_ptr(shared),
                 shared.epoch(),
                 Location::caller(),
@@ -267,7 +266,8 @@ mod tests {
         let two = [[0, 1], [0, 2]].map(|places| of(&domains, ProcessorSet::of(3, |place| places.contains(&place))));
         let ready = || {
             assert!(shared.admit(None));
-            let (task, entry) = create(|| (), (), Arc::as_ptr(shared), shared.epoch(), Location::caller(), None, Priority::Normal);
+            let (task, entry) =
+                create(&mut Unspawned::new(|| (), ()), Arc::as_ptr(shared), shared.epoch(), Location::caller(), None, Priority::Normal);
             (task, entry.expect("it waits for nothing"))
         };
         let mut tasks = Vec::new();

@@ -419,6 +419,14 @@ impl Shared {
         }
     }
 
+    /// A look at whether somebody has run out of work since the last push, where a body spawns a task that has to wait: whoever has would take entries away with a `heavy`, which interrupts all.
+    #[inline]
+    pub(crate) fn show_if_wanted(&self, slot: &Slot, local: &Local) {
+        if slot.ring.len() > 0 && self.sleep.is_anybody_idle() {
+            self.show(slot, local);
+        }
+    }
+
     /// The ring is full: moves half of it into the queue.
     #[cold]
     fn make_room(&self, slot: &Slot, local: &Local, entry: Entry) {

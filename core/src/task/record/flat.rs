@@ -116,12 +116,11 @@ pub(in crate::task) fn create<T: Data>(outer: Task<Task<T>>, location: &'static 
     unsafe { record.write(Record { header, value: UnsafeCell::new(MaybeUninit::uninit()), body }) };
     let header = record.cast::<Header>();
     let task = Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData };
-    let waiting = TaskRef(header);
-    if register(&waiting, record) {
-        put(Entry::task(waiting));
+    // SAFETY: the record is new, and counts one predecessor and one more.
+    let counted = unsafe { register(record) };
+    if task.reference.count_down(counted) {
+        put(Entry::task(TaskRef(header)));
         settle();
-    } else {
-        std::mem::forget(waiting);
     }
     task
 }
