@@ -15,7 +15,7 @@ use loom::thread::{JoinHandle, spawn};
 use poniard_interface::{BackendInfo, Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError};
 
 use super::memory;
-use super::record::{Claim, Released, TaskRef, Unspawned, create, create_finished};
+use super::record::{Claim, Released, TaskRef, Unspawned, create, create_finished, create_open};
 use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::{Args, TaskFn};
@@ -605,6 +605,56 @@ fn whoever_sees_a_task_finished_that_holds_something_finds_its_body_over() {
         drop(task);
         place.change();
     });
+}
+
+/// What an argument keeps, and who lets go of it.
+struct Keeps(Arc<Watched>);
+
+impl Drop for Keeps {
+    fn drop(&mut self) {
+        self.0.change();
+    }
+}
+
+#[test]
+fn nobody_takes_the_body_of_a_task_that_is_open() {
+    // Whoever makes it uses what its arguments keep, while what it waits for ends, and somebody who knows of it runs or cancels it.
+    for cancels in [false, true] {
+        model(move || {
+            let world = World::new();
+            let (first, entry) = world.payload();
+            let place = Arc::new(Watched::new());
+            let keeps = Keeps(Arc::clone(&place));
+            assert!(world.shared.admit(None));
+            let mut body = Unspawned::new(
+                move |first: &Payload| {
+                    let _keeps = keeps;
+                    first.look()
+                },
+                (&first,).into_params(),
+            );
+            let worker = thread(&world, entry, World::work_of);
+            let (task, mut open) = create_open(&mut body, &world.shared, 0, Location::caller(), None, Priority::Normal, true, 2);
+            let known = open.reference();
+            let other = thread(&world, known, move |world, known| {
+                if cancels {
+                    known.cancel(FailureKind::Cancelled);
+                } else if known.is_ready() && known.try_claim() == Claim::Won {
+                    world.run(&known);
+                }
+            });
+            place.look();
+            let entry = open.close();
+            worker.join().unwrap();
+            world.queue.lock().unwrap().extend(entry);
+            other.join().unwrap();
+            world.drain();
+            assert!(task.is_finished());
+            assert!(cancels || task.value_ref() == Some(&1));
+            drop(task);
+            place.change();
+        });
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use poniard::{Buffer, Mutable, Runtime, buffer, read, write};
+use poniard::{Buffer, Mutable, Reading, Runtime, buffer, read, write};
 use poniard_bench::{Effort, System};
 use poniard_cli::samples::cholesky;
 use poniard_cli::samples::product::accumulate;
@@ -136,6 +136,15 @@ fn ones(shape: Shape) -> Buffer<f64> {
     ones
 }
 
+/// Looks at the tiles of a matrix, row by row: where they lie makes a tenth of a difference, so all systems have the same ones.
+fn looks(tiles: &Tiles) -> Vec<Reading<'_, Tile>> {
+    tiles.iter().flatten().map(|tile| tile.fetch().expect("no task has failed")).collect()
+}
+
+fn tiles_of<'a>(looks: &'a [Reading<'_, Tile>]) -> Vec<&'a Tile> {
+    looks.iter().map(|look| &**look).collect()
+}
+
 /// The product of two matrices of tiles.
 pub(crate) fn matmul(effort: Effort, peers: &[&'static Peer]) -> Vec<System<'static>> {
     let shape = Shape::of(effort);
@@ -155,17 +164,13 @@ pub(crate) fn matmul(effort: Effort, peers: &[&'static Peer]) -> Vec<System<'sta
         agree(&found, &expected, "the product of the product and ones");
     };
     let sums = |tile: &Tile| (tile.rows.start, tile.view().rows().into_iter().map(|row| row.sum()).collect::<Vec<f64>>());
-    let plain = |operands: &(Tiles, Tiles)| {
-        let look =
-            |tiles: &Tiles| tiles.iter().flatten().map(|tile| tile.fetch().map(|tile| Tile::clone(&tile))).collect::<Result<Vec<_>, _>>();
-        (look(&operands.0).expect("no task has failed"), look(&operands.1).expect("no task has failed"))
-    };
+    let zeros = move || (0..n * n).map(move |at| shape.tile(at / n, at % n, |_, _| 0.0));
     let of_peers = peers.iter().copied().map(|peer| {
         let (operands, check) = (Arc::clone(&operands), check.clone());
         System::new(peer.name, "the same loop in its tasks, on the same tiles", move || {
-            let (mut a, mut b) = plain(&operands);
-            let mut c: Vec<Tile> = (0..n * n).map(|at| shape.tile(at / n, at % n, |_, _| 0.0)).collect();
-            let ns = peer.matmul(n, &mut a, &mut b, &mut c);
+            let (a, b) = (looks(&operands.0), looks(&operands.1));
+            let mut c: Vec<Tile> = zeros().collect();
+            let ns = peer.matmul(n, &tiles_of(&a), &tiles_of(&b), &mut c);
             check(&mut c.iter().map(sums));
             picoseconds(ns, operations)
         })
@@ -173,11 +178,12 @@ pub(crate) fn matmul(effort: Effort, peers: &[&'static Peer]) -> Vec<System<'sta
     let of_peers: Vec<System<'static>> = of_peers.collect();
     let (others, check_beside) = (Arc::clone(&operands), check.clone());
     let beside = move || {
-        let (a, b) = plain(&others);
-        let c: Vec<Mutex<Tile>> = (0..n * n).map(|at| Mutex::new(shape.tile(at / n, at % n, |_, _| 0.0))).collect();
+        let (a, b) = (looks(&others.0), looks(&others.1));
+        let (a, b) = (tiles_of(&a), tiles_of(&b));
+        let c: Vec<Mutex<Tile>> = zeros().map(Mutex::new).collect();
         let ns = on_threads(n * n, |at| {
             let mut c = c[at].lock().unwrap_or_else(PoisonError::into_inner);
-            (0..n).for_each(|k| multiply(&a[at / n * n + k], &b[k * n + at % n], &mut c));
+            (0..n).for_each(|k| multiply(a[at / n * n + k], b[k * n + at % n], &mut c));
         });
         check_beside(&mut c.into_iter().map(|tile| sums(&tile.into_inner().unwrap_or_else(PoisonError::into_inner))));
         picoseconds(ns, operations)

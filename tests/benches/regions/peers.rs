@@ -126,11 +126,12 @@ fn addresses<T>(all: &mut [T]) -> Vec<*mut c_void> {
 
 impl Peer {
     /// Adds the product of two matrices of n × n tiles to a third one. The time in ns.
-    pub(crate) fn matmul(&self, n: usize, a: &mut [Tile], b: &mut [Tile], c: &mut [Tile]) -> f64 {
+    pub(crate) fn matmul(&self, n: usize, a: &[&Tile], b: &[&Tile], c: &mut [Tile]) -> f64 {
         assert!([a.len(), b.len(), c.len()].iter().all(|len| *len == n * n), "there are n x n tiles");
-        let (mut a, mut b, mut c) = (addresses(a), addresses(b), addresses(c));
-        // SAFETY: there are so many tiles (above), which are borrowed until this returns, when all bodies are over; they are given to `multiply` alone, tiles of `c` as what it changes, by one task at a
-        // time, as the dependencies say.
+        let of_read = |all: &[&Tile]| -> Vec<*mut c_void> { all.iter().map(|one| std::ptr::from_ref(*one).cast_mut().cast()).collect() };
+        let (mut a, mut b, mut c) = (of_read(a), of_read(b), addresses(c));
+        // SAFETY: there are so many tiles (above), which are borrowed until this returns, when all bodies are over; they are given to `multiply` alone, those of `a` and `b` to be read, those of `c` as
+        // what it changes, by one task at a time, as the dependencies say.
         unsafe { (self.matmul)(n, a.as_mut_ptr(), b.as_mut_ptr(), c.as_mut_ptr(), multiply) }
     }
 

@@ -154,9 +154,12 @@ pub(crate) fn again_implicit(effort: Effort) -> Vec<System<'static>> {
     let tiles = || -> Vec<Vec<Mutable<f64>>> { (0..side).map(|_| (0..side).map(|_| Mutable::new(0.0)).collect()).collect() };
     let (a, b, c) = (tiles(), tiles(), tiles());
     replayed(move |r| {
-        for at in 0..side * side * side {
-            let (i, j, k) = (at / (side * side), at / side % side, at % side);
-            r.spawn(|_: &f64, _: &f64, _: &mut f64| (), (read(&a[i][k]), read(&b[k][j]), write(&c[i][j])));
+        for i in 0..side {
+            for j in 0..side {
+                for k in 0..side {
+                    r.spawn(|_: &f64, _: &f64, _: &mut f64| (), (read(&a[i][k]), read(&b[k][j]), write(&c[i][j])));
+                }
+            }
         }
         side * side * side
     })
