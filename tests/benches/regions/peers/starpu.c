@@ -72,14 +72,19 @@ static double products(size_t n, void **a, void **b, void **c, body_three gemm, 
     starpu_resume();
     starpu_data_handle_t *x = registered(n * n, a), *y = registered(n * n, b), *z = registered(n * n, c);
     three = gemm;
-    double wall = ns_of(CLOCK_MONOTONIC), own = ns_of(CLOCK_THREAD_CPUTIME_ID);
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < n; j++)
-            for (size_t k = 0; k < n; k++)
-                starpu_task_insert(&of_three, STARPU_R, x[i * n + k], STARPU_R, y[k * n + j], STARPU_RW, z[i * n + j], 0);
-    own = ns_of(CLOCK_THREAD_CPUTIME_ID) - own;
-    starpu_task_wait_for_all();
-    wall = ns_of(CLOCK_MONOTONIC) - wall;
+    double wall = 0, own = 0;
+    /* Where planning is measured, the first time fills the caches. */
+    for (int round = 0; round <= is_planning; round++) {
+        wall = ns_of(CLOCK_MONOTONIC);
+        own = ns_of(CLOCK_THREAD_CPUTIME_ID);
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < n; j++)
+                for (size_t k = 0; k < n; k++)
+                    starpu_task_insert(&of_three, STARPU_R, x[i * n + k], STARPU_R, y[k * n + j], STARPU_RW, z[i * n + j], 0);
+        own = ns_of(CLOCK_THREAD_CPUTIME_ID) - own;
+        starpu_task_wait_for_all();
+        wall = ns_of(CLOCK_MONOTONIC) - wall;
+    }
     released(n * n, x);
     released(n * n, y);
     released(n * n, z);
