@@ -58,6 +58,19 @@ thread_local! {
     static LISTS: Lists = const { Lists([const { List { first: Cell::new(None), len: Cell::new(0) } }; CLASSES.len()]) };
 }
 
+/// Has the block that comes next brought into the cache: it lies anywhere, as blocks come back in any order, and until it is taken there is a task to be made. As much as records mostly have.
+#[inline]
+fn fetch_ahead(block: NonNull<u8>) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..4 {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which touches nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().cast_const().wrapping_add(64 * line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = block;
+}
+
 impl List {
     #[inline]
     fn pop(&self) -> Option<NonNull<u8>> {
@@ -66,6 +79,9 @@ impl List {
         let next = unsafe { block.as_ref() }.next;
         self.first.set(next);
         self.len.set(self.len.get() - 1);
+        if let Some(next) = next {
+            fetch_ahead(next.cast());
+        }
         Some(block.cast())
     }
 
