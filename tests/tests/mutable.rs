@@ -286,6 +286,35 @@ fn a_destructor_of_a_result_may_use_the_place_that_its_task_read() {
 }
 
 #[test]
+fn a_destructor_of_a_result_may_wait_for_the_task_whose_spawn_it_runs_in() {
+    #[derive(poniard::Data)]
+    struct Looks(Option<(Mutable<Vec<u64>>, std::sync::mpsc::Sender<u64>)>);
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            if let Some((place, seen)) = self.0.take() {
+                let length = place.fetch().map_or(u64::MAX, |values| values.len() as u64);
+                seen.send(length).expect("somebody listens");
+            }
+        }
+    }
+    // One worker, who is in the middle of the task that spawns: nobody else can run the one that is waited for.
+    let runtime = threads(1);
+    let (send, seen) = channel();
+    let handle = runtime.handle();
+    let outer = move || {
+        let place = Mutable::new(Vec::new());
+        let inside = Mutex::new(Some((place.clone(), send)));
+        let reader = handle.spawn(move |_: &[u64]| Looks(inside.lock().expect("not poisoned").take()), (read(&place),));
+        reader.wait().expect("no failure");
+        drop(reader);
+        // The place has the last reference to the one that read, and lets go of it now.
+        drop(handle.spawn(append, (write(&place), 5)));
+    };
+    runtime.spawn(outer, ()).wait().expect("no failure");
+    assert_eq!(seen.recv().expect("it has been dropped"), 1);
+}
+
+#[test]
 fn taking_in_vain_lets_nobody_past_the_task_that_writes() {
     // `take` stands in the order as one that writes. When it could not wait, it ended at once, and whoever came later waited for nothing else: it wrote
     // beside the task that was still at it.

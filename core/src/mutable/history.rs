@@ -14,7 +14,7 @@ use crate::error::TaskError;
 use crate::journal::Noted;
 use crate::part::{Near, Spans};
 use crate::planted::{self, Bug};
-use crate::task::memory::Kept;
+use crate::task::memory::{self, Kept};
 use crate::task::record::{Edge, Header, TaskRef};
 
 /// What of a value an access is to.
@@ -63,7 +63,7 @@ impl From<Access> for Mode {
     }
 }
 
-/// Which copies an access reduces with: those made and combined by the same functions. A number, as it is asked for with each access.
+/// Which copies an access reduces with: those made and combined by the same functions. A number, as modes are handed about with each access, and fit a register with it.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyKind(u32);
@@ -71,7 +71,7 @@ pub struct CopyKind(u32);
 impl CopyKind {
     /// The one of a type, which there is one of for each pair of functions.
     pub(super) fn of<F: 'static>() -> Self {
-        /// By their numbers. As many as there are places in the source that reduce, or fewer.
+        /// By their numbers. As many as there are pairs of functions in the program that are reduced with.
         static KINDS: RwLock<Vec<TypeId>> = RwLock::new(Vec::new());
         let of = TypeId::of::<F>();
         let find = |kinds: &[TypeId]| kinds.iter().position(|kind| *kind == of);
@@ -192,6 +192,8 @@ pub(super) struct PlaceEdges {
 /// So many that a tile with the eight around it has room, and that they fit memory which is kept.
 const MORE_EDGES: usize = 11;
 
+const _: () = assert!(memory::is_kept::<SmallVec<[PlaceEdge; MORE_EDGES]>>() || cfg!(any(debug_assertions, loom)));
+
 impl PlaceEdges {
     /// Adds one, before the task waits for any.
     pub(super) fn push(&mut self, task: TaskRef, needed: bool) {
@@ -269,33 +271,23 @@ impl Uses {
         }
     }
 
-    /// Throws out those that have finished.
+    /// Throws out those that have finished, and notes them if a journal is kept.
     fn thin_out(&mut self, gone: &mut Gone) {
-        self.remember();
-        gone.extend(self.readers.extract_if(.., |reader| reader.is_finished()));
+        let mut past = Vec::new();
+        let mut note = |mode, task: &TaskRef| past.extend(Noted::of(task).map(|noted| (mode, noted.clone())));
+        gone.extend(self.readers.extract_if(.., |reader| reader.is_finished()).inspect(|task| note(Mode::Read, task)));
         if let Some(others) = &mut self.others {
             // One that failed is of interest to whoever looks.
             let is_over = |task: &TaskRef| task.is_finished() && task.failure().is_none();
-            gone.extend(others.commuters.extract_if(.., |commuter| is_over(commuter)));
-            gone.extend(others.reducers.extract_if(.., |(_, reducer)| is_over(reducer)).map(|(_, task)| task));
-        }
-        // Twice what is left, so that the look at all of them costs each one a constant time.
-        self.crowded = (2 * self.most()).max(CROWD);
-    }
-
-    /// Notes those that may be thrown out, if a journal is kept.
-    fn remember(&mut self) {
-        let mut past = Vec::new();
-        let mut note =
-            |mode, task: &TaskRef| past.extend(Noted::of(task).filter(|_| task.is_finished()).map(|noted| (mode, noted.clone())));
-        self.readers.iter().for_each(|task| note(Mode::Read, task));
-        if let Some(others) = &self.others {
-            others.commuters.iter().for_each(|task| note(Mode::Commute, task));
-            others.reducers.iter().for_each(|(kind, task)| note(Mode::Reduce(*kind), task));
+            gone.extend(others.commuters.extract_if(.., |commuter| is_over(commuter)).inspect(|task| note(Mode::Commute, task)));
+            let reducers = others.reducers.extract_if(.., |(_, reducer)| is_over(reducer));
+            gone.extend(reducers.inspect(|(kind, task)| note(Mode::Reduce(*kind), task)).map(|(_, task)| task));
         }
         if !past.is_empty() {
             self.others.get_or_insert_default().past.append(&mut past);
         }
+        // Twice what is left, so that the look at all of them costs each one a constant time.
+        self.crowded = (2 * self.most()).max(CROWD);
     }
 
     /// Adds those that an access comes after, whether they have ended or not, as a journal knows them.

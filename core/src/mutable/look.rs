@@ -96,8 +96,7 @@ impl<T: Data> Touch for Look<T> {
     }
 
     fn order(&mut self, history: &History) {
-        let fits = self.try_order(history);
-        debug_assert!(fits, "who stores it has seen to that");
+        assert!(self.try_order(history), "whoever stores a look puts something larger in its place where it does not fit");
     }
 
     fn taker(&self) -> OfTaker {

@@ -61,13 +61,15 @@ type Refused = (Option<Box<TaskOptions>>, FailureKind);
 /// The handle of a new task, and its entry if it is ready.
 type Created<T> = (Task<T>, Option<Entry>);
 
-/// Makes a task whose arguments touch places, and enters it into their histories. The body stays where it is, and the error is given, when it touches an element twice, and not only to read.
+/// Makes a task whose arguments touch places, and enters it into their histories. The body stays where it is, and the error is given, when it touches an element twice, and not only to read. Adds to `gone` what is
+/// to be dropped when the entry is in its queue: destructors of results may wait for the task.
 pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     body: &mut Unspawned<F, F::Params>,
     shared: &Shared,
     location: &'static Location<'static>,
     mut options: Option<Box<TaskOptions>>,
     priority: Priority,
+    gone: &mut Gone,
 ) -> Result<Created<F::Value>, Refused> {
     let params = body.params_mut();
     let mut touched: SmallVec<[Touched; PARAMETERS_MAX]> = SmallVec::new();
@@ -118,11 +120,6 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     }
     let turn = commutes.then(|| turn_of(&touched, &owners, params, previous, location));
     let writes = touched.iter().any(|touch| touch.mode != Mode::Read);
-    if let Some(options) = options.as_mut().filter(|options| options.ties.launch.is_some()) {
-        // Once it is ready a device may have it, and whoever submits it changes this for a moment (`waiting_successors`).
-        options.ties.holds = true;
-        options.ties.needed |= writes;
-    }
     let mut before = None;
     if is_checked {
         let mut addresses = Vec::new();
@@ -142,10 +139,8 @@ pub(crate) fn create_ordered<M, F: TaskFn<M>>(
     for taker in &takers {
         taker.get_or_init(|| task.reference().name());
     }
-    let mut gone = Gone::new();
-    enter(&touched, &groups, &mut histories, || open.reference(), &mut gone);
+    enter(&touched, &groups, &mut histories, || open.reference(), gone);
     drop(histories);
-    drop(gone);
     if let Some(before) = before {
         let accesses = touched.iter().map(|touch| (Arc::clone(&owners[touch.number]), touch.target, touch.mode));
         region::check::note(task.reference(), &before, accesses);

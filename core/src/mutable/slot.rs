@@ -216,7 +216,7 @@ impl<T> PlaceSlot<T> {
         if let Some(Extra::Apart(own)) = self.extra.as_deref_mut() {
             return own.get_mut();
         }
-        // SAFETY: as in `get`; writing conflicts with every other access, and the task has this one to the place (`Ordered::new`).
+        // SAFETY: as in `get`; writing conflicts with every other access, and the task has this one to the place (`create_ordered`).
         unsafe { self.value.as_mut() }
     }
 }

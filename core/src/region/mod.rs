@@ -95,7 +95,7 @@ pub(crate) fn ordering<T>(looks: bool, checker: &mut Option<Checker>, order: imp
 }
 
 /// Tasks that a region keeps at most, unless it is told otherwise: enough to keep hundreds of processors busy, and some MB.
-const WINDOW: usize = 16_384;
+pub(crate) const WINDOW: usize = 16_384;
 
 /// Spawns from one look for tasks that have finished to the next.
 const RETIRE_EVERY: u64 = 64;
@@ -225,6 +225,7 @@ impl<'h> Region<'h> {
         if let Some(recorder) = recorder {
             recorder.note(task.reference(), location);
         }
+        // A task is told from others by where its record lies, while it is noted what they do.
         let keeps = matches!(&*mode, Mode::Learning(recorder, _) if !recorder.is_spoiled());
         drop(mode);
         task.keep();

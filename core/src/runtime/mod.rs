@@ -23,7 +23,7 @@ use crate::data::Data;
 use crate::error::{BoxError, FailureKind};
 use crate::function::{Args, Predecessors, TaskFn, caller, check_consumed};
 use crate::journal::JournalEntry;
-use crate::mutable::create_ordered;
+use crate::mutable::{Gone, create_ordered};
 use crate::options::{LaunchTies, Priority, TaskBuilder, TaskOptions};
 use crate::parameter::Gather;
 use crate::placement::{Explanation, Placed, Placement};
@@ -591,8 +591,9 @@ where
     let block = ambient::block();
     let held = ambient::prepare(&mut options, block.as_deref());
     let options = options.filter(|options| options.is_worth_keeping());
+    let mut gone = Gone::new();
     let created = if body.params().touches_places() || region::check::is_on() {
-        create_ordered(body, shared, location, options, priority)
+        create_ordered(body, shared, location, options, priority, &mut gone)
     } else {
         Ok(create(body, Arc::as_ptr(shared), shared.epoch(), location, options, priority))
     };
@@ -618,6 +619,7 @@ where
         }
         context.and_then(|context| context.with_local(|slot, local| shared.show_if_wanted(slot, local)));
     }
+    drop(gone);
     if let Some(due) = due
         && let Err(error) = timer::expire_at(due, task.reference())
     {

@@ -589,11 +589,11 @@ fn whoever_sees_a_task_finished_that_holds_something_finds_its_body_over() {
     model(|| {
         let world = World::new();
         let place = Arc::new(Watched::new());
-        let (task, entry) = {
-            let place = Arc::clone(&place);
-            world.ready(move || place.change())
-        };
-        task.reference().hold_until_the_end(true);
+        let changed = Arc::clone(&place);
+        assert!(world.shared.admit(None));
+        let mut body = Unspawned::new(move || changed.change(), ());
+        let (task, open) = create_open(&mut body, &world.shared, 0, Location::caller(), None, Priority::Normal, true, 0);
+        let entry = open.close().expect("nothing to wait for");
         let worker = thread(&world, entry, World::work_of);
         task.cancel();
         if task.is_finished() {

@@ -13,6 +13,8 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::region;
+
 /// Sizes of kept blocks in bytes; what is larger, or aligned to more than `ALIGN`, is not kept.
 ///
 /// Eight less than round numbers: with its own 8 bytes, glibc frees blocks of up to 128 bytes from any thread without a lock. One of 128 bytes for the user
@@ -26,6 +28,7 @@ const BATCH: u32 = 128;
 const KEPT_MAX: u32 = 2 * BATCH;
 /// Batches that the pool keeps of each size: as many blocks as a region keeps tasks unless it is told otherwise, so that one that comes again finds those of the last time. 22.4 MiB in all at most.
 const POOLED_MAX: usize = 128;
+const _: () = assert!(POOLED_MAX * BATCH as usize >= region::WINDOW);
 
 /// A free block: the link to the next one lies in it.
 struct Free {
@@ -58,17 +61,17 @@ thread_local! {
     static LISTS: Lists = const { Lists([const { List { first: Cell::new(None), len: Cell::new(0) } }; CLASSES.len()]) };
 }
 
-/// Has the block that comes next brought into the cache: it lies anywhere, as blocks come back in any order, and until it is taken there is a task to be made. As much as records mostly have.
+/// Has the block of a class that comes next brought into the cache: it lies anywhere, as blocks come back in any order, and until it is taken there is a task to be made. As much as records mostly have.
 #[inline]
-fn fetch_ahead(block: NonNull<u8>) {
+fn fetch_ahead(class: usize, block: NonNull<u8>) {
     #[cfg(target_arch = "x86_64")]
-    for line in 0..4 {
+    for line in 0..CLASSES[class].div_ceil(64).min(4) {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a hint, which touches nothing, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().cast_const().wrapping_add(64 * line).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = block;
+    let _ = (class, block);
 }
 
 impl List {
@@ -79,21 +82,22 @@ impl List {
         let next = unsafe { block.as_ref() }.next;
         self.first.set(next);
         self.len.set(self.len.get() - 1);
-        if let Some(next) = next {
-            fetch_ahead(next.cast());
-        }
         Some(block.cast())
     }
 
     /// A block of this list, or of the pool.
     #[inline]
     fn pop_or_refill(&self, class: usize) -> Option<NonNull<u8>> {
-        self.pop().or_else(|| {
+        let block = self.pop().or_else(|| {
             let Batch(first) = pool(class).pop()?;
             self.first.set(Some(first));
             self.len.set(BATCH);
             self.pop()
-        })
+        })?;
+        if let Some(next) = self.first.get() {
+            fetch_ahead(class, next.cast());
+        }
+        Some(block)
     }
 
     /// Gives the newest blocks away.
@@ -167,6 +171,11 @@ const fn class_of(layout: Layout) -> Option<usize> {
     None
 }
 
+/// Whether memory for a `T` is kept.
+pub(crate) const fn is_kept<T>() -> bool {
+    class_of(Layout::new::<T>()).is_some()
+}
+
 const fn class_layout(class: usize) -> Layout {
     match Layout::from_size_align(CLASSES[class], ALIGN) {
         Ok(layout) => layout,
@@ -215,14 +224,14 @@ impl<T> Drop for Kept<T> {
     #[inline]
     fn drop(&mut self) {
         /// Frees the memory also where the destructor of what is in it panics.
-        struct Free<T>(NonNull<T>);
-        impl<T> Drop for Free<T> {
+        struct Memory<T>(NonNull<T>);
+        impl<T> Drop for Memory<T> {
             fn drop(&mut self) {
                 // SAFETY: `Kept::new` allocated it; what was in it has been dropped, and nobody has it any more.
                 unsafe { free(self.0) };
             }
         }
-        let memory = Free(self.0);
+        let memory = Memory(self.0);
         // SAFETY: `new` wrote it, and it is dropped once, here.
         unsafe { std::ptr::drop_in_place(memory.0.as_ptr()) };
     }
@@ -333,6 +342,26 @@ mod tests {
             assert_eq!(list.pop_or_refill(class), Some(*block));
         }
         assert_eq!(list.pop_or_refill(class), None);
+    }
+
+    #[test]
+    fn what_is_kept_is_dropped_once_also_if_that_panics() {
+        struct Counts<'a>(&'a Cell<u32>, bool);
+        impl Drop for Counts<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() + 1);
+                assert!(!self.1, "a destructor panics");
+            }
+        }
+        let dropped = Cell::new(0);
+        let mut kept = Kept::new((Counts(&dropped, false), 1));
+        kept.1 += 1;
+        assert_eq!((kept.1, dropped.get()), (2, 0));
+        drop(kept);
+        assert_eq!(dropped.get(), 1);
+        let panics = Kept::new(Counts(&dropped, true));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(panics))).is_err());
+        assert_eq!(dropped.get(), 2);
     }
 
     #[test]

@@ -1288,13 +1288,6 @@ impl TaskRef {
         stopped(self.gate.load(Relaxed))
     }
 
-    /// Others will rely on the body being over when the task has finished; with `needed`, it runs even if no handle is left. For who has just made it.
-    #[cfg(all(test, loom))]
-    pub(crate) fn hold_until_the_end(&self, needed: bool) {
-        // Relaxed: whoever cancels has a reference that was made later.
-        self.gate.fetch_or(HOLDS | if needed { DETACHED } else { 0 }, Relaxed);
-    }
-
     /// Drops the body, and makes the error that `publish` then makes known.
     ///
     /// The caller has won the claim, and calls `publish` next.
@@ -1487,7 +1480,7 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, ready)
 }
 
-/// As `create`, of a task that is held, as its accesses to places are not in order yet: it waits for nothing there. Also the runtime's reference, which goes to the entry that `link_held` makes; or
+/// As `create`, of a task that is held, as its accesses to places are not in order yet: it waits for nothing there. Also the runtime's reference, which goes to the entry that comes of `link_held`; or
 /// the task is claimed (`claim_held`) and ended by who has it.
 #[inline]
 pub(crate) fn create_held<M, F: TaskFn<M>>(
@@ -1549,6 +1542,7 @@ pub(crate) fn create_open<M, F: TaskFn<M>>(
     references: u32,
 ) -> (Task<F::Value>, Open) {
     let refs = USER + REFERENCE * (1 + u64::from(references));
+    // From the start: once a launch is ready a device may have it, and whoever submits it changes `HOLDS` for a moment (`waiting_successors`).
     let marks = HOLDS | if needed { DETACHED } else { 0 };
     let (header, counted) = create_counting::<M, F>(refs, 1, marks, body, runtime, epoch, location, options, priority);
     let open = Open { header, references, counted: counted + 1 };
@@ -1625,9 +1619,11 @@ fn create_counting<M, F: TaskFn<M>>(
     };
     let memory = record.as_ptr();
     // SAFETY: the memory is new and fits the record.
-    let (header_place, body_place) = (unsafe { &raw mut (*memory).header }, unsafe { &raw mut (*memory).body });
+    let header_place = unsafe { &raw mut (*memory).header };
     // SAFETY: it is a place of that memory. In place: a record is larger than what is moved for nothing.
     unsafe { header_place.write(header) };
+    // SAFETY: as above.
+    let body_place = unsafe { &raw mut (*memory).body };
     // SAFETY: as above. The value is not there yet, and that takes no writing.
     unsafe { body.move_to(body_place.cast()) };
     // SAFETY: the record has just been made, and counts one more than it waits for.
@@ -2111,6 +2107,10 @@ unsafe fn free<F, P, T>(header: NonNull<Header>) {
         // An error that the task returned is a user's value, too.
         // SAFETY: the address came from `Arc::into_raw`, and the record's count is given up once, here.
         dropped_quietly(unsafe { Arc::from_raw(error) });
+    }
+    if let Some(options) = record.header.options.take() {
+        // There may be a user's function in them.
+        dropped_quietly(options);
     }
     if nests {
         leave_nested();

@@ -248,6 +248,39 @@ fn several_shapes_of_one_place_are_known_at_once() -> Result<(), BoxError> {
 }
 
 #[test]
+fn many_tasks_whose_handles_are_gone_are_told_from_each_other() -> Result<(), BoxError> {
+    // While a region is learned a task is known by where its record lies: none is used again, for one that is none of the region's, although most have ended.
+    let repeated = Repeated::new(2);
+    let sum = Mutable::new(0u64);
+    for run in 0..4u64 {
+        let (done, ended) = channel();
+        repeated.run(|r| {
+            let mut last = r.spawn(|| 0u64, ());
+            for number in 0..400u64 {
+                let done = done.clone();
+                let next = move |last: &u64, one: &u64| {
+                    // Nobody listens any more when the region is replayed.
+                    let _ = done.send(());
+                    *last + *one
+                };
+                // Of the same size, so that its record would lie where one of the region lay.
+                let other = repeated.0.spawn(|_: &u64, _: &u64| 1u64, (0, 0));
+                other.wait().expect("no failure");
+                last = r.spawn(next, (last, other));
+                // Held back, they would be waited for in vain.
+                if run < 2 && number % 64 == 63 {
+                    ended.iter().take(64).for_each(drop);
+                }
+            }
+            r.spawn(|sum: &mut u64, last: &u64| *sum += last, (write(&sum), last));
+        })?;
+    }
+    assert_eq!(sum.take()?, 4 * 400);
+    assert_eq!(repeated.counts(), (2, 2), "{}", repeated.report());
+    Ok(())
+}
+
+#[test]
 fn results_of_tasks_are_arguments_and_can_be_fetched_when_the_region_has_ended() -> Result<(), BoxError> {
     let (repeated, cell) = (Repeated::new(2), Mutable::new(1u64));
     let before = repeated.0.spawn(|| 100u64, ());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use ndarray::{Array2, Ix2, s};
 use poniard::{
-    BoxError, FailureKind, Handle, Mutable, RegionError, RegionOptions, RegionPlan, TaskOptions, View, ViewMut, overwrite, read,
+    BoxError, FailureKind, Handle, Mutable, RegionError, RegionOptions, RegionPlan, TaskOptions, View, ViewMut, commute, overwrite, read,
     with_options, write,
 };
 use poniard_tests::threads;
@@ -478,5 +478,69 @@ fn a_region_that_is_checked_means_the_same_and_finds_nothing() -> Result<(), Box
         Ok(())
     })??;
     assert_eq!(matrix.take()?, expected);
+    Ok(())
+}
+
+#[test]
+fn the_first_failure_is_known_when_its_task_is_long_gone() -> Result<(), BoxError> {
+    // A region lets go of tasks that have ended while it spawns more.
+    let runtime = threads(2);
+    let options = RegionOptions::new().replay(false);
+    let (done, ended) = channel();
+    let outcome = runtime.region_with(&options, |r| {
+        for number in 0..300u64 {
+            let done = done.clone();
+            let fails = move || {
+                done.send(()).map_err(|error| error.to_string())?;
+                if number == 10 || number == 200 { Err(format!("task {number} fails")) } else { Ok(()) }
+            };
+            r.spawn(fails, ());
+            if number % 100 == 99 {
+                ended.iter().take(100).for_each(drop);
+            }
+        }
+    });
+    let error = outcome.expect_err("two tasks fail");
+    assert_eq!((error.failed(), error.spawned()), (2, 300));
+    assert!(error.first().to_string().contains("task 10 fails"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_task_may_wait_for_any_number_of_others() -> Result<(), BoxError> {
+    // One or a few are kept in place, a dozen in one piece of memory, and there are more here; also for one that looks, after several that add.
+    for count in [1, 2, 12, 13, 40] {
+        let runtime = threads(2);
+        let (value, looked) = (Mutable::new(1u64), Arc::new(AtomicUsize::new(0)));
+        let (go, wait) = channel::<()>();
+        runtime.region(|r| {
+            r.spawn(
+                move |value: &mut u64| {
+                    *value += wait.iter().count() as u64 + 1;
+                },
+                (write(&value),),
+            );
+            for _ in 0..count {
+                let looked = Arc::clone(&looked);
+                let look = move |value: &u64| {
+                    assert_eq!(*value, 2);
+                    looked.fetch_add(1, SeqCst);
+                };
+                r.spawn(look, (read(&value),));
+            }
+            let looked = Arc::clone(&looked);
+            let after = move |value: &mut u64| {
+                assert_eq!(looked.load(SeqCst), count);
+                *value = 10;
+            };
+            r.spawn(after, (write(&value),));
+            for _ in 0..count {
+                r.spawn(|value: &mut u64| *value += 1, (commute(&value),));
+            }
+            r.spawn(move |value: &u64| assert_eq!(*value, 10 + count as u64), (read(&value),));
+            drop(go);
+        })?;
+        assert_eq!(value.take()?, 10 + count as u64);
+    }
     Ok(())
 }
