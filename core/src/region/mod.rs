@@ -222,11 +222,11 @@ impl<'h> Region<'h> {
             }
         }
         let task = self.handle.spawn_in_region(location, body, options, &mut self.checker.borrow_mut());
-        if let Some(recorder) = recorder {
-            recorder.note(task.reference(), location);
-        }
         // A task is told from others by where its record lies, while it is noted what they do.
-        let keeps = matches!(&*mode, Mode::Learning(recorder, _) if !recorder.is_spoiled());
+        let keeps = recorder.is_some_and(|recorder| {
+            recorder.note(task.reference(), location);
+            !recorder.is_spoiled()
+        });
         drop(mode);
         task.keep();
         let mut window = self.window.borrow_mut();

@@ -15,7 +15,7 @@ use loom::thread::{JoinHandle, spawn};
 use poniard_interface::{BackendInfo, Execution, Processor, ProcessorInfo, ProcessorKind, SpaceId, StopError};
 
 use super::memory;
-use super::record::{Claim, Released, TaskRef, Unspawned, create, create_finished, create_open};
+use super::record::{Claim, Open, Released, TaskRef, Unspawned, create, create_finished, create_open};
 use crate::data::Data;
 use crate::error::{FailureKind, TaskError};
 use crate::function::{Args, TaskFn};
@@ -78,6 +78,13 @@ impl World {
     pub(crate) fn create<M, F: TaskFn<M>, A: Args<F::Params>>(&self, function: F, args: A) -> (Task<F::Value>, Option<Entry>) {
         assert!(self.shared.admit(None));
         create(&mut Unspawned::new(function, args.into_params()), &self.shared, 0, Location::caller(), None, Priority::Normal)
+    }
+
+    /// A new task that is open, and needed, with so many references to be taken.
+    fn open<M, F: TaskFn<M>, A: Args<F::Params>>(&self, function: F, args: A, references: u32) -> (Task<F::Value>, Open) {
+        assert!(self.shared.admit(None));
+        let mut body = Unspawned::new(function, args.into_params());
+        create_open(&mut body, &self.shared, 0, Location::caller(), None, Priority::Normal, true, references)
     }
 
     /// A task that is ready.
@@ -590,9 +597,7 @@ fn whoever_sees_a_task_finished_that_holds_something_finds_its_body_over() {
         let world = World::new();
         let place = Arc::new(Watched::new());
         let changed = Arc::clone(&place);
-        assert!(world.shared.admit(None));
-        let mut body = Unspawned::new(move || changed.change(), ());
-        let (task, open) = create_open(&mut body, &world.shared, 0, Location::caller(), None, Priority::Normal, true, 0);
+        let (task, open) = world.open(move || changed.change(), (), 0);
         let entry = open.close().expect("nothing to wait for");
         let worker = thread(&world, entry, World::work_of);
         task.cancel();
@@ -625,16 +630,12 @@ fn nobody_takes_the_body_of_a_task_that_is_open() {
             let (first, entry) = world.payload();
             let place = Arc::new(Watched::new());
             let keeps = Keeps(Arc::clone(&place));
-            assert!(world.shared.admit(None));
-            let mut body = Unspawned::new(
-                move |first: &Payload| {
-                    let _keeps = keeps;
-                    first.look()
-                },
-                (&first,).into_params(),
-            );
+            let look = move |first: &Payload| {
+                let _keeps = keeps;
+                first.look()
+            };
             let worker = thread(&world, entry, World::work_of);
-            let (task, mut open) = create_open(&mut body, &world.shared, 0, Location::caller(), None, Priority::Normal, true, 2);
+            let (task, mut open) = world.open(look, (&first,), 2);
             let known = open.reference();
             let other = thread(&world, known, move |world, known| {
                 if cancels {

@@ -1463,6 +1463,20 @@ impl<F, P> Unspawned<F, P> {
     }
 }
 
+/// What the header of a new record says, besides what the types of its task do.
+struct Beginning {
+    refs: u64,
+    /// How much it waits for besides predecessors.
+    held: u32,
+    /// Bits of the gate.
+    marks: u32,
+    runtime: *const Shared,
+    epoch: u16,
+    location: &'static Location<'static>,
+    options: Option<Box<TaskOptions>>,
+    priority: Priority,
+}
+
 /// Makes a task of a body and its arguments, and adds it to the lists of those that it depends on.
 ///
 /// Returns the user's handle and, when nothing is left to wait for, the runtime's reference, to be put into a queue. Otherwise the last
@@ -1476,7 +1490,8 @@ pub(crate) fn create<M, F: TaskFn<M>>(
     options: Option<Box<TaskOptions>>,
     priority: Priority,
 ) -> (Task<F::Value>, Option<Entry>) {
-    let (header, ready) = create_with::<M, F>(USER + REFERENCE, 0, 0, body, runtime, epoch, location, options, priority);
+    let beginning = Beginning { refs: USER + REFERENCE, held: 0, marks: 0, runtime, epoch, location, options, priority };
+    let (header, ready) = create_with::<M, F>(body, beginning);
     (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, ready)
 }
 
@@ -1489,8 +1504,9 @@ pub(crate) fn create_held<M, F: TaskFn<M>>(
     epoch: u16,
     location: &'static Location<'static>,
 ) -> (Task<F::Value>, TaskRef) {
-    let (header, ready) =
-        create_with::<M, F>(USER + REFERENCE, 1, HOLDS | DETACHED, body, runtime, epoch, location, None, Priority::Normal);
+    let (refs, marks) = (USER + REFERENCE, HOLDS | DETACHED);
+    let beginning = Beginning { refs, held: 1, marks, runtime, epoch, location, options: None, priority: Priority::Normal };
+    let (header, ready) = create_with::<M, F>(body, beginning);
     debug_assert!(ready.is_none(), "it is held");
     (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, TaskRef(header))
 }
@@ -1544,7 +1560,8 @@ pub(crate) fn create_open<M, F: TaskFn<M>>(
     let refs = USER + REFERENCE * (1 + u64::from(references));
     // From the start: once a launch is ready a device may have it, and whoever submits it changes `HOLDS` for a moment (`waiting_successors`).
     let marks = HOLDS | if needed { DETACHED } else { 0 };
-    let (header, counted) = create_counting::<M, F>(refs, 1, marks, body, runtime, epoch, location, options, priority);
+    let beginning = Beginning { refs, held: 1, marks, runtime, epoch, location, options, priority };
+    let (header, counted) = create_counting::<M, F>(body, beginning);
     let open = Open { header, references, counted: counted + 1 };
     (Task { reference: UserRef(ManuallyDrop::new(TaskRef(header))), value: PhantomData }, open)
 }
@@ -1557,23 +1574,14 @@ pub(crate) fn create_detached<M, F: TaskFn<M>>(
     epoch: u16,
     location: &'static Location<'static>,
 ) -> Option<Entry> {
-    create_with::<M, F>(REFERENCE, 0, 0, body, runtime, epoch, location, None, Priority::Normal).1
+    let (options, priority) = (None, Priority::Normal);
+    create_with::<M, F>(body, Beginning { refs: REFERENCE, held: 0, marks: 0, runtime, epoch, location, options, priority }).1
 }
 
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "what a record is made of")]
-fn create_with<M, F: TaskFn<M>>(
-    refs: u64,
-    held: u32,
-    marks: u32,
-    body: &mut Unspawned<F, F::Params>,
-    runtime: *const Shared,
-    epoch: u16,
-    location: &'static Location<'static>,
-    options: Option<Box<TaskOptions>>,
-    priority: Priority,
-) -> (NonNull<Header>, Option<Entry>) {
-    let (header, counted) = create_counting::<M, F>(refs, held, marks, body, runtime, epoch, location, options, priority);
+fn create_with<M, F: TaskFn<M>>(body: &mut Unspawned<F, F::Params>, beginning: Beginning) -> (NonNull<Header>, Option<Entry>) {
+    let held = beginning.held;
+    let (header, counted) = create_counting::<M, F>(body, beginning);
     // SAFETY: the runtime's reference keeps the record.
     let is_ready = if counted == 0 { held == 0 } else { unsafe { header.as_ref() }.count_down(counted) };
     // Otherwise whoever makes the task ready makes a `TaskRef` of its address again.
@@ -1582,18 +1590,8 @@ fn create_with<M, F: TaskFn<M>>(
 
 /// As `create_with`, before the task is counted down: also by how many, which is none if it never had anything to wait for but what holds it.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "what a record is made of")]
-fn create_counting<M, F: TaskFn<M>>(
-    refs: u64,
-    held: u32,
-    marks: u32,
-    body: &mut Unspawned<F, F::Params>,
-    runtime: *const Shared,
-    epoch: u16,
-    location: &'static Location<'static>,
-    options: Option<Box<TaskOptions>>,
-    priority: Priority,
-) -> (NonNull<Header>, u32) {
+fn create_counting<M, F: TaskFn<M>>(body: &mut Unspawned<F, F::Params>, beginning: Beginning) -> (NonNull<Header>, u32) {
+    let Beginning { refs, held, marks, runtime, epoch, location, options, priority } = beginning;
     let record = memory::allocate::<Record<F, F::Params, F::Value>>();
     let mut predecessor_count = 0;
     body.params().visit(&mut |_, _| predecessor_count += 1);
